@@ -22,10 +22,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
-from puzzledsl.child.load import load_checkpoint
 from puzzledsl.costs.table import cost_table
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, final_states

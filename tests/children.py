@@ -11,9 +11,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.alternatives.registry import ATTENTION, FFN, AttentionAlternative, FfnAlternative
@@ -21,7 +20,7 @@ from puzzledsl.child.assemble import Pieces
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.precision.grids import nearest
+from puzzledsl.models.precision.gptq import nearest
 
 Choice = tuple[AttentionAlternative, FfnAlternative]
 A = TypeVar("A", bound=Alternative)

@@ -171,11 +171,11 @@ def test_every_kind_of_identifier_is_read(source: str) -> None:
 # ---------------------------------------------------------------- private names
 
 OF_A_LIBRARY = {
-    "torch": "models/torch_private.py",
+    "torch": "models/transformers_private.py",
     "transformers": "models/transformers_private.py",
     "llama_cpp_py_sync": "export/engines/llama_cpp_engine.py",
     "pygments": "syntax/pygments_lexer.py",
-    "typer": "cli/typer_private.py",
+    "typer": "cli/app.py",
     "Python": "pipeline/process/interrupts.py",
 }
 """Library -> the one file that may use its private names, which says why nothing public does."""

@@ -23,8 +23,8 @@ from puzzledsl.ir.nodes import Data, HfSource, Program
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.models.families.load import load_parent, load_tokenizer
-from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.healing import HEALING
+from puzzledsl.pipeline.stamps import digest_of, meaning
 from puzzledsl.uptrain.run import METHOD
 
 PROGRAMS = Path(__file__).parents[2] / "examples" / "paper"

@@ -14,11 +14,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize
-from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Support, worst
+from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Argument, Arguments, Support, worst
 from puzzledsl.alternatives.weights import Shapes, Size, Stored, Weight, Weights, size_of_weights, split
 from puzzledsl.base.frozen import Frozen, left_out
 

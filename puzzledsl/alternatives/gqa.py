@@ -9,11 +9,10 @@ from math import gcd
 from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
-from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
 from puzzledsl.alternatives.parent import ParentAttention, attention_weights
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
+from puzzledsl.alternatives.support import NATIVE, Architecture, Argument, Arguments, Support, worst
 from puzzledsl.alternatives.weights import Weights
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.frozen import left_out

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn, absent
-from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.parent import ParentFfn, ffn_weights, width_fields
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.support import Architecture, Support
+from puzzledsl.alternatives.support import Architecture, Argument, Arguments, Support
 from puzzledsl.alternatives.weights import Weights
 
 MAX_ROUND = 2**24

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn, absent
-from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
 from puzzledsl.alternatives.parent import ParentFfn, counted_mixture, mixture_fields, mixture_weights
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
+from puzzledsl.alternatives.support import NATIVE, Architecture, Argument, Arguments, Support, worst
 from puzzledsl.alternatives.weights import Weight, Weights
 
 MAX_EXPERTS = 4096

@@ -8,11 +8,10 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self, assert_never
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention, Ffn, Look, Site
-from puzzledsl.alternatives.mixers import matrix_weights, mixer_weights
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize, scan_flop, state_size
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support
-from puzzledsl.alternatives.weights import Weight, Weights
+from puzzledsl.alternatives.weights import Weight, Weights, matrix_weights, mixer_weights
 
 FFN_MULTIPLE = 256
 """Runtimes that read `ffn_mult` round the FFN width up to a multiple of this."""

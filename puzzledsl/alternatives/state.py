@@ -3,13 +3,15 @@
 Mamba2 (arXiv 2405.21060): h = a h + (dt x) B^T and y = h C, for heads of x [head_dim] and B, C [state].
 Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y = h q, for heads of v [head_dim] and k, q
 [state]. Before either, a causal convolution over x, B, C (v, k, q) needs the inputs of its earlier taps.
+
+Parts of a parent's computation that its sizes leave open and that few runtimes have.
 """
 
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.alternatives.weights import split
-from puzzledsl.base.frozen import record
+from puzzledsl.base.frozen import Frozen, record
 
 FLOP_OF_A_CELL: dict[Mixer, int] = {"mamba2": 5, "delta_net": 7}
 """FLOP of one token for each number of a state: decay, update and output; a delta net reads what it corrects, too."""
@@ -36,3 +38,22 @@ def state_size(state: StateShape, gpus: int = 1) -> StateSize:
 def scan_flop(mixer: Mixer, state: StateShape, gpus: int = 1) -> int:
     """Return the FLOP of one token's recurrence on the most loaded of `gpus`; a chunked prefill is counted alike."""
     return FLOP_OF_A_CELL[mixer] * state_size(state, gpus).scan
+
+
+PARTIAL = "partial"
+"""Name of a rotary embedding that turns a part of each head, among the scalings of `ropes`."""
+
+
+class Computation(Frozen):
+    """The defaults are what every runtime computes. `families.computation` reads it from config.json."""
+
+    ropes: tuple[str, ...] = (
+        "default",
+    )  # scalings of rotary embeddings in its layers, in transformers' words
+    activation: str = ""  # of its FFNs; empty: the family's usual one
+    weights_of_all: bool = (
+        False  # a router's weights are shares of all experts: those of the chosen are below 1
+    )
+
+
+USUAL = Computation()

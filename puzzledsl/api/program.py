@@ -154,9 +154,9 @@ class Program:
             DiagnosticError: The program has no such frontier, or a table that it reads is not there yet.
         """
         from puzzledsl.api.frontier import Frontier
+        from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.process.locks import locked
         from puzzledsl.pipeline.solving import solved_frontier
-        from puzzledsl.pipeline.targets import chosen
 
         with self._session.explained():
             frontiers = self._session.context.program.frontiers

@@ -53,7 +53,7 @@ class Session:
         ]
         if used:
             from puzzledsl.pipeline.inputs import file_version
-            from puzzledsl.pipeline.rounds.narrow import resolve_used_by
+            from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
 
             solutions = tuple(file_version(context.build.solution(search)) for search in used)
             if solutions != self._narrowed:
@@ -67,8 +67,8 @@ class Session:
 
     def known_space(self, name: str, stage: str) -> None:
         """Refuse a name that is no space, and a space that is narrowed by a search without a solution."""
+        from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.inputs import best_solution
-        from puzzledsl.pipeline.targets import chosen
 
         spaces = self.context.program.spaces
         chosen("space", spaces, [name], self._stored.file, stage)
@@ -78,7 +78,7 @@ class Session:
     def ready_search(self, search: str, stage: str) -> None:
         """Refuse a name that is no search, and a search whose tables are not there yet."""
         from puzzledsl.base.diagnostics import DiagnosticError
-        from puzzledsl.pipeline.targets import chosen, not_ready
+        from puzzledsl.pipeline.compile import chosen, not_ready
 
         chosen("search", self.context.program.searches, [search], self._stored.file, stage)
         if (problem := not_ready(self.context, search)) is not None:

@@ -2,15 +2,90 @@
 
 A user's mistake is data: each kind is one subclass of `Diagnostic`, with a code, a message in the user's words, a
 place and a help line. Stages collect them in a `Sink`, so that one run reports them all.
+
+Apply fixes to a text: all that do not overlap, each completely or not at all.
+
+A fix is data on a diagnostic (`diagnostics.Fix`). The same data is used by `pzl check --fix` and an editor's code
+actions.
+
+Diagnostics of what a later stage cannot do: the checker reports them early, and the stage where it could not know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
 from puzzledsl.base.frozen import record
+
+
+def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagnostic, Fix]]:
+    """Return the diagnostics with exactly one safe fix, if it edits only `file`, and the fix.
+
+    Of several safe fixes the user must choose.
+    """
+    found = []
+    for diagnostic in diagnostics:
+        safe = [fix for fix in diagnostic.fixes if fix.safe and fix.edits]
+        if len(safe) == 1 and all(edit.span.file == file for edit in safe[0].edits):
+            found.append((diagnostic, safe[0]))
+    return found
+
+
+def compatible(fixes: Iterable[Fix]) -> list[Fix]:
+    """Return the fixes that can be made together: of two that touch each other, the first.
+
+    Two that make the very same edits are one.
+    """
+    taken: list[Edit] = []
+    kept: list[Fix] = []
+    for fix in fixes:
+        if any(fix.edits == other.edits for other in kept):
+            continue
+        if not any(_touch(edit.span, other.span) for edit in fix.edits for other in taken):
+            kept.append(fix)
+            taken += fix.edits
+    return kept
+
+
+def apply(text: str, fixes: Iterable[Fix]) -> str:
+    """Return the text with fixes made. They must be `compatible`, and of one file.
+
+    Spans count lines that end in a line feed and columns in code points, as the parser does.
+    """
+    offsets = _Offsets(text)
+    made = [edit for fix in fixes for edit in fix.edits]
+    edits = sorted({(offsets.of(e.span.start), offsets.of(e.span.end), e.text) for e in made})
+    out: list[str] = []
+    at = 0
+    for start, stop, replacement in edits:
+        out += [text[at:start], replacement]
+        at = max(stop, at)
+    return "".join([*out, text[at:]])
+
+
+class _Offsets:
+    """Conversion of lines and columns to offsets in a text, clamped to its ends."""
+
+    def __init__(self, text: str) -> None:
+        lengths = [len(line) + 1 for line in text.split("\n")]
+        self.starts = [0, *accumulate(lengths)]
+        self.size = len(text)
+
+    def of(self, place: Span) -> int:
+        """Return the offset of the start of a span."""
+        row = min(max(place.line - 1, 0), len(self.starts) - 2)
+        return min(self.starts[row] + max(place.column - 1, 0), self.starts[row + 1] - 1, self.size)
+
+
+def _touch(one: Span, other: Span) -> bool:
+    """True where two spans share a character or an end: edits there would depend on their order."""
+    begins = (one.line, one.column) <= (other.end_line, other.end_column)
+    ends = (other.line, other.column) <= (one.end_line, one.end_column)
+    return one.file == other.file and begins and ends
+
 
 Severity = Literal["error", "warning"]
 Args = dict[str, Any]
@@ -220,3 +295,69 @@ class Sink:
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.sorted())
+
+
+class NothingMeasured(Diagnostic, code="E0416"):
+    """A solver that needs measured layer statistics, for a space whose scores come only from tables."""
+
+    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
+    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
+
+
+class EndsNotTaken(Diagnostic, code="E0418"):
+    """A stage, an engine or a table that has nothing to say of an embedding or a head in another type."""
+
+    template = "{what} cannot have the {ends} of space `{space}` in another type: {why}"
+    help_template = "{help}"
+
+
+class JudgedOnWhatIsRead(Diagnostic, code="E0419"):
+    """A judge whose text or questions are read elsewhere, so that a child is chosen by what it learns or is reported on."""
+
+    template = "judge `{judge}` reads {what} that {reader} reads, too{found}"
+    help_template = "keep them apart: `part: 0%..95%` of the files for one, `part: 95%..100%` for the other"
+
+
+class RecipeOfQuantised(Diagnostic, code="E0475"):
+    """A whole-file recipe for a child whose sub-blocks have storage types of their own."""
+
+    template = (
+        "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}"
+    )
+    help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"
+
+
+class CannotRealise(Diagnostic, code="E0711", template="`{alternative}` cannot yet be realised as a module"):
+    """An alternative of an installed package that has no module."""
+
+    help_template = (
+        "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
+    )
+
+
+class UnknownTokenizer(Diagnostic, code="E0737"):
+    """A tokenizer that a GGUF file cannot represent exactly."""
+
+    template = "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}"
+    help_template = 'export with `hf("…")`; llama.cpp would split text otherwise than the parent does'
+
+
+class NoPieceForAlternative(Diagnostic, code="E1501"):
+    """An alternative for which the score's BLD makes no piece."""
+
+    template = "score `{score}`: bld `{bld}` makes no piece for {what} in layer {layer}"
+    help_template = "write `train = attention + ffn` (or `attention * ffn`) in `{bld}`, or leave the alternative out of the space"
+
+
+class NoFit(Diagnostic, code="E1504"):
+    """A fit to children for a metric that cannot be fitted, or around a child."""
+
+    template = "score `{score}` has `children`, but {what} cannot be fitted to children"
+    help_template = "`children` goes with `replace_one(kl_divergence, …)` in the parent; leave it out here"
+
+
+class SeveralGpus(Diagnostic, code="E1803"):
+    """Several GPUs for a measurement, which supports one device."""
+
+    template = "hardware `{name}` asks for {gpus} GPUs; costs are measured on one"
+    help_template = "write `gpus: 1`, or use a profile for tensor parallel hardware"

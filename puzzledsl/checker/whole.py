@@ -10,7 +10,7 @@ from pathlib import Path
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
-from puzzledsl.base import stage_errors
+from puzzledsl.base import diagnostics as stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed

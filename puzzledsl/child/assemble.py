@@ -1,26 +1,92 @@
-"""Assemble a child in memory from its ModelDefinition, the loaded parent and the pieces of the block library."""
+"""Assemble a child in memory from its ModelDefinition, the loaded parent and the pieces of the block library.
+
+Load a child from its checkpoint directory. Reads `block_configs` directly; never runs code from the directory.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, EndName, SubBlock
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import Layer, to_block_configs
-from puzzledsl.families.children import on_base
+from puzzledsl.families.children import is_child, on_base
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
-from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.precision.grids import rounded_end
+from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
+from puzzledsl.models.families.load import (
+    config_of_child,
+    load_config,
+    load_parent,
+    load_weights,
+    model_class_of,
+    read_config_json,
+)
+from puzzledsl.models.families.slots import load_weights_into, source_layers, source_names, weights_of
+from puzzledsl.models.families.stored import check_sizes, select
+from puzzledsl.models.families.tensors import open_weights
+from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
+
+
+def load_child(
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    room_bytes: int | None = None,
+) -> PreTrainedModel:
+    """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`.
+
+    Raises DiagnosticError: NotAChild and those of `load_parent`.
+    """
+    config = child_config(directory)
+    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    return load_weights(
+        model_class_of(config), directory, config, weights, dtype=dtype, device=device, room_bytes=room_bytes
+    )
+
+
+def load_checkpoint(
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    room_bytes: int | None = None,
+) -> PreTrainedModel:
+    """Load a child if config.json has `block_configs`, else a parent. Raises DiagnosticError as either loader does."""
+    load = load_child if is_child(read_config_json(directory)) else load_parent
+    return load(directory, dtype=dtype, device=device, room_bytes=room_bytes)
+
+
+def least_bytes(directory: Path, dtype: torch.dtype) -> int:
+    """Return the bytes of a model in which as many layers as possible use the weights of others (`room_bytes` = 0)."""
+    content = read_config_json(directory)
+    config = child_config(directory) if is_child(content) else load_config(directory)
+    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    prefix = family_of(config).layers
+    sources = source_names(weights, prefix, source_layers(weights, prefix, dtype, 0))
+    own = (weight for name, weight in weights.items() if sources[name] == name)
+    return sum(math.prod(weight.shape) for weight in own) * dtype.itemsize
+
+
+def child_config(directory: Path) -> PreTrainedConfig:
+    """Return the base family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
+    content = read_config_json(directory)
+    check_sizes(directory, content)
+    return config_of_child(directory, content)
+
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
 """Look up a piece's weights by job id. Names are relative to the sub-block (`q_proj.weight`, `linear.weight`, …); those of a

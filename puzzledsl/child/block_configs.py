@@ -18,8 +18,7 @@ from puzzledsl.alternatives.registry import (
     from_block_config,
     to_block_config,
 )
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import CannotRealise
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.ir.nodes import Shape
 
 Layer = tuple[AttentionAlternative, FfnAlternative]

@@ -1,17 +1,77 @@
 """The typer application: `pzl COMMAND FILE`. A command is imported when it is named, all of them for `pzl --help`.
 
 Headings, order and examples of `--help`. A test runs every example, so that no command lacks one.
+
+Private names of typer, all in this file, each with the public form that does not do.
+
+Typer reads every value by a `pydantic.TypeAdapter`, whatever parser an option has; to import pydantic takes longer than to
+check a program. Words and paths are read here as typer reads them, other values still by typer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+from types import MethodType
 from typing import Annotated, Any
 
 import typer
+from typer._param_types import coerce_cli_path
+from typer.core import TyperCommand, TyperGroup
 
+from puzzledsl.base.frozen import record
 from puzzledsl.base.version import __version__
-from puzzledsl.cli.typer_private import Command, Group
+
+READ_HERE = (str, Path, list[str], list[Path])
+
+
+class _Light:
+    """A command or group that reads words and paths without pydantic."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, `--help` among them."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in found:
+            descriptor = getattr(each, "type_descriptor", None)
+            if isinstance(getattr(each, "get_runtime_param", None), MethodType) and descriptor is not None:
+                reader = _Reader(each.get_runtime_param, descriptor.annotation, descriptor.parameter_info)
+                each.get_runtime_param = lambda reader=reader: reader
+        return found
+
+
+class Command(_Light, TyperCommand):
+    """A command that reads words and paths without pydantic."""
+
+
+class Group(_Light, TyperGroup):
+    """A group that does."""
+
+
+@record
+class _Reader:
+    """The reader of one parameter's value."""
+
+    _typers: Callable[[], Any]
+    _kind: Any
+    _info: Any
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the value of what was typed, or of a default."""
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if isinstance(self._kind, type) and self._kind is not Path and isinstance(value, self._kind):
+            return value
+        if self._kind not in READ_HERE or self._info.parser is not None:
+            return self._typers().coerce(value, param=param, ctx=ctx)
+        if self._kind in (str, list[str]):
+            return value if self._kind is str else list(value)
+        paths = [
+            coerce_cli_path(Path(each), self._info, path_type=Path, param=param, ctx=ctx)
+            for each in ([value] if self._kind is Path else value)
+        ]
+        return paths[0] if self._kind is Path else paths
+
 
 PANELS: dict[str, dict[str, str]] = {
     "Write a program": {
@@ -19,21 +79,21 @@ PANELS: dict[str, dict[str, str]] = {
         "check": "program.check:check",
         "explain": "program.explain:explain",
         "show": "program.show:show",
-        "fmt": "program.fmt:fmt",
-        "plan": "program.plan:plan",
+        "fmt": "program.check:fmt",
+        "plan": "program.show:plan",
         "import": "program.import_:import_",
-        "lsp": "program.lsp:lsp",
-        "schema": "program.schema:schema",
+        "lsp": "program.import_:lsp",
+        "schema": "program.explain:schema",
     },
     "Search": {
-        "compile": "search.compile:compile_",
-        "cost": "search.cost:cost",
+        "compile": "search.solve:compile_",
+        "cost": "search.solve:cost",
         "calibrate": "search.calibrate:calibrate",
         "solve": "search.solve:solve",
         "why": "search.why:why",
         "explore": "search.explore:explore",
         "watch": "search.watch:watch",
-        "frontier": "search.frontier:frontier",
+        "frontier": "search.solve:frontier",
     },
     "Build a child": {
         "run": "child.run:run",

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix
+from puzzledsl.base.diagnostics import Diagnostic, Fix, apply, compatible, safe_fixes
 from puzzledsl.base.files import like, write_bytes
-from puzzledsl.base.fixes import apply, compatible, safe_fixes
 from puzzledsl.base.frozen import record
 from puzzledsl.checker.check import Checked, inspect
 

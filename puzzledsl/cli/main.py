@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
             return _interrupted()
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except DiagnosticError as error:
-        from puzzledsl.cli.output import print_diagnostics
+        from puzzledsl.cli.loading import print_diagnostics
 
         print_diagnostics(error.diagnostics, {})
         return 1
@@ -67,8 +67,8 @@ def run(arguments: list[str]) -> int:
 
 def _failed(error: Exception) -> int:
     """Report an exception and return the exit code: 1 for a write that the disk refuses, 70 for an internal error."""
-    from puzzledsl.cli.output import print_diagnostics, report_fault
-    from puzzledsl.pipeline.process.disk import problem_of, refusal
+    from puzzledsl.cli.loading import print_diagnostics, report_fault
+    from puzzledsl.pipeline.process.locks import problem_of, refusal
 
     if (found := refusal(error)) is None:
         return report_fault(error)

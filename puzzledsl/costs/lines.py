@@ -19,7 +19,7 @@ from puzzledsl.alternatives.ends import (
     stored_apart,
 )
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.dtypes import activation_dtype
+from puzzledsl.costs.dtypes import activation_dtype, share_read
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
 from puzzledsl.costs.memory import (
     end_bytes,
@@ -29,7 +29,6 @@ from puzzledsl.costs.memory import (
     size_on,
     weights_bytes,
 )
-from puzzledsl.costs.mixture import share_read
 from puzzledsl.costs.roofline import (
     FREE,
     NO_TIME,

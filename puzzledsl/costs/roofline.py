@@ -36,6 +36,7 @@ from puzzledsl.costs.dtypes import (
     head_dtype,
     peak_flop_per_s,
     residual_bytes,
+    share_read,
 )
 from puzzledsl.costs.flops import (
     Workload,
@@ -54,7 +55,6 @@ from puzzledsl.costs.memory import (
     state_bytes,
     weights_bytes,
 )
-from puzzledsl.costs.mixture import share_read
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import Cost

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from puzzledsl.base.checksums import SEAL_BYTES
+from puzzledsl.base.files import SEAL_BYTES
 from puzzledsl.data.mixing import parts_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import TextCounts

@@ -18,9 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from puzzledsl.base.checksums import is_sealed, seal
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import replacing, sha256_of
+from puzzledsl.base.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
 from puzzledsl.data.counts import in_words

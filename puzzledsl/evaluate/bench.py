@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.child.load import least_bytes, load_checkpoint
+from puzzledsl.child.assemble import least_bytes, load_checkpoint
 from puzzledsl.evaluate.choices import Answers, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.continuations import Prompt, continued_ids
@@ -42,7 +42,7 @@ from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import base_shape_of, layers, output_embedding
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.paged import is_paged, paged_parent
-from puzzledsl.models.families.repeated import layers_with_weights
+from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.placement import KEPT_SHARE, SHARE, free_bytes, placement, weights_bytes
 
 

@@ -13,9 +13,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.files import sha256_of
+from puzzledsl.base.files import read_sealed, sha256_of, write_sealed
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.evaluate.choices import Answers, accuracy_figures, together
 from puzzledsl.evaluate.compare import PERPLEXITY

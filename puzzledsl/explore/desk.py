@@ -100,7 +100,7 @@ class Desk:
 
     def chosen(self, name: str | None) -> str:
         """Return the search to show: the one named, else the first that is ready. Raises DiagnosticError."""
-        from puzzledsl.pipeline.targets import chosen
+        from puzzledsl.pipeline.compile import chosen
 
         if name is not None:
             chosen("search", self.program.ir.searches, [name], self.file, "solve")

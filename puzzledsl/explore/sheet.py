@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span
-from puzzledsl.base.fixes import apply
+from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span, apply
 from puzzledsl.explore.statements import BadQuestion, Bound, Source, Statement, statements_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement

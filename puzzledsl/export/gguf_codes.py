@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import Precision
-from puzzledsl.models.precision.grids import codes_of
+from puzzledsl.models.precision.gptq import codes_of
 
 Bytes = NDArray[np.uint8]
 BLOCK = 32

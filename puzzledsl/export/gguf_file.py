@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName
 from puzzledsl.alternatives.shape import Shape
@@ -42,7 +42,7 @@ from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, wi
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.grids import nearest
+from puzzledsl.models.precision.gptq import nearest
 
 SHARED = 32
 """Channels of the shared expert of zeros."""

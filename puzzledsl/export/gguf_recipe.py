@@ -1,6 +1,10 @@
 """Write a child as a GGUF file by a whole-file recipe: unquantised first, then quantised by llama.cpp itself.
 
 llama.cpp runs in a process of its own, because a failed assertion there ends the process.
+
+Importance matrix for llama.cpp's recipes: the mean square of each input of a matrix on text (its tools/imatrix).
+
+llama.cpp's quantisers weigh the error of each number of a row by it. The text is what healing fits to: nothing is judged on it.
 """
 
 from __future__ import annotations
@@ -20,16 +24,19 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.alternatives.support import Architecture
+from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.files import beside, make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.base.stage_errors import RecipeOfQuantised
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
-from puzzledsl.export.importance import Importance, in_file
+from puzzledsl.export.verify import place_of
 from puzzledsl.ir.measured_engines import Recipe
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -202,3 +209,47 @@ def stored(path: Path, recipe: Recipe) -> Stored:
 
 def _sorted(types: Counter[str]) -> dict[str, int]:
     return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
+
+
+Importance = Mapping[str, NDArray[np.float32]]
+"""Mean squares of the inputs of each matrix, by the name of its weight in the child."""
+
+
+@torch.no_grad()
+def importance_of(child_dir: Path, blocks_NS: Tensor) -> Importance:
+    """Return the importance matrix of a child on blocks of tokens."""
+    model = load_checkpoint(child_dir)
+    sums: dict[str, Tensor] = {}
+
+    def note(name: str) -> Any:
+        def add(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            sums[name] = sums.get(name, torch.zeros(())) + args[0].double().flatten(0, -2).square().sum(0)
+
+        return add
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(note(f"{name}.weight"))
+    for block_S in blocks_NS:
+        model(block_S[None], use_cache=False)
+    if "lm_head.weight" in sums:  # which a tied embedding is
+        sums["model.embed_tokens.weight"] = sums["lm_head.weight"]
+    return {name: (total / blocks_NS.numel()).float().numpy() for name, total in sums.items()}
+
+
+def in_file(
+    importance: Importance, lowered: ChildFiles, engine: Architecture
+) -> dict[str, NDArray[np.float32]]:
+    """Return an importance matrix by the names of a GGUF file's tensors, for matrices that it has in the same size, or filled up.
+
+    Channels that fill up a row count as much as the mean.
+    """
+    found = {}
+    for name, values in importance.items():
+        if name not in lowered.weights or ".experts." in name:
+            continue
+        missing = lowered.weights[name].shape[-1] - len(values)
+        if missing >= 0:
+            filled = np.concatenate([values, np.full(missing, values.mean(), dtype=np.float32)])
+            found[place_of(name, lowered, engine).tensor] = filled
+    return found

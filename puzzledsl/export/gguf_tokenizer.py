@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import UnknownTokenizer
+from puzzledsl.base.diagnostics import DiagnosticError, UnknownTokenizer
 from puzzledsl.ir.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
 
 # llama.cpp's llama_token_type

@@ -23,14 +23,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.base.files import appearing
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.compressed import packed
-from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
+from puzzledsl.child.checkpoint.contents import SHARD_BYTES, ChildFiles, write_shards
 from puzzledsl.child.checkpoint.write import (
     MLX_MODEL_FILE,
     copy_tokenizer,
@@ -51,7 +50,7 @@ from puzzledsl.export.lowering import (
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.ir.engines import MLX
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.grids import Codes, codes_of
+from puzzledsl.models.precision.gptq import Codes, codes_of
 
 WORD = 32
 Types = Mapping[str, Precision]

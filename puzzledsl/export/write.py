@@ -11,8 +11,7 @@ from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
-from puzzledsl.export.gguf_recipe import write_recipe
-from puzzledsl.export.importance import Importance
+from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx
 from puzzledsl.export.vllm_directory import write_for

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import MAX_WINDOW, Config
+from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, every, upper_windows
 from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
-from puzzledsl.families.layouts import KINDS, every, upper_windows
 
 
 def _llama(config: Config) -> Shape:

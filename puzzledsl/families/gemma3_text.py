@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
+from puzzledsl.families.config import KINDS, MAX_WINDOW, BadConfig, Config, every, shown, windowed
 from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
-from puzzledsl.families.layouts import KINDS, every, windowed
 
 UNSUPPORTED = {
     "final_logit_softcapping": (),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import MAX_WINDOW, Config
+from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, every, windowed
 from puzzledsl.families.family import BIASES, Family, Mixture, Names, Part, dense_fields, experts_fields
-from puzzledsl.families.layouts import KINDS, every, windowed
 
 MAX_CLAMP = 1e6
 """Limit of the activation's constants, far above any model's (7) and in the range of every dtype."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, BadConfig, Config, shown
+from puzzledsl.families.config import LETTERS, MAX_LAYERS, MAX_VOCAB, BadConfig, Config, by_pattern, shown
 from puzzledsl.families.family import Family, Mixture, Names, Part
-from puzzledsl.families.layouts import LETTERS, by_pattern
 
 WORDS = {
     "linear_attention": "M",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import MAX_WINDOW, Config
+from puzzledsl.families.config import MAX_WINDOW, Config, sparse_layers
 from puzzledsl.families.family import BIASES, Family, Mixture, dense_fields, experts_fields
-from puzzledsl.families.layouts import sparse_layers
 
 
 def _read(config: Config) -> Shape:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.config import Config
+from puzzledsl.families.config import Config, every
 from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
-from puzzledsl.families.layouts import every
 
 KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
 

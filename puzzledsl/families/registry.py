@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import puzzledsl.families
-from puzzledsl.alternatives.computation import Computation
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.state import Computation
 from puzzledsl.families.children import Layer, base_content, is_child, layers_of_child, shape_of_child
-from puzzledsl.families.computation import computation_of
-from puzzledsl.families.config import BadConfig, Config, config_content, shown
+from puzzledsl.families.config import BadConfig, Config, canonical, config_content, shown
 from puzzledsl.families.family import Family
-from puzzledsl.families.layouts import canonical
+from puzzledsl.families.literal import computation_of
 
 
 def _found() -> Iterator[Family]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
-from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.base.frozen import record
 from puzzledsl.families.children import on_base

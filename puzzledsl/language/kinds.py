@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import Alternative, Site
-from puzzledsl.alternatives.arguments import MAX_COUNT
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers
+from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import REQUIRED, Call, Kind, Section, Setting, call_of, calls_of, settings_of
 from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE

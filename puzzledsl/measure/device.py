@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import SeveralGpus
+from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype

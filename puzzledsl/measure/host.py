@@ -22,7 +22,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import give_back, held_by, layers, shape_of
-from puzzledsl.models.families.repeated import share_weights
+from puzzledsl.models.families.slots import share_weights
 from puzzledsl.models.replace import number_cache_slots, put
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")

@@ -35,7 +35,7 @@ from puzzledsl.measure.stopwatch import CpuStopwatch, machine
 from puzzledsl.measure.whole import Forward, Workload, prompt_ids
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import empty_model, load_parent
-from puzzledsl.models.families.repeated import layers_with_weights
+from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.placement import free_bytes
 from puzzledsl.plan.memory.stage_plan import TIMED_POOL_SHARE, TIMED_SHARE
 

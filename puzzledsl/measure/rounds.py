@@ -12,8 +12,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from pydantic import ValidationError
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.checksums import sealed_line, unsealed_line
-from puzzledsl.base.files import write_text
+from puzzledsl.base.files import sealed_line, unsealed_line, write_text
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate, Phase, Round, time_laps

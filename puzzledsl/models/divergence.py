@@ -1,16 +1,21 @@
-"""KL divergence between two models' next-token distributions, in nats.
+"""KL divergence of logits, and the learning rate of each step.
 
 Shapes: N positions, C positions of a chunk, H hidden, V vocabulary.
+
+Learning rates: linear warm-up, then constant or a cosine (Loshchilov & Hutter 2017, without restarts).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from puzzledsl.ir.nodes import Schedule
 from puzzledsl.plan.memory.stage_plan import tiles
 
 Logits = Callable[[Tensor], Tensor]
@@ -42,3 +47,23 @@ def summed_kl(
         log_q_CV = child_logits(child_CH).float().log_softmax(-1)
         total += kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64)
     return float(total)
+
+
+def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
+    """Return the learning rate of step 0 <= `step` < `steps`. It is never 0, so every step changes the weights."""
+    warmup = warmup_steps(schedule, steps)
+    if step < warmup:
+        return schedule.peak * (step + 1) / (warmup + 1)
+    match schedule.kind:
+        case "constant":
+            return schedule.peak
+        case "cosine":
+            done = (step - warmup) / max(1, steps - warmup)
+            return schedule.peak * 0.5 * (1 + math.cos(math.pi * done))
+        case _:
+            assert_never(schedule.kind)
+
+
+def warmup_steps(schedule: Schedule, steps: int) -> int:
+    """Return the number of warm-up steps below the peak, rounded up so that a short run has at least one if any are asked for."""
+    return min(math.ceil(schedule.warmup * steps), steps)

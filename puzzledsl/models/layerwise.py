@@ -31,9 +31,8 @@ from puzzledsl.models.families.access import (
 )
 from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
-from puzzledsl.models.kernels.gated import fused_ffns
-from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products
-from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.kernels.attention import fused_ffns
+from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.replace import without
 

@@ -22,7 +22,7 @@ from puzzledsl.models.families.access import (
     part_of,
     sub_block_of,
 )
-from puzzledsl.models.torch_private import with_own_modules
+from puzzledsl.models.transformers_private import with_own_modules
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact, span_of
-from puzzledsl.pipeline.digests import digest_of, parent_fingerprint
 from puzzledsl.pipeline.errors import (
     DamagedArtefact,
     NotMadeYet,
@@ -24,7 +23,7 @@ from puzzledsl.pipeline.errors import (
     ParentNotFound,
     ParentUnreadable,
 )
-from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.stamps import Stamps, digest_of, parent_fingerprint
 
 T = TypeVar("T", bound=Artefact)
 

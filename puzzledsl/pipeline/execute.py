@@ -13,8 +13,8 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cluster.errors import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
-from puzzledsl.pipeline.process.disk import disk_errors
 from puzzledsl.pipeline.process.failures import Unfinished, forget, record
+from puzzledsl.pipeline.process.locks import disk_errors
 from puzzledsl.pipeline.stamps import MADE_BY
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS

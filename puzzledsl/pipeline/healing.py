@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import measured_searches
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs
+from puzzledsl.pipeline.stamps import digest_of
 
 if TYPE_CHECKING:
-    from puzzledsl.export.importance import Importance
+    from puzzledsl.export.gguf_recipe import Importance
 
 HEALING = "2"
 """Version of the method; raised when it changes, so that children healed before are made again."""
@@ -50,7 +50,7 @@ def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
 def importance(ctx: Context, space: str, model: Path) -> Importance | None:
     """Return the importance of a model's inputs on the text that children of a space are healed on; None without one."""
     from puzzledsl.child.healing.text import healing_text
-    from puzzledsl.export.importance import importance_of
+    from puzzledsl.export.gguf_recipe import importance_of
     from puzzledsl.models.families.load import load_tokenizer
 
     for bld in ctx.program.blds.values():

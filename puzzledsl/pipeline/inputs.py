@@ -19,9 +19,9 @@ from puzzledsl.ir.tables import (
     Solution,
 )
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.digests import data_fingerprint, digest_of
 from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.pipeline.process.failures import failure_of, failures
+from puzzledsl.pipeline.stamps import data_fingerprint, digest_of
 from puzzledsl.search.needs import Needed, needed
 
 

@@ -14,7 +14,7 @@ from puzzledsl.pipeline.execute import Attempts
 from puzzledsl.pipeline.planning.preflight import missing
 from puzzledsl.pipeline.process.failures import failures, forget
 from puzzledsl.pipeline.process.locks import holder_of, locked
-from puzzledsl.pipeline.rounds.narrow import resolve_used_by
+from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 

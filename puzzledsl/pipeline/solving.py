@@ -17,15 +17,13 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
+from puzzledsl.pipeline.compile import chosen, not_ready
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import execute
 from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.needs import child
-from puzzledsl.pipeline.process.disk import disk_errors
-from puzzledsl.pipeline.process.locks import locked
-from puzzledsl.pipeline.targets import chosen, not_ready
-from puzzledsl.pipeline.tasks.frontier import Frontier
-from puzzledsl.pipeline.tasks.solve import Solve
+from puzzledsl.pipeline.opening import child
+from puzzledsl.pipeline.process.locks import disk_errors, locked
+from puzzledsl.pipeline.tasks.solve import Frontier, Solve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
@@ -113,7 +111,7 @@ def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any =
     declared = {**ctx.program.searches, **ctx.program.uptrains}
     chosen("search or uptrain", declared, [name], ctx.file, "realise")
     ctx.made(*child(ctx.program, name), "the child")
-    from puzzledsl.child.load import load_child
+    from puzzledsl.child.assemble import load_child
 
     wanted = {} if dtype is None else {"dtype": dtype}
     return load_child(ctx.build.model(name), device=device, **wanted)

@@ -26,7 +26,7 @@ from puzzledsl.ir.tables import Figure, ModelComparison, ModelDefinition, Soluti
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.refining.inputs import RefineInputs
-from puzzledsl.scoring.figures_cache import FiguresCache
+from puzzledsl.scoring.table import FiguresCache
 
 METHOD = "1"
 """Version of building and measuring, part of the cache's key."""

@@ -43,10 +43,10 @@ from puzzledsl.refining.candidates import SPREAD, TRIES, Candidates, Origin, Pro
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.judges import Figures, Judges
 from puzzledsl.refining.surrogate import Surrogate
-from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.inputs import healing_blocks
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.subject import measure_of
+from puzzledsl.scoring.table import FiguresCache
 
 METHOD = "1"
 """Version of healing and measuring, part of the cache's key. Increase it when a change of the code changes losses."""

@@ -21,9 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
-from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.base.files import replacing
+from puzzledsl.base.files import read_sealed, replacing, write_sealed
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.data.prompts import Asked, prompts_of_file

@@ -32,7 +32,7 @@ from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.errors import NoHealingText
-from puzzledsl.scoring.influence import POSITIONS
+from puzzledsl.scoring.fit import POSITIONS
 from puzzledsl.scoring.measures import group_tokens
 
 

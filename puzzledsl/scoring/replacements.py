@@ -16,8 +16,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName,
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import NoPieceForAlternative
+from puzzledsl.base.diagnostics import DiagnosticError, NoPieceForAlternative
 from puzzledsl.child.assemble import assemble, load_piece
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of

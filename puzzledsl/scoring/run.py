@@ -35,18 +35,15 @@ from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.pieces.store.library import origin
-from puzzledsl.scoring.figures_cache import FiguresCache, Name
-from puzzledsl.scoring.fit import Form, Places, drawn, fitted
+from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
-from puzzledsl.scoring.influence import Sums, block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.position_kls import PositionKls, StoredKls
+from puzzledsl.scoring.measures import Figures, PositionKls, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
 from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.sweep.threads import Workers
-from puzzledsl.scoring.table import fitted_table, score_table
+from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
 from puzzledsl.scoring.workers.on_workers import JudgeMaker, OnWorkers, tasks_for
 
 

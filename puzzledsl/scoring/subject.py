@@ -22,15 +22,14 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
-from puzzledsl.models.precision.grids import rounded_end
+from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.scoring.errors import NoScoringText
-from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.inputs import ScoreInputs, healing_blocks, scored, text_behind
-from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
-from puzzledsl.scoring.position_kls import PositionKls
+from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, PositionKls
 from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Sweep, final_states
+from puzzledsl.scoring.table import MemoryCache
 
 
 @dataclass(frozen=True)

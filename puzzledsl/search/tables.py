@@ -11,8 +11,7 @@ from itertools import product
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
-from puzzledsl.base.stage_errors import NothingMeasured
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, NothingMeasured, Sink
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS

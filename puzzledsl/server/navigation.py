@@ -13,8 +13,7 @@ from pathlib import Path
 
 from lsprotocol import types
 
-from puzzledsl.base.diagnostics import Fix
-from puzzledsl.base.fixes import apply
+from puzzledsl.base.diagnostics import Fix, apply
 from puzzledsl.base.resources import folder
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.names import key_of

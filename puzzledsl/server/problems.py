@@ -9,9 +9,8 @@ from typing import Any
 
 from lsprotocol import types
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Span, compatible, safe_fixes
 from puzzledsl.base.explanations import Explanation
-from puzzledsl.base.fixes import compatible, safe_fixes
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.errors import UnusedName, UnusedUse
 from puzzledsl.checker.names.names import key_of

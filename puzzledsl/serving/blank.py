@@ -21,7 +21,7 @@ from puzzledsl.export.verify import prepare
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.grids import nearest
+from puzzledsl.models.precision.gptq import nearest
 
 Layers = Sequence[tuple[Alternative, Alternative]]
 CHUNK = 1 << 16

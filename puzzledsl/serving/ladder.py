@@ -26,9 +26,8 @@ from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
 from puzzledsl.evaluate.speed import ROUNDS, Speed, relative_speed
 from puzzledsl.evaluate.units import Found, Measured, Store, Unit, assembled
-from puzzledsl.export.gguf_recipe import write_recipe
-from puzzledsl.export.importance import Importance
-from puzzledsl.export.verify_gguf import read_gguf
+from puzzledsl.export.gguf_recipe import Importance, write_recipe
+from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.runtimes import has_ladder

@@ -23,17 +23,22 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.checkpoint.shards import write_safetensors
+from puzzledsl.child.assemble import child_config, load_child
+from puzzledsl.child.checkpoint.contents import write_safetensors
 from puzzledsl.child.healing.text import blocks_read
-from puzzledsl.child.load import child_config, load_child
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
-from puzzledsl.models.families.children import model_class_of
-from puzzledsl.models.families.load import empty_model, load_config, load_parent, load_tokenizer
+from puzzledsl.models.families.load import (
+    empty_model,
+    load_config,
+    load_parent,
+    load_tokenizer,
+    model_class_of,
+)
 from puzzledsl.models.families.stored import as_parameters, select
 from puzzledsl.models.families.tensors import LazyTensor, open_file, open_weights
 from puzzledsl.models.placement import placement

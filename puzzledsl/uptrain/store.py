@@ -28,9 +28,8 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.tensor import DTensor
 
-from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import replacing, sha256_of
+from puzzledsl.base.files import read_sealed, replacing, sha256_of, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.uptrain.ranks import Ranks, writers
 from puzzledsl.uptrain.shard import first_row, local

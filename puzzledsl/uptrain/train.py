@@ -24,13 +24,13 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import read_sealed, write_sealed
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
-from puzzledsl.models.kernels.repeatable import repeatable
-from puzzledsl.models.schedule import learning_rate
+from puzzledsl.models.divergence import learning_rate
+from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
 from puzzledsl.uptrain.means import PLAIN, Means

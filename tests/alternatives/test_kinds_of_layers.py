@@ -9,10 +9,9 @@ import pytest
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import ATTENTION, from_block_config, is_canonical
 from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateShape

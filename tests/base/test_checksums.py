@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.base import checksums
-from puzzledsl.base.checksums import (
+from puzzledsl.base import files as checksums
+from puzzledsl.base.files import (
     Sealing,
     is_sealed,
     read_sealed,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Near, Span
-from puzzledsl.base.fixes import apply, compatible, safe_fixes
+from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Near, Span, apply, compatible, safe_fixes
 
 TEXT = "let a = 1\nlet bc = aé + 2\n\nlet d = bc\n"
 

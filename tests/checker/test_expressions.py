@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.fixes import apply
+from puzzledsl.base.diagnostics import apply
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.context import MAX_CELLS
 from puzzledsl.checker.expressions.numbers import plain

@@ -33,7 +33,7 @@ LANGUAGE = [
     code
     for code, kind in all_codes().items()
     if kind.__module__.startswith(
-        ("puzzledsl.syntax.", "puzzledsl.checker.", "puzzledsl.alternatives.", "puzzledsl.base.stage_errors")
+        ("puzzledsl.syntax.", "puzzledsl.checker.", "puzzledsl.alternatives.", "puzzledsl.base.diagnostics")
     )
     and code not in TOO_LARGE_TO_SHOW | OF_SURROUNDINGS
 ]

@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.breakdown import PARENT, Breakdown, added, breakdown
 from puzzledsl.costs.breakdown_text import as_text

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.breakdown import breakdown

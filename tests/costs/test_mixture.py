@@ -14,9 +14,9 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.checker.check import shipped_shapes
+from puzzledsl.costs.dtypes import CERTAIN, share_read
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import parent_weights_bytes, size_on, weights_bytes
-from puzzledsl.costs.mixture import CERTAIN, share_read
 from puzzledsl.costs.roofline import sub_block_cost, sub_block_times
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape

@@ -11,15 +11,15 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
-from puzzledsl.families.layouts import LETTERS
+from puzzledsl.families.config import LETTERS
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.flops import Workload, fixed_size, mean_context

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_profiles
 from puzzledsl.costs.flops import Workload

@@ -15,7 +15,7 @@ from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.data.mixing import most_blocks, turns
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.digests import data_fingerprint
+from puzzledsl.pipeline.stamps import data_fingerprint
 from tests.data.test_token_blocks import WHERE
 from tests.tiny import tiny_tokenizer
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.base.checksums import seal
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import seal
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.documents import documents
 from puzzledsl.data.sources.source import Text

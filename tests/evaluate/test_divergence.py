@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import load_checkpoint
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices
 from puzzledsl.evaluate import plan as harness

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.errors import (

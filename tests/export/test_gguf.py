@@ -10,8 +10,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import UnknownTokenizer
+from puzzledsl.base.diagnostics import DiagnosticError, UnknownTokenizer
 from puzzledsl.child.checkpoint.contents import from_directory, from_parent
 from puzzledsl.child.errors import NotAGguf, RuntimeLacksFamily
 from puzzledsl.export.engines.worker import run

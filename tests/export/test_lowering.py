@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.alternatives.computation import USUAL
+from puzzledsl.alternatives.state import USUAL
 from puzzledsl.alternatives.support import NATIVE, Architecture, Lowered
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint
-from puzzledsl.child.load import load_child
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import DECI, DECILM, NEMOTRON_NAS, OPENELM, RUNTIMES, STEP35

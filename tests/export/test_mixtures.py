@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint

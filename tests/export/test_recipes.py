@@ -19,19 +19,17 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.progress import Silent
-from puzzledsl.base.stage_errors import RecipeOfQuantised
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.errors import MissingPackage, RecipeFailed
-from puzzledsl.child.load import load_checkpoint
 from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe
 from puzzledsl.export.gguf_file import as_llama_cpp, write_gguf
-from puzzledsl.export.gguf_recipe import write_recipe
-from puzzledsl.export.importance import Importance, importance_of
-from puzzledsl.export.verify_gguf import read_gguf, verify_gguf
+from puzzledsl.export.gguf_recipe import Importance, importance_of, write_recipe
+from puzzledsl.export.verify import read_gguf, verify_gguf
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.measured_engines import RECIPES, Recipe
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make

@@ -10,16 +10,16 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.foreign_code import foreign_code
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.errors import UntrustedCode
-from puzzledsl.child.load import load_checkpoint
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
 from puzzledsl.export.engines import worker
 from puzzledsl.export.write import write_export
-from puzzledsl.models.families.errors import TokenizerNeedsCode
+from puzzledsl.models.errors import TokenizerNeedsCode
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.children import define, random_pieces
 from tests.export.test_engines import request_for

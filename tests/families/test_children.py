@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.block_configs import to_block_configs
-from puzzledsl.child.load import load_child
 from puzzledsl.cli.main import run
 from puzzledsl.families.children import on_base
 from puzzledsl.families.config import BadConfig

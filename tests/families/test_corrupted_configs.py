@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.families.computation import computation_of
 from puzzledsl.families.config import BadConfig, Config
+from puzzledsl.families.literal import computation_of
 from puzzledsl.families.registry import FAMILIES, read_config, shape_of_config
 from puzzledsl.ir.facts import total_params
 

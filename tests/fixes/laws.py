@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Sink
-from puzzledsl.base.fixes import apply
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Sink, apply
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol

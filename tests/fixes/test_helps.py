@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.fixes import apply, compatible
+from puzzledsl.base.diagnostics import Diagnostic, apply, compatible
 from tests.fixes.laws import look_at
 
 HEAD = """\

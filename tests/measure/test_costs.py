@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.base.stage_errors import CannotRealise
 from puzzledsl.ir import nodes
 from puzzledsl.measure import rounds
 from puzzledsl.measure.costs import measure_costs

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import SeveralGpus
+from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
 from puzzledsl.ir import nodes
 from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype

@@ -9,12 +9,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import CacheLayerMixin
 
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import load_child
 from puzzledsl.ir import nodes
 from puzzledsl.measure import rounds
 from puzzledsl.measure.costs import measure_costs

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import load_child
 from puzzledsl.measure import whole
 from puzzledsl.measure.stopwatch import CpuStopwatch, CudaStopwatch, spread, undisturbed
 from puzzledsl.measure.whole import (

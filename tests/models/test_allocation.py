@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from puzzledsl.models.kernels import allocation
-from puzzledsl.models.kernels.allocation import keep_freed_memory
+from puzzledsl.models.kernels import products as allocation
+from puzzledsl.models.kernels.products import keep_freed_memory
 
 FAULTS = """
 import ctypes, resource
-from puzzledsl.models.kernels.allocation import keep_freed_memory
+from puzzledsl.models.kernels.products import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

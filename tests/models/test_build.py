@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import CannotRealise
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of

@@ -11,7 +11,7 @@ from torch import nn
 
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.kernels import products
-from puzzledsl.models.kernels.gated import fused_ffns
+from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, gated, has_fused_products
 from puzzledsl.models.layerwise import LayerRunner
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens

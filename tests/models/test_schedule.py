@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.ir.nodes import Schedule
-from puzzledsl.models.schedule import learning_rate, warmup_steps
+from puzzledsl.models.divergence import learning_rate, warmup_steps
 
 
 def rates(schedule: Schedule, steps: int) -> list[float]:

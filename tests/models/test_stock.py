@@ -8,8 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from puzzledsl.child.assemble import assemble
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import assemble, load_child
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, PARENT, define, random_pieces

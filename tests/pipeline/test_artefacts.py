@@ -13,8 +13,8 @@ import pytest
 import typer
 
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.checksums import unsealed_line
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import unsealed_line
 from puzzledsl.cli.app import application
 from puzzledsl.cli.main import run
 from puzzledsl.cli.schemas.described import Described

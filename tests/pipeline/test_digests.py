@@ -6,7 +6,7 @@ from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import Data, HfData, LayerChoice, ParquetData, Space, Where
-from puzzledsl.pipeline.digests import data_fingerprint, meaning
+from puzzledsl.pipeline.stamps import data_fingerprint, meaning
 
 
 def test_a_space_has_the_digest_it_had_with_a_width_of_the_whole_model() -> None:

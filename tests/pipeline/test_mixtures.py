@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import puzzledsl as pzl
-from puzzledsl.child.load import load_checkpoint
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.models.families.tensors import open_weights
 from tests.tiny import MIXTURES, save_tiny, tiny_tokens
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.fit import FEWEST
 from puzzledsl.scoring.run import score_children
+from puzzledsl.scoring.table import FiguresCache
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 

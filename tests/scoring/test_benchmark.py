@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.stage1_score import DIFFERENCE, small
-from puzzledsl.models.kernels import gated
+from puzzledsl.models.kernels import attention as gated
 
 
 @torch.inference_mode()

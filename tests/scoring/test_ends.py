@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
-from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.ir.nodes import EndsChoice
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.precision.grids import codes_of, nearest, rounded_end
+from puzzledsl.models.precision.gptq import codes_of, nearest, rounded_end
 from puzzledsl.scoring import run
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.scoring.fit import FEWEST, SATURATIONS, Floats, Places, Rows, drawn, fitted, saturated
 from puzzledsl.scoring.replacements import Replacement

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.scoring.fit import SATURATIONS, saturated
 from puzzledsl.scoring.measures import Divergence, Vocabulary

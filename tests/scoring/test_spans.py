@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.cluster.tasks import LocalExecutor
 from puzzledsl.ir import nodes

@@ -9,9 +9,8 @@ from random import Random
 from typing import Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import (
     And,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import synthetic
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import (
     BASELINES,

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.precision.grids import nearest
+from puzzledsl.models.precision.gptq import nearest
 from tests.children import Choice, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.uptrain import run

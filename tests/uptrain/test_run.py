@@ -14,7 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.models.families.load import load_parent, load_tokenizer

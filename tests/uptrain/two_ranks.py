@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.ir.nodes import Program
 from puzzledsl.models.families import tensors
 from puzzledsl.models.families.access import layers

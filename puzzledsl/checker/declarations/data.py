@@ -9,8 +9,8 @@ from itertools import chain
 from math import gcd, lcm
 from typing import Any
 
-from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
+from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.settings import REQUIRED

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
 
-from puzzledsl.base.diagnostics import Args, Fix
+from puzzledsl.base.diagnostics import Args, Fix, SeveralGpus
 from puzzledsl.base.settings import REQUIRED, Call
-from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused

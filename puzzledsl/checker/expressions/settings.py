@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
-from puzzledsl.alternatives.arguments import MAX_COUNT
+from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
 from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting

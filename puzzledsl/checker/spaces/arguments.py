@@ -16,9 +16,9 @@ from math import floor
 from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
-from puzzledsl.alternatives.arguments import MAX_COUNT, Arguments
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.support import MAX_COUNT, Arguments
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import COUNT, Quantity

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.grids import Codes, codes_of
+from puzzledsl.models.precision.gptq import Codes, codes_of
 
 WORD = 32
 Types = Mapping[str, PrecisionName]

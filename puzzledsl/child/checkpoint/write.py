@@ -28,8 +28,14 @@ from puzzledsl.base.files import appearing
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.block_configs import Layer, to_block_configs
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, megatron_layers, per_layer_config
-from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
+from puzzledsl.child.checkpoint.contents import (
+    SHARD_BYTES,
+    ChildFiles,
+    from_definition,
+    megatron_layers,
+    per_layer_config,
+    write_shards,
+)
 from puzzledsl.child.errors import WouldOverwrite
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
@@ -37,8 +43,8 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.alternatives.build import module_class
-from puzzledsl.models.families.families import DENSE
 from puzzledsl.models.families.load import read_config_json, tokenizer_settings
+from puzzledsl.models.families.slots import DENSE
 from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
 
@@ -89,7 +95,7 @@ COPIED_FILES = (
     "generation_config.json",
 )
 _REMOTE_FILES = {
-    "clamped.py": "models/families/families.py",
+    "clamped.py": "models/families/slots.py",
     "configuration_decilm.py": "child/checkpoint/remote/configuration_decilm.py",
     "configuration_vllm.py": "child/checkpoint/remote/configuration_vllm.py",
     "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",

@@ -27,9 +27,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.healing.fit import FitBatch, fit_last
+from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, Streams, fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock, Link, chain, child_digest, first_changed, points
-from puzzledsl.child.healing.streams import HELD_BYTES, ParentStream, Streams
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
 from puzzledsl.models.layerwise import LayerRunner

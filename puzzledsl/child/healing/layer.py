@@ -35,9 +35,8 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.pages import load_module_weights
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.models.kernels.repeatable import repeatable
-from puzzledsl.models.torch_private import with_own_modules
+from puzzledsl.models.kernels.products import fast_products, repeatable
+from puzzledsl.models.transformers_private import with_own_modules
 
 Absent = AbstractSet[tuple[int, SubBlock]]
 """Sub-blocks that layers of the parent do not have, as (layer, sub-block)."""

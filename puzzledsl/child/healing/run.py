@@ -11,7 +11,7 @@ from pathlib import Path
 
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.healing.streams import HELD_BYTES
+from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.text import healing_text
 from puzzledsl.child.healing.walk import heal, healed_layer
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec

@@ -23,13 +23,11 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.base.checksums import is_sealed_beside, seal_beside
-from puzzledsl.base.files import write_bytes
+from puzzledsl.base.files import is_sealed_beside, seal_beside, write_bytes
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.healing.fit import FitBatch, fit_last
+from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock, Link, chain, first_changed, points
-from puzzledsl.child.healing.streams import HELD_BYTES, ParentStream
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import absent, family_of, layers, part

@@ -27,10 +27,10 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool =
 
     Raises DiagnosticError at the end for those that failed.
     """
+    from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.pipeline.targets import chosen
     from puzzledsl.pipeline.tasks import TASKS
 
     task = TASKS[stage]
@@ -69,7 +69,7 @@ def measure(
     costs/SPACE.measured.csv for `table(...)` hardware in other programs. Warns of a busy machine. Interrupt it at any moment:
     the same command goes on from there.
     """
-    from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.cli.loading import print_diagnostics
     from puzzledsl.ir.tables import CostTable
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings
 
@@ -125,7 +125,7 @@ def refine(
     With --json one list of what these files hold.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli.output import print_json
+    from puzzledsl.cli.loading import print_json
     from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
     from puzzledsl.pipeline.tasks import TASKS
     from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
@@ -197,7 +197,7 @@ def eval_(
     text and far from it on another. Interrupt it at any moment: models that are finished are kept.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.cli.loading import print_diagnostics
     from puzzledsl.ir.tables import Evaluation
     from puzzledsl.pipeline.text.evaluation_text import drifted_parents, ending_of, evaluation_text, remarks
 

@@ -111,6 +111,6 @@ def _no_answer(snapshot: Snapshot, result: SearchResult, paint: Painter) -> Iter
     problem = no_answer(snapshot.context.program, result)
     yield f"{paint(result.search, 'bold')}  {paint(result.status, 'bad')}"
     if problem is not None:
-        from puzzledsl.cli.output import sources_for
+        from puzzledsl.cli.loading import sources_for
 
         yield render(problem, sources_for([problem], snapshot.sources), color=paint.color)

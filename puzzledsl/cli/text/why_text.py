@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.alternatives.alternative import ENDS
-from puzzledsl.cli.output import shown_path
+from puzzledsl.cli.loading import shown_path
 from puzzledsl.cli.text.answers import table
 
 if TYPE_CHECKING:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from puzzledsl.data.sources.hf import HubDataset
-from puzzledsl.data.sources.local_files import JsonLines, ParquetFiles, TaskFiles, TextFiles
-from puzzledsl.data.sources.sampled import SampledText
+from puzzledsl.data.sources.local_files import (
+    HubDataset,
+    JsonLines,
+    ParquetFiles,
+    SampledText,
+    TaskFiles,
+    TextFiles,
+)
 from puzzledsl.data.sources.source import Source
 from puzzledsl.ir import nodes
 

@@ -7,6 +7,15 @@
 `parquet("x.parquet", column: text)`: rows of Parquet files, a few at a time in memory.
 
 `tasks("hellaswag.jsonl", …)`: the questions of multiple-choice tasks, each with its right answer.
+
+`hf("owner/name", split: train)`: a data set of the hub, streamed by the package `datasets`, or a local directory.
+
+A directory with Parquet or JSON lines files that are named after the split is read without that package.
+
+`sampled(p, tokens: 1M)`: text that a parent wrote, which the stage `sample` keeps in the build directory.
+
+A line of its file is one document: `{"ids": […], "prompt": 12, "text": "…"}`, tokens of the prompt and of what follows, the
+number of the first, and the same as text for readers.
 """
 
 from __future__ import annotations
@@ -16,10 +25,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import matching
-from puzzledsl.data.errors import DataMissing
-from puzzledsl.data.sources.source import Document, Place, Record, Source, Text, documents_of, field_of
+from puzzledsl.data.errors import DataMissing, NotSampled
+from puzzledsl.data.sources.source import (
+    Document,
+    Place,
+    Record,
+    Source,
+    Text,
+    TokenDocument,
+    documents_of,
+    field_of,
+)
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes
 
@@ -160,3 +179,90 @@ class TaskFiles(Source[nodes.TaskData]):
         for file in self.files(place):
             for item in read_tasks(file, span=place.span):
                 yield Text(answered(item), file.name)
+
+
+RECORDS = {".parquet", ".jsonl"}
+UNREACHABLE = ("connection", "offline", "resolve", "timed out", "timeout", "network", "couldn't reach")
+"""Words of errors that a hub which cannot be reached raises."""
+
+
+class HubDataset(Source[nodes.HfData]):
+    """A data set of the hub, or a directory of the same form."""
+
+    def files(self, place: Place[nodes.HfData]) -> tuple[Path, ...]:
+        """Return the files of a local directory; none for a data set of the hub."""
+        folder = place.base / place.source.id
+        if not folder.is_dir():
+            return ()
+        return _named_after_split(place, folder) or tuple(
+            sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        )
+
+    def documents(self, place: Place[nodes.HfData]) -> Iterator[Document]:
+        """Yield the document of each row, in the order of the data set."""
+        folder = place.base / place.source.id
+        files = _named_after_split(place, folder) if folder.is_dir() else ()
+        if files:
+            for file in files:
+                yield from file_documents(place, file)
+        else:
+            name = str(folder) if folder.is_dir() else place.source.id
+            yield from documents_of(place, Path(place.source.id), _streamed(place, name), "row")
+
+
+def _named_after_split(place: Place[nodes.HfData], folder: Path) -> tuple[Path, ...]:
+    if place.source.subset is not None:
+        return ()
+    found = sorted(folder.glob(f"*{place.source.split}*"))
+    return tuple(path for path in found if path.suffix in RECORDS)
+
+
+def _streamed(place: Place[nodes.HfData], name: str) -> Iterator[Record]:
+    """Yield the rows of a data set in its own order; nothing but what is read travels."""
+    datasets, source = place.installed("datasets", "datasets"), place.source
+    number = 0
+    try:
+        rows = datasets.load_dataset(
+            name, source.subset, split=source.split, revision=source.revision, streaming=True
+        )
+        for row in rows:
+            number += 1
+            yield number, row
+    except (DiagnosticError, GeneratorExit):
+        raise
+    except Exception as error:  # offline, unknown name, gated: the package raises many kinds
+        raise _unread(place, error, number) from error
+
+
+def _unread(place: Place[Any], error: Exception, number: int) -> DiagnosticError:
+    first = (str(error).strip().splitlines() or [""])[0]
+    reason = f"{type(error).__name__}: {first}" if not number else f"behind row {number}: {first}"
+    fix = "correct the name, the split or the subset, or save the text as files"
+    if any(word in f"{type(error).__name__} {error}".lower() for word in UNREACHABLE):
+        fix = "connect to the hub, or download the data set and name its directory"
+    return place.unreadable(Path(place.source.id), reason, fix)
+
+
+class SampledText(Source[nodes.SampledData]):
+    """Documents of a parent."""
+
+    def files(self, place: Place[nodes.SampledData]) -> tuple[Path, ...]:
+        """Return the file of the build directory. Raises DiagnosticError (NotSampled) if the text is not written yet."""
+        path = None
+        if place.tokens is not None:
+            path = BuildDir(place.tokens.parent).sampled(place.source.text)
+        if path is None or not path.is_file():
+            raise DiagnosticError(NotSampled(place.span, name=place.name, parent=place.source.parent))
+        return (path,)
+
+    def documents(self, place: Place[nodes.SampledData]) -> Iterator[Document]:
+        """Yield the documents in the order in which they were written."""
+        (path,) = self.files(place)
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    ids = json.loads(line)["ids"]
+                except (ValueError, KeyError, TypeError) as error:
+                    reason = f"line {number} is damaged ({error})"
+                    raise place.unreadable(path, reason, "run `pzl sample` again") from error
+                yield TokenDocument(ids, None, f"{path.name}:{number}")

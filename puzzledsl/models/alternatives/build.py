@@ -19,13 +19,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import CannotRealise
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, Realisation, Site, State
 from puzzledsl.models.errors import BrokenModule
 from puzzledsl.models.families.access import base_shape_of, on_base
-from puzzledsl.models.kernels.repeatable import repeatable
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.kernels.products import repeatable
+from puzzledsl.models.least_squares.channels import LayerStatistics
 
 GROUP = "puzzledsl.models.alternatives"
 

@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import CannotRealise
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.build import new_mixture
-from puzzledsl.models.mixtures.choose import SALIENCIES, damage_order, prune, reap
-from puzzledsl.models.mixtures.dense import contributing, dense
-from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, expert_of
-from puzzledsl.models.mixtures.smaller import smaller
+from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, contributing, dense, expert_of
+from puzzledsl.models.mixtures.smaller import SALIENCIES, damage_order, prune, reap, smaller
 
 
 def build(alternative: MoeFfn, site: Site) -> nn.Module:

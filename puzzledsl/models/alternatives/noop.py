@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State
 
 

@@ -21,7 +21,7 @@ from puzzledsl.families.config import BadConfig
 from puzzledsl.families.family import Family, Names, Part
 from puzzledsl.families.registry import FAMILIES, child_of_config, shape_of_config
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.errors import UnknownFamily, UnreadableCheckpoint
+from puzzledsl.models.errors import UnknownFamily, UnreadableCheckpoint
 
 T = TypeVar("T")
 PARENT_BLOCKS = "parent_blocks"

@@ -23,7 +23,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 
 from puzzledsl.models.families.access import HeadsView, family_of, shape_of
-from puzzledsl.models.families.families import classes_of
+from puzzledsl.models.families.slots import classes_of
 
 
 class WindowCache(DynamicLayer):  # type: ignore[no-untyped-call]

@@ -25,7 +25,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.errors import AbsurdConfig, WeightsDontFit
+from puzzledsl.models.errors import AbsurdConfig, WeightsDontFit
 from puzzledsl.models.families.fused import (
     BLOCK,
     Rows,

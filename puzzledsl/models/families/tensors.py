@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.families.errors import DamagedWeights, NoCheckpoint
+from puzzledsl.models.errors import DamagedWeights, NoCheckpoint
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit

@@ -25,12 +25,11 @@ from puzzledsl.cluster.workers import Team, Workers, unpack
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.parts import make_parts, passes
 from puzzledsl.pieces.train.run import prepare_work
-from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.stage import Enter, Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
+from puzzledsl.pieces.train.sweep import make_parts, passes
 from puzzledsl.plan.memory.bld import alone, fits
 from puzzledsl.plan.memory.stage_plan import Device
 from puzzledsl.plan.spans import spans, work_of

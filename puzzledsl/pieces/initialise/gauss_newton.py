@@ -30,8 +30,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.kernels.repeatable import repeatable
-from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.kernels.products import repeatable
+from puzzledsl.models.least_squares.channels import Gram
 from puzzledsl.plan.flop import CURVED_SHARE, POINTS
 
 DAMPING = 0.5

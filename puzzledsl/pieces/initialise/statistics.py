@@ -19,9 +19,9 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
-from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.grams import Gram, LayerStatistics
+from puzzledsl.models.least_squares.channels import Gram, LayerStatistics
 from puzzledsl.pieces.errors import NoCalibration
 
 KEPT_TOKENS = 8192

@@ -21,12 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from puzzledsl.models.divergence import learning_rate, warmup_steps
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.kernels.allocation import keep_freed_memory
-from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.kernels.products import keep_freed_memory, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.models.schedule import learning_rate, warmup_steps
 from puzzledsl.pieces.train.student import Student
 
 LossName = Literal["normalized_mse", "mse", "cosine"]

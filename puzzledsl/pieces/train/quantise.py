@@ -22,11 +22,10 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.slots import Slot, slots
-from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layer_trace import TracedBatch
-from puzzledsl.models.least_squares.grams import Gram, LayerStatistics, refit
-from puzzledsl.models.precision.gptq import gptq
-from puzzledsl.models.precision.grids import nearest
+from puzzledsl.models.least_squares.channels import Gram, LayerStatistics, refit
+from puzzledsl.models.precision.gptq import gptq, nearest
 from puzzledsl.pieces.train.refine import float_batch
 from puzzledsl.pieces.train.student import Student, alternatives_of
 

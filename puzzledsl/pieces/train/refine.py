@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.families.access import norm_behind, part_of, sub_block_of
 from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
-from puzzledsl.models.least_squares.grams import Gram, refit
+from puzzledsl.models.least_squares.channels import Gram, refit
 from puzzledsl.pieces.initialise.gauss_newton import Fit
 from puzzledsl.pieces.train.student import Student, alternatives_of
 from puzzledsl.plan.flop import FITTED_SHARE, has_numbers_enough, is_refined

@@ -43,19 +43,16 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.channels import Gram
 from puzzledsl.models.placement import reachable_parent, this_device
-from puzzledsl.models.precision.gptq import gptq
-from puzzledsl.models.precision.grids import ROWS
+from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin
-from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.parts import Kind, has_begun, make_parts, passes, sweeps
-from puzzledsl.pieces.train.stage import Stage, weights_of
+from puzzledsl.pieces.train.stage import Enter, Stage, weights_of
 from puzzledsl.pieces.train.stream import LocalExecutor, stream
-from puzzledsl.pieces.train.sweep import sweep
+from puzzledsl.pieces.train.sweep import Kind, has_begun, make_parts, passes, sweep, sweeps
 from puzzledsl.plan.memory.bld import WorkerPlan
 
 

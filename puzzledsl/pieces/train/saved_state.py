@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.base.checksums import is_sealed_beside, read_sealed, seal_beside, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import write_bytes
+from puzzledsl.base.files import is_sealed_beside, read_sealed, seal_beside, write_bytes, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer
 from puzzledsl.pieces.train.order import Order

@@ -18,11 +18,10 @@ from typing import Any, Protocol
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import WorkerLost
-from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.layer_trainer import is_checked_after
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.saved_state import SavedState
-from puzzledsl.pieces.train.stage import Finished, Stage
+from puzzledsl.pieces.train.stage import Enter, Finished, Stage
 
 SAVED_STEPS = 100
 """Steps between two savings: most steps that are repeated when a worker is lost."""

@@ -24,11 +24,10 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.kernels.products import fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import traced
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.least_squares.channels import LayerStatistics
 from puzzledsl.models.replace import with_modules
 
 

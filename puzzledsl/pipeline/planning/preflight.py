@@ -145,7 +145,7 @@ def _items(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _parents(ctx: Context) -> Iterator[Diagnostic]:
-    from puzzledsl.models.families.errors import NoCheckpoint
+    from puzzledsl.models.errors import NoCheckpoint
 
     for parent, space in {
         ctx.program.spaces[b.space].parent: b.space for b in ctx.program.blds.values()

@@ -16,7 +16,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.needs import measured_scores
+from puzzledsl.pipeline.opening import measured_scores
 from puzzledsl.pipeline.process.failures import failure_of
 from puzzledsl.pipeline.run_all import tasks_of
 from puzzledsl.pipeline.task import WORDS, Key, Task, Touched

@@ -1,12 +1,18 @@
-"""Lock of a build directory: one process at a time; others get a diagnostic that names the owner.
+"""Locks of a build directory, and the room and the copies on its disk.
 
 The lock is the operating system's (`flock`): it ends with its process, however that ends. The owner is written to a
 file beside it, which only serves messages: one left by a killed process blocks nobody.
+
+Map every library's error about a failed write to one diagnostic that names the file.
+
+Replace a directory as a whole: copy it beside the target, then rename.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import socket
 import sys
@@ -17,12 +23,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import make_directory, write_text
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.errors import BuildLocked
-from puzzledsl.pipeline.process.disk import disk_errors
+from puzzledsl.pipeline.errors import BuildLocked, CannotList, DiskFull
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
@@ -108,6 +113,73 @@ def at_work(build: Path) -> Holder | None:
 def sweep(root: Path) -> None:
     """Remove the temporary files and directories of a killed run. Under the lock they belong to no other process."""
     for leftover in [*root.rglob(".*.tmp"), *root.rglob(".*.old")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+_RUST = re.compile(r"\(os error (\d+)\)")  # safetensors, tokenizers: their I/O errors are no OSError
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy: an OSError without a number
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn any library's failed write into DiskFull. The message names `root` if the error names no file."""
+    try:
+        yield
+    except DiagnosticError:
+        raise
+    except Exception as error:
+        found = refusal(error)
+        if found is None:
+            raise
+        raise DiagnosticError(problem_of(found, root)) from error
+
+
+def problem_of(found: tuple[str | None, str], otherwise: object) -> Diagnostic:
+    """Return the diagnostic of a `refusal`; `otherwise`: where to, if the error names no file."""
+    path, reason = found
+    if path is not None and os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+        return CannotList(None, path=path, reason=reason)
+    return DiskFull(None, path=path or otherwise, reason=reason)
+
+
+def refusal(error: BaseException) -> tuple[str | None, str] | None:
+    """Return the file (None if unknown) and the operating system's reason of a failed write; None for another error."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (*REFUSALS, *NO_PLACE):
+            return (str(seen.filename) if seen.filename else None), os.strerror(seen.errno)
+        if isinstance(seen, OSError) and seen.errno is None and _SHORT_WRITE.search(str(seen)):
+            return None, os.strerror(errno.ENOSPC)
+        if (match := _RUST.search(str(seen))) and int(match[1]) in REFUSALS:
+            return None, os.strerror(int(match[1]))
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def copy_directory(source: Path, target: Path) -> None:
+    """Make `target` a copy of `source`. A reader sees the old directory or the new one."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, temporary)
+    old = target.with_name(f".{target.name}.old")
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove the temporary neighbours of `target` that a killed process left. Only under the build's lock."""
+    for leftover in [
+        *target.parent.glob(f".{target.name}.*tmp"),
+        *target.parent.glob(f".{target.name}.*old"),
+    ]:
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -6,7 +6,7 @@ import os
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.tasks.uptrain import Uptrain
+from puzzledsl.pipeline.tasks.eval import Uptrain
 
 
 def is_follower() -> bool:

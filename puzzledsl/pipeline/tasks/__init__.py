@@ -1,4 +1,4 @@
-"""Tasks of the pipeline, one a file. Every module here defines one subclass of Task; nothing else lists them."""
+"""Tasks of the pipeline, one or two a file. Every subclass of Task in a module here is one; nothing else lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from puzzledsl.pipeline.task import Task
 
 
 def found() -> Iterator[type[Task]]:
-    """Yield the task that each module defines."""
+    """Yield the tasks that each module defines."""
     for module in pkgutil.iter_modules(__path__):
         values = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
         yield from (v for v in values if isinstance(v, type) and v.__module__ == f"{__name__}.{module.name}")

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline import needs
-from puzzledsl.pipeline.digests import digest_of
+from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
 from puzzledsl.pipeline.planning.flop import piece_params, shape_of, weight_bytes
+from puzzledsl.pipeline.stamps import digest_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
 from puzzledsl.plan.memory.bld_stage import bld_stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan

@@ -1,20 +1,106 @@
-"""A child, written where and for what it is to be used."""
+"""The tasks `realise` and `export`: checkpoints of children.
+
+Checkpoint of a search's child.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.references import evaluations_of
-from puzzledsl.pipeline import needs
-from puzzledsl.pipeline.digests import digest_of, meaning
-from puzzledsl.pipeline.healing import importance
-from puzzledsl.pipeline.planning.flop import child_bytes, shape_of
+from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline.healing import healing_of_children, importance
+from puzzledsl.pipeline.inputs import best_solution, child_so_far, chosen_child, pieces_of
+from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
+from puzzledsl.pipeline.stamps import digest_of, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
-from puzzledsl.plan.memory.stages import export_plan
+from puzzledsl.plan.memory.stages import export_plan, realise_plan
+
+
+class Realise(DeclaredTask[nodes.Search]):
+    """Assemble the child that was chosen, and heal it."""
+
+    stage, after, kind = "realise", "refine", "search"
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        blds = needs.blds_of(program, program.searches[name].space)
+        return (name, *blds) if needs.has_pieces(program, name) else ()
+
+    @property
+    def _blds(self) -> list[str]:
+        return needs.blds_of(self.program, self.space)
+
+    def exists(self) -> bool:
+        return needs.has_child(self.ctx, self.name)
+
+    def needs(self) -> tuple[Key, ...]:
+        refined, pieces = needs.refined(self.program, self.name), needs.pieces(self.program, self.space)
+        return ("solve", self.name), *refined, *pieces
+
+    def inputs(self) -> dict[str, str]:
+        best = chosen_child(self.ctx, self.name)
+        pieces = {bld: self.ctx.made("bld", bld, "the pieces") for bld in self._blds}
+        return {
+            "layers": digest_of([layer.model_dump() for layer in best.layers]),
+            "parent": self.ctx.fingerprint(self.space, "realise"),
+            "healing": healing_of_children(self.ctx, self._blds),
+            **pieces,
+        }
+
+    def work(self) -> Work:
+        """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
+        shape, tokens = shape_of(self.program, self.space), self._healing_tokens()
+        return Work(healing_flop(shape, tokens, self._layers_healed()), child_bytes(self.ctx, self.space))
+
+    def _layers_healed(self) -> float:
+        """The layers from the child's first change on; a share of all while the child is not known."""
+        count = shape_of(self.program, self.space).layers
+        try:
+            layers = child_so_far(self.ctx, self.name).of_layers
+        except DiagnosticError:
+            return HEALED_SHARE * count
+        kept = takewhile(lambda layer: (layer.attention, layer.ffn) == ("parent", "parent"), layers)
+        return count - sum(1 for _ in kept)
+
+    def _healing_tokens(self) -> int:
+        """The tokens that the child is healed on; 0 if it is not healed."""
+        tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
+        return tokens if self.ctx.heal else 0
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = shape_of(self.program, self.space)
+        return [realise_plan(self.name, shape, self._healing_tokens(), device, self.work().flop)]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.child.checkpoint.write import realise
+        from puzzledsl.child.definition import model_definition
+        from puzzledsl.child.healing.run import HealingInputs, healed_weights
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.pipeline.text.card import model_card
+
+        ctx, search = self.ctx, self.name
+        card = model_card(ctx, search, best_solution(ctx, search))
+        jobs = tuple(job for bld in self._blds for job in pieces_of(ctx, bld))
+        definition = model_definition(ctx.program, search, chosen_child(ctx, search), jobs)
+        pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
+        parent = ctx.parent_directory(self.space, "realise")
+        work = ctx.build.work("realise", f"{search}-{digest_of(self.inputs())[:16]}")
+        healed = {}
+        if ctx.heal:
+            given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
+            healed = healed_weights(HealingInputs(*given, ctx.progress, ctx.executor))
+        realise(definition, parent, pieces, output, card, healed=healed)
+        for unfinished in work.parent.glob(f"{search}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return [output]
 
 
 class Export(DeclaredTask[nodes.Export]):
@@ -58,7 +144,7 @@ class Export(DeclaredTask[nodes.Export]):
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite
         from puzzledsl.export.write import write_export
-        from puzzledsl.pipeline.process.copying import clear_leftovers, copy_directory
+        from puzzledsl.pipeline.process.locks import clear_leftovers, copy_directory
         from puzzledsl.pipeline.text.card import add_quality, quality_of
 
         declared = self.declaration

@@ -6,16 +6,14 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError, JudgedOnWhatIsRead
 from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.stage_errors import JudgedOnWhatIsRead
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, readers_of, refine_of, refined_text
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
-from puzzledsl.pipeline import needs
-from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.healing import healing_of_children, healing_of_scores
 from puzzledsl.pipeline.inputs import (
@@ -36,6 +34,7 @@ from puzzledsl.pipeline.planning.flop import (
     shape_of,
     token_flop,
 )
+from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import realise_plan
@@ -154,7 +153,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
 
     def lacks(self) -> Iterable[Diagnostic]:
         """Documents and questions that judges share with anything else."""
-        from puzzledsl.data.overlap import digests_of, digests_of_tasks
+        from puzzledsl.data.blocks import digests_of, digests_of_tasks
 
         program, base = self.program, self.ctx.base
         for judge in self._judges:

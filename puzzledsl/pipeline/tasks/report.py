@@ -8,8 +8,8 @@ from pathlib import Path
 from puzzledsl.base.files import sha256_of
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.compile import COMPILE
-from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.process.failures import failures
+from puzzledsl.pipeline.stamps import digest_of
 from puzzledsl.pipeline.task import Key, Task, Touched
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
-from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.healing import healing_of_scores
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
 from puzzledsl.pipeline.planning.flop import (
@@ -19,6 +18,7 @@ from puzzledsl.pipeline.planning.flop import (
     shape_of,
     token_flop,
 )
+from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.activations import weights_of
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan

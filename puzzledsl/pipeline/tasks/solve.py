@@ -1,4 +1,7 @@
-"""Answer of one search."""
+"""The tasks `solve` and `frontier`.
+
+Answers of a search along one metric.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import judged_by, references, without_judges
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.pipeline import needs
-from puzzledsl.pipeline.digests import meaning
+from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline.compile import not_ready
 from puzzledsl.pipeline.inputs import costs_of, scores_of, solution_of, table_inputs
-from puzzledsl.pipeline.targets import not_ready
+from puzzledsl.pipeline.stamps import meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key
 
 
@@ -70,3 +73,38 @@ class Solve(DeclaredTask[nodes.Search]):
         from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
 
         return infeasible_diagnostic(program, result)
+
+
+class Frontier(DeclaredTask[nodes.Frontier]):
+    """Solve a search at every point of a frontier."""
+
+    stage, after, kind = "frontier", "solve", "frontier"
+    words = {"frontier": "the declaration"}
+    by_space = True
+
+    @property
+    def search(self) -> str:
+        """The search that is solved at every point."""
+        return self.declaration.search
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.tables(self.ctx, self.search)
+
+    def inputs(self) -> dict[str, str]:
+        own = meaning(self.declaration, without=("children",))
+        return {"frontier": own, **Solve(self.ctx, self.search).inputs()}
+
+    def run(self) -> list[Path]:
+        from puzzledsl.search.frontier import as_csv, as_svg, solve_frontier
+
+        build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
+        result = solve_frontier(self.program, self.name, *tables)
+        output, table, plot = (
+            build.frontier(self.name),
+            build.frontier_csv(self.name),
+            build.frontier_plot(self.name),
+        )
+        write_text(output, result.canonical_json())
+        write_text(table, as_csv(self.program, result))
+        write_text(plot, as_svg(self.program, result))
+        return [output, table, plot]

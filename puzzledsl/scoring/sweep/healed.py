@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.children import HealingGroups, Points
 from puzzledsl.child.healing.layer import Absent, Link, chain, first_changed, point_of, points

@@ -27,7 +27,7 @@ from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.placement import placement
 from puzzledsl.pieces.train.stage import EVERYTHING
 from puzzledsl.plan.spans import spans
-from puzzledsl.scoring.influence import Sums, counted, sums_of
+from puzzledsl.scoring.fit import Sums, counted, sums_of
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run

@@ -12,16 +12,15 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import assemble
+from puzzledsl.child.assemble import assemble, load_checkpoint, load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
 from puzzledsl.child.errors import WouldOverwrite
-from puzzledsl.child.load import load_checkpoint, load_child
 from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, define, random_pieces

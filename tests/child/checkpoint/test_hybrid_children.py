@@ -12,12 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.models.families.load import load_parent
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import PARENT

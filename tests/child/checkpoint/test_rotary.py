@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from puzzledsl.child.load import load_child
+from puzzledsl.child.assemble import load_child
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import MIXED, PARENT
 from tests.export.variants import LLAMA3

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from puzzledsl.child.checkpoint.shards import write_shards
+from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import write_shards
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.tensors import INDEX, LazyTensor, open_weights
 from tests.children import MIXED, define, random_pieces
@@ -129,9 +129,8 @@ print(json.dumps({"extra": peak - before}))
 
 def big_definition():
     from puzzledsl.alternatives.gqa import GqaAttention
-    from puzzledsl.alternatives.linear import LinearAttention
+    from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention, NoOpFfn
     from puzzledsl.alternatives.mlp import MlpFfn
-    from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
     from tests.children import PARENT
 
     return define(

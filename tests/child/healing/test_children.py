@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import children as healed_children

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.fit import least_in_box
 from puzzledsl.child.healing.layer import chain, first_changed, points

@@ -12,17 +12,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.layer import ChildSubBlock, Link
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.walk import Healed, heal
-from puzzledsl.child.load import load_child
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes

@@ -13,12 +13,12 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.healing.walk import heal
-from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.precision.grids import codes_of
+from puzzledsl.models.precision.gptq import codes_of
 from tests.child.healing.test_healing import CALIBRATION, HELD_OUT, kl_of
 from tests.children import PARENT, Choice, define, random_pieces
 from tests.interrupting import Interrupting

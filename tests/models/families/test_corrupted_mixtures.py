@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import load_checkpoint
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of

@@ -11,6 +11,13 @@ import torch
 from transformers import CONFIG_MAPPING, AutoTokenizer
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.models.errors import (
+    DamagedWeights,
+    NoCheckpoint,
+    UnknownFamily,
+    UnreadableCheckpoint,
+    WeightsDontFit,
+)
 from puzzledsl.models.families.access import (
     attention,
     family_of,
@@ -21,16 +28,8 @@ from puzzledsl.models.families.access import (
     read_by_head,
     shape_of,
 )
-from puzzledsl.models.families.errors import (
-    DamagedWeights,
-    NoCheckpoint,
-    UnknownFamily,
-    UnreadableCheckpoint,
-    WeightsDontFit,
-)
-from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.load import load_parent, load_tokenizer
-from puzzledsl.models.families.slots import weights_of
+from puzzledsl.models.families.slots import classes_of, weights_of
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.kernels.attention import FAST_SDPA
 from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from puzzledsl.child.assemble import least_bytes, load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.load import least_bytes, load_checkpoint
 from puzzledsl.measure.whole import WholeTimer, Workload
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.repeated import layers_with_weights, source_layers
+from puzzledsl.models.families.slots import layers_with_weights, source_layers
 from puzzledsl.models.families.tensors import LazyTensor
 from tests.children import MIXED, define, random_pieces
 from tests.tiny import HYBRIDS, save_tiny, tiny_tokens

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.families.errors import AbsurdConfig, DamagedWeights, WeightsDontFit
+from puzzledsl.models.errors import AbsurdConfig, DamagedWeights, WeightsDontFit
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.stored import LIMITS
 from puzzledsl.models.families.tensors import INDEX, open_file, open_weights

@@ -10,15 +10,17 @@ from torch import Tensor
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
-from puzzledsl.models.mixtures.choose import damage_order, frequency, highest, reap
-from puzzledsl.models.mixtures.dense import dense
-from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, owning_downs
+from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, dense, owning_downs
 from puzzledsl.models.mixtures.smaller import (
+    damage_order,
+    frequency,
     groups_of,
+    highest,
     merge,
     most_together,
     narrow,
     overwrite_downs,
+    reap,
     refit,
     refit_router,
     smaller,

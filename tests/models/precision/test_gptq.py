@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.models.precision.gptq import gptq, with_fitted_scales
-from puzzledsl.models.precision.grids import (
+from puzzledsl.models.precision.gptq import (
     codes_of,
     exact_scales,
+    gptq,
     nearest,
     rounded,
     searched_scales,
     stored_scales,
+    with_fitted_scales,
 )
 
 COLUMNS = 320

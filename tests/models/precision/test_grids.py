@@ -11,7 +11,7 @@ from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.export.gguf_codes import packed
-from puzzledsl.models.precision.grids import codes_of, nearest
+from puzzledsl.models.precision.gptq import codes_of, nearest
 
 GGUF = [name for name, precision in PRECISIONS.items() if precision.format == "gguf"]
 COLUMNS = 256

@@ -13,14 +13,13 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.stage_errors import CannotRealise
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.least_squares.channels import LayerStatistics
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.errors import NoCalibration
 from puzzledsl.pieces.initialise.statistics import collect_statistics, walk_layers

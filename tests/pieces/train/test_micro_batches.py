@@ -20,11 +20,11 @@ from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import piece_state as losses
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer
 from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, DoesNotFit, MicroBatches
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import WorkerPlan

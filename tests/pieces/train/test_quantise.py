@@ -15,7 +15,7 @@ from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.alternatives.registry import FfnAlternative
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Piece
-from puzzledsl.models.precision.grids import codes_of
+from puzzledsl.models.precision.gptq import codes_of
 from puzzledsl.pieces.store.library import Library
 from tests.pieces.train.bld_programs import make_program
 from tests.pieces.train.test_bld_run import run

@@ -12,9 +12,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Initialisers
@@ -22,7 +21,7 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.least_squares.channels import LayerStatistics
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.refine import refine

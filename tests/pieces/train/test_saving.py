@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.base import checksums
+from puzzledsl.base import files as checksums
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.data.budget import Budget

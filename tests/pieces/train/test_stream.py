@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
@@ -27,13 +26,11 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.parts import passes
 from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
-from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.stage import Enter, Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, Savings, WorkerLost, _Attempt, stream
-from puzzledsl.pieces.train.sweep import sweep
+from puzzledsl.pieces.train.sweep import passes, sweep
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import alone, sweeps_of, workers_of
 from puzzledsl.plan.memory.stage_plan import CPU_SHARE, Device

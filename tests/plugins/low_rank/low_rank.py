@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
-from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.support import Argument, Arguments
 from puzzledsl.alternatives.weights import Weight, Weights
 
 

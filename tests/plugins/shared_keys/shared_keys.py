@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Attention
-from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.parent import attention_weights
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.support import Argument, Arguments
 from puzzledsl.alternatives.weights import Weights
 
 

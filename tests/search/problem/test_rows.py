@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LayerChoice, LinearRequirement, Term
 from puzzledsl.search.problem import problem as building

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.metrics import linear_metrics, metrics_of
 from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term

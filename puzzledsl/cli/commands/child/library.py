@@ -24,7 +24,8 @@ def ls(
     file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
     """List the pieces: layer, alternative, held-out loss before and after training, tokens, size."""
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.pieces.store.index import pieces_of, size_of
 
     root = loading.context(file, set_, build).build.library
@@ -52,7 +53,8 @@ def verify(
 ) -> None:
     """Read every piece and compare its SHA-256 with the index. Exits with 1 when one is damaged or gone."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.pieces.errors import PieceDamaged
     from puzzledsl.pieces.store.index import faults, pieces_of
 
@@ -75,7 +77,8 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     """Remove pieces that no job of the program needs, and files that are not pieces."""
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.pieces.store.index import remove, unneeded
     from puzzledsl.pipeline.inputs import pieces_of
     from puzzledsl.pipeline.process.locks import locked

@@ -85,7 +85,7 @@ def run(
 def _dry_run(
     ctx: Context, until: str | None, only: str | None, json: bool, device: str | None, gpus: int
 ) -> None:
-    from puzzledsl.cli import output
+    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.planning.dry_run import dry_run
 
     found = dry_run(ctx, until, only, None if device is None else _device(device, gpus))
@@ -109,7 +109,7 @@ def _device(name: str, gpus: int) -> Device:
 def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.base.render import to_json
-    from puzzledsl.cli.output import print_diagnostics, print_json
+    from puzzledsl.cli.loading import print_diagnostics, print_json
     from puzzledsl.pipeline.execute import TasksFailed
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.run_all import is_wanted, run_all

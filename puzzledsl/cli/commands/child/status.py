@@ -43,7 +43,7 @@ def status(
 
 
 def _print_status(ctx: Context, json: bool) -> None:
-    from puzzledsl.cli import output
+    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.planning.dry_run import status_json, table
     from puzzledsl.pipeline.planning.status import statuses
     from puzzledsl.pipeline.process.locks import at_work
@@ -73,7 +73,7 @@ def _counts(ctx: Context) -> dict[str, tuple[TextCounts, ...]]:
 
 
 def _print_maker(ctx: Context, path: Path, json: bool) -> None:
-    from puzzledsl.cli import output
+    from puzzledsl.cli import loading as output
 
     stamp = ctx.stamps.maker_of(path)
     if stamp is None:

@@ -63,7 +63,7 @@ def verify_export(
     """
     from puzzledsl.base.build_dir import BuildDir
     from puzzledsl.base.files import write_text
-    from puzzledsl.cli import output
+    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.process.reporter import Reporter
 
     engines = _chosen(runtime if gguf is None else "llama_cpp")
@@ -103,7 +103,7 @@ def _check(
 
 
 def _check_file(directory: Path, file: Path, progress: Progress) -> EngineCheck:
-    from puzzledsl.export.verify_gguf import verify_gguf
+    from puzzledsl.export.verify import verify_gguf
     from puzzledsl.ir.tables import EngineCheck
 
     return EngineCheck(name=directory.resolve().name, results=(verify_gguf(directory, file, progress),))

@@ -1,8 +1,12 @@
-"""`pzl import puzzletron`: convert another tool's results to tables and a program. Loads no torch."""
+"""`pzl import` and `pzl lsp`.
+
+The command an editor starts: lsp.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,3 +56,24 @@ def puzzletron(
         f"{replacements} replacements of {imported.shape.layers} layers, {len(imported.scores)} metrics, "
         f"{len(imported.measurements)} measurements: wrote {out / 'puzzletron.pzl'}, `pzl solve` it"
     )
+
+
+def lsp(
+    stdio: Annotated[
+        bool,
+        typer.Option(
+            "--stdio",
+            help="Use stdin and stdout. This is the default; some editors pass it.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """Serve an editor over stdin and stdout: diagnostics, hover, completion, rename, formatting (docs/editors.md)."""
+    from puzzledsl.server.app import run
+
+    if sys.stdin.isatty():
+        print(
+            "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
+            file=sys.stderr,
+        )
+    raise typer.Exit(run())

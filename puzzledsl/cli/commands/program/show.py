@@ -1,19 +1,28 @@
-"""`pzl show`: a space after choices, rounding and overrides: its layers and the size of every alternative."""
+"""`pzl show` and `pzl plan`.
+
+`pzl plan OLD NEW`: what changes between two programs, before anything is run.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.ir import nodes
+    from puzzledsl.ir.nodes import Program
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.space_table import SpaceTable
+
 
 WIDTH = 110
 MOST_LAYERS = 30
@@ -32,8 +41,9 @@ def show(
     Layers with the same choice are one line. Alternatives have the names that score and cost tables use: parent, gqa4
     (4 key/value heads), mlp21504 (an FFN of 21504 channels), linear, noop.
     """
-    from puzzledsl.cli import loading, output
-    from puzzledsl.pipeline.targets import chosen
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
+    from puzzledsl.pipeline.compile import chosen
     from puzzledsl.plan.space_table import SpaceTable
 
     ctx = loading.context(file, set_, build)
@@ -138,9 +148,70 @@ def _number(text: object) -> float:
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
     """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
-    from puzzledsl.pipeline.rounds.narrow import resolve_used_by
+    from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
 
     used_by = ctx.program.spaces[name].used_by
     if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
         return {}
     return {"waits_for": used_by.search}
+
+
+EXIT_CHANGES = 2
+
+
+def plan(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
+    set_: SetOption = None,
+    json: JsonOption = False,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option("--detailed-exitcode", help="Exit with 0 if nothing changes, with 2 if something does."),
+    ] = False,
+) -> None:
+    """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make, stages to run again.
+
+    `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
+    `--set` applies to NEW.
+    """
+    from puzzledsl.cli import loading as output
+    from puzzledsl.pipeline.planning.status import compare
+
+    before, after = _program(old, None), _program(new, set_)
+    changes = compare(before, after)
+    if json:
+        output.print_json(changes.as_json())
+    else:
+        from puzzledsl.changes.text import as_text
+
+        print(as_text(changes, color=output.use_color(sys.stdout)))
+    if detailed_exitcode and changes:
+        raise typer.Exit(EXIT_CHANGES)
+
+
+def _program(path: Path, pairs: list[str] | None) -> Program:
+    """A program from source, or as it was compiled. Raises DiagnosticError where there is none."""
+    if path.is_dir():
+        path = path / "ir.json"
+        if not path.is_file():
+            path = path.parent / "build" / "ir.json"
+    if path.suffix == ".json":
+        return _compiled(path)
+    from puzzledsl.cli import loading
+
+    program = loading.check(path, pairs).program
+    assert program is not None
+    return program
+
+
+def _compiled(path: Path) -> Program:
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.ir.nodes import Program
+    from puzzledsl.pipeline.errors import NotCompiled
+
+    try:
+        return Program.from_json(path.read_bytes())
+    except OSError as error:
+        raise DiagnosticError(NotCompiled(None, path=path, why=(error.strerror or "").lower())) from error
+    except ValueError as error:
+        raise DiagnosticError(NotCompiled(None, path=path, why="it is no ir.json of this version")) from error

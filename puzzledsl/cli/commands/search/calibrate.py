@@ -49,7 +49,7 @@ def calibrate(
     from puzzledsl.base.diagnostics import DiagnosticError, Sink
     from puzzledsl.base.files import sha256_of, write_text
     from puzzledsl.checker.check import HARDWARE, shipped_shapes
-    from puzzledsl.cli import output as out
+    from puzzledsl.cli import loading as out
     from puzzledsl.costs.calibrate import determined_by, fit_constants
     from puzzledsl.costs.cells_csv import read_cells
     from puzzledsl.costs.errors import TooFewCells

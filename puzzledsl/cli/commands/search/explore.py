@@ -47,7 +47,8 @@ def explore(
     The page is served on 127.0.0.1, and its address has a token that every request must have. Ctrl-C ends it.
     Needs `pip install 'puzzledsl[explore]'`.
     """
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.explore.serving import check_libraries, serve
 
     check_libraries()

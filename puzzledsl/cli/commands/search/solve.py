@@ -1,13 +1,41 @@
-"""`pzl solve`: proven answers from tables, or an explanation of infeasibility. Loads no torch."""
+"""`pzl compile`, `pzl cost`, `pzl solve` and `pzl frontier`.
+
+`pzl compile`: write the IR, the BLD jobs, the cost tables and the CP-SAT model of a program. Loads no torch.
+
+`pzl frontier`: the best child at every value of one metric, each point with its proof. Loads no torch.
+
+`pzl cost`: time and bytes of every layer in every scenario. Loads no torch.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+
+
+def compile_(
+    file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
+    """Compile a program: IR, BLD plan, cost tables, and the CP-SAT model if scores exist.
+
+    Writes ir.json, bld/NAME.jsonl (one job a line), costs/SPACE.json and search/NAME.pb into the build directory.
+    """
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
+    from puzzledsl.pipeline.compile import compile_program
+
+    ctx = loading.context(file, set_, build)
+    compiled = compile_program(ctx)
+    if json:
+        output.print_json(asdict(compiled))
+    else:
+        print(compiled.as_text())
+
 
 BaselinesOption = Annotated[
     bool,
@@ -36,12 +64,13 @@ def solve(
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import answers
     from puzzledsl.ir.nodes import CpSat
+    from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.process.locks import holder_of, locked
     from puzzledsl.pipeline.solving import baselines_of, solved
-    from puzzledsl.pipeline.targets import chosen, not_ready
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     try:
@@ -86,3 +115,74 @@ def solve(
     if problems:
         output.print_diagnostics(problems, {})
         raise typer.Exit(1)
+
+
+def frontier(
+    file: FileArgument,
+    frontiers: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Solve frontiers: the best child at every value of one metric, each point with its proof.
+
+    Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json. With
+    `children: N`, `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them.
+    """
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
+    from puzzledsl.cli.text import answers
+    from puzzledsl.pipeline.compile import chosen
+    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.solving import ready, solved_frontier
+
+    ctx = loading.context(file, set_, build)
+    names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
+    solvable, problems = [], []
+    for name in names:
+        _, waiting = ready(ctx, [ctx.program.frontiers[name].search])
+        problems += waiting
+        solvable += [] if waiting else [name]
+    with locked(ctx):
+        results = [solved_frontier(ctx, name) for name in solvable]
+    if json:
+        output.print_json([answers.frontier_json(result) for result in results])
+    for result in [] if json else results:
+        files = [ctx.build.frontier_csv(result.frontier), ctx.build.frontier_plot(result.frontier)]
+        print(answers.frontier_text(ctx.program, result, map(output.shown_path, files)))
+    if problems:
+        output.print_diagnostics(problems, {})
+        raise typer.Exit(1)
+
+
+def cost(
+    file: FileArgument,
+    solution: Annotated[
+        str | None,
+        typer.Option(
+            "--solution", metavar="SEARCH", help="The best child of a solved search, not the parent."
+        ),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option("--scenario", metavar="NAME", help="Only this scenario. May be repeated."),
+    ] = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what each layer costs in each scenario, and the shares of time and bytes.
+
+    Without --solution the parents are shown. Needs no weights. Measured scenarios appear after `pzl measure`.
+    """
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
+    from puzzledsl.costs.breakdown_text import as_text
+    from puzzledsl.pipeline.text.refined_text import breakdowns
+
+    ctx = loading.context(file, set_, build)
+    found = breakdowns(ctx, solution, scenario or ())
+    if json:
+        output.print_json([one.as_json() for one in found])
+    else:
+        print("\n\n".join(map(as_text, found)))

@@ -32,7 +32,8 @@ def watch(
     Shows the bound and the value of each requirement, the child layer by layer, and the effect of the last change. Reads
     scores and costs from the build directory, and writes nothing there.
     """
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.process import interrupts
     from puzzledsl.pipeline.watch import check_and_solve
 
@@ -123,7 +124,7 @@ class Screen:
 
 def _text(file: Path, now: Snapshot, before: Snapshot | None) -> str:
     from puzzledsl.base.render import render_all
-    from puzzledsl.cli import output
+    from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import answers_live
 
     color = output.use_color(sys.stdout)

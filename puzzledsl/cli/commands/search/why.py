@@ -65,11 +65,12 @@ def why(
     "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import loading
+    from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import why_text
     from puzzledsl.ir.tables import WhyResult
+    from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.solving import keep_regrets, regrets_of
-    from puzzledsl.pipeline.targets import chosen, not_ready
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     ctx = loading.context(file, set_, build)

@@ -9,17 +9,18 @@ h100_sxm,llama3_1_70b,2,,fp8,,,fp8,128,2048,,6651,fit
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
-from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.diagnostics import Sink
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import closest
 from puzzledsl.costs.calibrate import Cell
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.errors import CellsColumn, CellsUnreadable, CellsValue
+from puzzledsl.costs.long_table import Cell as TextCell
+from puzzledsl.costs.long_table import Line, LongTable, NoTable, header_problems, read_long_table, row_length
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 NEEDED = ("model", "prompt", "output", "throughput")
@@ -34,7 +35,6 @@ COLUMNS = (
     *("hardware", "model", "gpus", "expert_parallel", *DTYPES),
     *("prompt", "output", "batch", "throughput", "use"),
 )
-T = TypeVar("T")
 USES = ("fit", "held_out", "skip")
 
 
@@ -46,15 +46,6 @@ class Cells:
     held_out: tuple[Cell, ...]
 
 
-@record
-class _Line:
-    number: int
-    text: str
-
-    def span(self, file: str) -> Span:
-        return Span(file, self.number, 1, self.number, max(2, len(self.text) + 1))
-
-
 def read_cells(
     file: Path,
     default: RooflineHardware,
@@ -63,130 +54,104 @@ def read_cells(
     sink: Sink,
 ) -> Cells:
     """Read a file of cells; every mistake goes to `sink`. `default` is the profile where a row names none."""
-    lines = _lines(file, sink)
-    if not lines:
-        return Cells((), ())
-    header = _cells(lines[0])
-    if not _header_is_good(header, lines[0].span(str(file)), sink):
-        return Cells((), ())
-    reader = _Reader(str(file), default, profiles, shapes, sink)
     found: dict[str, list[Cell]] = {use: [] for use in USES}
-    for line in lines[1:]:
-        texts = _cells(line)
-        if len(texts) != len(header):
-            reader.report(line, f"{len(texts)} cells under {len(header)} columns")
-            continue
-        row = {name: text for name, text in zip(header, texts, strict=True) if text}
-        cell, use = reader.cell(line, row), reader.word(line, row.get("use", "held_out"), USES, "use")
-        if cell and use:
-            found[use].append(cell)
+    try:
+        table = read_long_table(file, str(file), notes="#")
+    except NoTable as error:
+        sink.add(CellsUnreadable(None, path=file, reason=error.reason))
+        return Cells((), ())
+    if _header_is_good(table, sink):
+        for line in table.lines:
+            row = _Row(table, line, sink)
+            if wrong := row_length(table, line):
+                row.refuse(line.cell(0), wrong)
+                continue
+            cell, use = _cell(row, default, profiles, shapes), row.word("use", USES, "held_out")
+            if cell and use:
+                found[use].append(cell)
     return Cells(tuple(found["fit"]), tuple(found["held_out"]))
 
 
-def _lines(file: Path, sink: Sink) -> list[_Line]:
-    """The lines that are no notes, the header first."""
-    span = Span(str(file), 1, 1, 1, 2)
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror or "not readable" if isinstance(error, OSError) else "it is not UTF-8 text"
-        sink.add(CellsUnreadable(None, path=file, reason=reason))
-        return []
-    lines = [_Line(n, t) for n, t in enumerate(text.splitlines(), 1) if t.strip() and not t.startswith("#")]
-    if not lines:
-        sink.add(CellsUnreadable(span, path=file, reason="it has no rows"))
-    return lines
-
-
-def _cells(line: _Line) -> list[str]:
-    return [cell.strip() for cell in next(iter(csv.reader([line.text])))]
-
-
-def _header_is_good(header: list[str], span: Span, sink: Sink) -> bool:
-    meant = {name: closest(name, COLUMNS) for name in header if name not in COLUMNS}
-    there = {*header, *meant.values()}
-    problems = [f"there is no `{name}` column" for name in NEEDED if name not in there]
+def _header_is_good(table: LongTable, sink: Sink) -> bool:
+    meant = {name: closest(name, COLUMNS) for name in table.names if name not in COLUMNS}
+    problems = [*header_problems([meant.get(name) or name for name in table.names], NEEDED)]
     problems += [
         f"column `{name}` is not understood" + (f"; did you mean `{near}`?" if near else "")
         for name, near in meant.items()
     ]
-    problems += [f"column `{n}` is there twice" for n in sorted({n for n in header if header.count(n) > 1})]
     for problem in problems:
-        sink.add(CellsColumn(span, problem=problem, columns=", ".join(COLUMNS)))
+        sink.add(CellsColumn(table.header[0].span, problem=problem, columns=", ".join(COLUMNS)))
     return not problems
 
 
+def _cell(
+    row: _Row,
+    default: RooflineHardware,
+    profiles: Mapping[str, RooflineHardware],
+    shapes: Mapping[str, Shape],
+) -> Cell | None:
+    """One row, or None where something in it is wrong (each mistake is reported)."""
+    before = len(row.sink.items)
+    for name in NEEDED:
+        if not row.text(name):
+            row.refuse(row.table.at(row.line, name), f"`{name}` is empty")
+    model, hardware = row.word("model", tuple(shapes)), row.word("hardware", tuple(profiles))
+    wholes = {name: row.whole(name) for name in ("gpus", "expert_parallel", "prompt", "output", "batch")}
+    speed, prompt, output = row.speed("throughput"), wholes["prompt"], wholes["output"]
+    update = {field: row.word(name, tuple(DTYPE_BYTES)) for name, field in DTYPES.items()}
+    update |= {name: wholes[name] for name in ("gpus", "expert_parallel")}
+    if len(row.sink.items) > before or not (model and speed and prompt and output):
+        return None
+    profile = profiles[hardware] if hardware else default
+    return Cell(
+        profile=profile.model_copy(update={name: value for name, value in update.items() if value}),
+        shape=shapes[model],
+        model=model,
+        prompt=prompt,
+        output=output,
+        tokens_per_s=speed,
+        batch=wholes["batch"],
+        line=row.line.number,
+    )
+
+
 @record
-class _Reader:
-    file: str
-    default: RooflineHardware
-    profiles: Mapping[str, RooflineHardware]
-    shapes: Mapping[str, Shape]
+class _Row:
+    """A row; every method gives None for an empty cell, and for a wrong one, which it reports."""
+
+    table: LongTable
+    line: Line
     sink: Sink
 
-    def report(self, line: _Line, problem: str) -> None:
-        self.sink.add(CellsValue(line.span(self.file), problem=problem))
+    def text(self, name: str) -> str:
+        return self.table.text(self.line, name)
 
-    def cell(self, line: _Line, row: Mapping[str, str]) -> Cell | None:
-        """One row, or None where something in it is wrong (each mistake is reported)."""
-        for name in NEEDED:
-            if name not in row:
-                self.report(line, f"`{name}` is empty")
-        before = len(self.sink.items)
-        shape = self._named(line, self.shapes, row.get("model"), "model")
-        profile = self._named(line, self.profiles, row.get("hardware"), "hardware") or self.default
-        wholes = {
-            n: self._whole(line, row, n) for n in ("gpus", "expert_parallel", "prompt", "output", "batch")
-        }
-        speed = self._speed(line, row.get("throughput", ""))
-        dtypes = {
-            field: found
-            for name, field in DTYPES.items()
-            if name in row and (found := self.word(line, row[name], tuple(DTYPE_BYTES), name))
-        }
-        if len(self.sink.items) > before or not (shape and speed and wholes["prompt"] and wholes["output"]):
-            return None
-        gpus = {name: number for name in ("gpus", "expert_parallel") if (number := wholes[name])}
-        return Cell(
-            profile=profile.model_copy(update={**dtypes, **gpus}),
-            shape=shape,
-            model=row["model"],
-            prompt=wholes["prompt"],
-            output=wholes["output"],
-            tokens_per_s=speed,
-            batch=wholes["batch"],
-            line=line.number,
-        )
+    def refuse(self, cell: TextCell, problem: str) -> None:
+        self.sink.add(CellsValue(cell.span, problem=problem))
 
-    def word(self, line: _Line, text: str, words: tuple[str, ...], column: str) -> str | None:
-        """One of a few words."""
-        if text in words:
-            return text
+    def wrong(self, name: str, problem: str) -> None:
+        cell = self.table.at(self.line, name)
+        self.refuse(cell, f"`{cell.text[:40]}` in column `{name}`{problem}")
+
+    def word(self, name: str, words: tuple[str, ...], empty: str | None = None) -> str | None:
+        text = self.text(name)
+        if not text or text in words:
+            return text or empty
         near = closest(text, words)
-        hint = f"did you mean `{near}`?" if near else "it is one of " + ", ".join(words)
-        self.report(line, f"`{text[:40]}` in column `{column}`; {hint}")
+        self.wrong(name, f"; did you mean `{near}`?" if near else "; it is one of " + ", ".join(words))
         return None
 
-    def _named(self, line: _Line, known: Mapping[str, T], name: str | None, column: str) -> T | None:
-        if name is None:
+    def whole(self, name: str) -> int | None:
+        text = self.text(name)
+        if text and not (text.isdecimal() and len(text) <= 12 and int(text) >= 1):
+            self.wrong(name, " is not a whole number of 1 or more")
             return None
-        found = self.word(line, name, tuple(known), column)
-        return known[found] if found else None
+        return int(text) if text else None
 
-    def _whole(self, line: _Line, row: Mapping[str, str], name: str) -> int | None:
-        text = row.get(name)
-        if text is None:
-            return None
-        if not text.isdecimal() or len(text) > 12 or int(text) < 1:
-            self.report(line, f"`{text[:40]}` in column `{name}` is not a whole number of 1 or more")
-            return None
-        return int(text)
-
-    def _speed(self, line: _Line, text: str) -> float | None:
-        try:
+    def speed(self, name: str) -> float | None:
+        text, speed = self.text(name), -1.0
+        with suppress(ValueError):
             speed = float(text)
-        except ValueError:
-            speed = -1.0
         if text and not 0 < speed < 1e12:
-            self.report(line, f"`{text[:40]}` in column `throughput` is not a number of tokens a second")
+            self.wrong(name, " is not a number of tokens a second")
         return speed if 0 < speed < 1e12 else None

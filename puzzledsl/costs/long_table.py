@@ -113,10 +113,13 @@ class LongTable:
         return line.cell(place) if place is not None and place < len(line.raw) else Cell("", None)
 
 
-def read_long_table(file: Path, shown: str) -> LongTable:
-    """Read a CSV or Parquet file. `shown` is its name in diagnostics and spans. Raises NoTable."""
+def read_long_table(file: Path, shown: str, notes: str = "\n") -> LongTable:
+    """Read a CSV or Parquet file. `shown` is its name in diagnostics and spans; lines that start with `notes` are left out.
+
+    Raises NoTable.
+    """
     try:
-        table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown)
+        table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown, notes)
     except ModuleNotFoundError:
         raise NoTable("reading Parquet needs pyarrow", HELP_PARQUET) from None
     except OSError as error:
@@ -130,9 +133,9 @@ def read_long_table(file: Path, shown: str) -> LongTable:
     return table
 
 
-def _csv(file: Path, shown: str) -> LongTable:
+def _csv(file: Path, shown: str, notes: str) -> LongTable:
     with file.open(newline="", encoding="utf-8-sig") as text:
-        texts = text.read().splitlines(keepends=True)
+        texts = ["\n" if line.startswith(notes) else line for line in text.read().splitlines(keepends=True)]
     reader = csv.reader(texts, strict=True)
     lines: list[Line] = []
     first = 1
@@ -142,9 +145,8 @@ def _csv(file: Path, shown: str) -> LongTable:
         plain = first == last and '"' not in source
         lines.append(Line(first, tuple(values), shown, None if plain else source.rstrip("\r\n")))
         first = last + 1
-    head, *rows = lines or [Line(1, (), shown, None)]
-    header = tuple(head.cell(place) for place in range(len(head.raw)))
-    return LongTable(shown, header, tuple(row for row in rows if any(map(str.strip, row.raw))))
+    head, *rows = [row for row in lines if any(map(str.strip, row.raw))] or [Line(1, (), shown, None)]
+    return LongTable(shown, tuple(head.cell(place) for place in range(len(head.raw))), tuple(rows))
 
 
 def _parquet(file: Path, shown: str) -> LongTable:
@@ -210,9 +212,9 @@ def written_run(text: str) -> Run | None:
     return (first, last - first + 1) if last > first else None
 
 
-def header_problems(names: list[str]) -> Iterable[str]:
-    """Yield the mistakes that any table's header can have: a missing key column, a duplicate column."""
-    yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
+def header_problems(names: list[str], needed: tuple[str, ...] = KEYS) -> Iterable[str]:
+    """Yield the mistakes that any table's header can have: a missing column, a duplicate column."""
+    yield from (f"there is no `{key}` column" for key in needed if key not in names)
     yield from (
         f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
     )

@@ -1,7 +1,4 @@
-"""Interface of the files in this folder: each builds the module of one alternative and computes its initial weights.
-
-The parent's own sub-block as a module.
-"""
+"""Interface of the files in this folder: each builds the module of one alternative and computes its initial weights."""
 
 from __future__ import annotations
 
@@ -14,34 +11,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.family import Part
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families import access
-from puzzledsl.models.families.build import new_attention, new_ffn, new_mixture
 from puzzledsl.models.families.pages import load_module_weights, weights_on_demand
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.channels import LayerStatistics
-
-
-def build(alternative: ParentAttention | ParentFfn, site: Site) -> nn.Module:
-    """Build a sub-block of the parent's size."""
-    shape = site.shape
-    if isinstance(alternative, ParentFfn) and shape.ffn == "moe":
-        sizes = shape.experts, shape.top_k, shape.expert_width
-        return new_mixture(site.config, *sizes, dtype=site.dtype, device=site.device)
-    if isinstance(alternative, ParentFfn):
-        return new_ffn(site.config, shape.intermediate, dtype=site.dtype, device=site.device)
-    heads = shape.kv_heads
-    return new_attention(site.config, site.layer_idx, heads, dtype=site.dtype, device=site.device)
-
-
-def initialise(alternative: ParentAttention | ParentFfn, parent: ParentLayer) -> State:
-    """Copy the parent's weights."""
-    return parent.weights(alternative.sub_block)
-
 
 State = dict[str, Tensor]
 """Weights by their names inside the sub-block."""

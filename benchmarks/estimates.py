@@ -149,10 +149,9 @@ def run_task(file: Path, build: Path, settings: list[str], stage: str, name: str
     """Run one task here and print what it took."""
     from puzzledsl.cli import loading
     from puzzledsl.pipeline.compile import compile_program
-    from puzzledsl.pipeline.execute import execute
+    from puzzledsl.pipeline.execute import execute, tasks_of
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.pipeline.run_all import tasks_of
 
     for name_of_module in LOADED:
         importlib.import_module(name_of_module)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from puzzledsl.api.loading import parse as parse
     from puzzledsl.api.magic import load_ipython_extension as load_ipython_extension
     from puzzledsl.api.program import Program as Program
-    from puzzledsl.api.regrets import Regrets as Regrets
-    from puzzledsl.api.run import Run as Run
+    from puzzledsl.api.session import Run as Run
     from puzzledsl.api.tables import Costs as Costs
     from puzzledsl.api.tables import Space as Space
+    from puzzledsl.api.variations import Regrets as Regrets
     from puzzledsl.api.variations import Variations as Variations
     from puzzledsl.base.diagnostics import Diagnostic as Diagnostic
     from puzzledsl.base.diagnostics import DiagnosticError as DiagnosticError

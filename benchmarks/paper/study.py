@@ -23,7 +23,7 @@ from puzzledsl.ir.nodes import Data, HfSource, Program
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.models.families.load import load_parent, load_tokenizer
-from puzzledsl.pipeline.healing import HEALING
+from puzzledsl.pipeline.inputs import HEALING
 from puzzledsl.pipeline.stamps import digest_of, meaning
 from puzzledsl.uptrain.run import METHOD
 

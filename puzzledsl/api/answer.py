@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from puzzledsl.api.tables import Library
     from puzzledsl.ir.tables import ConflictItem, EndsAssignment, LayerAssignment, SearchResult, Solution
-    from puzzledsl.report.notebook import Table
+    from puzzledsl.report.environment import Table
     from puzzledsl.report.subject import Subject
 
 
@@ -137,7 +137,7 @@ class Answer:
         return ", ".join(parts)
 
     def _repr_html_(self) -> str:
-        from puzzledsl.report.notebook import fragment
+        from puzzledsl.report.environment import fragment
         from puzzledsl.report.pictures.architecture import strip_of
 
         title = f"search {self.search}: {self._proof()}"
@@ -148,7 +148,7 @@ class Answer:
 
     def _conflict_table(self) -> Table:
         from puzzledsl.ir.search_nodes import written
-        from puzzledsl.report.notebook import Table
+        from puzzledsl.report.environment import Table
         from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
         asked = requirements_by_place(self._subject.search)
@@ -160,7 +160,7 @@ class Answer:
 
     def _metric_table(self) -> Table:
         from puzzledsl.pipeline.text.card import metric_text
-        from puzzledsl.report.notebook import Table
+        from puzzledsl.report.environment import Table
 
         rows = []
         for name, value in sorted(self.metrics.items()):

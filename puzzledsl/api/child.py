@@ -68,7 +68,7 @@ class Child:
 
     def _repr_html_(self) -> str:
         from puzzledsl.pipeline.text.card import metric_text
-        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.environment import Table, fragment
 
         metrics = [(name, metric_text(name, float(value))) for name, value in sorted(self.metrics.items())]
         held = [

@@ -89,7 +89,7 @@ class Frontier:
 
     def _repr_html_(self) -> str:
         from puzzledsl.pipeline.text.card import bound_text
-        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.environment import Table, fragment
         from puzzledsl.report.sections.searches import describe_term
 
         swept = describe_term(self._subject.program.frontiers[self.name].term)

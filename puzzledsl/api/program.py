@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
     from puzzledsl.api.child import Child
     from puzzledsl.api.frontier import Frontier
-    from puzzledsl.api.regrets import Regrets
-    from puzzledsl.api.run import Run
+    from puzzledsl.api.session import Run
     from puzzledsl.api.tables import Costs, Space
-    from puzzledsl.api.variations import Variations
+    from puzzledsl.api.variations import Regrets, Variations
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
     from puzzledsl.ir.tables import Assignment
@@ -132,8 +131,8 @@ class Program:
             DiagnosticError: The program has no such search, or a table that it reads is not there yet.
         """
         from puzzledsl.api.answer import Answer
+        from puzzledsl.pipeline.execute import solved
         from puzzledsl.pipeline.process.locks import locked
-        from puzzledsl.pipeline.solving import solved
 
         with self._session.explained():
             self._session.ready_search(search, "solve")
@@ -155,8 +154,8 @@ class Program:
         """
         from puzzledsl.api.frontier import Frontier
         from puzzledsl.pipeline.compile import chosen
+        from puzzledsl.pipeline.execute import solved_frontier
         from puzzledsl.pipeline.process.locks import locked
-        from puzzledsl.pipeline.solving import solved_frontier
 
         with self._session.explained():
             frontiers = self._session.context.program.frontiers
@@ -193,10 +192,10 @@ class Program:
             DiagnosticError: The program has no such search, it has no solution, or a table is not there yet.
             ValueError: The parent has no such layer, or a sub-block is given without a layer.
         """
-        from puzzledsl.api.regrets import Regrets
+        from puzzledsl.api.variations import Regrets
         from puzzledsl.base.diagnostics import DiagnosticError
         from puzzledsl.ir.tables import WhyResult
-        from puzzledsl.pipeline.solving import keep_regrets, regrets_of
+        from puzzledsl.pipeline.execute import keep_regrets, regrets_of
         from puzzledsl.search.infeasible.verdicts import no_answer
 
         with self._session.explained():
@@ -285,7 +284,7 @@ class Program:
             DiagnosticError: A stage cannot be done.
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
-        from puzzledsl.api.run import Run
+        from puzzledsl.api.session import Run
         from puzzledsl.pipeline.tasks import TASKS
 
         for stage in (until, only):
@@ -300,8 +299,8 @@ class Program:
 
     def _run(self, until: str | None, only: str | None, progress: bool) -> None:
         from puzzledsl.base.progress import Silent
+        from puzzledsl.pipeline.execute import run_all
         from puzzledsl.pipeline.process.reporter import Reporter
-        from puzzledsl.pipeline.run_all import run_all
 
         if not progress:
             run_all(self._session.context, until, only, lambda text: None)
@@ -326,7 +325,7 @@ class Program:
 
     def _repr_html_(self) -> str:
         from puzzledsl.plan.space_table import SpaceTable
-        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.environment import Table, fragment
         from puzzledsl.report.sections.searches import describe, describe_term
 
         program = self._session.context.program

@@ -104,7 +104,7 @@ class Space:
     def _repr_html_(self) -> str:
         from puzzledsl.base.phrases import ranges
         from puzzledsl.plan.space_table import groups
-        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.environment import Table, fragment
 
         rows = [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(self._table.space)]
         table = Table.of(("layers", "attention", "FFN"), rows, words=3)
@@ -153,7 +153,7 @@ class Costs:
         from puzzledsl.costs.metrics import metrics_of
         from puzzledsl.ir.tables import PARENT
         from puzzledsl.pipeline.text.card import metric_text
-        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.environment import Table, fragment
 
         shown = ("memory", "weights", "kv_cache", "ttft", "tpot", "latency", "throughput")
         rows = []

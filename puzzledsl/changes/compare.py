@@ -8,6 +8,8 @@ is then reported for the space, not for every requirement that refers to it.
 Differences between the alternatives of two versions of a space. Layers with the same difference share one line.
 
 Differences between two versions of a search. A requirement whose bound alone differs counts as changed, not replaced.
+
+Differences between two programs, as data.
 """
 
 from __future__ import annotations
@@ -15,18 +17,97 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import ENDS, SubBlock
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, record
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import settings_of
 from puzzledsl.changes import words
-from puzzledsl.changes.model import Change, Detail, Pieces, ProgramChanges
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import unbounded
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
+
+Sign = Literal["+", "-", "~"]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One changed detail of a declaration. `old` is empty for an addition, `new` for a removal."""
+
+    what: str
+    old: str = ""
+    new: str = ""
+
+    @property
+    def sign(self) -> Sign:
+        """`+` added, `-` removed, `~` changed."""
+        return "~" if self.old and self.new else "+" if self.new else "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One declaration that is added, removed or changed."""
+
+    sign: Sign
+    kind: str
+    name: str
+    details: tuple[Detail, ...] = ()
+
+
+@record
+class Pieces:
+    """The jobs of one BLD: `make` are new (`tokens` to train them), `keep` are unchanged, `drop` are no longer needed."""
+
+    make: int
+    keep: int
+    drop: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramChanges:
+    """All differences between two programs.
+
+    `waiting` lists BLDs whose jobs are unknown until a search is solved. `again` lists the stages that must run again, in
+    order; the pipeline fills it in.
+    """
+
+    changes: tuple[Change, ...]
+    pieces: dict[str, Pieces]
+    waiting: tuple[str, ...] = ()
+    again: tuple[tuple[str, str], ...] = ()  # (stage, declaration)
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def count(self, sign: Sign) -> int:
+        """Return the number of declarations that are added, changed or removed, by sign."""
+        return sum(change.sign == sign for change in self.changes)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the differences as a JSON object."""
+        return {
+            "format_version": "1.0",
+            "changes": [
+                {
+                    "action": {"+": "add", "-": "remove", "~": "change"}[c.sign],
+                    "kind": c.kind,
+                    "name": c.name,
+                    "details": [
+                        {"what": d.what, "old": d.old or None, "new": d.new or None} for d in c.details
+                    ],
+                }
+                for c in self.changes
+            ],
+            "pieces": {name: asdict(pieces) for name, pieces in self.pieces.items()},
+            "again": [{"stage": stage, "name": name} for stage, name in self.again],
+            "waiting": list(self.waiting),
+            "summary": {"add": self.count("+"), "change": self.count("~"), "remove": self.count("-")},
+        }
+
 
 Common = dict[SubBlock, set[str]]
 _PLACES = {"where", "runtime_where", "bound_where", "because"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from puzzledsl.changes.model import Detail, ProgramChanges, Sign
+from puzzledsl.changes.compare import Detail, ProgramChanges, Sign
 
 _COLORS: dict[Sign, str] = {"+": "32", "-": "31", "~": "33"}
 

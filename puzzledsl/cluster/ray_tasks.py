@@ -16,8 +16,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.connect import Cluster
-from puzzledsl.cluster.errors import NoWorkers, WorkersKeepDying
+from puzzledsl.cluster.connect import Cluster, NoWorkers, WorkersKeepDying
 from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.cluster.workers import Team, Workers, unpack
 

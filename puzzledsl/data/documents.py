@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from puzzledsl.data.mixing import parts_of
+from puzzledsl.data.counts import parts_of
 from puzzledsl.data.sources import SOURCES
 from puzzledsl.data.sources.source import Document, Place
 from puzzledsl.ir import nodes

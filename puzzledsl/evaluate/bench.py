@@ -25,16 +25,18 @@ from puzzledsl.evaluate.divergence import BlockFigures, compare_block, final_sta
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS
-from puzzledsl.evaluate.speed import (
+from puzzledsl.evaluate.units import (
+    PARENT,
     ROUNDS,
+    Found,
     Speed,
     TimeInEngine,
+    Unit,
     child_speed,
     relative_speed,
     speed_alone,
     usual_speed,
 )
-from puzzledsl.evaluate.units import PARENT, Found, Unit
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.tables import Answer

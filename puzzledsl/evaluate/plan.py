@@ -22,7 +22,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.workers import is_of_hardware
 from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.errors import AnswersNotFound
-from puzzledsl.data.rows import TokenRows
+from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.compare import POOLED
@@ -43,7 +43,7 @@ from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
 from puzzledsl.ir.references import space_of
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables.evaluations import MEASURES
-from puzzledsl.measure.device import device_of
+from puzzledsl.measure.place import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
 

@@ -22,14 +22,15 @@ from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSp
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare, repetition
 from puzzledsl.evaluate.plan import Plan, plan_of
-from puzzledsl.evaluate.speed import Speed, TimeInEngine
 from puzzledsl.evaluate.units import (
     PARENT,
     SPARED,
     Found,
     Measured,
     Refused,
+    Speed,
     Store,
+    TimeInEngine,
     Unit,
     assembled,
     side_by_side,

@@ -289,7 +289,7 @@ class _Asked:
 
     def layer(self) -> dict[str, Any]:
         """The alternatives of one layer, with what each would cost."""
-        from puzzledsl.api.regrets import Regrets
+        from puzzledsl.api.variations import Regrets
 
         layer = self.whole("layer", len(self.sheet.space.layers) - 1)
         regrets: Regrets | None = None

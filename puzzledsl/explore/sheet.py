@@ -30,8 +30,7 @@ from puzzledsl.syntax.format import format_source
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
     from puzzledsl.api.program import Program
-    from puzzledsl.api.regrets import Regrets
-    from puzzledsl.api.variations import Variations
+    from puzzledsl.api.variations import Regrets, Variations
 
 LONGEST = 60
 """Longest number that is taken for a bound."""

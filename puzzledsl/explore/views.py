@@ -25,7 +25,7 @@ from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
-    from puzzledsl.api.regrets import Regrets
+    from puzzledsl.api.variations import Regrets
 
 TEMPLATES = Path(__file__).parent / "templates"
 POINTS = 13

@@ -35,7 +35,7 @@ from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.errors import MissingPackage, NotAGguf
+from puzzledsl.child.definition import MissingPackage, NotAGguf
 from puzzledsl.export.gguf_codes import packed
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows

@@ -24,7 +24,7 @@ from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
+from puzzledsl.child.definition import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.families.family import Part
 from puzzledsl.families.registry import FAMILIES, computation_of_config
 from puzzledsl.ir.engines import Runtime

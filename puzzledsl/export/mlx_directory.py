@@ -27,7 +27,7 @@ from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.base.files import appearing
-from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.child.assemble import to_block_configs
 from puzzledsl.child.checkpoint.compressed import packed
 from puzzledsl.child.checkpoint.contents import SHARD_BYTES, ChildFiles, write_shards
 from puzzledsl.child.checkpoint.write import (

@@ -31,9 +31,8 @@ from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
-from puzzledsl.child.checkpoint.foreign_code import code_for, foreign_code, refuse_foreign_code
-from puzzledsl.child.checkpoint.write import write_checkpoint
-from puzzledsl.child.errors import NotThisChild
+from puzzledsl.child.checkpoint.write import code_for, foreign_code, refuse_foreign_code, write_checkpoint
+from puzzledsl.child.definition import NotThisChild
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, Encode, GgufDtype, as_llama_cpp, write_gguf
 from puzzledsl.export.lowering import choose, lower

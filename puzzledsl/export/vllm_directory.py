@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from puzzledsl.alternatives.parent import mixture_fields
 from puzzledsl.alternatives.support import Architecture
-from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.child.assemble import to_block_configs
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.write import child_config_json, write_checkpoint
 from puzzledsl.export.lowering import WINDOW_KEYS, windows

@@ -23,9 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.importing.errors import NothingToImport
-from puzzledsl.importing.imported import Replacement, checked_layer, is_number, read_json, unreadable
-from puzzledsl.importing.naming import part_of, size_of
+from puzzledsl.importing.imported import (
+    NothingToImport,
+    Replacement,
+    checked_layer,
+    is_number,
+    part_of,
+    read_json,
+    size_of,
+    unreadable,
+)
 
 SIZES = {
     "attention": ("num_kv_heads", "num_key_value_heads"),

@@ -20,17 +20,22 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import impossible, read_config
 from puzzledsl.importing.artefacts import STATS, Artefacts, read_artefacts
-from puzzledsl.importing.errors import ShapeOpen
 from puzzledsl.importing.imported import (
     Imported,
     Measurement,
+    Naming,
     Pair,
     Replacement,
+    ShapeOpen,
     SubBlockCost,
+    is_attention,
     is_number,
+    kv_heads_of,
+    part_of,
+    size_of,
     unreadable,
+    width_of,
 )
-from puzzledsl.importing.naming import Naming, is_attention, kv_heads_of, part_of, size_of, width_of
 from puzzledsl.ir.nodes import Shape
 
 FAMILIES = {

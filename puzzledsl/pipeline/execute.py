@@ -1,23 +1,50 @@
-"""Run tasks in order: skip fresh ones, stamp finished ones, and go on without those that fail."""
+"""Run tasks in order: skip fresh ones, stamp finished ones, and go on without those that fail.
+
+`pzl run`: every declaration of a program, in the order of the pipeline, skipping what is fresh.
+
+The task graph: all tasks of a program, each after those it needs.
+
+Solve searches and frontiers of a run, and the regrets of a solved search.
+
+Regrets and margins of a solved search, from the tables of a run.
+
+Children of a run as models.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base import gc_tuning
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.cluster.errors import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
+from puzzledsl.base.files import write_text
+from puzzledsl.cluster.connect import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
+from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
+from puzzledsl.pipeline import inputs
+from puzzledsl.pipeline.compile import chosen, compile_program, not_ready
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
-from puzzledsl.pipeline.process.failures import Unfinished, forget, record
-from puzzledsl.pipeline.process.locks import disk_errors
+from puzzledsl.pipeline.inputs import costs_of, scores_of
+from puzzledsl.pipeline.opening import child
+from puzzledsl.pipeline.planning.preflight import missing
+from puzzledsl.pipeline.process.failures import Unfinished, failures, forget, record
+from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
+from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
 from puzzledsl.pipeline.stamps import MADE_BY
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
+from puzzledsl.pipeline.tasks.solve import Frontier, Solve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # noqa: TID251 (a type only)
+
 
 UNFINISHED = "unfinished"
 """Input in the stamp of a task that left a part of its outputs: such a task is never up to date."""
@@ -166,3 +193,185 @@ def _has_followers() -> bool:
 def _raise(problem: Diagnostic | None) -> None:
     if problem is not None:
         raise DiagnosticError(problem)
+
+
+def tasks_of(ctx: Context) -> Iterator[Task]:
+    """Yield every task of `pzl run`, each after those it needs.
+
+    Lazily: later tasks depend on what earlier ones find (a `used_by` space, a search without a solution).
+    """
+    yield from ordered(_declared(ctx, of_texts=True))
+    for spaces in _rounds(ctx):
+        yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
+    yield from ordered(_declared(ctx))
+
+
+def _declared(ctx: Context, *, of_texts: bool = False, by_space: bool = False) -> Iterator[Task]:
+    for kind in TASKS.values():
+        if (kind.of_texts, kind.by_space) == (of_texts, by_space):
+            yield from (kind(ctx, name) for name in kind.declared(ctx.program))
+
+
+def _rounds(ctx: Context) -> Iterator[set[str]]:
+    """Yield the spaces that list their alternatives, then those narrowed to their solutions, and so on."""
+    done: set[str] = set()
+    program = ctx.program
+    sources = {
+        name: None if space.used_by is None else program.searches[space.used_by.search].space
+        for name, space in program.spaces.items()
+    }
+    while spaces := {
+        name for name, source in sources.items() if name not in done and source in {None, *done}
+    }:
+        ctx.program, waiting = resolve_used_by(ctx.program, ctx.build)
+        yield spaces - set(waiting)
+        done |= spaces
+
+
+def ordered(tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield each task after those of the others that it needs, stage by stage, in the order of declarations.
+
+    Scores around the child of a search that needs them are left out: the search says what it lacks.
+    """
+    waiting = {task.key: task for task in tasks}
+    while waiting:
+        free = next((task for task in waiting.values() if not _needs(task, waiting)), None)
+        stage = next(iter(waiting))[0] if free is None else free.stage
+        for task in [task for task in waiting.values() if task.stage == stage]:
+            if free is None:
+                del waiting[task.key]
+            elif not _needs(task, waiting):
+                del waiting[task.key]
+                if task.exists():
+                    yield task
+
+
+def _needs(task: Task, waiting: dict[Key, Task]) -> bool:
+    return any(key in waiting for key in task.needs())
+
+
+def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
+    """Return True if `--until` and `--only` include a stage."""
+    if only is not None:
+        return stage == only
+    stages = list(TASKS)
+    return until is None or stages.index(stage) <= stages.index(until)
+
+
+def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
+    """Run every stale task. A task that fails takes with it only those that need it.
+
+    With `only`, the stage's inputs are taken as they are. Raises DiagnosticError: for missing files before the first task;
+    at the end (TasksFailed) the problems of tasks that failed, also if a later declaration needs a child that the search
+    cannot give.
+    """
+    before = holder_of(ctx.build.root)
+    with locked(ctx), ctx.session():
+        if before is not None:
+            say(f"an earlier run ended in the middle ({before}): going on from what it left")
+        say(compile_program(ctx, models=False).as_text())
+        if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
+            raise DiagnosticError(*found)
+        _forget_removed(ctx)
+        attempts = Attempts(ctx, say, whole=True)
+        for task in tasks_of(ctx):
+            if is_wanted(task.stage, until, only):
+                attempts.attempt(task)
+        compile_program(ctx)
+        attempts.close()
+
+
+def _forget_removed(ctx: Context) -> None:
+    """Remove the failures of tasks that the program has no longer."""
+    for failure in list(failures(ctx.build)):
+        kind = TASKS.get(failure.stage)
+        if kind is None or failure.name not in kind.declared(ctx.program):
+            forget(ctx.build, failure.stage, failure.name)
+
+
+def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:
+    """Return the searches that have all their tables, and a diagnostic for each of the others."""
+    found: list[str] = []
+    problems: list[Diagnostic] = []
+    for name in searches:
+        problem = not_ready(ctx, name)
+        if problem is None:
+            found.append(name)
+        else:
+            problems.append(problem)
+    return found, problems
+
+
+def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:
+    """Return the result of one search and the seconds it took. Without `force` an answer to the same inputs is read back.
+
+    Without `keep` nothing is written, so another process may work in the build directory.
+    """
+    began = time.monotonic()
+    if not keep:
+        return Solve(ctx, name).answer(), time.monotonic() - began
+    execute(ctx, [Solve(ctx, name)], force=force)
+    return inputs.solution_of(ctx, name), time.monotonic() - began
+
+
+def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierResult:
+    """Return the points of one frontier, and write its CSV and picture. `force` as for `solved`."""
+    execute(ctx, [Frontier(ctx, name)], force=force)
+    return ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
+
+
+def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
+    """Solve every baseline under a search's requirements."""
+    from puzzledsl.search.baselines import solve_baselines
+
+    space = ctx.program.searches[name].space
+    found = solve_baselines(ctx.program, name, inputs.costs_of(ctx, space), inputs.scores_of(ctx, name))
+    return dict(found.items())
+
+
+def regrets_of(
+    ctx: Context,
+    search: str,
+    layer: int | None = None,
+    sub_block: Site | None = None,
+    *,
+    time_s: float,
+) -> WhyResult | SearchResult:
+    """Return the regrets of one layer (or of one of its sub-blocks); without `layer`, of all layers, and the margins.
+
+    Return the search's result if it has no solution. Raises DiagnosticError when a table is missing.
+    """
+    from puzzledsl.search.sensitivity.why import why_search
+
+    costs, scores = costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
+    layers = None if layer is None else [layer]
+    result = why_search(ctx.program, search, costs, scores, time_s=time_s, layers=layers)
+    if not isinstance(result, WhyResult):
+        return result
+    inputs = Solve(ctx, search).inputs()
+    if sub_block is None:
+        return result.model_copy(update={"inputs": inputs})
+    kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)
+    return result.model_copy(update={"inputs": inputs, "sub_blocks": kept})
+
+
+def keep_regrets(ctx: Context, result: WhyResult) -> Path:
+    """Write the regrets of all layers for `pzl report`. Return the path."""
+    path = ctx.build.why(result.search)
+    with locked(ctx), disk_errors(ctx.build.root):
+        write_text(path, result.canonical_json())
+    return path
+
+
+def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:
+    """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32.
+
+    Raises DiagnosticError for an unknown name, and for a child that is not made yet.
+    """
+    declared = {**ctx.program.searches, **ctx.program.uptrains}
+    chosen("search or uptrain", declared, [name], ctx.file, "realise")
+    ctx.made(*child(ctx.program, name), "the child")
+    from puzzledsl.child.assemble import load_child
+
+    wanted = {} if dtype is None else {"dtype": dtype}
+    return load_child(ctx.build.model(name), device=device, **wanted)

@@ -96,7 +96,7 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
         case nodes.SampledData(prompts=prompts):  # whoever reads it has the parent among its inputs, too
             return digest_of([meaning(data), files_fingerprint([prompts] if prompts else [], base)])
         case nodes.MixData():
-            from puzzledsl.data.mixing import parts_of
+            from puzzledsl.data.counts import parts_of
 
             parts = [[data_fingerprint(part, base), weight] for part, weight in parts_of(data)]
             return digest_of(parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.changes.model import Pieces
+from puzzledsl.changes.compare import Pieces
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import OfASpace, space_of, with_written
 from puzzledsl.language.kinds import KINDS

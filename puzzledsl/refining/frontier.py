@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from puzzledsl.ir.references import judged_by, refine_of
 from puzzledsl.ir.tables import FrontierResult, MeasuredChild, RefinedFrontier, RefinedPoint, Refinement
 from puzzledsl.refining.candidates import Candidates
-from puzzledsl.refining.inputs import RefineInputs
+from puzzledsl.refining.judges import RefineInputs
 from puzzledsl.refining.run import meter_of, refined
 from puzzledsl.search.frontier import point_search, targets
 

@@ -2,6 +2,8 @@
 
 A judged child is the checkpoint that `pzl realise` writes: assembled, healed, its ends rounded. What is measured is kept on the
 disk as soon as it is known.
+
+Inputs of refining: a search with `refine`, its tables, and all that children are built from.
 """
 
 from __future__ import annotations
@@ -9,24 +11,88 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
-from puzzledsl.child.healing.run import HealingInputs, healed_weights
-from puzzledsl.child.healing.text import healing_text
+from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
+from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import PERPLEXITY, POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, Measured, Store, assembled, units_of
-from puzzledsl.ir.nodes import Eval, Judge, Prompts
+from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine, Search
 from puzzledsl.ir.references import judged_by
-from puzzledsl.ir.tables import Figure, ModelComparison, ModelDefinition, Solution
+from puzzledsl.ir.tables import (
+    BldJob,
+    CostTable,
+    Figure,
+    ModelComparison,
+    ModelDefinition,
+    ScoreTable,
+    Solution,
+)
 from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.pieces.store.library import origin
-from puzzledsl.refining.inputs import RefineInputs
+from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.refining.candidates import Candidates
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.table import FiguresCache
+
+
+@dataclass(frozen=True)
+class RefineInputs:
+    """Inputs of measuring children of one search.
+
+    `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
+    Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
+    `figures`: file of measured losses, in place of the one in the build directory.
+    """
+
+    program: Program
+    search: str
+    costs: CostTable
+    scores: Mapping[str, ScoreTable]
+    parent_dir: Path
+    base: Path
+    library: Library
+    jobs: Sequence[BldJob]
+    work: Path
+    progress: Progress
+    heal: bool = True
+    executor: Executor = field(default_factory=LocalExecutor)
+    figures: Path | None = None
+
+    @property
+    def build(self) -> BuildDir:
+        """The build directory, which holds the library."""
+        return BuildDir(self.library.root.parent)
+
+    @property
+    def refine(self) -> Refine:
+        """The settings of `refine`. Raises ValueError for a search without."""
+        refine = self.program.searches[self.search].refine
+        if refine is None:
+            raise ValueError(f"search {self.search} has nothing to refine")
+        return refine
+
+    def with_search(self, search: Search) -> RefineInputs:
+        """Return the inputs with another search of the same name."""
+        searches = {**self.program.searches, search.name: search}
+        return replace(self, program=self.program.model_copy(update={"searches": searches}))
+
+    def candidates(self) -> Candidates:
+        """Return the candidate children of the search. Raises DiagnosticError if a table is missing."""
+        return Candidates(self.program, self.search, self.costs, self.scores)
+
+    def of_score(self, score: str) -> ScoreInputs:
+        """Return the inputs of measuring that score."""
+        given = (self.parent_dir, self.base, self.library, self.jobs, self.work, self.progress)
+        return ScoreInputs(self.program, score, *given)
+
 
 METHOD = "1"
 """Version of building and measuring, part of the cache's key."""

@@ -40,12 +40,10 @@ from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.refining.candidates import SPREAD, TRIES, Candidates, Origin, Proposals
-from puzzledsl.refining.inputs import RefineInputs
-from puzzledsl.refining.judges import Figures, Judges
+from puzzledsl.refining.judges import Figures, Judges, RefineInputs
 from puzzledsl.refining.surrogate import Surrogate
-from puzzledsl.scoring.inputs import healing_blocks
+from puzzledsl.scoring.inputs import healing_blocks, measure_of
 from puzzledsl.scoring.measures import Measure
-from puzzledsl.scoring.subject import measure_of
 from puzzledsl.scoring.table import FiguresCache
 
 METHOD = "1"

@@ -1,11 +1,20 @@
-"""The templates of the page and of notebooks, and the rules they are filled by: everything is escaped, nothing may be missing."""
+"""The templates of the page and of notebooks, and the rules they are filled by: everything is escaped, nothing may be missing.
+
+HTML for notebooks: a heading, the strip of a child, a heat map of regrets, a picture, tables, and their own styles.
+"""
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from puzzledsl.report.pictures.architecture import Strip
+from puzzledsl.report.sections.regrets import Regrets
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -19,4 +28,48 @@ def environment(*more: Path) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+    )
+
+
+MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; numbers to the right of the first `words` columns. `left_out`: rows that are not shown."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int
+    left_out: int
+
+    @classmethod
+    def of(cls, columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Table:
+        """The first MOST_ROWS rows."""
+        return cls(columns, rows[:MOST_ROWS], words, max(0, len(rows) - MOST_ROWS))
+
+
+def fragment(
+    title: str,
+    lines: Sequence[str] = (),
+    tables: Sequence[Table] = (),
+    *,
+    strip: Strip | None = None,
+    regrets: Regrets | None = None,
+    svg: str = "",
+    svg_text: str = "",
+) -> str:
+    """A `<div>` with its own styles. `svg` is shown as an image, which `svg_text` describes."""
+    return (
+        environment()
+        .get_template("notebook.html.j2")
+        .render(
+            title=title,
+            lines=lines,
+            tables=tables,
+            strip=strip,
+            regrets=regrets,
+            picture=b64encode(svg.encode()).decode(),
+            picture_text=svg_text,
+        )
     )

@@ -37,10 +37,9 @@ from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures, PositionKls, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
-from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.sweep.threads import Workers
 from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table

@@ -34,9 +34,8 @@ from puzzledsl.measure.host import (
 )
 from puzzledsl.measure.place import Limits, Place
 from puzzledsl.measure.rounds import CHECK_ROUNDS, Check
-from puzzledsl.measure.sizes import Widths
 from puzzledsl.measure.stopwatch import undisturbed
-from puzzledsl.measure.whole import Samples, Workload
+from puzzledsl.measure.whole import Samples, Widths, Workload
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.blank import write_blank

@@ -20,12 +20,11 @@ from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
-from puzzledsl.child.errors import RecipeFailed
+from puzzledsl.child.definition import RecipeFailed
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
-from puzzledsl.evaluate.speed import ROUNDS, Speed, relative_speed
-from puzzledsl.evaluate.units import Found, Measured, Store, Unit, assembled
+from puzzledsl.evaluate.units import ROUNDS, Found, Measured, Speed, Store, Unit, assembled, relative_speed
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung

@@ -23,8 +23,8 @@ from puzzledsl.models.placement import this_device
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan, tiles
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.errors import NoEightBit, NoRoomToUptrain
-from puzzledsl.uptrain.optimizer import has_eight_bit
 from puzzledsl.uptrain.ranks import Ranks
+from puzzledsl.uptrain.state import has_eight_bit
 
 MOST_PROCESSES = 4096
 

@@ -25,10 +25,10 @@ from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import child_config, load_child
 from puzzledsl.child.checkpoint.contents import write_safetensors
-from puzzledsl.child.healing.text import blocks_read
+from puzzledsl.child.healing.run import blocks_read
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.errors import NotEnoughText
-from puzzledsl.data.rows import TokenRows
+from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of

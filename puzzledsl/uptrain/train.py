@@ -27,7 +27,7 @@ from torch import Tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import read_sealed, write_sealed
 from puzzledsl.base.progress import Progress
-from puzzledsl.data.rows import TokenRows
+from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.divergence import learning_rate
 from puzzledsl.models.kernels.products import repeatable
@@ -44,16 +44,17 @@ from puzzledsl.uptrain.model import (
     recompute_layers,
     train_all_but_quantised,
 )
-from puzzledsl.uptrain.optimizer import adamw, set_rate
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, shares
 from puzzledsl.uptrain.shard import Sharding, accumulate, embedding_of, gathered, reshard
 from puzzledsl.uptrain.state import (
     TrainingProgress,
     TrainingState,
+    adamw,
     load_state,
     load_weights,
     save_state,
     save_weights,
+    set_rate,
 )
 from puzzledsl.uptrain.store import store_at
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.model import ProgramChanges
+from puzzledsl.changes.compare import ProgramChanges
 from puzzledsl.changes.text import as_text
 from puzzledsl.ir.nodes import Program
 from puzzledsl.pipeline.planning.status import compare

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.cli.main import run
-from puzzledsl.evaluate import bench, speed
+from puzzledsl.evaluate import bench
+from puzzledsl.evaluate import units as speed
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import rounds
 from puzzledsl.measure.whole import Samples

@@ -17,7 +17,7 @@ from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Executor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.measure.costs import measure_costs
+from puzzledsl.measure.cells import measure_costs
 from puzzledsl.scoring import run as scoring_run
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score

@@ -13,8 +13,7 @@ from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
-from puzzledsl.measure.sizes import Widths, sizes_of
-from puzzledsl.measure.whole import cache_keyword
+from puzzledsl.measure.whole import Widths, cache_keyword, sizes_of
 from puzzledsl.models.families.access import shape_of
 from tests.children import MIXED, define, random_pieces
 from tests.tiny import tiny_model, tiny_tokens

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.counts import most_blocks, turns
 from puzzledsl.data.documents import documents, files_of
-from puzzledsl.data.mixing import most_blocks, turns
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.stamps import data_fingerprint
 from tests.data.test_token_blocks import WHERE

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.data import rows
+from puzzledsl.data import streams as rows
 from puzzledsl.data.blocks import token_blocks, token_rows
-from puzzledsl.data.rows import Stream, TokenRows
 from puzzledsl.data.sources import SOURCES
 from puzzledsl.data.sources.source import Place, Source, Text
+from puzzledsl.data.streams import Stream, TokenRows
 from puzzledsl.ir import nodes
 from tests.data.test_token_blocks import text
 from tests.tiny import tiny_tokenizer

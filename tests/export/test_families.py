@@ -10,7 +10,7 @@ import pytest
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.child.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
+from puzzledsl.child.definition import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.lowering import choose
 from puzzledsl.export.verify import prepare

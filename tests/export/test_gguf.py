@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.base.diagnostics import DiagnosticError, UnknownTokenizer
 from puzzledsl.child.checkpoint.contents import from_directory, from_parent
-from puzzledsl.child.errors import NotAGguf, RuntimeLacksFamily
+from puzzledsl.child.definition import NotAGguf, RuntimeLacksFamily
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.ir.gguf_tokenizers import _LLAMA3, _QWEN2

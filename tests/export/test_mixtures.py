@@ -14,7 +14,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
-from puzzledsl.child.errors import RuntimeLacksFamily, RuntimeLacksIt
+from puzzledsl.child.definition import RuntimeLacksFamily, RuntimeLacksIt
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.lowering import choose, lower

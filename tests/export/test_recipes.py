@@ -24,7 +24,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint
-from puzzledsl.child.errors import MissingPackage, RecipeFailed
+from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe
 from puzzledsl.export.gguf_file import as_llama_cpp, write_gguf

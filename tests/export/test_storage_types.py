@@ -17,7 +17,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.compressed import packed
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
-from puzzledsl.child.errors import RuntimeLacksIt
+from puzzledsl.child.definition import RuntimeLacksIt
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.verify import prepare

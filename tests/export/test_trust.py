@@ -12,9 +12,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.child.checkpoint.foreign_code import foreign_code
-from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.child.errors import UntrustedCode
+from puzzledsl.child.checkpoint.write import foreign_code, realise
+from puzzledsl.child.definition import UntrustedCode
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
 from puzzledsl.export.engines import worker

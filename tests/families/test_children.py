@@ -20,8 +20,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.child.assemble import load_child, to_block_configs
 from puzzledsl.cli.main import run
 from puzzledsl.families.children import on_base
 from puzzledsl.families.config import BadConfig

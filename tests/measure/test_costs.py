@@ -10,7 +10,7 @@ from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
 from puzzledsl.measure import rounds
-from puzzledsl.measure.costs import measure_costs
+from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.errors import NoWorkload
 from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
 from tests.uptrain.cases import Interrupted, Recorder

@@ -7,8 +7,8 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
 from puzzledsl.ir import nodes
-from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype
+from puzzledsl.measure.place import device_of, measured_scenarios, memory_bytes
 from tests.pieces.train.bld_programs import WHERE
 
 

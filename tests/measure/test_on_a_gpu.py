@@ -17,7 +17,7 @@ from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir import nodes
 from puzzledsl.measure import rounds
-from puzzledsl.measure.costs import measure_costs
+from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.stopwatch import CudaEventStopwatch, CudaStopwatch, stopwatch_for
 from puzzledsl.measure.whole import Forward, WholeTimer, Workload
 from puzzledsl.models.families.load import load_parent

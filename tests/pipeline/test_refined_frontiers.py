@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.child.healing.children import HealedChildren
-from puzzledsl.child.healing.text import blocks_read
+from puzzledsl.child.healing.run import blocks_read
 from puzzledsl.cli import loading
 from puzzledsl.ir.references import refine_of
 from puzzledsl.ir.tables import FrontierResult, LayerAssignment, RefinedFrontier, Refinement

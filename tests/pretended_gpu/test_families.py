@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import puzzledsl as pzl
-from puzzledsl.evaluate import bench, speed
+from puzzledsl.evaluate import bench
+from puzzledsl.evaluate import units as speed
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.measure import rounds
 from tests.pretended_gpu import Gpu, pretended_gpu
@@ -31,7 +32,7 @@ WAITS = {
     "models/least_squares/channels.py": 400,  # one a solved system; experts have many
     "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
     "pieces/train/student.py": 150,  # one a tensor of a piece, before its training and behind it
-    "pieces/train/transfers.py": 16,  # one a batch, for the copy of the one before
+    "pieces/train/micro_batches.py": 16,  # one a batch, for the copy of the one before
     "pieces/train/piece_state.py": 40,  # at the first and the last evaluation, and to write the piece
     "scoring/measures.py": 60,  # three a replacement and child
 }

@@ -21,7 +21,7 @@ from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
 from puzzledsl.ir.tables import CostTable, LayerAssignment, Solution
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.refining.inputs import RefineInputs
+from puzzledsl.refining.judges import RefineInputs
 from puzzledsl.refining.run import Meter
 from puzzledsl.scoring.inputs import healing_blocks, scored
 from puzzledsl.scoring.measures import Divergence

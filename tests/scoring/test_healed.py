@@ -20,7 +20,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import walk
 from puzzledsl.child.healing.children import JUDGING_PART, HealedChildren
-from puzzledsl.child.healing.text import healing_text
+from puzzledsl.child.healing.run import healing_text
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
@@ -28,7 +28,8 @@ from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.scoring import run, subject
+from puzzledsl.scoring import inputs as subject
+from puzzledsl.scoring import run
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement

@@ -17,7 +17,8 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.paged import paged_parent
-from puzzledsl.scoring import measures, run, subject
+from puzzledsl.scoring import inputs as subject
+from puzzledsl.scoring import measures, run
 from puzzledsl.scoring.inputs import ScoreInputs
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

@@ -14,13 +14,14 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
-from puzzledsl.evaluate.speed import usual_speed
+from puzzledsl.evaluate.units import usual_speed
 from puzzledsl.export import engine_speed
 from puzzledsl.export.engines import llama_cpp_engine
 from puzzledsl.export.engines.ask import build_of, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
-from puzzledsl.measure import costs, rounds
+from puzzledsl.measure import cells as costs
+from puzzledsl.measure import rounds
 from puzzledsl.measure.whole import Workload
 from puzzledsl.serving import clock, session
 from puzzledsl.serving.clock import ServingClockMaker

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.uptrain.optimizer import adamw, make_moments, set_rate
 from puzzledsl.uptrain.ranks import Ranks
-from puzzledsl.uptrain.state import TrainingProgress, TrainingState, load_state, save_state
+from puzzledsl.uptrain.state import (
+    TrainingProgress,
+    TrainingState,
+    adamw,
+    load_state,
+    make_moments,
+    save_state,
+    set_rate,
+)
 from puzzledsl.uptrain.store import FileStore
 from tests.tiny import tiny_model, tiny_tokens
 

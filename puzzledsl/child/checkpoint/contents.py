@@ -28,8 +28,17 @@ from puzzledsl.alternatives.ends import END_DTYPES
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import Pieces, child_config, choices_of, fitting, layers_on_base, no_piece
-from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
+from puzzledsl.child.assemble import (
+    Layer,
+    Pieces,
+    child_config,
+    choices_of,
+    fitting,
+    from_block_configs,
+    layers_on_base,
+    no_piece,
+    to_block_configs,
+)
 from puzzledsl.families.children import base_content, is_child
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES

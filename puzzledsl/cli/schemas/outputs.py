@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from puzzledsl.alternatives.alternative import EndName
-from puzzledsl.changes.model import Pieces
+from puzzledsl.changes.compare import Pieces
 from puzzledsl.cli.schemas.described import Output
 from puzzledsl.ir.tables import Assignment, Cost, TextCount
 from puzzledsl.pipeline.process.locks import Holder

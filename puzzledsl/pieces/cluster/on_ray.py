@@ -18,14 +18,13 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.cluster.connect import Cluster
-from puzzledsl.cluster.errors import NoWorkers, PiecesDontFit, WorkersKeepDying
+from puzzledsl.cluster.connect import Cluster, NoWorkers, PiecesDontFit, WorkersKeepDying
 from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.cluster.workers import Team, Workers, unpack
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.run import prepare_work
 from puzzledsl.pieces.train.stage import Enter, Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream

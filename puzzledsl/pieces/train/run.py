@@ -48,8 +48,8 @@ from puzzledsl.models.placement import reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
-from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.stage import Enter, Stage, weights_of
 from puzzledsl.pieces.train.stream import LocalExecutor, stream
 from puzzledsl.pieces.train.sweep import Kind, has_begun, make_parts, passes, sweep, sweeps

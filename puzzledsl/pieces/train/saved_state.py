@@ -16,8 +16,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import is_sealed_beside, read_sealed, seal_beside, write_bytes, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order
 from puzzledsl.pieces.train.student import Student
 
 

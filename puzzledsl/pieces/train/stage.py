@@ -30,9 +30,8 @@ from puzzledsl.models.placement import placement, this_device
 from puzzledsl.pieces.errors import LossNotFinite
 from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order
 from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches, Tell, Visit
-from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.piece_state import Outcome
 from puzzledsl.pieces.train.saved_state import SavedState
 from puzzledsl.plan.memory.bld import WorkerPlan

@@ -18,8 +18,7 @@ from typing import Any, Protocol
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import WorkerLost
-from puzzledsl.pieces.train.layer_trainer import is_checked_after
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
 from puzzledsl.pieces.train.saved_state import SavedState
 from puzzledsl.pieces.train.stage import Enter, Finished, Stage
 

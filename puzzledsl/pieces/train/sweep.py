@@ -43,11 +43,17 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.errors import NoRoomForPiece
 from puzzledsl.pieces.initialise.statistics import walk_layers
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer, is_checked_after
-from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, DoesNotFit, MicroBatches
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order, is_checked_after
+from puzzledsl.pieces.train.micro_batches import (
+    CHECK,
+    EVALUATE,
+    STEP,
+    DoesNotFit,
+    Downloads,
+    MicroBatches,
+    uploaded,
+)
 from puzzledsl.pieces.train.stage import Enter, write_finished
-from puzzledsl.pieces.train.transfers import Downloads, uploaded
 from puzzledsl.plan.memory.bld import passes_of, sweeps_of
 from puzzledsl.plan.memory.stage_plan import Device
 

@@ -23,8 +23,8 @@ from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.run_all import is_wanted
 from puzzledsl.pipeline.task import Task, Work
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import FLOAT32_SHARE, Device, StagePlan

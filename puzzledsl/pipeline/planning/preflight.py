@@ -29,8 +29,8 @@ def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
 
 
 def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
+    from puzzledsl.data.counts import parts_of
     from puzzledsl.data.documents import files_of
-    from puzzledsl.data.mixing import parts_of
 
     names = {name for task in tasks for name in task.texts()}
     for name, data in ctx.program.data.items():
@@ -48,7 +48,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
     So a missing column, or a chat template that is not there, does not wait for the stage that reads the text.
     """
-    from puzzledsl.data.mixing import parts_of
+    from puzzledsl.data.counts import parts_of
     from puzzledsl.data.sources.source import Place
     from puzzledsl.data.streams import path_of, try_first
     from puzzledsl.models.families.load import load_tokenizer
@@ -117,8 +117,8 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
     """Return True if one part takes too few tokens, or has so few bytes in its files that its share may not be in them."""
+    from puzzledsl.data.counts import parts_of
     from puzzledsl.data.documents import files_of
-    from puzzledsl.data.mixing import parts_of
 
     parts = parts_of(data)
     if any(isinstance(part.source, nodes.SampledData) for part, _ in parts):

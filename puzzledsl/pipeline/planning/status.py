@@ -11,14 +11,14 @@ from typing import Literal, assert_never
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.changes import compare as changes
-from puzzledsl.changes.model import ProgramChanges
+from puzzledsl.changes.compare import ProgramChanges
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.execute import tasks_of
 from puzzledsl.pipeline.opening import measured_scores
 from puzzledsl.pipeline.process.failures import failure_of
-from puzzledsl.pipeline.run_all import tasks_of
 from puzzledsl.pipeline.task import WORDS, Key, Task, Touched
 from puzzledsl.pipeline.tasks import TASKS
 

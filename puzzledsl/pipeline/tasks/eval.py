@@ -17,8 +17,7 @@ from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.references import children_evaluated, children_in_full, children_wanted
 from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.pipeline import opening as needs
-from puzzledsl.pipeline.healing import importance
-from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
+from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, importance, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import (
     TRAINING,
     child_bytes,

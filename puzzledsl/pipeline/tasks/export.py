@@ -15,8 +15,14 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.references import evaluations_of
 from puzzledsl.pipeline import opening as needs
-from puzzledsl.pipeline.healing import healing_of_children, importance
-from puzzledsl.pipeline.inputs import best_solution, child_so_far, chosen_child, pieces_of
+from puzzledsl.pipeline.inputs import (
+    best_solution,
+    child_so_far,
+    chosen_child,
+    healing_of_children,
+    importance,
+    pieces_of,
+)
 from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
 from puzzledsl.pipeline.stamps import digest_of, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work

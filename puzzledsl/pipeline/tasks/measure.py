@@ -78,7 +78,7 @@ class Measure(DeclaredTask[nodes.Space]):
 
     def run(self) -> list[Path]:
         from puzzledsl.costs.csv_table import csv_of
-        from puzzledsl.measure.costs import measure_costs
+        from puzzledsl.measure.cells import measure_costs
         from puzzledsl.serving.clock import ServingClockMaker
 
         ctx, space = self.ctx, self.name

@@ -15,11 +15,12 @@ from puzzledsl.ir.references import judged_by, readers_of, refine_of, refined_te
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
-from puzzledsl.pipeline.healing import healing_of_children, healing_of_scores
 from puzzledsl.pipeline.inputs import (
     best_solution,
     costs_of,
     data_inputs,
+    healing_of_children,
+    healing_of_scores,
     pieces_of,
     refined_frontier_of,
     refinement_of,
@@ -220,7 +221,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
     def _measured(self, work: Path) -> Refinement | RefinedFrontier:
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.refining.frontier import run_refine_frontier
-        from puzzledsl.refining.inputs import RefineInputs
+        from puzzledsl.refining.judges import RefineInputs
         from puzzledsl.refining.run import run_refine
 
         ctx, search = self.ctx, self.search.name

@@ -9,8 +9,7 @@ from pathlib import Path
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
-from puzzledsl.pipeline.healing import healing_of_scores
-from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
+from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, pieces_of
 from puzzledsl.pipeline.planning.flop import (
     BYTES_A_TOKEN,
     file_bytes,

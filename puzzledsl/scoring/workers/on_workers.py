@@ -22,10 +22,9 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.placement import SHARE, free_bytes, placement, weights_bytes
 from puzzledsl.scoring.fit import Sums
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.inputs import ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures, PositionKls
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.subject import Subject
 from puzzledsl.scoring.sweep.sweep import figures_name, final_states, is_known, keep, names_of
 from puzzledsl.scoring.table import INCUMBENT, FiguresCache
 from puzzledsl.scoring.workers.spans import ParentInSpans, balanced

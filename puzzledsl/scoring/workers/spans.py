@@ -28,10 +28,9 @@ from puzzledsl.models.placement import placement
 from puzzledsl.pieces.train.stage import EVERYTHING
 from puzzledsl.plan.spans import spans
 from puzzledsl.scoring.fit import Sums, counted, sums_of
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.inputs import ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
-from puzzledsl.scoring.subject import Subject
 from puzzledsl.scoring.sweep.climb import Climb
 from puzzledsl.scoring.sweep.sweep import Measured, Unit, enters, joined
 from puzzledsl.scoring.workers.whole import SubjectOnWorker

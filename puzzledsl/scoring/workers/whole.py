@@ -22,10 +22,9 @@ from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor, Task, TeamSpec
 from puzzledsl.scoring.fit import Sums
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit
 from puzzledsl.scoring.sweep.threads import Workers
 from puzzledsl.scoring.table import INCUMBENT, MemoryCache

@@ -20,7 +20,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import assemble, load_checkpoint, load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
-from puzzledsl.child.errors import WouldOverwrite
+from puzzledsl.child.definition import WouldOverwrite
 from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, define, random_pieces

@@ -57,7 +57,7 @@ from puzzledsl.data.budget import Budget
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.micro_batches import MicroBatches
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan
 

@@ -20,9 +20,8 @@ from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import piece_state as losses
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order
 from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, DoesNotFit, MicroBatches
-from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student

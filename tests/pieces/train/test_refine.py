@@ -24,7 +24,7 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.channels import LayerStatistics
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.train.piece_state import SquaredErrors
-from puzzledsl.pieces.train.refine import refine
+from puzzledsl.pieces.train.quantise import refine
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.flop import NUMBERS_A_WEIGHT
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens

@@ -18,7 +18,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.saved_state import SavedState
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import LocalExecutor, Savings, stream

@@ -26,7 +26,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
 from puzzledsl.pieces.train.stage import Enter, Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, Savings, WorkerLost, _Attempt, stream

@@ -19,7 +19,7 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.placement import this_device
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan

@@ -110,9 +110,8 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.base.render import to_json
     from puzzledsl.cli.loading import print_diagnostics, print_json
-    from puzzledsl.pipeline.execute import TasksFailed
+    from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.pipeline.run_all import is_wanted, run_all
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, drifted_parents, ending_of, remarks
     from puzzledsl.pipeline.text.refined_text import evaluations_of, summary
 

@@ -121,7 +121,7 @@ def _chosen(runtime: str) -> list[EngineName]:
 def _refuse_absent(engines: list[EngineName]) -> None:
     """Raise DiagnosticError for engines that were asked for by name and are not installed."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.child.errors import NoSuchEngine
+    from puzzledsl.child.definition import NoSuchEngine
     from puzzledsl.export.engines.ask import python_of
     from puzzledsl.ir.engines import RUNTIMES
 

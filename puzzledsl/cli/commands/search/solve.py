@@ -69,8 +69,8 @@ def solve(
     from puzzledsl.cli.text import answers
     from puzzledsl.ir.nodes import CpSat
     from puzzledsl.pipeline.compile import chosen, not_ready
+    from puzzledsl.pipeline.execute import baselines_of, solved
     from puzzledsl.pipeline.process.locks import holder_of, locked
-    from puzzledsl.pipeline.solving import baselines_of, solved
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     try:
@@ -133,8 +133,8 @@ def frontier(
     from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import answers
     from puzzledsl.pipeline.compile import chosen
+    from puzzledsl.pipeline.execute import ready, solved_frontier
     from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.solving import ready, solved_frontier
 
     ctx = loading.context(file, set_, build)
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")

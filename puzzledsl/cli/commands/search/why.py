@@ -70,7 +70,7 @@ def why(
     from puzzledsl.cli.text import why_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready
-    from puzzledsl.pipeline.solving import keep_regrets, regrets_of
+    from puzzledsl.pipeline.execute import keep_regrets, regrets_of
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     ctx = loading.context(file, set_, build)

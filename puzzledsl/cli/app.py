@@ -159,7 +159,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl run wide.pzl --until solve",
         "pzl run wide.pzl --set speedup=1.6x",
     ),
-    "status": ("pzl status wide.pzl", "pzl status wide.pzl --made-by build/scores/kl.json"),
+    "status": ("pzl status wide.pzl",),
     "cost": ("pzl cost wide.pzl",),
     "frontier": ("pzl frontier wide.pzl",),
     "calibrate": ("pzl calibrate h100_sxm --data mine.csv",),

@@ -148,11 +148,6 @@ class Stamps:
             except (OSError, ValueError):
                 continue
 
-    def maker_of(self, path: Path) -> Stamp | None:
-        """Return the stamp of the finished task that produced `path`; None if no stamp matches the file."""
-        relative = self._relative(path)
-        return next((stamp for stamp in self.all() if relative in stamp.outputs), None)
-
     def damaged(self, stamp: Stamp) -> list[str]:
         """Return the outputs that are missing or modified, as paths relative to the build directory."""
         return [path for path, digest in stamp.outputs.items() if not self._matches(path, digest)]

@@ -127,9 +127,6 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
         assert problems(each, json.loads(said.out)) == []
     (build / ".holder.json").write_text(Holder.ourselves().canonical_json())  # of a killed run
     record(BuildDir(build), "score", "kl", DiagnosticError(NotReady(None, name="best", missing="", help="")))
-    status = DESCRIBED["pzl-status"]
-    assert run(["status", str(program), "--made-by", str(build / "scores" / "kl.json"), "--json"]) == 0
-    assert problems(status, json.loads(capsys.readouterr().out)) == []
     assert {each.name for each in FILES} - checked(build) == {"refinement", "engine-check", "sampled"}
 
 

@@ -292,16 +292,6 @@ class Status(Output):
     texts: dict[str, list[TextCount]]
 
 
-class Maker(Output):
-    """The task that left a file. `inputs` are digests; `unchanged`: the file is as the task left it."""
-
-    stage: str
-    name: str
-    made_by: str
-    inputs: dict[str, str]
-    unchanged: bool
-
-
 class MemoryPlan(Output):
     """Memory of one part of a stage on each of `devices` devices, and on the host beside it, in bytes at the peak."""
 

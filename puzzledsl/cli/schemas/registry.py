@@ -68,11 +68,7 @@ OUTPUTS = (
     output("explore", children.Address),
     output("frontier", list[children.FrontierAnswers], "Each frontier with its points."),
     output("run", children.DryRun),
-    output(
-        "status",
-        children.Status | children.Maker,
-        "All tasks; with `--made-by PATH` the task that left this file.",
-    ),
+    output("status", children.Status),
     output(
         "refine",
         list[Refined],

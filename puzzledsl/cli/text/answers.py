@@ -129,7 +129,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     for name, batch in sorted(best.batches.items()):
         if len(program.scenarios[name].batches) != 1:
             lines.append(f"  {name + '.batch':<20} {batch}, chosen")
-    lines += _layers(program, result)
+    lines += layers_as_text(program, result)
     lines += [f"  note: {text}" for text in profile.notes(program, search, best)]
     lines += _dropped(program, result)
     lines += _preferred(search)
@@ -138,7 +138,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _layers(program: Program, result: SearchResult) -> Iterator[str]:
+def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
     """Yield the number of layers of each alternative with its glyph, and the layers as glyphs."""
     from puzzledsl.alternatives.alternative import SUB_BLOCKS
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, assert_never
+from typing import Literal
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.changes import compare as changes
@@ -26,98 +26,20 @@ MEANINGS = WORDS | {name: word for kind in TASKS.values() for name, word in kind
 """Names of inputs in stamps, in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Finished from the same inputs, and every file is as it was left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Never finished."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """Finished from other inputs."""
-
-    inputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Damaged:
-    """Its files were changed, damaged or removed since."""
-
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Follows:
-    """Waits for a task that it reads from. If that task leaves the same files, this one stays done."""
-
-    tasks: tuple[Key, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """Unknown, because something outside the build directory is missing."""
-
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Failed when a run last tried it, and not done since."""
-
-    reason: str
-
-
-State = Done | Missing | Changed | Damaged | Follows | Blocked | Failed
+Word = Literal["done", "missing", "stale", "blocked", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """One task and its state."""
+    """One task, its state in a word, and the reason for a state other than `done`.
+
+    `missing`: never finished; `stale`: inputs or files have changed, or a task before it is not done; `failed`: when a run
+    last tried it; `blocked`: unknown, because something outside the build directory is missing.
+    """
 
     task: Task
-    state: State
-
-    @property
-    def word(self) -> Literal["done", "missing", "stale", "blocked", "failed"]:
-        """The state in a word."""
-        match self.state:
-            case Done():
-                return "done"
-            case Missing():
-                return "missing"
-            case Changed() | Damaged() | Follows():
-                return "stale"
-            case Blocked():
-                return "blocked"
-            case Failed():
-                return "failed"
-            case _:
-                assert_never(self.state)
-
-    @property
-    def why(self) -> str:
-        """The reason for a state other than `done`."""
-        match self.state:
-            case Done():
-                return ""
-            case Missing():
-                return "not made yet"
-            case Changed(inputs=inputs):
-                return f"{_listed([MEANINGS.get(name, f'`{name}`') for name in inputs])} changed"
-            case Damaged(files=files):
-                return f"{_listed([f'`{file}`' for file in files])} changed or gone since"
-            case Follows(tasks=tasks):
-                return f"after {_listed([' '.join(key) for key in tasks])}"
-            case Blocked(because=because):
-                return because
-            case Failed(reason=reason):
-                return reason
-            case _:
-                assert_never(self.state)
+    word: Word
+    why: str
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -129,34 +51,31 @@ def statuses(ctx: Context) -> Iterator[TaskStatus]:
     """Yield every task of `pzl run` with its state, in order."""
     undone: list[Key] = []
     for task in tasks_of(ctx):
-        state = _state(ctx, task, undone)
-        failure = failure_of(ctx.build, task.stage, task.name)
-        if failure is not None and not isinstance(state, Done):
-            state = Failed(failure.reason)
-        if not isinstance(state, Done):
+        word, why = _state(ctx, task, undone)
+        if word != "done":
             undone.append(task.key)
-        yield TaskStatus(task, state)
+            failure = failure_of(ctx.build, task.stage, task.name)
+            word, why = (word, why) if failure is None else ("failed", failure.reason)
+        yield TaskStatus(task, word, why)
 
 
-def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> State:
+def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> tuple[Word, str]:
     stamp = ctx.stamps.read(task.stage, task.name)
     if stamp is None:
-        return Missing()
-    if first := task.follows(undone):
-        return Follows(first)
+        return "missing", "not made yet"
+    if first := task.follows(undone):  # if that task leaves the same files, this one stays done
+        return "stale", f"after {_listed([' '.join(key) for key in first])}"
     try:
-        inputs = task.inputs()
-        if files := tuple(ctx.stamps.damaged(stamp)):
-            return Damaged(files)
-        if changed := _changed(stamp.inputs, inputs):
-            return Changed(changed)
-        return Damaged(files) if (files := task.damaged()) else Done()
+        now, before = task.inputs(), stamp.inputs
+        files = ctx.stamps.damaged(stamp)
+        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        if changed and not files:
+            return "stale", f"{_listed([MEANINGS.get(name, f'`{name}`') for name in changed])} changed"
+        if files := files or list(task.damaged()):
+            return "stale", f"{_listed([f'`{file}`' for file in files])} changed or gone since"
     except DiagnosticError as error:
-        return Blocked(error.diagnostics[0].message)
-
-
-def _changed(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
-    return tuple(sorted(name for name in {**before, **now} if before.get(name) != now.get(name)))
+        return "blocked", error.diagnostics[0].message
+    return "done", ""
 
 
 _MEASURING = (["refine"], ["children"])

@@ -13,6 +13,7 @@ from puzzledsl.base.units import (
     BYTES_PER_S,
     COUNT,
     FLOP_PER_S,
+    REQ_PER_S,
     TIME,
     TOK_PER_S,
     Dimension,
@@ -21,7 +22,13 @@ from puzzledsl.base.units import (
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of
 
-_UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
+_UNITS: dict[str, Dimension] = {
+    "": COUNT,
+    "bytes": BYTES,
+    "seconds": TIME,
+    "tokens_per_s": TOK_PER_S,
+    "requests_per_s": REQ_PER_S,
+}
 _SUFFIXES = (
     ("_bytes_per_s", BYTES_PER_S),
     ("flop_per_s", FLOP_PER_S),

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.frozen import record
+from puzzledsl.costs.traffic import Pace, figures_of, pace_of, traffic_metrics
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 from puzzledsl.ir.tables.answers import PARENT_ENDS, ends_of_child, layers_of_child
 
@@ -36,7 +37,7 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
 
     The batch is a constant: no layer changes it.
     """
-    return {
+    found = {
         name: LinearMetric(
             _summed(metric.of_costs, costs.output),
             metric.scale,
@@ -45,6 +46,9 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
         for name in TERMS
         if (metric := METRICS[name]).of_costs or metric.constant
     }
+    if costs.rate is not None:
+        found |= {name: LinearMetric(*of) for name, of in traffic_metrics(costs).items()}
+    return found
 
 
 def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], int]:
@@ -75,8 +79,10 @@ class Room:
         return self.share.denominator * cost.kv_cache_bytes + self.share.numerator * cost.weights_bytes
 
 
-def room_of(costs: ScenarioCosts) -> Room | None:
-    """Return the memory constraint of an `auto` batch; None for a given batch, whose search bounds `memory` itself."""
+def room_of(costs: ScenarioCosts) -> Room | Pace | None:
+    """Return the memory constraint of an `auto` batch, or the time in which traffic is sustained; None for a given batch."""
+    if costs.rate is not None:
+        return pace_of(costs)
     if costs.capacity_bytes is None:
         return None
     share = costs.kv_fraction
@@ -84,7 +90,7 @@ def room_of(costs: ScenarioCosts) -> Room | None:
 
 
 def fits(costs: ScenarioCosts, layers: Sequence[Assignment]) -> bool:
-    """Return True if the batch is given, or if a model fits the memory at this batch. Raises as `metrics_of` does."""
+    """Return True if the batch is given, or if a model fits the memory, or sustains traffic, at it. Raises as `metrics_of`."""
     room = room_of(costs)
     return room is None or sum(map(room.of, chosen_costs(costs, layers))) <= room.limit
 
@@ -129,7 +135,12 @@ def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, 
     chosen = list(chosen_costs(costs, layers))
     found = {name: metric.total(chosen) for name, metric in linear_metrics(costs).items()}
     latency = found["latency"]
-    found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
+    if costs.rate is not None:
+        found = figures_of(costs, found)
+        if costs.load != "full":
+            return found
+    else:
+        found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
     token_s = latency / (costs.batch * costs.output)
     for metric in METRICS.values():
         if metric.needs and (stated := getattr(costs, STATED[metric.needs])) is not None:

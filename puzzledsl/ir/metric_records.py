@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
+from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, REQ_PER_S, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
 CostField = Literal[
@@ -16,6 +16,8 @@ CostField = Literal[
 ]
 Often = Literal["once", "per output"]
 """A field of a decode step counts once, or for each token that a sequence generates."""
+Load = Literal["", "p95", "full"]
+"""The number of sequences that a figure of traffic is at: what runs, what 95 % of requests find at most, or `at_most`."""
 
 
 @record
@@ -24,7 +26,8 @@ class Metric:
 
     `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario
     does not have it; such a metric is that amount for the time of `tokens` generated tokens. `of_costs`: fields of a `Cost`
-    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs.
+    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs. `under`: the workloads that
+    have it; under traffic it is at `load`, and `costs.traffic` has the formulas of what differs.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Metric:
     constant: Literal["reserve_bytes", "batch", ""] = ""
     needs: Literal["price", "power", ""] = ""
     tokens: int = 1
+    under: Literal["batch", "traffic", "both"] = "both"
+    load: Load = ""
 
 
 _LATENCY: Mapping[CostField, Often] = {"prefill_ns": "once", "decode_ns": "per output"}
@@ -56,56 +61,127 @@ _METRICS = (
         "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
         {"kv_cache_bytes": "once"},
     ),
-    Metric("latency", TIME, "less", "Seconds for a batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND),
     Metric(
-        "ttft", TIME, "less", "Time to first token: a pass over prompts.", {"prefill_ns": "once"}, NANOSECOND
+        "latency",
+        TIME,
+        "less",
+        "Seconds for a batch: `ttft + output * tpot`.",
+        _LATENCY,
+        NANOSECOND,
+        under="batch",
+    ),
+    Metric(
+        "ttft",
+        TIME,
+        "less",
+        "Time to first token: a pass over prompts; under traffic of one prompt, after one and a half steps of the others.",
+        {"prefill_ns": "once"},
+        NANOSECOND,
     ),
     Metric(
         "tpot",
         TIME,
         "less",
-        "Time per output token: one decode step of the whole batch, at the mean context length.",
+        "Time per output token: one decode step of the whole batch, at the mean context length; under traffic with the prompts "
+        "of others that pass meanwhile.",
         {"decode_ns": "once"},
         NANOSECOND,
     ),
-    Metric("throughput", TOK_PER_S, "more", "Tokens generated a second: `batch * output / latency`."),
+    Metric(
+        "throughput",
+        TOK_PER_S,
+        "more",
+        "Tokens generated a second: `batch * output / latency`.",
+        under="batch",
+    ),
     Metric(
         "flops",
         FLOPS,
         "less",
         "Floating-point operations of one batch, prompt and all outputs.",
         {"prefill_flop": "once", "decode_flop": "per output"},
+        under="batch",
     ),
     Metric(
         "cost_per_mtok",
         DOLLARS,
         "less",
-        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
+        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`; under "
+        "traffic at `max_rate`.",
         needs="price",
+        load="full",
         tokens=10**6,
     ),
     Metric(
         "joules_per_tok",
         ENERGY,
         "less",
-        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.",
+        "Energy of a generated token, at the `power` of the hardware: `power / throughput`; under traffic at `max_rate`.",
         needs="power",
+        load="full",
     ),
     Metric(
         "batch",
         COUNT,
         "",
-        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
+        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`. Under traffic, "
+        "those that run at once: the fewest that sustain the rate.",
         constant="batch",
+    ),
+    Metric(
+        "max_rate",
+        REQ_PER_S,
+        "more",
+        "Requests a second that `at_most` running sequences sustain.",
+        under="traffic",
+        load="full",
+    ),
+    Metric(
+        "utilisation",
+        COUNT,
+        "less",
+        "Share of `max_rate` that the traffic is; above 1, queues grow without end.",
+        under="traffic",
+        load="full",
+    ),
+    Metric(
+        "p95_ttft",
+        TIME,
+        "less",
+        "Time to first token of 95 % of requests at most, by Erlang's bound on the sequences that run.",
+        under="traffic",
+        load="p95",
+    ),
+    Metric(
+        "p95_tpot",
+        TIME,
+        "less",
+        "Time per output token of 95 % of requests at most, by Erlang's bound on the sequences that run.",
+        under="traffic",
+        load="p95",
     ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 """Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
-TERMS = tuple(metric.name for metric in _METRICS if not metric.needs)
-"""Metrics that every scenario has, and that a search's terms are of; the others are multiples of its latency."""
-TIMES = tuple(metric.name for metric in _METRICS if metric.dimension == TIME)
+TERMS = tuple(metric.name for metric in _METRICS if not metric.needs and metric.under != "traffic")
+"""Metrics that every batch has, and that a search's terms are of; those that need a setting are multiples of its latency."""
+OF_TRAFFIC = tuple(metric.name for metric in _METRICS if not metric.needs and metric.under != "batch")
+"""Metrics that all traffic has, and that a search's terms are of; those that need a setting are multiples of `utilisation`."""
+PER_SECOND = ("throughput", "max_rate")
+"""Metrics that are an amount divided by a time, so that a bound on one is linear where it stands alone."""
 STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "power": "watts"}
 """A setting of the hardware that metrics need -> the field of a scenario's costs."""
+
+
+def metrics_under(*, traffic: bool) -> Mapping[str, Metric]:
+    """Return the metrics of traffic, or of a batch."""
+    other = "batch" if traffic else "traffic"
+    return {name: metric for name, metric in METRICS.items() if metric.under != other}
+
+
+def place_of(scenario: str, metric: str) -> str:
+    """Return the scenario whose number of sequences a metric is at: `busy`, `busy@p95` or `busy@full`."""
+    return f"{scenario}@{load}" if (load := METRICS[metric].load) else scenario
 
 
 def metric_named(path: str) -> Metric | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
+from pathlib import Path
 from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix
@@ -188,17 +191,67 @@ class _Profile:
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
-    """`scenario s on h = batch(256, 128 -> 1024)`."""
+    """`scenario s on h = batch(256, 128 -> 1024)`, or `traffic(2 req/s, 256 -> 128)`."""
     scenario = Declared(ctx, symbol)
     scenario.check_parts()
-    hardware = scenario.target()
-    settings = scenario.arguments(scenario.call())
+    hardware, call = scenario.target(), scenario.call()
+    settings = scenario.arguments(call)
+    if call.name == "traffic":
+        given = _traffic(settings, symbol.file.path.parent)
+        if hardware is None:
+            raise Refused
+        return nodes.Scenario(**scenario.head(hardware), **given)
     settings.need_all()
     settings.sound(settings)
     batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
     if batches is None or tokens is None or hardware is None:
         raise Refused
     return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
+
+
+def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
+    """Return the fields of `traffic(…)`: its mean request, and the numbers of sequences to time where costs are measured."""
+    if not settings.has("lengths"):
+        settings.need("tokens")
+    means: tuple[int, ...] | None = settings.read("tokens", None, _tokens)
+    requests: tuple[tuple[int, int], ...] = ()
+    if settings.has("lengths") and settings.has("tokens"):
+        help = "the lengths are those of the file: leave out `prompt -> output`"
+        settings.ctx.misplaced(settings.place("tokens"), "`->`", "traffic with `lengths`", help)
+    traffic = settings.sound(lower(_without(settings, "tokens"), nodes.Traffic, requests=(), where=None))
+    if traffic.lengths is not None:
+        requests = _requests(settings, directory / traffic.lengths)
+        means = tuple(ceil(Fraction(sum(side), len(side))) for side in zip(*requests, strict=True))
+    if means is None:
+        raise Refused
+    where = settings.ctx.where(settings.place("rate"))
+    powers = {min(1 << power, traffic.at_most) for power in range(traffic.at_most.bit_length() + 1)}
+    return {
+        "batches": tuple(sorted(powers)),
+        "prompt": means[0],
+        "output": means[1],
+        "traffic": traffic.model_copy(update={"requests": requests, "where": where}),
+    }
+
+
+def _without(settings: Settings, key: str) -> Settings:
+    """Return the settings without one that is read already."""
+    return replace(settings, table={k: known for k, known in settings.table.items() if k != key})
+
+
+def _requests(settings: Settings, path: Path) -> tuple[tuple[int, int], ...]:
+    """Return the prompt and output tokens of each line of a file."""
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        found = tuple((line["prompt"], line["output"]) for line in lines)
+        if not found or not all(type(n) is int and 1 <= n <= MAX_TOKENS for pair in found for n in pair):
+            raise ValueError("a line without a number of 1 or more" if found else "no lines")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        got = f"`{path.name}`: {getattr(error, 'strerror', None) or error}"
+        help = 'each line is such as `{"prompt": 256, "output": 128}`'
+        wanted = "a file of requests with their tokens"
+        raise settings.ctx.wrong(settings.place("lengths"), "`lengths`", wanted, got, help) from None
+    return found
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:

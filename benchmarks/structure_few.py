@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.structure_form import Draw, Each, at_most, equal, form, kv, table, width
+from benchmarks.structure_form import Draw, Each, Meaning, at_most, equal, form, kv, table, width
 
 # fmt: off
 
@@ -42,13 +42,13 @@ def tied_in_groups(d: Draw) -> Each:
 
 
 @form("require.equality", "require.and")
-def ten_tied(d: Draw) -> Each:
+def ten_tied(d: Draw) -> Meaning:
     first, *others = sorted(d.rng.choice(d.n, min(11, d.n), replace=False).tolist())
     return Each(
         f"i in {others}", others, lambda c, i: c[i].width == c[first].width and c[i].kv_heads == c[first].kv_heads,
         {"numbers": f"{width('i')} == {width(first)} and {kv('i')} == {kv(first)}",
          "values": f"{equal(width('i'), width(first), d.widths)} and {equal(kv('i'), kv(first), d.kv)}"},
-    )
+    ).plain()
 
 
 @form("require.equality", "require.same", "require.same-sides", "search.figures:params")
@@ -80,11 +80,11 @@ def widths_never_grow(d: Draw) -> Each:
 
 
 @form("require.comparison", "search.figures:kv_heads")
-def heads_never_grow(d: Draw) -> Each:
+def heads_never_grow(d: Draw) -> Meaning:
     return Each(
         f"i in 0..{d.n - 2}", range(d.n - 1), lambda c, i: c[i + 1].kv_heads <= c[i].kv_heads,
         {"numbers": f"{kv('i')} - {kv('i + 1')} >= 0", "values": at_most(kv("i + 1"), kv("i"), d.kv)},
-    )
+    ).plain()
 
 
 @form("require.comparison", "require.and")
@@ -99,12 +99,12 @@ def width_steps(d: Draw) -> Each:
 
 
 @form("require.comparison", "types.linear")
-def heads_double(d: Draw) -> Each:
+def heads_double(d: Draw) -> Meaning:
     a, b = kv("i"), kv("i - 1")
     return Each(
         f"i in 1..{d.n - 1}", range(1, d.n), lambda c, i: c[i].kv_heads <= 2 * c[i - 1].kv_heads + 1,
         {"numbers": f"{a} <= 2 * {b} + 1", "values": table(b, a, d.kv, d.kv, lambda v, u: u <= 2 * v + 1)},
-    )
+    ).plain()
 
 
 @form("require.logic", "require.which-layer")

@@ -117,13 +117,14 @@ Made = Each | Meaning
 @dataclass(frozen=True)
 class Form:
     """A form with its rules. `menu`: the alternatives it needs; None for any. `runs`: scores of runs of dropped layers.
-    `priced`: costs are a profile's, which has prices and any batch. `alone`: more than requirements. `join`: how an `Each` is joined."""
+    `ends`: embedding and head are choices. `priced`: costs are a profile's, which has prices and any batch. `alone`: more than requirements. `join`: how an `Each` is joined."""
 
     name: str
     rules: tuple[str, ...]
     make: Callable[[Draw], Made]
     menu: Menu | None = None
     runs: bool = False
+    ends: bool = False
     priced: bool = False
     alone: bool = False
     join: str = ""

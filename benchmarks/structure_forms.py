@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 import benchmarks.structure_few  # noqa: F401, its forms
 from benchmarks.structure_form import FORMS, Draw, Each, Meaning, at_most, equal, form, kv, table, width
-from benchmarks.structure_text import MIXTURE, VOCAB, WINDOWS, Child, Layer
+from benchmarks.structure_text import KV_HEADS, MIXTURE, VOCAB, WINDOWS, Child, Layer
 
 __all__ = ["FORMS"]
 
@@ -412,4 +412,28 @@ def active_experts(d: Draw) -> Meaning:
         lambda c: sum(x.active_params for x in c) <= most and sum(x.top_k for x in c) >= 8 * (d.n // 2),
         {"figures": f"require sum(l.attention.active_params + l.ffn.active_params for l in layers) <= {most}\nrequire sum(ffn.top_k) >= {8 * (d.n // 2)}",
          "counts": f"require sum(attention.active_params) + sum(ffn.active_params) <= {most} and count(l.ffn.experts > 0 for l in layers) >= {d.n // 2}"},
+    )
+
+
+# ---------------------------------------------------------------- embedding and head
+
+
+@form("require.ends", "require.logic", ends=True, priced=True)
+def rounded_head_keeps_attention(d: Draw) -> Meaning:
+    return Meaning(
+        lambda c: c.ends[1] != "parent@q4_0" or all(x.attention != "noop" for x in c),
+        {"implies": "require head is parent(dtype: q4_0) implies all(l.attention is not noop for l in layers)",
+         "each": f"for i in 0..{d.n - 1} {{ require head is not parent(dtype: q4_0) or layers[i].attention is not noop }}",
+         "not": "require not (head is parent(dtype: q4_0) and any(l.attention is noop for l in layers))"},
+    )
+
+
+@form("require.ends", "require.which-layer", ends=True, priced=True)
+def full_embedding_or_full_middle(d: Draw) -> Meaning:
+    middle = d.n // 2
+    return Meaning(
+        lambda c: c.ends == ("parent@q8_0", "parent@q8_0") or c[middle].kv_heads == KV_HEADS,
+        {"or": f"require embedding is parent(dtype: q8_0) and head is parent(dtype: q8_0) or {kv(middle)} == {KV_HEADS}",
+         "each": f"require {kv(middle)} != {KV_HEADS} implies embedding is not parent(dtype: full)\n"
+         f"require {kv(middle)} != {KV_HEADS} implies head is not parent(dtype: full | q4_0)"},
     )

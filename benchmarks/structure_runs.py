@@ -70,6 +70,7 @@ def texts_of(form: Form, layers: int, seed: int, limit_s: float, menu: Menu | No
         form.menu or menu or MENUS[seed % 3],
         form.runs,
         measured=seed % 3 == 1 and not form.priced,
+        ends=form.ends,
     )
     rng = np.random.default_rng([seed, layers, *form.name.split("+")[0].encode()])
     meaning = form.meaning(Draw(world, rng))
@@ -197,7 +198,10 @@ def plain_cpsat(
         columns = [i for i in taken if names[i][:1].isdigit()]
         if columns:
             keys = sorted((int(n), a, f.split("#")[0]) for n, a, f in (names[i].split("/") for i in columns))
-            answers.append(tuple((a, f) for _, a, f in keys))
+            ends = [
+                names[i].removeprefix("embedding=").split("/head=") for i in taken if "/head=" in names[i]
+            ]
+            answers.append((*((a, f) for _, a, f in keys), *((e, h) for e, h in ends)))
             far = proto.constraints.add().linear
             far.vars.extend(columns)
             far.coeffs.extend([1] * len(columns))
@@ -289,7 +293,7 @@ def _measured(text: Text, file: Path, limit_s: float, pzl: Path, startup: Path) 
         status = answer["status"]
     except (ValueError, KeyError, TypeError):
         return record | {"status": "crashed", "faults": {"crashed": f"exit {ours.code}: {ours.out[-300:]}"}}
-    layers = [[(x["attention"], x["ffn"]) for x in s["layers"]] for s in answer["solutions"]]
+    layers = [[(*x.values(),) for x in s["layers"]] for s in answer["solutions"]]
     judged = Judged(text, tables, answer, said)
     faults = {"wrong": "; ".join(judged.mistakes()), "worse": judged.worse()}
     faults |= dict(time_faults(status, ours_s, said, limit_s))
@@ -327,7 +331,7 @@ class Judged:
         """The children of our answer."""
         found = []
         for each in self.answer["solutions"]:
-            names = [(x["attention"], x["ffn"]) for x in each["layers"]]
+            names = [(*x.values(),) for x in each["layers"]]
             batches = {
                 s: int(each["metrics"].get(f"{s}.batch", b)) for s, b in self.tables.first_batches.items()
             }

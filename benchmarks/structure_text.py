@@ -29,6 +29,8 @@ LINEAR_LOSS = 0.55
 SCENARIOS = {"chat": (64, 128, 1024), "rag": (32, 2048, 128)}  # batch, prompt, output
 NS_PER_BYTE, NS_PER_FLOP, OVERHEAD_NS = 1 / 3082, 1 / 1.1e6, 60_000  # of the measured costs: an H100 in FP8
 NOISE = 0.02
+ENDS = [*product(("parent", "parent@q8_0"), ("parent", "parent@q8_0", "parent@q4_0"))]  # embedding and head
+END_LOSS = {"parent": 0.0, "parent@q8_0": 0.004, "parent@q4_0": 0.08}  # of KL: measured heads, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class World:
     menu: Menu
     runs: bool = False  # runs of two to four dropped layers have scores
     measured: bool = False  # costs are a table
+    ends: bool = False  # embedding and head are choices
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -133,15 +136,19 @@ class World:
             f"parent p = shape(family: {family}, layers: {self.layers}, hidden: {hidden}, heads: {heads},\n"
             f"  kv_heads: {KV_HEADS}, head_dim: {HEAD_DIM}, vocab: {VOCAB}, {inside})\n"
             f"space w of p {{\n  attention = {' | '.join(map(_written, self.attentions))}\n"
-            f"  ffn = {' | '.join(map(_written, self.ffns))}\n}}\n"
+            f"  ffn = {' | '.join(map(_written, self.ffns))}\n{ENDS_TEXT * self.ends}}}\n"
             'score kl of w = table("scores.csv")\n'
         )
 
     def files(self) -> dict[str, str]:
         """The tables that the text names."""
-        lines = ["layer,attention,ffn,kl"]
-        lines += [f"{i},{a},{f},{s / SCORE_UNIT:.9f}" for (i, a, f), s in self.scores.items()]
-        lines += [f"{i}-{j},noop,noop,{s / SCORE_UNIT:.9f}" for (i, j), s in self.run_scores.items()]
+        no_end = ",," * self.ends
+        lines = [f"layer,attention,ffn,{'embedding,head,' * self.ends}kl"]
+        lines += [f"{i},{a},{f}{no_end},{s / SCORE_UNIT:.9f}" for (i, a, f), s in self.scores.items()]
+        lines += [f"{i}-{j},noop,noop{no_end},{s / SCORE_UNIT:.9f}" for (i, j), s in self.run_scores.items()]
+        lines += [
+            f",,,{e},{h},{s / SCORE_UNIT:.9f}" for (e, h), s in self.end_scores.items() if not (e and h)
+        ]
         tables = {"scores.csv": "\n".join(lines) + "\n"}
         return tables | ({"costs.csv": self._costs()} if self.measured else {})
 
@@ -184,6 +191,18 @@ class World:
         spans = [(i, i + k) for i in range(self.layers) for k in (1, 2, 3) if i + k < self.layers]
         alone = {s: sum(self.scores[i, "noop", "noop"] for i in range(s[0], s[1] + 1)) for s in spans}
         return {s: round(total * rng.uniform(0.6, 1.2)) for s, total in alone.items()}
+
+    @cached_property
+    def end_scores(self) -> dict[tuple[str, str], int]:
+        """Embedding, head -> score: of each alone, the other empty, and of both, their sum."""
+        if not self.ends:
+            return {ENDS[0]: 0}
+        rng = np.random.default_rng([self.seed, self.layers, 4])
+        alone = {
+            end: round(END_LOSS[end[0] or end[1]] * rng.uniform(0.5, 2) * SCORE_UNIT)
+            for end in dict.fromkeys(end for e, h in ENDS for end in ((e, ""), ("", h)))
+        }
+        return alone | {(e, h): alone[e, ""] + alone["", h] for e, h in ENDS}
 
     def _costs(self) -> str:
         """Costs as measured: bytes and ns of each sub-block of each layer."""
@@ -260,6 +279,9 @@ def _sizes(cost: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(cost[name] for name in names)
 
 
+ENDS_TEXT = "  embedding = parent(dtype: full | q8_0), head = parent(dtype: full | q8_0 | q4_0)\n"
+
+
 @dataclass(frozen=True)
 class Tables:
     """A world with its cost table, the JSON of `build/costs/w.json`."""
@@ -273,12 +295,14 @@ class Tables:
         return self.world.choices(self.costs)
 
     def child(self, names: Sequence[tuple[str, str]], batches: Mapping[str, int] | None = None) -> Child:
-        """The child with these attentions and FFNs, at the first batch of each scenario unless given."""
+        """The child with these attentions and FFNs, and its embedding and head behind them where they are choices, at the first
+        batch of each scenario unless given."""
+        blocks, ends = names[: self.world.layers], names[self.world.layers :]
         of = [
             next(x for x in each if (x.attention, x.ffn) == name)
-            for each, name in zip(self.choices, names, strict=True)
+            for each, name in zip(self.choices, blocks, strict=True)
         ]
-        return Child(self, of, batches or self.first_batches)
+        return Child(self, of, batches or self.first_batches, *ends)
 
     @cached_property
     def first_batches(self) -> dict[str, int]:
@@ -301,6 +325,7 @@ class Child:
     tables: Tables
     layers: Sequence[Layer]
     batches: Mapping[str, int]
+    ends: tuple[str, str] = ENDS[0]  # embedding and head
 
     def __getitem__(self, index: int) -> Layer:
         return self.layers[index]
@@ -314,7 +339,8 @@ class Child:
     @cached_property
     def kl(self) -> Fraction:
         """The score: each maximal run of dropped layers counts as it was scored."""
-        runs, total, i = self.tables.world.run_scores, 0, 0
+        world, i = self.tables.world, 0
+        runs, total = world.run_scores, world.end_scores[self.ends]
         while i < len(self.layers):
             dropped = (
                 next((j for j in range(i, len(self.layers)) if not self.layers[j].dropped), len(self.layers))
@@ -343,7 +369,8 @@ class Child:
         """A metric of docs/language.md in base units."""
         batch = self.batches[scenario]
         head = next(each for each in self.tables.costs["scenarios"][scenario] if each["batch"] == batch)
-        parts = [_sizes(head["fixed"]), *(layer.costs[scenario, batch] for layer in self.layers)]
+        fixed = head["ends"]["/".join(self.ends)] if self.tables.world.ends else head["fixed"]
+        parts = [_sizes(fixed), *(layer.costs[scenario, batch] for layer in self.layers)]
         weights, cache, first, step, flop, step_flop = (sum(column) for column in zip(*parts, strict=True))
         output = head["output"]
         latency = Fraction(first + output * step, 10**9)

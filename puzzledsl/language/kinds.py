@@ -187,8 +187,9 @@ TRAFFIC = replace(
     write="write `traffic(2 req/s, 256 -> 128)`: requests a second, prompt and output tokens of each",
 )
 _FITTED = "leave it out: `children: 24` fits the scores to whole children, which predicts them better"
-FORMER_SETTINGS = {("`replace_one`", "pairwise"): _FITTED}
-"""Settings that calls had in earlier versions, with what to write in their place."""
+_TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
+FORMER_SETTINGS = {"pairwise": _FITTED, "gqa_decode": _TABLE}
+"""Settings of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(

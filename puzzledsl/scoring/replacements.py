@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.stage_errors import NoPieceForAlternative
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.layer_runs import runs_to_drop
+from puzzledsl.ir.facts import runs_to_drop
 from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.scoring.incumbent import Incumbent
 

@@ -21,7 +21,7 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.costs import long_table
 from puzzledsl.costs.long_table import CellProblems, Line, LongTable
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.layer_runs import Run
+from puzzledsl.ir.facts import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable

@@ -20,8 +20,7 @@ from puzzledsl.costs.metrics import fits
 from puzzledsl.costs.traffic import with_loads
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.facts import fact, untied_params
-from puzzledsl.ir.layer_runs import Run, dropped_names
+from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params
 from puzzledsl.ir.references import drops_by_influence, influence_score, places_of
 from puzzledsl.ir.tables import (
     PARENT,

@@ -22,7 +22,7 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Text, describe
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
-from puzzledsl.ir.layer_runs import can_drop
+from puzzledsl.ir.facts import can_drop
 from puzzledsl.syntax import tree
 
 SHORT_RUN, SHORT_PEAK, LONG_PEAK, WARMUP = 64 * 1024, 2e-4, 1e-4, 0.05

@@ -343,7 +343,7 @@ def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -
     said: Args = {"thing": found.thing, "name": key}
     if not key:
         return None  # a name the parser found missing
-    if former := FORMER_SETTINGS.get((found.thing, key)):
+    if former := FORMER_SETTINGS.get(key):
         found.ctx.report(errors.UnknownKey(name.span, help=former, **said))
         return None
     meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)

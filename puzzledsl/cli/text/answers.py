@@ -99,7 +99,7 @@ def _layers(program: Program, result: SearchResult) -> Iterator[str]:
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
     from puzzledsl.base.phrases import ranges
-    from puzzledsl.ir.layer_runs import dropped_names
+    from puzzledsl.ir.facts import dropped_names
     from puzzledsl.ir.nodes import ReplaceOne
     from puzzledsl.search.needs import needed
 

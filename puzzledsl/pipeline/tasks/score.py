@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.layer_runs import Run, runs_to_drop
+from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.healing import healing_of_scores
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of

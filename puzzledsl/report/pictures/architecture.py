@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir.layer_runs import counted_runs, dropped_names
+from puzzledsl.ir.facts import counted_runs, dropped_names
 from puzzledsl.ir.nodes import LayerChoice, Shape
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
 from puzzledsl.report.numbers import Number, plain, seconds, share

@@ -163,12 +163,14 @@ class Feasibility:
         problem, origin, near = presolved.problem, presolved.origin, None
         aims = range(len(problem.rows) - 1, -1, -1) if problem.rows else (None,)
         for place in aims if box.is_single else aims[:1]:
+            if self.effort.left_s <= 0:
+                return None, near
             aim, aimed = _aimed(problem, place)
-            bound = lagrangian_bound(aimed)
+            bound = lagrangian_bound(aimed, deadline=self.effort.deadline)
             if bound.infeasible or bound.value > aim.limit:
                 priced = [row for row, price in zip(aimed.rows, bound.prices, strict=True) if price]
                 return formulas | _named(priced if bound.infeasible else [*priced, aim]), None
-            incumbent = find_incumbent(aimed, bound)
+            incumbent = find_incumbent(aimed, bound, self.effort.deadline)
             if incumbent is None or aimed.goal.of(incumbent) > aim.limit:
                 continue
             layers = whole.choice(origin[incumbent])

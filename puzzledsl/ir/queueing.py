@@ -1,0 +1,34 @@
+"""Erlang's C formula (1917): requests that find all of m servers at work, in exact integers.
+
+Sequences of continuous batching share an engine whose rate at k of them, k / C(k), is at least that of k servers at the
+speed that m of them have, for every k up to m. So the number that runs is at most that of a queue M/M/m in distribution, also
+where the lengths of requests are not exponential (Kelly 1979, symmetric queues).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from fractions import Fraction
+from functools import cache
+
+PER_LOAD = 1000
+"""Offered loads are rounded up to thousandths."""
+LATE = 20
+"""One request of so many may find more sequences than a 95th percentile says."""
+
+
+@cache
+def most_load(servers: int) -> Fraction:
+    """Return the largest offered load, in thousandths, at which at most one request of LATE finds all servers at work."""
+    loads = range(1, PER_LOAD * servers)
+    return Fraction(bisect_left(loads, True, key=lambda load: _is_late(servers, load)), PER_LOAD)
+
+
+def _is_late(servers: int, load: int) -> bool:
+    """True if more than one request of LATE waits: by 1 / B(k) = 1 + k / load / B(k - 1), times load^k, of Erlang's B."""
+    inverse, power = 1, 1
+    for server in range(1, servers + 1):
+        power *= load
+        inverse = power + PER_LOAD * server * inverse
+    idle = PER_LOAD * servers - load
+    return (LATE * PER_LOAD * servers - load) * power > idle * inverse

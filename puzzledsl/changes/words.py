@@ -30,6 +30,7 @@ _UNITS: dict[str, Dimension] = {
     "requests_per_s": REQ_PER_S,
 }
 _SUFFIXES = (
+    ("traffic.rate", REQ_PER_S),
     ("_bytes_per_s", BYTES_PER_S),
     ("flop_per_s", FLOP_PER_S),
     ("_bytes", BYTES),
@@ -46,7 +47,7 @@ def figure(path: str, value: object) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
     leaf = path.rsplit(".", 1)[-1]
-    whole = path if "flop_per_s." in path else leaf
+    whole = path if "flop_per_s." in path or path == "traffic.rate" else leaf
     for suffix, dimension in _SUFFIXES:
         if whole.endswith(suffix) or (suffix == "flop_per_s" and "flop_per_s." in whole):
             return format_quantity(Fraction(str(value)), dimension, 6)

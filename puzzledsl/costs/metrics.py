@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.traffic import Pace, figures_of, pace_of, traffic_metrics
+from puzzledsl.costs.traffic import Pace, figures_of, loads_of, pace_of, traffic_metrics
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 from puzzledsl.ir.tables.answers import PARENT_ENDS, ends_of_child, layers_of_child
 
@@ -124,6 +124,28 @@ def chosen_costs(costs: ScenarioCosts, child: Sequence[Assignment]) -> Iterator[
     yield costs_of_ends(costs, ends_of_child(child))
     for index, choice in enumerate(layers):
         yield from costs_of_layer(costs, index, choice)
+
+
+def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> ScenarioCosts:
+    """Return the costs at the batch that a model itself runs at: the largest that fits, else the smallest.
+
+    Under traffic it is the least that sustains the rate, else the most. Raises as `metrics_of` does.
+    """
+    fitting = [costs for costs in listed if fits(costs, layers)]
+    if listed[0].rate is not None:
+        return [*fitting, listed[-1]][0]
+    return [listed[0], *fitting][-1]
+
+
+def whole_metrics(
+    listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], at: ScenarioCosts
+) -> dict[str, Fraction]:
+    """Return a model's metrics at `at`, one of a scenario's batches; under traffic at its other numbers of sequences, too."""
+    found = metrics_of(at, layers)
+    if at.rate is not None:
+        for each in loads_of(listed):
+            found |= metrics_of(own_costs(each, layers), layers)
+    return found
 
 
 def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, Fraction]:

@@ -7,14 +7,14 @@ with more sequences, and no sequence's share of it is slower, so that a rate tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 from puzzledsl.base.frozen import record
+from puzzledsl.base.queueing import most_arrivals, most_load
 from puzzledsl.ir.metric_records import METRICS, NANOSECOND, OF_TRAFFIC, Load
 from puzzledsl.ir.nodes import Program, Scenario
-from puzzledsl.ir.queueing import most_load
 from puzzledsl.ir.tables.summed import Cost, CostTable, ScenarioCosts
 
 NS_PER_S = 10**9
@@ -116,11 +116,13 @@ def pace_of(costs: ScenarioCosts) -> Pace:
 def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], int], Fraction]]:
     """Return the times of traffic at a number of running sequences: whole nanoseconds of each cost, and their unit.
 
-    A token takes a step, and its share of the prompts of the n - 1 others. A first token waits for one and a half steps;
-    at the 95th percentile for the whole step in progress, with another prompt in it.
+    A token takes a step, and its share of the prompts of the n - 1 others. A first token waits for one and a half steps. At
+    the 95th percentile it waits for two: the one in progress, which is likely a long one, with a prompt, and the one with its
+    own; and for the prompts that start in both, n / output a step in the mean.
     """
     assert costs.rate is not None
     n, output = costs.batch, costs.output
+    prompts = 2 + most_arrivals(2 * n / output)
 
     def tokens(cost: Cost) -> int:
         return (n - 1) * cost.prefill_ns + output * cost.decode_ns
@@ -129,7 +131,7 @@ def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], in
         return 2 * output * cost.prefill_ns + 3 * tokens(cost)
 
     def late(cost: Cost) -> int:
-        return 2 * (cost.prefill_ns + cost.decode_ns)
+        return prompts * cost.prefill_ns + 2 * cost.decode_ns
 
     whole = pace_of(costs).of
     return {
@@ -150,13 +152,20 @@ def figures_of(costs: ScenarioCosts, linear: Mapping[str, Fraction]) -> dict[str
     return found
 
 
+def loads_of(listed: Sequence[ScenarioCosts]) -> tuple[tuple[ScenarioCosts, ...], ...]:
+    """Return the costs of traffic at the numbers of sequences that LOADS says: any for a percentile, the most for the rest."""
+    return tuple(
+        tuple(each.model_copy(update={"load": load}) for each in (listed[-1:] if load == "full" else listed))
+        for load in LOADS
+    )
+
+
 def with_loads(table: CostTable) -> CostTable:
     """Return a table with the scenarios `busy@p95` and `busy@full` of each that is under traffic."""
     found = dict(table.scenarios)
     for name, listed in table.scenarios.items():
-        for load in LOADS if listed and listed[0].rate is not None else ():
-            kept: Iterable[ScenarioCosts] = listed[-1:] if load == "full" else listed
-            found[f"{name}@{load}"] = tuple(each.model_copy(update={"load": load}) for each in kept)
+        if listed and listed[0].rate is not None:
+            found |= {f"{name}@{load}": own for load, own in zip(LOADS, loads_of(listed), strict=True)}
     return table.model_copy(update={"scenarios": found})
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
+from puzzledsl.costs.simulation import simulations
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.references import places_of
 from puzzledsl.ir.search_nodes import written
@@ -114,7 +115,9 @@ def checked(tables: Tables, found: Found) -> Solution:
     violations = verify(*inputs, solution, found.value)
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
-    return solution
+    traffics = {name: here.traffic for name, here in tables.program.scenarios.items()}
+    served = simulations(tables.costs.scenarios, traffics, found.layers)
+    return solution.model_copy(update={"simulated": served}) if served else solution
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Tables:
         return self.costs.scenarios[scenario][0].rate is not None
 
     def largest_batch(self, scenario: str, layers: Sequence[Assignment]) -> int:
-        """Return the largest candidate of an `auto` batch at which a model fits into memory, 0 if none; the least under traffic."""
+        """Return the largest candidate of an `auto` batch at which a model fits into memory, else 0; the least under traffic."""
         if scenario in self.profiles:
             return self.profiles[scenario].largest(layers)
         if self.is_traffic(scenario):

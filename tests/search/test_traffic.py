@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import factorial
+from math import exp, factorial
 from pathlib import Path
 from random import Random
 
@@ -39,6 +39,13 @@ class Traffic:
     usd_per_s: Fraction
 
 
+def poisson(mean: float) -> int:
+    """The number that a Poisson variable exceeds in one case of 40."""
+    return next(
+        k for k in range(10**4) if sum(mean**i * exp(-mean) / factorial(i) for i in range(k + 1)) >= 39 / 40
+    )
+
+
 @dataclass(frozen=True)
 class Load:
     """A child under traffic, by the definitions of docs/language.md: a prompt's time, and that of a step of 1, 2, … sequences."""
@@ -64,13 +71,13 @@ class Load:
 
     @property
     def late(self) -> int:
-        """The least number of servers of an M/M/m queue which 95 % of its requests find not all at work, else the most."""
+        """The least number of servers of an M/M/m queue of whose requests one in 40 finds all at work, else the most."""
         for n in range(1, self.traffic.most + 1):
             load = Fraction(-(-1000 * self.traffic.rate * self.requests_s(n) // 1), 1000)
             if load < n:
                 waiting = load**n / factorial(n) * n / (n - load)
                 others = sum((load**k / Fraction(factorial(k)) for k in range(n)), Fraction(0))
-                if waiting / (others + waiting) <= Fraction(1, 20):
+                if waiting / (others + waiting) <= Fraction(1, 40):
                     return n
         return self.traffic.most
 
@@ -86,7 +93,7 @@ class Load:
             return False
         waiting = load**n / factorial(n) * n / (n - load)
         return (
-            waiting <= (sum((load**k / Fraction(factorial(k)) for k in range(n)), Fraction(0)) + waiting) / 20
+            waiting <= (sum((load**k / Fraction(factorial(k)) for k in range(n)), Fraction(0)) + waiting) / 40
         )
 
     def metrics(self, memory: int) -> dict[str, Fraction]:
@@ -98,7 +105,8 @@ class Load:
             "tpot": self.token_s(n),
             "ttft": prompt_s + self.token_s(n) * 3 / 2,
             "p95_tpot": self.token_s(m),
-            "p95_ttft": 2 * (prompt_s + Fraction(self.steps_ns[m - 1], SECOND)),
+            "p95_ttft": (2 + poisson(2 * m / traffic.output)) * prompt_s
+            + Fraction(2 * self.steps_ns[m - 1], SECOND),
             "max_rate": rate,
             "utilisation": traffic.rate * self.requests_s(most) / most,
             "cost_per_mtok": 1_000_000 * traffic.usd_per_s * self.requests_s(most) / (most * traffic.output),
@@ -165,8 +173,7 @@ def program_text(rng: Random, traffic: Traffic, body: str) -> str:
     card = f"memory = 80GB, reserve = 1kB, bandwidth = {band}GB/s, overhead = {rng.choice([0, 3, 40])}us, price = 3.6 USD/h"
     return (
         f"{HEAD}hardware g {{ {card}, peak {{ bf16 = {peak}GFLOP/s }} }}\n"
-        f"scenario busy on g = traffic({traffic.rate.numerator} req/s, {traffic.prompt} -> {traffic.output}, at_most: {traffic.most})"
-        "\n"
+        f"scenario busy on g = traffic({traffic.rate} req/s, {traffic.prompt} -> {traffic.output}, at_most: {traffic.most})\n"
         f"search s of w {{\n{body}\n}}\n"
     )
 

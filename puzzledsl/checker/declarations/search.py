@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Label, Span
+from puzzledsl.base.queueing import most_load
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
@@ -30,7 +31,6 @@ from puzzledsl.checker.expressions.values import Number, Scope, SpaceInfo, Symbo
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS, PER_SECOND
-from puzzledsl.ir.queueing import most_load
 from puzzledsl.ir.references import judged_by, terms_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree

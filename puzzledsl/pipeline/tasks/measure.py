@@ -50,7 +50,7 @@ class Measure(DeclaredTask[nodes.Space]):
         return {
             **({"engine": digest_of(engines)} if engines else {}),
             "alternatives": digest_of(_distinct_alternatives(self.program.spaces[self.name])),
-            "scenarios": digest_of([wanted, list(map(meaning, scenarios)), hardware]),
+            "scenarios": digest_of([wanted, [meaning(s, ["traffic"]) for s in scenarios], hardware]),
             "parent": self.ctx.fingerprint(self.name, "measure"),
         }
 

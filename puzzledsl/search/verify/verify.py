@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
-from math import ceil, factorial
+from math import ceil, exp, factorial, lgamma, log
 from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
@@ -192,9 +192,16 @@ class Model:
         if head.watts is not None:
             found["joules_per_tok"] = head.watts * per_token
         if head.rate is not None:
+            mean, prompts, tail = 2 * batch / head.output, 0, 1.0
+            while (tail := tail - exp(prompts * log(mean) - mean - lgamma(prompts + 1))) > 1 / 40:
+                prompts += 1
             token = tpot + (batch - 1) * ttft / head.output
             found |= {"tpot": token, "ttft": ttft + token * 3 / 2, "utilisation": latency * head.rate / batch}
-            found |= {"p95_tpot": token, "p95_ttft": 2 * (ttft + tpot), "max_rate": batch / latency}
+            found |= {
+                "p95_tpot": token,
+                "p95_ttft": (2 + prompts) * ttft + 2 * tpot,
+                "max_rate": batch / latency,
+            }
             under = metrics_under(traffic=True)
             return {name: found[name] for name in found.keys() & under if under[name].load == head.load}
         return found
@@ -202,7 +209,7 @@ class Model:
     def fits(self, scenario: str, batch: int) -> bool:
         """True if the KV cache fits into its share of the memory left by reserve and weights, or if traffic is sustained.
 
-        Always true for a given batch. The 95th percentile needs that one request of 20 waits (Erlang C, its load in thousandths).
+        Always true for a given batch. The 95th percentile needs that one request of 40 waits (Erlang C, its load in thousandths).
         """
         head = self._head(scenario, batch)
         if not head.is_own:
@@ -215,7 +222,7 @@ class Model:
                 return SECONDS * head.rate * busy_ns <= batch
             states = [load**k / factorial(k) for k in range(batch + 1)] if load < batch else []
             waits = states.pop() * batch / (batch - load) if states else Fraction(1)
-            return 20 * waits <= sum(states) + waits
+            return 40 * waits <= sum(states) + waits
         assert head.capacity_bytes is not None
         left = head.capacity_bytes - head.reserve_bytes - sum(c.weights_bytes for c in costs)
         return sum(c.kv_cache_bytes for c in costs) <= head.kv_fraction * left

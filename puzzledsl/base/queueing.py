@@ -1,4 +1,4 @@
-"""Erlang's C formula (1917): requests that find all of m servers at work, in exact integers.
+"""Erlang's C formula (1917), requests that find all of m servers at work, in exact integers; and quantiles of Poisson's law.
 
 Sequences of continuous batching share an engine whose rate at k of them, k / C(k), is at least that of k servers at the
 speed that m of them have, for every k up to m. So the number that runs is at most that of a queue M/M/m in distribution, also
@@ -10,11 +10,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from fractions import Fraction
 from functools import cache
+from math import exp
 
 PER_LOAD = 1000
 """Offered loads are rounded up to thousandths."""
-LATE = 20
-"""One request of so many may find more sequences than a 95th percentile says."""
+LATE = 40
+"""One request of so many may find more sequences than a 95th percentile says, and another more prompts: 5 % together."""
 
 
 @cache
@@ -32,3 +33,14 @@ def _is_late(servers: int, load: int) -> bool:
         inverse = power + PER_LOAD * server * inverse
     idle = PER_LOAD * servers - load
     return (LATE * PER_LOAD * servers - load) * power > idle * inverse
+
+
+@cache
+def most_arrivals(mean: float) -> int:
+    """Return the least number that a Poisson variable exceeds with a probability of at most one in LATE."""
+    number, term, total = 0, exp(-mean), exp(-mean)
+    while total < 1 - 1 / LATE:
+        number += 1
+        term *= mean / number
+        total += term
+    return number

@@ -7,10 +7,12 @@ where the lengths of requests are not exponential (Kelly 1979, symmetric queues)
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from fractions import Fraction
 from functools import cache
 from math import exp
+from pathlib import Path
 
 PER_LOAD = 1000
 """Offered loads are rounded up to thousandths."""
@@ -44,3 +46,18 @@ def most_arrivals(mean: float) -> int:
         term *= mean / number
         total += term
     return number
+
+
+def read_lengths(path: Path) -> tuple[tuple[int, int], ...]:
+    """Return the prompt and output tokens of each line of a file: `{"prompt": 256, "output": 128}`.
+
+    Raises ValueError, with a reason for people, for a file that is not there or has others.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        found = tuple((line["prompt"], line["output"]) for line in lines)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"`{path.name}`: {getattr(error, 'strerror', None) or error}") from None
+    if not found or not all(type(number) is int and number > 0 for pair in found for number in pair):
+        raise ValueError(f"`{path.name}`: {'tokens are whole numbers above 0' if found else 'no lines'}")
+    return found

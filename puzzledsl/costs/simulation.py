@@ -64,7 +64,7 @@ class Engine:
         while waiting or left:
             if not left:
                 now = max(now, waiting[0][1].arrival_ns)
-            new = []
+            new = list[tuple[int, Request]]()
             while waiting and waiting[0][1].arrival_ns <= now and len(left) + len(new) < len(self.steps_ns):
                 new.append(waiting.popleft())
             step = self.steps_ns[len(left) - 1] if left else 0

@@ -6,18 +6,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
+from puzzledsl.base import units
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import Section, Setting, setting
-from puzzledsl.base.units import (
-    BYTES,
-    BYTES_PER_S,
-    DOLLARS_PER_S,
-    FLOP_PER_S,
-    POWER,
-    REQ_PER_S,
-    TIME,
-    Dimension,
-)
+from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME, Dimension
 from puzzledsl.ir.base import Declaration, Exact, Where
 from puzzledsl.ir.measured_engines import DTYPES, ENGINES, TORCH, engine_words
 from puzzledsl.ir.metric_records import STATED
@@ -210,7 +202,7 @@ class Traffic(Frozen):
     `requests`: prompt and output tokens of each request of `lengths`, whose means the scenario has. `where`: of the rate.
     """
 
-    rate: Exact = setting("Requests a second: `2 req/s`.", unit=REQ_PER_S, more_than=0, positional=True)
+    rate: Exact = setting("Requests a second: `2 req/s`.", unit=units.REQ_PER_S, more_than=0, positional=True)
     lengths: str | None = setting(
         'JSON lines, each with the tokens of a request: `{"prompt": 256, "output": 128}`.', default=None
     )

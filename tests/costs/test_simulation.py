@@ -109,7 +109,7 @@ def under(engine: Engine, rate: Fraction, output: int, load: str) -> int:
 
 
 def test_the_bounds_hold_and_the_fluid_is_near() -> None:
-    """At any rate for which Erlang's formula bounds the sequences, up to the largest; `tpot` of the fluid is near what comes out."""
+    """At any rate for which Erlang's formula bounds the sequences, up to the largest; `tpot` of the fluid is near."""
     errors = []
     for seed in range(24):
         rng = Random(seed)
@@ -154,7 +154,7 @@ def test_erlangs_load_is_the_largest_of_which_few_wait(servers: int) -> None:
 
 
 def test_a_poisson_variable_is_seldom_above_its_quantile() -> None:
-    """Of 4,000 sums of exponential waits in a unit of time, each quantile is exceeded by one in LATE at most, and is the least."""
+    """Of 4,000 numbers of exponential waits in a unit of time, each quantile is exceeded by one in LATE, and is the least."""
     rng = Random(0)
     for mean in (0.01, 0.3, 2.0, 30.0):
         drawn = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix
+from puzzledsl.base.queueing import read_lengths
 from puzzledsl.base.settings import REQUIRED, Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
@@ -204,9 +204,19 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
     if settings.has("lengths") and settings.has("tokens"):
         help = "the lengths are those of the file: leave out `prompt -> output`"
         settings.ctx.misplaced(settings.place("tokens"), "`->`", "traffic with `lengths`", help)
-    traffic = settings.sound(lower(_without(settings, "tokens"), nodes.Traffic, requests=(), where=None))
+    rest = replace(settings, table={k: known for k, known in settings.table.items() if k != "tokens"})
+    traffic = rest.sound(lower(rest, nodes.Traffic, requests=(), where=None))
     if traffic.lengths is not None:
-        requests = _requests(settings, directory / traffic.lengths)
+        try:
+            requests = read_lengths(directory / traffic.lengths)
+        except ValueError as error:
+            help, wanted = (
+                'each line is such as `{"prompt": 256, "output": 128}`',
+                "a file of tokens of requests",
+            )
+            raise settings.ctx.wrong(
+                settings.place("lengths"), "`lengths`", wanted, str(error), help
+            ) from None
         means = tuple(ceil(Fraction(sum(side), len(side))) for side in zip(*requests, strict=True))
     if means is None:
         raise Refused
@@ -218,26 +228,6 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
         "output": means[1],
         "traffic": traffic.model_copy(update={"requests": requests, "where": where}),
     }
-
-
-def _without(settings: Settings, key: str) -> Settings:
-    """Return the settings without one that is read already."""
-    return replace(settings, table={k: known for k, known in settings.table.items() if k != key})
-
-
-def _requests(settings: Settings, path: Path) -> tuple[tuple[int, int], ...]:
-    """Return the prompt and output tokens of each line of a file."""
-    try:
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-        found = tuple((line["prompt"], line["output"]) for line in lines)
-        if not found or not all(type(n) is int and 1 <= n <= MAX_TOKENS for pair in found for n in pair):
-            raise ValueError("a line without a number of 1 or more" if found else "no lines")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        got = f"`{path.name}`: {getattr(error, 'strerror', None) or error}"
-        help = 'each line is such as `{"prompt": 256, "output": 128}`'
-        wanted = "a file of requests with their tokens"
-        raise settings.ctx.wrong(settings.place("lengths"), "`lengths`", wanted, got, help) from None
-    return found
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:

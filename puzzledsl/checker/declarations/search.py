@@ -152,17 +152,15 @@ class _Body:
             traffic = self.ctx.need(self.ctx.taken[name], nodes.Scenario).traffic
             if traffic is None:
                 continue
-            bounds: list[tuple[str, Any, str]] = [
-                (
-                    "max_rate",
-                    {"op": ">=", "bound": traffic.rate, "unit": "requests_per_s"},
-                    traffic.where.text,
-                )
+            late = any(term.scenario == name and METRICS[term.metric].load == "p95" for term in terms)
+            most = most_load(traffic.at_most) / traffic.at_most
+            rate: Args = {"op": ">=", "bound": traffic.rate, "unit": "requests_per_s"}
+            busy: Args = {"op": "<=", "bound": most}
+            bounds = [
+                ("max_rate", rate, traffic.where.text),
+                ("utilisation", busy, f"{float(100 * most):.4g}%"),
             ]
-            if any(term.scenario == name and METRICS[term.metric].load == "p95" for term in terms):
-                most = most_load(traffic.at_most) / traffic.at_most
-                bounds.append(("utilisation", {"op": "<=", "bound": most}, f"{float(100 * most):.4g}%"))
-            for metric, bound, text in bounds:
+            for metric, bound, text in bounds[: 1 + late]:
                 term = nodes.MetricTerm(scenario=name, metric=metric)
                 requirement = nodes.LinearRequirement(
                     left=nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=term),)),

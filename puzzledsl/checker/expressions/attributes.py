@@ -119,9 +119,7 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     known = METRICS if lowered is None else metrics_under(traffic=lowered.traffic is not None)
     metric = known.get(name)
     if metric is None:
-        help = (
-            f"`{name}` is of the other kind of scenario: `batch(…)`, `traffic(…)`" if name in METRICS else ""
-        )
+        help = f"`{name}` is of another kind: `batch(…)` or `traffic(…)`" if name in METRICS else ""
         _unknown(ctx, node, f"scenario `{symbol.name}`", (*known, *SCENARIO_FACTS), help)
     if metric.needs:
         return _running_cost(ctx, symbol, node, metric)

@@ -69,9 +69,7 @@ def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
         f"`{scenario}.throughput >= X` becomes `{scenario}.latency <= batch * output / X`. Use `{scenario}.latency` here"
     )
     if name == "max_rate":
-        help = (
-            f"it is 1 / time, which is not linear; `{scenario}.utilisation` is rate / max_rate: use that here"
-        )
+        help = f"it is 1 / time, which is not linear: use `{scenario}.utilisation`, which is rate / max_rate"
     raise ctx.refuse(errors.ThroughputAlone(span, metric=f"{scenario}.{name}", help=help))
 
 

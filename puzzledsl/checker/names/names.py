@@ -400,11 +400,7 @@ def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:
         case "attention" | "ffn":
             return _words("fact", words.SUB_BLOCK_FACTS[kind], kind)
         case "scenario":
-            call = (
-                meaning.item.value
-                if isinstance(meaning, Symbol) and isinstance(meaning.item, tree.Decl)
-                else None
-            )
+            call = getattr(getattr(meaning, "item", None), "value", None)
             traffic = isinstance(call, tree.Call) and getattr(call.function, "text", "") == "traffic"
             metrics = {name: metric.doc for name, metric in metrics_under(traffic=traffic).items()}
             owner = meaning.name if meaning is not None else ""

@@ -81,9 +81,7 @@ class Solution(Frozen):
     layers: tuple[Assignment, ...]
     batches: dict[str, int] = {}
     metrics: dict[str, float] = {}  # "chat.memory" -> bytes, "params" -> count, "kl" -> score …
-    simulated: dict[str, float] = left_out(
-        {}
-    )  # "busy.p95_ttft" -> seconds, of a seeded simulation of traffic
+    simulated: dict[str, float] = left_out({})  # "busy.p95_ttft" -> seconds, by simulating traffic
 
     @property
     def of_layers(self) -> tuple[LayerAssignment, ...]:

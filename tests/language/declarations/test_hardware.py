@@ -141,3 +141,23 @@ def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
     assert four["kv_cache"] < one["kv_cache"]
     assert four["flops"] == one["flops"]
     assert four["throughput"] == 4 * 8 / four["latency"]
+
+
+@pytest.mark.states("traffic.lengths")
+def test_lengths_of_requests_are_a_files(tmp_path: Path) -> None:
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"prompt": 100, "output": 7}\n\n{"prompt": 201, "output": 10, "user": "x"}\n', "utf-8")
+    text = 'scenario busy on h = traffic(2 req/s, lengths: "requests.jsonl", at_most: 5)\nassert busy.prompt == 151 and busy.output == 9'
+    busy = program(tmp_path, text).scenarios["busy"]
+    assert busy.traffic is not None and busy.traffic.requests == ((100, 7), (201, 10))
+    assert busy.batches == (1, 2, 4, 5)
+    for wrong in (
+        "",
+        "[]",
+        '{"prompt": 1}',
+        '{"prompt": 0, "output": 3}',
+        '{"prompt": 2.5, "output": 3}',
+        "3",
+    ):
+        file.write_text(wrong, "utf-8")
+        assert codes(tmp_path, text) == "E0303"

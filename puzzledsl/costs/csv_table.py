@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
 from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable
 from puzzledsl.costs.long_table import (

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from puzzledsl.base.frozen import record
 from puzzledsl.base.queueing import most_arrivals, most_load
-from puzzledsl.ir.metric_records import METRICS, NANOSECOND, OF_TRAFFIC, Load
+from puzzledsl.ir.metric_records import NANOSECOND, Load, metrics_under
 from puzzledsl.ir.nodes import Program, Scenario
 from puzzledsl.ir.tables.summed import Cost, CostTable, ScenarioCosts
 
@@ -146,7 +146,8 @@ def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], in
 
 def figures_of(costs: ScenarioCosts, linear: Mapping[str, Fraction]) -> dict[str, Fraction]:
     """Return the metrics of traffic at its number of sequences, from the values of all that are linear."""
-    found = {name: linear[name] for name in OF_TRAFFIC if METRICS[name].load == costs.load and name in linear}
+    known = metrics_under(traffic=True).items()
+    found = {name: linear[name] for name, metric in known if metric.load == costs.load and name in linear}
     if costs.load == "full":
         found["max_rate"] = costs.batch / linear["latency"] if linear["latency"] else Fraction(0)
     return found

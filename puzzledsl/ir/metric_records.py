@@ -26,8 +26,8 @@ class Metric:
 
     `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario
     does not have it; such a metric is that amount for the time of `tokens` generated tokens. `of_costs`: fields of a `Cost`
-    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs. `under`: the workloads that
-    have it; under traffic it is at `load`, and `costs.traffic` has the formulas of what differs.
+    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs. Under traffic it is at `load`,
+    and `costs.traffic` has the formulas of what differs.
     """
 
     name: str
@@ -39,11 +39,21 @@ class Metric:
     constant: Literal["reserve_bytes", "batch", ""] = ""
     needs: Literal["price", "power", ""] = ""
     tokens: int = 1
-    under: Literal["batch", "traffic", "both"] = "both"
     load: Load = ""
 
 
 _LATENCY: Mapping[CostField, Often] = {"prefill_ns": "once", "decode_ns": "per output"}
+_TRAFFIC: tuple[tuple[str, Dimension, Load, str], ...] = (
+    ("max_rate", REQ_PER_S, "full", "Requests a second that `at_most` running sequences sustain."),
+    (
+        "utilisation",
+        COUNT,
+        "full",
+        "Share of `max_rate` that the traffic is; above 1, queues grow without end.",
+    ),
+    ("p95_ttft", TIME, "p95", "Time to first token of 95 % of requests at most, by Erlang's bound."),
+    ("p95_tpot", TIME, "p95", "Time per output token of 95 % of requests at most, by Erlang's bound."),
+)
 _METRICS = (
     Metric(
         "memory",
@@ -61,53 +71,31 @@ _METRICS = (
         "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
         {"kv_cache_bytes": "once"},
     ),
+    Metric("latency", TIME, "less", "Seconds for a batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND),
     Metric(
-        "latency",
-        TIME,
-        "less",
-        "Seconds for a batch: `ttft + output * tpot`.",
-        _LATENCY,
-        NANOSECOND,
-        under="batch",
-    ),
-    Metric(
-        "ttft",
-        TIME,
-        "less",
-        "Time to first token: a pass over prompts; under traffic of one prompt, after one and a half steps of the others.",
-        {"prefill_ns": "once"},
-        NANOSECOND,
+        "ttft", TIME, "less", "Time to first token: a pass over prompts.", {"prefill_ns": "once"}, NANOSECOND
     ),
     Metric(
         "tpot",
         TIME,
         "less",
-        "Time per output token: one decode step of the whole batch, at the mean context length; under traffic with the prompts "
-        "of others that pass meanwhile.",
+        "Time per output token: one decode step of the whole batch, at the mean context length.",
         {"decode_ns": "once"},
         NANOSECOND,
     ),
-    Metric(
-        "throughput",
-        TOK_PER_S,
-        "more",
-        "Tokens generated a second: `batch * output / latency`.",
-        under="batch",
-    ),
+    Metric("throughput", TOK_PER_S, "more", "Tokens generated a second: `batch * output / latency`."),
     Metric(
         "flops",
         FLOPS,
         "less",
         "Floating-point operations of one batch, prompt and all outputs.",
         {"prefill_flop": "once", "decode_flop": "per output"},
-        under="batch",
     ),
     Metric(
         "cost_per_mtok",
         DOLLARS,
         "less",
-        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`; under "
-        "traffic at `max_rate`.",
+        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
         needs="price",
         load="full",
         tokens=10**6,
@@ -116,7 +104,7 @@ _METRICS = (
         "joules_per_tok",
         ENERGY,
         "less",
-        "Energy of a generated token, at the `power` of the hardware: `power / throughput`; under traffic at `max_rate`.",
+        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.",
         needs="power",
         load="full",
     ),
@@ -124,49 +112,20 @@ _METRICS = (
         "batch",
         COUNT,
         "",
-        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`. Under traffic, "
-        "those that run at once: the fewest that sustain the rate.",
+        "Sequences in one batch: a constant, or what the search decides where there are several, `auto` or traffic.",
         constant="batch",
     ),
-    Metric(
-        "max_rate",
-        REQ_PER_S,
-        "more",
-        "Requests a second that `at_most` running sequences sustain.",
-        under="traffic",
-        load="full",
-    ),
-    Metric(
-        "utilisation",
-        COUNT,
-        "less",
-        "Share of `max_rate` that the traffic is; above 1, queues grow without end.",
-        under="traffic",
-        load="full",
-    ),
-    Metric(
-        "p95_ttft",
-        TIME,
-        "less",
-        "Time to first token of 95 % of requests at most, by Erlang's bound on the sequences that run.",
-        under="traffic",
-        load="p95",
-    ),
-    Metric(
-        "p95_tpot",
-        TIME,
-        "less",
-        "Time per output token of 95 % of requests at most, by Erlang's bound on the sequences that run.",
-        under="traffic",
-        load="p95",
+    *(
+        Metric(name, dimension, "more" if name == "max_rate" else "less", doc, load=load)
+        for name, dimension, load, doc in _TRAFFIC
     ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 """Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
-TERMS = tuple(metric.name for metric in _METRICS if not metric.needs and metric.under != "traffic")
-"""Metrics that every batch has, and that a search's terms are of; those that need a setting are multiples of its latency."""
-OF_TRAFFIC = tuple(metric.name for metric in _METRICS if not metric.needs and metric.under != "batch")
-"""Metrics that all traffic has, and that a search's terms are of; those that need a setting are multiples of `utilisation`."""
+BATCH_ALONE, TRAFFIC_ALONE = ("latency", "throughput", "flops"), tuple(name for name, *_ in _TRAFFIC)
+"""Metrics that traffic does not have, and those that a batch does not have."""
+TERMS = tuple(m.name for m in _METRICS if not m.needs and m.name not in TRAFFIC_ALONE)
+"""Metrics of a batch that a search's terms are of; those that need a setting are multiples of its latency."""
 PER_SECOND = ("throughput", "max_rate")
 """Metrics that are an amount divided by a time, so that a bound on one is linear where it stands alone."""
 STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "power": "watts"}
@@ -175,8 +134,8 @@ STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "po
 
 def metrics_under(*, traffic: bool) -> Mapping[str, Metric]:
     """Return the metrics of traffic, or of a batch."""
-    other = "batch" if traffic else "traffic"
-    return {name: metric for name, metric in METRICS.items() if metric.under != other}
+    other = BATCH_ALONE if traffic else TRAFFIC_ALONE
+    return {name: metric for name, metric in METRICS.items() if name not in other}
 
 
 def place_of(scenario: str, metric: str) -> str:

@@ -11,16 +11,15 @@ from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact, Where
-from puzzledsl.ir.metric_records import OF_TRAFFIC, TERMS, place_of
+from puzzledsl.ir.metric_records import TERMS, TRAFFIC_ALONE, place_of
 from puzzledsl.ir.stage_nodes import Judged
 
 MAX_CHILDREN = 100_000
-_METRICS = tuple(dict.fromkeys((*TERMS, *OF_TRAFFIC)))
-_METRIC = {"type": "string", "enum": list(_METRICS)}
+_METRIC = {"type": "string", "enum": [*TERMS, *TRAFFIC_ALONE]}
 
 
 def _known_metric(name: str) -> str:
-    if name not in _METRICS:
+    if name not in _METRIC["enum"]:
         raise ValueError(f"no metric of a search is called {name!r}")
     return name
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused

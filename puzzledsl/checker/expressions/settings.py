@@ -14,9 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 from puzzledsl.alternatives.arguments import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
-from puzzledsl.base.phrases import listed
+from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
-from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused

@@ -13,12 +13,12 @@ from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base import stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
+from puzzledsl.base.gguf_tokenizers import objection
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.resources import entry_points
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.families.gguf_tokenizers import objection
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params

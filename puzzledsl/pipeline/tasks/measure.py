@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
-from puzzledsl.base.processor import cpu_name
+from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline.digests import digest_of, meaning

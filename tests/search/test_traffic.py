@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from math import exp, factorial
 from pathlib import Path
 from random import Random
+from time import process_time
 
 import pytest
 
+from benchmarks.synthetic import synthetic
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.check import check
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.costs.simulation import simulated
 from puzzledsl.costs.table import cost_table
+from puzzledsl.costs.traffic import filled
 from puzzledsl.ir.nodes import Program, RooflineHardware
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable, SearchResult
 from puzzledsl.search.infeasible.verdicts import no_answer
 from puzzledsl.search.solve import solve_search
 
@@ -303,6 +308,9 @@ def best_of(asked: Question, costs: CostTable) -> tuple[Fraction, list[Child]] |
     return sign * best, [child for child in right if sign * child.figures[goal] == best]
 
 
+@pytest.mark.states(
+    "traffic.model", "traffic.full", "traffic.percentiles", "traffic.sustained", "traffic.parent"
+)
 def test_slice(tmp_path: Path) -> None:
     """The first of the random programs; the rest is slow."""
     outcomes = [answered_as_brute_force(tmp_path, seed) for seed in range(24)]
@@ -341,6 +349,116 @@ def answered_as_brute_force(folder: Path, seed: int) -> str:
         if scenario and metric in same.figures:
             assert value == float(same.figures[metric]), (seed, name)
     return found.status
+
+
+@pytest.mark.states("traffic.simulated")
+def test_an_answer_is_simulated_by_a_seed(tmp_path: Path) -> None:
+    traffic = Traffic(Fraction(50), 64, 8, 6, Fraction(0))
+    program = read(tmp_path, program_text(Random(2), traffic, "minimize kl, require busy.tpot <= 1s"))
+    costs = cost_table(program, "w")
+    one, two = (solve_search(program, "s", costs, {"kl": scores()}).solutions[0] for _ in range(2))
+    assert one == two
+    named = program.scenarios["busy"].traffic
+    assert named is not None
+    served = simulated(costs.scenarios["busy"], one.layers, named)
+    assert one.simulated == {f"busy.{name}": value for name, value in served.items()}
+    assert served["p50_ttft"] <= served["p95_ttft"] and served["p50_tpot"] <= served["p95_tpot"]
+
+
+@pytest.mark.states("traffic.measured")
+def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
+    """Of any times; but no step is faster with more sequences, and no sequence's share of a step is slower."""
+    traffic = Traffic(Fraction(5), 100, 20, 12, Fraction(0))
+    text = program_text(Random(1), traffic, "minimize busy.tpot")
+    program = read(tmp_path, text)
+    (first, *_) = cost_table(program, "w").scenarios["busy"]
+    times = {1: 1000, 2: 1500, 4: 1400, 8: 3000, 12: 90_000}
+
+    def at(batch: int) -> ScenarioCosts:
+        cost = Cost(
+            params=0,
+            weights_bytes=5,
+            kv_cache_bytes=7 * batch,
+            prefill_ns=600 * batch,
+            decode_ns=times[batch],
+        )
+        own = {"batch": batch, "rate": None, "fixed": cost, "attention": (), "ffn": ()}
+        return first.model_copy(update=own)
+
+    table = CostTable(
+        space="w",
+        scenarios={"busy": tuple(map(at, times))},
+        params_fixed=0,
+        params_attention=(),
+        params_ffn=(),
+    )
+    made = filled(program, table).scenarios["busy"]
+    steps = [costs.fixed.decode_ns for costs in made]
+    assert [costs.batch for costs in made] == list(range(1, 13)) and {costs.rate for costs in made} == {
+        traffic.rate
+    }
+    assert steps[:8] == [
+        1000,
+        1500,
+        1500,
+        1500,
+        1800,
+        2160,
+        2520,
+        2880,
+    ]  # shares fall from 4 to 5, and on to 8
+    assert all((before <= after and (n + 1) * after <= (n + 2) * before * 1.01) or after <= before * (n + 2) / (n + 1)
+               for n, (before, after) in enumerate(pairwise(steps)))  # fmt: skip
+    assert {(costs.fixed.prefill_ns, costs.fixed.kv_cache_bytes) for costs in made} == {(600, 84)}
+
+
+LARGE = """\
+use "std/hardware.pzl" (h100_sxm)
+use "std/parents.pzl" (llama3_1_70b)
+parent p = hf("nowhere", shape: llama3_1_70b)
+space wide of p {{
+  attention = gqa(kv_heads: 8 | 4 | 2 | 1) | linear | noop
+  ffn = mlp(width: 100% | 87% | 75% | 50% | 25% | 20% | 10%, round: 256) | linear | noop
+  assert size(layer) == 54
+}}
+hardware h100 = h100_sxm(memory: 80GiB, dtype: fp8, kv_cache: fp8)
+scenario busy on h100 = traffic({rate} req/s, 1024 -> 256)
+score kl of wide = table("kl.csv")
+search s of wide {{ minimize kl, {body} }}
+"""
+
+
+def large(folder: Path, rate: float, body: str) -> tuple[Program, SearchResult]:
+    program = read(folder, LARGE.format(rate=rate, body=body))
+    _, _, made = synthetic(seed=0)
+    (kl,) = [table.model_copy(update={"score": "kl"}) for table in made.values()][:1]
+    began = process_time()
+    found = solve_search(program, "s", cost_table(program, "wide"), {"kl": kl})
+    assert process_time() - began < 5
+    return program, found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "require busy.tpot <= 40ms",
+        "require busy.p95_ttft <= 400ms, require busy.tpot <= 40ms, require busy.memory <= 70GB",
+        "require busy.max_rate >= 2x, require busy.tpot <= 0.7x",
+    ],
+)
+def test_eighty_layers_of_54_alternatives_take_moments(tmp_path: Path, body: str) -> None:
+    _, found = large(tmp_path, 1.5, body)
+    assert found.status == "optimal" and found.gap == 0
+
+
+def test_a_rate_that_nobody_sustains_is_said_with_the_best_reachable(tmp_path: Path) -> None:
+    program, found = large(tmp_path, 30, "require busy.tpot <= 40ms, require kl <= 1")
+    assert found.status == "infeasible"
+    assert [item.text for item in found.conflict] == ["kl", "busy.max_rate"]
+    problem = no_answer(program, found)
+    assert problem is not None
+    (beside,) = problem.secondary
+    assert beside.span.line == 10 and re.fullmatch(r"best with the other: \d+\.?\d* req/s", beside.text)
 
 
 def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:

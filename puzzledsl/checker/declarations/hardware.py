@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -197,18 +197,17 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
 
 def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
     """Return the fields of `traffic(…)`: its mean request, and the numbers of sequences to time where costs are measured."""
-    if not settings.has("lengths"):
-        settings.need("tokens")
+    settings.need("rate", *(() if settings.has("lengths") else ("tokens",)))
     means: tuple[int, ...] | None = settings.read("tokens", None, _tokens)
     requests: tuple[tuple[int, int], ...] = ()
     if settings.has("lengths") and settings.has("tokens"):
         help = "the lengths are those of the file: leave out `prompt -> output`"
         settings.ctx.misplaced(settings.place("tokens"), "`->`", "traffic with `lengths`", help)
-    rest = replace(settings, table={k: known for k, known in settings.table.items() if k != "tokens"})
-    traffic = rest.sound(lower(rest, nodes.Traffic, requests=(), where=None))
-    if traffic.lengths is not None:
+    rate, at_most, lengths = map(settings.read, ("rate", "at_most", "lengths"))
+    settings.sound(settings)
+    if lengths is not None:
         try:
-            requests = read_lengths(directory / traffic.lengths)
+            requests = read_lengths(directory / lengths)
         except ValueError as error:
             help, wanted = (
                 'each line is such as `{"prompt": 256, "output": 128}`',
@@ -221,12 +220,13 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
     if means is None:
         raise Refused
     where = settings.ctx.where(settings.place("rate"))
-    powers = {min(1 << power, traffic.at_most) for power in range(traffic.at_most.bit_length() + 1)}
+    traffic = nodes.Traffic(rate=rate, lengths=lengths, at_most=at_most, requests=requests, where=where)
+    powers = {min(1 << power, at_most) for power in range(at_most.bit_length() + 1)}
     return {
         "batches": tuple(sorted(powers)),
         "prompt": means[0],
         "output": means[1],
-        "traffic": traffic.model_copy(update={"requests": requests, "where": where}),
+        "traffic": traffic,
     }
 
 

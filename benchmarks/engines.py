@@ -27,8 +27,8 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
+from puzzledsl.measure.cells import expected_times
 from puzzledsl.measure.estimate import FIXED, Estimate, Key
-from puzzledsl.measure.expected import expected_times
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, Arrangement
 from puzzledsl.measure.rounds import Check, mean_size, speed_up_errors
 from puzzledsl.measure.stopwatch import deviation

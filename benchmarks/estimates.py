@@ -150,9 +150,9 @@ def run_task(file: Path, build: Path, settings: list[str], stage: str, name: str
     from puzzledsl.cli import loading
     from puzzledsl.pipeline.compile import compile_program
     from puzzledsl.pipeline.execute import execute
-    from puzzledsl.pipeline.graph import tasks_of
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.run_all import tasks_of
 
     for name_of_module in LOADED:
         importlib.import_module(name_of_module)

@@ -17,9 +17,9 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline.compile import compile_program
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import execute
-from puzzledsl.pipeline.graph import tasks_of
 from puzzledsl.pipeline.opening import open_program
 from puzzledsl.pipeline.process.reporter import Reporter
+from puzzledsl.pipeline.run_all import tasks_of
 from puzzledsl.pipeline.task import Task
 
 

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.stage1_train import CONTEXT, checked_program, held_out, kl_between, prepare
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, Solution

@@ -17,8 +17,7 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.tasks import TASKS
-from puzzledsl.plan.memory.device import Device, device_of
-from puzzledsl.plan.memory.stage_plan import StagePlan, size_text
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan, device_of, size_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 SOURCE = """\

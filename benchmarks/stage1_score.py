@@ -32,12 +32,11 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.tiles import CPU
+from puzzledsl.plan.memory.stage_plan import CPU
 from puzzledsl.scoring.figures_cache import FiguresCache
-from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.position_kls import PositionKls
-from puzzledsl.scoring.replacements import Replacement, replacements
+from puzzledsl.scoring.replacements import Incumbent, Replacement, replacements
 from puzzledsl.scoring.sweep.sweep import Sweep
 
 FASTER, LIMIT_SHARE, DIFFERENCE = 2.0, 0.8, 1e-5

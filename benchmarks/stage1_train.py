@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.load import load_checkpoint

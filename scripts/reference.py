@@ -22,9 +22,8 @@ import typer
 from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
-from puzzledsl.cli.app import application
+from puzzledsl.cli.app import PANELS, application
 from puzzledsl.cli.completion import std_parents
-from puzzledsl.cli.help import PANELS
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.costs.any_batch import AnyBatch
-from puzzledsl.ir.nodes import GqaDecode, LayerChoice, RooflineHardware, Scenario, Shape, Where
+from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Where
 from puzzledsl.ir.tables import LayerAssignment
 
 HERE = Where(file="t.pzl", line=1, column=1, end_line=1, end_column=9)
@@ -79,7 +79,6 @@ def a_mixed_shape(rng: Random) -> Shape:
 
 def a_profile(rng: Random, max_batch: int) -> RooflineHardware:
     """A profile whose times are nanoseconds, so that rounding shows; its memory is set later."""
-    measured = {1: Fraction(rng.randint(1, 50), 10**8), 4: Fraction(rng.randint(50, 90), 10**8)}
     return RooflineHardware(
         profile="random",
         gpus=rng.choice([1, 1, 2]),
@@ -100,7 +99,6 @@ def a_profile(rng: Random, max_batch: int) -> RooflineHardware:
         kv_policy=rng.choice(["full", "mean"]),
         page_tokens=rng.choice([1, 4]),
         max_batch=max_batch,
-        gqa_decode=GqaDecode(tokens=64, seconds=measured) if rng.random() < 0.2 else None,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from puzzledsl.plan.memory import tiles
+from puzzledsl.plan.memory import stage_plan as tiles
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:

@@ -17,8 +17,8 @@ from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.base.entry_points import entry_points
 from puzzledsl.base.frozen import BY_KIND, add_fields, left_out, type_of
+from puzzledsl.base.resources import entry_points
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

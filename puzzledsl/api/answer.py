@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from puzzledsl.api.frames import Library
+    from puzzledsl.api.tables import Library
     from puzzledsl.ir.tables import ConflictItem, EndsAssignment, LayerAssignment, SearchResult, Solution
     from puzzledsl.report.notebook import Table
     from puzzledsl.report.subject import Subject
@@ -104,7 +104,7 @@ class Answer:
         score that the layer loses, where they are known. Empty without a solution.
         `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
-        from puzzledsl.api.frames import frame
+        from puzzledsl.api.tables import frame
         from puzzledsl.report.pictures.architecture import strip_of
 
         strip = strip_of(self._subject)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from puzzledsl.api.frames import Library
+    from puzzledsl.api.tables import Library
     from puzzledsl.ir.tables import FrontierPoint, FrontierResult
     from puzzledsl.report.pictures.curves import Curve
     from puzzledsl.report.subject import Subject
@@ -42,7 +42,7 @@ class Frontier:
         the child in base units.
         `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
-        from puzzledsl.api.frames import frame
+        from puzzledsl.api.tables import frame
         from puzzledsl.search.frontier import rows_of
 
         head, rows = rows_of(self._subject.program, self._result)

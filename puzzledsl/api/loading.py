@@ -66,7 +66,7 @@ def parse(
 def _opened(
     file: Path, text: str | None, build: str | os.PathLike[str] | None, params: dict[str, object]
 ) -> Program:
-    from puzzledsl.api.explaining import explained
+    from puzzledsl.api.session import explained
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.pipeline.opening import open_program
 

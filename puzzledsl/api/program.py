@@ -196,7 +196,7 @@ class Program:
         from puzzledsl.api.regrets import Regrets
         from puzzledsl.base.diagnostics import DiagnosticError
         from puzzledsl.ir.tables import WhyResult
-        from puzzledsl.pipeline.regrets import keep_regrets, regrets_of
+        from puzzledsl.pipeline.solving import keep_regrets, regrets_of
         from puzzledsl.search.infeasible.verdicts import no_answer
 
         with self._session.explained():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from puzzledsl.api.frames import Library
+    from puzzledsl.api.tables import Library
     from puzzledsl.ir.tables import Margin, Regret, SubBlockRegrets, WhyResult
     from puzzledsl.report.notebook import Table
 
@@ -57,7 +57,7 @@ class Regrets:
         Columns: `layer`, `sub_block`, `alternative`, `chosen` (True for the optimum's), `at_least`, `at_most`.
         `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
-        from puzzledsl.api.frames import frame
+        from puzzledsl.api.tables import frame
 
         rows = [
             {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
 
-    from puzzledsl.api.frames import Library
     from puzzledsl.api.session import Session
+    from puzzledsl.api.tables import Library
     from puzzledsl.pipeline.planning.status import TaskStatus
 
 
@@ -34,7 +34,7 @@ class Run:
     @property
     def summary(self) -> str:
         """Parent against child, and the places of what was made, as `pzl run` prints them."""
-        from puzzledsl.pipeline.text.summary import summary
+        from puzzledsl.pipeline.text.refined_text import summary
 
         with self._session.explained():
             return summary(self._session.context)
@@ -55,7 +55,7 @@ class Run:
 
         `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
-        from puzzledsl.api.frames import frame
+        from puzzledsl.api.tables import frame
 
         rows = [
             {"stage": s.task.stage, "name": s.task.name, "state": s.word, "why": s.why} for s in self.status()
@@ -76,7 +76,7 @@ class Run:
         Raises:
             DiagnosticError: The program has no such search or uptraining, or the child is not made yet.
         """
-        from puzzledsl.pipeline.children import load_made_child
+        from puzzledsl.pipeline.solving import load_made_child
 
         with self._session.explained():
             return load_made_child(self._session.context, name, dtype=dtype, device=device)

@@ -1,10 +1,16 @@
-"""The run context behind a Program: names checked, tables kept, and errors that show their lines."""
+"""The run context behind a Program: names checked, tables kept, and errors that show their lines.
+
+Errors that show their diagnostics: whoever sees the traceback sees place, message and help, as on the command line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from puzzledsl.base.diagnostics import DiagnosticError
 
 if TYPE_CHECKING:
     from puzzledsl.alternatives.alternative import SubBlock
@@ -13,6 +19,20 @@ if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
     from puzzledsl.report.subject import Subject
     from puzzledsl.search.tables import Tables
+
+
+@contextmanager
+def explained(sources: Mapping[str, str], folder: Path) -> Iterator[None]:
+    """Add the rendered diagnostics to a DiagnosticError that passes through, as a note of the exception."""
+    try:
+        yield
+    except DiagnosticError as error:
+        if not getattr(error, "__notes__", None):
+            from puzzledsl.base.render import render_all, sources_for
+
+            texts = sources_for(error.diagnostics, sources, [Path(), folder])
+            error.add_note(render_all(error.diagnostics, texts, color=False).rstrip())
+        raise
 
 
 class Session:
@@ -43,8 +63,6 @@ class Session:
 
     def explained(self) -> AbstractContextManager[None]:
         """Make a DiagnosticError that is raised inside show its diagnostics with their lines."""
-        from puzzledsl.api.explaining import explained
-
         return explained(self._sources, self._stored.base)
 
     def known_space(self, name: str, stage: str) -> None:

@@ -40,7 +40,6 @@ class Setting:
     default: str = ""
     bare: bool = False  # accepts any word that no `let` or `param` declares
     sums: bool = False  # its words or names are joined by `+` and `*`
-    rare: bool = False  # completion does not offer it
     in_patterns: bool = True  # a pattern can test it: `gqa(kv_heads: >= 4)`
     elsewhere: tuple[str, ...] = ()  # its names in other tools, which a help translates
     unit: Dimension = COUNT

@@ -1,19 +1,206 @@
-"""Compare two lowered programs. Source places and comments make no difference."""
+"""Compare two lowered programs. Source places and comments make no difference.
+
+Compare parts of a search over the alternatives that two spaces have in common.
+
+If a space loses its no-op, `count(attention is noop)` changes its value but remains the same requirement. The change
+is then reported for the space, not for every requirement that refers to it.
+
+Differences between the alternatives of two versions of a space. Layers with the same difference share one line.
+
+Differences between two versions of a search. A requirement whose bound alone differs counts as changed, not replaced.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from puzzledsl.alternatives.alternative import ENDS, SubBlock
 from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import settings_of
 from puzzledsl.changes import words
-from puzzledsl.changes.common import common_names
 from puzzledsl.changes.model import Change, Detail, Pieces, ProgramChanges
-from puzzledsl.changes.searches import search_details
-from puzzledsl.changes.spaces import space_details
 from puzzledsl.ir import nodes
+from puzzledsl.ir.logic import unbounded
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
+
+Common = dict[SubBlock, set[str]]
+_PLACES = {"where", "runtime_where", "bound_where", "because"}
+
+
+def common_names(old: nodes.Space, new: nodes.Space) -> Common:
+    """Return the canonical names that each sub-block can choose in some layer of both spaces, and `parent`."""
+
+    def names(space: nodes.Space, sub_block: SubBlock) -> set[str]:
+        choices = (c.attention if sub_block == "attention" else c.ffn for c in space.layers)
+        return {"parent", *(alternative.name for choice in choices for alternative in choice)}
+
+    return {
+        "attention": names(old, "attention") & names(new, "attention"),
+        "ffn": names(old, "ffn") & names(new, "ffn"),
+    }
+
+
+def meaning(node: Frozen, common: Common) -> str:
+    """Return a text that is equal for two requirements or goals exactly if they agree over the common alternatives."""
+    return json.dumps(_restricted(node.model_dump(mode="json"), common), sort_keys=True)
+
+
+def _restricted(value: Any, common: Common) -> Any:
+    if isinstance(value, list):
+        return [_restricted(part, common) for part in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _restricted(part, common) for key, part in value.items() if key not in _PLACES}
+    match value.get("kind"):
+        case "is" | "count":
+            value["alternatives"] = [a for a in value["alternatives"] if a in common[value["sub_block"]]]
+        case "and":
+            value["operands"] = [o for o in value["operands"] if not _is_idle(o)]
+        case "or" | "cardinality":
+            value["operands"] = [o for o in value["operands"] if not _never_holds(o)]
+        case "table":
+            return _restricted_table(value, common)
+        case "distinct":
+            value["taken"] = [_restricted_table(each, common) for each in value["taken"]]
+    return value
+
+
+def _never_holds(formula: dict[str, Any]) -> bool:
+    """Return True for a statement that has no common alternative left, and so cannot hold for one."""
+    if formula["kind"] == "is":
+        return not formula["alternatives"]
+    return formula["kind"] == "or" and not formula["operands"]
+
+
+def _is_idle(formula: dict[str, Any]) -> bool:
+    """Return True for `a implies b` if `a` never holds."""
+    return formula["kind"] == "implies" and _never_holds(formula["condition"])
+
+
+def _restricted_table(table: dict[str, Any], common: Common) -> dict[str, Any]:
+    """Return a table's cells of common alternatives, keyed by name so that their order does not matter."""
+    rows = [(i, a) for i, a in enumerate(table["attention"]) if a in common["attention"]] or [(0, "")]
+    columns = [(j, f) for j, f in enumerate(table["ffn"]) if f in common["ffn"]] or [(0, "")]
+    cells = {f"{a}/{f}": table["values"][i][j] for i, a in rows for j, f in columns}
+    return {"layers": table["layers"], "cells": cells}
+
+
+Names = tuple[str, ...]
+
+
+def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
+    """Yield the alternatives that layers gained or lost, attention first; before them those of the model's ends."""
+    if len(old.layers) != len(new.layers):
+        yield Detail("layers", str(len(old.layers)), str(len(new.layers)))
+    for site in ENDS:
+        known = [getattr(space.ends or nodes.EndsChoice(), site) for space in (old, new)]
+        was, now = (" | ".join(end.name for end in ends) for ends in known)
+        if was != now:
+            yield Detail(site, was, now)
+    sub_blocks: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+    for sub_block in sub_blocks:
+        gained: dict[Names, list[int]] = {}
+        lost: dict[Names, list[int]] = {}
+        for layer, (before, after) in enumerate(zip(old.layers, new.layers, strict=False)):
+            names_before, names_after = _names(before, sub_block), _names(after, sub_block)
+            more = tuple(name for name in names_after if name not in names_before)
+            less = tuple(name for name in names_before if name not in names_after)
+            if more:
+                gained.setdefault(more, []).append(layer)
+            if less:
+                lost.setdefault(less, []).append(layer)
+        for names, layers in lost.items():
+            yield Detail(f"{layers_in_words(layers)} {sub_block}", old=" | ".join(names))
+        for names, layers in gained.items():
+            yield Detail(f"{layers_in_words(layers)} {sub_block}", new=" | ".join(names))
+
+
+def _names(choice: nodes.LayerChoice, sub_block: SubBlock) -> Names:
+    alternatives = choice.attention if sub_block == "attention" else choice.ffn
+    return tuple(alternative.name for alternative in alternatives)
+
+
+MANY = 3
+"""Instances of one line in a `for` beyond which they are reported together."""
+
+
+def search_details(old: nodes.Search, new: nodes.Search, common: Common) -> Iterator[Detail]:
+    """Yield the goal, requirements and preferences that differ over the alternatives that both spaces have."""
+    before, after = (f"{s.sense} {words.linear(s.objective)}" for s in (old, new))
+    if (old.sense, meaning(old.objective, common)) != (new.sense, meaning(new.objective, common)):
+        yield _told_apart("goal", before, after)
+    yield from _Requirements(common).details(old.requirements, new.requirements)
+    preferences = [[(p.sense, meaning(p.goal, common)) for p in s.preferences] for s in (old, new)]
+    if preferences[0] != preferences[1]:
+        texts = [
+            ", then ".join(f"{p.sense} {words.linear(p.goal)}" for p in s.preferences) for s in (old, new)
+        ]
+        yield _told_apart("prefer", *texts)
+
+
+def _told_apart(what: str, before: str, after: str) -> Detail:
+    """Return a detail; mark texts that are equal because only figures inside a table differ."""
+    return Detail(what, before, f"{after} (with other figures)" if before == after else after)
+
+
+class _Requirements:
+    """Comparison of requirements by meaning over the alternatives `common`."""
+
+    def __init__(self, common: Common) -> None:
+        self.common = common
+
+    def details(self, old: Sequence[nodes.Requirement], new: Sequence[nodes.Requirement]) -> Iterator[Detail]:
+        gone, come = self._left_over(old, new), self._left_over(new, old)
+        for requirement in list(gone):
+            about = self._about(requirement)
+            partner = next((r for r in come if about and self._about(r) == about), None)
+            if partner is not None:
+                gone.remove(requirement)
+                come.remove(partner)
+                yield _told_apart("require", words.requirement(requirement), words.requirement(partner))
+        yield from (Detail("require", old=text) for text in _told(gone))
+        yield from (Detail("require", new=text) for text in _told(come))
+
+    def _left_over(
+        self, some: Sequence[nodes.Requirement], others: Sequence[nodes.Requirement]
+    ) -> list[nodes.Requirement]:
+        """Return the requirements that the other side lacks, as a multiset difference."""
+        rest = Counter(meaning(other, self.common) for other in others)
+        left: list[nodes.Requirement] = []
+        for requirement in some:
+            text = meaning(requirement, self.common)
+            if rest[text] > 0:
+                rest[text] -= 1
+            else:
+                left.append(requirement)
+        return left
+
+    def _about(self, requirement: nodes.Requirement) -> str:
+        """Return the bounded quantity and the direction of the bound as a key; empty for a statement about layers."""
+        if isinstance(requirement, nodes.LogicRequirement):
+            figure = requirement.formula
+            if not isinstance(figure, nodes.Runs | nodes.Longest | nodes.Distinct):
+                return ""
+            return meaning(unbounded(figure), self.common)
+        return f"{meaning(requirement.left, self.common)} {requirement.op[0]}"
+
+
+def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
+    """Yield one text per requirement; more than MANY instances of one source line become one text."""
+    lines: dict[str, list[nodes.Requirement]] = {}
+    for requirement in requirements:
+        lines.setdefault(f"{requirement.where.file}:{requirement.where.line}", []).append(requirement)
+    for group in lines.values():
+        if len(group) > MANY:
+            yield f"{group[0].where.text} ({len(group)} times)"
+        else:
+            yield from map(words.requirement, group)
+
 
 _NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings"}
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}

@@ -124,10 +124,6 @@ def logic(value: nodes.Logic) -> str:
             return " or ".join(map(_bracketed, operands)) or "false"
         case nodes.Implies(condition=condition, consequence=consequence):
             return f"{_bracketed(condition)} implies {_bracketed(consequence)}"
-        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
-            parts = ", ".join(map(logic, operands))
-            upper = "" if most is None else f" <= {most}"
-            return f"{least} <= number of [{parts}]{upper}"
         case nodes.Compare(left=left, op=op, bound=bound):
             return f"{linear(left)} {op} {format_quantity(bound, COUNT)}"
         case nodes.Same(left=one, right=other, sub_blocks=parts):
@@ -148,7 +144,7 @@ def _is(value: nodes.Is, word: str) -> str:
 def _bracketed(value: nodes.Logic) -> str:
     text = logic(value)
     inner = value.operand if isinstance(value, nodes.Not) else value
-    joined = isinstance(value, nodes.And | nodes.Or | nodes.Implies | nodes.Cardinality)
+    joined = isinstance(value, nodes.And | nodes.Or | nodes.Implies)
     simple = isinstance(inner, nodes.Is) if isinstance(value, nodes.Not) else not joined
     return text if simple else f"({text})"
 

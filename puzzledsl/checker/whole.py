@@ -12,9 +12,9 @@ from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base import stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
-from puzzledsl.base.entry_points import entry_points
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
+from puzzledsl.base.resources import entry_points
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context

@@ -19,7 +19,7 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.precision.ends import rounded_end
+from puzzledsl.models.precision.grids import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
 
 Pieces = Callable[[str], Mapping[str, Tensor]]

@@ -11,9 +11,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from puzzledsl.families.children import is_child
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
 from puzzledsl.models.families.children import config_of_child, model_class_of
-from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.load import load_config, load_parent, load_weights, read_config_json
 from puzzledsl.models.families.repeated import source_layers, source_names
+from puzzledsl.models.families.stored import check_sizes, select
 from puzzledsl.models.families.tensors import open_weights
 
 

@@ -1,4 +1,7 @@
-"""The typer application: `pzl COMMAND FILE`. A command is imported when it is named, all of them for `pzl --help`."""
+"""The typer application: `pzl COMMAND FILE`. A command is imported when it is named, all of them for `pzl --help`.
+
+Headings, order and examples of `--help`. A test runs every example, so that no command lacks one.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,109 @@ from typing import Annotated, Any
 import typer
 
 from puzzledsl.base.version import __version__
-from puzzledsl.cli.help import PANELS, epilog
 from puzzledsl.cli.typer_private import Command, Group
+
+PANELS: dict[str, dict[str, str]] = {
+    "Write a program": {
+        "new": "program.new:new",
+        "check": "program.check:check",
+        "explain": "program.explain:explain",
+        "show": "program.show:show",
+        "fmt": "program.fmt:fmt",
+        "plan": "program.plan:plan",
+        "import": "program.import_:import_",
+        "lsp": "program.lsp:lsp",
+        "schema": "program.schema:schema",
+    },
+    "Search": {
+        "compile": "search.compile:compile_",
+        "cost": "search.cost:cost",
+        "calibrate": "search.calibrate:calibrate",
+        "solve": "search.solve:solve",
+        "why": "search.why:why",
+        "explore": "search.explore:explore",
+        "watch": "search.watch:watch",
+        "frontier": "search.frontier:frontier",
+    },
+    "Build a child": {
+        "run": "child.run:run",
+        "status": "child.status:status",
+        "sample": "stages:sample",
+        "measure": "stages:measure",
+        "bld": "stages:bld",
+        "score": "stages:score",
+        "refine": "stages:refine",
+        "realise": "stages:realise",
+        "uptrain": "stages:uptrain",
+        "eval": "stages:eval_",
+        "export": "stages:export",
+        "report": "stages:report",
+    },
+    "Maintain and verify": {
+        "library": "child.library:library",
+        "verify-export": "child.verify_export:verify_export",
+    },
+}
+"""Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`: in the order in which a user
+meets them."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "new": ("pzl new --parent llama3_1_8b --hardware h100_sxm", "pzl new small --parent ./checkpoints/mine"),
+    "check": (
+        "pzl check wide.pzl",
+        "pzl check wide.pzl --set headroom=90% --deny warnings",
+        "pzl check wide.pzl --fix",
+        "pzl check wide.pzl --format sarif > wide.sarif",
+    ),
+    "explain": ("pzl explain E0301", "pzl explain"),
+    "show": ("pzl show wide.pzl", "pzl show wide.pzl wide --json"),
+    "fmt": ("pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
+    "plan": ("pzl plan build wide.pzl", "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode"),
+    "compile": ("pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
+    "schema": ("pzl schema > ir.schema.json", "pzl schema costs", "pzl schema --list"),
+    "solve": (
+        "pzl solve wide.pzl",
+        "pzl solve wide.pzl best --json",
+        "pzl solve wide.pzl --set headroom=90%",
+    ),
+    "why": (
+        "pzl why wide.pzl best",
+        "pzl why wide.pzl best layers[12].ffn",
+        "pzl why wide.pzl best 12 --json",
+    ),
+    "explore": ("pzl explore wide.pzl", "pzl explore wide.pzl best --port 8000 --no-browser"),
+    "watch": ("pzl watch wide.pzl", "pzl watch wide.pzl best --set headroom=90%"),
+    "sample": ("pzl sample wide.pzl",),
+    "measure": ("pzl measure wide.pzl",),
+    "bld": ("pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
+    "score": ("pzl score wide.pzl kl",),
+    "refine": ("pzl refine wide.pzl best", "pzl refine wide.pzl curve"),
+    "realise": ("pzl realise wide.pzl best",),
+    "uptrain": ("pzl uptrain wide.pzl final",),
+    "eval": ("pzl eval wide.pzl quality",),
+    "export": ("pzl export wide.pzl out",),
+    "report": ("pzl report wide.pzl", "pzl report wide.pzl --figures figures"),
+    "run": (
+        "pzl run wide.pzl",
+        "pzl run wide.pzl --dry-run",
+        "pzl run wide.pzl --until solve",
+        "pzl run wide.pzl --set speedup=1.6x",
+    ),
+    "status": ("pzl status wide.pzl", "pzl status wide.pzl --made-by build/scores/kl.json"),
+    "cost": ("pzl cost wide.pzl",),
+    "frontier": ("pzl frontier wide.pzl",),
+    "calibrate": ("pzl calibrate h100_sxm --data mine.csv",),
+    "verify-export": ("pzl verify-export build/models/best --runtime transformers",),
+    "lsp": ("pzl lsp",),
+}
+"""Command -> lines to type. A command that shows examples in its own words needs none."""
+
+
+def epilog(command: str) -> str | None:
+    r"""Return the examples that end a command's help; None for a command without any. `\b` keeps the lines apart."""
+    lines = EXAMPLES.get(command, ())
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else None
+
 
 COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
 

@@ -1,19 +1,43 @@
-"""Shell completion: codes, names of the shipped files, stages, and what the program on the command line declares.
+"""Shell completion, and the registry of every diagnostic of all stages, without loading the stages' libraries.
 
 Stages are the pipeline's tasks, and a stage's command takes declarations of the kind that its task is of.
+
+Registry of every diagnostic of all stages, without loading the stages' libraries.
+
+A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+import puzzledsl
+from puzzledsl.base.diagnostics import Diagnostic
+
 if TYPE_CHECKING:
     from puzzledsl.syntax import tree
+
+
+_DEFINITION = re.compile(r'^class \w+\(\w+, code="', re.MULTILINE)
+
+
+@cache
+def all_codes() -> dict[str, type[Diagnostic]]:
+    """Code -> class, in the order of the codes."""
+    root = Path(puzzledsl.__file__).parent
+    for path in sorted(root.glob("**/*.py")):
+        if _DEFINITION.search(path.read_text("utf-8")):
+            importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
+    ours = {c: kind for c, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.")}
+    return dict(sorted(ours.items(), key=lambda item: (item[0][1:], item[0])))
+
 
 MEASURED = "measured"
 """The hardware of a program that times blocks on this machine."""
@@ -47,8 +71,6 @@ def std_hardware() -> list[str]:
 
 def complete_code(incomplete: str) -> list[tuple[str, str]]:
     """Return the codes that start with `incomplete`, each with its summary."""
-    from puzzledsl.cli.codes import all_codes
-
     return [
         (code, (kind.__doc__ or "").split("\n", 1)[0])
         for code, kind in all_codes().items()

@@ -1,17 +1,66 @@
-"""Turn command-line arguments into a checked program and a run context. Diagnostics end the command with exit code 1."""
+"""Options that several commands share, and the checked program and run context that they give.
+
+Options that several commands share.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from puzzledsl.cli.completion import complete_declaration, complete_setting, if_asked
 
 if TYPE_CHECKING:
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.checker.check import Checked
     from puzzledsl.pipeline.context import Context
+
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Names of declarations. Default: all.",
+        autocompletion=if_asked(complete_declaration),
+    ),
+]
+BuildOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--build", metavar="DIR", help="Build directory. Default: `build/` beside FILE."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Give a `param` another value. May be repeated.",
+        autocompletion=if_asked(complete_setting),
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
+]
+HealOption = Annotated[
+    bool,
+    typer.Option(
+        "--heal/--no-heal",
+        help="Refit the last linear map of every sub-block to the parent's hidden states (least squares). Kept if KL on "
+        "held-out text is lower. `heal` of `bld` sets the number of tokens.",
+    ),
+]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="CLUSTER",
+        help="Work on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the cluster of this machine), "
+        "or `ray://HOST:10001`. The files are the same.",
+    ),
+]
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:

@@ -19,8 +19,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.errors import NoWorkers, WorkersKeepDying
 from puzzledsl.cluster.tasks import Task, TeamSpec
-from puzzledsl.cluster.tensors import unpack
-from puzzledsl.cluster.workers import Team, Workers
+from puzzledsl.cluster.workers import Team, Workers, unpack
 
 MAX_LOSSES = 5
 """The run fails when more teams than this are lost without a finished task in between."""

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.costs.calibrate import Cell
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.errors import CellsColumn, CellsUnreadable, CellsValue

@@ -9,8 +9,7 @@ from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import Sink, Span
-from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop

@@ -25,7 +25,7 @@ from pathlib import Path
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.ir.layer_runs import Run
+from puzzledsl.ir.facts import Run
 
 KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")

@@ -117,29 +117,9 @@ def matrix_times(
 def kv_read_s(
     hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
 ) -> Fraction:
-    """Seconds to read the batch's keys and values in one decode step at the mean context.
-
-    Where the profile has measured decode attention at this many KV heads a GPU (or at fewer and at more), as measured.
-    """
+    """Seconds to read the batch's keys and values in one decode step at the mean context."""
     tokens = work.batch * mean_context(work.prompt, work.output, window)
-    measured = _measured_decode_s(hardware, split(kv_heads, hardware.gpus), tokens)
-    if measured is not None:
-        return measured
     return tokens * kv_bytes_per_token(hardware, shape, kv_heads) / bandwidth(hardware)
-
-
-def _measured_decode_s(hardware: RooflineHardware, heads: int, tokens: Fraction) -> Fraction | None:
-    """From the profile's table: time is proportional to the cached tokens, and linear between two numbers of KV heads."""
-    table = hardware.gqa_decode
-    if table is None:
-        return None
-    below = max((h for h in table.seconds if h <= heads), default=None)
-    above = min((h for h in table.seconds if h >= heads), default=None)
-    if below is None or above is None:
-        return None
-    low, high = table.seconds[below], table.seconds[above]
-    between = low if below == above else low + (high - low) * Fraction(heads - below, above - below)
-    return between * tokens / table.tokens
 
 
 def attention_scores_s(

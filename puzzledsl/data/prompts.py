@@ -13,7 +13,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data.errors import BadPrompt, PromptsUnreadable
-from puzzledsl.data.sources.text import paragraphs
+from puzzledsl.data.sources.local_files import paragraphs
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from transformers import PreTrainedModel
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.families.access import output_embedding, read_by_head
-from puzzledsl.models.kernels import float32_products
+from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import FAST_SDPA
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.transformers_private import attention_of
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.plan.memory.stage_plan import tiles
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
 CHUNK_TOKENS = 128  # scored tokens at a time on a CPU: their logits stay in its cache

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.plan.memory.stage_plan import tiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from puzzledsl.ir.tables import Figure
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.models.divergence import kl_divergence
 from puzzledsl.models.families.access import read_by_head
-from puzzledsl.models.kernels import float32_products
+from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.plan.memory.stage_plan import tiles
 
 
 @dataclass(frozen=True, slots=True)

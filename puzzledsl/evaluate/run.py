@@ -19,13 +19,22 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.processor import cpu_name
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
-from puzzledsl.evaluate.assembled import Measured, assembled, side_by_side
 from puzzledsl.evaluate.bench import Bench
-from puzzledsl.evaluate.compare import compare
+from puzzledsl.evaluate.compare import compare, repetition
 from puzzledsl.evaluate.plan import Plan, plan_of
-from puzzledsl.evaluate.repetition import repetition
 from puzzledsl.evaluate.speed import Speed, TimeInEngine
-from puzzledsl.evaluate.units import PARENT, SPARED, Found, Refused, Store, Unit, units_of
+from puzzledsl.evaluate.units import (
+    PARENT,
+    SPARED,
+    Found,
+    Measured,
+    Refused,
+    Store,
+    Unit,
+    assembled,
+    side_by_side,
+    units_of,
+)
 from puzzledsl.ir.nodes import Hardware, Program
 from puzzledsl.ir.tables import Evaluation, Ladder
 from puzzledsl.measure.stopwatch import machine

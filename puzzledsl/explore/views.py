@@ -16,9 +16,8 @@ from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
-from puzzledsl.report.pictures.architecture import strip_of
+from puzzledsl.report.pictures.architecture import appearance, strip_of, window_scale
 from puzzledsl.report.pictures.curves import curve_of
-from puzzledsl.report.pictures.shades import appearance, window_scale
 from puzzledsl.report.sections.regrets import LABELS, by_regret, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import describe, proof_of

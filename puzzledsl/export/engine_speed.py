@@ -11,8 +11,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.export.engines.ask import Crash, ask, python_of
-from puzzledsl.export.prepare import prepare, weights_bytes
-from puzzledsl.export.verify import open_model
+from puzzledsl.export.verify import open_model, prepare, weights_bytes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineSpeed
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.load import load_checkpoint
-from puzzledsl.export.gguf_reading import place_of
+from puzzledsl.export.verify_gguf import place_of
 
 Importance = Mapping[str, NDArray[np.float32]]
 """Mean squares of the inputs of each matrix, by the name of its weight in the child."""

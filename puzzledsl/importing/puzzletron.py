@@ -1,19 +1,296 @@
-"""Read a Puzzletron run: the parent's shape, the alternatives of each layer, their scores and costs."""
+"""Read a Puzzletron run: the parent's shape, the alternatives of each layer, their scores and costs.
+
+The parent's shape, from its config.json or from the statistics of a Puzzletron run.
+
+Convert Puzzletron's sub-block statistics to measurements of scenarios.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.importing.artefacts import Artefacts, read_artefacts
-from puzzledsl.importing.imported import Imported, Pair
-from puzzledsl.importing.measurements import measurement_of, stats_of_gathered
-from puzzledsl.importing.naming import Naming
-from puzzledsl.importing.reading import unreadable
-from puzzledsl.importing.teacher import parent_directory, shape_of_config, shape_of_statistics
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import impossible, read_config
+from puzzledsl.importing.artefacts import STATS, Artefacts, read_artefacts
+from puzzledsl.importing.errors import ShapeOpen
+from puzzledsl.importing.imported import (
+    Imported,
+    Measurement,
+    Pair,
+    Replacement,
+    SubBlockCost,
+    is_number,
+    unreadable,
+)
+from puzzledsl.importing.naming import Naming, is_attention, kv_heads_of, part_of, size_of, width_of
+from puzzledsl.ir.nodes import Shape
+
+FAMILIES = {
+    "llama": "llama",
+    "mistral_small": "mistral",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
+HEAD_DIMS = range(2, 513, 2)
+SIZES = ("n_embd", "n_head", "vocab_size")
+
+
+@dataclass(frozen=True, slots=True)
+class _Teacher:
+    """Sizes of the parent's sub-blocks, equal in every layer."""
+
+    layers: int
+    kv_heads: int
+    intermediate: int
+
+    @classmethod
+    def of(cls, found: Artefacts) -> _Teacher:
+        """Return the sizes of the blocks marked as the teacher's, else the largest ones. Raises DiagnosticError."""
+        layers = 1 + max((r.layer for r in found.replacements), default=-1)
+        blocks = [r.block for r in found.replacements if r.is_teacher] or [
+            r.block for r in found.replacements
+        ]
+        if not found.replacements:
+            raise DiagnosticError(ShapeOpen(None, path=found.path, missing="layers"))
+        heads = head_count(found)
+        kv = [h for b in blocks if (h := kv_heads_of(part_of(b, "attention"), heads)) is not None]
+        widths = [w for b in blocks if (w := width_of(part_of(b, "ffn"))) is not None]
+        for entry in found.stats:
+            for sub in entry["subblocks"]:
+                config = sub.get("subblock_config", {})
+                kv += [h for h in [kv_heads_of(config, heads)] if h is not None and is_attention(sub)]
+                widths += [w for w in [width_of(config)] if w is not None and not is_attention(sub)]
+        for values, what in ((kv, "number of KV heads"), (widths, "FFN width")):
+            if not values:
+                raise DiagnosticError(ShapeOpen(None, path=found.path, missing=what))
+        return cls(layers, max(kv), max(widths))
+
+
+def head_count(found: Artefacts) -> int | None:
+    """Return the parent's query heads; None if no statistics contain them."""
+    heads = [size_of(entry["args"], "n_head") for entry in found.stats]
+    return next((h for h in heads if h is not None), None)
+
+
+def parent_directory(found: Artefacts, parent: Path | None) -> Path | None:
+    """Return the directory of the parent's config.json; None if it is not found."""
+    said = found.args.get("teacher_dir")
+    places = [parent, found.path / "ckpts" / "teacher", Path(said) if isinstance(said, str) else None]
+    return next((p for p in places if p is not None and (p / "config.json").is_file()), None)
+
+
+def shape_of_config(path: Path) -> Shape:
+    """Return the shape in a config.json. Raises DiagnosticError."""
+    try:
+        shape = read_config(path)
+    except BadConfig as error:
+        raise unreadable(path, str(error)) from error
+    assert shape is not None
+    return shape
+
+
+def shape_of_statistics(found: Artefacts) -> Shape:
+    """Return the shape from the sizes recorded in the statistics. Raises DiagnosticError."""
+    teacher = _Teacher.of(found)
+    args = found.stats[0]["args"] if found.stats else {}
+    hidden, heads, vocab = (size_of(args, key) for key in SIZES)
+    if hidden is None or heads is None or vocab is None:
+        missing = ", ".join(key for key in SIZES if size_of(args, key) is None)
+        raise DiagnosticError(ShapeOpen(None, path=found.path, missing=missing))
+    descriptor = str(found.args.get("descriptor", "llama"))
+    family = FAMILIES.get(descriptor, "llama")
+    plain = Shape(
+        family=family,
+        layers=teacher.layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=teacher.kv_heads,
+        head_dim=max(2, hidden // heads),
+        intermediate=teacher.intermediate,
+        vocab=vocab,
+        tied=False,
+        attention_bias=family == "qwen2",
+        qk_norm=family == "qwen3",
+    )
+    shape = _with_head_dim(plain, _teacher_attention_params(found, teacher, heads))
+    if impossible(shape):
+        missing = "number of KV heads" if shape.heads % shape.kv_heads else "head size"
+        raise DiagnosticError(ShapeOpen(None, path=found.path, missing=missing))
+    return shape
+
+
+def _teacher_attention_params(found: Artefacts, teacher: _Teacher, heads: int) -> int | None:
+    for entry in found.stats:
+        for sub in entry["subblocks"]:
+            config, params = sub.get("subblock_config", {}), sub.get("num_params")
+            if (
+                is_attention(sub)
+                and kv_heads_of(config, heads) == teacher.kv_heads
+                and isinstance(params, int)
+            ):
+                return params
+    return None
+
+
+def _with_head_dim(shape: Shape, params: int | None) -> Shape:
+    """Return the shape with the head_dim that matches the parent's attention parameters; unchanged if none matches."""
+    for head_dim in (shape.head_dim, *HEAD_DIMS):
+        candidate = shape.model_copy(update={"head_dim": head_dim})
+        if params == ParentAttention().params(candidate):
+            return candidate
+    return shape
+
+
+DTYPES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int8": "int8"}
+GATHERED = ("memory_mib", "kv_cache_memory_mib", "runtime_ms", "num_params")
+
+
+def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: set[str]) -> Measurement:
+    """One entry of `subblock_stats.json`."""
+    args = entry["args"]
+    batch, prompt, output = (
+        _whole(path, args, key) for key in ("batch_size", "prefill_seq_len", "generation_seq_len")
+    )
+    costs = [_fixed(entry["non_block"])]
+    for sub in entry["subblocks"]:
+        if isinstance(block := sub.get("block"), dict):
+            if (pair := naming.pair(block, _layer(sub, naming))) is not None:
+                costs.append(_cost(sub, *pair, naming))
+            continue
+        config = sub["subblock_config"]
+        layer = _layer(sub, naming)
+        attention = naming.attention(config, layer) if is_attention(sub) else None
+        ffn = None if is_attention(sub) else naming.ffn(config, layer)
+        if attention is not None or ffn is not None:
+            costs.append(_cost(sub, attention, ffn, naming))
+    return Measurement(
+        _scenario_name(args, names),
+        batch,
+        prompt,
+        output,
+        args,
+        tuple(costs),
+    )
+
+
+def _whole(path: Path, args: Mapping[str, Any], key: str) -> int:
+    value = size_of(args, key)
+    if value is None:
+        raise unreadable(path / STATS, f"`{key}` of a measurement is no whole number above 0")
+    return value
+
+
+def _fixed(stats: Mapping[str, Any]) -> SubBlockCost:
+    return SubBlockCost(
+        None, None, None, None, _number(stats, "memory_mib"), Decimal(0), _number(stats, "runtime_ms")
+    )
+
+
+def _cost(
+    sub: Mapping[str, Any],
+    attention: AttentionAlternative | None,
+    ffn: FfnAlternative | None,
+    naming: Naming,
+) -> SubBlockCost:
+    params = sub.get("num_params")
+    cache = _number(sub, "kv_cache_memory_mib")
+    return SubBlockCost(
+        _layer(sub, naming),
+        attention,
+        ffn,
+        params if isinstance(params, int) else None,
+        _number(sub, "memory_mib"),
+        Decimal(0) if cache is None and attention is None else cache,
+        _number(sub, "runtime_ms"),
+    )
+
+
+def _layer(sub: Mapping[str, Any], naming: Naming) -> int | None:
+    """Return the measured layer; None (every layer) if the tool gives none or -1."""
+    layers = naming.shape.layers
+    match sub.get("parent_layer_index"):
+        case None | -1:
+            return None
+        case int(layer) if 0 <= layer < layers:
+            return layer
+        case other:
+            reason = f"a sub-block is of layer {str(other)[:20]}; the parent has {layers} layers"
+            raise unreadable(naming.path / STATS, reason)
+
+
+def _number(stats: Mapping[str, Any], key: str) -> Decimal | None:
+    """Return a figure; None if it is absent or not a number."""
+    value = stats.get(key)
+    return Decimal(value) if is_number(value) and Decimal(value).is_finite() else None
+
+
+def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:
+    """Return a name such as `bf16_96` or `int8_kv_bf16_64`: dtypes and batch size, and the lengths if needed for uniqueness."""
+    weights, cache = (str(args.get(f"{what}_dtype", "bf16")) for what in ("weights", "kv_cache"))
+    weights, cache = DTYPES.get(weights, weights), DTYPES.get(cache, cache)
+    dtypes = weights if weights == cache else f"{weights}_kv_{cache}"
+    name = re.sub(r"[^A-Za-z0-9]+", "_", f"{dtypes}_{args['batch_size']}")
+    if name[0].isdigit():
+        name = f"at_{name}"
+    lengths = f"{name}_{args['prefill_seq_len']}_{args['generation_seq_len']}"
+    name = name if name not in taken else lengths
+    while name in taken:
+        name += "_again"
+    taken.add(name)
+    return name
+
+
+def stats_of_gathered(found: Artefacts) -> Iterator[Mapping[str, Any]]:
+    """Yield statistics that were gathered with the metrics, as one measurement, if there are any."""
+    sub_blocks: dict[str, dict[str, Any]] = {}
+    for replacement in found.replacements:
+        for config, entry in _gathered_entries(replacement):
+            sub_blocks[f"{replacement.layer} {config}"] = entry
+    if sub_blocks:
+        yield {
+            "args": _gathered_args(found.measured_at),
+            "non_block": {"memory_mib": 0, "runtime_ms": 0},
+            "subblocks": list(sub_blocks.values()),
+        }
+
+
+def _gathered_entries(replacement: Replacement) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The costs of both sub-blocks, and those of the block where they are not the sum; each with what it is of."""
+    layer, stats, block = replacement.layer, replacement.stats, replacement.block
+    sums: dict[str, Decimal] = {}
+    for part, kind in (("attention", "AttentionConfig"), ("ffn", "FFNConfig")):
+        own = {key: stats[f"{part}_{key}"] for key in GATHERED if f"{part}_{key}" in stats}
+        if own:
+            config = part_of(block, part)
+            sums |= {k: sums.get(k, Decimal(0)) + v for k in own if (v := _number(own, k)) is not None}
+            entry = {"subblock_config": config, "subblock_config_class": kind, "parent_layer_index": layer}
+            yield f"{kind} {sorted(config.items(), key=str)}", {**entry, **own}
+    whole = {key: stats[key] for key in GATHERED if key in stats}
+    measured = {k: v for k in whole if (v := _number(whole, k)) is not None}
+    if any(sums.get(key) != value for key, value in measured.items()):
+        yield str(block), {"block": block, "parent_layer_index": layer, **sums, **whole}
+
+
+def _gathered_args(measured_at: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement's arguments. All tokens of a sequence count as generated, as they do in the tool's own throughput."""
+    dtype = str(measured_at.get("dtype", "gathered"))
+    return {
+        "batch_size": measured_at.get("batch_size", 1),
+        "prefill_seq_len": 1,
+        "generation_seq_len": measured_at.get("sequence_length", 1),
+        "weights_dtype": dtype,
+        "kv_cache_dtype": dtype,
+    }
+
 
 HIGHER_IS_BETTER = re.compile("accuracy|top_[0-9]|agreement")
 NOT_ZERO_AT_THE_PARENT = re.compile(rf"lm_loss|perplexity|{HIGHER_IS_BETTER.pattern}")

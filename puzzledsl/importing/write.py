@@ -20,8 +20,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.families.literal import FLAGS, USUAL, shape_of_literal
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost
-from puzzledsl.importing.reading import is_number
+from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost, is_number
 from puzzledsl.language.words import KEYWORDS
 
 GOALS = ("cosine_embedding_loss_hidden_states", "kl_div_loss", "kl_div", "lm_loss")

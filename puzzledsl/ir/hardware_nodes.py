@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
-from puzzledsl.base.settings import Section, Setting, setting, settings_of
+from puzzledsl.base.settings import Section, Setting, setting
 from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME, Dimension
 from puzzledsl.ir.base import Declaration, Exact
 from puzzledsl.ir.measured_engines import DTYPES, ENGINES, TORCH, engine_words
@@ -15,8 +15,6 @@ from puzzledsl.ir.metric_records import STATED
 
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
-MAX_DECODE_HEADS = 256
-"""The most KV heads a GPU that a `gqa_decode` section names."""
 _PROFILE = "a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
 _TENSOR_PARALLEL = "tensor_parallel_size", "tp", "num_gpus"
 _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
@@ -38,18 +36,6 @@ def _time(*usual: int) -> dict[str, Any]:
 def _stated(doc: str, word: str, unit: Dimension) -> Any:
     """Return a setting that gives scenarios a metric where it is there."""
     return setting(doc, word=word, unit=unit, default=None, at_least=0, left_out=True)
-
-
-class GqaDecode(Frozen):
-    """Decode attention as measured: `seconds` to read `tokens` cached tokens of all sequences, by KV heads a GPU."""
-
-    tokens: int = setting(
-        "Cached tokens of all sequences that the measured kernels read.",
-        at_least=1,
-        at_most=2**40,
-        write="write `tokens = 64Ki`: cached tokens of all sequences that were read",
-    )
-    seconds: dict[int, Exact]
 
 
 class RooflineHardware(Frozen):
@@ -110,7 +96,6 @@ class RooflineHardware(Frozen):
     )
     page_tokens: int = setting("Tokens in a KV page.", word="page", default=64, at_least=1, at_most=2**20)
     max_batch: int = setting("Largest batch the runtime takes.", default=2048, at_least=1, at_most=MAX_BATCH)
-    gqa_decode: GqaDecode | None = None
     usd_per_s: Exact | None = _stated(
         "Price of one GPU: `2.5 USD/h`. Gives its scenarios `cost_per_mtok`.", "price", DOLLARS_PER_S
     )
@@ -131,17 +116,6 @@ _EFFICIENCY: Mapping[str, tuple[str, Fraction | None]] = {
     "attention": ("Share of the peak that attention scores reach.", Fraction("0.5993")),
     "link": ("Share of the link's bandwidth that is reached.", Fraction("0.95")),
 }
-_KV_HEADS = {
-    f"kv{n}": Setting(
-        f"Measured time of decode attention with {n} KV heads a GPU.",
-        rare=n not in (1, 2, 4, 8),
-        type=Fraction,
-        unit=TIME,
-        more_than=0,
-        write="write `kv8 = 102us`: the time at 8 KV heads a GPU",
-    )
-    for n in range(1, MAX_DECODE_HEADS + 1)
-}
 PROFILE_SECTIONS: Mapping[str, Section] = {
     "peak": Section(
         "Dense FLOP/s by dtype.",
@@ -153,9 +127,6 @@ PROFILE_SECTIONS: Mapping[str, Section] = {
             name: Setting(doc, type=Fraction, value=usual, more_than=0, at_most=1)
             for name, (doc, usual) in _EFFICIENCY.items()
         },
-    ),
-    "gqa_decode": Section(
-        "Decode attention as measured, by KV heads a GPU.", {**settings_of(GqaDecode), **_KV_HEADS}
     ),
 }
 """Groups of a profile's figures. The shares of the peaks are h100_sxm's unless said."""

@@ -15,7 +15,7 @@ from puzzledsl.ir.tables.answers import EndsAssignment, LayerAssignment
 
 Truth = bool | None
 Interval = tuple[int, int]
-Joined = nodes.Not | nodes.And | nodes.Or | nodes.Implies | nodes.Cardinality | nodes.Runs | nodes.Longest
+Joined = nodes.Not | nodes.And | nodes.Or | nodes.Implies | nodes.Runs | nodes.Longest
 
 
 class Pair(NamedTuple):
@@ -52,7 +52,7 @@ def layers_of(logic: Logic) -> frozenset[int]:
             parts = (operand,)
         case nodes.Implies(condition=condition, consequence=consequence):
             parts = condition, consequence
-        case nodes.And() | nodes.Or() | nodes.Cardinality():
+        case nodes.And() | nodes.Or():
             parts = logic.operands
         case nodes.Runs() | nodes.Longest():
             parts = logic.statements
@@ -101,10 +101,6 @@ def of_parts(logic: Joined, truth: Callable[[Logic], Truth]) -> Truth:
             return negated(all_of([negated(truth(part)) for part in operands]))
         case nodes.Implies(condition=condition, consequence=consequence):
             return negated(all_of([truth(condition), negated(truth(consequence))]))
-        case nodes.Cardinality(operands=operands):
-            values = [*map(truth, operands)]
-            sure = values.count(True)
-            found = sure, sure + values.count(None)
         case nodes.Runs(statements=statements):
             found = runs([*map(truth, statements)])
         case nodes.Longest(statements=statements):

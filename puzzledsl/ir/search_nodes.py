@@ -182,13 +182,6 @@ class _Bounded(Frozen):
     at_most: int | None = None
 
 
-class Cardinality(_Bounded):
-    """From `at_least` to `at_most` of the operands hold; `at_most` None: no upper limit."""
-
-    kind: Literal["cardinality"] = "cardinality"
-    operands: tuple[Logic, ...]
-
-
 class Compare(Frozen):
     """`left op bound`, where every term of `left` is a sum over layers: a fact, a count or a table."""
 
@@ -234,9 +227,7 @@ class Same(Frozen):
     sub_blocks: tuple[SubBlock, ...]
 
 
-Logic = Annotated[
-    Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same, BY_KIND
-]
+Logic = Annotated[Is | Not | And | Or | Implies | Compare | Runs | Longest | Distinct | Same, BY_KIND]
 
 
 class LogicRequirement(Frozen):

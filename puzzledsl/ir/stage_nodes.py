@@ -191,9 +191,6 @@ class Uptrain(Declaration):
     dtype: Literal["fp32", "bf16"] | None = setting(
         "Number type of matrix products.", default=None, noun="dtype of uptraining"
     )
-    ema: float = setting(
-        "Share of the average that a step leaves; 0: none.", default=0.0, at_least=0, at_most=1, shown="`0`"
-    )
     recompute: bool = setting("Gradient checkpointing: less memory, a third more time.", default=False)
     keep: Literal["best", "last"] = setting(
         "The weights that are written: the best of six evaluations on held-out text, or the last.",

@@ -178,8 +178,10 @@ BATCH = replace(
     write="write `batch(256, 128 -> 1024)`: sequences, prompt and output tokens of each",
 )
 _FITTED = "leave it out: `children: 24` fits the scores to whole children, which predicts them better"
-FORMER_SETTINGS = {("`replace_one`", "pairwise"): _FITTED}
-"""Settings that calls had in earlier versions, with what to write in their place."""
+_TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
+_BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
+FORMER_SETTINGS = {"pairwise": _FITTED, "gqa_decode": _TABLE, "ema": _BEST}
+"""Settings of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(

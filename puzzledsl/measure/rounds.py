@@ -16,9 +16,8 @@ from puzzledsl.base.checksums import sealed_line, unsealed_line
 from puzzledsl.base.files import write_text
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
-from puzzledsl.measure.estimate import Estimate
+from puzzledsl.measure.estimate import Estimate, Phase, Round, time_laps
 from puzzledsl.measure.host import Arrangement, Host, kind_of, random_child
-from puzzledsl.measure.laps import Phase, Round, time_laps
 from puzzledsl.measure.stopwatch import Stopwatch, stopwatch_for, undisturbed
 from puzzledsl.measure.whole import WholeTimer, Workload
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.plan.memory.stage_plan import tiles
 
 Logits = Callable[[Tensor], Tensor]
 """Logits [C, V] of final hidden states [C, H]."""

@@ -30,7 +30,7 @@ from puzzledsl.models.families.access import (
     sub_block_of,
 )
 from puzzledsl.models.families.paged import is_paged
-from puzzledsl.models.kernels import float32_products
+from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.gated import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products
 from puzzledsl.models.kernels.repeatable import repeatable

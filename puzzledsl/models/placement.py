@@ -2,6 +2,8 @@
 
 A GPU is used where there is one, in bfloat16 if it has that: its float32 products take 15 times as long. Logits, losses and sums
 are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
+
+Device of this machine, for the memory plan.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.families.tensors import open_weights
 from puzzledsl.models.memory import room_bytes
+from puzzledsl.plan.memory.stage_plan import Device
 
 SHARE = 0.6
 """Share of free memory that the parent's weights may take; the rest is for activations and pieces."""
@@ -82,3 +85,22 @@ def faster_in_bfloat16(device: torch.device) -> bool:
         return device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16_SINCE
     cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+
+
+def this_device(device: torch.device, dtype: torch.dtype, *, held_bytes: int = 0) -> Device:
+    """Return a device of this machine as plans take it, with unknown speeds.
+
+    `held_bytes`: bytes that the process already holds of what the plan counts. A GPU's are in its total memory.
+    """
+    is_gpu = device.type == "cuda"
+    memory = free_bytes(device) + (0 if is_gpu else held_bytes)
+    return Device(
+        name=torch.cuda.get_device_name(device) if is_gpu else "this machine's CPU",
+        is_gpu=is_gpu,
+        memory_bytes=memory,
+        host_bytes=room_bytes(),
+        dtype="fp32" if dtype == torch.float32 else "bf16",
+        flop_per_s=0.0,
+        float32_flop_per_s=0.0,
+        bandwidth_bytes_per_s=0.0,
+    )

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.alternatives.noop import NoNorm, NoOp
 from puzzledsl.models.families.access import (
+    HeadsView,
     attention,
     give_back,
     held_by,
@@ -21,7 +22,6 @@ from puzzledsl.models.families.access import (
     part_of,
     sub_block_of,
 )
-from puzzledsl.models.families.heads_view import HeadsView
 from puzzledsl.models.torch_private import with_own_modules
 
 

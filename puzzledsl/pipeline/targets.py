@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.ir.base import span_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget

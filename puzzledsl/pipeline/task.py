@@ -14,8 +14,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.references import OfASpace, space_of, with_written
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 Key = tuple[str, str]
 """Stage and name of a task."""

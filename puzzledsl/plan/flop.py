@@ -18,6 +18,11 @@ In float64, in all:
 
 Factorisations reach half the speed of products, so they count twice. Elimination and the sums of Gram matrices move large
 matrices besides (`moved`): elimination F^3 / 3 numbers over the block that a round removes, each five times read and written.
+
+Selection of the pieces to refine before training, and the tokens that refinement uses.
+
+Least-squares initialisation fits only a piece's last map. Refinement (`pieces.initialise.gauss_newton`) then fits all its maps
+on half of the calibration tokens, and finally the last map on all of them again.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 
 from puzzledsl.alternatives.alternative import Alternative
@@ -33,7 +39,42 @@ from puzzledsl.alternatives.precision import is_quantised
 from puzzledsl.costs.flops import Workload, sub_block_flop
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.refinement import is_frozen, refinement_tokens
+
+FITTED_SHARE = Fraction(1, 2)
+"""Share of the calibration tokens that all maps are fitted to. The last calibration batch is held out to compare points."""
+NUMBERS_A_WEIGHT = 4
+"""Least ratio of fitted numbers to weights. Below it, the FFNs of SmolLM2 improve by 1 % or not at all."""
+POINTS = 4
+"""Number of points evaluated after the start. Two more would improve the fit by 1 % to 2 %."""
+CURVED_SHARE = Fraction(3, 4)
+"""Share of the fitted batches from which the curvature is estimated."""
+
+
+def is_refined(job: BldJob) -> bool:
+    """Return True for a piece initialised by least squares that more maps than its last can improve."""
+    made = [a for a in (job.attention, job.ffn) if a is not None and a.trainable]
+    pairs = zip(made, job.init.split("+"), strict=True)
+    return any(a.refined and init == "least_squares" for a, init in pairs)
+
+
+def is_frozen(alternative: Alternative) -> bool:
+    """Return True if training does not change an alternative's weights: they are the parent's, or quantised, or none."""
+    return alternative.dtype is not None or not alternative.trainable
+
+
+def has_numbers_enough(weights: int, numbers: int) -> bool:
+    """Return True if `numbers` fitted values (output channels x tokens) suffice to fit `weights` weights."""
+    return NUMBERS_A_WEIGHT * weights <= numbers
+
+
+def refinement_tokens(job: BldJob, hidden: int) -> tuple[int, int]:
+    """Return the tokens of refinement: those with forward and backward pass, and forward only; (0, 0) if not refined."""
+    fitted = int(FITTED_SHARE * job.calibration_tokens)
+    weights = sum(math.prod(size) for size in job.shapes.values())
+    if not is_refined(job) or not has_numbers_enough(weights, fitted * hidden):
+        return 0, 0
+    return int(fitted * (1 + POINTS + CURVED_SHARE)), job.calibration_tokens
+
 
 CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
 """Most tokens of a calibration batch, and least number of batches."""

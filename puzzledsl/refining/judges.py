@@ -12,21 +12,19 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.text import healing_text
-from puzzledsl.evaluate.assembled import Measured, assembled
 from puzzledsl.evaluate.bench import Bench
-from puzzledsl.evaluate.compare import PERPLEXITY, Z, compare
-from puzzledsl.evaluate.kept import POOLED
+from puzzledsl.evaluate.compare import PERPLEXITY, POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
-from puzzledsl.evaluate.units import PARENT, Store, units_of
+from puzzledsl.evaluate.units import PARENT, Measured, Store, assembled, units_of
 from puzzledsl.ir.nodes import Eval, Judge, Prompts
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import Assignment, Figure, ModelComparison, ModelDefinition, Solution
 from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.pieces.store.origin import origin
+from puzzledsl.pieces.store.library import origin
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.scoring.figures_cache import FiguresCache
 

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.ir.layer_runs import Run, counted_runs
+from puzzledsl.ir.facts import Run, counted_runs
 from puzzledsl.ir.tables import Assignment, EndsAssignment, LayerAssignment, ScoreTable
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import Literal
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.report.sections.kept import WIDE, pooled, too_wide
+from puzzledsl.report.sections.measured import WIDE, pooled, too_wide
 from puzzledsl.report.sections.requirements import requirement_lines
 from puzzledsl.report.subject import Subject
 

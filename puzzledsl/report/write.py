@@ -1,8 +1,13 @@
-"""Write report.html: values are computed here, the template only places them, and escapes every one."""
+"""Write report.html: values are computed here, the template only places them, and escapes every one.
+
+Text of the program as highlighted, escaped HTML.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from markupsafe import Markup, escape
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
@@ -11,19 +16,52 @@ from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.endings import endings
 from puzzledsl.report.environment import environment
-from puzzledsl.report.headline import headlines, uncalibrated_notes
+from puzzledsl.report.headline import headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, pieces, requirements, searches
-from puzzledsl.report.sections.answers import answers, repetitions
-from puzzledsl.report.sections.engines import engines
-from puzzledsl.report.sections.kept import kept_tables, text_gaps
-from puzzledsl.report.sections.ladder import ladders
+from puzzledsl.report.sections.engines import engines, ladders
+from puzzledsl.report.sections.measured import kept_tables, text_gaps
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.regrets import regrets
-from puzzledsl.report.sections.texts import text_rows
-from puzzledsl.report.source import source_lines
+from puzzledsl.report.sections.texts import answers, repetitions, text_rows
 from puzzledsl.report.subject import Subject, main_search
-from puzzledsl.report.verdict import verdict
+from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.parse import normalise
+
+_SHOWN: dict[TokenClass, str] = {
+    "comment": "comment",
+    "doc": "comment",
+    "string": "string",
+    "kind": "kind",
+    "keyword": "word",
+    "operator_word": "word",
+    "number": "number",
+}
+"""The style sheet's name for each class that has a colour."""
+
+
+def source_lines(text: str) -> list[Markup]:
+    """Return one piece of HTML per line, without the line end."""
+    source = normalise(text)
+    lines = source.split("\n")
+    coloured: dict[int, list[tuple[int, int, str]]] = {}
+    for token, its_class in classified(source):
+        if its_class in _SHOWN:
+            start = (token.column or 1) - 1
+            coloured.setdefault(token.line or 1, []).append((start, start + len(token), _SHOWN[its_class]))
+    found = [_line(line, coloured.get(number, [])) for number, line in enumerate(lines, 1)]
+    return found if lines[-1] else found[:-1]
+
+
+def _line(line: str, coloured: list[tuple[int, int, str]]) -> Markup:
+    """Return a line with highlighted ranges, from left to right."""
+    parts, at = [], 0
+    for start, stop, style in coloured:
+        parts.append(escape(line[at:start]))
+        parts.append(Markup('<i class="{}">{}</i>').format(style, line[start:stop]))
+        at = stop
+    parts.append(escape(line[at:]))
+    return Markup("").join(parts)
 
 
 def write_report(program: Program, build: BuildDir, source_text: str) -> Path:

@@ -1,13 +1,15 @@
 """Documents that a parent writes, batch by batch: a batch's random numbers depend on the seed and its own number alone.
 
 So a finished batch is kept as it is, and the text is the same whether or not it was interrupted. Shape legend: B rows.
+
+One batch of documents, drawn from a model token by token with a KV cache. Shape legend: B rows, T tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -16,7 +18,8 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError, Span
@@ -27,9 +30,85 @@ from puzzledsl.data.prompts import Asked, prompts_of_file
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import WrittenText
 from puzzledsl.models.families.load import load_config, load_parent, load_tokenizer
+from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.placement import SHARE, faster_in_bfloat16, free_bytes, placement, weights_bytes
-from puzzledsl.sampling.batch import sampled_batch
 from puzzledsl.sampling.errors import NothingToBeginWith, TooLargeToSample
+
+
+class _Tick(StoppingCriteria):
+    """Calls a function at every token, and never stops: progress and Ctrl-C reach a long batch."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+
+    def __call__(self, input_ids: Tensor, scores: Any, **given: Any) -> Tensor:
+        self._tick()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@torch.inference_mode()
+def sampled_batch(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    length: int,
+    ends: Sequence[int],
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[WrittenText, ...]:
+    """Return a document for each prompt: at most `length` more tokens, up to one of `ends`, and the end-of-text token.
+
+    Tokens are drawn from softmax(logits / temperature), of the `top_k` likeliest ones if it is given. Random numbers depend on
+    `seed` and the number of rows, and no other random numbers of the process change.
+    """
+    generator: Any = model
+    pad = ends[0] if ends else 0
+    longest = max(map(len, prompts))
+    ids_BT = torch.full((len(prompts), longest), pad)
+    for row, prompt in enumerate(prompts):
+        ids_BT[row, longest - len(prompt) :] = torch.tensor(prompt)
+    lengths_B1 = torch.tensor([len(prompt) for prompt in prompts])[:, None]
+    mask_BT = (torch.arange(longest) >= longest - lengths_B1).long()
+    config: Any = GenerationConfig
+    model.generation_config = config(  # the parent's own may penalise repetition, or cut the tail
+        do_sample=True,
+        temperature=temperature,
+        top_k=top_k or 0,
+        top_p=1.0,
+        max_new_tokens=length,
+        eos_token_id=list(ends) or None,
+        pad_token_id=pad,
+    )
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), fast_products(model.device):
+        torch.manual_seed(seed)
+        said = generator.generate(
+            ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
+            stopping_criteria=StoppingCriteriaList([_Tick(tick)]),
+        )
+    end = tokenizer.eos_token_id
+    return tuple(
+        _document([*prompt], row, ends, end, tokenizer)
+        for prompt, row in zip(prompts, said[:, longest:].tolist(), strict=True)
+    )
+
+
+def _document(
+    prompt: list[int], written: list[int], ends: Sequence[int], end: int | None, tokenizer: Any
+) -> WrittenText:
+    """Cut behind the first end, behind which a row is padded; a document ends with the end-of-text token, as texts do."""
+    place = next((i for i, token in enumerate(written) if token in ends), len(written))
+    ids = [*prompt, *written[: place + 1]]
+    if end is not None and ids[-1] != end:
+        ids.append(end)
+    return WrittenText(
+        ids=tuple(ids), prompt=len(prompt), text=str(tokenizer.decode(ids, skip_special_tokens=True))
+    )
+
 
 ROWS = 64
 """Documents of a batch. Their number decides about the random numbers, so it is the same on every device."""

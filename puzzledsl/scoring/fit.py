@@ -9,18 +9,110 @@ where kl_rp is replacement r's own KL at position p. The scale a > 0 and the sat
 measured children. The plain sum is a = 1 with infinite G.
 
 Shapes: R replacements, P scored positions, N children.
+
+Draw whole children to measure, near the answers of searches with any parameter budget.
+
+No search is needed: in the Lagrangian relaxation of "least score with at most a share of the parameters", each place chooses
+independently, given a price per saved parameter. Prices are set so that the children's sizes cover the range that searches may
+ask for. Every other child is chosen by scores with random noise, as a search with other requirements would choose. Deterministic
+for a given seed.
+
+Shapes: R replacements, numbered by rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ScoreFit
-from puzzledsl.scoring.draw import Floats, Rows
+from puzzledsl.scoring.replacements import Replacement
+
+Floats = NDArray[np.float64]
+Rows = tuple[int, ...]
+"""A child, as the ascending row numbers of its replacements."""
+LEAST_SAVED, MOST_SAVED = 0.05, 0.7  # range of sizes, as shares of the most parameters that can be saved
+NOISE = 0.5  # standard deviation of the logarithm of a noisy score
+ATTEMPTS = 8  # noisy draws before a size is skipped
+HALVINGS = 40
+SWAPPED = 1e-2  # added to every saving, as a share of a mean place's, so that replacements that save nothing are chosen too
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Places of a child. `rows`: the mutually exclusive rows of each place. `saved_R`: parameters that each row saves."""
+
+    rows: tuple[Rows, ...]
+    saved_R: Floats
+
+    @classmethod
+    def of(cls, todo: Sequence[Replacement], shape: Shape) -> Places:
+        """Group the replacements by layer and table, and compute their savings."""
+        found: dict[tuple[int, str], list[int]] = {}
+        for row, replacement in enumerate(todo):
+            found.setdefault((replacement.layer, replacement.table), []).append(row)
+        saved = np.array([_saved(replacement, shape) for replacement in todo], dtype=np.float64)
+        most = sum(max(0.0, *saved[rows].tolist()) for rows in found.values())
+        saved += SWAPPED * max(most, 1.0) / len(found)
+        return cls(tuple(tuple(rows) for rows in found.values()), saved)
+
+    def cheapest(self, value_R: Floats, price: float) -> Rows:
+        """Return the child with the least value - price * saved parameters."""
+        cost_R = value_R - price * self.saved_R
+        least = (min(rows, key=cost_R.__getitem__) for rows in self.rows)
+        return tuple(sorted(row for row in least if cost_R[row] < 0))
+
+    def saving(self, value_R: Floats, share: float) -> Rows:
+        """Return the child at the least price, by bisection, that saves at least `share` of the most that can be saved."""
+        most = math.fsum(max(0.0, *self.saved_R[list(rows)].tolist()) for rows in self.rows)
+        least = float(self.saved_R.min(initial=1.0, where=self.saved_R > 0))
+        low, high = 0.0, max(1e-9, float(value_R.max(initial=0.0))) / least
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            rows = self.cheapest(value_R, middle)
+            if math.fsum(self.saved_R[list(rows)].tolist()) >= share * most:
+                high = middle
+            else:
+                low = middle
+        return self.cheapest(value_R, high)
+
+
+def _saved(replacement: Replacement, shape: Shape) -> int:
+    own = shape.at(replacement.layer)
+    return sum(
+        PARENTS[sub_block].params(own) - alternative.params(own)
+        for sub_block, alternative, _ in replacement.parts
+    )
+
+
+def drawn(places: Places, value_R: Floats, count: int, seed: int, known: Sequence[Rows]) -> list[Rows]:
+    """Return up to `count` distinct children with two or more replacements, none in `known`, of evenly spread sizes."""
+    found: list[Rows] = []
+    for number in range(count):
+        share = LEAST_SAVED + (MOST_SAVED - LEAST_SAVED) * (number + 0.5) / count
+        offers = _offers(places, value_R, share, f"{seed} {number}", noisy=number % 2 == 1)
+        rows = next((o for o in offers if len(o) > 1 and o not in found and o not in known), None)
+        if rows is not None:
+            found.append(rows)
+    return found
+
+
+def _offers(places: Places, value_R: Floats, share: float, seed: str, *, noisy: bool) -> Iterator[Rows]:
+    """Yield the best child of about a size (unless `noisy`), then ATTEMPTS children chosen by scores with noise."""
+    if not noisy:
+        yield places.saving(value_R, share)
+    chance = random.Random(seed)
+    for _ in range(ATTEMPTS):
+        noise = np.array([math.exp(chance.gauss(0, NOISE)) for _ in range(len(value_R))])
+        yield places.saving(value_R * noise, share)
+
 
 SATURATIONS = (math.inf, 12.8, 6.4, 3.2, 1.6, 0.8, 0.4, 0.2)
 """Grid of the saturation G, in nats."""

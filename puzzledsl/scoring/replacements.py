@@ -1,4 +1,7 @@
-"""Enumerate a score's replacements: every alternative (or pair) of every layer with its pieces, and dropped runs of layers."""
+"""Enumerate a score's replacements: every alternative (or pair) of every layer with its pieces, and dropped runs of layers.
+
+The model in which replacements are made: the parent or a child of it (`around`). The parent's modules are kept to go back.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,58 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from puzzledsl.alternatives.alternative import Alternative, EndName, SubBlock
+from torch import nn
+from transformers import PreTrainedModel
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.stage_errors import NoPieceForAlternative
+from puzzledsl.child.assemble import assemble, load_piece
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.layer_runs import runs_to_drop
-from puzzledsl.ir.tables import BldJob, LayerDefinition
-from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.ir.facts import runs_to_drop
+from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition
+from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.families.access import give_back, held_by, layers, part
+from puzzledsl.models.replace import replace
+from puzzledsl.pieces.store.library import Library
+
+
+class Incumbent:
+    """A model that starts as the loaded parent and that `become` turns into a child, in place."""
+
+    def __init__(self, model: PreTrainedModel, library: Library) -> None:
+        self.model, self._library = model, library
+        self._parents: dict[tuple[int, SubBlock], dict[str, nn.Module]] = {
+            (layer_idx, sub_block): held_by(layer, sub_block)
+            for layer_idx, layer in enumerate(layers(model))
+            for sub_block in SUB_BLOCKS
+        }
+
+    def become(self, definition: ModelDefinition) -> None:
+        """Turn the model into the child of a definition. Raises DiagnosticError if its pieces do not fit."""
+        for (layer_idx, _), held in self._parents.items():
+            give_back(layers(self.model)[layer_idx], held)
+        assemble(self.model, definition, self._library.load)
+
+    @contextmanager
+    def replaced(
+        self, layer_idx: int, sub_block: SubBlock, alternative: Alternative, piece: str | None
+    ) -> Iterator[None]:
+        """Inside the context, one sub-block is the alternative with its piece's weights, or the parent's own for `parent`."""
+        parents = self._parents[layer_idx, sub_block]
+        module = parents[part(layers(self.model)[layer_idx], sub_block).module]
+        if not alternative.is_parent:
+            module = build_alternative(self.model, layer_idx, alternative)
+            if piece is not None:
+                load_piece(module, self._library.load(piece), piece, layer_idx, sub_block, alternative)
+            module.requires_grad_(False)
+        with replace(self.model, layer_idx, sub_block, module, parents):
+            yield
+
 
 Part = tuple[SubBlock, Alternative, str | None]
 """(sub-block, its alternative, id of the piece with its weights, or None for the parent's own and a no-op)."""

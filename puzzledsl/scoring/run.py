@@ -4,6 +4,15 @@ Hidden states move up the parent's layers once. Each replacement runs only the l
 measure are computed at once and cached, so a score with another metric of the same replacements needs no run.
 The parent's own pass also gives the block influence of its layers (`scoring.influence`).
 An interrupted and resumed run gives the same bytes.
+
+Scoring in this process.
+
+Fit a score to children that are measured whole.
+
+A prediction has to hold where the search that minimises it will look. So half of the children are near optima of the plain sum,
+and the other half near optima of the form fitted to the first half. Measured losses are cached like those of single replacements.
+
+Shapes: R replacements, P positions.
 """
 
 from __future__ import annotations
@@ -12,29 +21,126 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, TeamSpec
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.pieces.store.origin import origin
-from puzzledsl.scoring.children import Children
-from puzzledsl.scoring.figures_cache import FiguresCache
-from puzzledsl.scoring.influence import block_influence
+from puzzledsl.pieces.store.library import origin
+from puzzledsl.scoring.figures_cache import FiguresCache, Name
+from puzzledsl.scoring.fit import Form, Places, drawn, fitted
+from puzzledsl.scoring.fit import Rows as Child
+from puzzledsl.scoring.influence import Sums, block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.position_kls import StoredKls
+from puzzledsl.scoring.measures import Figures
+from puzzledsl.scoring.position_kls import PositionKls, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
-from puzzledsl.scoring.scorer import Here, Scorer
-from puzzledsl.scoring.subject import Facts
+from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.healed import METHOD
+from puzzledsl.scoring.sweep.threads import Workers
 from puzzledsl.scoring.table import fitted_table, score_table
-from puzzledsl.scoring.workers.judge import JudgeMaker
-from puzzledsl.scoring.workers.on_workers import OnWorkers
-from puzzledsl.scoring.workers.room import tasks_for
+from puzzledsl.scoring.workers.on_workers import JudgeMaker, OnWorkers, tasks_for
+
+
+class Scorer(Protocol):
+    """Measurer of one score's replacements, here or on the workers of a cluster, with the same results."""
+
+    facts: Facts
+    influence: Sequence[Sums]
+    """Block influence of the parent, by group of tokens; known after `measure`."""
+
+    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+        """Measure everything that is not in `known`, and store it there and in `rows`."""
+
+    def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
+        """Yield the number and the metrics of each child, given by its replacements, as it is measured. After `measure`."""
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """Return the metrics of the parent with its embedding or its head in a storage type. After `measure`."""
+
+
+class Here:
+    """A `Scorer` in this process."""
+
+    def __init__(self, inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> None:
+        """Load the parent. Raises DiagnosticError: those of `Subject`."""
+        self._subject, self._todo, self._runs = Subject(inputs), todo, runs
+        self.facts = self._subject.facts()
+        self.influence: Sequence[Sums] = ()
+
+    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+        """See `Scorer`."""
+        inputs = self._subject.inputs
+        sweep = self._subject.sweep(self.facts, self._runs, known, rows, inputs.progress)
+        sweep.run(self._todo, inputs.around, self._runs)
+        self.influence = sweep.influence
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """See `Scorer`."""
+        with Workers(self._subject.runner.device):
+            return self._subject.with_end(site, dtype)
+
+    def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
+        """See `Scorer`."""
+        with Workers(self._subject.runner.device):  # so that no product is split among threads
+            for number, replacements in enumerate(children):
+                yield number, self._subject.with_replaced(replacements)
+
+
+WHOLE = -2
+"""Layer number under which losses of whole children are cached."""
+
+
+@dataclass(frozen=True, eq=False)
+class Children:
+    """Draws whole children, measures them, and fits the form of a score to them."""
+
+    todo: Sequence[Replacement]
+    shape: Shape
+    scorer: Scorer
+    cache: FiguresCache
+    progress: Progress
+
+    def fitted(self, count: int, seed: int, kl_RP: Tensor) -> Form:
+        """Return single scores that are fitted to `count` children, from the KLs by position that the sweep stored.
+
+        The result is the same bytes for any number of threads.
+        """
+        kls = kl_RP.numpy().astype(np.float64)
+        places = Places.of(self.todo, self.shape)
+        self.progress.start("children", count)
+        form = Form(kls.mean(axis=1))
+        measured: list[tuple[Child, float]] = []
+        for wave in (count // 2, count - count // 2):
+            known = [rows for rows, _ in measured]
+            new = list(drawn(places, form.singles_R, wave, seed + len(measured), known))
+            measured += zip(new, self._losses(new), strict=True)
+            form = fitted(kls, measured)
+        return form
+
+    def _losses(self, children: Sequence[Child]) -> list[float]:
+        """Return the KL divergence of each child, from the cache or measured now."""
+        names = [self._name(rows) for rows in children]
+        new = [n for n, name in enumerate(names) if name not in self.cache.figures]
+        self.progress.advance(len(children) - len(new))
+        replaced = [[self.todo[row] for row in children[n]] for n in new]
+        for number, figures in self.scorer.wholes(replaced):
+            self.cache.add(names[new[number]], figures)
+            self.progress.advance(score=figures["kl_divergence"])
+        return [self.cache.figures[name]["kl_divergence"] for name in names]
+
+    def _name(self, rows: Child) -> Name:
+        names = [(r.layer, r.table, r.name) for r in (self.todo[row] for row in rows)]
+        return WHOLE, "child", hashlib.sha256(repr(names).encode()).hexdigest()[:24]
+
 
 BEHIND = -2
 """The layer of an end's cached entry: none, and not that of a child around which scores are made (-1)."""

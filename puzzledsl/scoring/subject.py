@@ -16,23 +16,21 @@ from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.healing.groups import HealingGroups
+from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir.base import span_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
-from puzzledsl.models.precision.ends import rounded_end
+from puzzledsl.models.precision.grids import rounded_end
 from puzzledsl.scoring.errors import NoScoringText
 from puzzledsl.scoring.figures_cache import MemoryCache
-from puzzledsl.scoring.incumbent import Incumbent
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.inputs import ScoreInputs, healing_blocks, scored, text_behind
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
 from puzzledsl.scoring.position_kls import PositionKls
-from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Sweep, final_states
-from puzzledsl.scoring.text import healing_blocks, scored, text_behind
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from typing import TypeVar
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, Site
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
-from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs import long_table
 from puzzledsl.costs.long_table import CellProblems, Line, LongTable
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.layer_runs import Run
+from puzzledsl.ir.facts import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable

@@ -19,8 +19,7 @@ from puzzledsl.costs.csv_table import DIMENSIONS
 from puzzledsl.costs.metrics import fits
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.facts import fact, untied_params
-from puzzledsl.ir.layer_runs import Run, dropped_names
+from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import (
     PARENT,

@@ -185,9 +185,7 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT: _at(navigation.highlights),
     types.TEXT_DOCUMENT_SIGNATURE_HELP: _at(signature),
     types.TEXT_DOCUMENT_COMPLETION: _at(lambda *at: types.CompletionList(False, complete(*at))),
-    types.TEXT_DOCUMENT_DOCUMENT_LINK: _of(navigation.links),
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
-    types.TEXT_DOCUMENT_FOLDING_RANGE: _of(layout.folding),
     types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
     types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(layout.semantic_tokens),
     types.TEXT_DOCUMENT_INLAY_HINT: lambda server, p: inlay_hints(server.document(p), p.range),
@@ -216,16 +214,6 @@ def create_server() -> PzlServer:
     server = PzlServer()
     for method, answer in _ANSWERS.items():
         server.feature(method, _OFFERED.get(method))(partial(answer, server))
-
-    @server.command(problems.EXPLAIN)
-    def on_explain(code: str) -> None:
-        place = problems.place_of(code)
-        if place is None:
-            raise JsonRpcException(f"nothing is known of `{code}`", REQUEST_FAILED)
-        start = types.Position(place[1], 0)
-        shown: dict[str, Any] = {"take_focus": True, "selection": types.Range(start, start)}
-        server.window_show_document(types.ShowDocumentParams(place[0].as_uri(), **shown))
-
     return server
 
 

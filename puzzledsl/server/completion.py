@@ -114,7 +114,7 @@ def _statements(gap: Gap) -> Items:
     if kind is None:
         return _values(gap)
     table = kind.table(gap.section if gap.section in kind.sections else "")
-    found = [_item(name, "setting", s.doc, insert=f"{name} = ") for name, s in table.items() if not s.rare]
+    found = [_item(name, "setting", s.doc, insert=f"{name} = ") for name, s in table.items()]
     if gap.section in kind.sections:
         return found
     found += [_item(name, "setting", "", insert=f"{name} {{") for name in kind.sections]

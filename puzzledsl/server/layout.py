@@ -1,10 +1,9 @@
-"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and colours that need name resolution."""
+"""The look of a text: formatting as `pzl fmt` does it, and colours that need name resolution."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
 
 from lsprotocol import types
 
@@ -13,39 +12,6 @@ from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.highlight import CLASSES, classified
-from puzzledsl.syntax.tokens import Token
-
-_OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
-
-
-def folding(document: Document) -> list[types.FoldingRange]:
-    """Return the ranges of whole lines that can be folded, in order: brackets, runs of comments and of `use`."""
-    found, opened = [*_runs(document.tokens)], list[Token]()
-    for token in document.tokens:  # from a bracket's line to the line above its partner's
-        if token.type in _OPENS:
-            opened.append(token)
-        elif token.type in _OPENS.values():
-            while opened and _OPENS[opened[-1].type] != token.type:
-                opened.pop()
-            if opened and (first := opened.pop().line - 1) < token.line - 2:
-                found.append(types.FoldingRange(first, token.line - 2, kind=types.FoldingRangeKind.Region))
-    return sorted(found, key=lambda r: (r.start_line, -r.end_line))
-
-
-def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
-    """Yield the runs of neighbouring lines that are all comments or all `use`."""
-    firsts: dict[int, str] = {}
-    for token in tokens:
-        if token.type != "_NL":
-            firsts.setdefault(token.line, token.type)
-    kinds = types.FoldingRangeKind
-    for words, kind in ((("COMMENT", "DOC"), kinds.Comment), (("USE",), kinds.Imports)):
-        for line in [at for at, first in firsts.items() if first in words]:
-            end = line
-            while firsts.get(end + 1) in words:
-                end += 1
-            if end > line and firsts.get(line - 1) not in words:
-                yield types.FoldingRange(line - 1, end - 1, kind=kind)
 
 
 def formatting(document: Document) -> list[types.TextEdit]:

@@ -1,4 +1,4 @@
-"""Go to definition, references, highlights, links, the outline of a text and of the workspace, and renaming.
+"""Go to definition, references, highlights, the outline of a text and of the workspace, and renaming.
 
 A name is renamed in all files that use it, or the request is refused: the changes are first checked in memory. If a name would
 change its meaning or a new diagnostic would appear, nothing is changed.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lsprotocol import types
 
-from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.fixes import apply
 from puzzledsl.base.resources import folder
 from puzzledsl.checker.expressions.values import Symbol
@@ -96,18 +96,6 @@ def used_path(document: Document, line: int, column: int) -> Path | None:
     """Return the file whose path in a `use` is at a position; None if there is none."""
     found = (use for use in document.used if covers(use.path.span, line, column))
     return next((document.path_of(use) for use in found), None)
-
-
-def links(document: Document) -> list[types.DocumentLink]:
-    """Return links to the files named by `use`."""
-    found: list[types.DocumentLink] = []
-    for use in document.used:
-        if (path := document.path_of(use)) is not None:
-            span = use.path.span
-            inside = Span(span.file, span.line, span.column + 1, span.end_line, span.end_column - 1)
-            target = document.project.uri_of(path)
-            found.append(types.DocumentLink(document.lines.range(inside), target=target))
-    return found
 
 
 def outline(document: Document) -> list[types.DocumentSymbol]:

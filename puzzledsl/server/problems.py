@@ -17,8 +17,6 @@ from puzzledsl.checker.errors import UnusedName, UnusedUse
 from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, Lines, covers, files_of
 
-EXPLAIN = "pzl.explain"
-"""The command that opens the reference at a given code."""
 Related = Sequence[tuple[Span | None, str]]
 _UNUSED = UnusedName, UnusedUse
 """Diagnostics that an editor shows as faded."""
@@ -94,25 +92,19 @@ def place(document: Document, span: Span) -> types.Location | None:
 
 
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
-    """Return code actions for a range: fixes of its problems, their explanations, and one that applies every safe fix."""
+    """Return code actions for a range: fixes of its problems, and one that applies every safe fix."""
     kinds, file = types.CodeActionKind, str(document.path)
     found: list[types.CodeAction] = []
-    codes: dict[str, None] = {}
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
     for diagnostic in own if _may(only, kinds.QuickFix) else ():
         problem = _problem(document, diagnostic)
         if problem.range.start > wanted.end or wanted.start > problem.range.end:
             continue
-        codes.setdefault(diagnostic.code)
         for fix in diagnostic.fixes:
             if all(edit.span.file == file for edit in fix.edits):
                 mends: dict[str, Any] = {"diagnostics": [problem], "is_preferred": fix.safe or None}
                 edit = _edit(document, [fix])
                 found.append(types.CodeAction(fix.title, kinds.QuickFix, edit=edit, **mends))
-    for code in codes:
-        if place_of(code) is not None:
-            command = types.Command(f"explain {code}", EXPLAIN, arguments=[code])
-            found.append(types.CodeAction(command.title, kinds.QuickFix, command=command))
     safe = compatible(fix for _, fix in safe_fixes(own, file))
     if len(safe) > 1 and _may(only, kinds.SourceFixAll):
         title = f"make all {len(safe)} safe fixes"

@@ -17,7 +17,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
 from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition
 from puzzledsl.export.gguf_codes import packed
-from puzzledsl.export.prepare import prepare
+from puzzledsl.export.verify import prepare
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
 from puzzledsl.models.families.tensors import LazyTensor

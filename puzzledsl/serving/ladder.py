@@ -21,15 +21,14 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.errors import RecipeFailed
-from puzzledsl.evaluate.assembled import Measured, assembled
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
 from puzzledsl.evaluate.speed import ROUNDS, Speed, relative_speed
-from puzzledsl.evaluate.units import Found, Store, Unit
-from puzzledsl.export.gguf_reading import read_gguf
+from puzzledsl.evaluate.units import Found, Measured, Store, Unit, assembled
 from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.importance import Importance
+from puzzledsl.export.verify_gguf import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.runtimes import has_ladder

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import Fix, Sink, Span
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import BadLiteral, parse_quantity
 from puzzledsl.syntax import errors, tree
 from puzzledsl.syntax.newlines import MAX_DEPTH, lay_out

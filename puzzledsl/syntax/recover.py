@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.messages import Place, colon_body, found, unexpected

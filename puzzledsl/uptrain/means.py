@@ -19,10 +19,8 @@ from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.models.this_device import this_device
-from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
-from puzzledsl.plan.memory.stage_plan import StagePlan
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.models.placement import this_device
+from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan, tiles
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.errors import NoEightBit, NoRoomToUptrain
 from puzzledsl.uptrain.optimizer import has_eight_bit

@@ -1,6 +1,10 @@
 """An `uptrain` declaration -> a trained child's checkpoint directory.
 
 Guaranteed before: the program is checked; `child_dir` is a realised child of the parent in `parent_dir`.
+
+Parent and child of a training: whole on its device, or cut over the processes straight from their files.
+
+Write a trained child as a checkpoint directory: the untrained child's files with new values in its tensors.
 """
 
 from __future__ import annotations
@@ -8,33 +12,127 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import sha256_of
+from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
+from puzzledsl.child.checkpoint.shards import write_safetensors
 from puzzledsl.child.healing.text import blocks_read
-from puzzledsl.child.load import child_config
+from puzzledsl.child.load import child_config, load_child
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
-from puzzledsl.models.families.load import load_config, load_tokenizer
+from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
+from puzzledsl.models.families.children import model_class_of
+from puzzledsl.models.families.load import empty_model, load_config, load_parent, load_tokenizer
+from puzzledsl.models.families.stored import as_parameters, select
+from puzzledsl.models.families.tensors import LazyTensor, open_file, open_weights
 from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
-from puzzledsl.uptrain.means import in_words, means_for
-from puzzledsl.uptrain.model import in_bf16
-from puzzledsl.uptrain.opening import models, sharding_of
-from puzzledsl.uptrain.output import read_along, write_child
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, join, leave
-from puzzledsl.uptrain.shard import gathered_when_read
+from puzzledsl.uptrain.means import Means, in_words, means_for
+from puzzledsl.uptrain.model import Student, Teacher, in_bf16, train_all_but_quantised
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, join, join_alone, leave
+from puzzledsl.uptrain.shard import Sharding, fill, gathered_when_read, shard
 from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
+
+
+def sharding_of(means: Means, ranks: Ranks, device: torch.device, *, bf16: bool) -> Sharding | None:
+    """Return how the models are cut; None: they are whole, on the device of the only process."""
+    if ranks.world == 1 and not means.offload:
+        return None
+    if ranks.world == 1:
+        join_alone()
+    return Sharding(ranks, device, bf16, means.offload, means.hybrid, means.local_gradients)
+
+
+def models(
+    parent_dir: Path,
+    child_dir: Path,
+    device: torch.device,
+    parent_dtype: torch.dtype,
+    sharding: Sharding | None,
+    *,
+    bf16: bool,
+) -> tuple[Teacher, Student]:
+    """Read both models, or this process's parts of them. The child is float32, in which small steps add up.
+
+    The parent is bfloat16 where products are: on a GPU, and where it is gathered in that dtype anyway. Collective if sharded.
+    Raises DiagnosticError: those of `load_parent` and `load_child`.
+    """
+    if bf16 and (sharding is not None or device.type == "cuda"):
+        parent_dtype = torch.bfloat16
+    if sharding is None:
+        parent = load_parent(parent_dir, dtype=parent_dtype, device=device)
+        return Teacher(parent), Student(load_child(child_dir, dtype=torch.float32, device=device))
+    teacher = Teacher(_bare(load_config(parent_dir), parent_dtype, sharding))
+    student = Student(_bare(child_config(child_dir), torch.float32, sharding))
+    train_all_but_quantised(student.model)
+    for module, directory in ((teacher, parent_dir), (student, child_dir)):
+        shard(module, sharding)
+        offloaded = sharding.offload and module is student
+        home = torch.device("cpu") if offloaded else sharding.device
+        fill(module, _weights(directory, module.model.config), home)
+    return teacher, student
+
+
+def _bare(config: PreTrainedConfig, dtype: torch.dtype, sharding: Sharding) -> PreTrainedModel:
+    """Return a model whose weights have no storage, all of them in `dtype`; what is computed from the config is there."""
+    model = empty_model(model_class_of(config), config, dtype, sharding.device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.tie_weights()
+    untyped: Any = model
+    return cast(PreTrainedModel, untyped.eval().requires_grad_(False))
+
+
+def _weights(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
+    """Return a checkpoint's weights by the names of the model's parameters."""
+    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    return as_parameters(weights, family_of(config))
+
+
+def write_child(
+    state: Mapping[str, LazyTensor], child_dir: Path, out_dir: Path, extra: Mapping[str, str]
+) -> None:
+    """Write `out_dir` as `child_dir` is (config, code, tokenizer, shards, dtypes), with the weights of `state`.
+
+    Tensors are read one at a time, in the order of `read_along`. `extra`: further text files by name. The directory appears
+    whole or not at all; an older one is replaced. Raises KeyError when the checkpoint holds a tensor that `state` has not.
+    """
+    with appearing(out_dir) as directory:
+        for source in sorted(child_dir.iterdir()):
+            if source.is_file() and source.suffix != ".safetensors":
+                shutil.copyfile(source, directory / source.name)
+        for name, weights in _files(state, child_dir):
+            write_safetensors(weights, directory / name)
+            (directory / name).chmod(0o644)
+        for name, text in extra.items():
+            (directory / name).write_text(text, encoding="utf-8")
+
+
+def read_along(state: Mapping[str, LazyTensor], child_dir: Path) -> None:
+    """Read what `write_child` reads, tensor by tensor, and keep nothing: the part of a process that does not write."""
+    for _, weights in _files(state, child_dir):
+        for weight in weights.values():
+            weight.read()
+
+
+def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[str, dict[str, LazyTensor]]]:
+    """Yield the name of each file of weights with the new tensors in it, in the dtypes of the old ones."""
+    for source in sorted(child_dir.glob("*.safetensors")):
+        stored = open_file(source)
+        yield source.name, {name: state[name].cast(tensor.dtype) for name, tensor in stored.items()}
+
 
 METHOD = "4"  # raise it when training changes, so that unfinished work is not continued
 HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
@@ -71,7 +169,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
     trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
     five times since), so they are never worse there than the child that came in; with `keep = last` they are those after the
-    last step, whatever they are worth. With `ema`, the weights that are evaluated are the average.
+    last step, whatever they are worth.
 
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.
@@ -88,7 +186,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     if declaration.kld == declaration.cosine == declaration.lm == 0:
         raise DiagnosticError(NoLoss(span_of(declaration.where), name=inputs.uptrain))
     _check_vocabularies(inputs, declaration)
-    steps, heldout, count = steps_of(declaration), heldout_blocks(declaration), blocks_of(declaration)
+    steps, heldout, count = steps_of(declaration), heldout_blocks(declaration), blocks_wanted(declaration)
     blocks = ranks.from_first(lambda: _unread_blocks(inputs, data, count))
     device, parent_dtype = placement(parent_dir)
     declaration = _with_dtype(declaration, device, ranks, progress)
@@ -174,7 +272,7 @@ def steps_of(declaration: Uptrain) -> int:
     return max(1, declaration.tokens // (declaration.batch * declaration.context))
 
 
-def blocks_of(declaration: Uptrain) -> int:
+def blocks_wanted(declaration: Uptrain) -> int:
     """Blocks that are read: those kept apart and those trained on."""
     return heldout_blocks(declaration) + steps_of(declaration) * declaration.batch
 

@@ -1,4 +1,4 @@
-"""State of an unfinished training run: weights, optimiser, average, random numbers, progress."""
+"""State of an unfinished training run: weights, optimiser, random numbers, progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.optimizer import Mixed, make_moments, moments
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.store import Store
@@ -31,11 +30,10 @@ class TrainingProgress:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """All state that changes while training. `average` is None if no average is kept."""
+    """All state that changes while training."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer | Mixed
-    average: Average | None
     ranks: Ranks
 
     def tensors(self) -> dict[str, Tensor]:
@@ -45,8 +43,6 @@ class TrainingState:
             found[f"weight/{name}"] = weight.detach()
             for moment, value in moments(self.optimizer, weight, self.ranks.rank):
                 found[f"{moment}/{name}"] = value
-        if self.average is not None:
-            found |= {f"average/{name}": value for name, value in self.average.tensors.items()}
         return found | {self._random_key: _random_state()}
 
     def make_room(self, names: set[str]) -> None:
@@ -79,10 +75,7 @@ def load_state(store: Store, run: TrainingState) -> TrainingProgress | None:
     if found is None:
         return None
     names, notes = found
-    wanted = {f"weight/{name}" for name, _ in run.model.named_parameters()}
-    if run.average is not None:
-        wanted |= {f"average/{name}" for name in run.average.tensors}
-    if not wanted <= names:
+    if not {f"weight/{name}" for name, _ in run.model.named_parameters()} <= names:
         return None
     run.make_room(names)
     tensors = {name: value for name, value in run.tensors().items() if name in names}

@@ -1,31 +1,38 @@
 """The training loop of global knowledge distillation: resumable to the bit, and never worse than its start unless asked.
 
 Shape legend: G blocks of one optimiser step, B of one forward, T tokens a block, N = B * T positions, H hidden, V vocabulary.
+
+Smaller micro-batches and recomputed layers after running out of memory, remembered for the next start.
+
+A process that is alone starts its step again. Of several, the others wait in a collective meanwhile, so all must be
+started again: what they take then is in a file of the unfinished run.
+
+Micro-batches of a step: the blocks that go through the models together, and the positions of them that losses count.
+
+Shape legend: G blocks of a step, B of a micro-batch, T tokens a block, M positions that count.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
-from puzzledsl.plan.memory.tiles import tiles
-from puzzledsl.uptrain.average import Average
-from puzzledsl.uptrain.batches import MicroBatch, micro_batches
+from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
-from puzzledsl.uptrain.frozen import train_all_but_quantised
-from puzzledsl.uptrain.less import Demand, remember, remembered
 from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
     Hidden,
@@ -35,11 +42,11 @@ from puzzledsl.uptrain.model import (
     Teacher,
     in_bf16,
     recompute_layers,
+    train_all_but_quantised,
 )
 from puzzledsl.uptrain.optimizer import adamw, set_rate
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, shares
 from puzzledsl.uptrain.shard import Sharding, accumulate, embedding_of, gathered, reshard
-from puzzledsl.uptrain.shard_store import store_at
 from puzzledsl.uptrain.state import (
     TrainingProgress,
     TrainingState,
@@ -48,6 +55,70 @@ from puzzledsl.uptrain.state import (
     save_state,
     save_weights,
 )
+from puzzledsl.uptrain.store import store_at
+
+NAME = "less.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Memory that a step asks for: `micro` blocks at a time, and layers that are computed once or, with `recompute`, twice."""
+
+    micro: int
+    recompute: bool
+
+    def less(self, batch: int) -> Demand | None:
+        """Return half of the blocks or, from one block on, recomputation; None if nothing is left to try."""
+        if self.micro > 1:
+            return Demand(min(self.micro, batch) // 2 or 1, self.recompute)
+        return None if self.recompute else Demand(1, True)
+
+    def least(self, other: Demand | None) -> Demand:
+        """Return what both allow."""
+        if other is None:
+            return self
+        return Demand(min(self.micro, other.micro), self.recompute or other.recompute)
+
+    def sentence(self) -> str:
+        """Say what comes next, after "it goes on"."""
+        return "and computes layers twice" if self.recompute else f"with {self.micro} blocks at a time"
+
+
+def remember(work: Path, demand: Demand) -> None:
+    """Keep a demand for the next start; the least counts."""
+    write_sealed(work / NAME, json.dumps(asdict(demand.least(remembered(work)))))
+
+
+def remembered(work: Path) -> Demand | None:
+    """Return what the last starts have left, if anything."""
+    content = read_sealed(work / NAME)
+    return None if content is None else Demand(**json.loads(content))
+
+
+class MicroBatch(NamedTuple):
+    """Token ids [B, T], their share of the step's losses, and the flat positions that count, int64 [M]; None: all of them."""
+
+    ids_BT: Tensor
+    share: float
+    learned_M: Tensor | None = None
+
+
+def micro_batches(ids_GT: Tensor, learned_GT: Tensor | None, micro: int, ranks: Ranks) -> list[MicroBatch]:
+    """Return this process's micro-batches of a step, each with its share of the positions that count in the whole step.
+
+    So the step's losses are means over all positions that count, however they are spread over blocks and processes. `learned_GT`:
+    bool, or None where all count. Every process gets the same number of micro-batches (see `shares`).
+    """
+    cuts = shares(ids_GT, micro, ranks)
+    if learned_GT is None:
+        return [MicroBatch(ids_BT, share) for ids_BT, share in cuts]
+    total = max(1, int(learned_GT.sum()))
+    found = []
+    for (ids_BT, share), (learned_BT, _) in zip(cuts, shares(learned_GT, micro, ranks), strict=True):
+        learned_M = learned_BT.flatten().nonzero().flatten()
+        found.append(MicroBatch(ids_BT, len(learned_M) / total if share else 0.0, learned_M))
+    return found
+
 
 MAX_GRAD_NORM = 1.0
 EVALUATIONS, EVALUATION_STEPS = (
@@ -122,8 +193,7 @@ class Trainer:
         if self.recompute:
             recompute_layers(child)
         self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
-        self.average = Average(child, declaration.ema) if declaration.ema else None
-        self._run = TrainingState(child, self.optimizer, self.average, self.ranks)
+        self._run = TrainingState(child, self.optimizer, self.ranks)
         self._store = store_at(work, self.ranks, background=means.background)
         self._parent_heldout: list[Tensor] = []
 
@@ -182,8 +252,6 @@ class Trainer:
         set_rate(self.optimizer, learning_rate(self.lr, step, self.steps))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.child, step + 1)
         return Step(loss, kld, cosine, lm, grad_norm)
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
@@ -278,16 +346,12 @@ class Trainer:
         due = {round(self.steps * i / count) for i in range(count + 1)}
         if done.step not in due or done.step in done.heldout:
             return
-        if self.average is not None:
-            self.average.exchange(self.child)
         kl = self.heldout_kl()
         done.heldout[done.step] = kl
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
         if done.step == kept:
             save_weights(self._store, self.child)
-        if self.average is not None:
-            self.average.exchange(self.child)
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 import puzzledsl as pzl
-from puzzledsl.api.frames import frame
+from puzzledsl.api.tables import frame
 
 ROWS = [{"layer": None, "name": "fixed", "cost": 1.5}, {"layer": 3, "name": "gqa2", "cost": 2.0}]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.entry_points import entry_points
+from puzzledsl.base.resources import entry_points
 
 GROUP = "puzzledsl.alternatives"
 INFO = {

@@ -9,7 +9,7 @@ import pytest
 from puzzledsl.changes.model import ProgramChanges
 from puzzledsl.changes.text import as_text
 from puzzledsl.ir.nodes import Program
-from puzzledsl.pipeline.planning.again import compare
+from puzzledsl.pipeline.planning.status import compare
 from puzzledsl.plan.bld import bld_plan
 from tests.checker.programs import NEMOTRON, lowered
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -61,19 +60,9 @@ def test_cost_shows_the_parent_then_a_child(file: Path, capsys: pytest.CaptureFi
     assert told["batch"] == solution["batches"]["chat"]
 
 
-@pytest.mark.parametrize("suffix", ["svg", "html"])
-def test_cost_draws(file: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = file.parent / f"costs.{suffix}"
-    assert run(["cost", str(file), "--plot", str(picture)]) == 0
-    text = picture.read_text("utf-8")
-    ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
-    assert str(picture) in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--plot", "x.png"], 2, "neither .svg nor .html"),
         (["--scenario", "chatt"], 1, "chat"),
         (["--solution", "t"], 1, "`t`"),
         (["--scenario", "desk"], 1, "pzl measure"),

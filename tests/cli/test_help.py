@@ -13,9 +13,8 @@ import click
 import pytest
 import typer.main
 
-from puzzledsl.cli.app import application
+from puzzledsl.cli.app import EXAMPLES, PANELS, application
 from puzzledsl.cli.completion import std_hardware, std_parents
-from puzzledsl.cli.help import EXAMPLES, PANELS
 from puzzledsl.cli.main import run
 from puzzledsl.pipeline.tasks import TASKS
 from tests.checker.programs import NEMOTRON
@@ -43,7 +42,7 @@ def test_every_command_has_its_place_and_shows_how(name: str, capsys: pytest.Cap
     assert run([name, "--help"]) == 0
     said = capsys.readouterr().out
     if not hasattr(COMMANDS[name], "commands"):
-        assert re.search(rf"\bpzl {name}\b", said), "add a line to cli/help.py"
+        assert re.search(rf"\bpzl {name}\b", said), "add a line to cli/app.py"
 
 
 def test_panels_hold_what_exists() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.cli.text.strip import ROW, glyphs, rows
+from puzzledsl.cli.text.answers import ROW, glyphs, rows
 
 
 def test_what_keeps_more_is_fuller() -> None:

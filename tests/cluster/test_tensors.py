@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.cluster.tensors import Packed, pack, unpack
+from puzzledsl.cluster.workers import Packed, pack, unpack
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool)
 

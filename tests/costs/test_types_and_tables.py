@@ -1,4 +1,4 @@
-"""Weights stored in one type and multiplied in another; measured decode attention; arithmetic."""
+"""Weights stored in one type and multiplied in another; arithmetic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
@@ -16,13 +15,8 @@ from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.flops import Workload, sub_block_flop
-from puzzledsl.costs.roofline import (
-    all_reduce_s,
-    fixed_times,
-    kv_read_s,
-    sub_block_times,
-)
-from puzzledsl.ir.nodes import GqaDecode, RooflineHardware, Shape
+from puzzledsl.costs.roofline import all_reduce_s, fixed_times, sub_block_times
+from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 SHAPES = shipped_shapes()
 PLAIN = sorted(
@@ -32,42 +26,6 @@ PLAIN = sorted(
 )
 """Parents whose layers are all an attention and a dense FFN without windows."""
 WORK = Workload(batch=16, prompt=1000, output=200)
-TABLE = GqaDecode(
-    tokens=1100 * 16, seconds={1: Fraction(50, 10**6), 2: Fraction(30, 10**6), 8: Fraction(90, 10**6)}
-)
-
-
-def decode_attention(hardware: RooflineHardware, shape: Shape, heads: int) -> Fraction:
-    return kv_read_s(hardware, shape, heads, None, WORK)
-
-
-def test_decode_attention_is_as_measured(llama70b: Shape, h100: RooflineHardware) -> None:
-    """Fewer KV heads are slower here: what one engine does, the table says."""
-    measured = h100.model_copy(update={"gqa_decode": TABLE})
-    at = {heads: decode_attention(measured, llama70b, heads) for heads in (1, 2, 4, 8)}
-    assert at == {1: TABLE.seconds[1], 2: TABLE.seconds[2], 4: Fraction(50, 10**6), 8: TABLE.seconds[8]}
-    attention = sub_block_times(measured, llama70b, GqaAttention(kv_heads=1), WORK)[1].attention
-    assert (
-        attention
-        == TABLE.seconds[1]
-        > sub_block_times(h100, llama70b, GqaAttention(kv_heads=1), WORK)[1].attention
-    )
-
-
-def test_measured_decode_attention_grows_with_the_cache(llama70b: Shape, h100: RooflineHardware) -> None:
-    measured = h100.model_copy(update={"gqa_decode": TABLE})
-    twice = Workload(2 * WORK.batch, WORK.prompt, WORK.output)
-    assert kv_read_s(measured, llama70b, 8, None, twice) == 2 * TABLE.seconds[8]
-    assert kv_read_s(measured, llama70b, 8, 110, WORK) == TABLE.seconds[8] / 10
-
-
-def test_what_was_not_measured_is_computed(llama70b: Shape, h100: RooflineHardware) -> None:
-    """Heads a GPU are looked up: two of eight on four GPUs. Outside of the table the roofline holds."""
-    four = h100.model_copy(update={"gpus": 4, "gqa_decode": TABLE})
-    assert decode_attention(four, llama70b, 8) == TABLE.seconds[2]
-    only_two = GqaDecode(tokens=10, seconds={2: Fraction(1)})
-    measured = h100.model_copy(update={"gqa_decode": only_two})
-    assert decode_attention(measured, llama70b, 8) == decode_attention(h100, llama70b, 8)
 
 
 def test_weights_of_few_bits_are_read_faster_and_multiplied_as_activations(

@@ -11,9 +11,9 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.prompts import Asked, prompts_of_file
-from puzzledsl.evaluate import models
+from puzzledsl.evaluate import bench as models
+from puzzledsl.evaluate.compare import repetition, repetition_of
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS, MOST, prompts_of
-from puzzledsl.evaluate.repetition import repetition, repetition_of
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Answer

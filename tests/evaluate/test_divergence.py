@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.models.families.load import load_parent

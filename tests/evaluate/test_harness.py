@@ -14,14 +14,15 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import encode_choice, read_tasks
-from puzzledsl.evaluate import choices, harness
+from puzzledsl.evaluate import choices
+from puzzledsl.evaluate import plan as harness
 from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
 from puzzledsl.evaluate.continuations import Prompt, continuations
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
-from puzzledsl.evaluate.harness import Harness, endings, leaves, scores
+from puzzledsl.evaluate.plan import Harness, endings, leaves, scores
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.child.checkpoint.test_hybrid_children import MIXED
 from tests.children import define, random_pieces

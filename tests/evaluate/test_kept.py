@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from puzzledsl.evaluate import kept as module
-from puzzledsl.evaluate.kept import counted, kept
+from puzzledsl.evaluate import compare as module
+from puzzledsl.evaluate.compare import counted, kept
 
 
 def answers(dice, items: int, parent: float, keeps: float, gains: float) -> tuple[list[float], list[float]]:

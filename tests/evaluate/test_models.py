@@ -9,9 +9,9 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.load import load_checkpoint
-from puzzledsl.evaluate import models
+from puzzledsl.evaluate import bench as models
+from puzzledsl.evaluate.bench import Copy, Models, parameters_of
 from puzzledsl.evaluate.errors import TooLargeToTime
-from puzzledsl.evaluate.models import Copy, Models, parameters_of
 from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.placement import SHARE, weights_bytes
 from tests.tiny import save_tiny, tiny_tokens

@@ -12,7 +12,8 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
-from puzzledsl.evaluate import bench, models
+from puzzledsl.evaluate import bench
+from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.errors import (
     ItemTooLong,
     NoEvalData,

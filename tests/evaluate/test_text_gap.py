@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from puzzledsl.evaluate.text_gap import text_gap
+from puzzledsl.evaluate.compare import text_gap
 from puzzledsl.ir.tables import Figure, TextGap
 
 

@@ -14,10 +14,10 @@ from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.load import load_child
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
-from puzzledsl.export.prepare import prepare
+from puzzledsl.export.verify import prepare
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.precision.ends import rounded_end
+from puzzledsl.models.precision.grids import rounded_end
 from tests.children import define, random_pieces
 from tests.export.test_engines import request_for
 from tests.export.variants import G1, A, F, Made, Variant, make

@@ -13,7 +13,7 @@ from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, Crash, ask
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
-from puzzledsl.export.prepare import prepare
+from puzzledsl.export.verify import prepare
 from puzzledsl.ir.engines import DECI
 from tests.export.variants import NF, STEPS, TOLERANCE, VARIANTS, A, F, Made, Variant, make
 

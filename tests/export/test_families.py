@@ -13,7 +13,7 @@ from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.lowering import choose
-from puzzledsl.export.prepare import prepare
+from puzzledsl.export.verify import prepare
 from puzzledsl.ir.engines import RUNTIMES
 from tests.export.test_engines import request_for
 from tests.export.variants import G1, LA, LF, MIXTURE, NA, NF, STEPS, TOLERANCE, A, F, M, Made, Variant, make

@@ -18,8 +18,7 @@ from puzzledsl.child.errors import RuntimeLacksFamily, RuntimeLacksIt
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.lowering import choose, lower
-from puzzledsl.export.prepare import prepare
-from puzzledsl.export.verify import log_softmax
+from puzzledsl.export.verify import log_softmax, prepare
 from puzzledsl.ir.engines import RUNTIMES, STEP35
 from tests.children import Choice
 from tests.export.test_engines import request_for

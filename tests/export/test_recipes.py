@@ -29,10 +29,9 @@ from puzzledsl.child.load import load_checkpoint
 from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe
 from puzzledsl.export.gguf_file import as_llama_cpp, write_gguf
-from puzzledsl.export.gguf_reading import read_gguf
 from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.importance import Importance, importance_of
-from puzzledsl.export.verify_gguf import verify_gguf
+from puzzledsl.export.verify_gguf import read_gguf, verify_gguf
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.measured_engines import RECIPES, Recipe
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make

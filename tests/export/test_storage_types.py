@@ -21,7 +21,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.child.errors import RuntimeLacksIt
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
-from puzzledsl.export.prepare import prepare
+from puzzledsl.export.verify import prepare
 from puzzledsl.export.write import write_export
 from tests.children import Choice
 from tests.export.test_engines import request_for

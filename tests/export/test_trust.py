@@ -12,7 +12,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.foreign_code import foreign_code
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.errors import UntrustedCode
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.cli.main import run

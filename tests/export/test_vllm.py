@@ -12,8 +12,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
-from puzzledsl.export.prepare import prepare
-from puzzledsl.export.verify import log_softmax
+from puzzledsl.export.verify import log_softmax, prepare
 from tests.export.test_families import OTHERS, PARENTS
 from tests.export.variants import (
     G1,

@@ -13,7 +13,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment
 from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces

@@ -64,9 +64,6 @@ FIXED = {
     f"param speedup: Ratio = 1.2\n{search('require chat.throughput >= speedup')}": (
         f"param speedup: Ratio = 1.2x\n{search('require chat.throughput >= speedup')}"
     ),
-    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, ema = 99 }}": (
-        f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, ema = 99% }}"
-    ),
 }
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 

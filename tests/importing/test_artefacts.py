@@ -12,7 +12,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.importing.artefacts import read_artefacts
-from puzzledsl.importing.reading import MAX_BYTES
+from puzzledsl.importing.imported import MAX_BYTES
 
 NOOP: dict[str, Any] = {"attention": {"no_op": True}}
 MEASURED: dict[str, Any] = {"args": {}, "non_block": {}, "subblocks": []}

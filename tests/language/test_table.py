@@ -126,7 +126,6 @@ hardware own {{
   memory = 80GiB, bandwidth = 1TB/s
   peak {{ {", ".join(f"{dtype} = 1TFLOP/s" for dtype in words.DTYPES)} }}
   efficiency {{ compute = 50% }}
-  gqa_decode {{ tokens = 1Ki, kv1 = 1us, kv2 = 1us, kv4 = 1us, kv8 = 1us }}
 }}
 space wide of checkpoint {{
   attention = gqa(kv_heads: 2) | noop
@@ -193,7 +192,7 @@ def _all_tables() -> dict[str, Mapping[str, Setting]]:
 def test_the_checker_reads_every_setting_of_the_table(name: str, reads: Tables) -> None:
     table = _all_tables()[name]
     _, asked = reads[id(table)]
-    assert {key for key in asked if not key.isdigit()} == {n for n, s in table.items() if not s.rare}
+    assert {key for key in asked if not key.isdigit()} == {*table}
 
 
 def test_the_checker_reads_from_no_other_table(reads: Tables) -> None:
@@ -240,9 +239,7 @@ def test_settings_of_a_body_are_the_checkers(kind: str, tmp_path: Path) -> None:
     assert listed == known
 
 
-@pytest.mark.parametrize(
-    ("kind", "section"), [(k, s) for k, v in KINDS.items() for s in v.sections if s != "gqa_decode"]
-)
+@pytest.mark.parametrize(("kind", "section"), [(k, s) for k, v in KINDS.items() for s in v.sections])
 def test_settings_of_a_section_are_the_checkers(kind: str, section: str, tmp_path: Path) -> None:
     text = f"{head(kind)} {{ {section} {{ {NOBODY} = 1 }} }}\n"
     assert offered(tmp_path, text) == set(KINDS[kind].sections[section].settings)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.measure.estimate import FIXED, estimate
+from puzzledsl.measure.estimate import FIXED, Laps, Phase, Round, estimate, laps_from
 from puzzledsl.measure.host import balanced, kind_of, label
-from puzzledsl.measure.laps import Laps, Phase, Round, laps_from
 
 DEPTH = 12
 TRUE = {

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.measure.estimate import time_laps
 from puzzledsl.measure.host import (
     SUB_BLOCKS,
     Host,
@@ -20,7 +21,6 @@ from puzzledsl.measure.host import (
     parent_beside,
     random_child,
 )
-from puzzledsl.measure.laps import time_laps
 from puzzledsl.measure.stopwatch import CpuStopwatch
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import layers, norm_before, shape_of, sub_block_of

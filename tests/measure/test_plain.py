@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from puzzledsl.measure.plain import measure_plain, plain_twin
+from puzzledsl.measure.place import measure_plain, plain_twin
 from puzzledsl.measure.whole import Forward, Workload
 from puzzledsl.models.families.load import frozen, load_parent
 from tests.tiny import FAMILIES, save_tiny, tiny_model

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import load_child
 from puzzledsl.measure import whole
 from puzzledsl.measure.stopwatch import CpuStopwatch, CudaStopwatch, spread, undisturbed

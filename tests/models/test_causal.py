@@ -8,8 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from puzzledsl.models.kernels import products
-from puzzledsl.models.kernels.causal import SMALLEST_BLOCK, causal_attention, is_causal_alone
-from puzzledsl.models.kernels.products import fast_products, has_fast_products
+from puzzledsl.models.kernels.products import (
+    SMALLEST_BLOCK,
+    causal_attention,
+    fast_products,
+    has_fast_products,
+    is_causal_alone,
+)
 
 
 def tensors(

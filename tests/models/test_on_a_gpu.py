@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.kernels.float32_products import product, self_product
-from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.kernels.products import fast_products, product, self_product
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.channels import elimination_order

@@ -82,7 +82,7 @@ def test_what_is_loaded_is_what_transformers_loads(parent: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_gives_the_same_gradients(tmp_path: Path, family: str) -> None:
-    from puzzledsl.child.checkpoint.realise import realise
+    from puzzledsl.child.checkpoint.write import realise
 
     directory = save_tiny(tmp_path / "parent", family, layers=4)
     realise(define(MIXED), directory, random_pieces(load_parent(directory), MIXED), tmp_path / "child")

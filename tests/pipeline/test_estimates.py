@@ -21,11 +21,10 @@ from puzzledsl.measure import probe
 from puzzledsl.measure.probe import Rates, rates_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import solution_of
-from puzzledsl.pipeline.planning.dry_run import dry_run
-from puzzledsl.pipeline.planning.estimate import LIBRARIES_BYTES, Estimator
+from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
 from puzzledsl.pipeline.planning.flop import HEALED_SHARE, healing_flop
 from puzzledsl.pipeline.tasks.realise import Realise
-from puzzledsl.plan.memory.device import device_of
+from puzzledsl.plan.memory.stage_plan import device_of
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.pretended_gpu import pretended_gpu
 

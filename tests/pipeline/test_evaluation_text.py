@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from puzzledsl.ir.nodes import Eval, Where
 from puzzledsl.ir.tables import Evaluation, Figure, Kept, ModelComparison, ModelFigures, TextGap
+from puzzledsl.pipeline.text.card import add_quality, quality_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
-from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
 
 GAP = TextGap(near="prose", far="code", near_kl=0.2312, far_kl=1.414)
 EVAL = Eval(

@@ -13,7 +13,7 @@ from puzzledsl.cli.main import run
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.choices import Answers
 from puzzledsl.evaluate.errors import HarnessFailed, NoEvalData
-from puzzledsl.evaluate.harness import Harness
+from puzzledsl.evaluate.plan import Harness
 from puzzledsl.pipeline.tasks.uptrain import Uptrain
 from tests.pipeline.test_run import events
 from tests.pipeline.test_status import done_by_a_run, told_states

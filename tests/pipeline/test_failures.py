@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.cli.main import run
 from puzzledsl.models.families import tensors
 from puzzledsl.pieces.store import library as shelves
-from puzzledsl.pieces.store import tensor_file
-from puzzledsl.pieces.store.keeping import faults, pieces_of
+from puzzledsl.pieces.store import library as tensor_file
+from puzzledsl.pieces.store.index import faults, pieces_of
 from puzzledsl.pieces.train import piece_state
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.tiny import save_tiny

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.pieces.store.keeping import faults, pieces_of
+from puzzledsl.pieces.store.index import faults, pieces_of
 from tests.pipeline.test_run import COMMAND, ENVIRONMENT, contents, events, pzl
 from tests.pipeline.tiny_program import write_tiny_program
 

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, Solution
-from puzzledsl.pipeline.rounds.penalties import best_move, penalised, total
+from puzzledsl.pipeline.rounds.rescoring import best_move, penalised, total
 
 CHOICES = ("parent", "gqa1", "noop")
 TABLE = ScoreTable(

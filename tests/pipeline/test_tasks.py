@@ -9,9 +9,8 @@ import pytest
 
 from puzzledsl.cli import loading
 from puzzledsl.pipeline import tasks
-from puzzledsl.pipeline.graph import tasks_of
-from puzzledsl.pipeline.planning.again import compare
-from puzzledsl.pipeline.planning.status import MEANINGS
+from puzzledsl.pipeline.planning.status import MEANINGS, compare
+from puzzledsl.pipeline.run_all import tasks_of
 from puzzledsl.pipeline.stamps import Stamps
 from puzzledsl.pipeline.tasks import TASKS
 from tests.pipeline.test_status import said, told, told_states

@@ -10,7 +10,7 @@ import pytest
 from puzzledsl.ir.nodes import Initialisers, Program
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT, POINTS, is_refined, refinement_tokens
+from puzzledsl.plan.flop import NUMBERS_A_WEIGHT, POINTS, is_refined, refinement_tokens
 
 Build = Callable[..., Program]
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")

@@ -19,10 +19,10 @@ QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
-    "pieces/train/activations.py",
-    "pieces/train/losses.py",
+    "pieces/train/sweep.py",
+    "pieces/train/piece_state.py",
     "scoring/replacements.py",
-    "scoring/vocabulary.py",
+    "scoring/measures.py",
     "scoring/sweep/threads.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""

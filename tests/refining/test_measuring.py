@@ -22,9 +22,9 @@ from puzzledsl.ir.tables import CostTable, LayerAssignment, Solution
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.refining.inputs import RefineInputs
-from puzzledsl.refining.measuring import Meter
+from puzzledsl.refining.run import Meter
+from puzzledsl.scoring.inputs import healing_blocks, scored
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.text import healing_blocks, scored
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.search.instances import HERE, alone

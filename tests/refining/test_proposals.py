@@ -7,8 +7,7 @@ from fractions import Fraction
 import pytest
 
 from puzzledsl.ir.nodes import Baseline, ParamsTerm
-from puzzledsl.refining.candidates import RULES, Candidates
-from puzzledsl.refining.proposals import Proposal, Proposals
+from puzzledsl.refining.candidates import RULES, Candidates, Proposal, Proposals
 from puzzledsl.search.solve import solve_search
 from tests.oracles import violations
 from tests.refining.cases import instance, loss

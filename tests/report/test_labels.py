@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from puzzledsl.report.pictures.labels import WIDTH_PX, Place, Side, side_of
+from puzzledsl.report.pictures.curves import WIDTH_PX, Place, Side, side_of
 
 MARK = (0.5, 0.5)
 NEAR: dict[Side, Place] = {

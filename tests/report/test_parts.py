@@ -25,15 +25,13 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import Figure, LayerAssignment, RunScore, ScoreTable, TextGap
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.headline import headlines
+from puzzledsl.report.headline import headlines, verdict
 from puzzledsl.report.pictures.architecture import strip_of
 from puzzledsl.report.pictures.curves import curves
-from puzzledsl.report.sections.kept import kept_tables, text_gaps
-from puzzledsl.report.sections.measured import comparisons, number_of, predictions
+from puzzledsl.report.sections.measured import comparisons, kept_tables, number_of, predictions, text_gaps
 from puzzledsl.report.sections.requirements import requirement_lines, value_of
 from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import Subject
-from puzzledsl.report.verdict import verdict
 from puzzledsl.report.write import write_report
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")

@@ -12,12 +12,12 @@ from puzzledsl.base.files import write_text
 from puzzledsl.ir.nodes import Refine, ReplaceOne
 from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Refinement
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.headline import verdict
 from puzzledsl.report.pictures import architecture
 from puzzledsl.report.pictures.figures import write_figures
 from puzzledsl.report.sections.refined import FAR, refined
 from puzzledsl.report.sections.searches import search_rows
 from puzzledsl.report.subject import Subject
-from puzzledsl.report.verdict import verdict
 from puzzledsl.report.write import render
 from tests.report.conftest import child_of, solved
 from tests.report.test_report import Page

@@ -14,8 +14,7 @@ from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.report.artefacts import load_artefacts
-from puzzledsl.report.pictures.architecture import strip_of
-from puzzledsl.report.pictures.shades import WindowScale, appearance, window_scale
+from puzzledsl.report.pictures.architecture import WindowScale, appearance, strip_of, window_scale
 from puzzledsl.report.subject import Subject
 from tests.search.instances import SHAPE, plain_instance
 

@@ -17,8 +17,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.sampling import documents
-from puzzledsl.sampling.batch import sampled_batch
-from puzzledsl.sampling.documents import SampleInputs, run_sample
+from puzzledsl.sampling.documents import SampleInputs, run_sample, sampled_batch
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
 

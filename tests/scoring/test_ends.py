@@ -19,8 +19,7 @@ from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.ir.nodes import EndsChoice
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.precision.ends import rounded_end
-from puzzledsl.models.precision.grids import codes_of, nearest
+from puzzledsl.models.precision.grids import codes_of, nearest, rounded_end
 from puzzledsl.scoring import run
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

@@ -11,8 +11,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.scoring.draw import Floats, Places, Rows, drawn
-from puzzledsl.scoring.fit import FEWEST, SATURATIONS, fitted, saturated
+from puzzledsl.scoring.fit import FEWEST, SATURATIONS, Floats, Places, Rows, drawn, fitted, saturated
 from puzzledsl.scoring.replacements import Replacement
 
 R, P, V = 12, 40, 9

@@ -19,8 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import walk
-from puzzledsl.child.healing.children import HealedChildren
-from puzzledsl.child.healing.groups import JUDGING_PART
+from puzzledsl.child.healing.children import JUDGING_PART, HealedChildren
 from puzzledsl.child.healing.text import healing_text
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.ir.nodes import ReplaceOne

@@ -14,7 +14,8 @@ from torch import Tensor
 from puzzledsl.ir.tables import BlockInfluence
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.scoring import influence, text
+from puzzledsl.scoring import influence
+from puzzledsl.scoring import inputs as text
 from puzzledsl.scoring.sweep import sweep
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

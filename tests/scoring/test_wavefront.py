@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.progress import Progress
 from puzzledsl.models.families.paged import Pages, paged_parent
 from puzzledsl.scoring import subject
-from puzzledsl.scoring.sweep import wavefront
+from puzzledsl.scoring.sweep import sweep as wavefront
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiles import cut

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -19,7 +21,6 @@ from puzzledsl.ir.facts import fixed_params
 from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.nodes import (
     And,
-    Cardinality,
     CountTerm,
     CpSat,
     FactTerm,
@@ -372,6 +373,16 @@ def _requirements(
     return require(left, op, value * (1 + nudge), line=line)
 
 
+def counted(operands: Sequence[Logic], at_least: int = 0, at_most: int | None = None) -> Logic:
+    """From `at_least` to `at_most` of the operands hold."""
+
+    def some(number: int) -> Logic:
+        return Or(operands=tuple(And(operands=each) for each in combinations(operands, number)))
+
+    most = () if at_most is None else (Not(operand=some(at_most + 1)),)
+    return And(operands=(some(at_least), *most))
+
+
 def _formulas(count: int) -> st.SearchStrategy[Logic]:
     def leaf(layer: int, part: Any, names: tuple[str, ...]) -> Logic:
         return Is(layer=layer, sub_block=part, alternatives=names)
@@ -390,9 +401,7 @@ def _formulas(count: int) -> st.SearchStrategy[Logic]:
             st.builds(lambda fs: Or(operands=tuple(fs)), st.lists(inner, max_size=3)),
             st.builds(lambda a, b: Implies(condition=a, consequence=b), inner, inner),
             st.builds(
-                lambda fs, low, more: Cardinality(
-                    operands=tuple(fs), at_least=low, at_most=None if more is None else low + more
-                ),
+                lambda fs, low, more: counted(fs, low, None if more is None else low + more),
                 st.lists(inner, max_size=3),
                 st.integers(0, 2),
                 st.one_of(st.none(), st.integers(0, 2)),

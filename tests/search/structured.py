@@ -11,11 +11,12 @@ from typing import assert_never
 import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
+from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 from puzzledsl.search.problem.instance import Goal, Problem, Row
 from puzzledsl.search.problem.normal_form import Formula
+from tests.search.instances import counted
 from tests.search.random_problems import every_answer
 
 Rng = np.random.Generator
@@ -99,10 +100,6 @@ def truth(columns: Columns, models: Ints, logic: Logic) -> Mask:
             return _number_true(columns, models, operands) > 0
         case Implies(condition=condition, consequence=consequence):
             return np.logical_or(~truth(columns, models, condition), truth(columns, models, consequence))
-        case Cardinality(operands=operands, at_least=least, at_most=most):
-            number = _number_true(columns, models, operands)
-            top = len(operands) if most is None else most
-            return np.asarray((least <= number) & (number <= top), dtype=np.bool_)
         case _:
             assert_never(logic)
 
@@ -172,7 +169,7 @@ def _structure(menu: Menu, rng: Rng) -> Iterator[Logic | Count]:
         [_tied(menu, part, a, b) for a, b in far for part in ("attention", "ffn")],
         [Not(operand=And(operands=(gone[a], gone[b]))) for a, b in neighbours],
         [And(operands=(_iff(gone[a], Not(operand=gone[b])),)) for a, b in neighbours],
-        [Cardinality(operands=tuple(gone), at_least=1, at_most=menu.layers // 2)],
+        [counted(gone, at_least=1, at_most=menu.layers // 2)],
         [Count("attention", ("noop",), 1), Count("ffn", ("parent",), 1)],
     ]
     kinds.append([random_formula(menu, rng, depth=2) for _ in neighbours])
@@ -223,7 +220,7 @@ def random_formula(menu: Menu, rng: Rng, depth: int) -> Logic:
         case _:
             least = int(rng.integers(0, len(parts) + 1))
             most = None if rng.random() < 0.3 else int(rng.integers(least, len(parts) + 1))
-            return Cardinality(operands=parts, at_least=least, at_most=most)
+            return counted(parts, at_least=least, at_most=most)
 
 
 def _leaf(menu: Menu, rng: Rng) -> Logic:

@@ -1,4 +1,4 @@
-"""Navigation, outline, folding, colours, formatting, problems and what mends them."""
+"""Navigation, outline, colours, formatting, problems and what mends them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lsprotocol import types
 
 from puzzledsl.base.resources import resource
 from puzzledsl.server.document import MAX_BYTES, Document, Project
-from puzzledsl.server.layout import MODIFIERS, TYPES, folding, formatting, semantic_tokens
-from puzzledsl.server.navigation import definition, highlights, links, outline, references, workspace_symbols
+from puzzledsl.server.layout import MODIFIERS, TYPES, formatting, semantic_tokens
+from puzzledsl.server.navigation import definition, highlights, outline, references, workspace_symbols
 from puzzledsl.server.problems import actions, problems
 from puzzledsl.syntax.format import format_source
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
@@ -73,8 +73,6 @@ def test_a_definition_through_an_alias_and_of_a_path(tmp_path: Path) -> None:
     found = definition(document, 1, 8)
     assert found is not None
     assert found.uri == (tmp_path / "lib.pzl").as_uri()
-    (link,) = links(document)
-    assert (link.target, word_at(document, link.range)) == (found.uri, "lib.pzl")
 
 
 @pytest.mark.parametrize("text", ["let a = no‸body\n", "let a = su‸m([1])\n", "let a ‸= 1\n", "‸"])
@@ -102,7 +100,7 @@ def test_references_in_every_program_of_the_workspace(tmp_path: Path) -> None:
     assert [h.range.start.line for h in highlights(document, line, column)] == [0, 1]
 
 
-# ---------------------------------------------------------------- outline, folding, colours
+# ---------------------------------------------------------------- outline, colours
 
 
 def test_the_outline(tmp_path: Path) -> None:
@@ -139,7 +137,6 @@ def test_nothing_is_highlighted_where_nothing_is_named(tmp_path: Path) -> None:
 
 def test_a_path_that_no_file_can_have_leads_nowhere(tmp_path: Path) -> None:
     document = opened('use "a\0b.pzl" (x)\nuse "std/nothing.pzl" (y)\nuse "none.pzl" (z)\n', tmp_path)
-    assert links(document) == []
     assert [definition(document, line, 7) for line in (1, 2, 3)] == [None] * 3
 
 
@@ -180,20 +177,6 @@ def test_every_range_of_the_outline_holds_its_name_and_its_children() -> None:
         for child in symbol.children or ():
             assert holds(symbol.range, child.range)
             queue.append(child)
-
-
-def test_folding(tmp_path: Path) -> None:
-    text = '# one\n# two\nuse "a.pzl"\nuse "b.pzl"\n'
-    text += "space w of p {\n  init {\n    gqa = mean_pool\n  }\n}\nlet x = [\n  1,\n  2,\n]\n"
-    found = [(f.start_line, f.end_line, f.kind) for f in folding(opened(text, tmp_path))]
-    kinds = types.FoldingRangeKind
-    assert found == [
-        (0, 1, kinds.Comment),
-        (2, 3, kinds.Imports),
-        (4, 7, kinds.Region),
-        (5, 6, kinds.Region),
-        (9, 11, kinds.Region),
-    ]
 
 
 def test_semantic_tokens_say_what_a_name_is(tmp_path: Path) -> None:
@@ -341,8 +324,7 @@ def test_actions_are_those_of_the_place_and_of_the_kind_asked_for(tmp_path: Path
     document = opened("let alpha = 1\nlet b = alpah\nlet c = 2\n", tmp_path)
     here = types.Range(types.Position(1, 9), types.Position(1, 9))
     elsewhere = types.Range(types.Position(2, 0), types.Position(2, 3))
-    fix, explain = actions(document, here)
+    (fix,) = actions(document, here)
     assert (fix.kind, fix.command) == (types.CodeActionKind.QuickFix, None)
-    assert (explain.title, explain.edit) == ("explain E0201", None)
     assert actions(document, elsewhere) == []
     assert actions(document, here, ["refactor"]) == []

@@ -15,7 +15,7 @@ from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.hover import hover
-from puzzledsl.server.layout import folding, formatting, semantic_tokens
+from puzzledsl.server.layout import formatting, semantic_tokens
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 
@@ -30,7 +30,6 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     navigation.references(document, line, column)
     navigation.outline(document)
     semantic_tokens(document)
-    folding(document)
     inlay_hints(document, types.Range(types.Position(0, 0), here))
     formatting(document)
     with suppress(navigation.RenameRefused):

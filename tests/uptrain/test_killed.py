@@ -49,7 +49,7 @@ def run(*arguments: Path, kill_at: int | None = None) -> list[int]:
 
 
 def test_killed_it_goes_on(tmp_path: Path) -> None:
-    case = make_case(tmp_path, tokens=40 * 64, ema=0.9, dtype="bf16", micro_batch=3)
+    case = make_case(tmp_path, tokens=40 * 64, dtype="bf16", micro_batch=3)
     (case.base / "program.json").write_text(case.program.model_dump_json())
     assert run(case.base, tmp_path / "unbroken", tmp_path / "work1") == list(range(1, 41))
     broken = case.base, tmp_path / "broken", tmp_path / "work2"

@@ -19,12 +19,10 @@ from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.rows import Stream, TokenRows
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.uptrain import train
-from puzzledsl.uptrain.batches import micro_batches
-from puzzledsl.uptrain.loss import cosine_loss
-from puzzledsl.uptrain.model import Student, Target, Teacher, hidden_states
+from puzzledsl.uptrain.model import Student, Target, Teacher, cosine_loss, hidden_states
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import Trainer
+from puzzledsl.uptrain.train import Trainer, micro_batches
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_chats, with_uptrain
 
 CONTEXT, BLOCKS = 16, 24

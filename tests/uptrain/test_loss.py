@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.uptrain import loss as losses
-from puzzledsl.uptrain.loss import IGNORED, cosine_loss, logit_loss
+from puzzledsl.uptrain import model as losses
+from puzzledsl.uptrain.model import IGNORED, cosine_loss, logit_loss
 
 N, H, V = 23, 6, 31
 

@@ -11,8 +11,8 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
-from puzzledsl.models import this_device
-from puzzledsl.plan.memory.device import Device
+from puzzledsl.models import placement as this_device
+from puzzledsl.plan.memory.stage_plan import Device
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain import means
 from puzzledsl.uptrain.errors import NoEightBit, NoRoomToUptrain

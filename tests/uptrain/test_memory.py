@@ -14,7 +14,7 @@ from safetensors import safe_open
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces
 from tests.pieces.train.bld_programs import make_program

@@ -12,17 +12,14 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.kernels import float32_products
+from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.batches import MicroBatch
 from puzzledsl.uptrain.errors import MemoryOfRank
-from puzzledsl.uptrain.less import Demand, remembered
-from puzzledsl.uptrain.loss import logit_loss
 from puzzledsl.uptrain.means import PLAIN, Means
-from puzzledsl.uptrain.model import Student, Teacher
+from puzzledsl.uptrain.model import Student, Teacher, logit_loss
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import Trainer
+from puzzledsl.uptrain.train import Demand, MicroBatch, Trainer, remembered
 from tests.pretended_gpu import Gpu
 from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
 from tests.uptrain.test_train import IDS
@@ -71,7 +68,7 @@ def test_factors_of_the_head_have_16_bits_and_logits_32(pretended: Gpu, monkeypa
 def test_a_step_waits_once_whatever_its_micro_batches(
     case, tmp_path, pretended: Gpu, micro_batch: int
 ) -> None:
-    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch, ema=0.9)
+    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch)
     trainer.step(0)
     pretended.waits.clear()
     trainer.step(1)

@@ -16,7 +16,7 @@ SIZES = {"layers": 1, "hidden": 64, "heads": 4, "head_dim": 16, "intermediate": 
 
 def trained(steps: int, *, eight_bit: bool, seed: int = 0) -> TrainingState:
     model = tiny_model(seed=seed, **SIZES).requires_grad_(True)
-    run = TrainingState(model, adamw(model, 1e-3, eight_bit=eight_bit), None, Ranks())
+    run = TrainingState(model, adamw(model, 1e-3, eight_bit=eight_bit), Ranks())
     for step in range(steps):
         take_step(run, step)
     return run

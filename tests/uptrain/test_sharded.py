@@ -27,9 +27,9 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 @pytest.fixture(scope="module", params=["text", "answers of chats"])
 def runs(request, tmp_path_factory):
-    """One process's run and two processes', of the same program: 20 steps of 5 blocks, an average, recomputation."""
+    """One process's run and two processes', of the same program: 20 steps of 5 blocks, recomputation."""
     case = make_case(
-        tmp_path_factory.mktemp("sharded"), tokens=STEPS * 80, batch=5, micro_batch=2, ema=0.9, recompute=True
+        tmp_path_factory.mktemp("sharded"), tokens=STEPS * 80, batch=5, micro_batch=2, recompute=True
     )
     if request.param != "text":
         case = with_chats(case)

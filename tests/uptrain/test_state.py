@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.state import TrainingProgress, TrainingState, load_state, save_state
 from puzzledsl.uptrain.store import FileStore
@@ -14,7 +13,7 @@ from tests.tiny import tiny_model, tiny_tokens
 def trained(seed: int, steps: int = 2, **sizes) -> TrainingState:
     model = tiny_model(seed=seed, **{"tied": True, **sizes}).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
-    run = TrainingState(model, optimizer, Average(model, 0.9), Ranks())
+    run = TrainingState(model, optimizer, Ranks())
     for step in range(steps):
         take_step(run, step)
     return run
@@ -25,7 +24,6 @@ def take_step(run: TrainingState, step: int) -> None:
     noisy.square().mean().backward()
     run.optimizer.step()
     run.optimizer.zero_grad()
-    run.average.update(run.model, step + 1)
 
 
 def test_going_on_from_a_file_is_going_on(tmp_path):

@@ -1,21 +1,17 @@
-"""Laws of a training step: what saves memory or averages weights changes what is promised and nothing else."""
+"""Laws of a training step: what saves memory changes what is promised and nothing else."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import train
-from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
-from tests.tiny import tiny_model
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
 
 IDS = torch.randint(4, 260, (24, 16), generator=torch.Generator().manual_seed(0))
@@ -94,49 +90,8 @@ def test_bfloat16_is_near_and_keeps_float32_weights(case, tmp_path, monkeypatch)
     )
 
 
-@settings(deadline=None)
-@given(decay=st.floats(0.1, 1), updates=st.integers(1, 30))
-def test_the_average_is_its_formula(decay, updates):
-    """An independent sum: each weight's share is (1 - d_t) times the d's of all later updates."""
-    model = torch.nn.Linear(1, 1, bias=False)
-    values = [
-        float(value) for value in torch.randn(updates + 1, generator=torch.Generator().manual_seed(updates))
-    ]
-    torch.nn.init.constant_(model.weight, values[0])
-    average = Average(model, decay)
-    d = [min(decay, t / (t + 10)) for t in range(1, updates + 1)]
-    for t in range(1, updates + 1):
-        torch.nn.init.constant_(model.weight, values[t])
-        average.update(model, t)
-    later = [float(torch.tensor(d[t:]).double().prod()) for t in range(updates + 1)]
-    wanted = values[0] * later[0] + sum((1 - d[t - 1]) * values[t] * later[t] for t in range(1, updates + 1))
-    assert float(average.tensors["weight"].detach()) == pytest.approx(wanted, abs=1e-5)
-
-
-def test_exchanging_twice_is_as_before():
-    model, other = tiny_model(tied=True), tiny_model(tied=True, seed=1)
-    average = Average(other, 0.9)
-    before = [w.clone() for w in model.parameters()]
-    average.exchange(model)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    average.exchange(model)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
-
-
-def test_what_is_measured_and_kept_is_the_average(case, tmp_path, monkeypatch):
-    """Beside a run without one: the same steps, other held-out figures, and the weights are those of the figures."""
-    plain, averaged = Recorder(), Recorder()
-    trainer_of(case, tmp_path / "plain", plain).run()
-    trainer = trainer_of(case, tmp_path / "averaged", averaged, ema=0.8)
-    done = trainer.run()
-    assert plain.named("uptrain_step") == averaged.named("uptrain_step")
-    before, *ours = averaged.named("uptrain_heldout")
-    assert before == plain.named("uptrain_heldout")[0] and ours != plain.named("uptrain_heldout")[1:]
-    assert trainer.heldout_kl() == pytest.approx(done.heldout[done.best_step], rel=1e-6)
-
-
 @pytest.mark.parametrize("stop", [2, 4])
-def test_average_and_random_numbers_go_on_after_a_stop(case, tmp_path, monkeypatch, stop):
+def test_random_numbers_go_on_after_a_stop(case, tmp_path, monkeypatch, stop):
     """With noise in every forward: resumed is unbroken to the bit only if all random numbers go on too."""
     real = train.Student.forward
 
@@ -145,21 +100,19 @@ def test_average_and_random_numbers_go_on_after_a_stop(case, tmp_path, monkeypat
         return losses if weights is None else losses._replace(total=losses.total * (1 + 0.5 * torch.rand(())))
 
     monkeypatch.setattr(train.Student, "forward", noisy)
-    whole = trainer_of(case, tmp_path / "whole", ema=0.8)
+    whole = trainer_of(case, tmp_path / "whole")
     whole.run()
     monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(train, "CHECKPOINT_SHARE", 1e9)
     with pytest.raises(Interrupted):
-        trainer_of(case, tmp_path / "cut", Recorder(limit=stop), ema=0.8).run()
+        trainer_of(case, tmp_path / "cut", Recorder(limit=stop)).run()
     torch.rand(7)  # whatever else this process draws
     progress = Recorder()
-    resumed = trainer_of(case, tmp_path / "cut", progress, ema=0.8)
+    resumed = trainer_of(case, tmp_path / "cut", progress)
     resumed.run()
     assert progress.named("uptrain_resumed") == [{"step": stop - 1}]
     pairs = zip(whole.child.parameters(), resumed.child.parameters(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
-    averages = whole.average.tensors, resumed.average.tensors
-    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
 
 
 def test_the_random_numbers_of_others_are_left_alone(case, tmp_path):

@@ -28,10 +28,9 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import run, shard
 from puzzledsl.uptrain.errors import NoLoss
 from puzzledsl.uptrain.means import Means
-from puzzledsl.uptrain.opening import models, sharding_of
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of, writers
-from puzzledsl.uptrain.shard_store import ShardStore
-from puzzledsl.uptrain.store import Pointer
+from puzzledsl.uptrain.run import models, sharding_of
+from puzzledsl.uptrain.store import Pointer, ShardStore
 from tests.tiny import tiny_tokens
 from tests.uptrain.cases import Recorder
 

@@ -12,9 +12,8 @@ from typing import Any
 from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
-from puzzledsl.base.phrases import listed
+from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.settings import REQUIRED
-from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused

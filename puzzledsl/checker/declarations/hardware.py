@@ -118,7 +118,6 @@ class _Profile:
             peak.need("bf16", help="write `bf16 = 989TFLOP/s`")
         efficiency = {f"efficiency_{key}": key for key in shares.table}
         given = {name: shares.read(key, getattr(old, name, REQUIRED)) for name, key in efficiency.items()}
-        given["gqa_decode"] = self._gqa_decode()
         settings.failed |= peak.failed or shares.failed
         refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
         if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
@@ -154,19 +153,6 @@ class _Profile:
     def _section(self, name: str, what: str) -> Settings:
         """Return the figures of a section; none where it is not written."""
         return self._strict(self.hardware.section(name, self.sections.get(name)), what)
-
-    def _gqa_decode(self) -> nodes.GqaDecode | None:
-        """Read `gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured times by KV heads a GPU."""
-        if "gqa_decode" not in self.sections:
-            return self.old.gqa_decode if self.old else None
-        found = self._section("gqa_decode", "`KEY`")
-        found.need("tokens")
-        heads = sorted(int(key.removeprefix("kv")) for key in found.entries if key.startswith("kv"))
-        times, tokens = {n: found.read(f"kv{n}") for n in heads}, found.read("tokens")
-        if not times:
-            found.need("kv8")
-        self.settings.failed |= found.failed
-        return None if found.failed else nodes.GqaDecode(tokens=tokens, seconds=times)
 
     def _dtypes(self, peaks: Mapping[str, Fraction]) -> dict[str, Any]:
         """Return the number types of the profile. Report one that the hardware cannot compute in."""

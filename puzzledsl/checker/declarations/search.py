@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Label, Span
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused

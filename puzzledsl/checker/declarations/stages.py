@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
@@ -22,7 +22,7 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Text, describe
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
-from puzzledsl.ir.layer_runs import can_drop
+from puzzledsl.ir.facts import can_drop
 from puzzledsl.syntax import tree
 
 SHORT_RUN, SHORT_PEAK, LONG_PEAK, WARMUP = 64 * 1024, 2e-4, 1e-4, 0.05

@@ -8,8 +8,8 @@ from math import floor
 from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.settings import settings_of
-from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused

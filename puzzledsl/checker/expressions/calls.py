@@ -8,8 +8,7 @@ from math import ceil, floor, prod
 from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
-from puzzledsl.base.phrases import listed
-from puzzledsl.base.suggest import closest
+from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import TERMS_PER_STEP, Context, Refused

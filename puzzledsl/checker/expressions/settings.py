@@ -14,9 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 from puzzledsl.alternatives.arguments import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
-from puzzledsl.base.phrases import listed
+from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
-from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
@@ -343,7 +342,7 @@ def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -
     said: Args = {"thing": found.thing, "name": key}
     if not key:
         return None  # a name the parser found missing
-    if former := FORMER_SETTINGS.get((found.thing, key)):
+    if former := FORMER_SETTINGS.get(key):
         found.ctx.report(errors.UnknownKey(name.span, help=former, **said))
         return None
     meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)

@@ -16,9 +16,9 @@ from typing import Any, Generic, Literal, Self, TypeVar, assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.frozen import record
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.settings import Call
-from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import words

@@ -14,9 +14,8 @@ from functools import cache
 from itertools import chain, count
 
 from puzzledsl.base.diagnostics import Args, Edit, Fix, Label, Near, Sink, Span
-from puzzledsl.base.phrases import listed
+from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.resources import listing, resource
-from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Dimension, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused

@@ -18,9 +18,8 @@ from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Span
-from puzzledsl.base.phrases import layers_in_words
+from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.base.settings import Call, Setting
-from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, shared_statement, space_info

@@ -2,11 +2,15 @@
 
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
 (`from_definition`), so that a large child needs no memory for a whole model.
+
+Layer descriptions in two other formats: transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file.
+
+Both are exact: they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +27,6 @@ from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Pieces, choices_of, fitting, layers_on_base, no_piece
 from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
-from puzzledsl.child.checkpoint.heterogeneous import DEFAULTS
 from puzzledsl.child.load import child_config
 from puzzledsl.families.children import base_content, is_child
 from puzzledsl.families.family import Family
@@ -33,10 +36,55 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
 from puzzledsl.models.families.children import OWN_KEYS
-from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
+from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.models.precision.ends import rounded_end
+from puzzledsl.models.precision.grids import rounded_end
+
+DEFAULTS: dict[str, Any] = {
+    "linear_sub_blocks": [],
+    "sliding_window": None,
+    "sink_tokens": 0,
+    "attention_module": None,
+    "mlp_module": None,
+}
+"""Keys that transformers has no global value for, unless some layer has them."""
+
+
+def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return each layer's differences from the parent (transformers >= 5.10), and the global values that its keys need.
+
+    `skip` names removed sub-blocks. `linear_sub_blocks` names sub-blocks of one matrix, and `sink_tokens` is the
+    number of first tokens that a window keeps; transformers has no keys for these two.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    digits = len(str(len(layers) - 1))
+    for index, (attention, ffn) in enumerate(layers):
+        own = shape.at(index)
+        entry = attention.per_layer(own)
+        for key, value in ffn.per_layer(own).items():
+            entry[key] = entry.get(key, []) + value if isinstance(value, list) else value
+        if entry:
+            found[str(index).zfill(digits)] = entry
+    keys = {key for entry in found.values() for key in entry}
+    return {key: value for key, value in DEFAULTS.items() if key in keys}, found
+
+
+def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any] | None:
+    """Return the file for `--heterogeneous-layers-config-path`: `block_configs` with `num_query_groups`, `ffn_hidden_size`.
+
+    The format has no window (Megatron would attend to all tokens), so that runtime refuses windows. None if it cannot
+    hold some sub-block.
+    """
+    flags = {"no_op": False, "replace_with_linear": False}
+    found: list[dict[str, Any]] = []
+    for index, (attention, ffn) in enumerate(layers):
+        own = shape.at(index)
+        first, second = attention.megatron(own), ffn.megatron(own)
+        if first is None or second is None:
+            return None
+        found.append({"attention": flags | first, "ffn": flags | second})
+    return {"block_configs": found}
 
 
 @dataclass(frozen=True, slots=True)

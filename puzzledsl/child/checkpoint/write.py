@@ -1,6 +1,10 @@
-"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with model code that transformers runs.
+"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with model code that transformers loads, and its card.
 
 The directory appears whole or not at all, and the same child gives the same bytes.
+
+The model card of a child: what it is, what each layer became, how to load it.
+
+Write a child's checkpoint directory from ModelDefinition, parent and pieces, without holding the child in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ import inspect
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +25,57 @@ import torch
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.child.block_configs import to_block_configs
-from puzzledsl.child.checkpoint.card import model_card
+from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.block_configs import Layer, to_block_configs
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
-from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.errors import WouldOverwrite
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.alternatives.registry import module_class
+from puzzledsl.ir.tables import ModelDefinition
+from puzzledsl.models.alternatives.build import module_class
 from puzzledsl.models.families.families import DENSE
 from puzzledsl.models.families.load import read_config_json, tokenizer_settings
 from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
+
+
+def model_card(name: str, parent: str, shape: Shape, layers: Sequence[Layer], params: int) -> str:
+    """Markdown with a YAML head. `params` counts tied embeddings once."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [puzzle, neural-architecture-search, distillation]",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"A child of `{parent}` found by a Puzzle search (arXiv 2411.19146) with puzzledsl: {params:,} parameters,",
+        f"{len(layers)} layers, hidden size {shape.hidden}. Layers that differ from the parent's are listed below.",
+        "",
+        "| layers | attention | FFN |",
+        "|---|---|---|",
+    ]
+    for (attention, ffn), group in groupby(enumerate(layers), key=lambda item: item[1]):
+        indices = [index for index, _ in group]
+        span = str(indices[0]) if len(indices) == 1 else f"{indices[0]}-{indices[-1]}"
+        lines.append(f"| {span} | {attention.name} | {ffn.name} |")
+    lines += [
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this", trust_remote_code=True)',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this", trust_remote_code=True)',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
 
 COPIED_FILES = (
     "tokenizer.json",
@@ -48,12 +89,12 @@ COPIED_FILES = (
     "generation_config.json",
 )
 _REMOTE_FILES = {
-    "clamped.py": "models/families/clamped.py",
+    "clamped.py": "models/families/families.py",
     "configuration_decilm.py": "child/checkpoint/remote/configuration_decilm.py",
     "configuration_vllm.py": "child/checkpoint/remote/configuration_vllm.py",
     "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",
     "modeling_vllm.py": "child/checkpoint/remote/modeling_vllm.py",
-    "window.py": "models/families/window.py",
+    "window.py": "models/families/build.py",
 }
 MLX_MODEL_FILE = "mlx_model.py"
 DIGITS = 16
@@ -222,3 +263,36 @@ def refuse_to_overwrite(out_dir: Path) -> None:
         return
     if not (out_dir / "config.json").is_file() or "block_configs" not in read_config_json(out_dir):
         raise DiagnosticError(WouldOverwrite(None, path=out_dir))
+
+
+def realise(
+    definition: ModelDefinition,
+    parent_dir: Path,
+    pieces: Pieces,
+    out_dir: Path,
+    card: str | None = None,
+    *,
+    healed: Mapping[str, LazyTensor] | None = None,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write the child to `out_dir`, with one tensor or one piece in memory at a time.
+
+    `dtype`: default the parent's stored dtype. `healed`: weights that take the place of the pieces' own.
+
+    Raises DiagnosticError: those of `from_definition` and of reading a piece, and WouldOverwrite.
+    """
+    refuse_to_overwrite(out_dir)
+    child = from_definition(definition, parent_dir, pieces, dtype)
+    if healed:
+        stored = replace(child, weights=dict(healed)).cast(child.dtype).weights
+        child = replace(child, weights=child.weights | stored)
+    write_checkpoint(
+        child,
+        parent_dir,
+        out_dir,
+        card,
+        name=definition.name,
+        parent=definition.parent,
+        shard_bytes=shard_bytes,
+    )

@@ -19,8 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.child.healing.experts import ExpertByExpert
-from puzzledsl.child.healing.expertwise import expert_steps, ridge_of
+from puzzledsl.child.healing.experts import ExpertByExpert, expert_steps, ridge_of
 from puzzledsl.child.healing.layer import ChildSubBlock, Grid
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge

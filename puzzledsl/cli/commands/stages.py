@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.options import (
+from puzzledsl.cli.loading import (
     BuildOption,
     FileArgument,
     HealOption,
@@ -71,7 +71,7 @@ def measure(
     """
     from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.ir.tables import CostTable
-    from puzzledsl.pipeline.text.timing_text import doubtful_timings
+    from puzzledsl.pipeline.text.evaluation_text import doubtful_timings
 
     ctx = loading.context(file, set_, build, on=on)
     wanted = do_stage(ctx, "measure", spaces, again=again)
@@ -199,8 +199,7 @@ def eval_(
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.ir.tables import Evaluation
-    from puzzledsl.pipeline.text.evaluation_text import ending_of, evaluation_text, remarks
-    from puzzledsl.pipeline.text.timing_text import drifted_parents
+    from puzzledsl.pipeline.text.evaluation_text import drifted_parents, ending_of, evaluation_text, remarks
 
     ctx = loading.context(file, set_, build, on=on)
     wanted = do_stage(ctx, "eval", names)
@@ -227,7 +226,11 @@ def report(
     set_: SetOption = None,
     figures: Annotated[
         Path | None,
-        typer.Option("--figures", metavar="DIR", help="Write the pictures, too, as SVG and PNG for papers."),
+        typer.Option(
+            "--figures",
+            metavar="DIR",
+            help="Write the child and the frontiers, too, as SVG and PNG for papers.",
+        ),
     ] = None,
 ) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""

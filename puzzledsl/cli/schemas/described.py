@@ -1,4 +1,7 @@
-"""Description of one JSON document: its name, its place, the model of its content, and the JSON schema made from it."""
+"""Description of one JSON document: its name, its place, the model of its content, and the JSON schema made from it.
+
+Models of the build directory's files that no stage reads as an artefact: the log, caches, records of training.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import re
 from fnmatch import translate
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter
 
 from puzzledsl.base.frozen import record
 from puzzledsl.ir.base import FORMAT_VERSION
+from puzzledsl.ir.tables import Piece
 
 Form = Literal["JSON", "JSON lines", "sealed JSON lines"]
 """A sealed line ends with a tab and the first 16 digits of its SHA-256, so that a torn line is noticed."""
@@ -61,3 +65,47 @@ class Described:
             **made,
             **({"description": self.about} if self.about else {}),
         }
+
+
+class LogLine(BaseModel):
+    """One event of a run: `start`, `end` and `fresh` of a task, and what stages report. Events have fields of their own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    time: str
+    event: str
+    stage: str | None = None
+    name: str | None = None
+    seconds: float | None = None
+    text: str | None = None
+
+
+class FiguresKey(Output):
+    """The first line: everything that the figures depend on, as JSON in a text."""
+
+    key: str
+
+
+class FiguresLine(RootModel[FiguresKey | tuple[int, str, str, dict[str, float]]]):
+    """The layer, the table, the alternative, and what was measured under each name; the first line is the key."""
+
+
+class UptrainRecord(Output):
+    """Record of an uptraining. KLs to the parent in nats on held-out text; `best_step` is the step whose weights were kept."""
+
+    uptrain: str
+    dtype: str
+    peak_rate: float
+    steps: int
+    tokens: int
+    heldout_tokens: int
+    heldout_kl: dict[str, float]
+    heldout_kl_before: float
+    heldout_kl_after: float
+    best_step: int
+
+
+class PieceLine(Piece):
+    """A piece, with the first 16 digits of the SHA-256 of the rest of the line, so that a changed one is noticed."""
+
+    check: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from puzzledsl.cli.schemas import children, files, programs
+from puzzledsl.cli.schemas import described as files
+from puzzledsl.cli.schemas import outputs as children
+from puzzledsl.cli.schemas import outputs as programs
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.ir import tables
 from puzzledsl.ir.nodes import Program
@@ -92,7 +94,6 @@ OTHERS = {
     "models/*/": "A child: a checkpoint that transformers loads, with its own README.md.",
     "tokens/*.npy": "Tokenised text, by digest: a NumPy array with a SHA-256 of its content at the end.",
     "work/": "Unfinished work, from which a stage resumes; removed when it ends. Its layout may change with any version.",
-    "board/": "Events for TensorBoard, where it is installed.",
     "report.html": "The report, one page without further files.",
 }
 """Files of a build directory that are not JSON, or not ours: path -> content, in Markdown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from puzzledsl.cli.text.strip import glyphs
+from puzzledsl.cli.text.answers import glyphs
 
 if TYPE_CHECKING:
     from puzzledsl.base.render import Painter

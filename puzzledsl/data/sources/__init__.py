@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.data.sources.hf import HubDataset
-from puzzledsl.data.sources.jsonl import JsonLines
-from puzzledsl.data.sources.parquet import ParquetFiles
+from puzzledsl.data.sources.local_files import JsonLines, ParquetFiles, TaskFiles, TextFiles
 from puzzledsl.data.sources.sampled import SampledText
 from puzzledsl.data.sources.source import Source
-from puzzledsl.data.sources.tasks import TaskFiles
-from puzzledsl.data.sources.text import TextFiles
 from puzzledsl.ir import nodes
 
 SOURCES: dict[type[nodes.Picked], Source[Any]] = {

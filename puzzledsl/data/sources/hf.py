@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.sources.jsonl import file_documents
-from puzzledsl.data.sources.records import Record, documents_of
-from puzzledsl.data.sources.source import Document, Place, Source
+from puzzledsl.data.sources.local_files import file_documents
+from puzzledsl.data.sources.source import Document, Place, Record, Source, documents_of
 from puzzledsl.ir import nodes
 
 RECORDS = {".parquet", ".jsonl"}

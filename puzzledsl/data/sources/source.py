@@ -1,16 +1,21 @@
-"""Base class of the sources of text: one file per kind of source, which yields its documents in a fixed order."""
+"""Base class of the sources of text: one file per kind of source, which yields its documents in a fixed order.
+
+Documents of records, such as JSON objects or rows of Parquet: a text in one field, or a conversation.
+
+A conversation is a list of messages `{"role": …, "content": …}`; `{"from": "human", "value": …}` of ShareGPT is read as well.
+"""
 
 from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.data.errors import ColumnMissing, DataUnreadable, LibraryNotInstalled
+from puzzledsl.data.errors import BadConversation, ColumnMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 
@@ -99,3 +104,75 @@ class Source(ABC, Generic[Node]):
     @abstractmethod
     def documents(self, place: Place[Node]) -> Iterator[Document]:
         """Yield the documents that are not blank, in a fixed order. Raises DiagnosticError for what cannot be read."""
+
+
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+ROLES = ("system", "developer", "user", "assistant", "tool")
+Record = tuple[int, object]
+"""Number of a record in its file, from 1, and its fields."""
+
+
+def field_of(source: nodes.JsonlData | nodes.ParquetData | nodes.HfData) -> str:
+    """Return the field that holds the document."""
+    return source.column if source.messages is None else source.messages
+
+
+def documents_of(place: Place[Any], file: Path, records: Iterable[Record], word: str) -> Iterator[Document]:
+    """Yield the document of each record that is not blank. `word`: a record's name in messages, `line` or `row`.
+
+    Raises DiagnosticError (ColumnMissing, BadConversation).
+    """
+    field = field_of(place.source)
+    for number, record in records:
+        at = f"{file.name}:{number}"
+        fields = record if isinstance(record, Mapping) else {}
+        if place.source.messages is not None:
+            if field not in fields:
+                raise place.no_column(file, field, f"{word} {number}", sorted(fields))
+            yield Conversation(_messages(place, file, number, fields[field]), at)
+            continue
+        text = fields.get(field)
+        if not isinstance(text, str):
+            raise place.no_column(file, field, f"{word} {number}", sorted(fields))
+        if text.strip():
+            yield Text(text, at)
+
+
+def _messages(place: Place[Any], file: Path, number: int, found: object) -> tuple[Message, ...]:
+    if not isinstance(found, list | tuple) or not found:
+        raise _bad(place, file, number, "it is no list of messages")
+    return tuple(_message(place, file, number, i, message) for i, message in enumerate(found, 1))
+
+
+def _message(place: Place[Any], file: Path, number: int, i: int, found: object) -> Message:
+    """Return a message with `role` and `content`; other fields, such as `tool_calls`, are kept."""
+    if not isinstance(found, Mapping):
+        raise _bad(place, file, number, f"message {i} is no object")
+    message = {key: value for key, value in found.items() if value is not None}
+    if "role" not in message and isinstance(message.get("from"), str):
+        said = message.pop("from")
+        message["role"] = SHAREGPT_ROLES.get(said, said)
+        message["content"] = message.pop("value", None)
+    role, content = message.get("role"), message.get("content", "" if "tool_calls" in message else None)
+    if role not in ROLES:
+        shown = "no `role`" if role is None else f"the role `{role}`"
+        raise _bad(place, file, number, f"message {i} has {shown}; a role is one of {', '.join(ROLES)}")
+    if isinstance(content, list | tuple):
+        content = _joined(content)
+    if not isinstance(content, str):
+        raise _bad(place, file, number, f"message {i} has no text in `content`")
+    return {**message, "role": role, "content": content}
+
+
+def _joined(parts: Iterable[object]) -> str | None:
+    """Return the text of a content that is a list of parts; None if a part is no text."""
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    return "".join(str(t) for t in texts) if all(isinstance(t, str) for t in texts) else None
+
+
+def _bad(place: Place[Any], file: Path, number: int, reason: str) -> DiagnosticError:
+    return DiagnosticError(
+        BadConversation(
+            place.span, name=place.name, file=file, number=number, field=place.source.messages, reason=reason
+        )
+    )

@@ -14,8 +14,16 @@ from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.build import new_attention
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import Gram, refit
-from puzzledsl.models.least_squares.heads import Heads, mean_pool, merge_heads, turning_of
-from puzzledsl.models.least_squares.query_heads import kept_heads, loudest_heads, refit_rows, rows_of
+from puzzledsl.models.least_squares.heads import (
+    Heads,
+    kept_heads,
+    loudest_heads,
+    mean_pool,
+    merge_heads,
+    refit_rows,
+    rows_of,
+    turning_of,
+)
 
 
 def build(alternative: GqaAttention, site: Site) -> nn.Module:

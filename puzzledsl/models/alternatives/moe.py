@@ -20,8 +20,7 @@ from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.build import new_mixture
 from puzzledsl.models.mixtures.choose import SALIENCIES, damage_order, prune, reap
 from puzzledsl.models.mixtures.dense import contributing, dense
-from puzzledsl.models.mixtures.experts import SHARED, Mixture, expert_of
-from puzzledsl.models.mixtures.rules import ModuleRules
+from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, expert_of
 from puzzledsl.models.mixtures.smaller import smaller
 
 

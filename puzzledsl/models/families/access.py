@@ -1,4 +1,7 @@
-"""Addresses into a model: layers, sub-blocks, norms, and the shape a config describes."""
+"""Addresses into a model: layers, sub-blocks, norms, and the shape a config describes.
+
+Configuration of a model as an attention with another number of query heads sees it.
+"""
 
 from __future__ import annotations
 
@@ -182,3 +185,17 @@ def output_embedding(model: PreTrainedModel) -> Tensor:
     """The head's weight [V, H]; no supported family has a bias there."""
     embeddings: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return cast(Tensor, embeddings.weight)
+
+
+class HeadsView:
+    """A model's configuration with another `num_attention_heads`; all else, attention's implementation too, is the model's."""
+
+    __slots__ = ("config", "num_attention_heads")
+
+    def __init__(self, config: PreTrainedConfig, heads: int) -> None:
+        self.config, self.num_attention_heads = config, heads
+
+    def __getattr__(self, name: str) -> Any:
+        if name in HeadsView.__slots__ or name.startswith("__"):  # a copy that has no attributes yet
+            raise AttributeError(name)
+        return getattr(self.config, name)

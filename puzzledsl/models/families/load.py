@@ -33,12 +33,11 @@ from puzzledsl.models.families.errors import (
     UnreadableCheckpoint,
     WrongTokenizer,
 )
-from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.repeated import share_storage, source_layers, source_names
 from puzzledsl.models.families.slots import allocate, slots
+from puzzledsl.models.families.stored import check_sizes, select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.models.kernels.attention import FAST_SDPA
-from puzzledsl.models.kernels.folded_head import fold_head
+from puzzledsl.models.kernels.attention import FAST_SDPA, fold_head
 from puzzledsl.models.transformers_private import from_config, init_weights, supports_sdpa
 
 

@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, layers
 from puzzledsl.models.families.children import model_class_of
-from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import empty_model, frozen, load_config
 from puzzledsl.models.families.pages import Page, Pages
 from puzzledsl.models.families.slots import Slot, slots
+from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 
 

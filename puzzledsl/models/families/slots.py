@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from puzzledsl.families.family import Family
-from puzzledsl.models.families.access import family_of
-from puzzledsl.models.families.fused import Share, canonical_name, names_of_shares, view
-from puzzledsl.models.families.heads_view import HeadsView
-from puzzledsl.models.families.joined import Rows, rows_of_module
+from puzzledsl.models.families.access import HeadsView, family_of
+from puzzledsl.models.families.fused import Rows, Share, canonical_name, names_of_shares, rows_of_module, view
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,22 @@
 """Sums over tokens for least squares: stored in float64; each chunk's products are float32, for speed.
 
 Shapes: T tokens, P inputs, Q outputs.
+
+Calibration statistics of one layer of the parent, which initial weights are fitted to.
+
+Shapes: F intermediate width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from puzzledsl.models.kernels.float32_products import product, self_product
+from puzzledsl.models.kernels.products import product, self_product
+from puzzledsl.models.layer_trace import TracedBatch
 
 RIDGE = 1e-4
 """The least ridge, relative to the mean of the Gram matrix's diagonal."""
@@ -101,3 +106,21 @@ def residual(gram: Gram, weights: Tensor) -> float:
     w = weights.to(gram.xx)
     error = gram.yy - 2 * float((w * gram.xy).sum()) + float((w * (gram.xx @ w)).sum())
     return max(error, 0.0) / max(gram.yy, 1e-300)
+
+
+@dataclass
+class LayerStatistics:
+    """Calibration statistics of one layer. Grams are float64."""
+
+    attention: Gram  # normed input -> attention output
+    ffn: Gram  # normed input -> FFN output
+    activations: Gram  # what down_proj reads, by itself
+    activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
+    calls: list[TracedBatch] = field(default_factory=list)
+    expert_orders: list[list[int]] | None = None  # of a mixture, first to go first; serve every number
+    channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
+
+    @property
+    def tokens(self) -> int:
+        """Number of calibration tokens counted."""
+        return self.attention.tokens

@@ -19,7 +19,7 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.allocation import return_freed_memory
 from puzzledsl.models.layer_trace import LayerTrace
-from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.pieces.errors import ParentNotFinite
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.piece_state import Outcome, PieceState

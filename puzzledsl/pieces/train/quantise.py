@@ -24,11 +24,10 @@ from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import TracedBatch
-from puzzledsl.models.least_squares.grams import Gram, refit
-from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
+from puzzledsl.models.least_squares.grams import Gram, LayerStatistics, refit
 from puzzledsl.models.precision.gptq import gptq
 from puzzledsl.models.precision.grids import nearest
-from puzzledsl.pieces.train.float_batches import float_batch
+from puzzledsl.pieces.train.refine import float_batch
 from puzzledsl.pieces.train.student import Student, alternatives_of
 
 JUDGED = 4096

@@ -4,24 +4,44 @@ The start is the least-squares fit of the last map. Pieces from the paper's init
 sub-blocks are exact optima already. Everything is computed in float32, whatever the parent's dtype.
 
 Shapes: B sequences, S positions, H hidden.
+
+Calibration calls in float32, whatever the parent's dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import fields
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.families.access import norm_behind, part_of, sub_block_of
-from puzzledsl.models.layer_trace import TracedBatch
+from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
 from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.pieces.initialise.gauss_newton import Fit
-from puzzledsl.pieces.train.float_batches import float_batch
 from puzzledsl.pieces.train.student import Student, alternatives_of
-from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
+from puzzledsl.plan.flop import FITTED_SHARE, has_numbers_enough, is_refined
+
+
+def float_batch(call: TracedBatch) -> TracedBatch:
+    """Return a call whose floating-point tensors are float32."""
+    entering, trace = call
+    return entering.float(), LayerTrace(**{f.name: _float(getattr(trace, f.name)) for f in fields(trace)})
+
+
+def _float(value: Any) -> Any:
+    match value:
+        case Tensor() if value.is_floating_point():
+            return value.float()
+        case dict():
+            return {name: _float(part) for name, part in value.items()}
+        case tuple():
+            return tuple(_float(part) for part in value)
+        case _:
+            return value
 
 
 def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:

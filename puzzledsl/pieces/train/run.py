@@ -7,6 +7,12 @@ bit. In both the parent runs once, whatever the number of jobs. An interrupted a
 hardware or another number of threads does not.
 
 Callers pass the jobs of exactly one `bld` declaration of the program.
+
+The pieces of an output head: the parent's matrix in a storage type, with error compensation (GPTQ) on the calibration text.
+
+The inputs are the parent's last states behind its final norm.
+
+Shapes: V tokens of the vocabulary, H hidden.
 """
 
 from __future__ import annotations
@@ -18,9 +24,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
@@ -35,21 +43,51 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.placement import reachable_parent
-from puzzledsl.models.this_device import this_device
+from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.placement import reachable_parent, this_device
+from puzzledsl.models.precision.gptq import gptq
+from puzzledsl.models.precision.grids import ROWS
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
-from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.store.origin import origin
+from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.pieces.train.finished import Enter
-from puzzledsl.pieces.train.head import make_heads
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.parts import make_parts
-from puzzledsl.pieces.train.passes import Kind, has_begun, passes, sweeps
+from puzzledsl.pieces.train.parts import Kind, has_begun, make_parts, passes, sweeps
 from puzzledsl.pieces.train.stage import Stage, weights_of
 from puzzledsl.pieces.train.stream import LocalExecutor, stream
 from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.memory.bld import WorkerPlan
+
+
+@torch.inference_mode()
+def make_heads(
+    order: Order, jobs: Sequence[BldJob], library: Library, enter: Enter, progress: Progress
+) -> None:
+    """Make the pieces of an order's head, and call `enter` for each whose file is written. The loss is that of the outputs."""
+    runner = LayerRunner(reachable_parent(order.parent_dir, progress, once=True))
+    gram = Gram.zeros(runner.hidden_size, 0, runner.device)
+    for tokens_BS in order.calibration_batches():
+        entering = runner.embed(tokens_BS.to(runner.device))
+        gram.add(runner.final_norm(runner.run_suffix(0, entering)))
+    weight_VH = runner.head_weights()[0].detach()
+    whole = _size(weight_VH, gram)
+    for job in jobs:
+        assert job.head is not None
+        precision = PRECISIONS[job.head]
+        found_VH = torch.cat(
+            [gptq(rows, gram.xx, precision, gram.tokens) for rows in torch.split(weight_VH, ROWS)]
+        )
+        loss = _size(found_VH - weight_VH.float(), gram) / whole
+        piece = library.write(job, {"weight": found_VH.cpu()}, loss, loss, 0, order.made_from)
+        enter(piece, "initial")
+        progress.advance(head=job.head, loss=f"{loss:.3g}")
+
+
+def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
+    """Return the mean square of the outputs of a matrix."""
+    sized = [((rows.double() @ gram.xx) * rows).sum() for rows in torch.split(weight_VH, ROWS)]
+    return float(torch.stack(sized).sum()) / max(1, gram.tokens)
+
 
 LAYOUT = "2"
 """Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""

@@ -24,8 +24,7 @@ from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.placement import placement
-from puzzledsl.models.this_device import this_device
+from puzzledsl.models.placement import placement, this_device
 from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.train.finished import write_finished
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer
@@ -33,7 +32,7 @@ from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBat
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.saved_state import SavedState
 from puzzledsl.plan.memory.bld import WorkerPlan
-from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.stage_plan import Device
 
 EVERYTHING = 1 << 62
 """Limit of a paged parent that keeps every layer it has read. Layers of other stages never run, so they are never read."""

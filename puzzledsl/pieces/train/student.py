@@ -28,7 +28,7 @@ from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import traced
-from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.replace import with_modules
 
 

@@ -3,27 +3,116 @@
 It is `pieces.train.stage` with a span of one layer, whose inputs come from disk.
 
 Shapes: N blocks, B sequences, S positions, H hidden.
+
+Input activations of one layer for all training and held-out tokens, in a memory-mapped file that moves up the layers.
+
+`work/hidden-<layer>.bin` is written under a temporary name, fsynced and renamed, so it is complete when it appears. The file of
+the layer below is deleted only at the next step, when the pieces trained on it are in the library. So an interrupted run resumes
+at its last unfinished layer. At most two layers' hidden states are on disk and one batch is in memory, with the next one on a
+GPU. Blocks lie in the file in the order in which they are visited, so that the checksum is that of the bytes as they are written.
+
+Shapes: N blocks, S context, H hidden.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.base.checksums import Sealing, is_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import replacing, reserve
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.initialise.statistics import walk_layers
-from puzzledsl.pieces.train.activations import Activations
 from puzzledsl.pieces.train.finished import Enter, write_finished
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer, is_checked_after
 from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches
 from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.transfers import Downloads, uploaded
+
+_NAME = re.compile(r"hidden-(\d+)\.bin")
+Visit = Callable[[int, Tensor], Tensor]
+
+
+class Activations:
+    """Hidden states [N, S, H] of `tokens` [N, S] that enter layer `layer_idx`."""
+
+    def __init__(
+        self, runner: LayerRunner, tokens_NS: Tensor, batches: Sequence[slice], work: Path, *, last_layer: int
+    ) -> None:
+        """Open the intact file in `work` of the highest layer up to `last_layer`, or embed the tokens.
+
+        `batches`: slices of the N blocks, one behind the other, that run through a layer together.
+        """
+        self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
+        kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
+        self.layer_idx = max(kept, default=0)
+        if not kept:
+            self._write(0, lambda _, tokens: runner.embed(tokens), tokens_NS)
+        self._forget_others()
+
+    def move_to(self, layer_idx: int) -> None:
+        """Run layers of the parent, without gradients, until the file holds the input of `layer_idx`."""
+        while (here := self.layer_idx) < layer_idx:
+            with torch.no_grad():
+                self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
+
+    def step(self, visit: Visit, *, on_host: bool = False) -> None:
+        """Move up one layer: `visit(number, hidden)` gets each batch in order and returns the layer's output for it.
+
+        `on_host`: batches are passed in the host's memory, for a visitor that runs them in parts.
+        """
+        self._forget_others()
+        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)), on_host=on_host)
+        self.layer_idx += 1
+
+    def _write(self, layer_idx: int, visit: Visit, entering: Tensor, *, on_host: bool = False) -> None:
+        """Write `visit(number, batch)` of each batch of `entering` to the file of `layer_idx`."""
+        device = torch.device("cpu") if on_host else self._runner.device
+        with replacing(self._path(layer_idx)) as temporary:
+            reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
+            leaving, downloads = self._map(temporary), Downloads(self._runner.device)
+            with Sealing(temporary) as sealing:
+                places = iter([leaving[where] for where in self._batches])
+
+                def put(content_BSH: Tensor) -> None:
+                    place = next(places)
+                    place.copy_(content_BSH)
+                    sealing.add(place.view(torch.uint8).numpy().data)
+
+                batches = uploaded((entering[where] for where in self._batches), device)
+                for number, batch in enumerate(batches):
+                    downloads.add(visit(number, batch), put)
+                downloads.finish()
+
+    def _map(self, path: Path) -> Tensor:
+        """Memory-map a file as a tensor [N, S, H]. Shared even for reading: a private map counts as memory of the process."""
+        shape = (*self._tokens.shape, self._runner.hidden_size)
+        size = shape[0] * shape[1] * shape[2]
+        return torch.from_file(str(path), shared=True, size=size, dtype=self._runner.dtype).view(shape)
+
+    def _path(self, layer_idx: int) -> Path:
+        return self._work / f"hidden-{layer_idx}.bin"
+
+    def _forget_others(self) -> None:
+        for layer in _layers_in(self._work):
+            if layer != self.layer_idx:
+                self._path(layer).unlink()
+
+
+def _layers_in(work: Path) -> list[int]:
+    if not work.is_dir():
+        return []
+    return [int(match[1]) for path in work.iterdir() if (match := _NAME.fullmatch(path.name))]
 
 
 def sweep(

@@ -1,16 +1,25 @@
-"""`pzl status`: the state of every task, with the reason if it is not done. Reads only."""
+"""`pzl status`: the state of every task, with the reason if it is not done. Reads only.
+
+Stages that must run again after a change of the program: those of changed declarations, and those that follow them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.changes import compare as changes
+from puzzledsl.changes.model import ProgramChanges
+from puzzledsl.ir import nodes
+from puzzledsl.ir.references import references
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.graph import tasks_of
+from puzzledsl.pipeline.needs import measured_scores
 from puzzledsl.pipeline.process.failures import failure_of
-from puzzledsl.pipeline.task import WORDS, Key, Task
+from puzzledsl.pipeline.run_all import tasks_of
+from puzzledsl.pipeline.task import WORDS, Key, Task, Touched
 from puzzledsl.pipeline.tasks import TASKS
 
 MEANINGS = WORDS | {name: word for kind in TASKS.values() for name, word in kind.words.items()}
@@ -148,3 +157,37 @@ def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> State:
 
 def _changed(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in {**before, **now} if before.get(name) != now.get(name)))
+
+
+_MEASURING = (["refine"], ["children"])
+"""Differences of a search or a frontier that solve nothing again."""
+
+
+def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
+    """Differences in meaning of `new` from `old`, with the stages that run again."""
+    found = changes.compare(old, new)
+    return replace(found, again=tuple(_again(new, found)))
+
+
+def _again(program: nodes.Program, found: ProgramChanges) -> Iterator[Key]:
+    if not found.changes:
+        return
+    now = [change for change in found.changes if change.sign != "-" and change.kind != "param"]
+    names = {change.name for change in now}
+    refined = {change.name for change in now if [detail.what for detail in change.details] in _MEASURING}
+    touched = Touched(_resting_on(program, names), _resting_on(program, names - refined), found.pieces)
+    for kind in TASKS.values():
+        declared = kind.declared(program)
+        yield from ((kind.stage, name) for name in declared if kind.runs_again(program, name, touched))
+
+
+def _resting_on(program: nodes.Program, touched: set[str]) -> set[str]:
+    """Return `touched`, and every declaration that refers to one of these, directly or not."""
+    nodes_of = [changes.declared(program, kind) for kind in KINDS]
+    read = {name: set(references(node)) for declared in nodes_of for name, node in declared.items()}
+    for search in program.searches:  # it is solved with every score of its space, named or not
+        read[search] |= set(measured_scores(program, search))
+    stale = set(touched)
+    while more := {name for name, names in read.items() if stale & names} - stale:
+        stale |= more
+    return stale

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self
 
 from puzzledsl.pipeline.process import interrupts
-from puzzledsl.pipeline.process.board import Board
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -42,7 +41,6 @@ class Reporter:
             disable=not self._console.is_terminal,
         )
         self._log = log
-        self._board = None if log is None else Board(log.parent / "board")
         self._task: object | None = None
         self._name, self._total, self._done = "", 0, 0
         self._began = self._said = time.monotonic()
@@ -59,8 +57,6 @@ class Reporter:
     ) -> None:
         self._finish()
         self._bar.stop()
-        if self._board is not None:
-            self._board.close()
 
     def start(self, task: str, total: int) -> None:
         """Begin a bar and finish the one before."""
@@ -77,8 +73,6 @@ class Reporter:
         """Advance the bar."""
         interrupts.check()
         self._done += amount
-        if self._board is not None:
-            self._board.add(self._name, self._done, figures)
         text = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items())
         if self._task is not None:
             self._bar.update(self._task, advance=amount, figures=text)  # type: ignore[arg-type]

@@ -12,8 +12,7 @@ from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
 from puzzledsl.pipeline.planning.flop import piece_params, shape_of, weight_bytes
 from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
 from puzzledsl.plan.memory.bld_stage import bld_stages
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser
 

@@ -27,9 +27,8 @@ from puzzledsl.pipeline.planning.flop import (
 )
 from puzzledsl.pipeline.process.failures import Unfinished
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
-from puzzledsl.plan.memory.evaluating import evaluating_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
+from puzzledsl.plan.memory.stages import evaluating_plan
 
 TIMED_ALONE, TIMED_BESIDE = 6.0, 12.0  # rounds of the parent, and of a child beside it
 ANSWER_STEPS = 64  # decode steps of the prompts' answers

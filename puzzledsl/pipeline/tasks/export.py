@@ -13,9 +13,8 @@ from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.healing import importance
 from puzzledsl.pipeline.planning.flop import child_bytes, shape_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.realising import export_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import export_plan
 
 
 class Export(DeclaredTask[nodes.Export]):
@@ -38,7 +37,7 @@ class Export(DeclaredTask[nodes.Export]):
         return (needs.child(self.program, self.declaration.of),)
 
     def inputs(self) -> dict[str, str]:
-        from puzzledsl.pipeline.text.quality_card import quality_of
+        from puzzledsl.pipeline.text.card import quality_of
 
         quality = quality_of(self.ctx, self.declaration.of)
         return {
@@ -60,7 +59,7 @@ class Export(DeclaredTask[nodes.Export]):
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite
         from puzzledsl.export.write import write_export
         from puzzledsl.pipeline.process.copying import clear_leftovers, copy_directory
-        from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
+        from puzzledsl.pipeline.text.card import add_quality, quality_of
 
         declared = self.declaration
         self._child()

@@ -14,9 +14,8 @@ from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.planning.flop import shape_of, timed_work, weight_bytes_of
 from puzzledsl.pipeline.task import DeclaredTask, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.measuring import MeasuringSizes, measuring_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import MeasuringSizes, measuring_plan
 
 FORWARDS = (
     30.0  # of the parent, each a prefill with a few decode steps: as much as a scenario's rounds and checks

@@ -15,9 +15,8 @@ from puzzledsl.pipeline.healing import healed_from, healing_work
 from puzzledsl.pipeline.inputs import best_solution, child_so_far, chosen_child, pieces_of
 from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.realising import realise_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import realise_plan
 
 
 class Realise(DeclaredTask[nodes.Search]):
@@ -69,7 +68,7 @@ class Realise(DeclaredTask[nodes.Search]):
         return [realise_plan(self.name, shape, self._healing_tokens(), device, self.work().flop)]
 
     def run(self) -> list[Path]:
-        from puzzledsl.child.checkpoint.realise import realise
+        from puzzledsl.child.checkpoint.write import realise
         from puzzledsl.child.definition import model_definition
         from puzzledsl.child.healing.run import HealingInputs, healed_weights
         from puzzledsl.pieces.store.library import Library

@@ -38,9 +38,8 @@ from puzzledsl.pipeline.planning.flop import (
     token_flop,
 )
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.realising import realise_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import realise_plan
 
 JUDGING = "1"
 """The method of searching by judges; raised when it changes, so that searches judged before are judged again."""

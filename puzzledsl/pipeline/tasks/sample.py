@@ -12,9 +12,8 @@ from puzzledsl.ir.references import written_for
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint
 from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, token_flop
 from puzzledsl.pipeline.task import Task, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.sampling import DECODING, sampling_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import DECODING, sampling_plan
 
 METHOD = "1"
 """Version of how text is written; raised when that changes, so that texts written before are written again."""

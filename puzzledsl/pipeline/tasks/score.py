@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.layer_runs import Run, runs_to_drop
+from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.healing import healing_of_scores
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
@@ -20,10 +20,9 @@ from puzzledsl.pipeline.planning.flop import (
     token_flop,
 )
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.pieces import weights_of
-from puzzledsl.plan.memory.scoring import ScoringSizes, scoring_plan
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.activations import weights_of
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan
 
 SCORING = "influence"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""

@@ -10,8 +10,7 @@ from puzzledsl.pipeline.digests import meaning
 from puzzledsl.pipeline.inputs import data_inputs, only_data
 from puzzledsl.pipeline.planning.flop import TRAINING, child_bytes, shape_of, token_flop
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
 
 OPTIMISER_COPIES = 3  # weights and two moments, float32
@@ -39,11 +38,11 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
         return (self.declaration.data,)
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        from puzzledsl.uptrain.run import blocks_of
+        from puzzledsl.uptrain.run import blocks_wanted
 
         declared = self.declaration
         data, context = declared.data or only_data(self.ctx), declared.context
-        return ((data, blocks_of(declared) * context, context),)
+        return ((data, blocks_wanted(declared) * context, context),)
 
     def work(self) -> Work:
         shape = shape_of(self.program, self.space)

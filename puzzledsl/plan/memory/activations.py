@@ -3,15 +3,26 @@
 Attention is counted as fused kernels compute it: without a matrix of scores, and with the keys' and values' heads not repeated.
 Each count is that of the step that needs most; a test compares them with what a pretended GPU sees. K: numbers of keys, and of
 values; Q: of queries; W: channels of an FFN that a token goes through; H: of the hidden state.
+
+Bytes of pieces in training.
+
+A piece's optimiser holds, a weight, the float32 weight and AdamW's two moments. Gradients of one layer's pieces exist at a time.
+The best and the initial weights lie in the host's memory. A piece that is optimal as it starts holds its weights only.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan.bld import Kind
+from puzzledsl.plan.flop import is_frozen
 
 TRACED = 7
 """Hidden states that a layer's trace holds: what enters, input and output of both sub-blocks, the stream between, what leaves."""
@@ -97,3 +108,42 @@ def _chosen(alternative: Alternative, own: Shape) -> int:
     """Return the experts of one token; 0 without a mixture."""
     experts, top_k = alternative.routing(own)
     return 0 if experts == 1 else top_k
+
+
+WEIGHT, MOMENTS, GRADIENT, KEPT = 4, 8, 4, 8
+"""Bytes a weight in training, float32: the weight, its moments, its gradient; and the initial and the best value on the host."""
+
+
+def weights_of(job: BldJob) -> int:
+    """Return the number of a piece's weights."""
+    return sum(math.prod(shape) for shape in job.shapes.values())
+
+
+def is_trained(job: BldJob, shape: Shape) -> bool:
+    """Return False for a piece that is optimal as it starts, that is frozen, or whose BLD trains nothing."""
+    alternative: Alternative | None = job.attention or job.ffn
+    assert alternative is not None
+    if all(is_frozen(part) for part in (job.attention, job.ffn) if part is not None):
+        return False
+    if not job.tokens or job.sub_block == "block":
+        return bool(job.tokens)
+    return has_norm_behind(shape.at(job.layer), job.sub_block) or not alternative.is_solved(job.init)
+
+
+def has_norm_behind(own: Shape, sub_block: Kind) -> bool:
+    """Return True if a piece's output goes through a norm of the parent's, in a layer of this shape."""
+    if sub_block == "block":
+        return False
+    part = FAMILIES[own.family].names(own).of(sub_block)
+    return part is not None and part.behind is not None
+
+
+def resident_bytes(jobs: Sequence[BldJob], shape: Shape, *, on_host: bool) -> int:
+    """Return the bytes that pieces hold between steps; `on_host`: the device is the host, which holds all of it."""
+    each = WEIGHT + MOMENTS + (KEPT if on_host else 0)
+    return sum(weights_of(job) * (each if is_trained(job, shape) else WEIGHT) for job in jobs)
+
+
+def kept_bytes(jobs: Sequence[BldJob], shape: Shape) -> int:
+    """Return the bytes of the host that hold the best weights of a GPU's pieces; the initial ones are on the disk."""
+    return KEPT // 2 * sum(weights_of(job) for job in jobs if is_trained(job, shape))

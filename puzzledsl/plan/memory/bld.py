@@ -16,25 +16,28 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.flop import CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES, widest
+from puzzledsl.plan.flop import (
+    CALIBRATION_BATCH_TOKENS,
+    CALIBRATION_BATCHES,
+    FITTED_SHARE,
+    refinement_tokens,
+    widest,
+)
 from puzzledsl.plan.memory.activations import (
+    GRADIENT,
     NORM_BYTES,
     TRACED,
-    layer_forward_numbers,
-    normed_numbers,
-    training_numbers,
-)
-from puzzledsl.plan.memory.device import FLOAT32_BYTES, FLOAT64_BYTES, PARENT_SHARE, Device
-from puzzledsl.plan.memory.pieces import (
-    GRADIENT,
     WEIGHT,
     has_norm_behind,
     is_trained,
     kept_bytes,
+    layer_forward_numbers,
+    normed_numbers,
     resident_bytes,
+    training_numbers,
     weights_of,
 )
-from puzzledsl.plan.refinement import FITTED_SHARE, refinement_tokens
+from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, FLOAT64_BYTES, PARENT_SHARE, Device
 from puzzledsl.plan.spans import spans, work_of
 
 GRAMS_AT_ONCE = 4

@@ -1,14 +1,108 @@
-"""Plan of one stage: the bytes of its parts at the peak, its time, and what was chosen and why."""
+"""Plan of one stage: the bytes of its parts at the peak, its time, and what was chosen and why.
+
+Devices that a plan is made for: their memory, their number, and the speeds that a stage reaches on them.
+
+Sizes in which work is cut, by type of device: as much as a device needs for its full speed, and no more memory.
+
+A CPU's tiles stay in its caches. A GPU's are large enough to fill it: its products are 100 times as fast, and a launch of each
+takes as long.
+
+Memory of a whole model: on each device, in spans of layers over several, or read layer by layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from math import ceil
+from typing import Literal
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.plan.memory.device import Device
+from puzzledsl.ir.facts import fixed_params, total_params
+from puzzledsl.ir.nodes import RooflineHardware, Shape
+
+Dtype = Literal["bf16", "fp32"]
+NUMBER_BYTES: dict[Dtype, int] = {"bf16": 2, "fp32": 4}
+FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
+USABLE = Fraction(9, 10)
+"""Share of a GPU's memory that a plan fills; the rest is for the CUDA context, workspaces and fragmentation."""
+CPU_SHARE = Fraction(6, 10)
+"""Share of the host's free memory that a plan fills where the host itself is the device."""
+PARENT_SHARE = Fraction(6, 10)
+"""Share of a device's memory that a whole parent may take; a larger one is read layer by layer as it runs."""
+TIMED_SHARE = Fraction(1, 2)
+"""Share of a device's memory for the weights of a parent that is timed; of a larger one, layers use the weights of others."""
+TIMED_POOL_SHARE = Fraction(1, 4)
+"""Share for the weights of the alternatives that are timed. The rest is for caches and activations."""
+KEPT_SHARE = Fraction(1, 4)
+"""Share of a device's memory in which such a parent keeps weights for their next use."""
+HOST_BYTES_A_GPU = 256 << 30
+"""The host's memory beside each GPU of a machine that is not this one: 2 TiB for eight, as in a DGX H100."""
+FLOAT32_SHARE = Fraction(1, 16)
+"""Rate of float32 products on a GPU in bfloat16's, without TF32: 67 of 989 TFLOP/s on an H100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`count` equal devices, each with `memory_bytes`, in machines with `host_bytes` of memory beside each device.
+
+    `dtype`: what parents run in. Speeds are those that a stage reaches on one device, not peaks. `float64_flop_per_s`: 0 where
+    float64 is as fast as float32.
+    """
+
+    name: str
+    is_gpu: bool
+    memory_bytes: int
+    host_bytes: int
+    dtype: Dtype
+    flop_per_s: float
+    float32_flop_per_s: float
+    bandwidth_bytes_per_s: float
+    count: int = 1
+    float64_flop_per_s: float = 0.0
+
+    @property
+    def usable_bytes(self) -> int:
+        """Bytes of one device that a plan may fill."""
+        return int(self.memory_bytes * (USABLE if self.is_gpu else CPU_SHARE))
+
+    @property
+    def kind(self) -> str:
+        """Type of the device, as torch calls it."""
+        return "cuda" if self.is_gpu else "cpu"
+
+    @property
+    def double_flop_per_s(self) -> float:
+        """FLOP/s of float64 products."""
+        return self.float64_flop_per_s or self.float32_flop_per_s
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of one weight or activation of a parent."""
+        return NUMBER_BYTES[self.dtype]
+
+    def shared_by(self, processes: int) -> Device:
+        """Return the part of a CPU's memory that one of several processes may use; each GPU belongs to one process."""
+        return self if self.is_gpu else replace(self, memory_bytes=self.memory_bytes // processes)
+
+
+def device_of(profile: RooflineHardware, gpus: int, name: str = "") -> Device:
+    """Return the device of a hardware profile, at the speeds that the profile says are reached."""
+    rate = float(profile.flop_per_s["bf16"] * profile.efficiency_compute)
+    return Device(
+        name=name or profile.profile,
+        is_gpu=True,
+        memory_bytes=profile.memory_bytes,
+        host_bytes=HOST_BYTES_A_GPU,
+        dtype="bf16",
+        flop_per_s=rate,
+        float32_flop_per_s=rate * float(FLOAT32_SHARE),
+        bandwidth_bytes_per_s=float(profile.bandwidth_bytes_per_s * profile.efficiency_bandwidth),
+        count=gpus,
+    )
 
 
 @record
@@ -60,3 +154,93 @@ class StagePlan:
 def size_text(count: float) -> str:
     """Format bytes for a table or a sentence: `11.9GiB`."""
     return format_quantity(Fraction(count), BYTES, digits=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Sizes for one type of device."""
+
+    group_tokens: int
+    """Tokens that go through the layers together in scoring."""
+    forward_tokens: int
+    """Tokens of one forward pass in healing and evaluation."""
+    healing_tokens: int
+    """Tokens that go through a sub-block together in scoring after healing."""
+    logit_positions: int
+    """Positions of a tile of logits that is summed up at once."""
+    logit_tokens: int
+    """Tokens of the vocabulary of such a tile."""
+    divergence_positions: int
+    """Positions whose logits over the whole vocabulary are in memory at once."""
+    training_tokens: int
+    """Positions of one forward and backward pass in uptraining, where the program does not say."""
+    loss_positions: int
+    """Positions of a chunk of uptraining's loss: three float32 tensors of logits beside its gradients."""
+    generated_tokens: int
+    """Tokens of a batch that is generated together: prompts with padding, and what comes behind."""
+
+
+CPU = Tiles(
+    group_tokens=512,
+    forward_tokens=2048,
+    healing_tokens=512,
+    logit_positions=512,
+    logit_tokens=2048,  # 4 MiB of float32 logits
+    divergence_positions=512,
+    training_tokens=2048,
+    loss_positions=256,
+    generated_tokens=8192,
+)
+CUDA = Tiles(
+    group_tokens=16384,
+    forward_tokens=16384,
+    healing_tokens=16384,
+    logit_positions=4096,
+    logit_tokens=16384,  # 256 MiB of float32 logits
+    divergence_positions=1024,  # 0.5 GiB of float32 logits each of a vocabulary of 128k, parent and child
+    training_tokens=8192,
+    loss_positions=2048,  # 1 GiB each of a vocabulary of 128k
+    generated_tokens=1 << 17,
+)
+
+
+def tiles(device_type: str) -> Tiles:
+    """Return the sizes for a type of device, such as "cuda"; those of a CPU for one that is not known."""
+    return CUDA if device_type == "cuda" else CPU
+
+
+READ_BYTES_PER_S = 2e9
+"""Speed at which weights are read from files that the host's memory does not hold: one NVMe drive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Bytes of a model's weights on the fullest of `devices` devices, and the seconds of reading it once if it is paged."""
+
+    weights_bytes: int
+    devices: int
+    read_s: float
+    choices: tuple[Choice, ...]
+
+
+def holding(shape: Shape, device: Device, *, spans: bool = False, once: bool = False) -> Holding:
+    """Return how a model is held.
+
+    `spans`: the stage runs on all devices, as a pipeline if the model does not fit one. `once`: each layer is used once, and no
+    logits are computed.
+    """
+    whole, room = total_params(shape) * device.number_bytes, int(PARENT_SHARE * device.memory_bytes)
+    if whole <= room:
+        return Holding(whole, device.count if spans else 1, 0.0, ())
+    why = f"its weights take {size_text(whole)} of {size_text(room)}"
+    own = [ParentAttention().params(layer) + ParentFfn().params(layer) for layer in shape.each]
+    fixed = fixed_params(shape)
+    if spans and device.count > 1:
+        part = (max(own) * ceil(shape.layers / device.count) + fixed) * device.number_bytes
+        if part <= room:
+            choice = Choice("sharding", f"spans of layers over {device.count} devices", why)
+            return Holding(part, device.count, 0.0, (choice,))
+    kept = 0 if once else fixed * device.number_bytes + int(KEPT_SHARE * device.memory_bytes)
+    page = max(own) * device.number_bytes + kept
+    choice = Choice("paging", "the parent is read layer by layer", why)
+    return Holding(page, 1, whole / READ_BYTES_PER_S, (choice,))

@@ -17,9 +17,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape, Uptrain
 from puzzledsl.plan.memory.activations import NORM_BYTES, layer_forward_numbers, training_numbers
-from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
-from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Choice, Device, StagePlan, size_text, tiles
 
 LOGIT_TILES = 3
 """Float32 tiles of logits that the loss holds."""
@@ -47,7 +45,6 @@ class UptrainSizes:
     micro_batch: int | None
     recompute: bool
     cosine: bool
-    average: bool
 
     @classmethod
     def of(cls, declaration: Uptrain, child: Shape, parent: Shape) -> UptrainSizes:
@@ -61,7 +58,6 @@ class UptrainSizes:
             micro_batch=declaration.micro_batch,
             recompute=declaration.recompute,
             cosine=declaration.cosine != 0,
-            average=declaration.ema != 0,
         )
 
 
@@ -133,13 +129,13 @@ def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str,
 
 
 def _state_bytes(sizes: UptrainSizes, choice: UptrainChoice) -> int:
-    """Return the bytes of the child between steps: weights, gradients, two moments, and the average.
+    """Return the bytes of the child between steps: weights, gradients and two moments.
 
     Moments of 8 bits are for the layers alone: an embedding's rows have gradients now and then.
     """
     params = total_params(sizes.child)
     small = params - fixed_params(sizes.child) if choice.optimizer == "adamw8bit" else 0
-    return params * (20 if sizes.average else 16) - 6 * small
+    return 16 * params - 6 * small
 
 
 def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Figures for papers: the page's pictures as SVG and PNG, drawn by matplotlib. The same build gives the same bytes."""
+"""Figures for papers as SVG and PNG, drawn by matplotlib: the same build gives the same bytes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,9 @@ from puzzledsl.report.artefacts import Artefacts
 from puzzledsl.report.errors import FiguresNeedMatplotlib
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.pictures.architecture import Cell, Strip
-from puzzledsl.report.pictures.curves import Curve
-from puzzledsl.report.pictures.labels import Side
-from puzzledsl.report.sections import measured, pieces, searches
-from puzzledsl.report.sections.engines import Engines, engines
-from puzzledsl.report.sections.ladder import ladders
-from puzzledsl.report.sections.measured import Prediction
-from puzzledsl.report.sections.pieces import Library
+from puzzledsl.report.pictures.curves import Curve, Side
+from puzzledsl.report.sections.engines import ladders
 from puzzledsl.report.sections.refined import Refined, refined
-from puzzledsl.report.sections.searches import SearchRow
 from puzzledsl.report.subject import Subject, main_search
 
 if TYPE_CHECKING:
@@ -38,7 +32,6 @@ COLOURS = {
     "time": "#53586a",
     "score": "#b4483c",
 }
-CYCLE = ("#3458a8", "#1f7a68", "#c4841d", "#b4483c", "#7a4fa3", "#53586a")
 STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -104,21 +97,12 @@ def _figures(found: Artefacts) -> Iterator[tuple[str, Draw]]:
         subject = Subject(found, name)
         if (strip := architecture.strip_of(subject)) is not None:
             yield "architecture", partial(_architecture, strip)
-        if len(rows := [row for row in searches.search_rows(subject) if row.objective]) > 1:
-            yield "searches", partial(_searches, rows, searches.describe(subject.search.objective))
         if (measured_children := refined(subject)) is not None and measured_children.points:
             yield "refined", partial(_refined, measured_children)
         for table in ladders(subject):
             yield table.picture.name, partial(_frontier, table.picture)
         for curve in curves.curves(subject):
             yield f"frontier-{curve.name}", partial(_frontier, curve)
-        if tables := measured.predictions(subject):
-            yield "predicted", partial(_predicted, tables)
-    for library in pieces.libraries(found):
-        yield f"pieces-{library.name}", partial(_pieces, library)
-    for check in engines(found):
-        if check.speeds:
-            yield f"engines-{check.name}", partial(_engines, check)
 
 
 def _blank(height_in: float, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -178,20 +162,6 @@ def _look(cell: Cell) -> dict[str, Any]:
         case _:
             alpha = cell.kept if cell.kind == "reduced" else 1.0
             return {"facecolor": COLOURS[cell.sub_block], "alpha": alpha}
-
-
-def _searches(rows: list[SearchRow], objective: str) -> Figure:
-    figure, axis = _blank(0.32 * len(rows) + 0.6)
-    values = [row.objective.value if row.objective else 0.0 for row in rows]
-    colours = [COLOURS["attention"] if row.is_main else COLOURS["time"] for row in rows]
-    bars = axis.barh([row.name for row in rows], values, color=colours, height=0.6)
-    axis.bar_label(
-        bars, labels=[row.objective.text if row.objective else "" for row in rows], padding=3, color=INK
-    )
-    axis.invert_yaxis()
-    axis.set_xlabel(objective)
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
-    return figure
 
 
 BESIDE: dict[Side, dict[str, Any]] = {
@@ -267,62 +237,4 @@ def _refined(found: Refined) -> Figure:
             axis.annotate(point.name, (x, y), textcoords="offset points", color=INK, **BESIDE[point.side])
     axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axis.set(xlabel=f"{found.score}, sum of scores", ylabel=f"{found.score}, measured")
-    return figure
-
-
-def _predicted(tables: list[tuple[str, list[Prediction]]]) -> Figure:
-    """Rates only: what a model is predicted to reach against what it was measured at, on the diagonal where they agree."""
-    figure, axis = _blank(3.6)
-    values: list[float] = []
-    for colour, (scenario, rows) in zip(CYCLE, tables, strict=False):
-        for model, marker in (("parent", "s"), ("child", "o")):
-            mine = [r for r in rows if r.model == model and "tok/s" in r.what]
-            pairs = [(r.measured.value, r.predicted.value) for r in mine]
-            values += [value for pair in pairs for value in pair]
-            axis.plot(
-                *zip(*pairs, strict=True), marker, color=colour, markersize=5, label=f"{scenario}, {model}"
-            )
-    low, high = 0.8 * min(values), 1.25 * max(values)
-    axis.plot([low, high], [low, high], color=FAINT, zorder=0)
-    axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    axis.set(xlabel="measured, tok/s", ylabel="predicted, tok/s", aspect="equal")
-    axis.legend()
-    return figure
-
-
-def _pieces(library: Library) -> Figure:
-    figure, axis = _blank(3.0)
-    for colour, row in zip(CYCLE * 4, library.rows, strict=False):
-        layers = [piece.layer for piece in row.layers]
-        axis.plot(layers, [p.initial.value for p in row.layers], color=colour, linewidth=0.8, linestyle=":")
-        label = f"{row.name} ({row.sub_block})"
-        axis.plot(layers, [p.final.value for p in row.layers], color=colour, linewidth=1.4, label=label)
-    axis.set(
-        xlabel="layer", ylabel="normalised MSE (dotted: initialised)", xlim=(0, max(library.depth - 1, 1))
-    )
-    axis.set_ylim(bottom=0)
-    axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-    return figure
-
-
-def _engines(check: Engines) -> Figure:
-    figure, axes = _blank(3.4, 2, sharex=True)
-    names = [f"{speed.engine}\n{speed.dtype}" for speed in check.speeds]
-    places = range(len(names))
-    for axis, what in zip(axes, ("prefill", "decode"), strict=True):
-        pairs = [getattr(speed, what) for speed in check.speeds]
-        axis.bar(
-            [x - 0.2 for x in places], [p.parent.value for p in pairs], 0.38, color=FAINT, label="parent"
-        )
-        bars = axis.bar(
-            [x + 0.2 for x in places],
-            [p.child.value for p in pairs],
-            0.38,
-            color=COLOURS["time"],
-            label="child",
-        )
-        axis.bar_label(bars, labels=[p.change.text for p in pairs], padding=2, color=INK)
-        axis.set_ylabel(f"{what}, tok/s")
-    axes[0].legend(ncols=2)
-    axes[1].set_xticks(list(places), names)
     return figure

@@ -21,14 +21,13 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.healing.chain import Absent, Link, chain, first_changed, point_of, points
-from puzzledsl.child.healing.groups import HealingGroups, Points
+from puzzledsl.child.healing.children import HealingGroups, Points
+from puzzledsl.child.healing.layer import Absent, Link, chain, first_changed, point_of, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.sweep.sweep import Measured, Sweep
+from puzzledsl.scoring.sweep.sweep import Measured, Scored, Sweep, Unit, is_known, single_units
 from puzzledsl.scoring.sweep.threads import Ascent, Workers
-from puzzledsl.scoring.sweep.units import Scored, Unit, is_known, single_units
 
 METHOD = "1"
 """Version of the method, part of the cache's key. Increase it when a change of the code changes losses."""

@@ -3,12 +3,25 @@
 A run of dropped layers takes the input of its first layer and continues at the layer after its last.
 
 Shapes: B sequences, S positions, H hidden, P scored positions.
+
+Units of scoring: replacements of one layer, or runs of dropped layers that end below one, that are measured together.
+
+A unit has several replacements only if the scored tokens are few. Its composition does not depend on what is cached or on the
+number of workers: in another one, a metric would have other last digits.
+
+Measure replacements in a parent whose weights are read layer by layer, with as few reads as memory allows.
+
+All replacements that have branched off pass a layer together, right when the parent's own stream passes it. If their hidden
+states exceed a share of the memory, those that wait are first brought to the top, and the next ones start a new wave: each wave
+reads the layers above it once. One replacement after the other would read them once for each.
+
+Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -21,17 +34,124 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
-from puzzledsl.scoring.figures_cache import MemoryCache
-from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.figures_cache import MemoryCache, Name
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, group_tokens
 from puzzledsl.scoring.position_kls import PositionKls
-from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.climb import Climb
 from puzzledsl.scoring.sweep.threads import Ascent, Workers
-from puzzledsl.scoring.sweep.units import Unit, figures_name, is_known, names_of, units
-from puzzledsl.scoring.sweep.wavefront import Wavefront
 from puzzledsl.scoring.table import INCUMBENT
+
+Scored = Replacement | Run
+Unit = tuple[tuple[int, Scored], ...]
+"""Replacements or runs, each with its row in `Rows`; runs have row -1, because nothing but their metrics is kept."""
+
+
+def units(todo: Sequence[Replacement], runs: Sequence[Run], layers: int, together: int) -> list[Unit]:
+    """Return all units in the order of their layers; at a layer, the runs that end below it come first."""
+    found: list[Unit] = []
+    for layer_idx in range(layers + 1):
+        found += _batches([(-1, run) for run in runs if run.end == layer_idx], together)
+        here = [(row, each) for row, each in enumerate(todo) if each.layer == layer_idx]
+        found += _batches(here, together)
+    return found
+
+
+def single_units(todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
+    """Return a unit for each replacement and run, without a row, by ascending first layer."""
+    replaced: list[Scored] = [*todo, *runs]
+    return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
+
+
+def _batches(numbered: Sequence[tuple[int, Scored]], size: int) -> Iterator[Unit]:
+    return (tuple(numbered[start : start + size]) for start in range(0, len(numbered), size))
+
+
+def names_of(found: Sequence[Unit]) -> Iterator[Name]:
+    """Yield the names of all replacements and runs in the order in which they are measured."""
+    return (figures_name(scored) for unit in found for _, scored in unit)
+
+
+def enters(unit: Unit) -> int:
+    """Return the layer that a unit enters after what is replaced."""
+    scored = unit[0][1]
+    return scored.end if isinstance(scored, Run) else scored.layer + 1
+
+
+def is_known(unit: Unit, cache: MemoryCache) -> bool:
+    """True if all metrics of a unit are cached."""
+    return all(figures_name(scored) in cache.figures for _, scored in unit)
+
+
+def figures_name(scored: Scored) -> Name:
+    """Return the name under which the metrics of a replacement or run are cached."""
+    return scored.layer, scored.table, scored.name
+
+
+WAVE_SHARE = 1 / 4
+"""Share of the free memory of the device that the hidden states of a wave may take."""
+
+
+@dataclass
+class _Flight:
+    """A unit on its way, with its hidden states [B, S, H] of all groups."""
+
+    unit: Unit
+    together: list[Tensor]
+
+
+class Wavefront:
+    """Brings units from the layers where they branch off to the top."""
+
+    def __init__(
+        self,
+        runner: LayerRunner,
+        climb: Callable[[int], object],
+        started: Callable[[Unit], tuple[list[Tensor], int]],
+        room_bytes: int | None = None,
+    ) -> None:
+        """`climb(layer)` brings the parent's stream to a layer. `started`: a unit's states, and the layer that they enter."""
+        self._runner, self._climb, self._started = runner, climb, started
+        self._room_bytes = _room_bytes(runner.device) if room_bytes is None else room_bytes
+
+    def arriving(self, found: Sequence[Unit]) -> Iterator[tuple[Unit, list[Tensor]]]:
+        """Yield each unit with its hidden states above the last layer."""
+        of_layer: dict[int, list[Unit]] = {}
+        for unit in found:
+            of_layer.setdefault(enters(unit), []).append(unit)
+        wave: list[_Flight] = []
+        for layer_idx in range(len(self._runner) + 1):
+            if not wave and all(entered < layer_idx for entered in of_layer):
+                return
+            if layer_idx:
+                self._climb(layer_idx - 1)
+                self._pass(layer_idx - 1, wave)
+            for unit in of_layer.get(layer_idx, ()):
+                together, _ = self._started(unit)
+                wave.append(_Flight(unit, together))
+                if self._held_bytes(wave) > self._room_bytes:
+                    yield from self._landed(wave, layer_idx)
+                    wave = []
+        yield from self._landed(wave, len(self._runner))
+
+    def _pass(self, layer_idx: int, wave: Sequence[_Flight]) -> None:
+        for flight in wave:
+            flight.together = [self._runner.run_layer(layer_idx, hidden) for hidden in flight.together]
+
+    def _landed(self, wave: Sequence[_Flight], first: int) -> Iterator[tuple[Unit, list[Tensor]]]:
+        for layer_idx in range(first, len(self._runner)):
+            self._pass(layer_idx, wave)
+        return ((flight.unit, flight.together) for flight in wave)
+
+    def _held_bytes(self, wave: Sequence[_Flight]) -> int:
+        return sum(hidden.nbytes for flight in wave for hidden in flight.together)
+
+
+def _room_bytes(device: torch.device) -> int:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else room_bytes()
+    return int(WAVE_SHARE * free)
+
 
 STREAMS_SHARE = 1 / 8
 """Share of free memory that the streams kept for block influence may take; larger ones go to a file."""

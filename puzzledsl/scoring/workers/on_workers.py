@@ -1,23 +1,86 @@
-"""Scoring on the workers of a cluster. Results are stored by the process that runs the score, which loads no model."""
+"""Scoring on the workers of a cluster. Results are stored by the process that runs the score, which loads no model.
+
+Choice of what a worker has: the whole parent, or, if that does not fit, a span of its layers in a team with others.
+
+Losses of whole children, here or on workers.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.cluster.tasks import Teams
+from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
+from puzzledsl.ir.tables import ModelDefinition
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
+from puzzledsl.models.placement import SHARE, free_bytes, placement, weights_bytes
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.position_kls import PositionKls
-from puzzledsl.scoring.replacements import Replacement
-from puzzledsl.scoring.sweep.sweep import keep
-from puzzledsl.scoring.sweep.units import figures_name, is_known, names_of
+from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.subject import Subject
+from puzzledsl.scoring.sweep.sweep import figures_name, final_states, is_known, keep, names_of
 from puzzledsl.scoring.table import INCUMBENT
-from puzzledsl.scoring.workers.spans import ParentInSpans
-from puzzledsl.scoring.workers.whole import WholeParent
+from puzzledsl.scoring.workers.spans import ParentInSpans, balanced
+from puzzledsl.scoring.workers.whole import WholeParent, sent
+
+SMALL_BYTES = 1 << 31
+"""Weights, in float32, that any worker has room for."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A worker that is asked for its room, and the maker of it."""
+
+    inputs: ScoreInputs
+
+    def __call__(self, member: int) -> Asked:
+        """Return the worker's object."""
+        return self
+
+    def spans_needed(self) -> int:
+        """Return the number of workers like this one that can hold the parent together."""
+        device, dtype = placement(self.inputs.parent_dir)
+        room = SHARE * free_bytes(device)
+        if device.type == "cpu":
+            room /= os.cpu_count() or 1  # other workers on this machine need as much
+        return max(1, math.ceil(weights_bytes(self.inputs.parent_dir, dtype) / room))
+
+
+def tasks_for(
+    inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]
+) -> WholeParent | ParentInSpans:
+    """Return the tasks of a score, for workers with as much of the parent as fits.
+
+    Healing looks at several layers at once, so it always has the whole parent, read layer by layer if it does not fit.
+    """
+    there = sent(inputs)
+    needed = 1 if inputs.method.healed else _spans_needed(there, inputs)
+    if needed == 1:
+        return WholeParent(there, todo, runs)
+    layers = balanced(shape_of(load_config(inputs.parent_dir)), todo, runs, needed)
+    text = f"the parent does not fit into a worker: teams of {len(layers)} workers have {layers[0][1]} layers and fewer each"
+    inputs.progress.log("spans", text=text, layers=layers)
+    return ParentInSpans(there, todo, runs, layers)
+
+
+def _spans_needed(there: ScoreInputs, inputs: ScoreInputs) -> int:
+    import torch
+
+    if weights_bytes(inputs.parent_dir, torch.float32) <= SMALL_BYTES:
+        return 1
+    with inputs.executor.open(TeamSpec(Asked(there)), inputs.progress) as teams:
+        ((_, needed),) = teams.run([Task.call("room", "spans_needed")])
+    return int(needed)
 
 
 class OnWorkers:
@@ -60,3 +123,38 @@ class OnWorkers:
         """See `Scorer`."""
         for task, figures in self._teams.run([self._tasks.whole(n, c) for n, c in enumerate(children)]):
             yield task.name, figures
+
+
+class Judge:
+    """The parent and a score's measure, by which children are compared with it one after the other."""
+
+    @torch.inference_mode()
+    def __init__(self, inputs: ScoreInputs, *, unseen: bool) -> None:
+        """Load and run the parent. Raises DiagnosticError: those of `Subject`."""
+        self._subject = Subject(inputs, unseen=unseen)
+        self._subject.measure.set_parent(final_states(self._subject.runner, self._subject.measure))
+
+    @torch.inference_mode()
+    def loss(self, child: ModelDefinition) -> float:
+        """Return a child's loss by the score's metric."""
+        subject = self._subject
+        subject.incumbent.become(child)
+        figures = subject.measure.figures(final_states(subject.runner, subject.measure))
+        return figures[subject.inputs.method.metric]
+
+
+@dataclass(frozen=True)
+class JudgeMaker:
+    """Maker of a worker's `Judge`."""
+
+    inputs: ScoreInputs
+    unseen: bool
+
+    @classmethod
+    def of(cls, inputs: ScoreInputs, *, unseen: bool) -> JudgeMaker:
+        """Return the maker, for this process or for others."""
+        return cls(inputs if inputs.executor.is_local else sent(inputs), unseen)
+
+    def __call__(self, member: int) -> Judge:
+        """Return a new judge."""
+        return Judge(self.inputs, unseen=self.unseen)

@@ -33,9 +33,8 @@ from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 from puzzledsl.scoring.subject import Subject
 from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.sweep.sweep import Measured, joined
-from puzzledsl.scoring.sweep.units import Unit, enters
-from puzzledsl.scoring.workers.measurer import SubjectOnWorker
+from puzzledsl.scoring.sweep.sweep import Measured, Unit, enters, joined
+from puzzledsl.scoring.workers.whole import SubjectOnWorker
 
 Stream = list[Tensor]
 """Hidden states of all groups, [B, S, H] each."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, EndName, SubBlock
 from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, metrics_of, room_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.layer_runs import Run, counted_runs
+from puzzledsl.ir.facts import Run, counted_runs
 from puzzledsl.ir.logic import compared, holds
 from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 from puzzledsl.search.problem.box import Box

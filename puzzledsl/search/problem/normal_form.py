@@ -104,8 +104,6 @@ class NormalForm(Residuals):
                 return self.some(map(self.formula, operands))
             case nodes.Implies(condition=condition, consequence=consequence):
                 return self.some([self.opposite(self.formula(condition)), self.formula(consequence)])
-            case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
-                return self._counted([*map(self.formula, operands)], least, most)
             case nodes.Runs(statements=statements, at_least=least, at_most=most):
                 parts = [*map(self.formula, statements)]
                 later = (self.every([here, self.opposite(before)]) for before, here in pairwise(parts))

@@ -79,9 +79,6 @@ class Model:
                 return any(map(self.is_true, operands))
             case nodes.Implies(condition=condition, consequence=consequence):
                 return not self.is_true(condition) or self.is_true(consequence)
-            case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
-                number = sum(map(self.is_true, operands))
-                return _is_within(number, least, most)
             case nodes.Compare(left=left, op=op, bound=bound):
                 return bool(COMPARE[op](self.value(left), bound))
             case nodes.Same(left=first, right=second, sub_blocks=parts):

@@ -19,8 +19,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.child.checkpoint.realise import realise
-from puzzledsl.child.checkpoint.write import write_checkpoint
+from puzzledsl.child.checkpoint.write import realise, write_checkpoint
 from puzzledsl.child.errors import WouldOverwrite
 from puzzledsl.child.load import load_checkpoint, load_child
 from puzzledsl.models.errors import NotAChild

@@ -18,7 +18,7 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import load_child
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.checkpoint.shards import write_shards
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.tensors import INDEX, LazyTensor, open_weights
@@ -101,7 +101,7 @@ BIG = {
 PROBE = """
 import json, resource, sys, threading, time
 from pathlib import Path
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.tensors import open_weights
 from tests.child.checkpoint.test_shards import big_definition, big_pieces
 
@@ -174,7 +174,7 @@ def big_config() -> dict[str, object]:
 def write_big_parent(directory: Path) -> int:
     """Sharded bfloat16 weights of an 8B's shape, without ever holding them; returns the largest shard's bytes."""
     from puzzledsl.models.families.access import shape_of
-    from puzzledsl.models.families.inventory import inventory
+    from puzzledsl.models.families.stored import inventory
     from tests.tiny import CONFIG_MAPPING
 
     directory.mkdir()

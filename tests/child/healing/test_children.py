@@ -14,9 +14,9 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import children as healed_children
-from puzzledsl.child.healing import groups as healing
-from puzzledsl.child.healing.chain import chain, child_digest, first_changed, points
+from puzzledsl.child.healing import children as healing
 from puzzledsl.child.healing.children import HealedChildren
+from puzzledsl.child.healing.layer import chain, child_digest, first_changed, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner

@@ -10,9 +10,16 @@ import torch
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.healing import experts, expertwise
-from puzzledsl.child.healing.experts import ExpertByExpert, SplitMixture, StackedExperts, split_experts
-from puzzledsl.child.healing.expertwise import expert_steps, ridge_of
+from puzzledsl.child.healing import experts
+from puzzledsl.child.healing import experts as expertwise
+from puzzledsl.child.healing.experts import (
+    ExpertByExpert,
+    SplitMixture,
+    StackedExperts,
+    expert_steps,
+    ridge_of,
+    split_experts,
+)
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.build import build_alternative

@@ -9,8 +9,8 @@ import torch
 
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.healing.chain import chain, first_changed, points
 from puzzledsl.child.healing.fit import least_in_box
+from puzzledsl.child.healing.layer import chain, first_changed, points
 from tests.children import PARENT, Choice, define
 
 DROPPED: Choice = (NoOpAttention(), NoOpFfn())

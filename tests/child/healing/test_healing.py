@@ -16,11 +16,10 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing import fit, walk
-from puzzledsl.child.healing.chain import Link
-from puzzledsl.child.healing.layer import ChildSubBlock
+from puzzledsl.child.healing.layer import ChildSubBlock, Link
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.walk import Healed, heal
 from puzzledsl.child.load import load_child

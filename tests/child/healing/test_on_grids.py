@@ -14,7 +14,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent

@@ -13,8 +13,7 @@ from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.text import scored
+from puzzledsl.scoring.inputs import ScoreInputs, scored
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer
 

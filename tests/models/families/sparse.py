@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 from puzzledsl.families.registry import shape_of_config
-from puzzledsl.models.families.inventory import inventory
+from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.families.tensors import INDEX
 
 SIZES: Mapping[str, Any] = {

@@ -22,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.families.inventory import inventory
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import weights_of
+from puzzledsl.models.families.stored import inventory
 from tests.children import PARENT, Choice, define, random_pieces
 from tests.tiny import HYBRIDS, MIXTURES, save_tiny, tiny_tokens
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.families.registry import shape_of_config
-from puzzledsl.models.families.inventory import inventory
+from puzzledsl.models.families.stored import inventory
 from tests.models.families.sparse import SIZES, save_sparse
 
 SCRIPT = """

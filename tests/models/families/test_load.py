@@ -29,9 +29,9 @@ from puzzledsl.models.families.errors import (
     WeightsDontFit,
 )
 from puzzledsl.models.families.families import classes_of
-from puzzledsl.models.families.inventory import inventory
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.families.slots import weights_of
+from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.kernels.attention import FAST_SDPA
 from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
 

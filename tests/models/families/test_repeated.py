@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.load import least_bytes, load_checkpoint
 from puzzledsl.measure.whole import WholeTimer, Workload
 from puzzledsl.models.families.access import layers

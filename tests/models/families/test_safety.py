@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.errors import AbsurdConfig, DamagedWeights, WeightsDontFit
-from puzzledsl.models.families.inventory import LIMITS
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.stored import LIMITS
 from puzzledsl.models.families.tensors import INDEX, open_file, open_weights
 from tests.tiny import save_tiny
 

@@ -12,12 +12,17 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBl
 
 from puzzledsl.models.mixtures.choose import damage_order, frequency, highest, reap
 from puzzledsl.models.mixtures.dense import dense
-from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, owning_downs
-from puzzledsl.models.mixtures.fit import overwrite_downs, refit, refit_router
-from puzzledsl.models.mixtures.merge import groups_of, merge, most_together
-from puzzledsl.models.mixtures.narrow import narrow
-from puzzledsl.models.mixtures.rules import ModuleRules
-from puzzledsl.models.mixtures.smaller import smaller
+from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, ModuleRules, owning_downs
+from puzzledsl.models.mixtures.smaller import (
+    groups_of,
+    merge,
+    most_together,
+    narrow,
+    overwrite_downs,
+    refit,
+    refit_router,
+    smaller,
+)
 
 HIDDEN, WIDTH, EXPERTS = 16, 12, 6
 

@@ -18,10 +18,9 @@ from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.choose import frequency, highest, reap
-from puzzledsl.models.mixtures.experts import Mixture
-from puzzledsl.models.mixtures.rules import ModuleRules
+from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from tests.tiny import HYBRIDS, MIXTURES, tiny_model, tiny_tokens
 

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.models.precision.gptq import gptq
-from puzzledsl.models.precision.grids import codes_of, exact_scales, nearest, rounded, stored_scales
-from puzzledsl.models.precision.scale_fit import with_fitted_scales
-from puzzledsl.models.precision.scale_search import searched_scales
+from puzzledsl.models.precision.gptq import gptq, with_fitted_scales
+from puzzledsl.models.precision.grids import (
+    codes_of,
+    exact_scales,
+    nearest,
+    rounded,
+    searched_scales,
+    stored_scales,
+)
 
 COLUMNS = 320
 

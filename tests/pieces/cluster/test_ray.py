@@ -16,9 +16,8 @@ from puzzledsl.cli.main import run
 from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.ir import nodes
-from puzzledsl.pieces.cluster.on_ray import OnRay
-from puzzledsl.pieces.cluster.ray_executor import patiently
-from puzzledsl.pieces.store.keeping import faults, pieces_of
+from puzzledsl.pieces.cluster.on_ray import OnRay, patiently
+from puzzledsl.pieces.store.index import faults, pieces_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.run import BldInputs, run_bld

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.pieces.initialise import kronecker
-from puzzledsl.pieces.initialise.kronecker import curvatures, downhill
+from puzzledsl.pieces.initialise import gauss_newton as kronecker
+from puzzledsl.pieces.initialise.gauss_newton import curvatures, downhill
 
 
 class Gated(nn.Module):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from puzzledsl.pieces.initialise.gauss_newton import Fit, Point, _shares
-from puzzledsl.pieces.initialise.kronecker import curvatures
+from puzzledsl.pieces.initialise.gauss_newton import Fit, Point, _shares, curvatures
 from tests.pretended_gpu import Gpu
 
 

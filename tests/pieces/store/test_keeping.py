@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from puzzledsl.pieces.store.keeping import faults, pieces_of, remove, unneeded
+from puzzledsl.pieces.store.index import faults, pieces_of, remove, unneeded
 from puzzledsl.pieces.store.library import Library
 from tests.pieces.store.test_block_library import content, job, put, weights
 

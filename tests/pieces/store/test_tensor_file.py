@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from puzzledsl.models.families.tensors import DTYPES
-from puzzledsl.pieces.store.tensor_file import write_tensors
+from puzzledsl.pieces.store.library import write_tensors
 
 MIXED = {
     f"{code.lower()}.{i}": torch.arange(3 * i).to(dtype) for code, dtype in DTYPES.items() for i in (2, 0, 1)

@@ -26,7 +26,7 @@ from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
 from puzzledsl.models import placement as placing
-from puzzledsl.models import this_device
+from puzzledsl.models import placement as this_device
 from puzzledsl.models.families.access import layers as layers_of
 from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
@@ -367,7 +367,7 @@ def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
 
 
 def test_losses_are_what_they_say() -> None:
-    from puzzledsl.pieces.train.losses import loss_of
+    from puzzledsl.pieces.train.piece_state import loss_of
 
     parent = torch.tensor([[[3.0, 4.0], [0.0, 2.0]]])
     child = torch.tensor([[[3.0, 4.0], [1.0, 0.0]]])

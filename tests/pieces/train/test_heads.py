@@ -15,8 +15,7 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.child.load import load_child
 from puzzledsl.cli.main import run
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.precision.ends import rounded_end
-from puzzledsl.models.precision.grids import codes_of
+from puzzledsl.models.precision.grids import codes_of, rounded_end
 from puzzledsl.pieces.store.library import Library
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.tiny import save_tiny

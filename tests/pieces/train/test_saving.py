@@ -18,11 +18,11 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.activations import Activations
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.saved_state import SavedState
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import LocalExecutor, Savings, stream
+from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld_stage import _state_bytes
 from tests.pieces.train.bld_programs import make_program

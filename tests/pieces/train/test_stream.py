@@ -22,21 +22,21 @@ from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
-from puzzledsl.models import this_device
+from puzzledsl.models import placement as this_device
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.passes import passes
+from puzzledsl.pieces.train.parts import passes
 from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, Savings, WorkerLost, _Attempt, stream
 from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import alone, sweeps_of, workers_of
-from puzzledsl.plan.memory.device import CPU_SHARE, Device
+from puzzledsl.plan.memory.stage_plan import CPU_SHARE, Device
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program
 

@@ -17,15 +17,15 @@ from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.this_device import this_device
+from puzzledsl.models.placement import this_device
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.memory.activations import weights_of
 from puzzledsl.plan.memory.bld import WorkerPlan
-from puzzledsl.plan.memory.pieces import weights_of
-from puzzledsl.plan.memory.scoring import ScoringSizes, scoring_plan
+from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan
 from puzzledsl.plan.memory.uptrain import UptrainChoice, UptrainSizes, uptrain_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.scoring import ScoringSizes, scoring_plan
+from puzzledsl.plan.memory.stage_plan import Device
+from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan
 
 LLAMA_8B = Shape(
     family="llama",

@@ -14,7 +14,6 @@ from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, Sol
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import (
     And,
-    Cardinality,
     Compare,
     Distinct,
     Implies,
@@ -34,7 +33,7 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.instance import Goal, Problem, Row
 from puzzledsl.search.problem.normal_form import Formula
-from tests.search.instances import _formulas
+from tests.search.instances import _formulas, counted
 
 NAMES = ("noop", "parent", "gqa2")
 PAIRS = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(NAMES[:2], ("noop", "parent")))
@@ -115,7 +114,7 @@ SUMS = [
 SUMS += [
     Or(operands=(SUMS[0], SUMS[11])),
     Not(operand=And(operands=(SUMS[4], SUMS[8]))),
-    Cardinality(operands=(SUMS[3], SUMS[13], SUMS[17]), at_least=1, at_most=2),
+    counted((SUMS[3], SUMS[13], SUMS[17]), at_least=1, at_most=2),
 ]
 ALIKE = Taken(attention=("noop", "parent"), ffn=(), values=(("a",), ("b",)), layers=(0, 1))
 SUMS += [
@@ -141,10 +140,10 @@ ONE, OTHER, THIRD = (
     for layer, part in ((0, "attention"), (1, "attention"), (1, "ffn"))
 )
 INSIDE: list[Logic] = [
-    Cardinality(operands=(ONE, OTHER), at_least=1, at_most=1),
+    counted((ONE, OTHER), at_least=1, at_most=1),
     Or(operands=(And(operands=(ONE, OTHER)), And(operands=(ONE, THIRD)))),
     Implies(condition=ONE, consequence=And(operands=(OTHER, THIRD))),
-    Not(operand=Cardinality(operands=(ONE, OTHER, THIRD), at_least=2)),
+    Not(operand=counted((ONE, OTHER, THIRD), at_least=2)),
 ]
 
 
@@ -152,7 +151,7 @@ INSIDE: list[Logic] = [
 def test_what_a_count_counts_may_need_helpers(inside: Logic) -> None:
     """A helper that stands for a part is true wherever that part is, or counts would be too low."""
     for least, most in ((0, 1), (1, 1), (2, 2), (0, 0)):
-        assert_means(Cardinality(operands=(inside, THIRD), at_least=least, at_most=most))
+        assert_means(counted((inside, THIRD), at_least=least, at_most=most))
 
 
 @pytest.mark.parametrize("period", [2, 3])

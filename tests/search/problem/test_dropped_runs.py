@@ -15,10 +15,9 @@ from pydantic import ValidationError
 
 from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
-from puzzledsl.ir.layer_runs import can_drop, counted_runs
+from puzzledsl.ir.facts import can_drop, counted_runs
 from puzzledsl.ir.nodes import (
     Baseline,
-    Cardinality,
     Frontier,
     Linear,
     LogicRequirement,
@@ -40,7 +39,7 @@ from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import brute_force, violations
-from tests.search.instances import HERE, KL, Instance, alone, at, problems, program_of, require
+from tests.search.instances import HERE, KL, Instance, alone, at, counted, problems, program_of, require
 from tests.search.run_instances import (
     FREE,
     best_children,
@@ -188,7 +187,7 @@ def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
             instance = run_instance(seed).with_search(solutions=1)
             layers = range(len(instance.program.spaces["wide"].layers))
             every = tuple(map(dropped, layers))
-            formula = Cardinality(operands=every, at_least=1, at_most=max(1, len(layers) - 2))
+            formula = counted(every, at_least=1, at_most=max(1, len(layers) - 2))
             requirements = (*instance.search.requirements, LogicRequirement(formula=formula, where=at(9)))
             instance = instance.with_search(requirements=requirements)
             problem = build_problem(*instance.args)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def ls(
 ) -> None:
     """List the pieces: layer, alternative, held-out loss before and after training, tokens, size."""
     from puzzledsl.cli import loading, output
-    from puzzledsl.pieces.store.keeping import pieces_of, size_of
+    from puzzledsl.pieces.store.index import pieces_of, size_of
 
     root = loading.context(file, set_, build).build.library
     pieces = pieces_of(root)
@@ -54,7 +54,7 @@ def verify(
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli import loading, output
     from puzzledsl.pieces.errors import PieceDamaged
-    from puzzledsl.pieces.store.keeping import faults, pieces_of
+    from puzzledsl.pieces.store.index import faults, pieces_of
 
     root = loading.context(file, set_, build).build.library
     found, count = faults(root), len(pieces_of(root))
@@ -76,7 +76,7 @@ def gc(
 ) -> None:
     """Remove pieces that no job of the program needs, and files that are not pieces."""
     from puzzledsl.cli import loading, output
-    from puzzledsl.pieces.store.keeping import remove, unneeded
+    from puzzledsl.pieces.store.index import remove, unneeded
     from puzzledsl.pipeline.inputs import pieces_of
     from puzzledsl.pipeline.process.locks import locked
 
@@ -102,7 +102,7 @@ def gc(
 
 
 def _row(root: Path, piece: Piece) -> dict[str, object]:
-    from puzzledsl.pieces.store.keeping import size_of
+    from puzzledsl.pieces.store.index import size_of
 
     job = piece.job
     return {

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.cli.completion import complete_stage, if_asked
-from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, OnOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, OnOption, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
-    from puzzledsl.plan.memory.device import Device
+    from puzzledsl.plan.memory.stage_plan import Device
 
 
 def run(
@@ -97,7 +97,7 @@ def _dry_run(
 
 def _device(name: str, gpus: int) -> Device:
     from puzzledsl.checker.check import shipped_profiles
-    from puzzledsl.plan.memory.device import device_of
+    from puzzledsl.plan.memory.stage_plan import device_of
 
     profiles = shipped_profiles()
     if name not in profiles:
@@ -113,9 +113,8 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.pipeline.execute import TasksFailed
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.run_all import is_wanted, run_all
-    from puzzledsl.pipeline.text.evaluation_text import ending_of, remarks
-    from puzzledsl.pipeline.text.summary import evaluations_of, summary
-    from puzzledsl.pipeline.text.timing_text import doubtful_timings, drifted_parents
+    from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, drifted_parents, ending_of, remarks
+    from puzzledsl.pipeline.text.refined_text import evaluations_of, summary
 
     failed, ends = list[Diagnostic](), list[Diagnostic]()
     with Reporter(ctx.build.log) as progress:

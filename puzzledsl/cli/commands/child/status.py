@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, JsonOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.ir.tables import TextCounts

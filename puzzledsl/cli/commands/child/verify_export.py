@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puzzledsl.cli.options import JsonOption
+from puzzledsl.cli.loading import JsonOption
 
 if TYPE_CHECKING:
     from puzzledsl.base.progress import Progress

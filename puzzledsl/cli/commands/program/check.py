@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import FileArgument, SetOption
+from puzzledsl.cli.loading import FileArgument, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.checker.check import Checked
@@ -119,8 +119,8 @@ def _warnings(what: list[str], option: str) -> set[str]:
     every = ["warnings"] if option == "--deny" else []
     if not what or what == every:
         return set(what)
-    from puzzledsl.base.suggest import closest
-    from puzzledsl.cli.codes import all_codes
+    from puzzledsl.base.phrases import closest
+    from puzzledsl.cli.completion import all_codes
 
     known = [*every, *(code for code, kind in all_codes().items() if kind.severity == "warning")]
     for word in what:

@@ -56,7 +56,7 @@ def explain(
     ] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
-    from puzzledsl.cli.codes import all_codes
+    from puzzledsl.cli.completion import all_codes
 
     codes = all_codes()
     if markdown:
@@ -105,7 +105,7 @@ def reference(explanations: list[Explanation]) -> str:
 
 def _known(text: str, codes: list[str]) -> str:
     """Return the code meant by `E0301`, `e301` or `301`. Raises a usage error with a suggestion for any other text."""
-    from puzzledsl.base.suggest import closest
+    from puzzledsl.base.phrases import closest
 
     match = re.fullmatch(r"([EeWw]?)(\d{1,4})", text.strip())
     if match:

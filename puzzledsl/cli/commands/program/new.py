@@ -321,7 +321,7 @@ def _grid(width: int) -> int:
 def _parent(given: str, folder: Path) -> ParentLines:
     """The declaration of a directory, a shape of std, or a hub id with such a shape. Raises DiagnosticError otherwise."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.suggest import closest
+    from puzzledsl.base.phrases import closest
     from puzzledsl.families.config import BadConfig
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
@@ -419,7 +419,7 @@ def _checked(text: str, path: Path) -> str:
 def _hardware(given: str) -> str:
     """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.suggest import closest
+    from puzzledsl.base.phrases import closest
     from puzzledsl.pipeline.errors import NoSuchProfile
 
     known = [completion.MEASURED, *completion.std_hardware()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import JsonOption, SetOption
+from puzzledsl.cli.loading import JsonOption, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Program
@@ -32,7 +32,7 @@ def plan(
     `--set` applies to NEW.
     """
     from puzzledsl.cli import output
-    from puzzledsl.pipeline.planning.again import compare
+    from puzzledsl.pipeline.planning.status import compare
 
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)

@@ -32,7 +32,7 @@ def schema(
             print(f"{each.name:<{width}}  {place}  ({each.form})")
         return
     if name not in DESCRIBED:
-        from puzzledsl.base.suggest import closest
+        from puzzledsl.base.phrases import closest
 
         near = closest(name, DESCRIBED)
         help = f"did you mean `{near}`?" if near else "`pzl schema --list` lists the names"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.alternatives.alternative import SubBlock

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import JsonOption
+from puzzledsl.cli.loading import JsonOption
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import RooflineHardware
@@ -94,7 +94,7 @@ def _constants(fit: list[str] | None) -> tuple[str, ...]:
 def _profile(text: str) -> tuple[str, dict[str, RooflineHardware], Path | None]:
     """The name of a profile, all profiles that rows may name, and the file it is in (None: shipped)."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.suggest import closest
+    from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import profiles_of, shipped_profiles
     from puzzledsl.costs.errors import UnknownProfile
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
 
 def compile_(

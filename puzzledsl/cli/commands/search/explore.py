@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl.cli.completion import complete_declaration, if_asked
-from puzzledsl.cli.options import BuildOption, FileArgument, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, SetOption
 
 SearchArgument = Annotated[
     str | None,

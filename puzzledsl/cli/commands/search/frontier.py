@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 
 def frontier(

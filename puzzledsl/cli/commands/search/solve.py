@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 BaselinesOption = Annotated[
     bool,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, NamesArgument, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.pipeline.watch import Snapshot

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.cli.completion import complete_declaration, if_asked
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.alternatives.alternative import Site
@@ -68,7 +68,7 @@ def why(
     from puzzledsl.cli import loading, output
     from puzzledsl.cli.text import why_text
     from puzzledsl.ir.tables import WhyResult
-    from puzzledsl.pipeline.regrets import keep_regrets, regrets_of
+    from puzzledsl.pipeline.solving import keep_regrets, regrets_of
     from puzzledsl.pipeline.targets import chosen, not_ready
     from puzzledsl.search.infeasible.verdicts import no_answer
 

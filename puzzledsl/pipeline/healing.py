@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import measured_searches
+from puzzledsl.ir.tables import Assignment
+from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs
@@ -28,6 +30,23 @@ def healing_of_children(ctx: Context, blds: Sequence[str]) -> str:
     method = [HEALING, [bld.heal_tokens for bld in declared], _texts(ctx, healing)]
     refined = _refined_samples(ctx)
     return digest_of([*method, refined] if refined else method)
+
+
+def healed_from(ctx: Context, search: str, layers: Sequence[Assignment]) -> dict[str, str]:
+    """Digests of all that a healed child of a search depends on. Raises DiagnosticError where pieces are not there."""
+    space = ctx.program.searches[search].space
+    blds = needs.blds_of(ctx.program, space)
+    return {
+        "layers": digest_of([layer.model_dump() for layer in layers]),
+        "parent": ctx.fingerprint(space, "realise"),
+        "healing": healing_of_children(ctx, blds),
+        **{bld: ctx.made("bld", bld, "the pieces") for bld in blds},
+    }
+
+
+def healing_work(ctx: Context, search: str, layers: Sequence[Assignment]) -> Path:
+    """Return the folder in which a child of a search is healed, by refining and by building it."""
+    return ctx.build.work("realise", f"{search}-{digest_of(healed_from(ctx, search, layers))[:16]}")
 
 
 def healing_of_scores(ctx: Context, blds: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.ir.nodes import Program, Refine, Search
-from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable
+from puzzledsl.ir.tables import Assignment, BldJob, CostTable, ScoreTable
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.scoring.inputs import ScoreInputs
@@ -22,6 +22,7 @@ class RefineInputs:
 
     `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
     Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
+    `healing_work` gives the folder in which a child is healed, which building it reads; None: in `work`.
     `figures`: file of measured losses, in place of the one in the build directory.
     """
 
@@ -37,6 +38,7 @@ class RefineInputs:
     progress: Progress
     heal: bool = True
     executor: Executor = field(default_factory=LocalExecutor)
+    healing_work: Callable[[Sequence[Assignment]], Path] | None = None
     figures: Path | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError
@@ -17,7 +18,7 @@ from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
-from puzzledsl.pipeline.healing import healing_of_children, healing_of_scores
+from puzzledsl.pipeline.healing import healing_of_children, healing_of_scores, healing_work
 from puzzledsl.pipeline.inputs import (
     best_solution,
     costs_of,
@@ -238,6 +239,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             ctx.progress,
             heal=ctx.heal,
             executor=ctx.executor,
+            healing_work=partial(healing_work, ctx, search) if self.frontier is None else None,
         )
         if self.frontier is None:
             return run_refine(inputs, best_solution(ctx, search))

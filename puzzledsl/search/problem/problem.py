@@ -53,6 +53,7 @@ class Builder:
         parent: Names = ((PARENT.attention,), (PARENT.ffn,))
         self.parent = Coefficients(tables, [parent] * self.columns.layers)
         self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
+        self._last: tuple[Box, Problem] | None = None
 
     @cached_property
     def formulas(self) -> tuple[Formula, ...]:
@@ -86,6 +87,8 @@ class Builder:
     def at(self, where: Mapping[str, int] | Box) -> Problem:
         """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
+        if self._last is not None and self._last[0] == box:
+            return self._last[1]
         formulas = self.formulas
         local = {formula.requirement for formula in formulas}
         required = (
@@ -103,7 +106,8 @@ class Builder:
             batches=box.lows,
             preferences=tuple(goal_of(self, p.goal, p.sense, box) for p in search.preferences),
         )
-        return self.with_formulas(problem, formulas)
+        self._last = box, self.with_formulas(problem, formulas)
+        return self._last[1]
 
     def with_formulas(self, problem: Problem, formulas: tuple[Formula, ...]) -> Problem:
         """Return a problem with these formulas, and their decision diagram if it is small. Other batches share it."""
@@ -118,6 +122,7 @@ class Builder:
         """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
         other = copy(self)
         other.__dict__.pop("formulas", None)
+        other._last = None
         other.tables = replace(self.tables, search=search)
         return other
 

@@ -404,7 +404,7 @@ def verify(
     }
     model = replace(model, batches=batches)
     small = [
-        Violation("batch", f"batch {batches[name]} of scenario {name} is not the child's own")
+        Violation("batch", f"batch {batches[name]} of scenario {name} is not the largest that fits")
         for name in mentioned
         if costs.scenarios[name][0].is_own and batches[name] != model.largest_batch(name)
     ]

@@ -194,7 +194,7 @@ def patience(requests: Sequence[Request], predicted: Mapping[str, float]) -> flo
 
 @dataclass(frozen=True)
 class LoadBench:
-    """What a search's child and its parent are served with: costs of the scenario at each number of sequences, and a command."""
+    """Inputs of a check under load: costs of the scenario at each number of sequences, and the command of a server."""
 
     program: Program
     search: str

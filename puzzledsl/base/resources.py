@@ -4,14 +4,11 @@ An installed wheel contains them in `puzzledsl/_data`; an editable install uses 
 which are outside the wheel's package mapping. No other module depends on this layout.
 
 Entry points of installed packages. Most programs have none, so the folders are looked through before metadata is parsed.
-
-The processor of this machine.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -79,15 +76,3 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def cpu_name() -> str:
-    """Return the processor's name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

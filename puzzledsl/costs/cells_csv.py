@@ -1,4 +1,4 @@
-"""Throughput figures in CSV: one row a cell, `#` lines are notes.
+"""Files of a calibration: throughput figures in CSV, one row a cell, `#` lines are notes; and the fitted profile as a program.
 
 hardware,model,gpus,expert_parallel,dtype,experts,activations,kv_cache,prompt,output,batch,throughput,use
 h100_sxm,llama3_1_70b,2,,fp8,,,fp8,128,2048,,6651,fit

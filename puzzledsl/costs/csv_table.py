@@ -85,6 +85,9 @@ class Measured:
     word: str = "line"  # what a row is called in messages
 
 
+ONE = Fraction(1)
+
+
 @dataclass(slots=True)
 class _Column:
     name: str
@@ -168,7 +171,7 @@ def _metric_column(name: str) -> _Column | str | None:
     if dimension != DIMENSIONS[metric]:
         example = "bytes` or `GiB" if DIMENSIONS[metric] == BYTES else "us` or `ms"
         return f"column `{name}`: `{unit}` does not measure {DIMENSIONS[metric].name}; write `{example}`"
-    return _Column(name, scenario, metric, scale)
+    return _Column(name, scenario, metric, ONE if scale == 1 else scale)
 
 
 class _BadCell(Exception):
@@ -198,7 +201,8 @@ class _RowReader:
             values: dict[str, dict[str, Fraction]] = {}
             for column in self.columns:
                 if (number := self._number(line, column.name)) is not None:
-                    values.setdefault(column.scenario, {})[column.metric] = number * column.scale
+                    scaled = number if column.scale is ONE else number * column.scale
+                    values.setdefault(column.scenario, {})[column.metric] = scaled
             return Row(
                 line=line.number,
                 span=line.cell(0).span,

@@ -52,7 +52,7 @@ def imported_costs(
         return ()
     rows = [row for row in table.rows if row.values.get(scenario.name)]
     measured = sorted({row.batch for row in rows if row.batch is not None})
-    wanted = tuple(sorted(set(scenario.batches))) or tuple(measured)
+    wanted = tuple(measured if scenario.traffic else sorted(set(scenario.batches)) or measured)
     found: list[ScenarioCosts] = []
     for batch in wanted:
         here = [row for row in rows if row.batch in (batch, None)]
@@ -117,6 +117,7 @@ def _at_batch(
     asked, fixed = _asked(space, shape), ZERO
     layers: list[dict[Key, Cost]] = [{} for _ in asked]
     seen: dict[tuple[int | None, str, str], int] = {}
+    flops: dict[tuple[int, int, int], dict[str, int]] = {}
     for row in sorted(
         rows, key=lambda r: r.layer is not None
     ):  # rows for every layer first: others overrule them
@@ -134,9 +135,12 @@ def _at_batch(
             flop = dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work))
             fixed = cost.model_copy(update=flop)
         else:
-            known: dict[tuple[int, bool, bool], Cost] = {}
+            known: dict[int, Cost] = {}  # by the FLOP
             for index in range(len(asked)) if row.layer is None else (row.layer,):
-                layers[index][row.attention, row.ffn] = _with_flop(cost, row, asked[index], work, known)
+                flop = _flop(row, asked[index], work, flops)
+                if (same := known.get(id(flop))) is None:
+                    same = known[id(flop)] = cost.model_copy(update=flop)
+                layers[index][row.attention, row.ffn] = same
     for cost_of, names in zip(layers, asked, strict=True):
         for sub_block, key in ((names.attention, ("noop", "")), (names.ffn, ("", "noop"))):
             if "noop" in sub_block:
@@ -198,19 +202,19 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
     )
 
 
-def _with_flop(
-    cost: Cost, row: Row, names: _Names, work: Workload, known: dict[tuple[int, bool, bool], Cost]
-) -> Cost:
-    """Return the cost with its FLOP in one layer, which are computed from its shape: tables do not contain them.
+def _flop(
+    row: Row, names: _Names, work: Workload, known: dict[tuple[int, int, int], dict[str, int]]
+) -> dict[str, int]:
+    """Return the FLOP of a row in one layer, which are computed from its shape: tables do not contain them.
 
-    `known`: the same row's in other layers.
+    `known`: those of other rows and layers, by shape and alternatives.
     """
     attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
-    key = id(names.shape), attention is None, ffn is None
+    key = id(names.shape), id(attention), id(ffn)
     if key not in known:
         flop = [sub_block_flop(names.shape, a, work) for a in (attention, ffn) if a]
         prefill, decode = (sum(part) for part in zip(*flop, strict=True)) if flop else (0, 0)
-        known[key] = cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
+        known[key] = {"prefill_flop": prefill, "decode_flop": decode}
     return known[key]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import Site
-from puzzledsl.base import gc_tuning
+from puzzledsl.base import process
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.cluster.connect import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
@@ -94,7 +94,7 @@ class Attempts:
 
     def __post_init__(self) -> None:
         """Let the garbage collector disturb the work less, and transformers recommend no kernels in the command's own process."""
-        if gc_tuning.work():
+        if process.work():
             getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
 
     def attempt(self, task: Task) -> None:

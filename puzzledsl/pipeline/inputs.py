@@ -14,6 +14,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import children_evaluated, children_in_full, measured_searches
 from puzzledsl.ir.tables import (
+    Assignment,
     BldJob,
     CostTable,
     Evaluation,
@@ -240,6 +241,28 @@ def healing_of_scores(ctx: Context, blds: Sequence[str]) -> str:
     methods = [score.method for score in ctx.program.scores.values()]
     samples = [method.samples for method in methods if isinstance(method, nodes.ReplaceOne)]
     return digest_of([HEALING, _texts(ctx, blds), max([*samples, *_refined_samples(ctx)])])
+
+
+def blds_of(program: nodes.Program, space: str) -> list[str]:
+    """Return the BLDs that make the pieces of a space."""
+    return [name for name, bld in program.blds.items() if bld.space == space]
+
+
+def healed_from(ctx: Context, search: str, layers: Sequence[Assignment]) -> dict[str, str]:
+    """Digests of all that a healed child of a search depends on. Raises DiagnosticError where pieces are not there."""
+    space = ctx.program.searches[search].space
+    blds = blds_of(ctx.program, space)
+    return {
+        "layers": digest_of([layer.model_dump() for layer in layers]),
+        "parent": ctx.fingerprint(space, "realise"),
+        "healing": healing_of_children(ctx, blds),
+        **{bld: ctx.made("bld", bld, "the pieces") for bld in blds},
+    }
+
+
+def healing_work(ctx: Context, search: str, layers: Sequence[Assignment]) -> Path:
+    """Return the folder in which a child of a search is healed, by refining and by building it."""
+    return ctx.build.work("realise", f"{search}-{digest_of(healed_from(ctx, search, layers))[:16]}")
 
 
 def _refined_samples(ctx: Context) -> list[int]:

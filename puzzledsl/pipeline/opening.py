@@ -16,6 +16,7 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.checker.check import Checked
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import blds_of as blds_of
 from puzzledsl.pipeline.inputs import measured_scenarios, solution_of
 from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
 from puzzledsl.pipeline.task import Key
@@ -49,11 +50,6 @@ def measured_scores(program: nodes.Program, search: str) -> list[str]:
         and score.space == space
         and (score.method.around is None or name in asked)
     ]
-
-
-def blds_of(program: nodes.Program, space: str) -> list[str]:
-    """Return the BLDs that make the pieces of a space."""
-    return [name for name, bld in program.blds.items() if bld.space == space]
 
 
 def pieces(program: nodes.Program, space: str) -> tuple[Key, ...]:

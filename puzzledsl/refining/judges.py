@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from puzzledsl.evaluate.units import PARENT, Measured, Store, assembled, units_o
 from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine, Search
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
+    Assignment,
     BldJob,
     CostTable,
     Figure,
@@ -49,6 +50,7 @@ class RefineInputs:
 
     `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
     Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
+    `healing_work` gives the folder in which a child is healed, which building it reads; None: in `work`.
     `figures`: file of measured losses, in place of the one in the build directory.
     """
 
@@ -64,6 +66,7 @@ class RefineInputs:
     progress: Progress
     heal: bool = True
     executor: Executor = field(default_factory=LocalExecutor)
+    healing_work: Callable[[Sequence[Assignment]], Path] | None = None
     figures: Path | None = None
 
     @property
@@ -108,6 +111,7 @@ class Judges:
         self._inputs, program = inputs, inputs.program
         names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
+        self._healed: dict[tuple[Assignment, ...], Path] = {}
         self.first = next(iter(names))
         key = self._key()
         self._known = FiguresCache(
@@ -128,7 +132,7 @@ class Judges:
         definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))
         if name not in self._known.figures:
-            self._known.add(name, self._measured(definition, title))
+            self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]
         errors = {key.removesuffix(_ERROR): value for key, value in known.items() if key.endswith(_ERROR)}
         return {
@@ -137,7 +141,14 @@ class Judges:
             if not key.endswith(_ERROR)
         }
 
-    def _measured(self, definition: ModelDefinition, title: str) -> dict[str, float]:
+    def keep(self, layers: Sequence[Assignment]) -> None:
+        """Keep the healed weights of one child that was measured, for the stage that builds it, and remove those of others."""
+        for child in [child for child in self._healed if child != tuple(layers)]:
+            shutil.rmtree(self._healed.pop(child), ignore_errors=True)
+
+    def _measured(
+        self, definition: ModelDefinition, layers: Sequence[Assignment], title: str
+    ) -> dict[str, float]:
         inputs = self._inputs
         # a name of its own: models in memory are known by their directories
         child = inputs.work / f"judged-{_digest(definition)[:12]}"
@@ -145,8 +156,10 @@ class Judges:
         shutil.rmtree(child, ignore_errors=True)
         healed = {}
         if inputs.heal:
-            work = inputs.work / "judged-healing"
-            shutil.rmtree(work, ignore_errors=True)
+            where = inputs.healing_work or (
+                lambda layers: inputs.work / f"healing-{_digest(definition)[:12]}"
+            )
+            work = self._healed[tuple(layers)] = where(layers)
             given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
             made = (inputs.library.load, inputs.build.tokens, work, inputs.progress, inputs.executor)
             healed = healed_weights(HealingInputs(*given, *made))

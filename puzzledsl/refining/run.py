@@ -218,6 +218,7 @@ class JudgedSearch:
         self._slacks[solution.layers] = self._requirements.slack(figures)
         self.solutions.append(solution)
         self.children.append(child)
+        self._judges.keep(self.best().layers)
         return child
 
     def _next(self) -> tuple[Origin, Solution] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -195,14 +196,35 @@ def test_one_block_of_text_is_nothing_to_be_sure_of(tmp_path: Path) -> None:
     assert code == 1 and "none of 1 measured children of `fast` meets `taste.kl <= 0.9`" in err
 
 
-@pytest.mark.states("judge.resumes")
-def test_a_moved_line_judges_nothing_again_and_another_text_of_healing_does(tmp_path: Path) -> None:
-    program = write_judged(tmp_path, kl="0.9", children=2)
-    (tmp_path / "healing.txt").write_text((tmp_path / "corpus.txt").read_text().replace("cat", "dog"))
+def healed_program(folder: Path) -> Path:
+    """A judged program whose children are healed on a text of their own."""
+    program = write_judged(folder, kl="0.9", children=2)
+    (folder / "healing.txt").write_text((folder / "corpus.txt").read_text().replace("cat", "dog"))
     text = program.read_text().replace(
         "data = corpus\n}", "data = corpus, heal = 64, heal_data = other\n}", 1
     )
     program.write_text(text + 'data other = text("healing.txt")\n')
+    return program
+
+
+def test_a_child_that_was_healed_to_be_judged_is_built_as_it_was(tmp_path: Path) -> None:
+    program = healed_program(tmp_path)
+    assert said("run", program, "--until", "realise")[0] == 0
+    build = tmp_path / "build"
+    assert sum(event["event"] == "healed" for event in events(build)) == len(refinement(program).children)
+    assert not [*(build / "work" / "realise").glob("*")]
+    judged_once = contents(build / "models")
+    again = tmp_path / "again"
+    assert said("run", program, "--until", "refine", "-o", str(again))[0] == 0
+    for folder in (again / "work" / "realise").glob("*"):
+        shutil.rmtree(folder)
+    assert said("run", program, "--until", "realise", "-o", str(again))[0] == 0
+    assert contents(again / "models") == judged_once
+
+
+@pytest.mark.states("judge.resumes")
+def test_a_moved_line_judges_nothing_again_and_another_text_of_healing_does(tmp_path: Path) -> None:
+    program = healed_program(tmp_path)
     figures = tmp_path / "build" / "scores" / "figures"
 
     def judged_files() -> dict[str, int]:

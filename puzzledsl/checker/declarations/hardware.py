@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
+from pathlib import Path
 from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, SeveralGpus
+from puzzledsl.base.queueing import read_lengths
 from puzzledsl.base.settings import REQUIRED, Call
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
@@ -173,17 +176,57 @@ class _Profile:
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
-    """`scenario s on h = batch(256, 128 -> 1024)`."""
+    """`scenario s on h = batch(256, 128 -> 1024)`, or `traffic(2 req/s, 256 -> 128)`."""
     scenario = Declared(ctx, symbol)
     scenario.check_parts()
-    hardware = scenario.target()
-    settings = scenario.arguments(scenario.call())
+    hardware, call = scenario.target(), scenario.call()
+    settings = scenario.arguments(call)
+    if call.name == "traffic":
+        given = _traffic(settings, symbol.file.path.parent)
+        if hardware is None:
+            raise Refused
+        return nodes.Scenario(**scenario.head(hardware), **given)
     settings.need_all()
     settings.sound(settings)
     batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
     if batches is None or tokens is None or hardware is None:
         raise Refused
     return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
+
+
+def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
+    """Return the fields of `traffic(…)`: its mean request, and the numbers of sequences to time where costs are measured."""
+    settings.need("rate", *(() if settings.has("lengths") else ("tokens",)))
+    means: tuple[int, ...] | None = settings.read("tokens", None, _tokens)
+    requests: tuple[tuple[int, int], ...] = ()
+    if settings.has("lengths") and settings.has("tokens"):
+        help = "the lengths are those of the file: leave out `prompt -> output`"
+        settings.ctx.misplaced(settings.place("tokens"), "`->`", "traffic with `lengths`", help)
+    rate, at_most, lengths = map(settings.read, ("rate", "at_most", "lengths"))
+    settings.sound(settings)
+    if lengths is not None:
+        try:
+            requests = read_lengths(directory / lengths)
+        except ValueError as error:
+            help, wanted = (
+                'each line is such as `{"prompt": 256, "output": 128}`',
+                "a file of tokens of requests",
+            )
+            raise settings.ctx.wrong(
+                settings.place("lengths"), "`lengths`", wanted, str(error), help
+            ) from None
+        means = tuple(ceil(Fraction(sum(side), len(side))) for side in zip(*requests, strict=True))
+    if means is None:
+        raise Refused
+    where = settings.ctx.where(settings.place("rate"))
+    traffic = nodes.Traffic(rate=rate, lengths=lengths, at_most=at_most, requests=requests, where=where)
+    powers = {min(1 << power, at_most) for power in range(at_most.bit_length() + 1)}
+    return {
+        "batches": tuple(sorted(powers)),
+        "prompt": means[0],
+        "output": means[1],
+        "traffic": traffic,
+    }
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:

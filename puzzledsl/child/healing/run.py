@@ -16,8 +16,9 @@ Shapes: N blocks, S context.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
@@ -165,12 +167,16 @@ STREAMS_AT_A_TIME = 16
 """Upper bound n on the number of streams alive at once. A stream above 1 / n of the free memory is kept in a file."""
 
 
+OUTCOME = "healed.json"
+"""The file of `HealingInputs.work` that says what healing a whole child gave."""
+
+
 @dataclass(frozen=True)
 class HealingInputs:
     """Inputs of healing one child: its definition, the jobs and weights of its pieces, and the parent.
 
     Relative data paths start at `base`; `cache` holds tokenised text. Layers that an interrupted run of the same child left
-    in `work` are reused. `executor` provides the worker that heals.
+    in `work` are reused, and all that a finished one left. `executor` provides the worker that heals.
     """
 
     program: Program
@@ -211,24 +217,42 @@ def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
     declaration = _bld_of(program, definition, inputs.jobs)
     if declaration is None or _is_the_parent(definition):
         return {}
-    with inputs.executor.open(TeamSpec(Healer.maker(inputs, declaration)), inputs.progress) as teams:
-        ((_, outcome),) = teams.run([Task.call(definition.search, "heal")])
+    outcome = _known(inputs.work) or _healed(inputs, declaration)
     if outcome is None:
         return {}
-    inputs.progress.log(
-        "healed",
-        search=definition.search,
-        kept="healed" if outcome.improved else "assembled",
-        kl_assembled=outcome.kl_before,
-        kl_healed=outcome.kl_after,
-        calibration_tokens=outcome.calibration_tokens,
-        held_out_tokens=outcome.held_out_tokens,
-        data=declaration.heal_data or declaration.data,
-    )
     weights: dict[str, LazyTensor] = {}
     for layer_idx in outcome.layers if outcome.improved else ():
         weights |= open_file(healed_layer(inputs.work, layer_idx))
     return weights
+
+
+def _known(work: Path) -> Outcome | None:
+    """Return what a finished run of the same child left."""
+    if not (file := work / OUTCOME).exists():
+        return None
+    known = json.loads(file.read_text("utf-8"))
+    return Outcome(**{**known, "layers": tuple(known["layers"])})
+
+
+def _healed(inputs: HealingInputs, declaration: Bld) -> Outcome | None:
+    """Heal the child, and keep the outcome beside its layers; None if there is no text to heal on."""
+    search = inputs.definition.search
+    outcome: Outcome | None
+    with inputs.executor.open(TeamSpec(Healer.maker(inputs, declaration)), inputs.progress) as teams:
+        ((_, outcome),) = teams.run([Task.call(search, "heal")])
+    if outcome is not None:
+        write_text(inputs.work / OUTCOME, json.dumps(asdict(outcome)))
+        inputs.progress.log(
+            "healed",
+            search=search,
+            kept="healed" if outcome.improved else "assembled",
+            kl_assembled=outcome.kl_before,
+            kl_healed=outcome.kl_after,
+            calibration_tokens=outcome.calibration_tokens,
+            held_out_tokens=outcome.held_out_tokens,
+            data=declaration.heal_data or declaration.data,
+        )
+    return outcome
 
 
 class Healer:

@@ -13,13 +13,14 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import RECIPES
-from puzzledsl.ir.references import evaluations_of
+from puzzledsl.ir.references import evaluations_of, judged_by
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.inputs import (
     best_solution,
     child_so_far,
     chosen_child,
-    healing_of_children,
+    healed_from,
+    healing_work,
     importance,
     pieces_of,
 )
@@ -52,14 +53,7 @@ class Realise(DeclaredTask[nodes.Search]):
         return ("solve", self.name), *refined, *pieces
 
     def inputs(self) -> dict[str, str]:
-        best = chosen_child(self.ctx, self.name)
-        pieces = {bld: self.ctx.made("bld", bld, "the pieces") for bld in self._blds}
-        return {
-            "layers": digest_of([layer.model_dump() for layer in best.layers]),
-            "parent": self.ctx.fingerprint(self.space, "realise"),
-            "healing": healing_of_children(self.ctx, self._blds),
-            **pieces,
-        }
+        return healed_from(self.ctx, self.name, chosen_child(self.ctx, self.name).layers)
 
     def work(self) -> Work:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
@@ -77,9 +71,9 @@ class Realise(DeclaredTask[nodes.Search]):
         return count - sum(1 for _ in kept)
 
     def _healing_tokens(self) -> int:
-        """The tokens that the child is healed on; 0 if it is not healed."""
+        """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
         tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
-        return tokens if self.ctx.heal else 0
+        return tokens if self.ctx.heal and not judged_by(self.program.searches[self.name]) else 0
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = shape_of(self.program, self.space)
@@ -95,10 +89,11 @@ class Realise(DeclaredTask[nodes.Search]):
         ctx, search = self.ctx, self.name
         card = model_card(ctx, search, best_solution(ctx, search))
         jobs = tuple(job for bld in self._blds for job in pieces_of(ctx, bld))
-        definition = model_definition(ctx.program, search, chosen_child(ctx, search), jobs)
+        best = chosen_child(ctx, search)
+        definition = model_definition(ctx.program, search, best, jobs)
         pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
         parent = ctx.parent_directory(self.space, "realise")
-        work = ctx.build.work("realise", f"{search}-{digest_of(self.inputs())[:16]}")
+        work = healing_work(ctx, search, best.layers)
         healed = {}
         if ctx.heal:
             given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)

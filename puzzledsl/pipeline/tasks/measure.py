@@ -11,7 +11,7 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_text
-from puzzledsl.base.resources import cpu_name
+from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import written_for
@@ -55,7 +55,7 @@ class Measure(DeclaredTask[nodes.Space]):
         return {
             **({"engine": digest_of(engines)} if engines else {}),
             "alternatives": digest_of(_distinct_alternatives(self.program.spaces[self.name])),
-            "scenarios": digest_of([wanted, list(map(meaning, scenarios)), hardware]),
+            "scenarios": digest_of([wanted, [meaning(s, ["traffic"]) for s in scenarios], hardware]),
             "parent": self.ctx.fingerprint(self.name, "measure"),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError, JudgedOnWhatIsRead
@@ -21,6 +22,7 @@ from puzzledsl.pipeline.inputs import (
     data_inputs,
     healing_of_children,
     healing_of_scores,
+    healing_work,
     pieces_of,
     refined_frontier_of,
     refinement_of,
@@ -238,6 +240,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             ctx.progress,
             heal=ctx.heal,
             executor=ctx.executor,
+            healing_work=partial(healing_work, ctx, search) if self.frontier is None else None,
         )
         if self.frontier is None:
             return run_refine(inputs, best_solution(ctx, search))

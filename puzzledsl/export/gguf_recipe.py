@@ -183,11 +183,27 @@ def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
     return last
 
 
-def stored(path: Path, recipe: Recipe) -> Stored:
-    """Return the types of a file's matrices."""
+def tensors_of(path: Path) -> list[Any]:
+    """Return the tensors of a GGUF file. Raises ValueError, IndexError or OverflowError for another file."""
     import gguf
 
-    matrices = [t for t in gguf.GGUFReader(path).tensors if len(t.shape) > 1 and t.tensor_type.name != "F32"]
+    class Reader(gguf.GGUFReader):
+        """Slices of a memory map, of which a vocabulary takes half a million, take most of the reader's time."""
+
+        @property
+        def data(self) -> Any:
+            return self._plain
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self._plain = np.asarray(mapped)
+
+    return list(Reader(path).tensors)
+
+
+def stored(path: Path, recipe: Recipe) -> Stored:
+    """Return the types of a file's matrices."""
+    matrices = [t for t in tensors_of(path) if len(t.shape) > 1 and t.tensor_type.name != "F32"]
     types, other = Counter[str](), Counter[str]()
     for tensor in matrices:
         name = tensor.tensor_type.name.lower()

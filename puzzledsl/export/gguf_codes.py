@@ -1,4 +1,4 @@
-"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0 and its like).
+"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0 and its like), and back from a file.
 
 A block of 32 numbers is a float16 scale, then the codes: 8 bits each; or offset to be positive, 4 bits each, number i beside
 number i + 16 in a byte, the fifth bits before them in one word of 32. Codes of `iq4_nl` are places in its table of values.
@@ -8,6 +8,7 @@ Shapes: R rows of C numbers; N blocks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,21 @@ def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
         return [halves]
     fifth = np.packbits(offset >> 4, axis=1, bitorder="little")
     return [fifth, halves]
+
+
+def tensors_of(path: Path) -> list[Any]:
+    """Return the tensors of a GGUF file. Raises ValueError, IndexError or OverflowError for another file."""
+    import gguf
+
+    class Reader(gguf.GGUFReader):
+        """Slices of a memory map, of which a vocabulary takes half a million, take most of the reader's time."""
+
+        @property
+        def data(self) -> Any:
+            return self._plain
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self._plain = np.asarray(mapped)
+
+    return list(Reader(path).tensors)

@@ -28,6 +28,7 @@ from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
+from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
 from puzzledsl.export.importance import Importance, in_file
 from puzzledsl.ir.measured_engines import Recipe
@@ -181,24 +182,6 @@ def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
                 begun = True
             progress.advance()
     return last
-
-
-def tensors_of(path: Path) -> list[Any]:
-    """Return the tensors of a GGUF file. Raises ValueError, IndexError or OverflowError for another file."""
-    import gguf
-
-    class Reader(gguf.GGUFReader):
-        """Slices of a memory map, of which a vocabulary takes half a million, take most of the reader's time."""
-
-        @property
-        def data(self) -> Any:
-            return self._plain
-
-        @data.setter
-        def data(self, mapped: Any) -> None:
-            self._plain = np.asarray(mapped)
-
-    return list(Reader(path).tensors)
 
 
 def stored(path: Path, recipe: Recipe) -> Stored:

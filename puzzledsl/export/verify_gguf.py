@@ -28,8 +28,8 @@ from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.errors import NotThisChild
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.export.engines.ask import Answer, Crash, ask
+from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, as_llama_cpp, write_gguf
-from puzzledsl.export.gguf_recipe import tensors_of
 from puzzledsl.export.verify import STEPS, Array, compare, open_model, prompts_of, reference
 from puzzledsl.ir.engines import DECI, OPENELM
 from puzzledsl.ir.tables import EngineResult

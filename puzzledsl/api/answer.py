@@ -77,6 +77,11 @@ class Answer:
         return self._result.parent_metrics
 
     @property
+    def simulated(self) -> dict[str, float]:
+        """The best child's latencies under traffic, by a seeded simulation, in seconds: `busy.p95_ttft`, `busy.tpot`."""
+        return self._best.simulated if self._best else {}
+
+    @property
     def solutions(self) -> tuple[Solution, ...]:
         """All solutions, the best first: several where the search asks for `solutions N`."""
         return self._result.solutions

@@ -76,7 +76,7 @@ class Frontier:
         return found[0]
 
     def _svg(self) -> str:
-        from puzzledsl.search.frontier import as_svg
+        from puzzledsl.report.pictures.frontier import as_svg
 
         return as_svg(self._subject.program, self._result)
 

@@ -160,7 +160,8 @@ class Costs:
         for scenario, candidates in self._table.scenarios.items():
             for costs in candidates:
                 found = metrics_of(costs, [PARENT] * len(costs.attention))
-                cells = ["" if m in costs.unknown else metric_text(m, float(found[m])) for m in shown]
+                known = found.keys() - set(costs.unknown)
+                cells = [metric_text(m, float(found[m])) if m in known else "" for m in shown]
                 rows.append((scenario, str(costs.batch), f"{costs.prompt} → {costs.output}", *cells))
         table = Table.of(("parent in scenario", "batch", "tokens", *shown), rows)
         return fragment(repr(self).strip("<>").replace("Costs", "costs"), (), [table])

@@ -71,6 +71,8 @@ class BuildDir:
     """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
     engines = _Named("engines/{}.json")
     """A child in other engines (ir.tables.EngineCheck)."""
+    load = _Named("load/{}.json")
+    """A search's child and its parent under traffic (ir.tables.LoadCheck)."""
     sampled = _Named("sampled/{}.jsonl")
     """A text that a parent wrote: a line for each document (ir.tables.WrittenText)."""
     tokens = _Fixed("tokens")

@@ -1,6 +1,6 @@
 """Dimensions, quantities and their literals. Values are exact (`Fraction`): `80GiB` and `81920MiB` are one number.
 
-Base units: byte, second, FLOP, token, dollar, joule. `25%` and `2.17x` are dimensionless; `x` remembers that it means
+Base units: byte, second, FLOP, token, dollar, joule, request. `25%` and `2.17x` are dimensionless; `x` remembers that it means
 "times the parent's".
 """
 
@@ -27,6 +27,7 @@ class Dimension:
     tokens: int = 0
     dollars: int = 0
     joules: int = 0
+    requests: int = 0
 
     def __mul__(self, other: Dimension) -> Dimension:
         return Dimension(*(a + b for a, b in zip(self._tuple(), other._tuple(), strict=True)))
@@ -35,7 +36,7 @@ class Dimension:
         return Dimension(*(a - b for a, b in zip(self._tuple(), other._tuple(), strict=True)))
 
     def _tuple(self) -> tuple[int, ...]:
-        return (self.bytes, self.seconds, self.flops, self.tokens, self.dollars, self.joules)
+        return (self.bytes, self.seconds, self.flops, self.tokens, self.dollars, self.joules, self.requests)
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ class Dimension:
         return "*".join(up) + ("/" + "/".join(down) if down else "") if up else "1/" + "/".join(down)
 
 
-_BASE = ("byte", "s", "FLOP", "tok", "USD", "J")
+_BASE = ("byte", "s", "FLOP", "tok", "USD", "J", "req")
 COUNT = Dimension()
 BYTES = Dimension(bytes=1)
 TIME = Dimension(seconds=1)
@@ -62,6 +63,7 @@ DOLLARS = Dimension(dollars=1)
 DOLLARS_PER_S = Dimension(dollars=1, seconds=-1)
 ENERGY = Dimension(joules=1)
 POWER = Dimension(joules=1, seconds=-1)
+REQ_PER_S = Dimension(requests=1, seconds=-1)
 _NAMES = {
     COUNT: "a plain number",
     BYTES: "Bytes",
@@ -75,6 +77,7 @@ _NAMES = {
     DOLLARS_PER_S: "USD/h",
     ENERGY: "J",
     POWER: "W",
+    REQ_PER_S: "req/s",
 }
 
 _DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -97,6 +100,7 @@ _UNITS: dict[Dimension, dict[str, Fraction | int]] = {
     DOLLARS_PER_S: {"USD/h": Fraction(1, 3600)},
     ENERGY: {"J": 1, "mJ": Fraction(1, 1000)},
     POWER: {"W": 1, "kW": 1000},
+    REQ_PER_S: {"req/s": 1},
     BYTES: {f"{prefix}B": scale for prefix, scale in (_BINARY | _DECIMAL).items()},
     **{
         dimension: {f"{prefix}{unit}": scale for prefix, scale in _DECIMAL.items()}
@@ -123,6 +127,8 @@ UNIT_NAMES: dict[str, str] = {
         "B": "billion billions",
         "USD": "dollar dollars",
         "J": "joule joules",
+        "req/s": "rps",
+        "req": "request requests",
         "W": "watt watts",
         "%": "percent",
         "x": "times",
@@ -192,7 +198,7 @@ def unit_in_words(text: str) -> str | None:
 
 def with_unit(number: str, unit: str) -> str:
     """Return a number and its unit as they are written: `8s`, `200 tok/s`."""
-    return f"{number} {unit}" if unit.endswith(("tok/s", "USD/h")) else f"{number}{unit}"
+    return f"{number} {unit}" if unit.endswith(("tok/s", "USD/h", "req/s")) else f"{number}{unit}"
 
 
 def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
@@ -251,6 +257,7 @@ _SHOWN = {
     DOLLARS_PER_S: "USD/h",
     ENERGY: "J mJ",
     POWER: "kW W",
+    REQ_PER_S: "req/s",
 }
 """Dimension -> the units in which amounts are shown, the largest first."""
 

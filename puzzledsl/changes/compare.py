@@ -202,7 +202,7 @@ def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
             yield from map(words.requirement, group)
 
 
-_NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings"}
+_NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings", "requests"}
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
 
 
@@ -273,6 +273,8 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
     """Yield the figures in a value by their paths: `said` in words of the language, `path` in fields, which end in a unit."""
     if isinstance(value, dict):
         for key, part in value.items():
+            if isinstance(found, Frozen) and key in _NO_MEANING:
+                continue
             inner = getattr(found, key) if isinstance(found, Frozen) else None
             yield from _flat(f"{said}.{_word(found, key)}", f"{path}.{key}", inner, part)
     else:

@@ -13,6 +13,7 @@ from puzzledsl.base.units import (
     BYTES_PER_S,
     COUNT,
     FLOP_PER_S,
+    REQ_PER_S,
     TIME,
     TOK_PER_S,
     Dimension,
@@ -21,8 +22,15 @@ from puzzledsl.base.units import (
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of
 
-_UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
+_UNITS: dict[str, Dimension] = {
+    "": COUNT,
+    "bytes": BYTES,
+    "seconds": TIME,
+    "tokens_per_s": TOK_PER_S,
+    "requests_per_s": REQ_PER_S,
+}
 _SUFFIXES = (
+    ("traffic.rate", REQ_PER_S),
     ("_bytes_per_s", BYTES_PER_S),
     ("flop_per_s", FLOP_PER_S),
     ("_bytes", BYTES),
@@ -39,7 +47,7 @@ def figure(path: str, value: object) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
     leaf = path.rsplit(".", 1)[-1]
-    whole = path if "flop_per_s." in path else leaf
+    whole = path if "flop_per_s." in path or path == "traffic.rate" else leaf
     for suffix, dimension in _SUFFIXES:
         if whole.endswith(suffix) or (suffix == "flop_per_s" and "flop_per_s." in whole):
             return format_quantity(Fraction(str(value)), dimension, 6)

@@ -13,6 +13,7 @@ from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base import stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
+from puzzledsl.base.gguf_tokenizers import objection
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.resources import entry_points
 from puzzledsl.base.units import BYTES, format_quantity
@@ -21,7 +22,6 @@ from puzzledsl.checker.context import Context
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.gguf_tokenizers import objection
 from puzzledsl.ir.measured_engines import RECIPES, Engine
 from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.stage_nodes import EXPORTS

@@ -52,6 +52,7 @@ PANELS: dict[str, dict[str, str]] = {
     "Maintain and verify": {
         "library": "child.library:library",
         "verify-export": "child.verify_export:verify_export",
+        "verify-load": "child.verify_load:verify_load",
     },
 }
 """Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`: in the order in which a user
@@ -104,6 +105,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "frontier": ("pzl frontier wide.pzl",),
     "calibrate": ("pzl calibrate h100_sxm --data mine.csv",),
     "verify-export": ("pzl verify-export build/models/best --runtime transformers",),
+    "verify-load": ("pzl verify-load wide.pzl best",),
     "lsp": ("pzl lsp",),
 }
 """Command -> lines to type. A command that shows examples in its own words needs none."""

@@ -120,6 +120,8 @@ def _metric_warnings(
 
 def _is_known(program: nodes.Program, scenario: nodes.Scenario) -> bool:
     """Return True for a scenario whose costs are known before measuring, at the batches that the program lists."""
+    if scenario.traffic is not None:
+        return False  # a child itself says how many sequences run
     match program.hardware[scenario.hardware].spec:
         case nodes.RooflineHardware():
             return bool(scenario.batches)

@@ -7,14 +7,14 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from puzzledsl.base import gc_tuning
+from puzzledsl.base import process
 from puzzledsl.pipeline.process import interrupts
 from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    gc_tuning.rest()
+    process.rest()
     # looking for plugins reads every package's metadata
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     interrupts.listen()

@@ -10,7 +10,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, fits, metrics_of
+from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
 from puzzledsl.costs.profile import note
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
 from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
@@ -69,6 +69,7 @@ class Breakdown:
     causes: tuple[Times, Times] | None
     note: str = ""  # the spread of what a profile that is not calibrated says
     unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
+    prompts: int = 1  # times that a prefill is paid while each sequence generates its output
 
     @property
     def parts(self) -> dict[str, Cost]:
@@ -86,7 +87,12 @@ class Breakdown:
 
     def latency_ns(self, cost: Cost) -> int:
         """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens."""
-        return cost.prefill_ns + self.output * cost.decode_ns
+        return self.prompts * cost.prefill_ns + self.output * cost.decode_ns
+
+    @property
+    def whole_ns(self) -> int:
+        """The latency of one batch in ns; under traffic the time in which as many requests end as run."""
+        return sum(map(self.latency_ns, self.parts.values()))
 
     def as_json(self) -> dict[str, object]:
         """Return the breakdown as a JSON object in bytes, nanoseconds, FLOP and seconds."""
@@ -126,7 +132,7 @@ def costs_at(
     layers: Sequence[Assignment],
     batch: int | None = None,
 ) -> ScenarioCosts:
-    """Return the costs at `batch`; without one, at the largest batch that fits (the smallest if none fits).
+    """Return the costs at `batch`; without one, at the model's own: the largest that fits, or the least that sustains traffic.
 
     Raises KeyError for an alternative or a batch without costs.
     """
@@ -135,7 +141,7 @@ def costs_at(
         return anywhere.at(batch or anywhere.largest(layers) or 1)
     candidates = table.scenarios[scenario]
     if batch is None:
-        return [*candidates[:1], *(costs for costs in candidates if fits(costs, layers))][-1]
+        return own_costs(candidates, layers)
     found = [costs for costs in candidates if costs.batch == batch]
     if not found:
         raise KeyError((scenario, batch))
@@ -157,6 +163,7 @@ def breakdown(
     """
     costs = costs_at(program, space, table, scenario, layers, batch)
     hardware = program.hardware[program.scenarios[scenario].hardware]
+    listed, parent = table.scenarios[scenario], [PARENT] * len(layers)
     return Breakdown(
         model=model,
         scenario=scenario,
@@ -180,12 +187,15 @@ def breakdown(
             costs.batch,
             None if all(c in (PARENT, PARENT_ENDS) for c in layers) else layers,
         ),
-        metrics=metrics_of(costs, layers),
-        parent_metrics=metrics_of(costs, [PARENT] * len(layers)),
+        metrics=whole_metrics(listed, layers, costs),
+        parent_metrics=whole_metrics(
+            listed, parent, costs if costs.rate is None else own_costs(listed, parent)
+        ),
         causes=_causes(program, space, hardware.spec, costs, layers)
         if isinstance(hardware.spec, RooflineHardware)
         else None,
         unknown=costs.unknown,
+        prompts=1 if costs.rate is None else costs.batch,
     )
 
 
@@ -208,15 +218,19 @@ def _causes(
 ) -> tuple[Times, Times]:
     shape = program.parents[space.parent].shape
     work = Workload(costs.batch, costs.prompt, costs.output)
+    alone = work if costs.rate is None else Workload(1, costs.prompt, costs.output)
     _, head = (space.ends or EndsChoice()).by_name()[ends_of_child(layers).name]
-    prefill = decode = fixed_times(hardware, shape, work, head)
+    prefill, decode = (fixed_times(hardware, shape, each, head) for each in (alone, work))
     known: dict[tuple[int, Alternative], tuple[Times, Times]] = {}
     for own, choice, chosen in zip(shape.each, space.layers, layers_of_child(layers), strict=True):
         attention, ffn = choice.by_name()
         for alternative in (attention[chosen.attention], ffn[chosen.ffn]):
             key = id(own), alternative
             if key not in known:
-                known[key] = sub_block_times(hardware, own, alternative, work)
+                known[key] = (
+                    sub_block_times(hardware, own, alternative, alone)[0],
+                    sub_block_times(hardware, own, alternative, work)[1],
+                )
             prefill += known[key][0]
             decode += known[key][1]
     return prefill, decode

@@ -63,7 +63,7 @@ def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:
         _bytes(cost.kv_cache_bytes),
         _time(cost.prefill_ns),
         _time(cost.decode_ns),
-        _share(found.latency_ns(cost), found.metrics["latency"] * NS_PER_S),
+        _share(found.latency_ns(cost), found.whole_ns),
     ]
 
 
@@ -75,7 +75,7 @@ def _layers(found: Breakdown) -> Iterator[str]:
         first, count = same[0], len(same)
         where = str(first.index) if count == 1 else f"{first.index}-{same[-1].index}"
         row = _row(found, (where, *first.shown), first.total)
-        row[-1] = _share(count * found.latency_ns(first.total), found.metrics["latency"] * NS_PER_S)
+        row[-1] = _share(count * found.latency_ns(first.total), found.whole_ns)
         rows.append(row)
     rows.append(_row(found, ("fixed", "embedding", "head"), found.fixed))
     yield from _table(rows if _timed(found) else [row[:-3] for row in rows], 3)
@@ -94,7 +94,7 @@ def _where(found: Breakdown) -> Iterator[str]:
 
 
 def _times(found: Breakdown) -> Iterator[str]:
-    whole = found.metrics["latency"] * NS_PER_S
+    whole = found.whole_ns
     rows = [["time goes to", "prefill", "decode step", "latency"]]
     for name, cost in found.parts.items():
         rows.append(
@@ -107,11 +107,11 @@ def _times(found: Breakdown) -> Iterator[str]:
 
 def _causes(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]]:
     prefill, decode = causes
-    whole = prefill.total + found.output * decode.total
+    whole = found.prompts * prefill.total + found.output * decode.total
     for field in fields(Times):
         once, step = getattr(prefill, field.name), getattr(decode, field.name)
         if once or step:
-            share = _share(once + found.output * step, whole)
+            share = _share(found.prompts * once + found.output * step, whole)
             yield [f"· {CAUSES[field.name]}", _time(once * NS_PER_S), _time(step * NS_PER_S), share]
 
 

@@ -1,4 +1,4 @@
-"""Throughput figures in CSV: one row a cell, `#` lines are notes.
+"""Files of a calibration: throughput figures in CSV, one row a cell, `#` lines are notes; and the fitted profile as a program.
 
 hardware,model,gpus,expert_parallel,dtype,experts,activations,kv_cache,prompt,output,batch,throughput,use
 h100_sxm,llama3_1_70b,2,,fp8,,,fp8,128,2048,,6651,fit
@@ -10,17 +10,19 @@ h100_sxm,llama3_1_70b,2,,fp8,,,fp8,128,2048,,6651,fit
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import closest
-from puzzledsl.costs.calibrate import Cell
+from puzzledsl.costs.calibrate import BOUNDS, Cell, Fit
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.errors import CellsColumn, CellsUnreadable, CellsValue
 from puzzledsl.ir.nodes import RooflineHardware, Shape
+from puzzledsl.syntax.format import format_source
 
 NEEDED = ("model", "prompt", "output", "throughput")
 DTYPES = {
@@ -190,3 +192,88 @@ class _Reader:
         if text and not 0 < speed < 1e12:
             self.report(line, f"`{text[:40]}` in column `throughput` is not a number of tokens a second")
         return speed if 0 < speed < 1e12 else None
+
+
+# ---------------------------------------------------------------- what is fitted to them
+
+EFFICIENCY = "efficiency_"
+TIMES = {"overhead_s": "overhead", "link_latency_s": "link_latency"}
+MICROSECONDS = 10**6
+
+
+def calibrated_name(profile: str) -> str:
+    """Return the name of the calibrated profile."""
+    return f"{profile}_calibrated"
+
+
+def calibrated_text(profile: str, used_from: str, data: Path, sha256: str, cells: Cells, fit: Fit) -> str:
+    """Return a program with one declaration: the profile (from the file `used_from`) with the fitted constants.
+
+    Comments and settings record the provenance of the constants.
+    """
+    fitted = f"fitted to {len(cells.fitted)} cells of {data.name}"
+    held = (
+        f"{fit.error_held_out:.1%} mean error on {len(cells.held_out)} others"
+        if fit.error_held_out is not None
+        else "no cells were held out"
+    )
+    shares = [
+        f"{name.removeprefix(EFFICIENCY)} = {_decimal(value)}{_at_bound(name, value)}"
+        for name, value in fit.constants.items()
+        if name.startswith(EFFICIENCY)
+    ]
+    times = [
+        f"{TIMES[name]} = {_decimal(value * MICROSECONDS)}us{_at_bound(name, value)}"
+        for name, value in fit.constants.items()
+        if name in TIMES
+    ]
+    lines = [
+        f"# Written by `pzl calibrate {profile} --data {data.name}`.",
+        f'use "{used_from}" ({profile})',
+        "",
+        f"## {profile}, {fitted}; {held}.",
+        f"hardware {calibrated_name(profile)} of {profile} {{",
+        *(["efficiency {", *shares, "}"] if shares else []),
+        *times,
+        f'calibration = "{fitted} (sha256 {sha256[:16]}); models: {_models(cells)}"',
+        *([] if fit.error_held_out is None else [f"error = {fit.error_held_out * 100:.2f}%"]),
+        "}",
+        "",
+    ]
+    return format_source("\n".join(lines))
+
+
+def _models(cells: Cells) -> str:
+    return ", ".join(dict.fromkeys(cell.model for cell in cells.fitted))
+
+
+def _decimal(value: Fraction) -> str:
+    return f"{float(value):.10g}"
+
+
+def _at_bound(name: str, value: Fraction) -> str:
+    return "  # at its bound" if float(value) in BOUNDS[name] else ""
+
+
+def report_lines(cells: Cells, fit: Fit) -> Sequence[str]:
+    """Return the fitted constants and their errors as lines of text."""
+    lines = [f"fitted {len(fit.constants)} constants to {len(cells.fitted)} cells"]
+    for name, value in fit.constants.items():
+        shown = f"{_decimal(value * MICROSECONDS)}us" if name in TIMES else _decimal(value)
+        label = TIMES.get(name) or name.replace("_", " of ")
+        lines.append(f"  {label:<24} {shown}{_at_bound(name, value).replace('  # ', ', ')}")
+    lines.append(f"  error on these           {fit.error_fitted:.1%}")
+    if fit.error_held_out is None:
+        lines.append(
+            "no cells were held out: mark some `held_out` in the `use` column to know how well this predicts"
+        )
+        return lines
+    lines.append(f"held out: {len(cells.held_out)} cells, mean error {fit.error_held_out:.1%}")
+    groups: dict[tuple[str, str, int], list[float]] = {}
+    for cell, error in zip(cells.held_out, fit.errors, strict=True):
+        groups.setdefault((cell.profile.profile, cell.model, cell.profile.gpus), []).append(error)
+    for (hardware, model, gpus), errors in groups.items():
+        mean = sum(map(abs, errors)) / len(errors)
+        where = f"{model} on {gpus} x {hardware}"
+        lines.append(f"  {where:<40} {len(errors):3} cells  {mean:6.1%}")
+    return lines

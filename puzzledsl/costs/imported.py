@@ -52,7 +52,7 @@ def imported_costs(
         return ()
     rows = [row for row in table.rows if row.values.get(scenario.name)]
     measured = sorted({row.batch for row in rows if row.batch is not None})
-    wanted = tuple(sorted(set(scenario.batches))) or tuple(measured)
+    wanted = tuple(measured if scenario.traffic else sorted(set(scenario.batches)) or measured)
     found: list[ScenarioCosts] = []
     for batch in wanted:
         here = [row for row in rows if row.batch in (batch, None)]

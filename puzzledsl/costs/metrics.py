@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.frozen import record
+from puzzledsl.costs.traffic import Pace, figures_of, loads_of, pace_of, traffic_metrics
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 from puzzledsl.ir.tables.answers import PARENT_ENDS, ends_of_child, layers_of_child
 
@@ -36,7 +37,7 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
 
     The batch is a constant: no layer changes it.
     """
-    return {
+    found = {
         name: LinearMetric(
             _summed(metric.of_costs, costs.output),
             metric.scale,
@@ -45,6 +46,9 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
         for name in TERMS
         if (metric := METRICS[name]).of_costs or metric.constant
     }
+    if costs.rate is not None:
+        found |= {name: LinearMetric(*of) for name, of in traffic_metrics(costs).items()}
+    return found
 
 
 def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], int]:
@@ -75,8 +79,10 @@ class Room:
         return self.share.denominator * cost.kv_cache_bytes + self.share.numerator * cost.weights_bytes
 
 
-def room_of(costs: ScenarioCosts) -> Room | None:
-    """Return the memory constraint of an `auto` batch; None for a given batch, whose search bounds `memory` itself."""
+def room_of(costs: ScenarioCosts) -> Room | Pace | None:
+    """Return the memory constraint of an `auto` batch, or the time in which traffic is sustained; None for a given batch."""
+    if costs.rate is not None:
+        return pace_of(costs)
     if costs.capacity_bytes is None:
         return None
     share = costs.kv_fraction
@@ -84,7 +90,7 @@ def room_of(costs: ScenarioCosts) -> Room | None:
 
 
 def fits(costs: ScenarioCosts, layers: Sequence[Assignment]) -> bool:
-    """Return True if the batch is given, or if a model fits the memory at this batch. Raises as `metrics_of` does."""
+    """Return True if the batch is given, or if a model fits the memory, or sustains traffic, at it. Raises as `metrics_of`."""
     room = room_of(costs)
     return room is None or sum(map(room.of, chosen_costs(costs, layers))) <= room.limit
 
@@ -120,6 +126,28 @@ def chosen_costs(costs: ScenarioCosts, child: Sequence[Assignment]) -> Iterator[
         yield from costs_of_layer(costs, index, choice)
 
 
+def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> ScenarioCosts:
+    """Return the costs at the batch that a model itself runs at: the largest that fits, else the smallest.
+
+    Under traffic it is the least that sustains the rate, else the most. Raises as `metrics_of` does.
+    """
+    fitting = [costs for costs in listed if fits(costs, layers)]
+    if listed[0].rate is not None:
+        return [*fitting, listed[-1]][0]
+    return [listed[0], *fitting][-1]
+
+
+def whole_metrics(
+    listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], at: ScenarioCosts
+) -> dict[str, Fraction]:
+    """Return a model's metrics at `at`, one of a scenario's batches; under traffic at its other numbers of sequences, too."""
+    found = metrics_of(at, layers)
+    if at.rate is not None:
+        for each in loads_of(listed):
+            found |= metrics_of(own_costs(each, layers), layers)
+    return found
+
+
 def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, Fraction]:
     """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP, dollars and joules where stated.
 
@@ -129,7 +157,12 @@ def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, 
     chosen = list(chosen_costs(costs, layers))
     found = {name: metric.total(chosen) for name, metric in linear_metrics(costs).items()}
     latency = found["latency"]
-    found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
+    if costs.rate is not None:
+        found = figures_of(costs, found)
+        if costs.load != "full":
+            return found
+    else:
+        found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
     token_s = latency / (costs.batch * costs.output)
     for metric in METRICS.values():
         if metric.needs and (stated := getattr(costs, STATED[metric.needs])) is not None:

@@ -71,7 +71,7 @@ def note(
     `layers`: a child's, whose throughput is relative to the parent's; None: the parent's own.
     """
     spec = program.hardware[program.scenarios[scenario].hardware].spec
-    if not isinstance(spec, RooflineHardware) or is_calibrated(spec):
+    if not isinstance(spec, RooflineHardware) or is_calibrated(spec) or program.scenarios[scenario].traffic:
         return ""
     if not spec.overhead_s:
         return f"{scenario}: profile {spec.profile} is not calibrated, and counts no overhead of sub-blocks"

@@ -10,6 +10,7 @@ from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.csv_table import Measured, read_measured
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
+from puzzledsl.costs.traffic import filled, running
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.hardware_nodes import running_costs
@@ -54,7 +55,8 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
                     found = read_measured(directory / path, path, span, len(here.layers), sink)
                     tables[scenario.hardware] = found
                 if measured := tables[scenario.hardware]:
-                    scenarios[name] = imported_costs(measured, scenario, here, shape, span, sink)
+                    listed = imported_costs(measured, scenario, here, shape, span, sink)
+                    scenarios[name] = running(listed, scenario) if scenario.traffic and listed else listed
             case MeasuredHardware():
                 pass
     if sink.has_errors:
@@ -100,7 +102,8 @@ def merge(*tables: CostTable) -> CostTable:
 
 
 def with_running_costs(program: Program, table: CostTable) -> CostTable:
-    """Return a measured table with the prices and powers that the program states now."""
+    """Return a measured table with the prices, powers and rates that the program states now."""
+    table = filled(program, table)
     found = dict(table.scenarios)
     for name, costs in table.scenarios.items():
         scenario = program.scenarios.get(name)
@@ -118,6 +121,8 @@ def roofline_costs(
     Of an `auto` batch: 1, the parent's and the largest that any child fits at; `any_batch` has the others.
     """
     costs = AnyBatch(hardware, shape, space.layers, scenario, space.ends)
+    if scenario.traffic is not None:
+        return running([costs.at(n + 1) for n in range(scenario.traffic.at_most)], scenario)
     if scenario.batches:
         given: dict[str, object] = {"capacity_bytes": None, "kv_fraction": Fraction(1)}
         return tuple(costs.at(b).model_copy(update=given) for b in sorted(set(scenario.batches)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.processor import cpu_name
+from puzzledsl.base.process import cpu_name
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
 from puzzledsl.evaluate.bench import Bench

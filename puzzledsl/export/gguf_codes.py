@@ -1,4 +1,4 @@
-"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0 and its like), and back from a file.
+"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0 and its like).
 
 A block of 32 numbers is a float16 scale, then the codes: 8 bits each; or offset to be positive, 4 bits each, number i beside
 number i + 16 in a byte, the fifth bits before them in one word of 32. Codes of `iq4_nl` are places in its table of values.

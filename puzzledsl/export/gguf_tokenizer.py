@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
 from puzzledsl.base.stage_errors import UnknownTokenizer
-from puzzledsl.ir.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
 
 # llama.cpp's llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6

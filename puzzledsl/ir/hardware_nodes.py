@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
+from puzzledsl.base import units
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import Section, Setting, setting
 from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME, Dimension
-from puzzledsl.ir.base import Declaration, Exact
+from puzzledsl.ir.base import Declaration, Exact, Where
 from puzzledsl.ir.measured_engines import DTYPES, ENGINES, TORCH, engine_words
 from puzzledsl.ir.metric_records import STATED
 
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
+MAX_RUNNING = 256
 _PROFILE = "a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
 _TENSOR_PARALLEL = "tensor_parallel_size", "tp", "num_gpus"
 _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
@@ -194,8 +196,26 @@ class Hardware(Declaration):
     spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, BY_KIND]
 
 
+class Traffic(Frozen):
+    """Requests that come at random (Poisson), and an engine that starts each as soon as fewer than `at_most` run.
+
+    `requests`: prompt and output tokens of each request of `lengths`, whose means the scenario has. `where`: of the rate.
+    """
+
+    rate: Exact = setting("Requests a second: `2 req/s`.", unit=units.REQ_PER_S, more_than=0, positional=True)
+    lengths: str | None = setting(
+        'JSON lines, each with the tokens of a request: `{"prompt": 256, "output": 128}`.', default=None
+    )
+    at_most: int = setting("Sequences that run at once at most.", default=32, at_least=1, at_most=MAX_RUNNING)
+    requests: tuple[tuple[int, int], ...] = left_out(())
+    where: Where
+
+
 class Scenario(Declaration):
-    """A workload on a hardware: `batches` has one entry, several (a decision), or none (`auto`)."""
+    """A workload on a hardware: `batches` has one entry, several (a decision), or none (`auto`).
+
+    Under `traffic`, they are numbers of sequences whose steps are timed where costs are measured; others lie between.
+    """
 
     hardware: str
     batches: tuple[int, ...] = setting(
@@ -205,3 +225,4 @@ class Scenario(Declaration):
         "Prompt and output tokens of a sequence: `128 -> 1024`.", word="tokens", wide=True, positional=True
     )
     output: int
+    traffic: Traffic | None = left_out(None)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
+from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, REQ_PER_S, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
 CostField = Literal[
@@ -16,6 +16,8 @@ CostField = Literal[
 ]
 Often = Literal["once", "per output"]
 """A field of a decode step counts once, or for each token that a sequence generates."""
+Load = Literal["", "p95", "full"]
+"""The number of sequences that a figure of traffic is at: what runs, what 95 % of requests find at most, or `at_most`."""
 
 
 @record
@@ -24,7 +26,8 @@ class Metric:
 
     `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario
     does not have it; such a metric is that amount for the time of `tokens` generated tokens. `of_costs`: fields of a `Cost`
-    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs.
+    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs. Under traffic it is at `load`,
+    and `costs.traffic` has the formulas of what differs.
     """
 
     name: str
@@ -36,9 +39,21 @@ class Metric:
     constant: Literal["reserve_bytes", "batch", ""] = ""
     needs: Literal["price", "power", ""] = ""
     tokens: int = 1
+    load: Load = ""
 
 
 _LATENCY: Mapping[CostField, Often] = {"prefill_ns": "once", "decode_ns": "per output"}
+_TRAFFIC: tuple[tuple[str, Dimension, Load, str], ...] = (
+    ("max_rate", REQ_PER_S, "full", "Requests a second that `at_most` running sequences sustain."),
+    (
+        "utilisation",
+        COUNT,
+        "full",
+        "Share of `max_rate` that the traffic is; above 1, queues grow without end.",
+    ),
+    ("p95_ttft", TIME, "p95", "Time to first token of 95 % of requests at most, by Erlang's bound."),
+    ("p95_tpot", TIME, "p95", "Time per output token of 95 % of requests at most, by Erlang's bound."),
+)
 _METRICS = (
     Metric(
         "memory",
@@ -82,6 +97,7 @@ _METRICS = (
         "less",
         "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
         needs="price",
+        load="full",
         tokens=10**6,
     ),
     Metric(
@@ -90,22 +106,41 @@ _METRICS = (
         "less",
         "Energy of a generated token, at the `power` of the hardware: `power / throughput`.",
         needs="power",
+        load="full",
     ),
     Metric(
         "batch",
         COUNT,
         "",
-        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
+        "Sequences in one batch: a constant, or what the search decides where there are several, `auto` or traffic.",
         constant="batch",
+    ),
+    *(
+        Metric(name, dimension, "more" if name == "max_rate" else "less", doc, load=load)
+        for name, dimension, load, doc in _TRAFFIC
     ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 """Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
-TERMS = tuple(metric.name for metric in _METRICS if not metric.needs)
-"""Metrics that every scenario has, and that a search's terms are of; the others are multiples of its latency."""
-TIMES = tuple(metric.name for metric in _METRICS if metric.dimension == TIME)
+BATCH_ALONE, TRAFFIC_ALONE = ("latency", "throughput", "flops"), tuple(name for name, *_ in _TRAFFIC)
+"""Metrics that traffic does not have, and those that a batch does not have."""
+TERMS = tuple(m.name for m in _METRICS if not m.needs and m.name not in TRAFFIC_ALONE)
+"""Metrics of a batch that a search's terms are of; those that need a setting are multiples of its latency."""
+PER_SECOND = ("throughput", "max_rate")
+"""Metrics that are an amount divided by a time, so that a bound on one is linear where it stands alone."""
 STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "power": "watts"}
 """A setting of the hardware that metrics need -> the field of a scenario's costs."""
+
+
+def metrics_under(*, traffic: bool) -> Mapping[str, Metric]:
+    """Return the metrics of traffic, or of a batch."""
+    other = BATCH_ALONE if traffic else TRAFFIC_ALONE
+    return {name: metric for name, metric in METRICS.items() if name not in other}
+
+
+def place_of(scenario: str, metric: str) -> str:
+    """Return the scenario whose number of sequences a metric is at: `busy`, `busy@p95` or `busy@full`."""
+    return f"{scenario}@{load}" if (load := METRICS[metric].load) else scenario
 
 
 def metric_named(path: str) -> Metric | None:

@@ -56,6 +56,11 @@ def terms_of(search: Search) -> Iterator[nodes.Term]:
     yield from (weighted.term for preference in search.preferences for weighted in preference.goal.terms)
 
 
+def places_of(search: Search) -> tuple[str, ...]:
+    """Return the scenarios of a search's metrics, under traffic for each number of sequences, in alphabetical order."""
+    return tuple(sorted({term.place for term in terms_of(search) if isinstance(term, nodes.MetricTerm)}))
+
+
 def _of_term(term: nodes.Term) -> str | None:
     if isinstance(term, nodes.MetricTerm):
         return term.scenario

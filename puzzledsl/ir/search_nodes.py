@@ -11,15 +11,15 @@ from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact, Where
-from puzzledsl.ir.metric_records import TERMS
+from puzzledsl.ir.metric_records import TERMS, TRAFFIC_ALONE, place_of
 from puzzledsl.ir.stage_nodes import Judged
 
 MAX_CHILDREN = 100_000
-_METRIC = {"type": "string", "enum": list(TERMS)}
+_METRIC = {"type": "string", "enum": [*TERMS, *TRAFFIC_ALONE]}
 
 
 def _known_metric(name: str) -> str:
-    if name not in TERMS:
+    if name not in _METRIC["enum"]:
         raise ValueError(f"no metric of a search is called {name!r}")
     return name
 
@@ -30,6 +30,11 @@ class MetricTerm(Frozen):
     kind: Literal["metric"] = "metric"
     scenario: str
     metric: Annotated[str, Checks(lambda p: (p.AfterValidator(_known_metric), p.WithJsonSchema(_METRIC)))]
+
+    @property
+    def place(self) -> str:
+        """The scenario, or one of its numbers of sequences under traffic: `busy`, `busy@p95`, `busy@full`."""
+        return place_of(self.scenario, self.metric)
 
 
 class ScoreTerm(Frozen):
@@ -120,7 +125,7 @@ class LinearRequirement(Frozen):
     op: Literal["<=", ">=", "==", "<", ">"]
     bound: Exact | None
     parent_ratio: Exact | None = None
-    unit: Literal["", "bytes", "seconds", "tokens_per_s"] = ""
+    unit: Literal["", "bytes", "seconds", "tokens_per_s", "requests_per_s"] = ""
     because: str = ""
     where: Where
     bound_where: Where

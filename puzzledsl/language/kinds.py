@@ -177,6 +177,15 @@ BATCH = replace(
     call_of(nodes.Scenario, "A workload: `batch(256, 128 -> 1024)`."),
     write="write `batch(256, 128 -> 1024)`: sequences, prompt and output tokens of each",
 )
+_OF_TRAFFIC = call_of(nodes.Traffic, "Requests that come at random: `traffic(2 req/s, 256 -> 128)`.")
+_RATE = {"rate": _OF_TRAFFIC.arguments["rate"]}
+_LENGTHS = {"tokens": replace(BATCH.arguments["tokens"], value=None), **_OF_TRAFFIC.arguments}
+TRAFFIC = replace(
+    _OF_TRAFFIC,
+    arguments={**_RATE, **_LENGTHS},
+    positional=2,
+    write="write `traffic(2 req/s, 256 -> 128)`: requests a second, prompt and output tokens of each",
+)
 _FITTED = "leave it out: `children: 24` fits the scores to whole children, which predicts them better"
 _TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
 _BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
@@ -198,6 +207,7 @@ _OF_DECLARATIONS: dict[str, Call] = {
     "mix": MIX,
     **MEASURED,
     "batch": BATCH,
+    "traffic": TRAFFIC,
     **SCORES,
     "sweep": SWEEP,
     "used_by": USED_BY,
@@ -247,7 +257,7 @@ _KINDS = (
         "scenario s on h = batch(256, 128 -> 1024)",
         targets=("hardware",),
         of="hardware",
-        value=Setting("", calls={"batch": BATCH}, noun="scenario"),
+        value=Setting("", calls={"batch": BATCH, "traffic": TRAFFIC}, noun="scenario"),
     ),
     Kind(
         "space w of p { attention = parent | noop }",

@@ -154,6 +154,7 @@ TYPES: dict[str, Measure] = {
     "Compute": Measure("`989TFLOP/s`.", units.FLOP_PER_S),
     "Throughput": Measure("`200 tok/s`.", units.TOK_PER_S),
     "Money": Measure("`0.4USD`.", units.DOLLARS),
+    "Rate": Measure("`2 req/s`.", units.REQ_PER_S),
     "Price": Measure("`2.5 USD/h`.", units.DOLLARS_PER_S),
     "Energy": Measure("`300mJ`.", units.ENERGY),
     "Power": Measure("`700W`.", units.POWER),

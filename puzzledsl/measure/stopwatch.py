@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from puzzledsl.base.processor import cpu_name
+from puzzledsl.base.process import cpu_name
 
 Run = Callable[[], list[float]]
 WARM_UP_RUNS = 3  # before a CUDA graph is captured

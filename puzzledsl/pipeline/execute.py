@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from logging import getLogger
 
-from puzzledsl.base import gc_tuning
+from puzzledsl.base import process
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cluster.errors import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.pipeline.context import Context
@@ -67,7 +67,7 @@ class Attempts:
 
     def __post_init__(self) -> None:
         """Let the garbage collector disturb the work less, and transformers recommend no kernels in the command's own process."""
-        if gc_tuning.work():
+        if process.work():
             getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
 
     def attempt(self, task: Task) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.costs.table import merge
+from puzzledsl.costs.traffic import filled
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import (
@@ -17,6 +18,7 @@ from puzzledsl.ir.tables import (
     Evaluation,
     Failure,
     FrontierResult,
+    LoadCheck,
     ModelFigures,
     Piece,
     RefinedFrontier,
@@ -46,6 +48,7 @@ class Artefacts:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     pieces: dict[str, Piece] = field(default_factory=dict)
     engines: dict[str, EngineCheck] = field(default_factory=dict)
+    loads: dict[str, LoadCheck] = field(default_factory=dict)
     texts: dict[str, tuple[TextCounts, ...]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -59,7 +62,7 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     reader = _Reader(build.root, found.unreadable)
     for space in program.spaces:
         paths = build.costs(space), build.measured_costs(space)
-        tables = [table for path in paths if (table := reader.one(path, CostTable))]
+        tables = [filled(program, table) for path in paths if (table := reader.one(path, CostTable))]
         if tables:
             found.costs[space] = merge(*tables)
     found.scores = reader.many(program.scores, build.scores, ScoreTable)
@@ -76,6 +79,7 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     found.evaluations = reader.many(wanted, build.evaluation, Evaluation)
     checked = sorted(path.stem for path in build.engines("").parent.glob("*.json") if path.stem)
     found.engines = reader.many(checked, build.engines, EngineCheck)
+    found.loads = reader.many(program.searches, build.load, LoadCheck)
     found.pieces = reader.pieces(build.library / "index.jsonl")
     found.texts = counts_in(build.tokens, program.data)
     return found

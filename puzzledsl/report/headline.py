@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.base.phrases import listed
+from puzzledsl.base.units import REQ_PER_S, format_quantity
 from puzzledsl.costs.profile import notes
 from puzzledsl.ir.nodes import MeasuredHardware, Scenario
 from puzzledsl.ir.tables import Figure, Kept
@@ -65,12 +66,11 @@ def _speed(subject: Subject) -> Headline | None:
                     ratio = 1 / ratio if key == "latency_s" else ratio
                     return Headline(numbers.times(ratio), "faster, measured", _workload(subject, scenario))
     if subject.best and subject.scenario:
-        before = subject.predicted(subject.scenario, PARENT).get("throughput")
-        after = subject.predicted(subject.scenario).get("throughput")
-        if before and after:
-            number = numbers.times(after / before)
-            detail = "; ".join([_workload(subject, subject.scenario), *uncalibrated_notes(subject)])
-            return Headline(number, "faster, predicted", detail)
+        before, after = subject.predicted(subject.scenario, PARENT), subject.predicted(subject.scenario)
+        for key, what in (("throughput", "faster, predicted"), ("max_rate", "requests a second, predicted")):
+            if before.get(key) and after.get(key):
+                detail = "; ".join([_workload(subject, subject.scenario), *uncalibrated_notes(subject)])
+                return Headline(numbers.times(after[key] / before[key]), what, detail)
     return None
 
 
@@ -85,6 +85,8 @@ def _workload(subject: Subject, name: str) -> str:
         return name
     batch = subject.batch(name)
     many = f"batch {batch}, " if batch else ""
+    if scenario.traffic is not None:
+        many = f"{format_quantity(scenario.traffic.rate, REQ_PER_S)}, {batch} at once, "
     return f"{name}: {many}{scenario.prompt:,} → {scenario.output:,} tokens"
 
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from puzzledsl.base import units
-from puzzledsl.base.units import BYTES, TIME, TOK_PER_S
+from puzzledsl.base.units import BYTES, REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.ir.metric_records import METRICS
 
 
@@ -69,7 +69,7 @@ def change(value: float) -> Number:
 
 
 def of_unit(value: float, unit: str) -> Number:
-    """A number in an IR unit: "bytes", "seconds", "tokens_per_s" or "" for a plain one."""
+    """A number in an IR unit: "bytes", "seconds", "tokens_per_s", "requests_per_s" or "" for a plain one."""
     match unit:
         case "bytes":
             return size(value)
@@ -78,10 +78,12 @@ def of_unit(value: float, unit: str) -> Number:
         case "tokens_per_s":
             number = rate(value)
             return Number(f"{number.text} tok/s", value)
+        case "requests_per_s":
+            return Number(f"{rate(value).text} req/s", value)
         case _:
             return count(value) if float(value).is_integer() or abs(value) >= 10**5 else plain(value)
 
 
-_UNITS = {BYTES: "bytes", TIME: "seconds", TOK_PER_S: "tokens_per_s"}
+_UNITS = {BYTES: "bytes", TIME: "seconds", TOK_PER_S: "tokens_per_s", REQ_PER_S: "requests_per_s"}
 METRIC_UNITS = {name: _UNITS.get(metric.dimension, "") for name, metric in METRICS.items()}
 """The IR unit of each metric of a scenario."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from puzzledsl.base.units import TIME, TOK_PER_S
+from puzzledsl.base.units import REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.costs.metrics import metrics_of
+from puzzledsl.costs.metrics import whole_metrics
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.references import search_behind
@@ -184,7 +184,7 @@ class Subject:
             if isinstance(requirement, nodes.LinearRequirement)
             for term in requirement.left.terms
             if isinstance(term.term, nodes.MetricTerm)
-            and METRICS[term.term.metric].dimension in (TIME, TOK_PER_S)
+            and METRICS[term.term.metric].dimension in (TIME, TOK_PER_S, REQ_PER_S)
         ]
         names = [*wanted, *self.program.scenarios]
         costed = [n for n in names if self.costs and n in self.costs.scenarios]
@@ -237,7 +237,7 @@ class Subject:
             recorded = chosen.metrics if chosen else {}
         if costs is not None and layers:
             try:
-                found = metrics_of(costs, layers)
+                found = whole_metrics(self.costs.scenarios[scenario], layers, costs) if self.costs else {}
                 metrics = {n: float(Fraction(v)) for n, v in found.items() if n not in costs.unknown}
             except (KeyError, ValueError):
                 metrics = {}  # the table was made for another version of the space

@@ -24,6 +24,7 @@ from puzzledsl.report.sections.measured import kept_tables, text_gaps
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.regrets import regrets
 from puzzledsl.report.sections.texts import answers, repetitions, text_rows
+from puzzledsl.report.sections.traffic import traffic_tables
 from puzzledsl.report.subject import Subject, main_search
 from puzzledsl.syntax.highlight import TokenClass, classified
 from puzzledsl.syntax.parse import normalise
@@ -115,6 +116,7 @@ _NO_SEARCH: dict[str, object] = {
     "verdict": "",
     "endings": (),
     "curves": (),
+    "traffic": (),
     "conflicts": (),
     "stale": False,
 }
@@ -143,6 +145,7 @@ def _sections(subject: Subject) -> dict[str, object]:
         "verdict": verdict(subject),
         "endings": endings(subject),
         "curves": curves.curves(subject),
+        "traffic": traffic_tables(subject),
         "conflicts": searches.conflicts(subject),
         "stale": bool(subject.result and subject.result.solutions and subject.best is None),
     }

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
-from puzzledsl.ir.nodes import LinearRequirement, MetricTerm
-from puzzledsl.ir.references import terms_of
+from puzzledsl.costs.simulation import simulations
+from puzzledsl.ir.nodes import LinearRequirement
+from puzzledsl.ir.references import places_of
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
 from puzzledsl.search.batches import Floors, Found, best_of
@@ -107,14 +108,16 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
 def checked(tables: Tables, found: Found) -> Solution:
     """Return an answer's verified solution, with the batches that the search mentions. Raises RuntimeError if it is wrong."""
     assert found.layers is not None
-    mentioned = {term.scenario for term in terms_of(tables.search) if isinstance(term, MetricTerm)}
+    mentioned = places_of(tables.search)
     batches = {name: found.batches[name] for name in tables.scenarios if name in mentioned}
     solution = solution_of(tables, found.layers, batches)
     inputs = tables.program, tables.search, tables.costs, tables.scores
     violations = verify(*inputs, solution, found.value)
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
-    return solution
+    traffics = {name: here.traffic for name, here in tables.program.scenarios.items()}
+    served = simulations(tables.costs.scenarios, traffics, found.layers)
+    return solution.model_copy(update={"simulated": served}) if served else solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iter
     """Yield the batches that a child may have, those of `first` before others; an `auto` batch is the largest that fits."""
     choices: list[list[int]] = []
     for name in tables.scenarios:
-        if tables.at(name, first[name]).capacity_bytes is not None:
+        if tables.at(name, first[name]).is_own:
             batch = tables.largest_batch(name, layers)
             choices.append([batch] if batch else [])
         else:

@@ -17,10 +17,11 @@ from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
 from puzzledsl.costs.metrics import fits
+from puzzledsl.costs.traffic import with_loads
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params
-from puzzledsl.ir.references import drops_by_influence, influence_score
+from puzzledsl.ir.references import drops_by_influence, influence_score, places_of
 from puzzledsl.ir.tables import (
     PARENT,
     PARENT_ENDS,
@@ -39,7 +40,7 @@ Part = SubBlock | EndName | Literal["pairs"]
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The inputs of one search. `scenarios`: those it mentions, in alphabetical order."""
+    """The inputs of one search. `scenarios`: those it mentions, each number of sequences under traffic, in alphabetical order."""
 
     program: nodes.Program
     search: nodes.Search
@@ -100,17 +101,36 @@ class Tables:
             return range(1, self.costs.auto[scenario] + 1)
         return [costs.batch for costs in self.costs.scenarios[scenario]]
 
-    def larger(self, scenario: str, batch: int) -> Sequence[int]:
-        """Return candidates above `batch` such that no larger batch fits if these do not: all, or the next one of a profile."""
+    def fitting(self, scenario: str, low: int, high: int) -> tuple[int | None, Sequence[int]]:
+        """Return the batch at which a model fits whose own is from `low` to `high`, and those at which it does not.
+
+        Of a profile, no larger batch fits if the next does not. Traffic that few sequences sustain, more do; the most run anyway.
+        """
+        batches = self.candidates(scenario)
+        if self.is_traffic(scenario):
+            return high if high < batches[-1] else None, [low - 1] if low > batches[0] else []
         if scenario in self.profiles:
-            return [batch + 1] if batch < self.costs.auto[scenario] else []
-        return [b for b in self.candidates(scenario) if b > batch]
+            return low, [high + 1] if high < self.costs.auto[scenario] else []
+        return low, [b for b in batches if b > high]
+
+    def is_traffic(self, scenario: str) -> bool:
+        """True if a scenario is under traffic: the least batch that sustains it is a model's own."""
+        return self.costs.scenarios[scenario][0].rate is not None
 
     def largest_batch(self, scenario: str, layers: Sequence[Assignment]) -> int:
-        """Return the largest candidate of an `auto` batch at which a model fits into memory; 0 if it fits at none."""
+        """Return the largest candidate of an `auto` batch at which a model fits into memory, else 0; the least under traffic."""
         if scenario in self.profiles:
             return self.profiles[scenario].largest(layers)
+        if self.is_traffic(scenario):
+            listed = self.costs.scenarios[scenario]
+            return next((c.batch for c in listed if fits(c, layers)), listed[-1].batch)
         return max((c.batch for c in self.costs.scenarios[scenario] if fits(c, layers)), default=0)
+
+    def of_parent(self, batches: Mapping[str, int]) -> dict[str, int]:
+        """Return the batches that the parent is taken at beside a child: the child's, under traffic its own."""
+        return {
+            n: self.largest_batch(n, self.parent) if self.is_traffic(n) else b for n, b in batches.items()
+        }
 
     def batch_choices(self) -> Iterator[dict[str, int]]:
         """Yield every combination of candidate batches of the search's scenarios, smallest first."""
@@ -166,6 +186,7 @@ def tables_of(
 ) -> Tables:
     """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
     here, sink = program.searches[search], Sink()
+    costs = with_loads(costs)
     if program.spaces[here.space].ends is not None:  # tables and measurements know nothing of them
         known = {name: listed for name, listed in costs.scenarios.items() if all(c.ends for c in listed)}
         costs = costs.model_copy(update={"scenarios": known})
@@ -173,7 +194,7 @@ def tables_of(
         sink.add(mistake)
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    scenarios, space = tuple(sorted(needed(program, search).scenarios)), program.spaces[here.space]
+    scenarios, space = places_of(here), program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
     runs = {n: {(r.first, r.length): r.value for r in t.runs} for n, t in scores.items() if t.runs}
     return Tables(program, here, costs, scores, scenarios, profiles, runs)

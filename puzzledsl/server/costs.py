@@ -16,7 +16,7 @@ from puzzledsl.checker.expressions.values import Symbol, all_parent
 from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.metrics import metrics_of
+from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
@@ -139,10 +139,12 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
     place = next((p for p in places if p.scenario.name == scenario), None)
     if shape is None or place is None:
         return None
-    fixed = place.scenario.model_copy(update={"batches": (place.batch,)})
-    (costs,) = _of_parent(place.hardware, shape, fixed)
-    found = metrics_of(costs, [PARENT] * shape.layers)[metric]
-    return format_quantity(found, METRICS[metric].dimension), place.batch
+    layers = [PARENT] * shape.layers
+    listed = _of_parent(place.hardware, shape, place.scenario)
+    if place.scenario.traffic is None:
+        listed = [costs for costs in listed if costs.batch == place.batch]
+    own = own_costs(listed, layers)
+    return format_quantity(whole_metrics(listed, layers, own)[metric], METRICS[metric].dimension), own.batch
 
 
 def inlay_hints(document: Document, wanted: types.Range) -> list[types.InlayHint]:

@@ -261,6 +261,10 @@ def _summary(node: object) -> list[str]:
                 f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
                 f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
             ]
+        case nodes.Scenario(traffic=nodes.Traffic() as traffic):
+            rate, most = format_quantity(traffic.rate, units.REQ_PER_S), f"at most {traffic.at_most} at once"
+            tokens = f"{node.prompt} prompt -> {node.output} output tokens{' in the mean' if traffic.requests else ''}"
+            return [f"{rate}, {tokens}, {most}, on `{node.hardware}`"]
         case nodes.Scenario():
             batches = " or ".join(map(str, node.batches))
             batch = f"batch {batches}" if batches else "the largest batch that fits"

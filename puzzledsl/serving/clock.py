@@ -16,7 +16,7 @@ from typing import Any, cast
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
-from puzzledsl.base.processor import cpu_name
+from puzzledsl.base.process import cpu_name
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import ENGINES, Engine

@@ -16,3 +16,13 @@ class EngineFailed(Diagnostic, code="E1805", template="{engine} failed while it 
     """The engine's process failed while it loaded or timed a model."""
 
     help_template = "run it again to go on from here; a smaller batch, or a shorter prompt, needs less memory"
+
+
+class NoServer(Diagnostic, code="E1815", template="no engine serves scenario `{name}`"):
+    """A workload that is not measured in an engine which serves, or an engine without its server."""
+
+
+class NotServed(Diagnostic, code="E1816", template="traffic of `{name}` was not served: {reason}"):
+    """A server that did not start or did not answer in time."""
+
+    help_template = "fewer sequences (`at_most`), a lower rate (`--shares 30%`) or shorter requests may do"

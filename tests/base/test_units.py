@@ -127,7 +127,7 @@ def test_every_unit_is_what_the_reference_says(text: str, value: Fraction, dimen
 
 
 def test_there_is_no_unit_but_these() -> None:
-    assert len(UNITS) == 1 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 6 + 3 + 6
+    assert len(UNITS) == 1 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 6 + 3 + 6 + 1
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_forms_are_shown_as_they_were_written() -> None:
         (
             "5q",
             "unknown unit `q`",
-            "units: k M B T Ki Mi Gi Ti us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW "
+            "units: k M B T Ki Mi Gi Ti us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW req/s "
             "KiB MiB GiB TiB kB MB GB TB kB/s MB/s GB/s TB/s",
             "",
         ),

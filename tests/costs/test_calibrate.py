@@ -23,9 +23,8 @@ from puzzledsl.costs.calibrate import (
     relative_errors,
     with_constants,
 )
-from puzzledsl.costs.cells_csv import Cells, read_cells
+from puzzledsl.costs.cells_csv import Cells, calibrated_name, calibrated_text, read_cells, report_lines
 from puzzledsl.costs.metrics import metrics_of
-from puzzledsl.costs.profile_text import calibrated_name, calibrated_text, report_lines
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import LayerAssignment
 from tests.goldens import assert_golden

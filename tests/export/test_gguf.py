@@ -11,12 +11,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.gguf_tokenizers import _LLAMA3, _QWEN2
 from puzzledsl.base.stage_errors import UnknownTokenizer
 from puzzledsl.child.checkpoint.contents import from_directory, from_parent
 from puzzledsl.child.errors import NotAGguf, RuntimeLacksFamily
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
-from puzzledsl.ir.gguf_tokenizers import _LLAMA3, _QWEN2
 from tests.export.test_engines import request_for
 from tests.export.variants import MIXTURE, Made, Variant, make
 from tests.tiny import save_tiny

@@ -22,7 +22,7 @@ from puzzledsl.families.literal import LAYER_RULES
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import kinds, words
@@ -121,6 +121,7 @@ data asked = tasks("x.jsonl")
 data written = sampled(p, tokens: 1k)
 data mixed = mix(d: 1, lines: 2)
 hardware m = measured(device: cpu)
+scenario busy on m = traffic(2 req/s, 8 -> 8, at_most: 2)
 hardware made_elsewhere = table("costs.csv")
 hardware own {{
   memory = 80GiB, bandwidth = 1TB/s
@@ -224,7 +225,7 @@ def test_what_a_layer_has_is_the_checkers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("thing", ["s", "h"])
 def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) -> None:
-    known = {"s": {*METRICS, *words.SCENARIO_FACTS}, "h": set(HARDWARE_FACTS)}[thing]
+    known = {"s": {*metrics_under(traffic=False), *words.SCENARIO_FACTS}, "h": set(HARDWARE_FACTS)}[thing]
     assert offered(tmp_path, f"let x = {thing}.{NOBODY}\n") == known
 
 

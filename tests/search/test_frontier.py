@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from puzzledsl.ir.nodes import CountTerm, CpSat, Frontier, LayerChoice, ParamsTerm
-from puzzledsl.search.frontier import as_svg, direction, solve_frontier
+from puzzledsl.report.pictures.frontier import as_svg
+from puzzledsl.search.frontier import direction, solve_frontier
 from puzzledsl.search.solve import solve_search
 from tests.search.instances import ATTENTION, FFN, HERE, KL, Instance, chat, plain_instance, problems, require
 

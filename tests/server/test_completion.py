@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.units import UNITS
-from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import kinds, words
 from puzzledsl.language.kinds import ATTENTION, FFN, HARDWARE_FACTS, KINDS, PROFILE
@@ -16,7 +16,7 @@ from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.completion import complete, signature
 from tests.server.texts import PROGRAM, marked
 
-CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()
+CHAT, BUSY = ({*metrics_under(traffic=traffic), *words.SCENARIO_FACTS} for traffic in (False, True))
 MEASURED = "measured(engine, device, dtype, threads, gpus, memory, price, power)"
 
 
@@ -40,6 +40,7 @@ EXACT = {
     "hardware of a scenario": (after("scenario n on ‸"), {"h", "h100_sxm"}),
     "the type of a parameter": (after("param x: ‸"), set(words.TYPES)),
     "metrics": (after("let x = chat.‸"), CHAT),
+    "metrics of traffic": (after("scenario busy on h = traffic(2 req/s, 8 -> 8)\nlet x = busy.‸"), BUSY),
     "metrics of a scenario by another name": (after("let c = chat\nlet x = c.‸"), CHAT),
     "of a name that is nobody's": (after("let c = nobody\nlet x = c.‸"), set()),
     "a number that is not at its end": (after("let x = 3.‸"), set()),

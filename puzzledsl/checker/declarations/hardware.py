@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NoReturn
+from math import ceil
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from puzzledsl.base.diagnostics import Args, Fix
+from puzzledsl.base.queueing import read_lengths
 from puzzledsl.base.settings import REQUIRED, Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
@@ -16,7 +19,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
-from puzzledsl.checker.expressions.values import Constructed, Located, Symbol, located
+from puzzledsl.checker.expressions.values import Constructed, Located, RangeValue, Symbol, Value, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH
@@ -26,6 +29,7 @@ from puzzledsl.syntax import tree
 Spec = nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware
 CHANGES = Call("A profile with some settings changed.", KINDS["hardware"].settings)
 MAX_TOKENS = 2**40
+T = TypeVar("T")
 
 
 def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
@@ -174,17 +178,69 @@ class _Profile:
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
-    """`scenario s on h = batch(256, 128 -> 1024)`."""
+    """`scenario s on h = batch(256, 128 -> 1024)`, or `traffic(2 req/s, 256 -> 128)`."""
     scenario = Declared(ctx, symbol)
     scenario.check_parts()
-    hardware = scenario.target()
-    settings = scenario.arguments(scenario.call())
+    hardware, call = scenario.target(), scenario.call()
+    settings = scenario.arguments(call)
+    if call.name == "traffic":
+        given = _traffic(settings, symbol.file.path.parent)
+        if hardware is None:
+            raise Refused
+        return nodes.Scenario(**scenario.head(hardware), **given)
     settings.need_all()
     settings.sound(settings)
     batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
     if batches is None or tokens is None or hardware is None:
         raise Refused
     return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
+
+
+def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
+    """Return the fields of `traffic(…)`: its mean request, and the numbers of sequences to time where costs are measured."""
+    settings.need("rate", *(() if settings.has("lengths") else ("tokens",)))
+    requests: tuple[tuple[int, int], ...] = settings.read("tokens", (), _requests)
+    if settings.has("lengths") and settings.has("tokens"):
+        help = "the lengths are those of the file: leave out `prompt -> output`"
+        settings.ctx.misplaced(settings.place("tokens"), "`->`", "traffic with `lengths`", help)
+    rate, at_most, lengths = map(settings.read, ("rate", "at_most", "lengths"))
+    settings.sound(settings)
+    if lengths is not None:
+        try:
+            requests = read_lengths(directory / lengths)
+        except ValueError as error:
+            help, at = 'each line is such as `{"prompt": 256, "output": 128}`', settings.place("lengths")
+            raise settings.ctx.wrong(at, "`lengths`", "tokens of requests", str(error), help) from None
+    if not requests:
+        raise Refused
+    prompt, output = (ceil(Fraction(sum(side), len(side))) for side in zip(*requests, strict=True))
+    requests = requests if len({*requests}) > 1 else ()
+    where = settings.ctx.where(settings.place("rate"))
+    traffic = nodes.Traffic(rate=rate, lengths=lengths, at_most=at_most, requests=requests, where=where)
+    powers = {min(1 << power, at_most) for power in range(at_most.bit_length() + 1)}
+    return {"batches": tuple(sorted(powers)), "prompt": prompt, "output": output, "traffic": traffic}
+
+
+SPREAD = 64
+"""Requests that stand for evenly spread lengths; 27 steps on the other side, every pair of places comes once."""
+
+
+def _requests(settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Return the request of `256 -> 128`, or those of `64..512 -> 16..256`: lengths spread evenly, each side by itself."""
+    (low, high), (least, most) = _sides(settings, _from_to)
+    prompts, outputs = (
+        [a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ((low, high), (least, most))
+    )
+    return tuple((prompt, outputs[27 * i % SPREAD]) for i, prompt in enumerate(prompts))
+
+
+def _from_to(ctx: Context, value: Value, *place: Any) -> tuple[int, int]:
+    """Return both ends of a number of tokens, or of a range of them."""
+    ends = (value.low, value.high) if isinstance(value, RangeValue) else (value, value)
+    low, high = (as_whole(ctx, end, *place) for end in ends)
+    if low > high:
+        raise ctx.beyond(place[0], place[1], f"a range upwards from {low}", str(high))
+    return low, high
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:
@@ -206,6 +262,11 @@ def _batch(ctx: Context, option: Located) -> int:
 
 def _tokens(settings: Settings) -> tuple[int, int]:
     """Return the prompt and output tokens of `128 -> 1024`."""
+    return _sides(settings, as_whole)
+
+
+def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:
+    """Return both sides of `->`, read as numbers of tokens."""
     ctx, ends, scope = settings.ctx, settings.entries["tokens"].expr, settings.entries["tokens"].scope
     if isinstance(ends, tree.BadExpr):
         raise Refused
@@ -214,7 +275,7 @@ def _tokens(settings: Settings) -> tuple[int, int]:
         raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
     sides = ((ends.left, "the prompt"), (ends.right, "the output"))
     values = [(ctx.value(end, scope), end.span, what, 1, MAX_TOKENS) for end, what in sides]
-    prompt, output = (ctx.attempt(as_whole, ctx, *side) for side in values)
+    prompt, output = (ctx.attempt(read, ctx, *side) for side in values)
     if prompt is None or output is None:
         raise Refused
     return prompt, output

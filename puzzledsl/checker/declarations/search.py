@@ -6,6 +6,7 @@ counts as 1 where it holds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, Literal, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.phrases import closest
+from puzzledsl.base.queueing import most_load
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
@@ -28,8 +30,8 @@ from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, l
 from puzzledsl.checker.expressions.values import Number, Scope, SpaceInfo, Symbol, Value, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.references import judged_by
+from puzzledsl.ir.metric_records import METRICS, PER_SECOND
+from puzzledsl.ir.references import judged_by, terms_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -133,6 +135,7 @@ class _Body:
             solutions=count,
             apart=apart,
         )
+        node = node.model_copy(update={"requirements": (*node.requirements, *self._sustained(node))})
         refine, own = node.refine, self.settings.has("refine")
         if judged_by(node) and own and refine is not None:
             plain = nodes.Refine(children=refine.children, where=refine.where)
@@ -141,6 +144,32 @@ class _Body:
                 what = "how children are healed and measured, which their judges say,"
                 self.ctx.misplaced(at, what, self.search.thing, help)
         return judge.predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
+
+    def _sustained(self, search: nodes.Search) -> Iterator[nodes.LinearRequirement]:
+        """Yield what traffic that a search mentions requires: it is sustained, and less than that where percentiles are asked."""
+        terms = [term for term in terms_of(search) if isinstance(term, nodes.MetricTerm)]
+        for name in dict.fromkeys(term.scenario for term in terms):
+            traffic = self.ctx.need(self.ctx.taken[name], nodes.Scenario).traffic
+            if traffic is None:
+                continue
+            late = any(term.scenario == name and METRICS[term.metric].load == "p95" for term in terms)
+            most = most_load(traffic.at_most) / traffic.at_most
+            rate: Args = {"op": ">=", "bound": traffic.rate, "unit": "requests_per_s"}
+            busy: Args = {"op": "<=", "bound": most}
+            bounds = [
+                ("max_rate", rate, traffic.where.text),
+                ("utilisation", busy, f"{float(100 * most):.4g}%"),
+            ]
+            for metric, bound, text in bounds[: 1 + late]:
+                term = nodes.MetricTerm(scenario=name, metric=metric)
+                requirement = nodes.LinearRequirement(
+                    left=nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=term),)),
+                    **bound,
+                    where=traffic.where.model_copy(update={"text": f"{name}.{metric}"}),
+                    bound_where=traffic.where.model_copy(update={"text": text}),
+                )
+                if requirement not in search.requirements:
+                    yield requirement
 
     def read(self, statement: tree.Stmt, scope: Scope, in_for: bool) -> None:
         """Lower one statement."""
@@ -285,7 +314,7 @@ class _Body:
         """Warn of a goal all of whose terms are better the other way round."""
         sign = -1 if keyword == "minimize" else 1
         wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
-        fast = [numbers.is_metric(key, "throughput") for key in goal.terms]
+        fast = [key[0] == "metric" and key[2] in PER_SECOND for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
         costly = {name for name, metric in METRICS.items() if metric.better == "less"}

@@ -20,7 +20,7 @@ from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.hardware_nodes import running_costs
-from puzzledsl.ir.metric_records import METRICS, STATED, Metric
+from puzzledsl.ir.metric_records import METRICS, STATED, Metric, metrics_under
 from puzzledsl.language.kinds import HARDWARE_FACTS, PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS, SUB_BLOCKS
 from puzzledsl.syntax import tree
@@ -115,9 +115,12 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
             return Quantity(Fraction(scenario.prompt if name == "prompt" else scenario.output))
         if len(scenario.batches) == 1:
             return Quantity(Fraction(scenario.batches[0]))
-    metric = METRICS.get(name)
+    lowered = ctx.lower(symbol, nodes.Scenario)
+    known = METRICS if lowered is None else metrics_under(traffic=lowered.traffic is not None)
+    metric = known.get(name)
     if metric is None:
-        _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, *SCENARIO_FACTS))
+        help = f"`{name}` is of another kind: `batch(…)` or `traffic(…)`" if name in METRICS else ""
+        _unknown(ctx, node, f"scenario `{symbol.name}`", (*known, *SCENARIO_FACTS), help)
     if metric.needs:
         return _running_cost(ctx, symbol, node, metric)
     return values.Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=metric.dimension)
@@ -127,7 +130,7 @@ _EXAMPLES = {"price": "2.5 USD/h", "power": "700W"}
 
 
 def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
-    """`chat.cost_per_mtok`: a multiple of the latency at a given batch."""
+    """`chat.cost_per_mtok`: a multiple of the latency at a given batch, or of how much of `max_rate` traffic is."""
     key = metric.needs
     scenario = ctx.need(symbol, nodes.Scenario)
     if scenario.hardware not in ctx.taken:
@@ -139,13 +142,17 @@ def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Me
         help = f"a table states no `{key}`: {bound}"
     elif (stated := running_costs(spec)[STATED[key]]) is None:
         help = f"add `{key}` to it, such as `{_EXAMPLES[key]}`; no price or power is shipped"
-    elif len(scenario.batches) != 1:
+    elif scenario.traffic is None and len(scenario.batches) != 1:
         help = f"at several batches it is not linear: {bound}, by which the {key} is divided"
     if help or stated is None:
         said: Args = {"metric": metric.name, "hardware": hardware.name, "key": key}
         raise ctx.refuse(errors.MoneyNotStated(node.name.span, help=help, **said))
-    factor = Fraction(metric.tokens * stated / (scenario.batches[0] * scenario.output))
-    term: values.TermKey = ("metric", ctx.name_of(symbol), "latency")
+    factor = Fraction(metric.tokens * stated / scenario.output)
+    if scenario.traffic is None:
+        term: values.TermKey = ("metric", ctx.name_of(symbol), "latency")
+        factor /= scenario.batches[0]
+    else:  # 1 / max_rate is utilisation / rate
+        term, factor = ("metric", ctx.name_of(symbol), "utilisation"), factor / scenario.traffic.rate
     return values.Symbolic({term: factor}, dimension=metric.dimension)
 
 

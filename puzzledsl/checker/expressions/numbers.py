@@ -15,13 +15,15 @@ from puzzledsl.checker.context import TERMS_PER_STEP, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import Comparison, Number, Symbolic, TermKey, Value, describe
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import PER_SECOND
 
 LAYER_TERMS = ("fact", "count", "table")
 """Kinds of terms that belong to one layer; the layer is the last part of their key."""
-UNITS: dict[Dimension, Literal["bytes", "seconds", "tokens_per_s"]] = {
+UNITS: dict[Dimension, Literal["bytes", "seconds", "tokens_per_s", "requests_per_s"]] = {
     units.BYTES: "bytes",
     units.TIME: "seconds",
     units.TOK_PER_S: "tokens_per_s",
+    units.REQ_PER_S: "requests_per_s",
 }
 
 
@@ -78,8 +80,8 @@ def is_metric(key: TermKey, name: str) -> bool:
 
 
 def is_throughput(value: Symbolic) -> bool:
-    """True for a sum with a scenario's throughput in it."""
-    return any(is_metric(key, "throughput") for key in value.terms)
+    """True for a sum with a scenario's throughput or `max_rate` in it."""
+    return any(is_metric(key, name) for key in value.terms for name in PER_SECOND)
 
 
 def as_symbolic(value: Number) -> Symbolic:
@@ -119,10 +121,12 @@ EXAMPLES: dict[Dimension, str] = {
     units.DOLLARS_PER_S: "2.5 USD/h",
     units.ENERGY: "300mJ",
     units.POWER: "700W",
+    units.REQ_PER_S: "2 req/s",
 }
 _UNITS: dict[Dimension, tuple[str, ...]] = {
     units.TIME: ("s", "ms"),
     units.TOK_PER_S: (" tok/s",),
+    units.REQ_PER_S: (" req/s",),
     units.TOKENS: ("tok",),
     units.BYTES_PER_S: ("GB/s",),
     units.FLOP_PER_S: ("TFLOP/s",),

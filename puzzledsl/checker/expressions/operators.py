@@ -15,7 +15,7 @@ from typing import Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
+from puzzledsl.base.units import COUNT, REQ_PER_S, TOK_PER_S, Dimension, Form, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_BITS, Context
 from puzzledsl.checker.expressions import numbers, values
@@ -24,6 +24,7 @@ from puzzledsl.checker.expressions.logic import connect
 from puzzledsl.checker.expressions.values import Number, Scope, Symbol, Symbolic, Value, describe
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import PER_SECOND
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tree import CompareOp
 
@@ -52,7 +53,7 @@ def _add(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: 
         mixed = isinstance(other, Symbolic) or other.value != 0
         if (
             isinstance(side, Symbolic)
-            and side.dimension == TOK_PER_S
+            and side.dimension in (TOK_PER_S, REQ_PER_S)
             and mixed
             and numbers.is_throughput(side)
         ):
@@ -62,12 +63,14 @@ def _add(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: 
 
 def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
     """Refuse throughput that is mixed with other terms."""
-    scenario = next(key[1] for key in value.terms if numbers.is_metric(key, "throughput"))
+    _, scenario, name = next(key for key in value.terms if key[0] == "metric" and key[2] in PER_SECOND)
     help = (
         "throughput is batch * output / latency, which is not linear; alone, "
         f"`{scenario}.throughput >= X` becomes `{scenario}.latency <= batch * output / X`. Use `{scenario}.latency` here"
     )
-    raise ctx.refuse(errors.ThroughputAlone(span, metric=f"{scenario}.throughput", help=help))
+    if name == "max_rate":
+        help = f"it is 1 / time, which is not linear: use `{scenario}.utilisation`, which is rate / max_rate"
+    raise ctx.refuse(errors.ThroughputAlone(span, metric=f"{scenario}.{name}", help=help))
 
 
 def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:

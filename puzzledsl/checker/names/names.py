@@ -20,7 +20,7 @@ from puzzledsl.base.phrases import closest
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.settings import Call
 from puzzledsl.checker import errors
-from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.language import words
 from puzzledsl.language.kinds import ANYWHERE, HARDWARE_FACTS, KINDS, PARENT_FACTS
 from puzzledsl.syntax import tree
@@ -400,7 +400,9 @@ def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:
         case "attention" | "ffn":
             return _words("fact", words.SUB_BLOCK_FACTS[kind], kind)
         case "scenario":
-            metrics = {name: metric.doc for name, metric in METRICS.items()}
+            call = getattr(getattr(meaning, "item", None), "value", None)
+            traffic = isinstance(call, tree.Call) and getattr(call.function, "text", "") == "traffic"
+            metrics = {name: metric.doc for name, metric in metrics_under(traffic=traffic).items()}
             owner = meaning.name if meaning is not None else ""
             return _words("metric", metrics, owner) | _words("fact", words.SCENARIO_FACTS, kind)
         case "parent":

@@ -210,7 +210,7 @@ class Calibrated(Output):
 
 
 class AnswerSolution(Output):
-    """One child. `metrics` in base units, with the batch of each scenario as `chat.batch`.
+    """One child. `metrics` in base units, with the batch of each scenario as `chat.batch`; `simulated`: latencies under traffic.
 
     `layers` ends with the choice of the model's ends where the space gives one.
     """
@@ -218,6 +218,7 @@ class AnswerSolution(Output):
     objective: float
     layers: list[Assignment]
     metrics: dict[str, float]
+    simulated: dict[str, float] = {}
 
 
 class AnswerConflict(Output):

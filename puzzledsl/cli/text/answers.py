@@ -92,6 +92,7 @@ def as_json(
                 "objective": solution.objective,
                 "layers": [layer.model_dump() for layer in solution.layers],
                 "metrics": solution.figures,
+                **({"simulated": solution.simulated} if solution.simulated else {}),
             }
             for solution in result.solutions
         ],
@@ -125,9 +126,11 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
         ratio = f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}" if parent else ""
-        lines.append(f"  {name:<20} {metric_text(name, value)}{ratio}")
+        served = best.simulated.get(name)
+        seen = "" if served is None else f"  simulated {metric_text(name, served)}"
+        lines.append(f"  {name:<20} {metric_text(name, value)}{ratio}{seen}")
     for name, batch in sorted(best.batches.items()):
-        if len(program.scenarios[name].batches) != 1:
+        if "@" not in name and len(program.scenarios[name].batches) != 1:
             lines.append(f"  {name + '.batch':<20} {batch}, chosen")
     lines += _layers(program, result)
     lines += [f"  note: {text}" for text in profile.notes(program, search, best)]

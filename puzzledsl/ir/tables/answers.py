@@ -73,13 +73,15 @@ def ends_of_child(child: Sequence[Assignment]) -> EndsAssignment:
 class Solution(Frozen):
     """One verified answer. `objective` is exact in the units of the tables; `metrics` in base units, with the parent's beside.
 
-    `layers` ends with the choice of the model's ends where the space gives one.
+    `layers` ends with the choice of the model's ends where the space gives one. Under traffic, `batches` are sequences that
+    run: of `busy`, at the 95th percentile (`busy@p95`), and at most (`busy@full`).
     """
 
     objective: float
     layers: tuple[Assignment, ...]
     batches: dict[str, int] = {}
     metrics: dict[str, float] = {}  # "chat.memory" -> bytes, "params" -> count, "kl" -> score …
+    simulated: dict[str, float] = left_out({})  # "busy.p95_ttft" -> seconds, by simulating traffic
 
     @property
     def of_layers(self) -> tuple[LayerAssignment, ...]:
@@ -94,7 +96,8 @@ class Solution(Frozen):
     @property
     def figures(self) -> dict[str, float]:
         """Metrics in base units, and the batch of every scenario as `chat.batch`."""
-        return {**self.metrics, **{f"{name}.batch": float(batch) for name, batch in self.batches.items()}}
+        own = {f"{name}.batch": float(batch) for name, batch in self.batches.items() if "@" not in name}
+        return {**self.metrics, **own}
 
 
 class ConflictItem(Frozen):

@@ -240,6 +240,30 @@ class EngineCheck(Artefact):
     threads: int = 1
 
 
+class LoadRun(Frozen):
+    """Requests of one seed at one rate, as simulated with the very arrivals and lengths, and as served.
+
+    Both have `rate` (requests that ended a second) and, in seconds, `ttft`, `tpot` and their `p50_` and `p95_`.
+    """
+
+    model: Literal["parent", "child"]
+    asked: float
+    seed: int
+    requests: int
+    predicted: dict[str, float]
+    measured: dict[str, float]
+
+
+class LoadCheck(Artefact):
+    """`build/load/SEARCH.json`: parent and child under a scenario's traffic, in the engine that it is measured in."""
+
+    search: str
+    scenario: str
+    engine: str
+    at_most: int
+    runs: tuple[LoadRun, ...]
+
+
 class WrittenText(Frozen):
     """A line of `build/sampled/*.jsonl`: a document's tokens, of which the first `prompt` were given, and the same as text."""
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact, Exact
+from puzzledsl.ir.metric_records import Load
 
 
 class Cost(Frozen):
@@ -56,6 +57,15 @@ class ScenarioCosts(Frozen):
     # of all GPUs together, where the hardware states them
     usd_per_s: Exact | None = left_out(None)
     watts: Exact | None = left_out(None)
+    # under traffic, at `batch` running sequences: requests a second, and the number of sequences that figures are at. A cost's
+    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.traffic`)
+    rate: Exact | None = left_out(None)
+    load: Load = left_out("")
+
+    @property
+    def is_own(self) -> bool:
+        """True if a child itself says which of the batches it runs at: an `auto` one, or the least that sustains traffic."""
+        return self.capacity_bytes is not None or self.rate is not None
 
 
 class CellTiming(Frozen):

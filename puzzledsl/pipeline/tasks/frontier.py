@@ -33,7 +33,8 @@ class Frontier(DeclaredTask[nodes.Frontier]):
         return {"frontier": own, **Solve(self.ctx, self.search).inputs()}
 
     def run(self) -> list[Path]:
-        from puzzledsl.search.frontier import as_csv, as_svg, solve_frontier
+        from puzzledsl.report.pictures.frontier import as_svg
+        from puzzledsl.search.frontier import as_csv, solve_frontier
 
         build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
         result = solve_frontier(self.program, self.name, *tables)

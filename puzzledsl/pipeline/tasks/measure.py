@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
-from puzzledsl.base.processor import cpu_name
+from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline.digests import digest_of, meaning
@@ -49,7 +49,7 @@ class Measure(DeclaredTask[nodes.Space]):
         return {
             **({"engine": digest_of(engines)} if engines else {}),
             "alternatives": digest_of(_distinct_alternatives(self.program.spaces[self.name])),
-            "scenarios": digest_of([wanted, list(map(meaning, scenarios)), hardware]),
+            "scenarios": digest_of([wanted, [meaning(s, ["traffic"]) for s in scenarios], hardware]),
             "parent": self.ctx.fingerprint(self.name, "measure"),
         }
 

@@ -20,7 +20,8 @@ from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, S
 from puzzledsl.ir.tables import Change, ConflictItem, SearchResult
 from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 
-DIMENSIONS = {"": units.COUNT, "bytes": units.BYTES, "seconds": units.TIME, "tokens_per_s": units.TOK_PER_S}
+DIMENSIONS = {"": units.COUNT, "bytes": units.BYTES, "seconds": units.TIME}
+DIMENSIONS |= {"tokens_per_s": units.TOK_PER_S, "requests_per_s": units.REQ_PER_S}
 DIGITS = 3
 _LITERAL = re.compile(r"(?P<digits>\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-zµ/%]*)")
 _UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
@@ -162,7 +163,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
         unit = "" if found is None else found[0].strip()
         scale = units.parse_quantity(f"1{unit}").value
     number = round_to(value / scale, digits, upwards, strict)
-    return Written(f"{plain(number)}{' ' if 'tok' in unit else ''}{unit}", number * scale)
+    return Written(units.with_unit(plain(number), unit), number * scale)
 
 
 def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:

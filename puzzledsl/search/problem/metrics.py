@@ -41,8 +41,8 @@ class Child:
     batches: Mapping[str, int]
 
     def parent(self) -> Child:
-        """Return the parent at the same batches."""
-        return Child(self.tables, self.tables.parent, self.batches)
+        """Return the parent at the same batches, under traffic at its own."""
+        return Child(self.tables, self.tables.parent, self.tables.of_parent(self.batches))
 
     def linear(self, linear: nodes.Linear) -> Fraction:
         """Return the value of a linear expression, in base units."""
@@ -52,7 +52,7 @@ class Child:
         """Return the value of one term, in base units."""
         tables, layers = self.tables, self.layers
         match term:
-            case nodes.MetricTerm(scenario=scenario, metric=metric):
+            case nodes.MetricTerm(place=scenario, metric=metric):
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case nodes.ScoreTerm(score=score):
                 measured, runs = tables.runs.get(score, {}), []
@@ -96,9 +96,9 @@ class Child:
         return all(map(self.fits, tables.scenarios)) and all(map(self.meets, tables.search.requirements))
 
     def fits(self, scenario: str) -> bool:
-        """True if an `auto` batch is the largest candidate that fits into memory; always true if the batch is given."""
+        """True if a batch is the model's own (the largest that fits into memory, traffic's), or if it is given."""
         batch = self.batches[scenario]
-        if self.tables.at(scenario, batch).capacity_bytes is None:
+        if not self.tables.at(scenario, batch).is_own:
             return True
         return batch == self.tables.largest_batch(scenario, self.layers)
 
@@ -115,7 +115,7 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
         costs = tables.at(name, batches[name])
         for metric, value in metrics_of(costs, child.layers).items():
             if metric not in costs.unknown and metric != "batch":
-                metrics[f"{name}.{metric}"] = value
+                metrics[f"{name.partition('@')[0]}.{metric}"] = value
     for name in sorted(tables.scores):
         metrics[name] = child.term(nodes.ScoreTerm(score=name))
     return batches, metrics
@@ -171,7 +171,7 @@ class Coefficients:
         for weighted in linear.terms:
             term, factor, batch = weighted.term, weighted.coefficient, None
             if isinstance(term, nodes.MetricTerm):
-                batch = box.of(term.scenario)[(factor > 0) == most]
+                batch = box.of(term.place)[(factor > 0) == most]
             parts.append((factor, self.term(term, batch)))
         constant = sum((c * v.constant for c, v in parts), linear.constant)
         units = [c * v.unit for c, v in parts if c]
@@ -198,7 +198,7 @@ class Coefficients:
     def _term(self, term: nodes.Term, batch: int | None) -> Vector:
         costs = self.tables.costs
         match term:
-            case nodes.MetricTerm(scenario=scenario, metric=metric):
+            case nodes.MetricTerm(place=scenario, metric=metric):
                 assert batch is not None
                 return self.metric(scenario, batch, metric)
             case nodes.ScoreTerm(score=score):

@@ -22,7 +22,7 @@ import numpy as np
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.metric_records import NANOSECOND
-from puzzledsl.ir.references import terms_of
+from puzzledsl.ir.references import places_of, terms_of
 from puzzledsl.ir.tables import PARENT, Assignment, Cost
 from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.columns import Ints
@@ -61,8 +61,10 @@ class Builder:
         return tuple(formulas_of(self.tables))
 
     def tokens(self, scenario: str, batch: int) -> int:
-        """Return the number of tokens that a scenario generates at a batch."""
-        return batch * self.tables.costs.scenarios[scenario][0].output
+        """Return the number of tokens that a scenario generates at a batch; of traffic, of its requests."""
+        return batch * (
+            1 if self.tables.is_traffic(scenario) else self.tables.costs.scenarios[scenario][0].output
+        )
 
     def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
         """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
@@ -128,8 +130,7 @@ class Builder:
         """Return the builder of this search with other requirements, without scenarios that only dropped requirements mention."""
         other = self.for_search(search)
         own = search.model_copy(update={"preferences": self.tables.search.preferences})
-        mentioned = {term.scenario for term in terms_of(own) if isinstance(term, nodes.MetricTerm)}
-        scenarios = tuple(name for name in self.tables.scenarios if name in mentioned)
+        scenarios = tuple(name for name in self.tables.scenarios if name in places_of(own))
         other.tables = replace(other.tables, scenarios=scenarios)
         return other
 
@@ -151,11 +152,13 @@ class Problems:
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """Boxes that together contain all batches, smallest first: listed batches one by one, a profile's as one interval."""
+        """Boxes of all batches, smallest first: listed batches one by one, a profile's and traffic's as one interval."""
         tables = self.tables
         sides: list[list[tuple[int, int]]] = []
         for name in tables.scenarios:
-            if (profile := tables.profiles.get(name)) is None:
+            if tables.is_traffic(name):
+                sides.append([(tables.candidates(name)[0], tables.candidates(name)[-1])])
+            elif (profile := tables.profiles.get(name)) is None:
                 sides.append([(batch, batch) for batch in tables.candidates(name)])
             else:
                 sides.append([(max(profile.reach[0], 1), max(profile.reach[1], 1))])
@@ -179,7 +182,9 @@ class Problems:
         """Return the box of the batches that a model runs at: a profile's largest, else of `near`; None if none fits."""
         tables = self.tables
         batches = {
-            name: tables.largest_batch(name, layers) if name in tables.profiles else low
+            name: tables.largest_batch(name, layers)
+            if name in tables.profiles or tables.is_traffic(name)
+            else low
             for name, low in near.lows.items()
         }
         return Box.at(batches) if all(batches.values()) else None
@@ -210,7 +215,7 @@ def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
     match linear.terms:
         case (
             nodes.WeightedTerm(
-                coefficient=factor, term=nodes.MetricTerm(scenario=scenario, metric="throughput")
+                coefficient=factor, term=nodes.MetricTerm(place=scenario, metric="throughput" | "max_rate")
             ),
         ):
             return factor, scenario
@@ -263,6 +268,10 @@ def bounds_of(builder: Builder, requirement: nodes.LinearRequirement, box: Box) 
     left, ratio, throughput = requirement.left, requirement.parent_ratio, _throughput(requirement.left)
     if ratio is None:
         return requirement.limit, requirement.limit
+    ends = (
+        builder.tables.of_parent(dict(zip(box.scenarios, end, strict=True))) for end in (box.low, box.high)
+    )
+    box = Box(box.scenarios, *(tuple(end.values()) for end in ends))
 
     def parents(*, most: bool) -> Fraction:
         if throughput is None:
@@ -272,8 +281,8 @@ def bounds_of(builder: Builder, requirement: nodes.LinearRequirement, box: Box) 
         total = latency.total()
         return (factor * builder.tokens(scenario, batch) / total if total else 0) + left.constant
 
-    ends = [ratio * parents(most=most) for most in (False, True)]
-    return min(ends), max(ends)
+    both = [ratio * parents(most=most) for most in (False, True)]
+    return min(both), max(both)
 
 
 def without_larger(problem: Problem) -> Problem:
@@ -286,12 +295,12 @@ def fitting_rows(builder: Builder, box: Box) -> Iterator[Row]:
     """Yield the rows of `auto` batches: the model fits at this batch and at no larger candidate."""
     for name in builder.tables.scenarios:
         low, high = box.of(name)
-        fitting = builder.coefficients.room(name, low)
-        if fitting is None:
+        if builder.coefficients.room(name, low) is None:
             continue
-        vector, limit = fitting
-        yield builder.row(f"{name} fits at batch {low}", vector, Fraction(limit), False, None)
-        for batch in builder.tables.larger(name, high):
+        inside, outside = builder.tables.fitting(name, low, high)
+        if inside is not None and (fitting := builder.coefficients.room(name, inside)) is not None:
+            yield builder.row(f"{name} fits at batch {inside}", fitting[0], Fraction(fitting[1]), False, None)
+        for batch in outside:
             beyond = builder.coefficients.room(name, batch)
             assert beyond is not None, "all batches of a scenario are auto, or none"
             vector, limit = beyond

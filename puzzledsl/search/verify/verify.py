@@ -9,12 +9,12 @@ from __future__ import annotations
 import operator
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
-from math import ceil
+from math import ceil, exp, factorial, lgamma, log
 from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
@@ -25,6 +25,8 @@ from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
+from puzzledsl.ir.metric_records import metrics_under
+from puzzledsl.ir.references import places_of
 from puzzledsl.ir.tables import (
     PARENT_ENDS,
     Cost,
@@ -58,6 +60,10 @@ class Model:
                 if ratio is not None:
                     unchanged = LayerAssignment(attention="parent", ffn="parent")
                     parent = replace(self, layers=(unchanged,) * len(self.layers), ends=PARENT_ENDS)
+                    own = [n for n in self.batches if self._head(n, 1).rate is not None]
+                    parent = replace(
+                        parent, batches={**self.batches, **{n: parent.largest_batch(n) for n in own}}
+                    )
                     bound = ratio * parent.value(left)
                 assert bound is not None, "a requirement has a bound or a ratio"
                 return bool(COMPARE[op](self.value(left), bound))
@@ -105,7 +111,7 @@ class Model:
     def term(self, term: nodes.Term) -> Fraction:
         """Return the value of one term, in base units."""
         match term:
-            case nodes.MetricTerm(scenario=scenario, metric=metric):
+            case nodes.MetricTerm(place=scenario, metric=metric):
                 return self.metrics[scenario][metric]
             case nodes.ScoreTerm(score=score):
                 return self.totals[score]
@@ -168,7 +174,7 @@ class Model:
         weights, cache = sum(c.weights_bytes for c in costs), sum(c.kv_cache_bytes for c in costs)
         ttft = SECONDS * sum(c.prefill_ns for c in costs)
         tpot = SECONDS * sum(c.decode_ns for c in costs)
-        latency = ttft + head.output * tpot
+        latency = (ttft if head.rate is None else batch * ttft) + head.output * tpot
         per_token = latency / (batch * head.output)
         found = {
             "memory": Fraction(head.reserve_bytes + weights + cache),
@@ -185,25 +191,52 @@ class Model:
             found["cost_per_mtok"] = 1_000_000 * head.usd_per_s * per_token
         if head.watts is not None:
             found["joules_per_tok"] = head.watts * per_token
+        if head.rate is not None:
+            mean, prompts, tail = 2 * batch / head.output, 0, 1.0
+            while (tail := tail - exp(prompts * log(mean) - mean - lgamma(prompts + 1))) > 1 / 40:
+                prompts += 1
+            token = tpot + (batch - 1) * ttft / head.output
+            found |= {"tpot": token, "ttft": ttft + token * 3 / 2, "utilisation": latency * head.rate / batch}
+            found |= {
+                "p95_tpot": token,
+                "p95_ttft": (2 + prompts) * ttft + 2 * tpot,
+                "max_rate": batch / latency,
+            }
+            under = metrics_under(traffic=True)
+            return {name: found[name] for name in found.keys() & under if under[name].load == head.load}
         return found
 
     def fits(self, scenario: str, batch: int) -> bool:
-        """True if the KV cache fits into its share of the memory left by reserve and weights; always true for a given batch."""
+        """True if the KV cache fits into its share of the memory left by reserve and weights, or if traffic is sustained.
+
+        Always true for a given batch. The 95th percentile needs that one request of 40 waits (Erlang C, its load in thousandths).
+        """
         head = self._head(scenario, batch)
-        if head.capacity_bytes is None:
+        if not head.is_own:
             return True
         costs = [*self._costs_of(scenario, batch)]
+        if head.rate is not None:
+            busy_ns = sum(batch * c.prefill_ns + head.output * c.decode_ns for c in costs)
+            load = Fraction(ceil(1000 * SECONDS * head.rate * busy_ns), 1000)
+            if head.load != "p95":
+                return SECONDS * head.rate * busy_ns <= batch
+            states = [load**k / factorial(k) for k in range(batch + 1)] if load < batch else []
+            waits = states.pop() * batch / (batch - load) if states else Fraction(1)
+            return 40 * waits <= sum(states) + waits
+        assert head.capacity_bytes is not None
         left = head.capacity_bytes - head.reserve_bytes - sum(c.weights_bytes for c in costs)
         return sum(c.kv_cache_bytes for c in costs) <= head.kv_fraction * left
 
     def largest_batch(self, scenario: str) -> int:
-        """Return the largest batch of an `auto` scenario at which the child fits; 0 if it fits at none.
+        """Return the largest batch of an `auto` scenario at which the child fits, 0 if it fits at none; the least under traffic.
 
         Of the batches that the table lists, or on a profile of all: there the cache of one layer takes `ceil(batch * bytes of a
         sequence)`, rounded up by layer, which never decreases with the batch.
         """
         if scenario not in self.costs.auto:
-            listed = (costs.batch for costs in self.costs.scenarios[scenario])
+            listed = [costs.batch for costs in self.costs.scenarios[scenario]]
+            if self._head(scenario, 1).rate is not None:
+                return next((batch for batch in listed if self.fits(scenario, batch)), listed[-1])
             return max((batch for batch in listed if self.fits(scenario, batch)), default=0)
         hardware, table = self._profile(scenario), self.costs.scenarios[scenario][0]
         caches = Counter(self._sequence_bytes(scenario, layer) for layer in range(len(self.layers)))
@@ -361,10 +394,7 @@ def verify(
     if len(ends) != (space.ends is not None):
         return [Violation("shape", f"{len(ends)} choices of the ends of the model")]
     model = Model(program, costs, scores, chosen, solution.batches, *ends)
-    linears = [search.objective, *(preference.goal for preference in search.preferences)]
-    linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
-    terms = [weighted.term for linear in linears for weighted in linear.terms]
-    mentioned = sorted({term.scenario for term in terms if isinstance(term, nodes.MetricTerm)})
+    mentioned = places_of(search)
     if wrong := [*_choices(model, search, mentioned)]:
         return wrong
     batches = {  # the model's, else the largest that fits, else the smallest listed
@@ -376,7 +406,7 @@ def verify(
     small = [
         Violation("batch", f"batch {batches[name]} of scenario {name} is not the largest that fits")
         for name in mentioned
-        if costs.scenarios[name][0].capacity_bytes is not None and batches[name] != model.largest_batch(name)
+        if costs.scenarios[name][0].is_own and batches[name] != model.largest_batch(name)
     ]
     broken = [
         Violation("requirement", f"requirement {number} `{requirement.where.text}` does not hold")
@@ -386,7 +416,7 @@ def verify(
     return [*small, *broken, *_figures(model, search, solution, claimed)]
 
 
-def _choices(model: Model, search: nodes.Search, mentioned: list[str]) -> Iterator[Violation]:
+def _choices(model: Model, search: nodes.Search, mentioned: Iterable[str]) -> Iterator[Violation]:
     """Yield a violation for each choice outside the space, and each batch that a mentioned scenario does not have."""
     space = model.program.spaces[search.space]
     if space.ends is not None:
@@ -417,7 +447,11 @@ def _figures(
     exacts = {"params": model.params, **model.totals}
     for scenario, found in model.metrics.items():
         left_out = ("batch", *model.costs.scenarios[scenario][0].unknown)
-        exacts |= {f"{scenario}.{name}": value for name, value in found.items() if name not in left_out}
+        exacts |= {
+            f"{scenario.partition('@')[0]}.{name}": value
+            for name, value in found.items()
+            if name not in left_out
+        }
     metrics = {name: float(value) for name, value in exacts.items()}
     for name in sorted(metrics.keys() | solution.metrics.keys()):
         if metrics.get(name) != solution.metrics.get(name):

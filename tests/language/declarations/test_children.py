@@ -26,7 +26,6 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
     [
         *refused("uptrain.settings", (DATA + "search s of w { minimize kl }\nuptrain u of s { }", "E0209")),
         *refused("uptrain.memory", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, dtype = fp8, micro_batch = 0 }", "E0305 E0304")),
-        *refused("uptrain.ema", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, ema = 2 }", "E0304")),
         *refused("uptrain.keep", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, keep = first }", "E0305")),
         *refused("uptrain.loss", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, loss = 1 * mse }", "E0305")),
         *refused("export.formats", ('search s of w { minimize kl }\nexport x of s = gguf("x", runtime: vllm)', "E0305")),
@@ -36,9 +35,7 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     assert codes(tmp_path, text) == expected
 
 
-@pytest.mark.states(
-    "uptrain.loss", "uptrain.settings", "uptrain.memory", "uptrain.dtype", "uptrain.ema", "uptrain.keep"
-)
+@pytest.mark.states("uptrain.loss", "uptrain.settings", "uptrain.memory", "uptrain.dtype", "uptrain.keep")
 def test_uptraining(tmp_path: Path) -> None:
     def uptrain(body: str) -> nodes.Uptrain:
         text = DATA + f"search s of w {{ minimize kl }}\nuptrain u of s {{ {body} }}"

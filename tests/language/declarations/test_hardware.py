@@ -9,9 +9,10 @@ import pytest
 
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
-from tests.language.rules import codes, holds, program, refused
+from tests.language.rules import codes, holds, program, refused, search
 
 CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, link = 300GB/s, peak { bf16 = 300TFLOP/s } }\n"
+TRAFFIC = "scenario busy on h = traffic(2 req/s, 256 -> 128, at_most: 8)\n"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,9 @@ CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, link = 300GB/s, peak { bf
     [
         *holds("hardware.fixed", "hardware g = h"),
         *holds("hardware.facts", CARD + "assert g.memory == 80GB and g.bandwidth == 2TB/s and g.link == 300GB/s and g.gpus == 1\nassert g.dtype == bf16 and g.kv_cache == bf16 and g.reserve < 80GB"),
+        *holds("traffic.call", TRAFFIC + "assert busy.prompt == 256 and busy.output == 128", "scenario s on h = traffic(0.5 req/s, 8 -> 8)"),
+        *holds("traffic.sustained", TRAFFIC + search("require busy.max_rate >= 3 req/s and busy.batch <= 4\n  prefer -busy.tpot")),
+        *holds("traffic.parent", TRAFFIC + search("require busy.max_rate >= 1.5x\n  require busy.p95_ttft <= 0.9x")),
         *holds("scenario.facts", "assert chat.prompt == 128 and chat.output == 64 and chat.batch == 4"),
     ],
 )  # fmt: skip
@@ -32,6 +36,9 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("hardware.literal", ("hardware g { memory = 80GB }", "E0209 E0209")),
         *refused("hardware.fixed", ("hardware g = h(gpus: 2)", "E0215"), ("hardware g of h { gpus = 2 }", "E0215")),
         *refused("hardware.peak", (CARD + "hardware f = g(dtype: fp8)", "E0410"), (CARD + "hardware f = g(head: fp8)", "E0410")),
+        *refused("traffic.call", ("scenario s on h = traffic(2, 8 -> 8)", "E0303"), ("scenario s on h = traffic(200 tok/s, 8 -> 8)", "E0303"), ("scenario s on h = traffic(2 req/s)", "E0209"), ("scenario s on h = traffic(2 req/s, 8 -> 8, at_most: 257)", "E0304"), ("scenario s on h = traffic(0 req/s, 8 -> 8)", "E0304")),
+        *refused("traffic.lengths", ('scenario s on h = traffic(2 req/s, lengths: "none.jsonl")', "E0303"), ('scenario s on h = traffic(2 req/s, 8 -> 8, lengths: "none.jsonl")', "E0215 E0303")),
+        *refused("traffic.metrics", (TRAFFIC + search("require busy.latency <= 1s"), "E0206"), (search("require chat.max_rate >= 2 req/s"), "E0206"), (TRAFFIC + search("require busy.max_rate + busy.max_rate >= 2 req/s"), "E0309"), (TRAFFIC + search("require busy.max_rate >= 2 tok/s"), "E0301")),
         *refused("scenario.facts", ("scenario s on h = batch(1 | 2, 8 -> 8)\nassert s.batch == 1", "E0307")),
         *refused("scenario.batch-term", ("scenario s on h = batch(1 | 2, 8 -> 8)\nsearch x of w { minimize kl, require s.batch >= 2x }", "E0303")),
     ],
@@ -134,3 +141,28 @@ def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
     assert four["kv_cache"] < one["kv_cache"]
     assert four["flops"] == one["flops"]
     assert four["throughput"] == 4 * 8 / four["latency"]
+
+
+@pytest.mark.states("traffic.lengths")
+def test_lengths_of_requests_are_a_files(tmp_path: Path) -> None:
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"prompt": 100, "output": 7}\n\n{"prompt": 201, "output": 10, "user": "x"}\n', "utf-8")
+    text = 'scenario busy on h = traffic(2 req/s, lengths: "requests.jsonl", at_most: 5)\nassert busy.prompt == 151 and busy.output == 9'
+    busy = program(tmp_path, text).scenarios["busy"]
+    assert busy.traffic is not None and busy.traffic.requests == ((100, 7), (201, 10))
+    assert busy.batches == (1, 2, 4, 5)
+    evenly = "scenario busy on h = traffic(2 req/s, (64..190) -> (1..3))\nassert busy.prompt == 127 and busy.output == 2"
+    spread = program(tmp_path, evenly).scenarios["busy"].traffic
+    assert spread is not None and len({*spread.requests}) == 64
+    assert [(min(side), max(side)) for side in zip(*spread.requests, strict=True)] == [(64, 190), (1, 3)]
+    assert codes(tmp_path, "scenario busy on h = traffic(2 req/s, (64..8) -> 3)") == "E0304"
+    for wrong in (
+        "",
+        "[]",
+        '{"prompt": 1}',
+        '{"prompt": 0, "output": 3}',
+        '{"prompt": 2.5, "output": 3}',
+        "3",
+    ):
+        file.write_text(wrong, "utf-8")
+        assert codes(tmp_path, text) == "E0303"

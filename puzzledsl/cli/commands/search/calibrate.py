@@ -51,9 +51,8 @@ def calibrate(
     from puzzledsl.checker.check import HARDWARE, shipped_shapes
     from puzzledsl.cli import output as out
     from puzzledsl.costs.calibrate import determined_by, fit_constants
-    from puzzledsl.costs.cells_csv import read_cells
+    from puzzledsl.costs.cells_csv import calibrated_name, calibrated_text, read_cells, report_lines
     from puzzledsl.costs.errors import TooFewCells
-    from puzzledsl.costs.profile_text import calibrated_name, calibrated_text, report_lines
 
     wanted = _constants(fit)
     name, profiles, used_from = _profile(profile)

@@ -1,4 +1,4 @@
-"""Tuning of Python's cyclic garbage collector for short commands.
+"""This process: the name of its processor, and Python's cyclic garbage collector tuned for short commands.
 
 A short command creates about a hundred thousand objects, which nearly all live to its end; collection passes over
 them would take a tenth of its time. Long-running work and work with arrays use the default collector.
@@ -7,6 +7,7 @@ them would take a tenth of its time. Long-running work and work with arrays use 
 from __future__ import annotations
 
 import gc
+import platform
 
 RARELY = 100_000  # objects more than at the last time
 _USUAL = gc.get_threshold()
@@ -24,3 +25,15 @@ def work() -> bool:
     gc.freeze()
     gc.set_threshold(*_USUAL)
     return True
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

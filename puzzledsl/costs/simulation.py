@@ -1,0 +1,127 @@
+"""Continuous batching, step by step: the latencies of requests that arrive at given moments, or at random (seeded Poisson).
+
+An engine runs at most `most` sequences. Before each step it starts those that wait, oldest first; their prompts pass together
+with one token of each sequence that runs, and give their first tokens. Steps take what the cost table says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from random import Random
+from statistics import fmean, quantiles
+
+from puzzledsl.base.frozen import record
+from puzzledsl.costs.metrics import chosen_costs
+from puzzledsl.costs.traffic import NS_PER_S
+from puzzledsl.ir.nodes import Traffic
+from puzzledsl.ir.tables import Assignment, ScenarioCosts
+
+REQUESTS, WARM_UP = 2000, 200
+"""Requests of a simulation, and how many of them, before the engine has its usual load, are not counted."""
+SEED = 0
+
+
+@record
+class Request:
+    """One request: when it arrives, and its tokens."""
+
+    arrival_ns: int
+    prompt: int
+    output: int
+
+
+@record
+class Latency:
+    """Times of one request: to its first token, and of each token after it (of one that generates a single token, 0)."""
+
+    ttft_s: float
+    tpot_s: float
+
+
+@record
+class Engine:
+    """Times of a model: of a token of a prompt, and of a step of 1, 2, … sequences."""
+
+    prompt_token_ns: Fraction
+    steps_ns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> Engine:
+        """From the costs of traffic at each number of sequences."""
+        prompt_ns = sum(cost.prefill_ns for cost in chosen_costs(listed[0], layers))
+        steps = (sum(cost.decode_ns for cost in chosen_costs(costs, layers)) for costs in listed)
+        return cls(Fraction(prompt_ns, listed[0].prompt), tuple(steps))
+
+    def serve(self, requests: Sequence[Request]) -> list[Latency]:
+        """Return the latencies of requests in the order of their arrival."""
+        waiting, now, found = deque(enumerate(requests)), 0, dict[int, Latency]()
+        left, first = (
+            dict[int, int](),
+            dict[int, int](),
+        )  # of running requests: tokens to come, time of the first token
+        while waiting or left:
+            if not left:
+                now = max(now, waiting[0][1].arrival_ns)
+            new = list[tuple[int, Request]]()
+            while waiting and waiting[0][1].arrival_ns <= now and len(left) + len(new) < len(self.steps_ns):
+                new.append(waiting.popleft())
+            step = self.steps_ns[len(left) - 1] if left else 0
+            steps = 1
+            if not new:  # nothing changes before the first of them ends or another arrives
+                steps = min(left.values())
+                if waiting and len(left) < len(self.steps_ns) and step:
+                    steps = max(1, min(steps, -(-(waiting[0][1].arrival_ns - now) // step)))
+            now += steps * step + sum(int(request.prompt * self.prompt_token_ns) for _, request in new)
+            left = {number: tokens - steps for number, tokens in left.items()}
+            for number, request in new:
+                left[number], first[number] = request.output - 1, now
+            for number in [number for number, tokens in left.items() if not tokens]:
+                request, begun = requests[number], first.pop(number)
+                each = (now - begun) / max(request.output - 1, 1)
+                found[number] = Latency((begun - request.arrival_ns) / NS_PER_S, each / NS_PER_S)
+                del left[number]
+        return [found[number] for number in range(len(requests))]
+
+
+def arrivals(traffic: Traffic, tokens: tuple[int, int], number: int, seed: int) -> list[Request]:
+    """Return requests that arrive at random, each with the lengths of one of the traffic's, or with `tokens`."""
+    rng, now, found = Random(seed), 0.0, list[Request]()
+    for _ in range(number):
+        now += rng.expovariate(float(traffic.rate))
+        found.append(Request(int(now * NS_PER_S), *rng.choice(traffic.requests or (tokens,))))
+    return found
+
+
+def summary(latencies: Sequence[Latency]) -> dict[str, float]:
+    """Return means, medians and 95th percentiles of both times, in seconds."""
+    found: dict[str, float] = {}
+    for name in ("ttft", "tpot"):
+        times = [getattr(latency, f"{name}_s") for latency in latencies]
+        cuts = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
+        found |= {name: fmean(times), f"p50_{name}": cuts[9], f"p95_{name}": cuts[18]}
+    return found
+
+
+def simulated(
+    listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], traffic: Traffic, seed: int = SEED
+) -> dict[str, float]:
+    """Return the latencies of a model under traffic, as `summary` does."""
+    tokens = listed[0].prompt, listed[0].output
+    served = Engine.of(listed, layers).serve(arrivals(traffic, tokens, REQUESTS, seed))
+    return summary(served[WARM_UP:])
+
+
+def simulations(
+    scenarios: Mapping[str, Sequence[ScenarioCosts]],
+    traffics: Mapping[str, Traffic | None],
+    layers: Sequence[Assignment],
+) -> dict[str, float]:
+    """Return `busy.p95_ttft` and the like of a model in each scenario under traffic."""
+    return {
+        f"{name}.{metric}": value
+        for name, traffic in traffics.items()
+        if traffic is not None and scenarios.get(name)
+        for metric, value in simulated(scenarios[name], layers, traffic).items()
+    }

@@ -1,0 +1,135 @@
+"""Traffic: latency against rate of parent and child, simulated, with what was measured under real load beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from puzzledsl.costs.metrics import own_costs, whole_metrics
+from puzzledsl.costs.simulation import Engine, arrivals, summary
+from puzzledsl.ir.nodes import Scenario, Traffic
+from puzzledsl.ir.tables import Assignment, LayerAssignment, LoadRun, ScenarioCosts
+from puzzledsl.report import numbers
+from puzzledsl.report.numbers import Number
+from puzzledsl.report.pictures.curves import Curve, Losses, curve_of
+from puzzledsl.report.subject import PARENT, Subject
+
+SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)
+"""Rates of a line, as shares of what a model sustains."""
+REQUESTS, WARM_UP = 600, 100
+
+
+@dataclass(frozen=True)
+class TrafficRow:
+    """One model at one rate; `how`: simulated or measured, and by which seed."""
+
+    model: str
+    how: str
+    rate: Number
+    ttft: Number
+    p95_ttft: Number
+    tpot: Number
+    p95_tpot: Number
+
+
+@dataclass(frozen=True)
+class TrafficTable:
+    """One scenario: its picture, and a row for each model at the rate that the program says, and for each measured run."""
+
+    scenario: str
+    workload: str
+    picture: Curve
+    rows: tuple[TrafficRow, ...]
+
+
+def traffic_tables(subject: Subject) -> list[TrafficTable]:
+    """Return a table for each scenario under traffic whose costs are known."""
+    found = []
+    for name, scenario in subject.program.scenarios.items():
+        listed = subject.costs.scenarios.get(name, ()) if subject.costs else ()
+        if (
+            scenario.traffic is not None
+            and listed
+            and subject.best is not None
+            and listed[0].rate is not None
+        ):
+            found.append(_table(subject, scenario, scenario.traffic, listed, subject.best.layers))
+    return found
+
+
+def _table(
+    subject: Subject,
+    scenario: Scenario,
+    traffic: Traffic,
+    listed: Sequence[ScenarioCosts],
+    child: Sequence[Assignment],
+) -> TrafficTable:
+    parent = [LayerAssignment(attention=PARENT, ffn=PARENT)] * subject.shape.layers
+    check = subject.found.loads.get(subject.name)
+    runs = check.runs if check is not None and check.scenario == scenario.name else ()
+    own = _line(scenario, traffic, listed, child)
+    lines: list[Losses] = [("parent, simulated", "rule", _line(scenario, traffic, listed, parent))]
+    for model, kind in (("child", "best"), ("parent", "optimum")):
+        points = [
+            (run.measured["rate"], _whole_s(scenario, run.measured)) for run in runs if run.model == model
+        ]
+        lines += [(f"{model}, measured", kind, sorted(points))] if points else []  # type: ignore[list-item]
+    rate = float(traffic.rate)
+    rows = [
+        _row(model, "simulated", rate, _served(scenario, traffic, listed, layers, traffic.rate))
+        for model, layers in (("parent", parent), ("child", child))
+    ]
+    return TrafficTable(
+        scenario=scenario.name,
+        workload=f"{numbers.of_unit(rate, 'requests_per_s').text}, {scenario.prompt:,} → {scenario.output:,} tokens, "
+        f"at most {traffic.at_most} at once",
+        picture=curve_of(
+            scenario.name,
+            "requests a second",
+            "seconds a request",
+            own,
+            (),
+            main="",
+            unit="requests_per_s",
+            losses=lines,
+            how="a client's requests in the engine" if runs else "",
+        ),
+        rows=(*rows, *_measured(runs)),
+    )
+
+
+def _line(
+    scenario: Scenario, traffic: Traffic, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]
+) -> list[tuple[float, float]]:
+    """Return rates and the seconds of a request, in the mean, as simulated."""
+    top = whole_metrics(listed, layers, own_costs(listed, layers))["max_rate"]
+    rates = [top * Fraction(share) for share in SHARES]
+    return [(float(r), _whole_s(scenario, _served(scenario, traffic, listed, layers, r))) for r in rates]
+
+
+def _served(
+    scenario: Scenario,
+    traffic: Traffic,
+    listed: Sequence[ScenarioCosts],
+    layers: Sequence[Assignment],
+    rate: Fraction,
+) -> dict[str, float]:
+    at_rate = traffic.model_copy(update={"rate": rate})
+    requests = arrivals(at_rate, (scenario.prompt, scenario.output), REQUESTS, seed=0)
+    return summary(Engine.of(listed, layers).serve(requests)[WARM_UP:])
+
+
+def _whole_s(scenario: Scenario, served: dict[str, float]) -> float:
+    return served["ttft"] + (scenario.output - 1) * served["tpot"]
+
+
+def _measured(runs: Sequence[LoadRun]) -> Iterator[TrafficRow]:
+    for run in runs:
+        yield _row(run.model, f"measured, seed {run.seed}", run.measured["rate"], run.measured)
+        yield _row(run.model, "its arrivals, simulated", run.predicted["rate"], run.predicted)
+
+
+def _row(model: str, how: str, rate: float, served: dict[str, float]) -> TrafficRow:
+    times = {name: numbers.seconds(served[name]) for name in ("ttft", "p95_ttft", "tpot", "p95_tpot")}
+    return TrafficRow(model, how, numbers.of_unit(rate, "requests_per_s"), **times)

@@ -1,0 +1,170 @@
+"""Simulated continuous batching: against a slow engine that goes step by step, and against the fluid and its bounds."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+
+import pytest
+
+from puzzledsl.base.queueing import LATE, most_arrivals, most_load
+from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
+from puzzledsl.costs.traffic import pace_of, traffic_metrics
+from puzzledsl.ir.base import Where
+from puzzledsl.ir.nodes import Traffic
+from puzzledsl.ir.tables import Cost, ScenarioCosts
+
+HERE = Where(file="t.pzl", line=1, column=1, end_line=1, end_column=2)
+
+
+def traffic(rate: float, most: int, requests: tuple[tuple[int, int], ...] = ()) -> Traffic:
+    return Traffic(rate=Fraction(rate), at_most=most, requests=requests, where=HERE)
+
+
+def step_by_step(engine: Engine, requests: list[Request]) -> list[Latency]:
+    """The same engine, slowly: one step at a time."""
+    waiting, running, now, found = [*range(len(requests))], dict[int, int](), 0, dict[int, Latency]()
+    first: dict[int, int] = {}
+    while waiting or running:
+        if not running:
+            now = max(now, requests[waiting[0]].arrival_ns)
+        old = len(running)
+        new = [n for n in waiting if requests[n].arrival_ns <= now][: len(engine.steps_ns) - old]
+        now += engine.steps_ns[old - 1] if old else 0
+        now += sum(int(requests[n].prompt * engine.prompt_token_ns) for n in new)
+        running = {n: tokens - 1 for n, tokens in running.items()}
+        for n in new:
+            waiting.remove(n)
+            running[n], first[n] = requests[n].output - 1, now
+        for n in [n for n, tokens in running.items() if tokens == 0]:
+            del running[n]
+            each = (now - first[n]) / max(requests[n].output - 1, 1)
+            found[n] = Latency((first[n] - requests[n].arrival_ns) / 10**9, each / 10**9)
+    return [found[n] for n in range(len(requests))]
+
+
+def an_engine(rng: Random, most: int) -> Engine:
+    start, each = rng.choice([1, 5, 20]) * 10**6, rng.random() * rng.choice([0.01, 0.1, 0.3])
+    steps = tuple(int(start * (1 + each * n)) for n in range(1, most + 1))
+    return Engine(Fraction(int(start * rng.choice([0.3, 1, 3, 10]) * rng.random()), 16), steps)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_the_slow_engine(seed: int) -> None:
+    rng = Random(seed)
+    engine, lengths = (
+        an_engine(rng, rng.randint(1, 9)),
+        tuple((rng.randint(1, 64), rng.randint(1, 40)) for _ in range(5)),
+    )
+    rate = rng.choice([1, 20, 200])
+    requests = arrivals(traffic(rate, 9, lengths), (16, 8), 200, seed)
+    assert requests == arrivals(traffic(rate, 9, lengths), (16, 8), 200, seed)
+    assert engine.serve(requests) == step_by_step(engine, requests)
+
+
+def test_a_request_alone_waits_for_its_prompt_and_takes_steps_of_one() -> None:
+    engine = Engine(Fraction(1000), (7_000_000, 9_000_000))
+    (only,) = engine.serve([Request(5, 100, 11)])
+    assert only == Latency(100_000 / 10**9, 0.007)
+    two = engine.serve([Request(0, 100, 3), Request(0, 100, 3), Request(0, 100, 3)])
+    assert two[0] == two[1] and two[0].tpot_s == 0.009
+    assert two[2].ttft_s == pytest.approx(200_000 / 10**9 + 2 * 0.009 + 100_000 / 10**9)  # two run at most
+
+
+def costs_of(
+    engine: Engine, n: int, rate: Fraction, output: int, load: str = ""
+) -> tuple[ScenarioCosts, Cost]:
+    cost = Cost(
+        params=1,
+        weights_bytes=1,
+        kv_cache_bytes=1,
+        prefill_ns=int(engine.prompt_token_ns * 16),
+        decode_ns=engine.steps_ns[n - 1],
+    )
+    facts = {
+        "scenario": "s",
+        "batch": n,
+        "prompt": 16,
+        "output": output,
+        "fixed": cost,
+        "attention": (),
+        "ffn": (),
+    }
+    return ScenarioCosts(**facts, rate=rate, load=load), cost
+
+
+def figure(engine: Engine, n: int, rate: Fraction, output: int, name: str) -> float:
+    at, cost = costs_of(engine, n, rate, output)
+    of, unit = traffic_metrics(at)[name]
+    return float(of(cost) * unit)
+
+
+def under(engine: Engine, rate: Fraction, output: int, load: str) -> int:
+    """The least number of sequences that sustains a rate, or that few requests find running."""
+    for n in range(1, len(engine.steps_ns) + 1):
+        at, cost = costs_of(engine, n, rate, output, load)
+        if pace_of(at).of(cost) <= pace_of(at).limit:
+            return n
+    return len(engine.steps_ns)
+
+
+def test_the_bounds_hold_and_the_fluid_is_near() -> None:
+    """At any rate for which Erlang's formula bounds the sequences, up to the largest; `tpot` of the fluid is near."""
+    errors = []
+    for seed in range(24):
+        rng = Random(seed)
+        most, output = rng.choice([4, 8, 16, 32, 64]), rng.choice([16, 64, 256])
+        engine = an_engine(rng, most)
+        at, cost = costs_of(engine, most, Fraction(1), output)
+        top = most_load(most) * 10**9 / pace_of(at).of(cost)
+        rate = top * rng.choice([Fraction(1, 5), Fraction(3, 5), Fraction(9, 10), Fraction(1)])
+        n, m = (under(engine, rate, output, load) for load in ("", "p95"))
+        assert n <= m
+        requests = arrivals(traffic(float(rate), most), (16, output), 4000, seed)
+        served = summary(engine.serve(requests)[400:])
+        assert served["p95_ttft"] <= figure(engine, m, rate, output, "p95_ttft")
+        assert served["p95_tpot"] <= 1.03 * figure(engine, m, rate, output, "p95_tpot")
+        errors.append(figure(engine, n, rate, output, "tpot") / served["tpot"] - 1)
+    assert max(errors) <= 0.05 and sum(map(abs, errors)) / 24 <= 0.1
+
+
+def test_a_rate_above_what_is_sustained_makes_a_queue_without_end() -> None:
+    engine = Engine(Fraction(10_000), tuple(5_000_000 + 100_000 * n for n in range(8)))
+    at, cost = costs_of(engine, 8, Fraction(1), 32)
+    most = 8 / (pace_of(at).of(cost) / 10**9)
+    waits = {
+        share: summary(engine.serve(arrivals(traffic(most * share, 8), (16, 32), 4000, 1)))["ttft"]
+        for share in (0.8, 1.2)
+    }
+    assert waits[0.8] < 0.2 < 5 < waits[1.2]
+
+
+@pytest.mark.parametrize("servers", [1, 2, 5, 40])
+def test_erlangs_load_is_the_largest_of_which_few_wait(servers: int) -> None:
+    def waiting(load: Fraction) -> Fraction:
+        term, before = Fraction(1), Fraction(0)
+        for k in range(1, servers + 1):
+            before, term = before + term, term * load / k
+        term *= servers / (servers - load)
+        return term / (before + term)
+
+    load = most_load(servers)
+    assert waiting(load) <= Fraction(1, LATE)
+    assert load + Fraction(1, 1000) >= servers or waiting(load + Fraction(1, 1000)) > Fraction(1, LATE)
+
+
+def test_a_poisson_variable_is_seldom_above_its_quantile() -> None:
+    """Of 4,000 numbers of exponential waits in a unit of time, each quantile is exceeded by one in LATE, and is the least."""
+    rng = Random(0)
+    for mean in (0.01, 0.3, 2.0, 30.0):
+        drawn = []
+        for _ in range(4000):
+            count, left = 0, 1.0
+            while (left := left - rng.expovariate(mean)) > 0:
+                count += 1
+            drawn.append(count)
+        above = [
+            sum(count > number for count in drawn) / 4000
+            for number in (most_arrivals(mean), most_arrivals(mean) - 1)
+        ]
+        assert above[0] <= 1 / LATE + 0.006 and above[1] >= 1 / LATE - 0.006

@@ -1,0 +1,125 @@
+"""Models under real load: a pretended server whose steps are known is served as the simulation says, and failures are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli.main import run
+from puzzledsl.costs.simulation import Engine, arrivals
+from puzzledsl.ir.base import Where
+from puzzledsl.ir.nodes import Traffic
+from puzzledsl.ir.tables import LoadCheck
+from puzzledsl.serving import load
+from puzzledsl.serving.load import LoadFailed, figures, patience, served
+from tests.serving.test_clock import few as few_models
+from tests.serving.test_clock import program_in
+
+few = few_models
+PRETENDED = Path(__file__).with_name("pretended_server.py")
+HERE = Where(file="t.pzl", line=1, column=1, end_line=1, end_column=2)
+PROMPT_S, STEP_S, EACH_S, MOST = 0.0005, 0.03, 0.004, 4
+
+
+def command(*sizes: float) -> str:
+    return " ".join([sys.executable, str(PRETENDED), "{port}", "{most}", *map(str, sizes)])
+
+
+def test_a_pretended_engine_is_served_as_the_simulation_says(tmp_path: Path) -> None:
+    engine = Engine(
+        Fraction(int(PROMPT_S * 10**9)), tuple(int((STEP_S + n * EACH_S) * 10**9) for n in range(1, MOST + 1))
+    )
+    traffic = Traffic(rate=Fraction(5), at_most=MOST, requests=((100, 8), (40, 16)), where=HERE)
+    requests = arrivals(traffic, (0, 0), 40, seed=1)
+    predicted = figures(requests, engine.serve(requests))
+    with served(command(PROMPT_S, STEP_S, EACH_S), tmp_path, MOST, 128, 1) as server:
+        measured = figures(requests, server.serve(requests, patience(requests, predicted)))
+    assert measured["rate"] == pytest.approx(predicted["rate"], rel=0.1)
+    assert measured["tpot"] == pytest.approx(predicted["tpot"], rel=0.15)
+    assert measured["ttft"] == pytest.approx(predicted["ttft"], rel=0.3)
+    assert measured["p95_tpot"] == pytest.approx(predicted["p95_tpot"], rel=0.25)
+
+
+def test_a_server_that_ends_or_never_answers_is_told(tmp_path: Path) -> None:
+    for words, reason in (
+        (f"{sys.executable} -c 'raise SystemExit(\"no such model\")'", "exit code 1: no such model"),
+        ("/nowhere/llama-server -m {model}", "No such file"),
+    ):
+        with pytest.raises(LoadFailed, match=reason), served(words, tmp_path, 1, 8, 1):
+            pass
+    requests = arrivals(Traffic(rate=Fraction(50), at_most=1, where=HERE), (8, 8), 3, seed=0)
+    with (
+        served(command(0, 30, 0), tmp_path, 1, 8, 1) as server,
+        pytest.raises(LoadFailed, match=r"3 of 3 requests unanswered"),
+    ):
+        server.serve(requests, 1)
+
+
+SEARCH = """
+score kl of wide = table("kl.csv")
+search best of wide { minimize kl, require busy.tpot <= 10s }
+"""
+
+
+@pytest.mark.usefixtures("few")
+def test_the_command_measures_parent_and_child(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = program_in(tmp_path)
+    text = path.read_text().replace(
+        "scenario chat on here = batch(2, 8 -> 4)",
+        "scenario busy on here = traffic(20 req/s, 8 -> 4, at_most: 2)",
+    )
+    path.write_text(text + SEARCH)
+    (tmp_path / "kl.csv").write_text("layer,attention,ffn,kl\n,gqa1,,1\n,noop,,2\n,,mlp64,1\n,,noop,2\n")
+    assert run(["verify-load", str(path), "best"]) == 1  # it is not solved yet
+    assert run(["measure", str(path)]) == 0
+    table = tmp_path / "build" / "costs" / "wide.measured.json"
+    made = table.stat().st_mtime_ns
+    path.write_text(path.read_text().replace("20 req/s", "30 req/s"))  # no step takes longer for that
+    assert run(["measure", str(path)]) == 0 and table.stat().st_mtime_ns == made
+    assert run(["solve", str(path)]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(load, "LEAST_REQUESTS", 4)
+    asked = ["verify-load", str(path), "best", "--seconds", "1", "--shares", "5%", "--seeds", "2"]
+    assert run([*asked, "--server", command(0.0001, 0.002, 0.001)]) == 0
+    out = capsys.readouterr().out
+    assert "best in llama.cpp, busy: predicted / measured, at most 2 at once" in out
+    check = LoadCheck.from_json((tmp_path / "build" / "load" / "best.json").read_bytes())
+    assert [(each.model, each.seed) for each in check.runs] == [
+        ("parent", 0),
+        ("parent", 1),
+        ("child", 0),
+        ("child", 1),
+    ]
+    assert all(
+        each.measured.keys() == each.predicted.keys() and min(each.measured.values()) >= 0
+        for each in check.runs
+    )
+    assert run([*asked, "--server", command(0.0001, 0.002, 0.001), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scenario"] == "busy"
+    assert run([*asked, "--server", f"{sys.executable} -c 'raise SystemExit(3)'"]) == 1
+    assert "E1816" in capsys.readouterr().err
+    assert run([*asked, "--shares", "much"]) == 2
+
+
+def test_a_scenario_without_an_engine_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wide.pzl"
+    program_in(tmp_path)
+    text = path.read_text().replace(
+        "measured(engine: llama_cpp, dtype: q8_0, threads: 1)", "measured(device: cpu)"
+    )
+    path.write_text(
+        text + "scenario busy on here = traffic(20 req/s, 8 -> 4)\nsearch best of wide { maximize params }\n"
+    )
+    assert run(["verify-load", str(path), "best"]) == 1
+    assert "E1815" in capsys.readouterr().err
+    path.write_text(path.read_text().replace("traffic(20 req/s, 8 -> 4)", "batch(1, 8 -> 4)"))
+    assert run(["verify-load", str(path), "best"]) == 1
+    assert "scenario under traffic" in capsys.readouterr().err

@@ -34,6 +34,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, refuse_foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
+from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, Encode, GgufDtype, as_llama_cpp, write_gguf
 from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import write_mlx
@@ -59,10 +60,8 @@ def read_gguf(path: Path, child: ChildFiles) -> Read:
 
     Weights are float32 and dequantised when they are read. Raises DiagnosticError: NotThisChild, what llama.cpp cannot represent.
     """
-    import gguf
-
     try:
-        tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+        tensors = {tensor.name: tensor for tensor in tensors_of(path)}
     except (ValueError, IndexError, OverflowError) as error:
         raise DiagnosticError(NotThisChild(None, path=path, reason="it is no GGUF file")) from error
     reason = "nothing is left of it"
@@ -201,9 +200,7 @@ def _relative_error(logits: Sequence[Array], expected: Sequence[tuple[Array, lis
 
 
 def _is_quantised(file: Path) -> bool:
-    import gguf
-
-    return any(t.tensor_type.name not in ("F32", "F64") for t in gguf.GGUFReader(file).tensors)
+    return any(t.tensor_type.name not in ("F32", "F64") for t in tensors_of(file))
 
 
 TORCH_DTYPES = {

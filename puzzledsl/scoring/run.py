@@ -34,6 +34,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
+from puzzledsl.models.threads import Workers
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
@@ -41,7 +42,6 @@ from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures, PositionKls, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
 from puzzledsl.scoring.sweep.healed import METHOD
-from puzzledsl.scoring.sweep.threads import Workers
 from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
 from puzzledsl.scoring.workers.on_workers import JudgeMaker, OnWorkers, tasks_for
 

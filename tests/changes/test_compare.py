@@ -157,6 +157,19 @@ def test_each_difference_is_told(changed, old: str, new: str, where: str, detail
     assert detail in told(changed((old, new)))[f"~ {where}"]
 
 
+def test_a_rate_is_told_with_its_unit_and_a_place_is_none(tmp_path: Path) -> None:
+    busy = BASE.replace("batch(4, 128 -> 64)", "traffic(2 req/s, 128 -> 64)")
+    program = lowered(tmp_path, busy)
+    assert told(compare(program, lowered(tmp_path, f"# a comment\n\n{busy}"))) == {}
+    assert told(compare(program, lowered(tmp_path, busy.replace("2 req/s", "3 req/s")))) == {
+        "~ scenario chat": ["~ traffic.rate: 2 req/s -> 3 req/s"],
+        **{
+            f"~ search {name}": ["~ require: chat.max_rate >= 2 req/s -> chat.max_rate >= 3 req/s"]
+            for name in ("best", "small")
+        },
+    }
+
+
 def test_a_table_of_a_narrower_space_is_the_same_requirement(changed) -> None:  # type: ignore[no-untyped-def]
     """An alternative that was removed has no cell; one that stayed has the cell it had."""
     table = "  require sum(l.ffn.width * l.attention.kv_heads for l in layers) <= 999\n  prefer -params"

@@ -121,6 +121,7 @@ data asked = tasks("x.jsonl")
 data written = sampled(p, tokens: 1k)
 data mixed = mix(d: 1, lines: 2)
 hardware m = measured(device: cpu)
+scenario busy on m = traffic(2 req/s, 8 -> 8, at_most: 2)
 hardware made_elsewhere = table("costs.csv")
 hardware own {{
   memory = 80GiB, bandwidth = 1TB/s

@@ -71,6 +71,16 @@ def test_says(word: str, parts: list[str], tmp_path: Path) -> None:
         assert part in found
 
 
+def test_says_what_traffic_is_and_what_the_parent_makes_of_it(tmp_path: Path) -> None:
+    busy = PROGRAM.replace("batch(4, 128 -> 64)", "traffic(2 req/s, 128 -> 64, at_most: 8)").replace(
+        "chat.memory <= limit", "chat.p95_ttft <= 1s"
+    )
+    found = said(at("chat on h", busy), tmp_path)
+    assert found is not None and "2 req/s, 128 prompt -> 64 output tokens, at most 8 at once, on `h`" in found
+    found = said(at("p95_ttft <= 1s", busy), tmp_path)
+    assert found is not None and "`chat.p95_ttft` (Time)" in found and "the parent: " in found
+
+
 @pytest.mark.parametrize("text", ["# comm‸ent\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n'])
 def test_says_nothing(text: str, tmp_path: Path) -> None:
     assert said(text, tmp_path) is None

@@ -80,6 +80,10 @@ def test_the_command_measures_parent_and_child(
     (tmp_path / "kl.csv").write_text("layer,attention,ffn,kl\n,gqa1,,1\n,noop,,2\n,,mlp64,1\n,,noop,2\n")
     assert run(["verify-load", str(path), "best"]) == 1  # it is not solved yet
     assert run(["measure", str(path)]) == 0
+    table = tmp_path / "build" / "costs" / "wide.measured.json"
+    made = table.stat().st_mtime_ns
+    path.write_text(path.read_text().replace("20 req/s", "30 req/s"))  # no step takes longer for that
+    assert run(["measure", str(path)]) == 0 and table.stat().st_mtime_ns == made
     assert run(["solve", str(path)]) == 0
     capsys.readouterr()
     monkeypatch.setattr(load, "LEAST_REQUESTS", 4)

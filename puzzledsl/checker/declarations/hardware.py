@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from puzzledsl.base.diagnostics import Args, Fix, SeveralGpus
 from puzzledsl.base.queueing import read_lengths
@@ -18,7 +18,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
-from puzzledsl.checker.expressions.values import Constructed, Located, Symbol, located
+from puzzledsl.checker.expressions.values import Constructed, Located, RangeValue, Symbol, Value, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH
@@ -28,6 +28,7 @@ from puzzledsl.syntax import tree
 Spec = nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware
 CHANGES = Call("A profile with some settings changed.", KINDS["hardware"].settings)
 MAX_TOKENS = 2**40
+T = TypeVar("T")
 
 
 def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
@@ -197,8 +198,7 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
 def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
     """Return the fields of `traffic(…)`: its mean request, and the numbers of sequences to time where costs are measured."""
     settings.need("rate", *(() if settings.has("lengths") else ("tokens",)))
-    means: tuple[int, ...] | None = settings.read("tokens", None, _tokens)
-    requests: tuple[tuple[int, int], ...] = ()
+    requests: tuple[tuple[int, int], ...] = settings.read("tokens", (), _requests)
     if settings.has("lengths") and settings.has("tokens"):
         help = "the lengths are those of the file: leave out `prompt -> output`"
         settings.ctx.misplaced(settings.place("tokens"), "`->`", "traffic with `lengths`", help)
@@ -208,25 +208,38 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
         try:
             requests = read_lengths(directory / lengths)
         except ValueError as error:
-            help, wanted = (
-                'each line is such as `{"prompt": 256, "output": 128}`',
-                "a file of tokens of requests",
-            )
-            raise settings.ctx.wrong(
-                settings.place("lengths"), "`lengths`", wanted, str(error), help
-            ) from None
-        means = tuple(ceil(Fraction(sum(side), len(side))) for side in zip(*requests, strict=True))
-    if means is None:
+            help, at = 'each line is such as `{"prompt": 256, "output": 128}`', settings.place("lengths")
+            raise settings.ctx.wrong(at, "`lengths`", "tokens of requests", str(error), help) from None
+    if not requests:
         raise Refused
+    prompt, output = (ceil(Fraction(sum(side), len(side))) for side in zip(*requests, strict=True))
+    requests = requests if len({*requests}) > 1 else ()
     where = settings.ctx.where(settings.place("rate"))
     traffic = nodes.Traffic(rate=rate, lengths=lengths, at_most=at_most, requests=requests, where=where)
     powers = {min(1 << power, at_most) for power in range(at_most.bit_length() + 1)}
-    return {
-        "batches": tuple(sorted(powers)),
-        "prompt": means[0],
-        "output": means[1],
-        "traffic": traffic,
-    }
+    return {"batches": tuple(sorted(powers)), "prompt": prompt, "output": output, "traffic": traffic}
+
+
+SPREAD = 64
+"""Requests that stand for evenly spread lengths; 27 steps on the other side, every pair of places comes once."""
+
+
+def _requests(settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Return the request of `256 -> 128`, or those of `64..512 -> 16..256`: lengths spread evenly, each side by itself."""
+    (low, high), (least, most) = _sides(settings, _from_to)
+    prompts, outputs = (
+        [a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ((low, high), (least, most))
+    )
+    return tuple((prompt, outputs[27 * i % SPREAD]) for i, prompt in enumerate(prompts))
+
+
+def _from_to(ctx: Context, value: Value, *place: Any) -> tuple[int, int]:
+    """Return both ends of a number of tokens, or of a range of them."""
+    ends = (value.low, value.high) if isinstance(value, RangeValue) else (value, value)
+    low, high = (as_whole(ctx, end, *place) for end in ends)
+    if low > high:
+        raise ctx.beyond(place[0], place[1], f"a range upwards from {low}", str(high))
+    return low, high
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:
@@ -248,6 +261,11 @@ def _batch(ctx: Context, option: Located) -> int:
 
 def _tokens(settings: Settings) -> tuple[int, int]:
     """Return the prompt and output tokens of `128 -> 1024`."""
+    return _sides(settings, as_whole)
+
+
+def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:
+    """Return both sides of `->`, read as numbers of tokens."""
     ctx, ends, scope = settings.ctx, settings.entries["tokens"].expr, settings.entries["tokens"].scope
     if isinstance(ends, tree.BadExpr):
         raise Refused
@@ -256,7 +274,7 @@ def _tokens(settings: Settings) -> tuple[int, int]:
         raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
     sides = ((ends.left, "the prompt"), (ends.right, "the output"))
     values = [(ctx.value(end, scope), end.span, what, 1, MAX_TOKENS) for end, what in sides]
-    prompt, output = (ctx.attempt(as_whole, ctx, *side) for side in values)
+    prompt, output = (ctx.attempt(read, ctx, *side) for side in values)
     if prompt is None or output is None:
         raise Refused
     return prompt, output

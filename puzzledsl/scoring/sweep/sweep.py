@@ -34,11 +34,11 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.threads import Ascent, Workers
 from puzzledsl.scoring.fit import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, PositionKls, group_tokens
 from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.sweep.threads import Ascent, Workers
 from puzzledsl.scoring.table import INCUMBENT, MemoryCache, Name
 
 Scored = Replacement | Run

@@ -151,6 +151,11 @@ def test_lengths_of_requests_are_a_files(tmp_path: Path) -> None:
     busy = program(tmp_path, text).scenarios["busy"]
     assert busy.traffic is not None and busy.traffic.requests == ((100, 7), (201, 10))
     assert busy.batches == (1, 2, 4, 5)
+    evenly = "scenario busy on h = traffic(2 req/s, (64..190) -> (1..3))\nassert busy.prompt == 127 and busy.output == 2"
+    spread = program(tmp_path, evenly).scenarios["busy"].traffic
+    assert spread is not None and len({*spread.requests}) == 64
+    assert [(min(side), max(side)) for side in zip(*spread.requests, strict=True)] == [(64, 190), (1, 3)]
+    assert codes(tmp_path, "scenario busy on h = traffic(2 req/s, (64..8) -> 3)") == "E0304"
     for wrong in (
         "",
         "[]",

@@ -57,9 +57,9 @@ def test_uptraining(tmp_path: Path) -> None:
     assert uptrain("").fits_child and not uptrain("lr = cosine(1e-4)").fits_child
     found = uptrain("context = 512, batch = 4, lr = 1e-4, data = d, seed = 3")
     assert (found.context, found.batch, found.lr.peak, found.data, found.seed) == (512, 4, 1e-4, "d", 3)
-    assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (None, None, 0, False)
-    found = uptrain("micro_batch = 2, dtype = bf16, ema = 99%, recompute = true")
-    assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (2, "bf16", 0.99, True)
+    assert (found.micro_batch, found.dtype, found.recompute) == (None, None, False)
+    found = uptrain("micro_batch = 2, dtype = bf16, recompute = true")
+    assert (found.micro_batch, found.dtype, found.recompute) == (2, "bf16", True)
     assert (found.keep, uptrain("keep = last").keep) == ("best", "last")
     assert "keep" not in found.model_dump(), "digests of programs without it stay"
 

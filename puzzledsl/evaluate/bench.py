@@ -21,7 +21,7 @@ from puzzledsl.child.load import least_bytes, load_checkpoint
 from puzzledsl.evaluate.choices import Answers, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.continuations import Prompt, continued_ids
-from puzzledsl.evaluate.divergence import BlockFigures, compare_block, final_states
+from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS
@@ -44,6 +44,8 @@ from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.paged import is_paged, paged_parent
 from puzzledsl.models.families.repeated import layers_with_weights
 from puzzledsl.models.placement import KEPT_SHARE, SHARE, free_bytes, placement, weights_bytes
+from puzzledsl.models.threads import Workers
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +223,16 @@ class Bench:
         model = self._placed(directory)
         states = parent_states if directory == self.parent_dir else final_states(model, blocks_NT)
         model_VH, found = output_embedding(model), []
+
+        def compared(block: tuple[Tensor, Tensor, Tensor, Counted | None]) -> BlockFigures:
+            ids_T, parent_TH, model_TH, counted = block
+            return compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH, counted)
+
         each_block = zip(blocks_NT, parent_states, states, read.counted(), strict=True)
-        for ids_T, parent_TH, model_TH, counted in each_block:
-            found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH, counted))
-            self.progress.advance()
+        with Workers(model.device, most=AT_ONCE) as workers:
+            for _, figures in workers.each(compared, each_block):
+                found.append(figures)
+                self.progress.advance()
         return found
 
     def _parent_side(self, text: str, blocks_NT: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -23,11 +23,14 @@ from transformers import PreTrainedModel
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.families.access import output_embedding, read_by_head
+from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import FAST_SDPA
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.threads import Workers
 from puzzledsl.models.transformers_private import attention_of
 from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
 CHUNK_TOKENS = 128  # scored tokens at a time on a CPU: their logits stay in its cache
@@ -149,11 +152,16 @@ def score_choices(
     rows.sort(key=lambda pair: -len(pair[1].ids))
     scores = [[Scored() for _ in item] for item in items]
     waiting = Counter(index for index, _ in rows)
-    with fast_products(model.device):
-        for batch in _batches(rows, ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"])):
+
+    def measured(batch: list[tuple[int, Row]]) -> tuple[list[float], list[bool]]:
+        with fast_products(model.device):
+            return _score(model, [row for _, row in batch], share_context, greedy)
+
+    batches = _batches(rows, ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"]))
+    with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
+        for batch, done in workers.each(measured, batches):
             where = [(index, choice) for index, row in batch for _, _, choice in row.targets]
-            log_probs, likeliest = _score(model, [row for _, row in batch], share_context, greedy)
-            for (index, choice), value, best in zip(where, log_probs, likeliest, strict=True):
+            for (index, choice), value, best in zip(where, *done, strict=True):
                 scores[index][choice].log_prob += value
                 scores[index][choice].greedy &= best
             waiting.subtract(index for index, _ in batch)

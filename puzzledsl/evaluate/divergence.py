@@ -21,9 +21,12 @@ from puzzledsl.ir.tables import Figure
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.models.divergence import kl_divergence
 from puzzledsl.models.families.access import read_by_head
+from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.threads import Workers
 from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,16 @@ def final_states(
     base: Any = model.base_model
     found: list[Tensor] = []
     per_forward = max(1, tiles(model.device.type).forward_tokens // blocks_NT.shape[1])
-    for rows_BT in torch.split(blocks_NT, per_forward):
+
+    def states(rows_BT: Tensor) -> Tensor:
         with fast_products(model.device):
             states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state
-        found += list(read_by_head(model, states_BTH).cpu())
-        advance(len(rows_BT))
+        return read_by_head(model, states_BTH).cpu()
+
+    with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
+        for rows_BT, states_BTH in workers.each(states, torch.split(blocks_NT, per_forward)):
+            found += list(states_BTH)
+            advance(len(rows_BT))
     return found
 
 

@@ -28,6 +28,7 @@ from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
+from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
 from puzzledsl.export.importance import Importance, in_file
 from puzzledsl.ir.measured_engines import Recipe
@@ -185,9 +186,7 @@ def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
 
 def stored(path: Path, recipe: Recipe) -> Stored:
     """Return the types of a file's matrices."""
-    import gguf
-
-    matrices = [t for t in gguf.GGUFReader(path).tensors if len(t.shape) > 1 and t.tensor_type.name != "F32"]
+    matrices = [t for t in tensors_of(path) if len(t.shape) > 1 and t.tensor_type.name != "F32"]
     types, other = Counter[str](), Counter[str]()
     for tensor in matrices:
         name = tensor.tensor_type.name.lower()

@@ -28,6 +28,7 @@ from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.errors import NotThisChild
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.export.engines.ask import Answer, Crash, ask
+from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, as_llama_cpp, write_gguf
 from puzzledsl.export.verify import STEPS, Array, compare, open_model, prompts_of, reference
 from puzzledsl.ir.engines import DECI, OPENELM
@@ -49,10 +50,8 @@ def read_gguf(path: Path, child: ChildFiles) -> Read:
 
     Weights are float32 and dequantised when they are read. Raises DiagnosticError: NotThisChild, what llama.cpp cannot represent.
     """
-    import gguf
-
     try:
-        tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+        tensors = {tensor.name: tensor for tensor in tensors_of(path)}
     except (ValueError, IndexError, OverflowError) as error:
         raise DiagnosticError(NotThisChild(None, path=path, reason="it is no GGUF file")) from error
     reason = "nothing is left of it"
@@ -191,6 +190,4 @@ def _relative_error(logits: Sequence[Array], expected: Sequence[tuple[Array, lis
 
 
 def _is_quantised(file: Path) -> bool:
-    import gguf
-
-    return any(t.tensor_type.name not in ("F32", "F64") for t in gguf.GGUFReader(file).tensors)
+    return any(t.tensor_type.name not in ("F32", "F64") for t in tensors_of(file))

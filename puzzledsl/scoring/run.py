@@ -34,6 +34,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
+from puzzledsl.models.threads import Workers
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.figures_cache import FiguresCache, Name
 from puzzledsl.scoring.fit import Form, Places, drawn, fitted
@@ -45,7 +46,6 @@ from puzzledsl.scoring.position_kls import PositionKls, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
 from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.healed import METHOD
-from puzzledsl.scoring.sweep.threads import Workers
 from puzzledsl.scoring.table import fitted_table, score_table
 from puzzledsl.scoring.workers.on_workers import JudgeMaker, OnWorkers, tasks_for
 

@@ -106,6 +106,9 @@ class _Climb:
                 except DiagnosticError as error:
                     if not all(isinstance(problem, RecipeFailed) for problem in error.diagnostics):
                         raise
+            nearest = self._nearest(found, timed)  # their files are read once more
+            for other in {*LADDER} - {*nearest}:
+                self._path(other).unlink(missing_ok=True)
         for rung in self._nearest(found, timed):
             found[rung] |= self._answered(rung)
         return found
@@ -118,18 +121,18 @@ class _Climb:
         missing = [unit for unit in (*times, *texts) if unit not in found]
         if missing:
             self.meter.progress.start(f"llama.cpp's {rung.name}", 1 + sum(unit.size for unit in missing))
-            with self._file(rung) as file:
-                self.meter.progress.advance()
-                for unit, each in zip(times, timed, strict=True):
+            file = self._file(rung)
+            self.meter.progress.advance()
+            for unit, each in zip(times, timed, strict=True):
+                if unit in missing:
+                    found[unit] = self._keep(unit, Found(speed=self._speed(rung, file, each)))
+                    self.meter.progress.advance(unit.size)
+            with self._read_back(file) as directory:
+                for unit in texts:
                     if unit in missing:
-                        found[unit] = self._keep(unit, Found(speed=self._speed(rung, file, each)))
-                        self.meter.progress.advance(unit.size)
-                with self._read_back(file) as directory:
-                    for unit in texts:
-                        if unit in missing:
-                            new = self._bench.measure(replace(unit, directory=directory))
-                            sized = new.model_copy(update={"stored_bytes": file.stat().st_size})
-                            found[unit] = self._keep(unit, sized)
+                        new = self._bench.measure(replace(unit, directory=directory))
+                        sized = new.model_copy(update={"stored_bytes": file.stat().st_size})
+                        found[unit] = self._keep(unit, sized)
         return {unit: found[unit] for unit in (*texts, *times)}
 
     def _answered(self, rung: Rung) -> dict[Unit, Found]:
@@ -139,7 +142,7 @@ class _Climb:
         missing = [unit for unit in tasks if unit not in found]
         if missing:
             self.meter.progress.start(f"llama.cpp's {rung.name}: tasks", sum(unit.size for unit in missing))
-            with self._file(rung) as file, self._read_back(file) as directory:
+            with self._read_back(self._file(rung)) as directory:
                 for unit in missing:
                     found[unit] = self._keep(unit, self._bench.measure(replace(unit, directory=directory)))
         return {unit: found[unit] for unit in tasks}
@@ -164,14 +167,17 @@ class _Climb:
 
     # ---------------------------------------------------------------- one file
 
-    @contextmanager
-    def _file(self, rung: Rung) -> Iterator[Path]:
-        with scratch("ladder") as folder:
-            path = folder / "parent.gguf"
+    def _path(self, rung: Rung) -> Path:
+        return self.child_file.with_name(f"parent-{LADDER.index(rung)}.gguf")
+
+    def _file(self, rung: Rung) -> Path:
+        """Return the file, beside the child's; it is made if it is not there."""
+        path = self._path(rung)
+        if not path.exists():
             weights = self._importance if rung.weighed else None
             base, recipe = self.meter.parent_dir, rung.recipe
             write_recipe(self._parent, base, path, recipe, name=rung.name, importance=weights, head=rung.head)
-            yield path
+        return path
 
     @contextmanager
     def _read_back(self, file: Path) -> Iterator[Path]:

@@ -23,7 +23,7 @@ NO_WAITS = (
     "pieces/train/piece_state.py",
     "scoring/replacements.py",
     "scoring/measures.py",
-    "scoring/sweep/threads.py",
+    "models/threads.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""
 WAITS = {

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from puzzledsl.base.progress import Progress
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.threads import Ascent, Workers
 from puzzledsl.scoring import subject
-from puzzledsl.scoring.sweep.threads import Ascent, Workers
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import SETTINGS, forget

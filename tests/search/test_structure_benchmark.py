@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import structure
 from benchmarks.structure import LAYERS, LIMIT_S, SEEDS, between_ways, plan
-from benchmarks.structure_checks import CHECKS, Loaded, same_bytes
+from benchmarks.structure_checks import CHECKS, Loaded, deadline, same_bytes
 from benchmarks.structure_form import Form
 from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import Judged, Said, Text, texts_of, time_faults
@@ -121,6 +121,11 @@ def test_the_quick_run_goes_through_the_command_line_and_goes_on(
         assert "1 of 1 programs" in said[-1] and "wrong: 0 (target: 0)" in said[-1]
     assert said[0].endswith(said[1])
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
+
+
+def test_an_explanation_of_80_layers_ends_with_the_limit(tmp_path: Path) -> None:
+    """One second: the search is infeasible at once, and each bound of its explanation takes a tenth."""
+    assert deadline(291, tmp_path / "one") == {}
 
 
 def test_the_same_bytes_for_any_seed_and_number_of_workers(tmp_path: Path) -> None:

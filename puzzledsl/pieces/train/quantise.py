@@ -27,6 +27,7 @@ from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.least_squares.grams import Gram, LayerStatistics, refit
 from puzzledsl.models.precision.gptq import gptq
 from puzzledsl.models.precision.grids import nearest
+from puzzledsl.models.threads import Workers
 from puzzledsl.pieces.train.refine import float_batch
 from puzzledsl.pieces.train.student import Student, alternatives_of
 
@@ -36,13 +37,21 @@ Method = Literal["gptq", "nearest"]
 
 
 def quantise(students: Sequence[Student], statistics: LayerStatistics, method: Method) -> None:
-    """Quantise the pieces of one layer whose alternatives have a storage type, in place, and freeze their weights."""
-    for student in students:
-        for sub_block, alternative in alternatives_of(student.job).items():
-            if alternative.dtype is not None:
-                module = sub_block_of(student.layer, sub_block)
-                quantise_sub_block(module, alternative, sub_block, statistics, method)
-                module.requires_grad_(False)
+    """Quantise the pieces of one layer whose alternatives have a storage type, in place, and freeze their weights.
+
+    On a CPU several at once: the products of one piece do not use two cores.
+    """
+    todo = [
+        (sub_block_of(student.layer, sub_block), alternative, sub_block)
+        for student in students
+        for sub_block, alternative in alternatives_of(student.job).items()
+        if alternative.dtype is not None
+    ]
+    if not todo:
+        return
+    with Workers(statistics.attention.xx.device, most=len(todo)) as workers:
+        for (module, *_), _ in workers.each(lambda one: quantise_sub_block(*one, statistics, method), todo):
+            module.requires_grad_(False)
 
 
 @torch.no_grad()

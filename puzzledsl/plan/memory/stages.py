@@ -196,6 +196,10 @@ LOGIT_TILES = 4
 """Float32 tiles of logits of one chunk: log-probabilities of both models, and their products."""
 
 
+AT_ONCE = 4
+"""Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
+
+
 def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: float) -> StagePlan:
     """Return the plan of an evaluation of a child at most as large as its parent, on `tokens` tokens of text.
 
@@ -206,6 +210,7 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
     both = 2 * held.weights_bytes
     together = not held.choices and both <= PARENT_SHARE * device.memory_bytes
     chunk = min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
+    at_once = AT_ONCE if device.kind == "cpu" else 1
     forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
     choices = held.choices
     if not together and not choices:
@@ -219,8 +224,8 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
             "models": both if together else held.weights_bytes,
             "the other's head": heads,
             "final states": 2 * tokens * shape.hidden * number,
-            "activations": min(tokens, BLOCK_TOKENS) * forward * number,
-            "logits": LOGIT_TILES * chunk * shape.vocab * FLOAT32_BYTES,
+            "activations": at_once * min(tokens, BLOCK_TOKENS) * forward * number,
+            "logits": at_once * LOGIT_TILES * chunk * shape.vocab * FLOAT32_BYTES,
         },
         seconds=flop / device.flop_per_s + 2 * held.read_s * max(1, tokens // BLOCK_TOKENS),
         choices=choices,

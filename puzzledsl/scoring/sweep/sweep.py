@@ -34,13 +34,13 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.threads import Ascent, Workers
 from puzzledsl.scoring.figures_cache import MemoryCache, Name
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, group_tokens
 from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.sweep.threads import Ascent, Workers
 from puzzledsl.scoring.table import INCUMBENT
 
 Scored = Replacement | Run

@@ -1,7 +1,7 @@
 """A worker that has the whole parent, and measures the units that it is given.
 
 A unit's metrics are the same bytes wherever they are measured: a worker computes the parent's stream up to the unit's layer
-by itself, and uses one thread, as `scoring.sweep.threads` does. Units are handed out by ascending layer, so that a worker
+by itself, and uses one thread, as `models.threads` does. Units are handed out by ascending layer, so that a worker
 climbs the parent once.
 
 Common part of the objects on workers: one score's subject, its facts and its units, each made once.
@@ -21,6 +21,7 @@ from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor, Task, TeamSpec
+from puzzledsl.models.threads import Workers
 from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
@@ -28,7 +29,6 @@ from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit
-from puzzledsl.scoring.sweep.threads import Workers
 from puzzledsl.scoring.table import INCUMBENT
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from operator import attrgetter
 
 from puzzledsl.base.frozen import record
 from puzzledsl.base.queueing import most_arrivals, most_load
@@ -49,7 +50,7 @@ def running(listed: Sequence[ScenarioCosts], scenario: Scenario) -> tuple[Scenar
         return list(zip(*found, strict=True)) or [()] * traffic.at_most
 
     first, fixed = listed[0], series([each.fixed for each in listed])
-    parts = {name: tables(lambda at, name=name: getattr(at, name)) for name in ("attention", "ffn", "pairs")}  # type: ignore[misc]
+    parts = {name: tables(attrgetter(name)) for name in ("attention", "ffn", "pairs")}
     ends = tables(lambda at: [at.ends])
     return tuple(
         first.model_copy(
@@ -81,16 +82,18 @@ def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[C
 
 
 def _steps(times: Sequence[int], batches: Sequence[int], most: int) -> list[int]:
-    """Return the steps of 1 to `most` sequences: never falling, and never rising faster than the number of sequences."""
+    """Return the steps of 1 to `most` sequences: never falling, and never rising faster than the number of sequences.
+
+    Times that break this, by noise or by rounding, are raised: nothing is promised that was not measured.
+    """
     ends = [*pairwise(zip(batches, times, strict=True))] or [((0, times[0]), (batches[0], times[0]))]
-    found: list[int] = []
+    found = [0]
     for n in range(1, most + 1):
         (low, before), (high, after) = next((pair for pair in ends if n <= pair[1][0]), ends[-1])
-        step = max(before + -(-(after - before) * (n - low) // (high - low)), 0)
-        if found:
-            step = max(min(step, found[-1] * n // (n - 1)), found[-1])
-        found.append(step)
-    return found
+        found.append(max(before + -(-(after - before) * (n - low) // (high - low)), found[-1]))
+    for n in range(most - 1, 0, -1):
+        found[n] = max(found[n], -(-found[n + 1] * n // (n + 1)))
+    return found[1:]
 
 
 @record

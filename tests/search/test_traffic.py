@@ -372,7 +372,8 @@ def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
     text = program_text(Random(1), traffic, "minimize busy.tpot")
     program = read(tmp_path, text)
     (first, *_) = cost_table(program, "w").scenarios["busy"]
-    times = {1: 1000, 2: 1500, 4: 1400, 8: 3000, 12: 90_000}
+    times = {1: 1000, 2: 1500, 4: 1400, 8: 3000, 12: 5000}
+    line = [1000, 1500, 1450, 1400, 1800, 2200, 2600, 3000, 3500, 4000, 4500, 5000]
 
     def at(batch: int) -> ScenarioCosts:
         cost = Cost(
@@ -397,18 +398,12 @@ def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
     assert [costs.batch for costs in made] == list(range(1, 13)) and {costs.rate for costs in made} == {
         traffic.rate
     }
-    assert steps[:8] == [
-        1000,
-        1500,
-        1500,
-        1500,
-        1800,
-        2160,
-        2520,
-        2880,
-    ]  # shares fall from 4 to 5, and on to 8
-    assert all((before <= after and (n + 1) * after <= (n + 2) * before * 1.01) or after <= before * (n + 2) / (n + 1)
-               for n, (before, after) in enumerate(pairwise(steps)))  # fmt: skip
+    assert all(before <= after for before, after in pairwise(steps))
+    assert all(n * after <= (n + 1) * before for n, (before, after) in enumerate(pairwise(steps), start=1))
+    assert all(step >= own for step, own in zip(steps, line, strict=True)) and steps[:3] == [1000, 1500, 1500]
+    assert (
+        steps[11] == 5000 and steps[7] == 3336
+    )  # of 12, 8 have 2/3 of the time at least, rounded up at each number
     assert {(costs.fixed.prefill_ns, costs.fixed.kv_cache_bytes) for costs in made} == {(600, 84)}
 
 
@@ -462,7 +457,7 @@ def test_a_rate_that_nobody_sustains_is_said_with_the_best_reachable(tmp_path: P
 
 
 def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:
-    """At each number of sequences, to the nanosecond by which rounding up may break that shares of a step never rise."""
+    """At each number of sequences, to the nanosecond by which rounding may break that shares of a step never rise."""
     traffic = Traffic(Fraction(5), 100, 20, 40, Fraction(0))
     program = read(tmp_path, program_text(Random(1), traffic, "minimize busy.tpot"))
     hardware, shape = program.hardware["g"].spec, program.parents["p"].shape
@@ -474,7 +469,7 @@ def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:
                 sub_block_cost(hardware, shape.at(0), alternative, work),
                 costs.attention[0][alternative.name],
             )
-            assert plain.decode_ns - 1 <= own.decode_ns <= plain.decode_ns
+            assert plain.decode_ns <= own.decode_ns <= plain.decode_ns + 1
             assert own.weights_bytes == plain.weights_bytes
         alone = fixed_cost(hardware, shape, Workload(1, 100, 20))
         assert costs.fixed.prefill_ns == alone.prefill_ns

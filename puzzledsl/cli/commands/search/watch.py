@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POLL_S, SETTLE_S = 0.15, 0.05
 ALTERNATE, NORMAL, CLEAR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H\x1b[2J"
-"""What makes a terminal show another screen, its usual one again, and an empty one."""
+"""Codes for a terminal: another screen, its usual one again, an empty one."""
 Version = tuple[tuple[str, int, int, int], ...]
 """Name, inode, modification time and size of each watched file."""
 

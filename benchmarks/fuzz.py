@@ -1,7 +1,6 @@
 """Feeds `pzl check` and `pzl fmt` inputs nobody wrote: no traceback, no hang, no span outside the file.
 
     python -m benchmarks.fuzz [--quick] [--inputs 200000] [--seed 0]
-    python -m benchmarks.fuzz_guided [--inputs 20000]     # Atheris chooses the inputs, by what they reach
 
 Inputs are drawn from a seed: raw bytes, words of the language in no order, edited programs, programs with mistakes. What
 fails is kept in the folder `fuzz-findings` and printed once a cause.
@@ -77,9 +76,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="500 inputs")
     parser.add_argument("--inputs", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--guided", type=int, default=0, help="inputs that Atheris chooses, instead of seeded ones"
-    )
     arguments = parser.parse_args()
     start = time.process_time()
     with scratch() as folder:

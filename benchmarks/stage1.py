@@ -1,59 +1,201 @@
-"""Stage 1, making and scoring a block library: `python -m benchmarks.stage1 [PART]... [--help]`.
+"""Speed of a BLD step, all pieces of a layer on one forward pass of the parent's: `python -m benchmarks.stage1`.
 
-Parts: `speed` (how near a BLD step is to what the machine multiplies), `library` (least squares without training beside the
-paper's recipe), `score` (replace-1-block scoring). All, in this order, where none is named. Seconds are CPU seconds; figures to
-judge by are ratios within one run.
+The parent is a random Llama of 8 layers; each has eight pieces that start as in the paper and are all trained. Counted is the
+arithmetic that must be done: the parent's layer once, each piece forward, and backward without the gradient of its input;
+attention's products as they are usually counted, for all positions (PaLM, appendix B), and beside it for the half that a query
+sees. The limit is what this process multiplies in float32, the best of three shapes. It is measured before and after every
+step, and the share is the median of those of single steps, so that other load strikes both.
+
+Shapes: H hidden, D head_dim, N query heads, K key/value heads, F intermediate width, S context.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import subprocess
-import sys
-from pathlib import Path
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-HERE = {"speed": "benchmarks.stage1_speed", "library": "benchmarks.stage1_train"}
-PARTS = (*HERE, "score")
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+
+from benchmarks.matmul import cpu_s, matmul_flop_per_s
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import faster_in_bfloat16
+from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.train import piece_state
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.student import Student
+
+LAYERS, H, N, K, D, F = 8, 512, 8, 4, 64, 1536
+CONTEXT = 256
+REPETITIONS = 7
+ATTENTION = (GqaAttention(kv_heads=2), GqaAttention(kv_heads=1), LinearAttention())
+FFN = (*(MlpFfn(width=width) for width in (1152, 768, 384, 152)), LinearFfn())
+PAPER = nodes.Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
 
 
-def main() -> int:
-    """Run the parts that are asked for. Scoring is a command of its own, which ends with 1 where a claim does not hold."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parent() -> PreTrainedModel:
+    """A random Llama, float32."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=H,
+        num_attention_heads=N,
+        num_key_value_heads=K,
+        head_dim=D,
+        intermediate_size=F,
+        num_hidden_layers=LAYERS,
+        vocab_size=512,
+        max_position_embeddings=4096,
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=" | ".join(PARTS))
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    return model.eval().requires_grad_(False)
+
+
+def job(layer: int, alternative: Alternative) -> BldJob:
+    """A piece to make."""
+    attention = isinstance(alternative, GqaAttention | LinearAttention)
+    return BldJob(
+        id="piece",
+        bld="pieces",
+        layer=layer,
+        sub_block="attention" if attention else "ffn",
+        attention=alternative if attention else None,
+        ffn=None if attention else alternative,
+        shapes={},
+        init="product",
+        loss="normalized_mse",
+        lr=nodes.Schedule(peak=1e-3),
+    )
+
+
+def attention_flop(positions: float, training: bool) -> float:
+    """Scores and values, a token; the way back is twice the way there."""
+    return 4 * positions * N * D * (3 if training else 1)
+
+
+def layer_flop(positions: float) -> float:
+    """The parent's layer, a token."""
+    return 2 * (H * (N + 2 * K) * D + N * D * H + 3 * H * F) + attention_flop(positions, training=False)
+
+
+def piece_flop(alternative: Alternative, positions: float) -> float:
+    """A piece forward and backward, a token: a weight costs 2 there and 2 back, and 2 more where its input wants a gradient."""
+    match alternative:
+        case GqaAttention(kv_heads=kv_heads):
+            projections = 4 * H * (N + 2 * kv_heads) * D + 6 * N * D * H
+            return projections + attention_flop(positions, training=True)
+        case MlpFfn(width=width):
+            return 4 * 2 * H * width + 6 * H * width
+        case LinearAttention() | LinearFfn():
+            return 4 * H * H
+    raise ValueError(alternative)
+
+
+@contextmanager
+def in_bfloat16(wanted: bool) -> Iterator[None]:
+    """Training's passes in bfloat16, or not, whatever this machine is good at."""
+    before = piece_state.faster_in_bfloat16
+    piece_state.faster_in_bfloat16 = lambda device: wanted  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        piece_state.faster_in_bfloat16 = before  # type: ignore[attr-defined]
+
+
+class Bench:
+    """The parent, its pieces of every layer, and a batch of tokens."""
+
+    def __init__(self, sequences: int, layers: int) -> None:
+        self.model = parent()
+        self.runner, shape = LayerRunner(self.model), shape_of(self.model.config)
+        self.tokens = torch.randint(0, 512, (sequences, CONTEXT), generator=torch.Generator().manual_seed(0))
+        calibration = collect_statistics(self.model, [self.tokens], layers=range(layers))
+        self.trainers = []
+        for layer in range(layers):
+            jobs = [job(layer, alternative) for alternative in (*ATTENTION, *FFN)]
+            students = [Student.build(j, self.model, calibration[layer], PAPER, shape) for j in jobs]
+            self.trainers.append(LayerTrainer(students, steps=10**6))
+
+    def step(self) -> None:
+        """One forward pass of the parent feeds every piece of every layer."""
+        hidden = self.runner.embed(self.tokens)
+        for layer, trainer in enumerate(self.trainers):
+            with torch.no_grad():
+                trace = self.runner.trace_layer(layer, hidden)
+            trainer.step(hidden, trace)
+            hidden = trace.output
+
+    def step_by_prefixes(self) -> None:
+        """Each job for itself: the parent from the bottom to its layer, then its piece."""
+        for layer, trainer in enumerate(self.trainers):
+            for piece in trainer.pieces:
+                with torch.no_grad():
+                    hidden: Tensor = self.runner.embed(self.tokens)
+                    for below in range(layer):
+                        hidden = self.runner.run_layer(below, hidden)
+                    trace = self.runner.trace_layer(layer, hidden)
+                piece.step(hidden, trace)
+
+    def flop(self, positions: float = CONTEXT) -> float:
+        """FLOP of one step, with attention to so many positions."""
+        pieces = sum(piece_flop(alternative, positions) for alternative in (*ATTENTION, *FFN))
+        return self.tokens.numel() * len(self.trainers) * (layer_flop(positions) + pieces)
+
+
+def main() -> None:
+    """Print shares and ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="of the matrix multiplications (default 1)")
-    parser.add_argument(
-        "--work",
-        type=Path,
-        default=Path("build/stage1"),
-        help="what is made is kept here (default build/stage1)",
-    )
-    parser.add_argument(
-        "--example", type=Path, default=Path("examples/smollm2"), help="SmolLM2 as `make demo` prepares it"
-    )
-    parser.add_argument("--tokens", type=int, default=200_000, help="that BLD trains each piece on")
-    parser.add_argument("--child-tokens", type=int, default=4096, help="the same for SmolLM2's child")
-    parser.add_argument("--layers", default="2,5", help="of SmolLM2 whose pieces are compared (default 2,5)")
     options = parser.parse_args()
-    unknown = [part for part in options.parts if part not in PARTS]
-    if unknown:
-        parser.error(f"no part {unknown[0]}: {', '.join(PARTS)}")
-    code = 0
-    for part in options.parts or PARTS:
-        if part in HERE:
-            importlib.import_module(HERE[part]).main(options)
-        else:
-            print("\n## Replace-1-block scoring", flush=True)
-            arguments = ["--threads", str(options.threads)]
-            if (options.example / "parent").is_dir():
-                arguments += ["--example", str(options.example)]
-            code = subprocess.run(
-                [sys.executable, "-m", "benchmarks.stage1_score", *arguments], check=False
-            ).returncode
-    return code
+    torch.set_num_threads(options.threads)
+    print(
+        f"\n## BLD step: {LAYERS} layers, {len(ATTENTION) + len(FFN)} pieces a layer, {options.threads} thread(s)"
+    )
+    bench = Bench(sequences=8, layers=2)
+    took: dict[bool, list[float]] = {False: [], True: []}
+    limits, shares = [matmul_flop_per_s(H, F)], []
+    for _ in range(REPETITIONS):
+        for wanted, seconds in took.items():
+            with in_bfloat16(wanted):
+                seconds.append(cpu_s(bench.step))
+            if not wanted:
+                limits.append(matmul_flop_per_s(H, F))
+                shares.append(bench.flop() / seconds[-1] / statistics.mean(limits[-2:]))
+    share = statistics.median(shares[1:])  # the first step makes buffers
+    half = share * bench.flop(CONTEXT / 2) / bench.flop()
+    print(f"this process multiplies {statistics.median(limits) / 1e9:.1f} GFLOP/s in float32")
+    print(f"a step of 2,048 tokens: {share:.3f} of that (>= 0.8; {half:.3f} with attention counted by half)")
+    has = faster_in_bfloat16(torch.device("cpu"))
+    told = ">= 1.3, this CPU has it" if has else "this CPU has no bfloat16, so it is not used"
+    ratio = statistics.median(f / b for f, b in zip(took[False][1:], took[True][1:], strict=True))
+    print(f"bfloat16 with float32 loss and weights: {ratio:.2f}x faster ({told})", flush=True)
+    _against_prefixes(has)
+
+
+def _against_prefixes(bfloat16: bool) -> None:
+    bench = Bench(sequences=2, layers=LAYERS)
+    for wanted in (False, True) if bfloat16 else (False,):
+        with in_bfloat16(wanted):
+            bench.step()  # makes buffers
+            before = cpu_s(bench.step)
+            theirs = cpu_s(bench.step_by_prefixes)
+            ours = (before + cpu_s(bench.step)) / 2
+        dtype = "bfloat16" if wanted else "float32"
+        print(
+            f"512 tokens through {LAYERS} layers, {dtype}: {ours:.2f} s; a parent prefix a job {theirs:.2f} s: "
+            f"{theirs / ours:.1f}x (>= 6)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -14,12 +14,14 @@ LOWEST_TESTS := tests/base tests/checker/test_errors.py tests/cli/test_help.py t
   tests/models/families/test_load.py tests/models/test_build.py tests/models/test_process.py tests/search/verify/test_verify.py \
   tests/server/test_completion.py tests/syntax/test_parse.py tests/uptrain/test_train.py
 MUTANTS_ARGS ?=
+STRENGTH := benchmarks/strength.json
+STRENGTH_ARGS ?=
 GPU_ARGS ?=
 VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo night gpu vllm llama test test-lowest test-slow coverage mutants lint docs format clean distclean
+.PHONY: help setup demo night gpu vllm llama test test-lowest test-slow coverage mutants strength lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -63,10 +65,16 @@ test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
 coverage: $(VENV)/.dev ## which branches of the code that never imports torch no test takes, those of all families among them; fails below 95 %
 	PZL_WHOLE=1 $(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report --show-missing
-	$(BIN)/python scripts/branches.py --floor 95
+	$(BIN)/python -m scripts.branches --floor 95
 
 mutants: $(VENV)/.dev ## which changes of the code that must be right no test notices; fails below 85 %
 	$(BIN)/python -m benchmarks.mutants --floor 85 $(MUTANTS_ARGS)
+
+strength: $(VENV)/.dev ## branches of every folder, and mutants of five, against those that benchmarks/strength.json records; takes hours
+	$(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m scripts.branches --record $(STRENGTH) $(STRENGTH_ARGS)
+	for folder in search pieces scoring child alternatives; do $(BIN)/python -m benchmarks.mutants --folder $$folder --sample 200 \
+	  --budget 5 --out build/mutants/$$folder.jsonl --record $(STRENGTH) $(STRENGTH_ARGS) || exit; done
 
 lint: $(VENV)/.dev ## formatting, style, types and who may import whom
 	$(BIN)/ruff format --check --output-format concise .

@@ -1,8 +1,9 @@
 """Share of the lines and of the branches that the tests take, a package a line, from the `.coverage` of `make coverage`.
 
-python scripts/branches.py [--floor PERCENT]
+python -m scripts.branches [--floor PERCENT] [--record benchmarks/strength.json [--write]]
 
-Exit code 1 where the whole takes less than `--floor` of its branches, or of its lines.
+Exit code 1 where the whole takes less than `--floor` of its branches, or of its lines. `--record` is about all of the package,
+what imports torch too: 1 where a folder takes a smaller share than the file says; `--write` writes the shares to it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import coverage
+
+from benchmarks.strength import compared
 
 
 @dataclass(slots=True)
@@ -42,9 +45,11 @@ class Figures:
         return branches, lines
 
 
-def measured() -> dict[str, Figures]:
-    """The figures of each file, by its path inside the package."""
+def measured(whole: bool) -> dict[str, Figures]:
+    """The figures of each file, by its path inside the package; where not of the whole, as pyproject.toml leaves files out."""
     data = coverage.Coverage()
+    if whole:
+        data.set_option("report:omit", [])
     data.load()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "coverage.json")
@@ -71,17 +76,30 @@ def main(argv: list[str] | None = None) -> int:
     """Print the figures; 1 where they are below the floor."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--floor", type=float, default=0, metavar="PERCENT")
-    floor: float = parser.parse_args(argv).floor
-    packages, whole = by_package(measured()), Figures()
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(argv)
+    floor: float = options.floor
+    packages, whole = by_package(measured(options.record is not None)), Figures()
     print(f"{'package':12} {'branches':>14} {'':7}  {'lines':>14}")
     for name, figures in packages.items():
         whole.add(figures)
         print(_row(name, figures))
     print(_row("all", whole))
+    if options.record:
+        found = {
+            name: {"branches": [f.branches_taken, f.branches], "lines": [f.lines_taken, f.lines]}
+            for name, f in packages.items()
+        }
+        return compared(options.record, "coverage", found, _shares, options.write)
     if min(whole.shares) >= floor:
         return 0
     print(f"error: below {floor:g} %", file=sys.stderr)
     return 1
+
+
+def _shares(recorded: dict[str, list[int]]) -> list[float]:
+    return [100 * taken / there if there else 100.0 for taken, there in recorded.values()]
 
 
 def _row(name: str, figures: Figures) -> str:

@@ -22,7 +22,7 @@ def test_coverage_is_measured_of_all_that_never_imports_torch() -> None:
     named = {module.removeprefix("puzzledsl.") for module in without_torch["source_modules"]}
     left_out = {
         pattern.removeprefix("*/puzzledsl/").removesuffix("/*")
-        for pattern in TOOLS["coverage"]["run"]["omit"]
+        for pattern in TOOLS["coverage"]["report"]["omit"]
     }
     assert named.isdisjoint(left_out)
     assert all((ROOT / "puzzledsl" / package).is_dir() for package in left_out)
@@ -63,8 +63,16 @@ def _parts(text: str) -> list[int]:
 def test_branches_and_lines_below_the_floor_fail(
     figures: Figures, floor: int, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(branches, "measured", lambda: {"ir/a.py": figures})
+    monkeypatch.setattr(branches, "measured", lambda whole: {"ir/a.py": figures})
     assert branches.main(["--floor", str(floor)]) == code
+
+
+def test_a_smaller_share_than_the_recorded_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "strength.json"
+    for taken, more, code in ((19, ["--write"], 0), (19, [], 0), (20, [], 0), (18, [], 1)):
+        figures = Figures(lines=100, lines_taken=100, branches=20, branches_taken=taken)
+        monkeypatch.setattr(branches, "measured", lambda whole, figures=figures: {"ir/a.py": figures})
+        assert branches.main(["--record", str(record), *more]) == code
 
 
 def test_figures_are_added_by_package() -> None:

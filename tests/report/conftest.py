@@ -1,62 +1,20 @@
-"""A finished build of a 30-layer parent, made by hand: every artefact there is, with figures that could be
-real."""
+"""A finished build of a 30-layer parent: its program is checked, its artefacts have figures that could be real."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
+from puzzledsl.checker.check import check
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.base import Artefact
-from puzzledsl.ir.nodes import (
-    Baseline,
-    Bld,
-    CountTerm,
-    CpSat,
-    Data,
-    Eval,
-    FactTerm,
-    Frontier,
-    Hardware,
-    HfSource,
-    Implies,
-    Is,
-    LayerChoice,
-    Linear,
-    LinearRequirement,
-    LogicRequirement,
-    MetricTerm,
-    Not,
-    ParamsTerm,
-    Parent,
-    Program,
-    ReplaceOne,
-    RooflineHardware,
-    Scenario,
-    Schedule,
-    Score,
-    ScoreTerm,
-    Search,
-    Shape,
-    Space,
-    Term,
-    TextData,
-    Uptrain,
-    WeightedTerm,
-    Where,
-)
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import (
     CostTable,
     Evaluation,
@@ -75,10 +33,10 @@ from puzzledsl.ir.tables import (
 from puzzledsl.plan.bld import bld_plan
 
 SOURCE = """\
-## A child of SmolLM2 that answers twice as fast and still says the same things.
 use "std/hardware.pzl" (rtx4090)
+use "std/parents.pzl" (smollm2_135m)
 
-parent smol = hf("HuggingFaceTB/SmolLM2-135M")
+parent smol = hf("HuggingFaceTB/SmolLM2-135M", shape: smollm2_135m)
 data books = text("corpus/*.txt")                # plain text, <b>not</b> markup
 
 space wide of smol {
@@ -87,7 +45,7 @@ space wide of smol {
   layers[0, -1] = parent
 }
 
-hardware gpu = rtx4090(memory: 24GiB, dtype: bf16)
+hardware gpu = rtx4090(memory: 24GiB, dtype: bf16, max_batch: 512)
 scenario chat on gpu = batch(64, 128 -> 1024)
 scenario rag  on gpu = batch(16, 2048 -> 128)
 
@@ -97,6 +55,7 @@ bld pieces of wide {
 }
 score kl of pieces = replace_one(kl_divergence, samples: 4096)
 
+## A child of SmolLM2 that answers twice as fast and still says the same things.
 search fast of wide {
   minimize kl
   require chat.throughput >= 1.5x   because "the reason we do this"
@@ -121,32 +80,17 @@ uptrain final of fast { loss = 1 * kld + 1 * cosine, tokens = 20M }
 eval all of final = tasks("hellaswag.jsonl")
 """
 
-ATTENTION = (ParentAttention(), GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention())
-FFN = (
-    ParentFfn(),
-    *(MlpFfn(width=w) for w in (1152, 768, 384, 154)),
-    LinearFfn(),
-    NoOpFfn(),
-)
-WIDE = LayerChoice(attention=ATTENTION, ffn=FFN)
-ENDS = LayerChoice(attention=ATTENTION[:1], ffn=FFN[:1])
 LAYERS = 30
+PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
-def where(needle: str) -> Where:
-    """Where a text stands in the source."""
-    for number, line in enumerate(SOURCE.splitlines(), start=1):
-        if needle in line:
-            column = line.index(needle) + 1
-            return Where(
-                file="smol.pzl",
-                line=number,
-                column=column,
-                end_line=number,
-                end_column=column + len(needle),
-                text=needle,
-            )
-    raise AssertionError(needle)
+def the_program(folder: Path) -> Program:
+    """What SOURCE means."""
+    path = folder / "smol.pzl"
+    write_text(path, SOURCE)
+    found = check(path, {})
+    assert found.program is not None, [str(d) for d in found.diagnostics]
+    return found.program
 
 
 def wave(i: int, phase: float = 0.0) -> float:
@@ -154,223 +98,10 @@ def wave(i: int, phase: float = 0.0) -> float:
     return 0.5 + 0.5 * math.sin(1.7 * i + phase) * math.cos(0.31 * i - phase)
 
 
-def one(term: Term) -> Linear:
-    return Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
-
-
-def the_program() -> Program:
-    shape = Shape(
-        family="llama",
-        layers=LAYERS,
-        hidden=576,
-        heads=9,
-        kv_heads=3,
-        head_dim=64,
-        intermediate=1536,
-        vocab=49152,
-        tied=True,
-    )
-    gpu = RooflineHardware(
-        profile="rtx4090",
-        memory_bytes=24 * 2**30,
-        bandwidth_bytes_per_s=Fraction(1008 * 10**9),
-        flop_per_s={"bf16": Fraction(165 * 10**12)},
-        efficiency_compute=Fraction("0.564"),
-        efficiency_bandwidth=Fraction("0.92"),
-        efficiency_attention=Fraction("0.23"),
-        efficiency_link=Fraction("0.72"),
-        overhead_s=Fraction(5, 10**6),
-        link_latency_s=Fraction(10, 10**6),
-        reserve_bytes=10**9,
-        kv_fraction=Fraction("0.9"),
-        page_tokens=64,
-        max_batch=512,
-    )
-    everything = tuple(range(LAYERS))
-
-    def metric(
-        text: str, scenario: str, name: str, op: str, bound: str, unit: str, because: str = ""
-    ) -> object:
-        times = bound.endswith("x")
-        return LinearRequirement(
-            left=one(
-                ParamsTerm()
-                if name == "params"
-                else MetricTerm.model_validate({"scenario": scenario, "metric": name})
-            ),
-            op=op,
-            bound=None if times else Fraction(bound),
-            parent_ratio=Fraction(bound[:-1]) if times else None,
-            unit=unit,
-            because=because,
-            where=where(text),
-            bound_where=where(text.rsplit(" ", 1)[1]),
-        )
-
-    def counted(text: str, term: Term, bound: int) -> LinearRequirement:
-        left, right = text.removeprefix("require ").split(" <= ")  # each side has its own place
-        return LinearRequirement(
-            left=one(term), op="<=", bound=Fraction(bound), where=where(left), bound_where=where(right)
-        )
-
-    noops = tuple(
-        LogicRequirement(
-            formula=Implies(
-                condition=Is(layer=i, sub_block="attention", alternatives=("noop",)),
-                consequence=Not(operand=Is(layer=i - 1, sub_block="attention", alternatives=("noop",))),
-            ),
-            where=where("require layers[i].attention is noop implies layers[i-1].attention is not noop"),
-        )
-        for i in range(1, LAYERS)
-    )
-    requirements = (
-        metric(
-            "require chat.throughput >= 1.5x",
-            "chat",
-            "throughput",
-            ">=",
-            "1.5x",
-            "tokens_per_s",
-            "the reason we do this",
-        ),
-        metric("require rag.latency <= 900ms", "rag", "latency", "<=", "9/10", "seconds"),
-        metric(
-            "require chat.memory <= 20GiB",
-            "chat",
-            "memory",
-            "<=",
-            str(20 * 2**30),
-            "bytes",
-            "the desktop needs the rest",
-        ),
-        metric("require params >= 0.5x", "", "params", ">=", "0.5x", ""),
-        counted(
-            "require count(attention is noop) <= 12",
-            CountTerm(sub_block="attention", alternatives=("noop",), layers=everything),
-            12,
-        ),
-        counted(
-            "require sum(attention.kv_heads) <= 60",
-            FactTerm(sub_block="attention", attribute="kv_heads", layers=everything),
-            60,
-        ),
-        *noops,
-    )
-    fast = Search(
-        name="fast",
-        space="wide",
-        sense="minimize",
-        objective=one(ScoreTerm(score="kl")),
-        requirements=requirements,
-        solver=CpSat(time_s=Fraction(60)),
-        doc="A child of SmolLM2 that answers twice as fast and still says the same things.",
-        where=where("search fast"),
-    )
-
-    def baseline(name: str, kind: str) -> Search:
-        return fast.model_copy(
-            update={
-                "name": name,
-                "solver": Baseline.model_validate({"kind": kind}),
-                "where": where(f"search {name}"),
-            }
-        )
-
-    large = {"name": "large", "sense": "maximize", "objective": one(ParamsTerm())}
-    here = where("parent smol")
-    return Program(
-        source="smol.pzl",
-        parents={
-            "smol": Parent(
-                name="smol", source=HfSource(id="HuggingFaceTB/SmolLM2-135M"), shape=shape, where=here
-            )
-        },
-        data={
-            "books": Data(name="books", source=TextData(paths=("corpus/*.txt",)), where=where("data books"))
-        },
-        hardware={"gpu": Hardware(name="gpu", spec=gpu, where=where("hardware gpu"))},
-        scenarios={
-            "chat": Scenario(
-                name="chat",
-                hardware="gpu",
-                batches=(64,),
-                prompt=128,
-                output=1024,
-                where=where("scenario chat"),
-            ),
-            "rag": Scenario(
-                name="rag",
-                hardware="gpu",
-                batches=(16,),
-                prompt=2048,
-                output=128,
-                where=where("scenario rag"),
-            ),
-        },
-        spaces={
-            "wide": Space(
-                name="wide", parent="smol", layers=(ENDS, *(WIDE,) * 28, ENDS), where=where("space wide")
-            )
-        },
-        blds={
-            "pieces": Bld(
-                name="pieces",
-                space="wide",
-                mode="decoupled",
-                tokens=200_000,
-                lr=Schedule(peak=1e-3, warmup=0.01),
-                data="books",
-                where=where("bld pieces"),
-            )
-        },
-        scores={
-            "kl": Score(
-                name="kl",
-                bld="pieces",
-                space="wide",
-                method=ReplaceOne(metric="kl_divergence"),
-                where=where("score kl"),
-            )
-        },
-        searches={
-            "fast": fast,
-            "greedy": baseline("greedy", "greedy"),
-            "uniform": baseline("uniform", "uniform"),
-            "drop": baseline("drop", "noop_only"),
-            "large": fast.model_copy(update=large),
-            "dream": fast.model_copy(update={"name": "dream"}),
-        },
-        frontiers={
-            "curve": Frontier(
-                name="curve",
-                search="fast",
-                term=MetricTerm(scenario="chat", metric="throughput"),
-                low=Fraction(1),
-                high=Fraction(3),
-                times_parent=True,
-                points=7,
-                where=where("frontier curve"),
-            )
-        },
-        uptrains={
-            "final": Uptrain(
-                name="final",
-                search="fast",
-                kld=1,
-                cosine=1,
-                tokens=20_000_000,
-                lr=Schedule(peak=1e-4),
-                where=where("uptrain final"),
-            )
-        },
-        evals={"all": Eval(name="all", of="final", tasks=("hellaswag.jsonl",), where=where("eval all"))},
-    )
-
-
 def choice_of(i: int, hurry: float) -> LayerAssignment:
     """What a child of a certain hurry (0..1) does in a layer."""
     if i in (0, LAYERS - 1):
-        return LayerAssignment(attention="parent", ffn="parent")
+        return PARENT
     a, f = wave(i) * 0.7 + hurry * 0.6, wave(i, 2.0) * 0.7 + hurry * 0.6
     attention = "parent" if a < 0.55 else "gqa1" if a < 0.74 else "linear" if a < 0.8 else "noop"
     widths = ("parent", "mlp1152", "mlp768", "mlp384", "mlp154", "linear", "noop")
@@ -388,7 +119,8 @@ def child_of(hurry: float) -> tuple[LayerAssignment, ...]:
     return tuple(layers)
 
 
-def the_scores() -> ScoreTable:
+def the_scores(program: Program) -> ScoreTable:
+    """What each alternative loses: more where it keeps less, most in layers of its own."""
     harm = {
         "gqa1": 0.2,
         "linear": 0.8,
@@ -403,7 +135,7 @@ def the_scores() -> ScoreTable:
         scale = 0.002 + 0.03 * (1 - wave(i, phase)) ** 3
         return {n: 0.0 if n == "parent" else scale * harm.get(n, 0.9) for n in names}
 
-    layers = (ENDS, *(WIDE,) * 28, ENDS)
+    layers = program.spaces["wide"].layers
     return ScoreTable(
         score="kl",
         metric="kl_divergence",
@@ -452,10 +184,10 @@ class Built:
     pieces: tuple[Piece, ...]
 
 
-def make_build(root: Path) -> Built:
-    program, build = the_program(), BuildDir(root)
-    costs, scores = cost_table(program, "wide"), the_scores()
-    parent = solved(program, costs, scores, (LayerAssignment(attention="parent", ffn="parent"),) * LAYERS)
+def make_build(root: Path, program: Program) -> Built:
+    """Write every artefact."""
+    build, costs, scores = BuildDir(root), cost_table(program, "wide"), the_scores(program)
+    parent = solved(program, costs, scores, (PARENT,) * LAYERS)
     results: dict[str, SearchResult] = {}
     hurries = {"fast": 0.42, "greedy": 0.45, "uniform": 0.5, "drop": 0.55, "large": 0.47}
     for name, hurry in hurries.items():
@@ -529,7 +261,6 @@ def make_build(root: Path) -> Built:
         **{build.solution(n): r for n, r in results.items()},
     }
     for path, artefact in save.items():
-        assert isinstance(artefact, Artefact)
         write_text(path, artefact.canonical_json())
     write_text(build.library / "index.jsonl", "".join(p.model_dump_json() + "\n" for p in pieces))
     return built
@@ -621,10 +352,5 @@ def comparisons() -> tuple[ModelComparison, ...]:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The finished build. Do not write into it."""
-    return make_build(tmp_path_factory.mktemp("build"))
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Callable[..., Built]:
-    """A build of one's own, to be broken."""
-    return lambda: make_build(tmp_path / "build")
+    folder = tmp_path_factory.mktemp("build")
+    return make_build(folder / "build", the_program(folder))

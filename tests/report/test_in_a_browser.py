@@ -11,8 +11,7 @@ import pytest
 from puzzledsl.base.files import write_text
 from puzzledsl.report.write import write_report
 from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
-from tests.report.test_engines import CHECK
-from tests.report.test_regrets import why_of
+from tests.report.variants import CHECK, why_of
 
 pytestmark = pytest.mark.slow
 __all__ = ["browser"]

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention
+from puzzledsl.alternatives.linear import LinearAttention
 from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
-from puzzledsl.report.artefacts import load_artefacts
-from puzzledsl.report.pictures.architecture import WindowScale, appearance, strip_of, window_scale
-from puzzledsl.report.subject import Subject
+from puzzledsl.report.pictures.architecture import WindowScale, appearance, window_scale
 from tests.search.instances import SHAPE, plain_instance
 
 VISIBLE = 0.06
@@ -60,12 +59,6 @@ def test_windows_of_a_space_differ_visibly(windows: tuple[int, ...], longest: in
     assert parent == 1 and all(step >= VISIBLE for step in steps)
 
 
-def test_heads_and_window_both_count() -> None:
-    wide, narrow = windowed(192, 64), windowed(192, 64, kv_heads=FULL // 2)
-    for many, few in zip(shades(wide, 512)[1:-1], shades(narrow, 512)[1:-1], strict=True):
-        assert few < many
-
-
 def test_the_parents_window_is_full() -> None:
     """A wider one changes nothing; a narrower one does."""
     parent, wider, same, narrower, _ = shades(windowed(8192, 4096, 1024), 512, window=4096)
@@ -81,36 +74,6 @@ def test_without_windows_shades_are_those_of_heads() -> None:
     assert appearance(NoOpAttention(), SHAPE, scale) == ("noop", 0.0)
     quarter = appearance(MlpFfn(width=SHAPE.intermediate // 4), SHAPE, scale)
     assert quarter == ("reduced", pytest.approx(0.36))
-
-
-def test_the_strip_and_its_legend_have_the_shades(built: Any) -> None:
-    found = load_artefacts(built.program, built.build)
-    space = found.program.spaces["wide"]
-    layers = tuple(
-        choice.model_copy(update={"attention": (*choice.attention, *windowed(192, 64).attention[1:3])})
-        for choice in space.layers
-    )
-    program = found.program.model_copy(
-        update={
-            "spaces": {**found.program.spaces, "wide": space.model_copy(update={"layers": layers})},
-        }
-    )
-    found.program = program
-    subject = Subject(found, "fast")
-    assert subject.best is not None
-    names = [f"gqa{FULL}w192s4", f"gqa{FULL}w64s4"]
-    child = tuple(
-        layer.model_copy(update={"attention": names[i % 2]}) for i, layer in enumerate(subject.best.layers)
-    )
-    result = found.results["fast"]
-    solution = result.solutions[0].model_copy(update={"layers": child})
-    found.results["fast"] = result.model_copy(update={"solutions": (solution,)})
-    strip = strip_of(Subject(found, "fast"))
-    assert strip is not None
-    assert [entry.cell.name for entry in strip.attention] == names
-    wide, narrow = (entry.cell.kept for entry in strip.attention)
-    assert wide - narrow >= VISIBLE
-    assert [c.attention.kept for c in strip.columns] == [wide, narrow] * (len(strip.columns) // 2)
 
 
 def test_a_window_is_seen_beside_the_layers_own() -> None:

@@ -1,0 +1,640 @@
+"""Builds that differ from the finished one in one thing each: `VARIANTS` by name, for the goldens of their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.ir.nodes import (
+    Compare,
+    CountTerm,
+    FactTerm,
+    Linear,
+    LinearRequirement,
+    LogicRequirement,
+    MetricTerm,
+    Or,
+    ParamsTerm,
+    Program,
+    Refine,
+    ScoreTerm,
+    TableTerm,
+    Term,
+    WeightedTerm,
+)
+from puzzledsl.ir.tables import (
+    Answer,
+    AnsweredPrompt,
+    EngineCheck,
+    EngineResult,
+    EngineSpeed,
+    Failure,
+    Figure,
+    LayerAssignment,
+    Margin,
+    MeasuredChild,
+    Move,
+    Problem,
+    RefinedFrontier,
+    RefinedPoint,
+    Refinement,
+    Regret,
+    Repetition,
+    RunScore,
+    ScoreTable,
+    SearchResult,
+    Solution,
+    SubBlockRegrets,
+    TextCounts,
+    TextGap,
+    WhyResult,
+)
+from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from tests.report.conftest import LAYERS, PARENT, Built, child_of, solved
+
+Variant = Callable[[Built], Artefacts]
+VARIANTS: dict[str, Variant] = {}
+
+
+def variant(make: Variant) -> Variant:
+    VARIANTS[make.__name__] = make
+    return make
+
+
+def each(name: str, make: Callable[..., Artefacts], **cases: Any) -> None:
+    """A variant for each case of one kind."""
+    VARIANTS.update({f"{name}_{case}": partial(make, case=value) for case, value in cases.items()})
+
+
+@variant
+def finished(built: Built) -> Artefacts:
+    return load_artefacts(built.program, built.build)
+
+
+def changed(found: Artefacts, **update: Any) -> Artefacts:
+    """Changes to the main search's best child."""
+    fast = found.results["fast"]
+    best = fast.solutions[0].model_copy(update=update)
+    found.results["fast"] = fast.model_copy(update={"solutions": (best, *fast.solutions[1:])})
+    return found
+
+
+def declared(found: Artefacts, kind: str, name: str, **update: Any) -> Artefacts:
+    """Changes to a declaration of the program."""
+    declarations = getattr(found.program, kind)
+    declarations = {**declarations, name: declarations[name].model_copy(update=update)}
+    found.program = found.program.model_copy(update={kind: declarations})
+    return found
+
+
+def measured(
+    found: Artefacts, figures: Callable[[str, Mapping[str, Figure]], dict[str, Figure]], **more: Any
+) -> Artefacts:
+    """Changes to the figures of every model, and to the evaluation."""
+    evaluation = found.evaluations["all"]
+    models = tuple(m.model_copy(update={"figures": figures(m.model, m.figures)}) for m in evaluation.models)
+    found.evaluations["all"] = evaluation.model_copy(update={"models": models, **more})
+    return found
+
+
+# ---------------------------------------------------------------- what was measured
+
+
+@variant
+def latencies_alone(built: Built) -> Artefacts:
+    seconds = {"parent": 4.0, "fast": 2.0, "final": 2.0}
+
+    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+        kept = {k: f for k, f in was.items() if not k.startswith("chat.")}
+        return kept | ({"chat.latency_s": Figure(value=seconds[model])} if model in seconds else {})
+
+    return measured(finished(built), figures)
+
+
+@variant
+def a_task_with_a_normalised_twin(built: Built) -> Artefacts:
+    accuracies = {"parent": (0.4, 0.8), "fast": (0.3, 0.1), "final": (0.3, 0.1)}
+
+    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+        names = ("hellaswag", "hellaswag_norm")
+        return {**was, **{n: Figure(value=v) for n, v in zip(names, accuracies.get(model, ()), strict=False)}}
+
+    return measured(finished(built), figures, comparisons=())
+
+
+@variant
+def figures_that_are_no_numbers(built: Built) -> Artefacts:
+    endless = {"chat.latency_s": Figure(value=float("inf"))}
+    return measured(finished(built), lambda _, was: {**was, **(endless if "chat.latency_s" in was else {})})
+
+
+def kept(built: Built, case: dict[str, Any]) -> Artefacts:
+    found = finished(built)
+    evaluation = found.evaluations["all"]
+    final = evaluation.comparisons[1]
+    pooled = final.kept["pooled"].model_copy(update=case)
+    comparison = final.model_copy(update={"kept": {**final.kept, "hellaswag": pooled, "pooled": pooled}})
+    others = [c for c in evaluation.comparisons if c is not final]
+    found.evaluations["all"] = evaluation.model_copy(update={"comparisons": (*others, comparison)})
+    return found
+
+
+each(
+    "kept",
+    kept,
+    child_at_chance={"verdict": "child_at_chance", "chance_corrected": 0.11, "low": -0.08, "high": 0.31},
+    parent_at_chance={"verdict": "parent_at_chance", "chance_corrected": None, "low": None, "high": None},
+)
+
+
+@variant
+def texts_disagree(built: Built) -> Artefacts:
+    found = finished(built)
+    evaluation, far = found.evaluations["all"], Figure(value=1.41)
+    models = []
+    for model in evaluation.models:
+        kl = model.figures.get("kl", Figure(value=0))
+        texts = {"prose": {"kl": kl}, "code": {"kl": far if model.model == "final" else kl}}
+        models.append(model.model_copy(update={"texts": texts}))
+    gap = TextGap(near="prose", far="code", near_kl=0.08834, far_kl=1.41)
+    told = [
+        c.model_copy(update={"text_gap": gap if c.model == "final" else None}) for c in evaluation.comparisons
+    ]
+    update = {"models": tuple(models), "comparisons": tuple(told), "texts": ("prose", "code")}
+    found.evaluations["all"] = evaluation.model_copy(update=update)
+    return found
+
+
+@variant
+def children_in_full(built: Built) -> Artefacts:
+    """These alone have an accuracy, one of them of another search."""
+    names = ("final", "greedy")
+    found = declared(finished(built), "evals", "all", full=names)
+    was = found.evaluations["all"].comparisons
+    comparisons = tuple(c.model_copy(update={"kept": was[0].kept if c.model in names else {}}) for c in was)
+
+    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+        others = {k: f for k, f in was.items() if k != "hellaswag" or model == "parent"}
+        return others | ({"hellaswag": Figure(value=0.4)} if model in names else {})
+
+    return measured(found, figures, comparisons=comparisons)
+
+
+def required_speed(built: Built, case: tuple[float, float]) -> Artefacts:
+    """A child that was predicted at 1.52x, measured at so many times with an error."""
+    found = finished(built)
+    rate = 1.52 * found.results["fast"].parent_metrics["chat.throughput"]
+    changed(found, metrics=found.results["fast"].solutions[0].metrics | {"chat.throughput": rate})
+
+    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+        times = 1.0 if model == "parent" else case[0]
+        return {**was, "chat.throughput": Figure(value=1000.0 * times, stderr=case[1])}
+
+    return measured(found, figures)
+
+
+each(
+    "measured_at",
+    required_speed,
+    over=(1.6, 0.0),
+    under=(1.49, 0.0),
+    within_error=(1.49, 20.0),
+    far=(1.1, 20.0),
+)
+
+
+@variant
+def engines(built: Built) -> Artefacts:
+    found = finished(built)
+    found.engines["child"] = CHECK
+    return found
+
+
+def _speed(model: str, nbytes: int, prefill: float, decode: float) -> EngineSpeed:
+    return EngineSpeed.model_validate(
+        {
+            "model": model,
+            "engine": "llama_cpp",
+            "version": "1",
+            "dtype": "q8_0",
+            "weights_bytes": nbytes,
+            "prefill_tokens_per_s": prefill,
+            "decode_tokens_per_s": decode,
+            "text": " Paris <3." if model == "child" else "",
+        }
+    )
+
+
+CHECK = EngineCheck(
+    name="child",
+    results=(
+        EngineResult(
+            engine="mlx", version="mlx 1", status="equal", max_delta=1.5e-6, largest=9.0, same=64, tokens=64
+        ),
+        EngineResult(engine="vllm", status="refused", reason="vLLM has no windows"),
+    ),
+    speeds=(_speed("parent", 1000, 100.0, 10.0), _speed("child", 750, 150.0, 25.0)),
+    prompt=128,
+    output=64,
+    threads=2,
+)
+
+
+def answers(built: Built, case: Repetition) -> Artefacts:
+    found = finished(built)
+    said = {
+        "parent": Answer(text=" <b>is</b> a place.\n\nIt is wide.", tokens=9, repetition=0.05),
+        "fast": Answer(text=" the the the the the", tokens=64, repetition=0.93),
+        "final": Answer(text="", tokens=0, repetition=0.0),
+        "greedy": Answer(text="never shown", tokens=2, repetition=0.0),
+    }
+    prompt = AnsweredPrompt(prompt="The sea & more", source="heldout", continuation=" is blue.", answers=said)
+    given = AnsweredPrompt(prompt="Why?", answers=said)
+    was = found.evaluations["all"]
+    told = [
+        c.model_copy(update={"repetition": case if c.model == "final" else None}) for c in was.comparisons
+    ]
+    update = {"answers": (prompt, given), "comparisons": tuple(told)}
+    found.evaluations["all"] = was.model_copy(update=update)
+    problems = (Problem(code="E0001", message="no <room>"),)
+    found.failures.append(Failure(stage="export", name="ship", problems=problems))
+    return found
+
+
+each(
+    "answers",
+    answers,
+    fine=Repetition(parent=0.05, child=0.1, remarkable=False),
+    repeated=Repetition(parent=0.05, child=0.5, remarkable=True),
+)
+
+
+@variant
+def texts(built: Built) -> Artefacts:
+    def counts(name: str, **more: object) -> TextCounts:
+        told = {"name": name, "source": "{}", "documents": 12, "tokens": 3456, "learned_tokens": 3456}
+        return TextCounts.model_validate(told | more)
+
+    left_out = {
+        "learned_tokens": 99,
+        "duplicates": 1200,
+        "copies_dropped": True,
+        "unanswered": 2,
+        "stopped": True,
+    }
+    found = finished(built)
+    found.texts["books"] = (counts("books", duplicates=3),)
+    found.texts["mixed"] = (counts("books"), counts('jsonl("chat.jsonl")', **left_out))
+    return found
+
+
+# ---------------------------------------------------------------- what the search says
+
+
+def linear(*terms: tuple[int, Term], constant: int = 0) -> Linear:
+    weighted = tuple(WeightedTerm(coefficient=Fraction(c), term=t) for c, t in terms)
+    return Linear(terms=weighted, constant=Fraction(constant))
+
+
+TABLE = TableTerm(
+    attention=("parent", "gqa1", "linear", "noop"),
+    ffn=(),
+    values=tuple((Fraction(v),) for v in (5, 3, 2, 0)),
+    layers=(1, 2, 3),
+)
+WIDTHS = FactTerm(sub_block="ffn", attribute="width", layers=(1, 2, 3))
+GOALS = {
+    "greedy": linear((2, MetricTerm(scenario="chat", metric="latency")), (1, ParamsTerm()), constant=3),
+    "uniform": linear((1, WIDTHS)),
+    "drop": linear((1, CountTerm(sub_block="attention", alternatives=("noop", "linear"), layers=(0,)))),
+    "large": linear((1, TABLE)),
+    "dream": linear(),
+}
+
+
+@variant
+def goals(built: Built) -> Artefacts:
+    found = finished(built)
+    for name, goal in GOALS.items():
+        declared(found, "searches", name, objective=goal)
+    return found
+
+
+@variant
+def bounds(built: Built) -> Artefacts:
+    """Bounds that are just reached, one that nothing says, and comparisons inside formulas; of figures without metrics."""
+    found = finished(built)
+    was = found.program.searches["fast"].requirements
+    heads = next(r for r in reversed(was) if isinstance(r, LinearRequirement))
+    layers = found.results["fast"].solutions[0].layers
+    have = sum({"parent": 3, "gqa1": 1}.get(x.attention, 0) for x in layers)
+    stated: list[Any] = [
+        heads.model_copy(update={"op": op, "bound": Fraction(have)}) for op in ("<=", ">=", "==", "<", ">")
+    ]
+    lefts = (
+        linear((1, ScoreTerm(score="other"))),
+        linear((2, WIDTHS), constant=1),
+        linear((1, TABLE)),
+        linear((1, ParamsTerm())),
+    )
+    stated += [heads.model_copy(update={"left": left}) for left in lefts]
+    facts = linear((1, FactTerm(sub_block="attention", attribute="kv_heads", layers=(0, 1))))
+    for op in (">=", "<"):
+        formula = Or(
+            operands=(Compare.model_validate({"left": facts, "op": op, "bound": 0}), Or(operands=()))
+        )
+        stated.append(LogicRequirement(formula=formula, where=was[0].where))
+    apart = (
+        r.model_copy(update={"where": r.where.model_copy(update={"line": 50 + i})})
+        for i, r in enumerate(stated)
+    )
+    return changed(declared(found, "searches", "fast", requirements=tuple(apart)), metrics={})
+
+
+@variant
+def a_requirement_missed(built: Built) -> Artefacts:
+    found = finished(built)
+    found.results["fast"] = found.results["drop"].model_copy(update={"search": "fast"})
+    found.evaluations.clear()
+    return found
+
+
+@variant
+def nothing_measured(built: Built) -> Artefacts:
+    return Artefacts(built.program, results=finished(built).results, costs=finished(built).costs)
+
+
+def parameters(built: Built, case: float) -> Artefacts:
+    """No speed at all, and so many times the parent's parameters."""
+    found = Artefacts(built.program, results=finished(built).results)
+    fast = found.results["fast"].model_copy(update={"parent_metrics": {"params": 1e9}})
+    found.results = {"fast": fast}
+    return changed(found, metrics={"params": case * 1e9})
+
+
+each("parameters", parameters, as_many=1.0001, fewer=0.9, more=1.2)
+
+
+def another_space(
+    built: Built, case: Callable[[tuple[LayerAssignment, ...]], tuple[LayerAssignment, ...]]
+) -> Artefacts:
+    found = finished(built)
+    return changed(found, layers=case(found.results["fast"].solutions[0].layers))
+
+
+each(
+    "another_space",
+    another_space,
+    deeper=lambda layers: layers[:-1],
+    wider=lambda layers: (*layers[:-1], LayerAssignment(attention="parent", ffn="mlp5")),
+)
+
+
+@variant
+def another_table_of_costs(built: Built) -> Artefacts:
+    found = changed(finished(built), metrics={})
+    [costs] = found.costs["wide"].scenarios["chat"]
+    shorter = costs.model_copy(update={"attention": ({"parent": costs.attention[0]["parent"]},) * LAYERS})
+    found.costs["wide"] = found.costs["wide"].model_copy(update={"scenarios": {"chat": (shorter,)}})
+    return found
+
+
+@variant
+def pairs_scored_together(built: Built) -> Artefacts:
+    found = finished(built)
+    layers, table = found.results["fast"].solutions[0].layers, found.costs["wide"]
+    names = [f"{x.attention}/{x.ffn}" for x in layers]
+    [costs] = table.scenarios["chat"]
+    sums = tuple(
+        {name: a[x.attention].model_copy(update={"decode_ns": 10**6 * (i + 1), "prefill_ns": 0})}
+        for i, (a, x, name) in enumerate(zip(costs.attention, layers, names, strict=True))
+    )
+    together = costs.model_copy(update={"pairs": sums})
+    found.costs["wide"] = table.model_copy(update={"scenarios": {**table.scenarios, "chat": (together,)}})
+    scores = tuple({name: 0.5 + i} for i, name in enumerate(names))
+    found.scores["kl"] = ScoreTable(score="kl", metric="kl_divergence", samples=1, unit="block", pairs=scores)
+    return found
+
+
+@variant
+def runs_of_dropped_layers(built: Built) -> Artefacts:
+    found, dropped = finished(built), LayerAssignment(attention="noop", ffn="noop")
+    runs = (RunScore(first=3, length=2, value=0.5), RunScore(first=7, length=2, value=9.0))
+    found.scores["kl"] = found.scores["kl"].model_copy(update={"runs": runs})
+    return changed(found, layers=tuple(dropped if i in (3, 4, 8) else PARENT for i in range(LAYERS)))
+
+
+@variant
+def windows(built: Built) -> Artefacts:
+    found = finished(built)
+    two = tuple(GqaAttention(kv_heads=3, window=w, sinks=4) for w in (192, 64))
+    layers = built.program.spaces["wide"].layers
+    wider = tuple(c.model_copy(update={"attention": (*c.attention, *two)}) for c in layers)
+    declared(found, "spaces", "wide", layers=wider)
+    was = found.results["fast"].solutions[0].layers
+    child = [x.model_copy(update={"attention": two[i % 2].name}) for i, x in enumerate(was)]
+    return changed(found, layers=tuple(child))
+
+
+# ---------------------------------------------------------------- children that were measured
+
+
+def refinement(
+    built: Built, layers: Sequence[Any], losses: Mapping[str, float], optimum: Solution
+) -> Refinement:
+    """Measured children by origin, the optimum's first."""
+    children = [
+        MeasuredChild.model_validate(
+            {
+                "layers": child,
+                "origin": origin,
+                "predicted": loss * 0.9,
+                "predicted_stderr": 0.03,
+                "measured": loss,
+            }
+        )
+        for child, (origin, loss) in zip(layers, losses.items(), strict=False)
+    ]
+    best = min(children, key=lambda child: child.measured)
+    return Refinement(
+        search="fast",
+        score="kl",
+        metric="kl_divergence",
+        healed=4096,
+        samples=2048,
+        children=tuple(children),
+        solution=solved(built.program, built.costs, built.scores, best.layers),
+        model_optimum=layers[2],
+        model_prediction=0.4321,
+        proven=optimum.objective,
+    )
+
+
+LOSSES = {"optimum": 0.71, "block_influence": 0.64, "model": 0.52, "drawn": 0.58}
+
+
+def refined(built: Built, case: Mapping[str, float]) -> Artefacts:
+    """The main search, refined; its children with losses of their own."""
+    losses, optimum = LOSSES | case, built.results["fast"].solutions[0]
+    how = Refine(children=len(losses), where=built.program.searches["fast"].where)
+    found = declared(finished(built), "searches", "fast", refine=how)
+    layers = [optimum.layers, *(child_of(0.44 + 0.02 * i) for i in range(len(losses) - 1))]
+    found.refinements["fast"] = refinement(built, layers, losses, optimum)
+    return found
+
+
+each(
+    "refined",
+    refined,
+    plain={},
+    far={"block_influence": 6.0},
+    drawn={"drawn": 0.41},
+    optimum={"optimum": 0.3},
+)
+
+
+@variant
+def refined_unproven(built: Built) -> Artefacts:
+    found = refined(built, {})
+    found.results["fast"] = found.results["fast"].model_copy(update={"status": "feasible"})
+    return found
+
+
+@variant
+def refined_in_another_space(built: Built) -> Artefacts:
+    found = refined(built, {})
+    was = found.refinements["fast"]
+    few = was.solution.model_copy(update={"layers": was.solution.layers[:3]})
+    child = was.children[0].model_copy(update={"layers": few.layers})
+    found.refinements["fast"] = was.model_copy(update={"solution": few, "children": (child,)})
+    return found
+
+
+def along(built: Built, case: Callable[[int, Refinement], Refinement | None]) -> Artefacts:
+    """Children measured at all but the last solved point of the frontier; a rule's at the first three."""
+    found = declared(finished(built), "frontiers", "curve", children=3)
+    points = []
+    for place, point in enumerate(found.frontiers["curve"].points):
+        here = None
+        if place < 5:
+            losses = {"optimum": 0.2 + 0.1 * place, "model": 0.21 + 0.08 * place}
+            losses |= {"block_influence": 0.37 + 0.11 * place} if place < 3 else {}
+            optimum = point.result.solutions[0]
+            here = case(
+                place, refinement(built, [optimum.layers, child_of(0.9), child_of(0.95)], losses, optimum)
+            )
+        points.append(RefinedPoint(target=point.target, refinement=here))
+    found.measured_frontiers["curve"] = RefinedFrontier(frontier="curve", search="fast", points=tuple(points))
+    return found
+
+
+def far_rule(place: int, here: Refinement) -> Refinement:
+    def scaled(child: MeasuredChild) -> MeasuredChild:
+        return child.model_copy(
+            update={"measured": child.measured * (30 if child.origin == "block_influence" else 1)}
+        )
+
+    return here.model_copy(update={"children": tuple(map(scaled, here.children))})
+
+
+def with_one_from_elsewhere(place: int, here: Refinement) -> Refinement:
+    lent = here.children[0].model_copy(
+        update={"origin": "elsewhere", "measured": 0.15, "layers": child_of(0.8)}
+    )
+    best = here.solution.model_copy(update={"layers": lent.layers})
+    return (
+        here.model_copy(update={"children": (*here.children, lent), "solution": best}) if place == 1 else here
+    )
+
+
+each("along", along, plain=lambda _, here: here, far=far_rule, elsewhere=with_one_from_elsewhere)
+
+
+@variant
+def along_another_sweep(built: Built) -> Artefacts:
+    """Bounds that the curve has no more."""
+    found = along(built, lambda _, here: here)
+    was = found.measured_frontiers["curve"]
+    moved = [p.model_copy(update={"target": p.target * 1.01}) for p in was.points[1:]]
+    found.measured_frontiers["curve"] = was.model_copy(update={"points": (was.points[0], *moved)})
+    return found
+
+
+@variant
+def a_frontier_of_losses_close_together(built: Built) -> Artefacts:
+    def raised(result: SearchResult) -> SearchResult:
+        solutions = [s.model_copy(update={"objective": s.objective + 1}) for s in result.solutions]
+        return result.model_copy(update={"solutions": tuple(solutions)})
+
+    found = finished(built)
+    found.results = {"fast": raised(found.results["fast"])}
+    curve = found.frontiers["curve"]
+    points = tuple(p.model_copy(update={"result": raised(p.result)}) for p in curve.points)
+    found.frontiers["curve"] = curve.model_copy(update={"points": points})
+    return found
+
+
+@variant
+def a_frontier_of_one_point(built: Built) -> Artefacts:
+    found = finished(built)
+    curve = found.frontiers["curve"]
+    found.frontiers["curve"] = curve.model_copy(update={"points": (curve.points[0], curve.points[-1])})
+    return found
+
+
+# ---------------------------------------------------------------- regrets
+
+
+def why_of(program: Program, result: SearchResult) -> WhyResult:
+    """Regrets that grow from layer to layer; the last alternative of a sub-block cannot be met."""
+    assert result.objective is not None
+    sub_blocks = []
+    layers = zip(program.spaces["wide"].layers, result.solutions[0].layers, strict=True)
+    for layer, (choice, names) in enumerate(layers):
+        for sub_block in ("attention", "ffn"):
+            chosen, offered = getattr(names, sub_block), getattr(choice, sub_block)
+            listed = []
+            for place, name in enumerate(alternative.name for alternative in offered):
+                value = 0.0 if name == chosen else 0.01 * layer * place
+                last = name != chosen and place == len(offered) - 1
+                known = None if last else value
+                listed.append(Regret(alternative=name, at_least=known, at_most=known))
+            told = {"layer": layer, "sub_block": sub_block, "chosen": chosen, "regrets": tuple(listed)}
+            sub_blocks.append(SubBlockRegrets.model_validate(told))
+    moves = (
+        Move(kind="tighter", by="1 %", bound=1.515, at_least=0.0213, at_most=0.0213),
+        Move(kind="looser", by="1 %", bound=1.485, at_least=-0.017, at_most=-0.017),
+        Move(kind="without", at_least=-0.4, at_most=-0.4),
+    )
+    impossible = (Move(kind="tighter", by="1", bound=11, at_least=None, at_most=None),)
+    return WhyResult(
+        search="fast",
+        sense="minimize",
+        objective=result.objective,
+        proven=True,
+        negligible=result.objective / 1000,
+        sub_blocks=tuple(sub_blocks),
+        margins=(
+            Margin(line=22, text="chat.throughput >= 1.5x", because="the reason", moves=moves),
+            Margin(line=26, text="count(attention is noop) <= 12", moves=impossible),
+        ),
+    )
+
+
+def regrets(built: Built, case: Callable[[WhyResult], dict[str, Any]]) -> Artefacts:
+    found = finished(built)
+    why = why_of(built.program, built.results["fast"])
+    found.whys["fast"] = why.model_copy(update=case(why))
+    return found
+
+
+each(
+    "regrets",
+    regrets,
+    plain=lambda why: {},
+    of_another_answer=lambda why: {"objective": 2 * why.objective},
+    of_another_space=lambda why: {"sub_blocks": why.sub_blocks[1:]},
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
 from puzzledsl.checker.check import check

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention
+from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.report.pictures.architecture import WindowScale, appearance, window_scale

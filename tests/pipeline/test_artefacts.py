@@ -127,7 +127,12 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
         assert problems(each, json.loads(said.out)) == []
     (build / ".holder.json").write_text(Holder.ourselves().canonical_json())  # of a killed run
     record(BuildDir(build), "score", "kl", DiagnosticError(NotReady(None, name="best", missing="", help="")))
-    assert {each.name for each in FILES} - checked(build) == {"refinement", "engine-check", "sampled"}
+    assert {each.name for each in FILES} - checked(build) == {
+        "refinement",
+        "engine-check",
+        "load-check",
+        "sampled",
+    }
 
 
 def test_a_mistake_and_what_a_schema_does_not_know_are_found(

@@ -293,7 +293,7 @@ def _measured(text: Text, file: Path, limit_s: float, pzl: Path, startup: Path) 
         status = answer["status"]
     except (ValueError, KeyError, TypeError):
         return record | {"status": "crashed", "faults": {"crashed": f"exit {ours.code}: {ours.out[-300:]}"}}
-    layers = [[(*x.values(),) for x in s["layers"]] for s in answer["solutions"]]
+    layers = [[[*x.values()] for x in s["layers"]] for s in answer["solutions"]]
     judged = Judged(text, tables, answer, said)
     faults = {"wrong": "; ".join(judged.mistakes()), "worse": judged.worse()}
     faults |= dict(time_faults(status, ours_s, said, limit_s))

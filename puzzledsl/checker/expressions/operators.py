@@ -262,6 +262,9 @@ def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides
     symbolic = numbers.as_symbolic(left)
     if isinstance(right, Quantity) and numbers.is_times(right):
         return _bound(ctx, symbolic, op, None, right.value, at)
+    plain = symbolic.terms and not symbolic.constant and all(symbolic.terms.values())
+    if isinstance(right, Quantity) and plain:
+        return _bound(ctx, symbolic, op, right.value, None, at)
     moved = numbers.add_all([symbolic, numbers.scale(numbers.as_symbolic(right), Fraction(-1))])
     if not moved.terms:
         return values.Boolean(holds(moved.constant, op, Fraction(0)))

@@ -23,10 +23,6 @@ def test_whole_numbers_stay_whole_beside_gaps() -> None:
     assert made["cost"].tolist() == [1.5, 2.0]
 
 
-def test_no_rows_are_an_empty_frame() -> None:
-    assert frame([], "pandas").empty
-
-
 def test_polars_is_used_where_it_alone_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
     monkeypatch.delitem(sys.modules, "pandas")
@@ -62,19 +58,6 @@ def test_a_layer_is_a_row(program: pzl.Program) -> None:
     fixed = program.costs("wide").to_frame("pandas").query("sub_block == 'fixed' and batch == 64").iloc[0]
     fixed_s = (fixed["prefill_ns"] + 256 * fixed["decode_ns"]) / 1e9
     assert made["chat.time_s"].sum() + fixed_s == pytest.approx(answer.metrics["chat.latency"])
-
-
-def test_an_answer_without_a_child_is_an_empty_frame(program: pzl.Program) -> None:
-    assert program.solve("none").to_frame("pandas").empty
-
-
-def test_an_alternative_of_a_layer_is_a_row(program: pzl.Program) -> None:
-    made = program.space("wide").to_frame("pandas")
-    assert len(made) == 6 * (3 + 3)
-    offered = made.query("layer == 0 and sub_block == 'ffn'")
-    assert offered["alternative"].tolist() == ["parent", "mlp2048", "noop"]
-    assert offered["width"].tolist() == [4096, 2048, 0]
-    assert offered["params"].tolist()[0] > offered["params"].tolist()[1] > 0
 
 
 def test_every_cost_is_a_row(program: pzl.Program) -> None:

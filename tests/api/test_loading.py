@@ -18,17 +18,6 @@ def test_a_parameter_is_what_set_gives(tmp_path: Path) -> None:
     assert plain.ir.searches["best"] != fast.ir.searches["best"]
 
 
-def test_numbers_and_truths_are_parameters_too() -> None:
-    text = "param count: Count = 2\nparam deep: Bool = true\n"
-    assert pzl.parse(text, count=3, deep=False).ir.params == {"count": "3", "deep": "false"}
-
-
-def test_the_build_directory_is_the_commands(tmp_path: Path) -> None:
-    file = write_program(tmp_path)
-    assert pzl.load(file).build == (tmp_path / "build").resolve()
-    assert pzl.load(file, build=tmp_path / "other").build == (tmp_path / "other").resolve()
-
-
 def test_mistakes_are_diagnostics_with_their_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,12 +50,6 @@ def test_a_text_is_a_program_as_a_file_is(tmp_path: Path) -> None:
     assert parsed.solve("best").objective == loaded.solve("best").objective
     assert parsed.ir.spaces.keys() == loaded.ir.spaces.keys()
     assert not (tmp_path / "program.pzl").exists()
-
-
-def test_a_text_shows_its_own_lines() -> None:
-    with pytest.raises(pzl.DiagnosticError) as caught:
-        pzl.parse("space w of q {}\n")
-    assert "1 | space w of q {}" in caught.value.__notes__[0]
 
 
 def test_a_param_may_be_named_like_an_argument(tmp_path: Path) -> None:

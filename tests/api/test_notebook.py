@@ -65,10 +65,6 @@ def test_it_shows_what_it_is(program: pzl.Program, name: str) -> None:
     assert repr(shown).startswith("<") and "\n" not in repr(shown)
 
 
-def test_the_strip_has_a_column_a_layer(program: pzl.Program) -> None:
-    assert outline(program.solve("best")).classes.count("bar") == 2 * 6
-
-
 def test_the_heat_map_has_a_cell_for_each_alternative_of_each_layer(program: pzl.Program) -> None:
     regrets = program.why("best")
     alternatives = sum(len(s.regrets) for s in regrets.sub_blocks)

@@ -44,13 +44,6 @@ def test_an_answer_is_the_commands(
     assert answer.parent_metrics["chat.throughput"] * 1.3 <= answer.metrics["chat.throughput"]
 
 
-def test_the_build_directory_holds_what_the_command_writes(program: pzl.Program, tmp_path: Path) -> None:
-    program.solve("best")
-    assert run(["solve", str(program.file), "best", "-o", str(tmp_path / "other")]) == 0
-    written = [folder / "solutions" / "best.json" for folder in (program.build, tmp_path / "other")]
-    assert written[0].read_bytes() == written[1].read_bytes()
-
-
 def test_an_answer_to_the_same_inputs_is_read_back(
     program: pzl.Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,19 +114,6 @@ def test_alternatives_are_told_by_layers(changed, tmp_path: Path) -> None:  # ty
     ]  # fmt: skip
 
 
-def test_children_in_full_are_one_difference(tmp_path: Path) -> None:
-    """The evaluation runs again, and the export whose card shows it; nothing is trained or solved."""
-
-    def program(full: str) -> Program:
-        return lowered(tmp_path, BASE + f'eval quality of final = tasks("a.jsonl") {{ items = 5{full} }}\n')
-
-    plain, named, more = (program(full) for full in ("", ", full = final", ", full = final + small"))
-    assert told(compare(plain, named)) == {"~ eval quality": ["+ full:  -> final"]}
-    assert told(compare(named, more)) == {"~ eval quality": ["~ full: final -> final + small"]}
-    for old, new in ((plain, named), (named, more), (more, plain)):
-        assert compare(old, new).again == (("eval", "quality"), ("export", "out"), ("report", ""))
-
-
 def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ignore[no-untyped-def]
     """Without a no-op, `count(attention is noop)` counts nothing, and still is the requirement it was."""
     changes = changed(("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)"))
@@ -262,31 +249,6 @@ def refined(*edits: tuple[str, str]) -> str:
         assert old in text
         text = text.replace(old, new)
     return text
-
-
-def test_refine_is_one_difference_and_solves_nothing_again(tmp_path: Path) -> None:
-    def program(refine: str) -> Program:
-        return lowered(tmp_path, refined(("  minimize kl\n", f"  minimize kl\n  {refine}\n")))
-
-    plain, few = program(""), program("refine = measured(24)")
-    many = program("\n  refine = measured(99, data: mix)")
-    (change,) = compare(plain, few).changes
-    details = [(d.what, d.old, d.new) for d in change.details]
-    assert (change.name, details) == (
-        "best",
-        [("refine", "none", "measured(24, healed: 4096, samples: 2048)")],
-    )
-    after = [("realise", "best"), ("uptrain", "final"), ("export", "out"), ("report", "")]
-    assert compare(plain, few).again == compare(few, many).again == (("refine", "best"), *after)
-    assert compare(few, plain).again == tuple(after)
-    assert not compare(few, program("\n\n  refine = measured(24)"))
-
-
-def test_a_changed_search_is_solved_and_refined_again(tmp_path: Path) -> None:
-    text = refined(("  minimize kl\n", "  minimize kl\n  refine = measured(24)\n"))
-    other = text.replace("<= 2", "<= 3").replace("measured(24)", "measured(25)")
-    found = compare(lowered(tmp_path, text), lowered(tmp_path, other)).again
-    assert found[:3] == (("solve", "best"), ("solve", "rule"), ("refine", "best"))
 
 
 def test_children_of_a_frontier_are_one_difference_and_solve_nothing_again(tmp_path: Path) -> None:

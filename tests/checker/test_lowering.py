@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +20,7 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.checker.check import check
 from puzzledsl.ir.nodes import Where
-from tests.checker.programs import checked, lowered
+from tests.checker.programs import checked
 from tests.goldens import assert_golden
 
 PROGRAMS = Path(__file__).parent / "lowering"
@@ -90,60 +89,6 @@ uptrain u of s { loss = 1 * kld, tokens = 1M, data = d }
 eval e of u { data = d }
 export x of u = hf("out")
 """
-
-
-def test_every_declaration_keeps_its_doc(tmp_path: Path) -> None:
-    lines = EVERYTHING.split("\n")
-    text = "\n".join(f"## About {line.split()[1]}.\n{line}" if line[:1].isalpha() else line for line in lines)
-    program = lowered(tmp_path, text).model_dump()
-    kinds = [
-        kind
-        for kind, value in program.items()
-        if isinstance(value, dict) and kind not in ("inputs", "params")
-    ]
-    docs = {name: node["doc"] for kind in kinds for name, node in program[kind].items()}
-    assert docs == {name: f"About {name}." for name in "p h m chat w d b kl s f u e x".split()}
-
-
-def test_a_checkpoint_is_that_of_its_revision(tmp_path: Path) -> None:
-    source = lowered(tmp_path, EVERYTHING).parents["p"].source
-    assert (source.kind, source.id, source.revision) == ("hf", "org/model", "abc")  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        "layers[1].ffn -= mlp(width: 33%)",  # by the share that was asked for, which is rounded
-        "layers[..1].attention &= gqa",
-        "attention |= linear\n  assert size(attention) == 3 and size(layers[0].attention) == 4",  # before and after
-        "assert size(ffn) == 3 and size(layers[2]) == 9",
-        "init { gqa = mean_pool }",
-    ],
-)
-def test_a_space_of_a_space_is_the_two_in_one(tmp_path: Path, edit: str) -> None:
-    whole = re.sub(r"(space w .*) }", rf"\1\n  {edit} }}", EVERYTHING)
-    derived = EVERYTHING.replace("data d", f"space v of w {{ {edit} }}\ndata d", 1)
-    one, other = lowered(tmp_path, whole).spaces["w"], lowered(tmp_path, derived).spaces["v"]
-    dropped = {"name", "where", "roundings"}
-    assert one.model_dump(exclude=dropped) == other.model_dump(exclude=dropped)
-    assert [r.width for r in one.roundings] == [64]
-
-
-@pytest.mark.parametrize(
-    ("line", "help"),
-    [
-        ("solvr = cpsat(time: 5s)", "did you mean `solver`?"),
-        ("minimise = kl", "did you mean `minimize`?"),
-        ("maximise = kl", "did you mean `maximize`?"),
-        ("requires = 3", "did you mean `require`?"),
-        ("prefers = kl", "did you mean `prefer`?"),
-        ("solution = 3", "did you mean `solutions`?"),
-    ],
-)
-def test_a_misspelt_part_of_a_search(tmp_path: Path, line: str, help: str) -> None:
-    [told] = checked(tmp_path, EVERYTHING.replace("minimize kl", f"minimize kl, {line}")).diagnostics
-    assert (told.code, told.help) == ("E0204", help)
-    assert bool(told.fixes) == line.startswith("solvr")  # the others are statements, written without `=`
 
 
 EXPERTS = """

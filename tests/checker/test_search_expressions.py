@@ -68,25 +68,6 @@ def test_everything_moves_left(
     assert found.left.constant == 0
 
 
-def test_a_ratio_is_the_parents(tmp_path: Path) -> None:
-    for condition in ("chat.memory <= 0.6x", "0.6x >= chat.memory", "chat.memory <= 1.2x / 2"):
-        found = linear(tmp_path, condition)
-        assert (found.op, found.bound, found.parent_ratio) == ("<=", None, Fraction(3, 5))
-
-
-def test_chains_split(tmp_path: Path) -> None:
-    found = search(tmp_path, "require 1x <= chat.throughput <= 3x").requirements
-    linears = [r for r in found if isinstance(r, nodes.LinearRequirement)]
-    assert [(r.op, str(r.parent_ratio)) for r in linears] == [(">=", "1"), ("<=", "3")]
-
-
-def test_and_splits(tmp_path: Path) -> None:
-    body = 'require chat.memory <= 8GiB and params <= 1M and layers[0].ffn is noop because "both"'
-    found = search(tmp_path, body).requirements
-    assert [r.kind for r in found] == ["linear", "linear", "logic"]
-    assert {r.because for r in found} == {"both"}
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -149,20 +130,6 @@ def test_logic(tmp_path: Path) -> None:
     )
 
 
-def test_a_whole_layer(tmp_path: Path) -> None:
-    (found,) = search(tmp_path, "require layers[0] is parent").requirements
-    assert isinstance(found, nodes.LogicRequirement) and isinstance(found.formula, nodes.And)
-    assert [o.sub_block for o in found.formula.operands if isinstance(o, nodes.Is)] == ["attention", "ffn"]
-
-
-def test_for_guards_its_layers(tmp_path: Path) -> None:
-    """A false guard is no requirement, and what it guards is not looked at: `layers[i+1]` never leaves the model."""
-    body = (
-        "for i in 0..3 { require i < 3 implies (layers[i].ffn is noop implies layers[i+1].ffn is not noop) }"
-    )
-    assert len(search(tmp_path, body).requirements) == 3
-
-
 def test_all_and_any(tmp_path: Path) -> None:
     body = "require all(l.ffn is noop for l in layers[0..1]) implies any(attention is parent)"
     (found,) = search(tmp_path, body).requirements
@@ -185,53 +152,6 @@ def test_let_fn_and_if_work_on_symbols(tmp_path: Path) -> None:
     ]
 
 
-def test_goals(tmp_path: Path) -> None:
-    found = search(
-        tmp_path,
-        'prefer -chat.latency\n prefer params because "big"\n prefer count(ffn is noop)',
-        "maximize chat.throughput",
-    )
-    assert (found.sense, terms(found.objective)) == ("maximize", [(1, THROUGHPUT)])
-    assert [(q.sense, terms(q.goal)[0]) for q in found.preferences] == [
-        ("minimize", (1, LATENCY)),
-        ("maximize", (1, nodes.ParamsTerm())),
-        ("maximize", (1, nodes.CountTerm(sub_block="ffn", alternatives=("noop",), layers=ALL))),
-    ]
-    assert found.preferences[1].because == "big"
-
-
-@pytest.mark.parametrize(
-    ("solver", "expected"),
-    [
-        (
-            "cpsat(time: 5min, gap: 0.1%, seed: 42)",
-            nodes.CpSat(time_s=Fraction(300), gap=Fraction(1, 1000), seed=42),
-        ),
-        ("cpsat", nodes.CpSat(time_s=Fraction(60))),
-        ("greedy", nodes.Baseline(kind="greedy")),
-        ("max_params", nodes.Baseline(kind="max_params")),
-        ("uniform()", nodes.Baseline(kind="uniform")),
-        ("noop_only", nodes.Baseline(kind="noop_only")),
-        ("random(seed: 7)", nodes.Baseline(kind="random", seed=7)),
-    ],
-)
-def test_solvers(tmp_path: Path, solver: str, expected: object) -> None:
-    assert search(tmp_path, f"solver = {solver}").solver == expected
-
-
-def test_inheritance(tmp_path: Path) -> None:
-    text = TINY + (
-        "search a of w { minimize kl, require params <= 1M, solutions 5 apart 2, solver = greedy }\n"
-        "search b of a { maximize params, require chat.memory <= 8GiB }\n"
-        "search c of b { solver = uniform, solutions 2 }\n"
-    )
-    a, b, c = (lowered(tmp_path, text).searches[n] for n in "abc")
-    assert (b.sense, b.solver, b.solutions, b.apart) == ("maximize", a.solver, 5, 2)
-    assert b.requirements[:1] == a.requirements and len(b.requirements) == 2
-    assert c.requirements == b.requirements and c.objective == b.objective
-    assert (c.solver, c.solutions, c.apart, c.space) == (nodes.Baseline(kind="uniform"), 2, 1, "w")
-
-
 def test_a_score_may_look_around_the_search_that_minimises_it(tmp_path: Path) -> None:
     text = TINY + (
         "bld b of w { tokens = 0 }\n"
@@ -241,13 +161,6 @@ def test_a_score_may_look_around_the_search_that_minimises_it(tmp_path: Path) ->
     method = lowered(tmp_path, text).scores["near"].method
     assert isinstance(method, nodes.ReplaceOne)
     assert (method.around, method.rounds) == ("best", 2)
-
-
-def test_batches(tmp_path: Path) -> None:
-    text = TINY + "scenario a on h = batch(auto, 8 -> 8)\nscenario b on h = batch(8 | 2 | 4 | 2, 8 -> 8)\n"
-    program = lowered(tmp_path, text)
-    assert program.scenarios["a"].batches == ()
-    assert program.scenarios["b"].batches == (2, 4, 8)
 
 
 def test_mistakes_in_one_run(tmp_path: Path) -> None:

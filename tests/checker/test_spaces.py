@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from tests.checker.programs import TINY, lowered, mistakes
+from tests.checker.programs import lowered, mistakes
 
 LAYERS, HEADS, KV_HEADS, WIDTH = 6, 16, 8, 512
 PARENT = (
@@ -143,80 +140,3 @@ def test_overrides_in_order(edits: list[tuple[tuple[str, set[int]], tuple[str, s
             assert names_of(program.spaces["w"], "attention") == rows
         else:
             assert "E0403" in [code for code, _ in mistakes(Path(folder), text)]
-
-
-def test_a_percentage_matches_the_width_it_became(tmp_path: Path) -> None:
-    """`>= 20%` keeps what `20%` was rounded down to; a number compares the width itself."""
-    text = PARENT + (
-        "space w of p {\n  ffn = mlp(width: 100% | 30% | 20%, round: 64) | noop\n"
-        "  layers[0].ffn &= mlp(width: >= 20%)\n  layers[1].ffn &= mlp(width: >= 103)\n"
-        "  layers[2].ffn &= mlp(width: 20%)\n  layers[3].ffn -= mlp(width: != 128)\n}\n"
-    )
-    space = lowered(tmp_path, text).spaces["w"]
-    assert names_of(space, "ffn")[:4] == [
-        ["parent", "mlp128"],  # 30 % and 20 % of 512 both round to 128
-        ["parent", "mlp128"],
-        ["mlp128"],
-        ["mlp128", "noop"],
-    ]
-
-
-def test_windows_and_experts(tmp_path: Path) -> None:
-    text = (
-        "parent p = shape(family: qwen3_moe, layers: 6, hidden: 64, heads: 8, head_dim: 8, vocab: 256,\n"
-        "  experts: 8, top_k: 2, expert_width: 128)\n"
-        "space w of p {\n  attention = gqa(kv_heads: 8 | 2, window: full | 8Ki)\n"
-        "  ffn = moe(experts: 4, top_k: 1 | 2) | moe(width: 25%)\n"
-        "  layers[0].attention &= gqa(window: <= 8Ki)\n  layers[1].attention &= gqa(window: full)\n"
-        "  layers[2].ffn &= moe(top_k: 2)\n}\n"
-    )
-    space = lowered(tmp_path, text).spaces["w"]
-    assert names_of(space, "attention")[0] == ["gqa8w8192", "gqa2w8192"]
-    assert names_of(space, "attention")[1] == ["parent", "gqa2"]
-    assert space.layers[5].attention[1] == GqaAttention(kv_heads=8, window=8192)
-    assert space.layers[5].ffn == (
-        MoeFfn(experts=4, top_k=1, width=128),
-        MoeFfn(experts=4, top_k=2, width=128),
-        MoeFfn(experts=8, top_k=2, width=32),
-    )
-    assert len(space.layers[2].ffn) == 2
-
-
-def test_a_space_of_a_space(tmp_path: Path) -> None:
-    text = TINY + (
-        "space less of w { layers[0] = parent, layers[1..].attention -= linear }\n"
-        "space other of less { ffn = parent | noop }\n"
-    )
-    program = lowered(tmp_path, text)
-    wide, less, other = (program.spaces[n] for n in ("w", "less", "other"))
-    assert less.layers[0].attention == other.layers[0].attention == wide.layers[0].attention[:1]
-    assert names_of(less, "attention")[1] == ["parent", "gqa2", "gqa1", "noop"]
-    assert less.layers[1].ffn == wide.layers[1].ffn
-    assert names_of(other, "ffn") == [["parent", "noop"]] * 4
-
-
-def test_only_one_sub_block_need_be_chosen(tmp_path: Path) -> None:
-    program = lowered(tmp_path, PARENT + "space w of p { ffn = parent | noop }\n")
-    layers = program.spaces["w"].layers
-    assert [(len(layer.attention), len(layer.ffn)) for layer in layers] == [(1, 2)] * LAYERS
-
-
-def test_choices_through_let_and_fn(tmp_path: Path) -> None:
-    text = PARENT + (
-        "let few = gqa(kv_heads: 4 | 2) | noop\nfn widths(least) = mlp(width: 100% | least) | linear\n"
-        "let small = 50%\nspace w of p { attention = parent | few, ffn = widths(small) }\n"
-    )
-    space = lowered(tmp_path, text).spaces["w"]
-    assert names_of(space, "attention")[0] == ["parent", "gqa4", "gqa2", "noop"]
-    assert names_of(space, "ffn")[0] == ["parent", "mlp256", "linear"]
-
-
-@pytest.mark.parametrize(
-    ("line", "code"), [("assert size(layer) == 54", "E0221"), ("assert size(layer) == 4", None)]
-)
-def test_size_speaks_of_the_choice_before_overrides(tmp_path: Path, line: str, code: str | None) -> None:
-    text = (
-        PARENT
-        + f"space w of p {{\n attention = parent | noop\n ffn = parent | noop\n layers[0] = parent\n {line}\n}}\n"
-    )
-    assert [c for c, _ in mistakes(tmp_path, text)] == ([code] if code else [])

@@ -300,30 +300,6 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
 
 
-PARTS = """\
-data train = 0.5 * jsonl("c.jsonl", part: 0%..95%) + 0.5 * text("b.txt")
-data heldout = jsonl("c.jsonl", part: 95%..100%)
-data wider = jsonl("c.jsonl", part: 90%..100%)
-bld pieces of wide { tokens = 0, data = train, heal_data = heldout, heal = 0 }
-uptrain final of small { tokens = 1M, data = train }
-eval fair of final { data = heldout }
-eval unfair of final { data = heldout + wider }
-"""
-
-
-def test_evaluations_on_text_that_is_learned_from(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Parts that do not meet are other text; a mix is its parts, each by its files."""
-    program.write_text(SOUND + PARTS)
-    assert run(["check", "wide.pzl", "--json"]) == 0
-    found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1216"]
-    assert [d["message"] for d in found] == [
-        "eval `unfair` measures on `wider`, which bld `pieces` and uptrain `final` learn from"
-    ]
-    program.write_text(SOUND + PARTS.replace("heal = 0", "heal = 8Ki"))
-    run(["check", "wide.pzl"])
-    assert "eval `fair` measures on `heldout`, which bld `pieces` learn from" in capsys.readouterr().err
-
-
 def test_parents_without_a_chat_template(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The template may be in a file of its own; a parent that is not there is no reason to warn."""
     chats = 'data chats = 1 * jsonl("c.jsonl", messages: messages)\nbld talk of wide { tokens = 0, data = chats }\n'
@@ -343,28 +319,6 @@ def test_parents_without_a_chat_template(program: Path, capsys: pytest.CaptureFi
     Path("base/tokenizer_config.json").write_text("{}")
     Path("base/chat_template.jinja").write_text("{{ messages }}")
     assert not warned()
-
-
-def test_texts_are_looked_for_beside_the_program(
-    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "wide.pzl").write_text(SOUND + STAGES)
-    (tmp_path / "b.txt").write_text("not beside it")
-    run(["check", str(folder / "wide.pzl")])
-    assert "no file matches `b.txt`" in capsys.readouterr().err
-
-
-def test_names_with_brackets_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "[drafts]"
-    folder.mkdir()
-    text = SOUND + 'data d = text("a[1].txt", "*.text")\nbld pieces of wide { tokens = 1M, data = d }\n'
-    (folder / "wide.pzl").write_text(text + 'score right of pieces = replace_one(accuracy("b[1].jsonl"))\n')
-    for name in ("a[1].txt", "c.text", "b[1].jsonl"):
-        (folder / name).write_text("here")
-    assert run(["check", str(folder / "wide.pzl")]) == 0
-    assert "W1209" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

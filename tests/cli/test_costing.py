@@ -153,18 +153,3 @@ def test_a_sub_block_that_is_not_there_is_none(tmp_path: Path, capsys: pytest.Ca
         ["3", "parent", "none"],
         ["4", "none", "parent"],
     ]
-
-
-def test_a_parent_needs_no_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "p.pzl"
-    path.write_text(
-        'use "std/parents.pzl" (qwen3_8b, mistral_7b_v0_3)\nuse "std/hardware.pzl" (h200)\n'
-        "parent q = qwen3_8b\nparent m = mistral_7b_v0_3\n"
-        "hardware two = h200(gpus: 2)\nscenario chat on two = batch(auto, 128 -> 1024)\n"
-    )
-    assert run(["cost", str(path)]) == 0
-    out = capsys.readouterr().out
-    assert (
-        out.startswith("parent q, scenario chat on two: ") and "\n\nparent m, scenario chat on two: " in out
-    )
-    assert out.count("exchange between GPUs") == 2

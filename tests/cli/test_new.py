@@ -46,17 +46,6 @@ def test_every_profile_starts(profile: str) -> None:
     assert_sound(Path("start.pzl"))
 
 
-def test_a_hub_id_finds_its_shape() -> None:
-    for id in (
-        "meta-llama/Llama-3.1-8B-Instruct",
-        "meta-llama/Meta-Llama-3.1-8B",
-        "Qwen/Qwen2.5-14B-Instruct",
-    ):
-        assert run(["new", "start", "--force", "--parent", id]) == 0
-        assert f'hf("{id}", shape: ' in Path("start.pzl").read_text()
-        assert_sound(Path("start.pzl"))
-
-
 def test_a_directory_is_named_from_where_the_program_lies(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "mine"
     folder.mkdir(parents=True)
@@ -143,12 +132,6 @@ def test_every_engine_starts_with_a_speed_or_with_quality(engine: str, parent: s
         assert {"llama_cpp": "llama_cpp", "vllm": "vllm"}.get(engine, export.runtime) == export.runtime
         spec = program.hardware["here"].spec
         assert getattr(spec, "engine", None) == {"mlx": "torch"}.get(engine, engine)
-
-
-def test_bits_come_before_structure_in_llama_cpp() -> None:
-    assert run(["new", "start", "--engine", "llama_cpp"]) == 0
-    text = Path("start.pzl").read_text()
-    assert "parent(dtype: q8_0 | q4_0)" in text and "gqa" not in text and "uptrain" not in text
 
 
 @pytest.mark.parametrize("given", [["--engine", "llamacpp"], ["--keep", "high"], ["--keep", "120%"]])

@@ -81,25 +81,6 @@ def test_fmt_keeps_the_mark_and_the_line_ends(here: Path, mark: bytes, end: byte
     assert tidy.split(end)[-2].split()[0] == b"space"
 
 
-@pytest.mark.parametrize(
-    ("name", "given"), [("x y", "'x y.pzl'"), ("./-x", "./-x.pzl"), ("my's", "'my'\"'\"'s.pzl'")]
-)
-def test_new_suggests_what_a_shell_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, given: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(["new", name, "--hardware", "h100_sxm"]) == 0
-    next_ = capsys.readouterr().out.splitlines()[1]
-    assert next_ == f"next: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}"
-    assert pzl("check", *_words(given), cwd=tmp_path, stdout=subprocess.PIPE).returncode == 0
-
-
-def _words(given: str) -> list[str]:
-    import shlex
-
-    return shlex.split(given)
-
-
 def test_new_dash_prints_the_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,11 +70,6 @@ def test_a_build_directory_is_what_was_compiled(capsys: pytest.CaptureFixture[st
     assert run(["plan", ".", "new.pzl", "--detailed-exitcode"]) == 2  # its build/ is found
 
 
-def test_settings_are_for_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", "old.pzl", "old.pzl", "--set", "most=50%"]) == 0
-    assert "~ value: 90% -> 50%" in capsys.readouterr().out
-
-
 def test_what_is_no_program_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     Path("odd.json").write_text("{}")

@@ -175,15 +175,6 @@ def test_a_missing_file_is_a_diagnostic(small: Shape, program: Build, tmp_path: 
         cost_table(absent, "wide", tmp_path)
 
 
-def test_all_mistakes_of_a_table_come_at_once(read: Read, tmp_path: Path) -> None:
-    text = SUB_BLOCKS.replace("800,12", "800,x").replace("1000,10", "y,10")
-    with pytest.raises(DiagnosticError) as caught:
-        cost_table(read(text), "wide", tmp_path)
-    messages = [d.message for d in caught.value.diagnostics]
-    assert any("line 3" in m for m in messages)
-    assert any("line 7" in m for m in messages)
-
-
 def test_sizes_without_times_are_costs_that_leave_the_times_open(read: Read, tmp_path: Path) -> None:
     (costs,) = cost_table(
         read(SUB_BLOCKS.replace("chat.latency", "rag.latency")), "wide", tmp_path
@@ -224,26 +215,6 @@ def test_what_a_table_leaves_open_is_not_shown(read: Read, tmp_path: Path) -> No
     assert "prefill" not in text and "time goes to" not in text and "0 tok/s" not in text
     metrics = found.as_json()["metrics"]
     assert isinstance(metrics, dict) and set(metrics) == {"memory", "flops", "batch"}
-
-
-def test_a_score_column_is_no_mistake_and_changes_nothing(read: Read, tmp_path: Path) -> None:
-    lines = SUB_BLOCKS.splitlines()
-    more = "\n".join([lines[0] + ",kl", *(line + ",0.5" for line in lines[1:])]) + "\n"
-    plain = cost_table(read(SUB_BLOCKS), "wide", tmp_path)
-    assert cost_table(read(more), "wide", tmp_path).scenarios == plain.scenarios
-
-
-def test_a_mistake_of_many_rows_is_said_once_at_the_first(read: Read, tmp_path: Path) -> None:
-    text = SUB_BLOCKS.replace("1000,10", "1000,ten").replace("400,6.5", "400,ten")
-    with pytest.raises(DiagnosticError) as caught:
-        cost_table(read(text), "wide", tmp_path)
-    [cell] = [d for d in caught.value.diagnostics if d.code == "E1014"]
-    assert "line 3 and 1 more: `ten`" in cell.message
-    assert cell.span is not None and (cell.span.file, cell.span.line, cell.span.column) == (
-        "costs.csv",
-        3,
-        16,
-    )
 
 
 def test_weights_and_memory_leave_the_cache_as_the_rest(read: Read, tmp_path: Path) -> None:

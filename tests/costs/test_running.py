@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.units import DOLLARS, DOLLARS_PER_S, ENERGY, POWER, format_quantity, parse_quantity
 from puzzledsl.checker.check import Checked, check
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.profile import note
@@ -88,35 +87,6 @@ def test_prices_of_measured_hardware_change_no_measurement(tmp_path):
     as_measured = table.model_copy(update={"scenarios": {"own": table.scenarios["home"]}})
     (costs,) = with_running_costs(program, as_measured).scenarios["own"]
     assert costs.usd_per_s == Fraction(1, 10**4)
-
-
-@pytest.mark.parametrize(
-    ("text", "dimension", "shown"),
-    [
-        ("2.5 USD/h", DOLLARS_PER_S, "2.5 USD/h"),
-        ("0.4USD", DOLLARS, "0.4USD"),
-        ("300mJ", ENERGY, "300mJ"),
-        ("700W", POWER, "700W"),
-        ("1.2kW", POWER, "1.2kW"),
-    ],
-)
-def test_units_of_money_and_energy(text, dimension, shown):
-    found = parse_quantity(text)
-    assert found.dimension == dimension and format_quantity(found.value, dimension) == shown
-
-
-def test_a_profile_without_a_calibration_says_what_its_overhead_may_do(tmp_path):
-    program = checked(tmp_path)
-    space, layers = program.spaces["w"], [NOOP] * 4
-    assert note(program, space, "talk", 8, layers) == ""
-    text = note(program, space, "home", 1, layers)
-    assert "rtx4090 is not calibrated" in text and "29.88us to 119.5us" in text
-    low, high = (float(word.rstrip("x")) for word in text.split() if word.endswith("x") and word[0].isdigit())
-    (costs,) = cost_table(program, "w").scenarios["home"]
-    parent = LayerAssignment(attention="parent", ffn="parent")
-    ratio = metrics_of(costs, layers)["throughput"] / metrics_of(costs, [parent] * 4)["throughput"]
-    assert low < ratio < high
-    assert note(program, space, "home", 1).endswith("tok/s")
 
 
 def test_a_profile_without_an_overhead_has_no_spread_of_it(tmp_path):

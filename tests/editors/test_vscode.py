@@ -18,7 +18,6 @@ from tests.server.texts import PROGRAM, ROOT
 
 TEXTMATE = runpy.run_path(str(ROOT / "editors" / "textmate.py"), run_name="textmate")
 GRAMMAR = VSCODE / "syntaxes" / "pzl.tmLanguage.json"
-PACKAGE = json.loads((VSCODE / "package.json").read_text("utf-8"))
 SNIPPETS = json.loads((VSCODE / "snippets" / "pzl.json").read_text("utf-8"))
 
 EVERY_CLASS = """\
@@ -111,30 +110,6 @@ def test_the_extension_starts_and_stops_the_server(node: Node) -> None:
 # ---------------------------------------------------------------- the other files
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    """Whoever installs uses their own; what is installed is told by its checksum."""
-    packages = json.loads((VSCODE / "package-lock.json").read_text("utf-8"))["packages"]
-    for name, package in packages.items():
-        assert "resolved" not in package or package["resolved"].startswith("https://registry.npmjs.org/"), (
-            name
-        )
-        assert not name or package["integrity"].startswith("sha512-"), name
-    pinned = {**PACKAGE["dependencies"], **PACKAGE["devDependencies"]}
-    assert {name: packages[f"node_modules/{name}"]["version"] for name in pinned} == pinned
-
-
-def test_every_file_that_the_package_names_is_there() -> None:
-    contributed = PACKAGE["contributes"]
-    named = [PACKAGE["main"], *(g["path"] for g in contributed["grammars"])]
-    named += [language["configuration"] for language in contributed["languages"]]
-    named += [s["path"] for s in contributed["snippets"]]
-    for name in named:
-        assert (VSCODE / name).is_file(), name
-        if name.endswith(".json"):
-            json.loads((VSCODE / name).read_text("utf-8"))
-    assert contributed["grammars"][0]["scopeName"] == json.loads(GRAMMAR.read_text("utf-8"))["scopeName"]
-
-
 BASE = """\
 use "std/hardware.pzl" (h100_sxm)
 use "std/parents.pzl" (llama3_1_8b)
@@ -189,15 +164,6 @@ def test_every_kind_has_a_snippet_but_those_of_one_word() -> None:
         "eval",
         "export",
     } <= prefixes
-
-
-def test_brackets_and_comments_are_those_of_the_language() -> None:
-    configuration = json.loads((VSCODE / "language-configuration.json").read_text("utf-8"))
-    assert classified(configuration["comments"]["lineComment"])[0][1] == "comment"
-    assert configuration["brackets"] == [["{", "}"], ["[", "]"], ["(", ")"]]
-    word = re.compile(configuration["wordPattern"])
-    for text in ("kv_heads", "80GiB", "2.17x", "25%", "3.35TB/s"):
-        assert word.fullmatch(text), text
 
 
 def test_the_program_of_the_server_tests_has_no_error_token() -> None:

@@ -137,16 +137,6 @@ def test_texts_of_a_batch_are_those_of_each_prompt_alone(tmp_path, monkeypatch, 
     assert seen[:3] == [(1, 30), (2, 17), (3, 9)]
 
 
-def test_a_row_that_ends_before_the_others_has_no_padding_in_its_text(case, model, monkeypatch):
-    tokenizer = load_tokenizer(case.parent)
-    monkeypatch.setattr(tokenizer, "decode", lambda ids, skip_special_tokens: " ".join(map(str, ids)))
-    end = tokenizer.eos_token_id
-    monkeypatch.setattr(
-        model, "generate", lambda ids, **k: torch.cat([ids, torch.tensor([[7, end, end], [8, 9, 10]])], 1)
-    )
-    assert generate(model, tokenizer, Prompt((4, 5), 3, ()), Prompt((6,), 3, ())) == ["7", "8 9 10"]
-
-
 def test_a_group_is_all_its_tasks():
     groups = {"all": ["some", "c"], "some": ["a", "b"], "a": []}
     assert leaves("all", groups) == ["a", "b", "c"] and leaves("c", groups) == ["c"]

@@ -87,43 +87,6 @@ def test_who_gets_which_figures(case, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def seen_beside(monkeypatch, room) -> list[tuple[str, ...]]:
-    """After each model that is fetched, the copies in memory. `room(loaded bytes)`: bytes that are free."""
-    seen, real = [], models.Models.get
-
-    def get(self, *copy):
-        monkeypatch.setattr(models, "free_bytes", lambda device: room(sum(c.bytes for c in self.loaded)))
-        found = real(self, *copy)
-        seen.append(tuple(f"{c.directory.name} {str(c.dtype)[6:]}" for c in self.loaded))
-        return found
-
-    monkeypatch.setattr(models.Models, "get", get)
-    return seen
-
-
-@pytest.mark.slow
-def test_one_model_at_a_time_gives_the_same_figures(case, tmp_path, monkeypatch):
-    """Memory for the parent's weights and their activations, and not for two models, nor for a model in two dtypes."""
-    wanted = with_eval(case, dtype="bf16")
-    expected = run(wanted, tmp_path / "plenty")
-    one = models.weights_bytes(case.parent, torch.float32) / models.SHARE + 100
-    seen = seen_beside(monkeypatch, lambda loaded: int(one - loaded / models.SHARE))
-    progress = Recorder()
-    found = run(wanted, tmp_path / "little", progress)
-    assert all(len(copies) == 1 for copies in seen) and not progress.named("paged")
-    assert {copies[0] for copies in seen} == {
-        "parent float32",
-        "best float32",
-        "parent bfloat16",
-        "best bfloat16",
-    }
-    for name, figures in expected.items():
-        assert found[name].keys() == figures.keys()
-        assert {k: v for k, v in found[name].items() if "chat" not in k} == {
-            k: v for k, v in figures.items() if "chat" not in k
-        }
-
-
 def test_a_model_larger_than_memory_is_compared_and_asked_but_not_timed(case, tmp_path, monkeypatch):
     untimed = Case(case.base, case.program.model_copy(update={"scenarios": {}, "hardware": {}}))
     expected = run(untimed, tmp_path / "plenty")
@@ -242,20 +205,6 @@ def test_finished_models_are_not_measured_again(case, tmp_path):
     found = run(case, tmp_path / "work", progress, models=models)
     assert [entry["task"] for entry in progress.named("start")] == ["evaluating other"]
     assert list(found) == ["parent", "best", "other"] and found["other"]["kl"] == found["best"]["kl"]
-
-
-def test_progress_adds_up(case, tmp_path):
-    progress = Recorder()
-    run(case, tmp_path / "work", progress)
-    assert progress.advanced == progress.named("start")[-1]["total"]
-
-
-def test_unfinished_work_of_another_evaluation_is_not_used(case, tmp_path):
-    with pytest.raises(Interrupted):
-        run(case, tmp_path / "work", Recorder(limit=1, of="best"))
-    progress = Recorder()
-    run(with_eval(case, tokens=200), tmp_path / "work", progress)
-    assert [entry["task"] for entry in progress.named("start")] == ["evaluating parent", "evaluating best"]
 
 
 def test_several_texts_are_measured_each_by_itself(case, tmp_path):

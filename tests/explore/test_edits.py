@@ -56,29 +56,12 @@ def test_an_edit_is_as_small_as_it_can_be(sheet: Sheet) -> None:
     ]
 
 
-def test_nothing_changes_where_nothing_is_asked(sheet: Sheet) -> None:
-    assert sheet.edited(Question()).lines == ()
-    assert sheet.edited(Question()).text == format_source(sheet.source.file.text)
-
-
 @pytest.mark.parametrize("search", ["inline", "heir"])
 def test_choices_go_into_any_body(tmp_path: Path, search: str) -> None:
     sheet = sheet_of(tmp_path, search)
     text = sheet.edited(Question({0: "1.1x"}, choices=(PIN,))).text
     assert text.count("require layers[1].ffn is mlp(width: 2048)") == 1
     assert "require chat.throughput >= 1.1x" in text
-
-
-def test_a_statement_between_others_goes_with_its_comma(tmp_path: Path) -> None:
-    sheet = sheet_of(tmp_path, "inline")
-    assert "search inline of wide { minimize kl }" in sheet.edited(Question(off=frozenset({0}))).text
-
-
-@pytest.mark.parametrize("blank", ["", " "])
-def test_the_last_statements_of_a_line_go_with_their_commas(tmp_path: Path, blank: str) -> None:
-    text = VARIED.replace("1.2x }", f"1.2x,{blank}require params >= 0.1x}}")
-    sheet = sheet_of(tmp_path, "inline", text)
-    assert "search inline of wide { minimize kl }" in sheet.edited(Question(off=frozenset({0, 1}))).text
 
 
 def test_save_writes_what_fmt_writes(tmp_path: Path) -> None:

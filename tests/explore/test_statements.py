@@ -105,12 +105,6 @@ def test_a_question_that_no_page_asks_is_refused(sheet: Sheet, value: object) ->
         sheet.requirements(Question.read(value))
 
 
-def test_statements_of_another_search_are_edited_where_they_stand(tmp_path: Path) -> None:
-    heir = sheet_of(tmp_path, "heir")
-    assert [s.text for s in heir.statements] == ["chat.throughput >= 1.2x"]
-    assert [b.text for b in heir.bounds.values()] == ["1.2x"]
-
-
 def test_a_bound_that_is_a_mistake_is_told_in_the_checkers_words(sheet: Sheet) -> None:
     (bound,) = (b for b in sheet.bounds.values() if not b.requirements)
     with pytest.raises(BadQuestion, match=r"must be a whole number, not 2\.5"):

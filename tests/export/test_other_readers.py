@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from transformers import LlamaConfig
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.checkpoint.write import MEGATRON_FILE
+from puzzledsl.child.checkpoint.write import MEGATRON_FILE, REMOTE_FILES
 from tests.export.variants import MIXTURE, Variant, make
 
 PLAIN = (ParentAttention(), ParentFfn())
@@ -51,6 +53,13 @@ def test_ffn_mult_is_said_where_it_gives_the_width(child: Path) -> None:
     """A reader that goes by it rounds to multiples of 256: elsewhere it would take the wrong width, and finds none."""
     blocks = json.loads((child / "config.json").read_text())["block_configs"]
     assert [block["ffn"].get("ffn_mult") is not None for block in blocks] == [False] * 4 + [True, False]
+
+
+def test_model_code_imports_nothing_of_the_package() -> None:
+    """Files that are copied into checkpoints work without it; those of `child/checkpoint/remote` import each other."""
+    for path in REMOTE_FILES.values():
+        source = (resources.files("puzzledsl") / path).read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(from|import) puzzledsl", source, re.MULTILINE), path
 
 
 def test_the_code_that_comes_along_needs_no_puzzledsl(child: Path, tmp_path: Path) -> None:

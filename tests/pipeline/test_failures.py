@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.cli.main import run
 from puzzledsl.models.families import tensors
 from puzzledsl.pieces.store import library as shelves
-from puzzledsl.pieces.store import library as tensor_file
 from puzzledsl.pieces.store.index import faults, pieces_of
 from puzzledsl.pieces.train import piece_state
 from tests.pipeline.tiny_program import write_tiny_program
@@ -77,13 +76,13 @@ def hashes(library: Path) -> dict[str, str]:
 def test_a_full_disk_keeps_what_is_finished(
     program: Path, fails: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, written = program.parent / "build", []
+    build, written, whole = program.parent / "build", [], shelves.write_tensors
 
     def write_tensors(path: Path, *content: Any) -> str:
         written.append(path)
         if len(written) > 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return tensor_file.write_tensors(path, *content)
+        return whole(path, *content)
 
     with monkeypatch.context() as patch:
         patch.setattr(shelves, "write_tensors", write_tensors)

@@ -21,7 +21,6 @@ NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
     "pieces/train/sweep.py",
-    "pieces/train/piece_state.py",
     "scoring/replacements.py",
     "scoring/measures.py",
     "models/threads.py",

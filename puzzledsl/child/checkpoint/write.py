@@ -196,13 +196,13 @@ COPIED_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-_REMOTE_FILES = {
-    "clamped.py": "models/families/slots.py",
+REMOTE_FILES = {
+    "clamped.py": "models/families/clamped.py",
     "configuration_decilm.py": "child/checkpoint/remote/configuration_decilm.py",
     "configuration_vllm.py": "child/checkpoint/remote/configuration_vllm.py",
     "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",
     "modeling_vllm.py": "child/checkpoint/remote/modeling_vllm.py",
-    "window.py": "models/families/build.py",
+    "window.py": "models/families/window.py",
 }
 MLX_MODEL_FILE = "mlx_model.py"
 DIGITS = 16
@@ -312,7 +312,7 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
 
     It has the source of the modules that come from installed packages.
     """
-    text = (resources.files("puzzledsl") / _REMOTE_FILES[file_name]).read_text(encoding="utf-8")
+    text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
     for old, new in _remote_names(child):
         text = text.replace(old, new)
     if 'CODE = ""' in text:

@@ -2,10 +2,6 @@
 
 Transformers' classes of each family.
 
-A dense FFN with gpt-oss's activation, in place of a mixture of experts: transformers has no class for it.
-
-Imports nothing of this package: its source is copied into checkpoints of children.
-
 Layers that use the weights of others, so that a model which does not fit in memory can be timed with all its layers.
 
 Times do not depend on the values of weights. Each kind of layer keeps the weights of at least two layers, so that the
@@ -30,26 +26,9 @@ from transformers import PreTrainedConfig
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.access import HeadsView, family_of
+from puzzledsl.models.families.clamped import ClampedMLP
 from puzzledsl.models.families.fused import Rows, Share, canonical_name, names_of_shares, rows_of_module, view
 from puzzledsl.models.families.tensors import LazyTensor
-
-
-class ClampedMLP(nn.Module):
-    """Gated FFN with biases, `(up + 1) * gate * sigmoid(alpha * gate)` of clamped gate and up. Returns a tuple, as GptOssMLP."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.alpha, self.limit = config.swiglu_alpha, config.swiglu_limit
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden_states: Tensor) -> tuple[Tensor, None]:
-        """Map [B, S, H] to [B, S, H]."""
-        gate = self.gate_proj(hidden_states).clamp(max=self.limit)
-        up = self.up_proj(hidden_states).clamp(min=-self.limit, max=self.limit)
-        return self.down_proj((up + 1) * gate * torch.sigmoid(gate * self.alpha)), None
-
 
 DENSE: dict[str, type[nn.Module]] = {"gpt_oss": ClampedMLP}
 """Dense FFNs of families whose classes in transformers have none."""

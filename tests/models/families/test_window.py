@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from puzzledsl.models.families.access import attention, layers
-from puzzledsl.models.families.build import LimitWindow, WindowCache
+from puzzledsl.models.families.window import LimitWindow, WindowCache
 from tests.tiny import tiny_model, tiny_tokens
 
 WINDOWS = [(1, 0), (2, 1), (5, 0), (5, 2), (6, 5)]

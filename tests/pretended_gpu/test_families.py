@@ -22,7 +22,6 @@ NO_WAITS = (
     "pieces/train/layer_trainer.py",
     "pieces/train/sweep.py",
     "scoring/replacements.py",
-    "scoring/measures.py",
     "models/threads.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""

@@ -20,8 +20,10 @@ QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
+    "pieces/train/losses.py",
     "pieces/train/sweep.py",
     "scoring/replacements.py",
+    "scoring/vocabulary.py",
     "models/threads.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""

@@ -1,11 +1,7 @@
-"""Assemble a child in memory from its ModelDefinition, the loaded parent and the pieces of the block library.
+"""A child in memory: assembled from its ModelDefinition, the parent and pieces, or loaded from its checkpoint directory.
 
-Load a child from its checkpoint directory. Reads `block_configs` directly; never runs code from the directory.
-
-Alternatives <-> the `block_configs` entries of a DeciLM / nemotron-nas config.json.
-
-`n_heads_in_group` is the number of query heads per key/value head. A sub-block of an installed package has `module`, its
-word, and `arguments`.
+`block_configs` of config.json (DeciLM, nemotron-nas) describe its layers; no code of the directory is run. `n_heads_in_group`
+is the number of query heads per key/value head. A sub-block of an installed package has `module`, its word, and `arguments`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.connect import Cluster, NoWorkers, WorkersKeepDying
-from puzzledsl.cluster.tasks import Task, TeamSpec
+from puzzledsl.cluster.tasks import Cluster, NoWorkers, Task, TeamSpec, WorkersKeepDying
 from puzzledsl.cluster.workers import Team, Workers, unpack
 
 MAX_LOSSES = 5

@@ -5,8 +5,6 @@ h100_sxm,llama3_1_70b,2,,fp8,,,fp8,128,2048,,6651,fit
 
 `throughput` is in generated tokens a second of all GPUs together; `batch` empty: as many sequences as fit; `use`: `fit`,
 `held_out` or `skip`. Columns may be left out but for `model`, `prompt`, `output` and `throughput`.
-
-A calibrated profile as a `.pzl` file, with the provenance of its constants.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed.
+"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed; and documents that texts share.
 
 Shapes: N blocks, T context (tokens per block).
-
-Documents that two texts, or two files of questions, have in common, compared by what they say.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One source as one stream of tokens: its documents picked, copies dropped, tokenised, and kept by digest.
 
 A token that losses do not count is stored as `~id`, a negative number. Behind the array, its file has the counts as JSON.
-
-Token blocks in an order, read from memory-mapped files when they are asked for.
+Blocks in an order are read from the memory-mapped files when they are asked for.
 
 Shapes: N blocks, M of them, T context (tokens per block).
 """

@@ -24,7 +24,7 @@ from puzzledsl.models.families.access import read_by_head
 from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.models.threads import Workers
+from puzzledsl.models.machine import Workers
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import AT_ONCE
 

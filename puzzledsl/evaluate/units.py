@@ -1,11 +1,7 @@
-"""Units of an evaluation: one text, task or scenario of one model. Each is measured by itself and kept as soon as it is done.
+"""Units of an evaluation: one text, task or scenario of one model, measured by itself and kept as soon as it is done.
 
-A model's figures from its units.
-
-Speed of parent and child in every measured scenario, alternating so that both meet the same machine load.
-
-A child's time is the parent's, times the ratio measured while the two alternated. So children that were timed at
-different moments can be compared.
+Parent and child alternate while they are timed, so that both meet the same machine load. A child's time is the parent's, times
+the ratio measured meanwhile, so that children timed at different moments can be compared.
 """
 
 from __future__ import annotations

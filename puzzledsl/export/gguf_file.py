@@ -1,17 +1,12 @@
 """Write a child as one GGUF file for llama.cpp, in an architecture whose layers may differ, one weight at a time.
 
 Transformers rotates queries and keys in pairs (i, i + D/2). llama.cpp's `deci` has pairs (2i, 2i + 1), so the rows of both
-projections are reordered. Shapes: N heads of D = head_dim rows each, H hidden.
+projections are reordered. All mixtures of `step35` have the same sizes, so smaller ones get experts and channels of zeros. Such
+an expert has another one's row of the router, which keeps the softmax in range, and a bias below every probability, so that no
+token chooses it. The weights of the chosen ones are scaled to a sum of 1, which removes the others from the result; a parent
+whose router does not scale them has mixtures of one size here. A shared expert, which is always there, is zero.
 
-Mixtures of experts in a GGUF file of architecture `step35`.
-
-All its mixtures have the same sizes, so smaller ones get experts and channels of zeros. Such an expert has another one's
-row of the router, which keeps the softmax in range, and a bias below every probability, so that no token chooses it. The
-weights of the chosen ones are scaled to a sum of 1, which removes the others from the result; a parent whose router does not
-scale them has mixtures of one size here. A shared expert, which is
-always there, is zero.
-
-Shapes: E experts, W channels of an expert, H hidden.
+Shapes: N heads of D = head_dim rows each, E experts, W channels of an expert, H hidden.
 """
 
 from __future__ import annotations
@@ -36,8 +31,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.definition import MissingPackage, NotAGguf
-from puzzledsl.export.gguf_codes import packed
-from puzzledsl.export.gguf_tokenizer import add_tokenizer
+from puzzledsl.export.gguf_tokenizer import add_tokenizer, packed
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35

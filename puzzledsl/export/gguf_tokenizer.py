@@ -1,4 +1,11 @@
-"""Conversion of tokenizer.json to the tokenizer of a GGUF file."""
+"""Parts of a GGUF file: the tokenizer, from tokenizer.json, and blocks of weights that lie on the grids of storage types.
+
+A block of 32 numbers (ggml-common.h: block_q8_0 and its like) is a float16 scale, then the codes: 8 bits each; or offset to be
+positive, 4 bits each, number i beside number i + 16 in a byte, the fifth bits before them in one word of 32. Codes of `iq4_nl`
+are places in its table of values.
+
+Shapes: R rows of C numbers; N blocks.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +13,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from puzzledsl.alternatives.precision import Precision
 from puzzledsl.base.diagnostics import DiagnosticError, UnknownTokenizer
 from puzzledsl.base.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
+from puzzledsl.models.precision.gptq import codes_of
 
 # llama.cpp's llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -116,3 +129,51 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _unknown(directory: Path, reason: str) -> DiagnosticError:
     return DiagnosticError(UnknownTokenizer(None, path=directory, reason=reason))
+
+
+Bytes = NDArray[np.uint8]
+BLOCK = 32
+
+
+def packed(weight: Tensor, precision: Precision) -> Bytes:
+    """Return the blocks of a tensor (..., C) as bytes (..., bytes of a row). Raises ValueError off the grid."""
+    rows: Any = weight.flatten(0, -2)
+    found = codes_of(rows, precision)
+    if found is None:
+        raise ValueError(f"weights that are not on the grid of {precision.name}")
+    codes_N32: NDArray[np.int16] = found.codes.view(-1, BLOCK).numpy().astype(np.int16)
+    scales_N2 = found.scales.view(-1, 1).numpy().astype(np.float16).view(np.uint8)
+    blocks = np.concatenate([scales_N2, *_coded(codes_N32, precision)], axis=1)
+    return blocks.reshape(*weight.shape[:-1], -1)
+
+
+def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
+    if precision.bits == 8:
+        return [codes_N32.astype(np.int8).view(np.uint8)]
+    if precision.levels:
+        offset = np.searchsorted(precision.levels, codes_N32).astype(np.uint8)
+    else:
+        offset = (codes_N32 - precision.low).astype(np.uint8)
+    halves = ((offset[:, :16] & 0x0F) | ((offset[:, 16:] & 0x0F) << 4)).astype(np.uint8)
+    if precision.bits == 4:
+        return [halves]
+    fifth = np.packbits(offset >> 4, axis=1, bitorder="little")
+    return [fifth, halves]
+
+
+def tensors_of(path: Path) -> list[Any]:
+    """Return the tensors of a GGUF file. Raises ValueError, IndexError or OverflowError for another file."""
+    import gguf
+
+    class Reader(gguf.GGUFReader):
+        """Slices of a memory map, of which a vocabulary takes half a million, take most of the reader's time."""
+
+        @property
+        def data(self) -> Any:
+            return self._plain
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self._plain = np.asarray(mapped)
+
+    return list(Reader(path).tensors)

@@ -1,13 +1,8 @@
 """Verification of a child in every engine against a float64 reference: equal logits, and equal tokens with the KV cache.
 
-Convert a child (or a parent) to the format of each engine, in a temporary directory or at a given place.
-
-Verification of a quantised GGUF file: its weights against the child's, then llama.cpp against those weights in float64.
-
+A quantised GGUF file has its weights compared with the child's; then llama.cpp is compared with those weights in float64.
 llama.cpp rounds activations to 8 bits where it multiplies by quantised matrices. The measure of that is its own `q8_0` file of
 the same dequantised weights, whose further rounding is small; unquantised files have none, and must equal the reference.
-
-Read a child's weights back from a GGUF file: each dequantised, and in transformers' order and names again.
 
 Shapes: N heads of D = head_dim rows each, E experts.
 """
@@ -33,12 +28,11 @@ from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, refuse_foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild
+from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
-from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, Encode, GgufDtype, as_llama_cpp, write_gguf
+from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import choose, lower
-from puzzledsl.export.mlx_directory import write_mlx
-from puzzledsl.export.vllm_directory import write_for
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.engines import DECI, OPENELM, RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult

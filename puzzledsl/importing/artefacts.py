@@ -2,15 +2,12 @@
 
 `subblock_stats.json`: a list of measurements, each with its `args` (batch, lengths, dtypes), the part that no layer
 changes (`non_block`) and one entry per (sub-block configuration, layer). `…--validation/solution_N.json`: metrics of
-the parent with one replacement; `teacher.json`: those of the parent. Gathered metrics: see gathered.py;
-`measurement_info.json` beside them has the batch and the lengths of their statistics.
+the parent with one replacement; `teacher.json`: those of the parent. Gathered metrics, in one file: replacement -> metrics and
+stats, or layer -> option -> metrics and stats; `measurement_info.json` beside them has the batch and the lengths.
 
-Blocks of options with a name and `stats` but no configuration: `attention = 8 kv heads (parent * 100%) && ffn = no_op (…)`.
-
-The sizes are those in `stats` (`num_kv_heads`, `ffn_intermediate_size`; 0 for a no-op), since the name rounds widths.
-The name says what 0 stands for, and must not contradict them.
-
-Read gathered metrics in one JSON file: replacement -> metrics and stats, or layer -> option -> metrics and stats.
+Options of gathered metrics have a name and `stats` but no configuration: `attention = 8 kv heads (parent * 100%) && ffn = no_op
+(…)`. The sizes are those in `stats` (`num_kv_heads`, `ffn_intermediate_size`; 0 for a no-op), since the name rounds widths. The
+name says what 0 stands for, and must not contradict them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,4 @@
-"""The content of a Puzzletron run in the terms of this language.
-
-Read another tool's JSON files with exact numbers, and extract their replacements.
-
-Diagnostics of importing another tool's artefacts: E19xx.
-
-Convert Puzzletron's block configurations to alternatives.
-
-Sizes in Puzzletron's block configurations, which use several names for the same field.
-"""
+"""The content of a Puzzletron run in the terms of this language, from JSON with exact numbers; and diagnostics E19xx."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Read a Puzzletron run: the parent's shape, the alternatives of each layer, their scores and costs.
-
-The parent's shape, from its config.json or from the statistics of a Puzzletron run.
-
-Convert Puzzletron's sub-block statistics to measurements of scenarios.
-"""
+"""Read a Puzzletron run: the parent's shape, the alternatives of each layer, their scores and costs."""
 
 from __future__ import annotations
 

@@ -1,19 +1,11 @@
-"""Measure one scenario at one batch: time it, estimate sub-block costs, check them and return cost-table entries.
+"""The cost table of a space on this machine: every distinct alternative is timed once, not once a layer.
 
-Sizes are computed exactly, not measured; times are whole nanoseconds.
-
-Expected times of alternatives up to a common factor: a prior for times that whole models leave open.
-
-A decode step reads weights and KV cache; a prefill computes, or reads the weights where that takes longer. The two are made
-comparable by a round number of FLOP a byte, which only the prior rests on.
-
-The cost table of a space on this machine: every distinct alternative is timed once, not once a layer.
-
-Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. Method: whole models
-whose layers hold random mixtures of the alternatives are run beside the parent, with the time of every sub-block noted
-(`laps`, `rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random
-whole children show the error of a sum of such times. In an engine that serves exported models, only whole models can be timed:
-the times of the alternatives are fitted to them (`whole_fit`).
+Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. Method: whole models whose
+layers hold random mixtures of the alternatives are run beside the parent, with the time of every sub-block noted (`laps`,
+`rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random whole children show
+the error of a sum of such times. In an engine that serves exported models, only whole models can be timed: the times of the
+alternatives are fitted to them (`whole_fit`), from a prior: a decode step reads weights and KV cache; a prefill computes, or
+reads the weights where that takes longer. Sizes are computed exactly; times are whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -34,10 +26,20 @@ from puzzledsl.ir.facts import untied_params
 from puzzledsl.ir.nodes import Program, Scenario, Shape, Space
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables import PARENT_ENDS, CellTiming, Cost, CostTable, ScenarioCosts
-from puzzledsl.measure.estimate import FIXED, Estimate, Key, Round, estimate
+from puzzledsl.measure.estimate import (
+    CHECKED_CHILDREN,
+    FIXED,
+    Check,
+    Estimate,
+    Key,
+    Round,
+    Unfinished,
+    estimate,
+    mean_size,
+    speed_up_errors,
+)
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
 from puzzledsl.measure.place import ClockMaker, Place, PlainCheck
-from puzzledsl.measure.rounds import CHECKED_CHILDREN, Check, Unfinished, mean_size, speed_up_errors
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of
 from puzzledsl.measure.whole_fit import fit_whole

@@ -1,11 +1,8 @@
 """The machine that times are taken on, and the object that takes them there.
 
-Plain `generate` of the parent beside the timer of `pzl measure`: both must take equally long.
-
-The plain model is transformers' own class, made anew as a user makes it: weights with `requires_grad`, no hooks, eager Python. It
-shares the storage of the parent's weights. Both run the same prompt and the same first steps after it, in turn.
-
-Device and memory of a `measured(...)` hardware, for torch.
+Plain `generate` of the parent must take as long as the timer of `pzl measure`. The plain model is transformers' own class, made
+anew as a user makes it, but sharing the storage of the parent's weights. Both run the same prompt and the same first steps, in
+turn.
 """
 
 from __future__ import annotations
@@ -28,9 +25,8 @@ from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype, NoWorkload
-from puzzledsl.measure.estimate import Round
+from puzzledsl.measure.estimate import Check, Round, Timer, rounds_needed
 from puzzledsl.measure.host import Host, alternatives_of
-from puzzledsl.measure.rounds import Check, Timer, rounds_needed
 from puzzledsl.measure.stopwatch import CpuStopwatch, machine
 from puzzledsl.measure.whole import Forward, Widths, Workload, prompt_ids, sizes_of
 from puzzledsl.models.families.access import layers

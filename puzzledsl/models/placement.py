@@ -1,9 +1,7 @@
-"""Choose device and dtype for a parent, and load it whole or paged.
+"""Device and dtype of a parent on this machine, and the parent loaded there, whole or paged.
 
-A GPU is used where there is one, in bfloat16 if it has that: its float32 products take 15 times as long. Logits, losses and sums
-are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
-
-Device of this machine, for the memory plan.
+A GPU is used where there is one, in bfloat16 if it has that: its float32 products take 15 times as long. Logits, losses and
+sums are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.families.tensors import open_weights
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.plan.memory.stage_plan import Device
 
 SHARE = 0.6

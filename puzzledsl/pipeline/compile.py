@@ -1,7 +1,4 @@
-"""`pzl compile`: write everything that needs no weights to the build directory.
-
-Declarations named on the command line, and the check that their inputs exist.
-"""
+"""`pzl compile`: write everything that needs no weights to the build directory; and the checks that a search is ready."""
 
 from __future__ import annotations
 

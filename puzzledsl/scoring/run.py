@@ -1,16 +1,10 @@
 """`pzl score`: replace one block of the parent at a time and measure the loss (Puzzle, section 4.2).
 
 Hidden states move up the parent's layers once. Each replacement runs only the layers from its own to the last. All metrics of a
-measure are computed at once and cached, so a score with another metric of the same replacements needs no run.
-The parent's own pass also gives the block influence of its layers (`scoring.influence`).
-An interrupted and resumed run gives the same bytes.
-
-Scoring in this process.
-
-Fit a score to children that are measured whole.
-
-A prediction has to hold where the search that minimises it will look. So half of the children are near optima of the plain sum,
-and the other half near optima of the form fitted to the first half. Measured losses are cached like those of single replacements.
+measure are computed at once and cached, so a score with another metric of the same replacements needs no run. An interrupted
+and resumed run gives the same bytes. With `children`, half of the children that a score is fitted to are near optima of the
+plain sum, and the other half near optima of the form fitted to the first half: a prediction has to hold where a search will
+look.
 
 Shapes: R replacements, P positions.
 """
@@ -34,7 +28,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.models.threads import Workers
+from puzzledsl.models.machine import Workers
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child

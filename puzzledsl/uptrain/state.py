@@ -17,8 +17,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from puzzledsl.models.families.access import layers
-from puzzledsl.uptrain.ranks import Ranks
-from puzzledsl.uptrain.shard import local
+from puzzledsl.uptrain.ranks import Ranks, local
 from puzzledsl.uptrain.store import Store
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")

@@ -1,10 +1,8 @@
 """Storage for the tensors of an unfinished run, sealed: a set that is torn or changed is never read.
 
 One process writes a safetensors file; several write torch's distributed checkpoint, in which each process has its
-part. Any number of processes reads either. Both can be written in the background, from a copy in the host's memory,
-while the training goes on.
-
-Storage of an unfinished run of several processes: torch's distributed checkpoint, with a checksum of every file.
+part, with a checksum of every file. Any number of processes reads either. Both can be written in the background, from a copy in
+the host's memory, while the training goes on.
 """
 
 from __future__ import annotations
@@ -31,8 +29,7 @@ from torch.distributed.tensor import DTensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import read_sealed, replacing, sha256_of, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.uptrain.ranks import Ranks, writers
-from puzzledsl.uptrain.shard import first_row, local
+from puzzledsl.uptrain.ranks import Ranks, first_row, local, writers
 
 SUFFIX = ".safetensors"
 

@@ -25,8 +25,7 @@ from puzzledsl.scoring import run
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.run import run_score
 from puzzledsl.scoring.workers import on_workers as room
-from puzzledsl.scoring.workers.spans import ParentInSpans, balanced
-from puzzledsl.scoring.workers.whole import sent
+from puzzledsl.scoring.workers.spans import ParentInSpans, balanced, sent
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 

@@ -21,13 +21,12 @@ from puzzledsl.export.engines.ask import build_of, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
 from puzzledsl.serving import clock, session
 from puzzledsl.serving.clock import ServingClockMaker
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
-from puzzledsl.serving.session import Session, SessionFailed
-from puzzledsl.serving.speed import time_in_engine
+from puzzledsl.serving.load import time_in_engine
+from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
 
@@ -47,7 +46,7 @@ SIZES = {"layers": 3, "hidden": 128, "intermediate": 128, "head_dim": 32}  # vLL
 def few(monkeypatch):
     monkeypatch.setattr(clock, "CHECK_ROUNDS", 1)
     monkeypatch.setattr(clock, "models_needed", lambda labels, ends: max(3, len(ends)))
-    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr(estimate, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
     monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
 

@@ -1,13 +1,10 @@
 """A child on disk: content of its config.json, its layers, and its weights, which are read only when needed.
 
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
-(`from_definition`), so that a large child needs no memory for a whole model.
+(`from_definition`), so that a large child needs no memory for a whole model; its files are written one tensor at a time.
 
-Layer descriptions in two other formats: transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file.
-
-Both are exact: they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
-
-Lazy tensors -> safetensors files of bounded size and their index, one tensor in memory at a time.
+Its layers are also described as transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file. Both are exact:
+they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
 """
 
 from __future__ import annotations

@@ -2,13 +2,8 @@
 
 The parent's stream is computed once, at every point. A child is healed from the first point where it differs from the parent to
 the last layer. The healed stream after every KEPT_EVERY-th sub-block is kept while there is room, and a child with the same
-first sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks.
-
-Shapes: N blocks, S context, B sequences, H hidden.
-
-Run the token groups of healing through a child, one sub-block at a time.
-
-There are three kinds: calibration groups to fit to, held-out groups that judge the steps, and groups to measure on.
+first sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks. There are
+calibration groups to fit to, held-out groups that judge the steps, and groups to measure on.
 
 Shapes: N blocks, S context, B sequences, H hidden.
 """

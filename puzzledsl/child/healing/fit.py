@@ -7,17 +7,9 @@ norm divides by it; without weights a few tokens with massive activations domina
 its sub-blocks, the norm is taken for a multiplication of each channel and token by what it multiplies the present output by.
 Held-out tokens decide the share of each step that is taken, so that a step which does not generalise is left out.
 
+Streams above a size limit lie in a memory-mapped file, unlinked as soon as it is mapped: nothing stays of an interrupted run.
+
 Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, Q = 2 H outputs, K the two steps.
-
-Hidden states of several token groups, in memory or, above a size limit, in a memory-mapped file.
-
-The file is unlinked as soon as it is mapped, so an interrupted run leaves nothing behind.
-
-Shapes: B sequences, S positions, H hidden.
-
-The parent's stream at the points that healing needs, computed layer by layer on demand.
-
-Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations

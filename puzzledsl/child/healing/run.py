@@ -1,10 +1,7 @@
-"""Healed weights of a child's definition: the part of `pzl realise` that runs models.
+"""Healed weights of a child's definition: the part of `pzl realise` that runs models, and the text that it fits to.
 
-Callers guarantee that the definition's pieces are in the library and that `jobs` contains the jobs that made them.
-
-Text for healing: calibration tokens to fit to and held-out tokens to judge by. Scores are never measured on either.
-
-All are blocks of the same shuffled order that BLD and scoring read (`data.budget`):
+Callers guarantee that the definition's pieces are in the library and that `jobs` contains the jobs that made them. Scores are
+never measured on that text. All are blocks of the same shuffled order that BLD and scoring read (`data.counts`):
 
     | BLD calibration | BLD training | BLD held out | scored | scored by children's fits | free … |
       healing           healing        judges                                               healing
@@ -33,13 +30,13 @@ from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import heal, healed_layer
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec
 from puzzledsl.data.blocks import SILENT, token_blocks
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
 from puzzledsl.ir.references import measured_searches, refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor, open_file
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 
 HELD_OUT_TOKENS = 1024

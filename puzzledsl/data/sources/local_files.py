@@ -1,21 +1,13 @@
-"""Sources in local files: text, JSON lines, Parquet and tasks.
+"""Sources of text: one class each, which yields its documents in a fixed order.
 
-`text("a/*.txt")`: text files whose documents are separated by blank lines.
-
-`jsonl("f.jsonl", column: text)`: one JSON object a line.
-
-`parquet("x.parquet", column: text)`: rows of Parquet files, a few at a time in memory.
-
-`tasks("hellaswag.jsonl", …)`: the questions of multiple-choice tasks, each with its right answer.
-
-`hf("owner/name", split: train)`: a data set of the hub, streamed by the package `datasets`, or a local directory.
-
-A directory with Parquet or JSON lines files that are named after the split is read without that package.
-
-`sampled(p, tokens: 1M)`: text that a parent wrote, which the stage `sample` keeps in the build directory.
-
-A line of its file is one document: `{"ids": […], "prompt": 12, "text": "…"}`, tokens of the prompt and of what follows, the
-number of the first, and the same as text for readers.
+- `text("a/*.txt")`: text files whose documents are separated by blank lines.
+- `jsonl("f.jsonl", column: text)`: one JSON object a line.
+- `parquet("x.parquet", column: text)`: rows of Parquet files, a few at a time in memory.
+- `tasks("hellaswag.jsonl", …)`: the questions of multiple-choice tasks, each with its right answer.
+- `hf("owner/name", split: train)`: a data set of the hub, streamed by the package `datasets`; or a local directory, of which
+  Parquet or JSON lines files that are named after the split are read without that package.
+- `sampled(p, tokens: 1M)`: text that a parent wrote, which the stage `sample` keeps in the build directory. A line is one
+  document: `{"ids": […], "prompt": 12, "text": "…"}`, all its tokens, the number of the prompt's, and the text for readers.
 """
 
 from __future__ import annotations

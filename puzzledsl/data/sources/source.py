@@ -1,6 +1,4 @@
-"""Base class of the sources of text: one file per kind of source, which yields its documents in a fixed order.
-
-Documents of records, such as JSON objects or rows of Parquet: a text in one field, or a conversation.
+"""Base class of the sources of text, and documents of records: a text in one field, or a conversation.
 
 A conversation is a list of messages `{"role": …, "content": …}`; `{"from": "human", "value": …}` of ShareGPT is read as well.
 """

@@ -1,6 +1,6 @@
-"""Load a parent model and tokenizer from a checkpoint directory. Never runs code from it and uses no network.
+"""Load a parent model, its tokenizer, or a model with the layers of a child, from a checkpoint directory.
 
-Configuration and class of a model with the layers of a child. Reads `block_configs`; never runs code from a directory.
+Never runs code from the directory and uses no network.
 """
 
 from __future__ import annotations

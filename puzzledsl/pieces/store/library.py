@@ -1,11 +1,7 @@
 """The block library on disk: `<job id>.safetensors` for each finished piece, and `index.jsonl`.
 
 A piece exists once its index line does, and the line is written after the file: killed at any moment, a library
-holds only complete pieces. Only safetensors are written and read, never pickles.
-
-Origin of a piece besides its job: digests of the parent's weights and of the tokens.
-
-Write a safetensors file one tensor at a time: the bytes of `safetensors.torch.save`, which would be all in memory.
+holds only complete pieces. Files are written one tensor at a time. Only safetensors are written and read, never pickles.
 """
 
 from __future__ import annotations

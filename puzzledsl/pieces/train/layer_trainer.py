@@ -1,10 +1,8 @@
 """Train all pieces of one layer side by side on one forward pass of the parent's layer (Puzzle, section 3).
 
-Pieces do not depend on each other, and batches come in the order of the blocks.
+Pieces do not depend on each other, and batches come in the order of the blocks of an `Order`.
 
-Shapes: B sequences, S positions, H hidden.
-
-Work order for BLD: the jobs, tokens and settings that a process on any machine needs to train pieces.
+Shapes: N blocks, B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of

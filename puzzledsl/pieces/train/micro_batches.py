@@ -1,13 +1,8 @@
 """Run a batch through layers and their trainers in micro-batches that fit in memory; out of memory halves them.
 
 Gradients of a batch are the sums of its micro-batches', so the step is that of the whole batch but for the rounding of sums.
-A batch that fits runs whole, in the same operations as ever.
-
-Shapes: B sequences, S positions, H hidden.
-
-Copies between the host's memory and a GPU that overlap with computation: pinned memory, a stream of its own, one copy ahead.
-
-On a CPU nothing is copied.
+A batch that fits runs whole, in the same operations as ever. On a GPU, copies overlap with computation: pinned memory, a stream
+of its own, one copy ahead.
 
 Shapes: B sequences, S positions, H hidden.
 """

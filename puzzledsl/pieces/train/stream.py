@@ -19,8 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
-from puzzledsl.pieces.train.saved_state import SavedState
-from puzzledsl.pieces.train.stage import Enter, Finished, Stage
+from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
 
 SAVED_STEPS = 100
 """Steps between two savings: most steps that are repeated when a worker is lost."""

@@ -1,16 +1,10 @@
-"""`replace_one(…, around: SEARCH, rounds: n)`: score inside the incumbent child, solve again with those scores, and so on.
+"""Rounds of solving and scoring: spaces narrowed to the solutions of another search, and scores made around a child.
 
 A sum of replace-1-block scores is exact for one replacement, and the less so the more of them a child has. Scores made inside a
-child are exact for that child and its neighbours, which is where the next answer is looked for.
-
-Proximal penalty for a search that is repeated with scores measured inside a child.
-
-Such scores are correct for the child and for a change in one place, but too optimistic for many changes at once. The
-search is therefore solved with several penalties on every choice that differs from the child's, its answers are
-measured as whole models, and the penalty with the best answer is kept. A penalty so large that the child itself is
-the answer is the fallback, so the measured score never gets worse.
-
-`space narrow of wide = used_by(search, top: n)`: restrict a space to the alternatives that a solved search uses.
+child (`replace_one(…, around: SEARCH, rounds: n)`) are exact for it and its neighbours, but too optimistic for many changes at
+once. The search is therefore solved with several proximal penalties on every choice that differs from the child's, its answers
+are measured as whole models, and the best is kept. A penalty so large that the child itself is the answer is the fallback, so
+the measured score never gets worse.
 """
 
 from __future__ import annotations

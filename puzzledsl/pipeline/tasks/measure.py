@@ -1,7 +1,4 @@
-"""The tasks `measure` and `sample`: figures and continuations of parent and child.
-
-Text that a parent writes.
-"""
+"""The tasks `measure` and `sample`: times of alternatives on this machine, and texts that parents write."""
 
 from __future__ import annotations
 
@@ -152,7 +149,7 @@ class Sample(Task):
         }
 
     def lacks(self) -> Iterable[Diagnostic]:
-        from puzzledsl.data.prompts import prompts_of_file
+        from puzzledsl.data.chat import prompts_of_file
 
         for source in self.sources:
             if source.prompts:

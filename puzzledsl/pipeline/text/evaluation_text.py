@@ -1,7 +1,4 @@
-"""An evaluation as text, and warnings about measured times.
-
-Warnings about measured times: a busy machine, a parent unlike plain `generate`, a parent that is slower or faster now.
-"""
+"""An evaluation as text, and its warnings: doubtful times, a drifted parent, texts that disagree, requirements missed."""
 
 from __future__ import annotations
 

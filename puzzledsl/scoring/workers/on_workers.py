@@ -1,8 +1,6 @@
 """Scoring on the workers of a cluster. Results are stored by the process that runs the score, which loads no model.
 
-Choice of what a worker has: the whole parent, or, if that does not fit, a span of its layers in a team with others.
-
-Losses of whole children, here or on workers.
+A worker has the whole parent or, if that does not fit, a span of its layers in a team with others.
 """
 
 from __future__ import annotations
@@ -27,8 +25,7 @@ from puzzledsl.scoring.measures import Figures, PositionKls
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep.sweep import figures_name, final_states, is_known, keep, names_of
 from puzzledsl.scoring.table import INCUMBENT, FiguresCache
-from puzzledsl.scoring.workers.spans import ParentInSpans, balanced
-from puzzledsl.scoring.workers.whole import WholeParent, sent
+from puzzledsl.scoring.workers.spans import ParentInSpans, WholeParent, balanced, sent
 
 SMALL_BYTES = 1 << 31
 """Weights, in float32, that any worker has room for."""

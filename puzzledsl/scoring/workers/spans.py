@@ -1,8 +1,10 @@
-"""A team of workers that have the parent together, a span of consecutive layers each.
+"""What workers measure: with the whole parent each, or as a team that has it together, a span of layers each.
 
-A unit starts at the worker with its layer and passes the others up to the last, which measures it; only hidden states travel.
-Every weight is in some worker's memory, so the checkpoint is read once, whatever the number of replacements. Units follow each
-other like batches in a pipeline: spans are chosen so that all workers have about equal work.
+A unit's metrics are the same bytes wherever they are measured. A worker with the whole parent computes the parent's stream up
+to the unit's layer by itself, on one thread; units come by ascending layer, so that it climbs the parent once. In a team, a
+unit starts at the worker with its layer and passes the others up to the last, which measures it; only hidden states travel, and
+every weight is in some worker's memory. Units follow each other like batches in a pipeline, and all workers have about equal
+work.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,21 +23,161 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.cluster.tasks import Step, Task, TeamSpec
+from puzzledsl.base.progress import Silent
+from puzzledsl.cluster.tasks import LocalExecutor, Step, Task, TeamSpec
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import placement
 from puzzledsl.pieces.train.stage import EVERYTHING
 from puzzledsl.plan.spans import spans
 from puzzledsl.scoring.fit import Sums, counted, sums_of
-from puzzledsl.scoring.inputs import ScoreInputs, Subject
+from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.sweep.sweep import Measured, Unit, enters, joined
-from puzzledsl.scoring.workers.whole import SubjectOnWorker
+from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit, enters, joined
+from puzzledsl.scoring.table import INCUMBENT, MemoryCache
+
+
+class ToMeasure(Protocol):
+    """Replacements and runs of layers that a score measures."""
+
+    @property
+    def todo(self) -> Sequence[Replacement]:
+        """Single replacements."""
+        ...
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """Runs of layers."""
+        ...
+
+
+class SubjectOnWorker:
+    """A subject on a worker, with the threads that measure it."""
+
+    def __init__(self, wanted: ToMeasure, subject: Subject) -> None:
+        """Start the threads, which live as long as the process: it does nothing else."""
+        self._wanted, self._subject = wanted, subject
+        self._workers = Workers(subject.runner.device)
+        self._workers.__enter__()
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return self._subject.facts()
+
+    @cached_property
+    def _sweep(self) -> Sweep:
+        return self._subject.sweep(self._facts, self._wanted.runs, MemoryCache(), self._facts.kls, Silent())
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        return self._sweep.units(self._wanted.todo, self._wanted.runs)
+
+    def facts(self) -> tuple[Facts, list[Unit]]:
+        """Return the facts of the score and its units."""
+        return self._facts, self._units
+
+
+@dataclass(frozen=True)
+class WholeParent:
+    """Tasks for workers that have the whole parent, and the maker of a worker's `Measurer`."""
+
+    inputs: ScoreInputs
+    todo: Sequence[Replacement]
+    runs: Sequence[Run]
+
+    def spec(self) -> TeamSpec:
+        """Return teams of one worker each. A worker has one thread, as each worker of one process has."""
+        return TeamSpec(self, threads=1)
+
+    def __call__(self, member: int) -> Measurer:
+        """Return a new measurer."""
+        return Measurer(self)
+
+    def facts(self) -> Task:
+        """Return the task whose result are the facts of the score and its units."""
+        return Task.call("facts", "facts")
+
+    def parent(self) -> Task:
+        """Return the task whose result are the parent's block influence and the metrics of the child around."""
+        return Task.call("parent", "parent")
+
+    def unit(self, number: int, unit: Unit) -> Task:
+        """Return the task that measures a unit."""
+        return Task.call(number, "unit", number)
+
+    def whole(self, number: int, replacements: Sequence[Replacement]) -> Task:
+        """Return the task that measures a child."""
+        return Task.call(number, "whole", replacements)
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Task:
+        """Return the task that measures an end in a storage type."""
+        return Task.call("end", "end", site, dtype)
+
+
+class Measurer(SubjectOnWorker):
+    """A worker's object: measures the units and whole children that it is asked for."""
+
+    def __init__(self, part: WholeParent) -> None:
+        """Load the parent. Raises DiagnosticError: those of `Subject`."""
+        super().__init__(part, Subject(part.inputs))
+        self._part = part
+        self._packed = ExitStack()
+        self._is_open, self._is_packed = False, False
+
+    @torch.inference_mode()
+    def parent(self) -> tuple[Sequence[Sums], Figures | None]:
+        """Run the parent. Return its block influence, and the metrics of the child that replacements are made in, if any."""
+        self._open(observed=True)
+        return self._sweep.influence, self._sweep.cache.figures.get(INCUMBENT)
+
+    @torch.inference_mode()
+    def unit(self, number: int) -> list[Measured]:
+        """Measure one unit."""
+        self._open(packed=True)
+        return self._sweep.measured(self._units[number])
+
+    @torch.inference_mode()
+    def whole(self, replacements: Sequence[Replacement]) -> Figures:
+        """Measure the child with several replacements."""
+        self._open()
+        return self._subject.with_replaced(replacements)
+
+    @torch.inference_mode()
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """Measure the parent with one end in a storage type."""
+        self._open()
+        return self._subject.with_end(site, dtype)
+
+    def _open(self, *, observed: bool = False, packed: bool = False) -> None:
+        """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
+        if not self._is_open:
+            given = (self._part.inputs.around, self._part.runs, self._workers)
+            self._sweep.open(*given, observed=observed)
+            self._is_open = True
+        if packed and not self._is_packed:
+            self._packed.enter_context(self._subject.runner.packed())
+        if self._is_packed and not packed:
+            self._packed.close()
+        self._is_packed = packed
+
+
+def sent(inputs: ScoreInputs) -> ScoreInputs:
+    """Return the inputs as a worker gets them: without what belongs to this process, and with whole paths."""
+    return replace(
+        inputs,
+        parent_dir=inputs.parent_dir.resolve(),
+        base=inputs.base.resolve(),
+        library=type(inputs.library)(inputs.library.root.resolve()),
+        work=inputs.work.resolve(),
+        progress=Silent(),
+        executor=LocalExecutor(),
+    )
+
 
 Stream = list[Tensor]
 """Hidden states of all groups, [B, S, H] each."""

@@ -53,7 +53,7 @@ from pathlib import Path
 import torch
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.micro_batches import MicroBatches

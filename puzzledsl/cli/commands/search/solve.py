@@ -177,7 +177,7 @@ def cost(
     """
     from puzzledsl.cli import loading
     from puzzledsl.cli import loading as output
-    from puzzledsl.costs.breakdown_text import as_text
+    from puzzledsl.costs.breakdown import as_text
     from puzzledsl.pipeline.text.refined_text import breakdowns
 
     ctx = loading.context(file, set_, build)

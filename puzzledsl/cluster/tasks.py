@@ -177,7 +177,9 @@ class Cluster:
         finally:
             self._sessions -= 1
             if self._sessions == 0:
-                self._close()
+                if self._is_own:
+                    self._ray.shutdown()
+                self._ray, self._is_own = None, False
 
     @property
     def ray(self) -> Any:
@@ -202,11 +204,6 @@ class Cluster:
             raise DiagnosticError(ClusterNotReached(None, on=self.on, reason=first_line(error))) from error
         self._is_own = True
         return ray
-
-    def _close(self) -> None:
-        if self._is_own:
-            self._ray.shutdown()
-        self._ray, self._is_own = None, False
 
 
 def _must_answer(on: str) -> None:

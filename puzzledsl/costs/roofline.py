@@ -29,7 +29,7 @@ from puzzledsl.alternatives.ends import (
     ParentHead,
     stored_apart,
 )
-from puzzledsl.alternatives.weights import Size, split
+from puzzledsl.alternatives.weights import split
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import (
     activation_dtype,
@@ -164,12 +164,6 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
     return hops * hardware.link_latency_s + sent / rate
 
 
-def _read_bytes(hardware: RooflineHardware, size: Size, routing: tuple[int, int], tokens: int) -> Fraction:
-    """Bytes of the matrices that `tokens` tokens read: of a mixture's experts the expected share."""
-    always, experts = matrix_bytes(hardware, size)
-    return always + experts * Fraction(*share_read(*routing, tokens)) if experts else always
-
-
 def sub_block_times(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> tuple[Times, Times]:
@@ -180,7 +174,9 @@ def sub_block_times(
     routing = alternative.routing(shape)
 
     def forward(tokens: int, mixing: Fraction) -> Times:
-        read = _read_bytes(hardware, size, routing, tokens)
+        # bytes of the matrices that `tokens` tokens read: of a mixture's experts the expected share
+        always, experts = matrix_bytes(hardware, size)
+        read = always + experts * Fraction(*share_read(*routing, tokens)) if experts else always
         exchange = all_reduce_s(hardware, shape, tokens)
         rest = Times(attention=mixing, link=exchange, overhead=hardware.overhead_s)
         dtype = activation_dtype(hardware)

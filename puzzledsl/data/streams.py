@@ -238,7 +238,10 @@ class Making:
             match batch[0]:
                 case Text():
                     texts = [document.text for document in batch if isinstance(document, Text)]
-                    yield from _encoded_texts(texts, self._tokenizer)
+                    tokenizer = self._tokenizer
+                    end = tokenizer.eos_token_id
+                    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+                        yield TokenDocument(ids if end is None or ids[-1:] == [end] else [*ids, end])
                 case Conversation():
                     writer = writer or ChatWriter(self._place, self._tokenizer, answers=self._answers)
                     yield from writer.write([each for each in batch if isinstance(each, Conversation)])
@@ -302,13 +305,6 @@ def _key(document: Document) -> bytes:
         case TokenDocument(ids=ids):
             content = np.asarray(ids, dtype=np.int32).tobytes()
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def _encoded_texts(texts: list[str], tokenizer: Any) -> Iterator[TokenDocument]:
-    """Yield the tokens of each text, with the tokenizer's first token and its end-of-text token, if it has them."""
-    end = tokenizer.eos_token_id
-    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
-        yield TokenDocument(ids if end is None or ids[-1:] == [end] else [*ids, end])
 
 
 # ---------------------------------------------------------------- files

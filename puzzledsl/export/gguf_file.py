@@ -322,22 +322,18 @@ def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
             writer.add_rope_scaling_factor(float(rope["factor"]))
             return None
         case "llama3":
-            return _llama3_factors(rope, child.shape.head_dim)
+            head_dim = child.shape.head_dim
+            wavelength = (
+                2
+                * math.pi
+                * float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+            )
+            factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
+            low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+            smooth = ((context / wavelength - low) / (high - low)).clamp(0, 1)
+            return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
         case other:
             raise AssertionError(f"`choose` lets no `{other}` through")
-
-
-def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
-    """Return the divisor of each frequency: 1 for short wavelengths, `factor` for long ones, interpolated in between."""
-    wavelength = (
-        2
-        * math.pi
-        * float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    )
-    factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
-    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-    smooth = ((context / wavelength - low) / (high - low)).clamp(0, 1)
-    return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
 
 
 # ---------------------------------------------------------------- tensors

@@ -253,17 +253,12 @@ def _gathered(found: Artefacts, file: Path) -> None:
     found.replacements = list(gathered(file))
     measured_at = file.with_name(MEASURED_AT)
     if measured_at.is_file():
-        found.measured_at = _measured_at(measured_at)
-
-
-def _measured_at(file: Path) -> Mapping[str, Any]:
-    """The batch, the length and the dtype of gathered stats. Raises DiagnosticError."""
-    raw = read_json(file)
-    if not isinstance(raw, dict):
-        raise unreadable(file, "an object of `batch_size` and `sequence_length` is expected")
-    for key in ("batch_size", "sequence_length"):
-        if key in raw and size_of(raw, key) is None:
-            raise unreadable(file, f"`{key}` is no whole number above 0")
-    if not isinstance(raw.get("dtype", ""), str):
-        raise unreadable(file, "`dtype` is no text")
-    return raw
+        raw = read_json(measured_at)
+        if not isinstance(raw, dict):
+            raise unreadable(measured_at, "an object of `batch_size` and `sequence_length` is expected")
+        for key in ("batch_size", "sequence_length"):
+            if key in raw and size_of(raw, key) is None:
+                raise unreadable(measured_at, f"`{key}` is no whole number above 0")
+        if not isinstance(raw.get("dtype", ""), str):
+            raise unreadable(measured_at, "`dtype` is no text")
+        found.measured_at = raw

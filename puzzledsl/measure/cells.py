@@ -64,17 +64,13 @@ def expected_times(
     for sub_block, labels in alternatives_of(space, shape).items():
         for name, alternative in labels.items():
             own = shape.at(first[kind_of(name)])
-            prefill[sub_block, name], decode[sub_block, name] = _times(own, alternative, workload, stored)
+            sizes = sizes_of(own, alternative, workload, stored)
+            read = float(sizes["weights_bytes"])
+            prefill[sub_block, name], decode[sub_block, name] = (
+                max(read, sizes["prefill_flop"] / FLOP_PER_BYTE),
+                max(read + sizes["kv_cache_bytes"], sizes["decode_flop"] / FLOP_PER_BYTE),
+            )
     return prefill, decode
-
-
-def _times(shape: Shape, alternative: Alternative, workload: Workload, stored: Widths) -> tuple[float, float]:
-    sizes = sizes_of(shape, alternative, workload, stored)
-    read = float(sizes["weights_bytes"])
-    return (
-        max(read, sizes["prefill_flop"] / FLOP_PER_BYTE),
-        max(read + sizes["kv_cache_bytes"], sizes["decode_flop"] / FLOP_PER_BYTE),
-    )
 
 
 METHOD = "3"  # raise it when what is measured changes, so that unfinished work is not continued

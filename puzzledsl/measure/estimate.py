@@ -282,18 +282,15 @@ class Timer:
         """The timer of the parent."""
         return WholeTimer(self._host.model, self._workload)
 
-    def _warm_up(self, seed: int) -> None:
-        """Run the parent and an arrangement once, which allocates what they need."""
+    def round(self, seed: int) -> Round:
+        """Measure one arrangement and the parent beside it."""
+        host, parent = self._host, self._parent
+        # run the parent and an arrangement once, which allocates what they need
         if not self._is_warm:
             self._host.arrange(self._host.parent())
             self._parent.round(keep=False)
             time_laps(self._host, self._host.balanced(seed), self._workload, self._watch)
             self._is_warm = True
-
-    def round(self, seed: int) -> Round:
-        """Measure one arrangement and the parent beside it."""
-        host, parent = self._host, self._parent
-        self._warm_up(seed)
         host.arrange(host.parent())
         parent_prefill_s, parent_decode_s = parent.round()
         arrangement = host.balanced(seed)

@@ -54,11 +54,6 @@ def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
     return torch.device(spec.device), DTYPES[spec.dtype]
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return the language's word for a dtype."""
-    return next(word for word, known in DTYPES.items() if known == dtype)
-
-
 def measured_scenarios(program: Program) -> dict[str, Hardware]:
     """Return the scenarios on a measured hardware, with that hardware, in the order of the source."""
     pairs = {name: program.hardware[s.hardware] for name, s in program.scenarios.items()}
@@ -245,7 +240,7 @@ class Clock:
             shape=self._shape,
             config=host.model.config.to_json_string(),
             machine=machine(self._device),
-            dtype=dtype_name(self._dtype),
+            dtype=next(word for word, known in DTYPES.items() if known == self._dtype),
             stored=stored,
             memory_bytes=memory,
             rounds=rounds_needed(host.kinds, host.alternatives),

@@ -108,23 +108,21 @@ class Attempts:
             if self.whole:
                 _raise(task.dead_end())
         except DiagnosticError as error:
-            if any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics) or _has_followers():
+            has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
+            if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
                 raise
-            self._fail(task, error)
+            self._lost[task.key] = task.key
+            self._problems += error.diagnostics
+            first = error.diagnostics[0]
+            self.ctx.progress.log(
+                "failed", stage=task.stage, name=task.name, code=first.code, message=first.message
+            )
+            self.say(f"{self._title(task)}: failed ({first.code})")
 
     def close(self) -> None:
         """Raise DiagnosticError (TasksFailed) if tasks failed."""
         if self._problems:
             raise TasksFailed(*{problem.sort_key: problem for problem in self._problems}.values())
-
-    def _fail(self, task: Task, error: DiagnosticError) -> None:
-        self._lost[task.key] = task.key
-        self._problems += error.diagnostics
-        first = error.diagnostics[0]
-        self.ctx.progress.log(
-            "failed", stage=task.stage, name=task.name, code=first.code, message=first.message
-        )
-        self.say(f"{self._title(task)}: failed ({first.code})")
 
     def _title(self, task: Task) -> str:
         return f"[bold]{task.title}[/bold]" if self.whole else task.title
@@ -176,11 +174,6 @@ def _run(ctx: Context, task: Task, force: bool) -> bool:
         seconds=round(time.monotonic() - began, 3),
     )
     return True
-
-
-def _has_followers() -> bool:
-    """Return True under `torchrun` on several ranks, which end together."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _raise(problem: Diagnostic | None) -> None:
@@ -265,21 +258,16 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
         say(compile_program(ctx, models=False).as_text())
         if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
             raise DiagnosticError(*found)
-        _forget_removed(ctx)
+        for failure in list(failures(ctx.build)):  # those of tasks that the program has no longer are removed
+            kind = TASKS.get(failure.stage)
+            if kind is None or failure.name not in kind.declared(ctx.program):
+                forget(ctx.build, failure.stage, failure.name)
         attempts = Attempts(ctx, say, whole=True)
         for task in tasks_of(ctx):
             if is_wanted(task.stage, until, only):
                 attempts.attempt(task)
         compile_program(ctx)
         attempts.close()
-
-
-def _forget_removed(ctx: Context) -> None:
-    """Remove the failures of tasks that the program has no longer."""
-    for failure in list(failures(ctx.build)):
-        kind = TASKS.get(failure.stage)
-        if kind is None or failure.name not in kind.declared(ctx.program):
-            forget(ctx.build, failure.stage, failure.name)
 
 
 def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:

@@ -28,7 +28,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.layer import child_digest
-from puzzledsl.ir.nodes import Bld, Judged, LinearRequirement, Program, Search, written
+from puzzledsl.ir.nodes import Judged, LinearRequirement, Program, Search, written
 from puzzledsl.ir.references import judged_by, refine_of
 from puzzledsl.ir.tables import (
     Assignment,
@@ -75,7 +75,14 @@ class Meter:
         self._fitted = refine.healed > 0
         self._calibration_NS = healing_blocks(own, refine.healed)
         self._children: HealedChildren | None = None
-        key = self._key(scored.bld)
+        bld = scored.bld
+        pieces = {piece.job.id: piece.sha256 for piece in self._inputs.library.pieces()}
+        parent_dir = self._inputs.parent_dir
+        measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
+        healed = origin(parent_dir, self._calibration_NS)["text"]
+        made = [pieces.get(job.id, "") for job in self._inputs.jobs]
+        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
+        key = json.dumps(parts, sort_keys=True)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self._known = FiguresCache(inputs.figures or scored.build.figures(f"children-{name}"), key)
 
@@ -90,31 +97,18 @@ class Meter:
         name = (0, "child", child_digest(layers))
         if name not in self._known.figures:
             if self._children is None:  # the parent runs once, when there is something new to compare with it
-                self._children = self._prepared()
+                self._children = HealedChildren(
+                    self._model,
+                    self._inputs.library.load,
+                    self._calibration_NS,
+                    self._measure,
+                    fitted=("attention", "ffn") if self._fitted else (),
+                    kept_bytes=room_bytes() // KEPT_SHARE,
+                    folder=self._inputs.work,
+                )
             _, figures = next(self._children.measured([layers]))
             self._known.add(name, dict(figures))
         return self._known.figures[name][self.metric]
-
-    def _prepared(self) -> HealedChildren:
-        return HealedChildren(
-            self._model,
-            self._inputs.library.load,
-            self._calibration_NS,
-            self._measure,
-            fitted=("attention", "ffn") if self._fitted else (),
-            kept_bytes=room_bytes() // KEPT_SHARE,
-            folder=self._inputs.work,
-        )
-
-    def _key(self, bld: Bld) -> str:
-        """Return the cache's key: everything besides the child that losses depend on. Each key has its own file."""
-        pieces = {piece.job.id: piece.sha256 for piece in self._inputs.library.pieces()}
-        parent_dir = self._inputs.parent_dir
-        measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
-        healed = origin(parent_dir, self._calibration_NS)["text"]
-        made = [pieces.get(job.id, "") for job in self._inputs.jobs]
-        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
-        return json.dumps(parts, sort_keys=True)
 
 
 STEP = 0.15, 1.5

@@ -313,7 +313,12 @@ class ServingClock:
     def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int | None = None) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
         path = self._written(child, "child")
-        parent = self._parent_session(workload)
+        if self._loaded is None or self._loaded[0] != workload:
+            self._loaded = None
+            self._sessions.close()
+            load = self._bed.load(self._parent, workload, self._cache_bytes(workload), "the parent")
+            self._loaded = workload, self._sessions.enter_context(load)
+        parent = self._loaded[1]
         try:
             with self._bed.load(path, workload, self._cache_bytes(workload), "a child") as own:
                 of_parent, of_child = in_turn([parent, own], workload, turns or CHECK_ROUNDS)
@@ -333,15 +338,6 @@ class ServingClock:
     def close(self) -> None:
         """End the parent's process, and remove the files."""
         self._stack.close()
-
-    def _parent_session(self, workload: Workload) -> Session:
-        """Return the parent's session for a workload, which stays; the last one's ends."""
-        if self._loaded is None or self._loaded[0] != workload:
-            self._loaded = None
-            self._sessions.close()
-            load = self._bed.load(self._parent, workload, self._cache_bytes(workload), "the parent")
-            self._loaded = workload, self._sessions.enter_context(load)
-        return self._loaded[1]
 
     def _cache_bytes(self, workload: Workload) -> int:
         return cache_bytes(self._shape, workload, self._bed.stored)

@@ -148,7 +148,8 @@ def expert_steps(
             gram = Gram.zeros(read_NP.shape[1], wanted_TQ.shape[1], read_NP.device)
             gram.add(read_NP, missing_TQ[tokens])
             before = steps_QP[e].T.double()
-            after = solve_ridge(gram.xx, gram.xy + gram.xx @ before, relative=ridge / _mean(gram.xx))
+            mean = max(float(gram.xx.diagonal().mean()), 1e-30)
+            after = solve_ridge(gram.xx, gram.xy + gram.xx @ before, relative=ridge / mean)
             missing_TQ.index_add_(0, tokens, read_NP @ (after - before).float(), alpha=-1)
             steps_QP[e] = after.T.float()
     return steps_QP
@@ -166,7 +167,3 @@ def ridge_of(last: ExpertByExpert, x_TH: Tensor, weight_T1: Tensor, strength: fl
         inputs += read_NP.shape[1]
         read += read_NP.numel()
     return max(RIDGE, strength * read / len(x_TH) ** 2) * square / inputs
-
-
-def _mean(xx: Tensor) -> float:
-    return max(float(xx.diagonal().mean()), 1e-30)

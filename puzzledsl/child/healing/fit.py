@@ -111,7 +111,14 @@ class ParentStream:
     def at(self, point: int) -> Streams:
         """Return the stream at a point, running layers up to it. It must not be a point that was forgotten."""
         while point not in self._points:
-            self._step()
+            entering, between, leaving = self._points[2 * self._layer_idx], self.new(), self.new()
+            for index, hidden in enumerate(entering):
+                trace = self._runner.trace_layer(self._layer_idx, hidden)
+                between[index], leaving[index] = trace.between, trace.output
+                self._kwargs[self._layer_idx, hidden.shape] = trace.attention_kwargs
+            self._points[2 * self._layer_idx + 1] = between
+            self._layer_idx += 1
+            self._points[2 * self._layer_idx] = leaving
         return self._points[point]
 
     def reaches(self, point: int) -> bool:
@@ -130,16 +137,6 @@ class ParentStream:
         The layer must have been run. Raises KeyError otherwise.
         """
         return self._kwargs[layer_idx, hidden_BSH.shape]
-
-    def _step(self) -> None:
-        entering, between, leaving = self._points[2 * self._layer_idx], self.new(), self.new()
-        for index, hidden in enumerate(entering):
-            trace = self._runner.trace_layer(self._layer_idx, hidden)
-            between[index], leaving[index] = trace.between, trace.output
-            self._kwargs[self._layer_idx, hidden.shape] = trace.attention_kwargs
-        self._points[2 * self._layer_idx + 1] = between
-        self._layer_idx += 1
-        self._points[2 * self._layer_idx] = leaving
 
 
 SMALLEST_STREAM = 1e-6

@@ -156,16 +156,11 @@ def _message(place: Place[Any], file: Path, number: int, i: int, found: object) 
         shown = "no `role`" if role is None else f"the role `{role}`"
         raise _bad(place, file, number, f"message {i} has {shown}; a role is one of {', '.join(ROLES)}")
     if isinstance(content, list | tuple):
-        content = _joined(content)
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        content = "".join(str(t) for t in texts) if all(isinstance(t, str) for t in texts) else None
     if not isinstance(content, str):
         raise _bad(place, file, number, f"message {i} has no text in `content`")
     return {**message, "role": role, "content": content}
-
-
-def _joined(parts: Iterable[object]) -> str | None:
-    """Return the text of a content that is a list of parts; None if a part is no text."""
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-    return "".join(str(t) for t in texts) if all(isinstance(t, str) for t in texts) else None
 
 
 def _bad(place: Place[Any], file: Path, number: int, reason: str) -> DiagnosticError:

@@ -279,7 +279,8 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
         return weight
     if not bool(xx.diagonal().mean() > 0):
         return plain
-    damped = _damped(xx, tokens)
+    share = max(DAMPING, len(xx) / tokens) if tokens else DAMPING
+    damped = xx + share * xx.diagonal().mean() * torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
     order = xx.diagonal().argsort(descending=True, stable=True)
     upper = _inverse_factor(damped[order][:, order])
     importance = torch.empty_like(upper[0])
@@ -305,11 +306,6 @@ def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tens
 def _row_changes(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
     error = found_RC.to(xx_CC) - weight_RC.to(xx_CC)
     return ((error @ xx_CC) * error).sum(1)
-
-
-def _damped(xx: Tensor, tokens: int) -> Tensor:
-    share = max(DAMPING, len(xx) / tokens) if tokens else DAMPING
-    return xx + share * xx.diagonal().mean() * torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
 
 
 def _inverse_factor(xx: Tensor) -> Tensor:

@@ -109,7 +109,12 @@ class LayerTrainer:
 
         Raises DiagnosticError: ParentNotFinite, and those of `Student.build`.
         """
-        _require_finite(layer_idx, statistics, model.dtype)
+        for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+            if not math.isfinite(gram.yy):
+                words = str(model.dtype).removeprefix("torch.")
+                raise DiagnosticError(
+                    ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words)
+                )
         shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
         students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
         copies = _copies(students)
@@ -185,11 +190,3 @@ def _copies(students: Sequence[Student]) -> dict[Student, Student]:
             found[student] = first[plain, names]
         first.setdefault((plain, names), student)
     return found
-
-
-def _require_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
-    """Raise DiagnosticError (ParentNotFinite) if a sub-block of the layer outputs NaN or infinity on calibration tokens."""
-    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
-        if not math.isfinite(gram.yy):
-            words = str(dtype).removeprefix("torch.")
-            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))

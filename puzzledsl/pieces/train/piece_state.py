@@ -267,16 +267,13 @@ class PieceState:
 
     def _update(self) -> None:
         assert self._optimizer is not None
-        self._clip()
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.done += 1
-
-    def _clip(self) -> None:
         weights = list(self.student.trained.parameters())
         norm = get_total_norm([p.grad for p in weights if p.grad is not None])
         # Clipping is rare; without it, it only multiplies all gradients by 1. On a GPU, asking would take longer.
         if norm.is_cuda or norm > MAX_GRAD_NORM:
             clip_grads_with_norm_(weights, MAX_GRAD_NORM, norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.done += 1

@@ -218,7 +218,15 @@ def scores_around(ctx: Context, inputs: ScoreInputs, search: str) -> ScoreTable:
         return model_definition(ctx.program, search, answer, tuple(inputs.jobs))
 
     def solve(table: ScoreTable) -> Solution | None:
-        return _solved_with(ctx, search, inputs.method, table)
+        method = inputs.method
+        scores = scores_of(ctx, search)
+        for name in needed(ctx.program, search).scores:
+            own = ctx.program.scores[name].method
+            if isinstance(own, nodes.ReplaceOne) and own.metric == method.metric:
+                scores[name] = table.model_copy(update={"score": name})
+        costs = costs_of(ctx, ctx.program.searches[search].space)
+        solutions = solve_search(ctx.program, search, costs, scores).solutions
+        return solutions[0] if solutions else None
 
     def judge(answers: Sequence[Solution]) -> list[float]:
         return score_children(inputs, [define(answer) for answer in answers])
@@ -260,15 +268,3 @@ def _log_round(ctx: Context, name: str, number: int, move: Move, unseen: list[fl
         text += f", {before:.4g} became {after:.4g} on as much text that is not scored"
         fields |= {"unseen_before": before, "unseen_after": after}
     ctx.progress.log("rescored", text=text, **fields)
-
-
-def _solved_with(ctx: Context, search: str, method: nodes.ReplaceOne, table: ScoreTable) -> Solution | None:
-    """Return the answer of the search with the table in place of its own replace-1-block scores of this metric."""
-    scores = scores_of(ctx, search)
-    for name in needed(ctx.program, search).scores:
-        own = ctx.program.scores[name].method
-        if isinstance(own, nodes.ReplaceOne) and own.metric == method.metric:
-            scores[name] = table.model_copy(update={"score": name})
-    costs = costs_of(ctx, ctx.program.searches[search].space)
-    solutions = solve_search(ctx.program, search, costs, scores).solutions
-    return solutions[0] if solutions else None

@@ -234,7 +234,10 @@ class ParentInSpans:
 
     def unit(self, number: int, unit: Unit) -> Task:
         """See `WholeParent`."""
-        start = min(self._member_of(scored.layer) for _, scored in unit)
+        start = min(
+            next(m for m, (first, end) in enumerate(self.layers) if first <= scored.layer < end)
+            for _, scored in unit
+        )
         return self._chain(number, "start", "through", number, first=start)
 
     def whole(self, number: int, replacements: Sequence[Replacement]) -> Task:
@@ -249,9 +252,6 @@ class ParentInSpans:
         """Return a task that begins at a member and goes on at all members above it."""
         rest = [Step(then or begin, arguments, member) for member in range(first + 1, len(self.layers))]
         return Task(name, (Step(begin, arguments, first), *rest))
-
-    def _member_of(self, layer_idx: int) -> int:
-        return next(m for m, (first, end) in enumerate(self.layers) if first <= layer_idx < end)
 
 
 class SpanMeasurer(SubjectOnWorker):

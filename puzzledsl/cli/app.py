@@ -170,7 +170,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 GONE = {
-    "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as you move bounds, `pzl solve FILE` after a change of the file",
+    "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
     "--figures": '`--figures` is gone: the page has the pictures; in Python, `program.frontier(NAME).plot().save("NAME.svg")` '
     "and `to_frame()` have the figures for your own",
 }

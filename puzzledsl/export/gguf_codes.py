@@ -70,7 +70,7 @@ def tensors_of(path: Path) -> list[Any]:
             item, count = self._get(orig_offs, np.uint32)[0], int(self._get(orig_offs + 4, np.uint64)[0])
             at = orig_offs + 12
             if item == gguf.GGUFValueType.STRING:
-                held = memoryview(self._plain)
+                held = self._plain.data
                 for _ in range(count):
                     at += 8 + int.from_bytes(held[at : at + 8], sys.byteorder)
                     if at > len(held):

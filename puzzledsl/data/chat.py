@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.data.documents import paragraphs
 from puzzledsl.data.errors import (
     AnswersNotFound,
     BadPrompt,
@@ -23,8 +24,7 @@ from puzzledsl.data.errors import (
     PromptsUnreadable,
     TemplateRefuses,
 )
-from puzzledsl.data.sources.local_files import paragraphs
-from puzzledsl.data.sources.source import Conversation, Message, Place, TokenDocument
+from puzzledsl.data.source import Conversation, Message, Place, TokenDocument
 
 ASSISTANT = "assistant"
 THOUGHTS_END = "</think>"

@@ -28,9 +28,9 @@ from puzzledsl.base.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
 from puzzledsl.data.counts import counts_of, in_words
+from puzzledsl.data.documents import SOURCES
 from puzzledsl.data.errors import AnswersNotFound, NoDocuments
-from puzzledsl.data.sources import SOURCES
-from puzzledsl.data.sources.source import Conversation, Document, Place, Text, TokenDocument
+from puzzledsl.data.source import Conversation, Document, Place, Text, TokenDocument
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import TextCounts
 

@@ -20,7 +20,7 @@ from puzzledsl.measure.cells import measure_costs
 from puzzledsl.scoring import run as scoring_run
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
-from puzzledsl.scoring.workers.spans import ParentInSpans, sent
+from puzzledsl.scoring.workers import ParentInSpans, sent
 from tests.cluster.ray_here import MARKS, Killer, ray_with
 from tests.interrupting import Interrupting
 from tests.measure.test_costs import program as measured_program

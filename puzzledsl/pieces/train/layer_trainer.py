@@ -23,7 +23,6 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import return_freed_memory
-from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.least_squares.channels import LayerStatistics
 from puzzledsl.pieces.errors import ParentNotFinite
 from puzzledsl.pieces.train.piece_state import Outcome, PieceState
@@ -92,10 +91,9 @@ def is_checked_after(step: int, steps: int) -> bool:
 class LayerTrainer:
     """The pieces of one layer in training.
 
-    The methods for batches take the hidden states [B, S, H] that enter the layer and the trace of the parent's layer on them.
-    Pass all held-out batches to `evaluate`, call `begin`, pass training batches to `step` and, where `is_checked_after` says so,
-    the first held-out batch to `observe` and call `judge`; then pass the held-out batches to `evaluate` again. A training batch
-    can be several micro-batches, which go to `accumulate` before `update`. `MicroBatches` does this.
+    A batch is the hidden states [B, S, H] that enter the layer, with the trace of the parent's layer on them; `MicroBatches`
+    passes it to every piece, as a `Visit` says. All held-out batches come first, then `begin`, the training batches and, where
+    `is_checked_after` says so, the first held-out batch; in the end the held-out batches again.
     """
 
     def __init__(self, students: Sequence[Student], steps: int) -> None:
@@ -126,40 +124,10 @@ class LayerTrainer:
         return_freed_memory()  # as large as the pieces, whose weights were copied into modules
         return cls(students, order.budget.steps)
 
-    def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a held-out batch to every piece's loss."""
-        for piece in self.pieces:
-            piece.evaluate(hidden_BSH, trace)
-
     def begin(self) -> None:
         """Take the losses of the batches evaluated so far as the initial losses."""
         for piece in self.pieces:
             piece.begin()
-
-    def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Train every piece that needs it for one step."""
-        for piece in self.pieces:
-            piece.step(hidden_BSH, trace)
-
-    def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add the gradients of one micro-batch to every piece in training; `update` takes the step."""
-        for piece in self.pieces:
-            piece.accumulate(hidden_BSH, trace)
-
-    def update(self) -> None:
-        """Train every piece in training for one step on the micro-batches since the last step."""
-        for piece in self.pieces:
-            piece.update()
-
-    def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a part of the held-out batch on which `judge` checks early stopping."""
-        for piece in self.pieces:
-            piece.observe(hidden_BSH, trace)
-
-    def judge(self) -> None:
-        """Check early stopping of every piece in training."""
-        for piece in self.pieces:
-            piece.judge()
 
     def mark(self) -> None:
         """Remember the state before a batch, for `rewind`."""

@@ -91,7 +91,7 @@ class _Mark:
 class PieceState:
     """A piece, and its optimiser if it needs training in a run of `steps` steps.
 
-    A batch is one call of `step`, `evaluate` or `check`, or several micro-batches: `accumulate` and then `update`, `evaluate`,
+    A batch is one call of `step` or `evaluate`, or several micro-batches: `accumulate` and then `update`, `evaluate`,
     or `observe` and then `judge`. Weights that only the end needs, the initial and the best ones, are in the host's memory.
     """
 
@@ -169,11 +169,6 @@ class PieceState:
         self._weight = None
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
-
-    def check(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Early stopping on a held-out batch."""
-        self.observe(hidden_BSH, trace)
-        self.judge()
 
     def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Add a part of the held-out batch that `judge` judges by."""

@@ -217,7 +217,8 @@ def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
         assert not piece.stopped
         piece.done = done
         torch.nn.init.constant_(student.trained.weight, value)
-        piece.check(torch.zeros(1), student)
+        piece.observe(torch.zeros(1), student)
+        piece.judge()
     assert piece.stopped and float(student.weights()["weight"]) == 1.0 and piece.done == 7
 
 

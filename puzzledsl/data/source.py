@@ -90,7 +90,7 @@ class Place(Generic[Node]):
 
 
 class Source(ABC, Generic[Node]):
-    """One kind of source. It is registered by the class of its node in `sources/__init__.py`."""
+    """One kind of source. It is registered by the class of its node in `data.documents`."""
 
     @abstractmethod
     def files(self, place: Place[Node]) -> tuple[Path, ...]:

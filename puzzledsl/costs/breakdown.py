@@ -14,8 +14,8 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.profile import note
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
+from puzzledsl.costs.table import note
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
 from puzzledsl.ir.tables import (

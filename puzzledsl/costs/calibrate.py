@@ -2,7 +2,7 @@
 
 A cell is the throughput at which an engine generated with one model on some GPUs at one prompt and output length,
 under the largest load that fits. Its prediction is the roofline's latency at the cell's batch, or else at the largest
-batch that fits. Precondition: the profiles can run (`costs.profile`).
+batch that fits. Precondition: the profiles can run (`costs.table`).
 """
 
 from __future__ import annotations

@@ -42,10 +42,17 @@ from puzzledsl.ir.tables import Answer
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import base_shape_of, layers, output_embedding
 from puzzledsl.models.families.load import load_config
-from puzzledsl.models.families.paged import is_paged, paged_parent
 from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.machine import Workers
-from puzzledsl.models.placement import KEPT_SHARE, SHARE, free_bytes, placement, weights_bytes
+from puzzledsl.models.placement import (
+    KEPT_SHARE,
+    SHARE,
+    free_bytes,
+    is_paged,
+    paged_parent,
+    placement,
+    weights_bytes,
+)
 from puzzledsl.plan.memory.stages import AT_ONCE
 
 

@@ -14,8 +14,9 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import impossible, read_config
-from puzzledsl.importing.artefacts import STATS, Artefacts, read_artefacts
 from puzzledsl.importing.imported import (
+    STATS,
+    Artefacts,
     Imported,
     Measurement,
     Naming,
@@ -26,6 +27,7 @@ from puzzledsl.importing.imported import (
     is_number,
     kv_heads_of,
     part_of,
+    read_artefacts,
     size_of,
     unreadable,
     width_of,

@@ -27,9 +27,8 @@ from puzzledsl.cluster.tasks import LocalExecutor, Step, Task, TeamSpec
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.machine import Workers
-from puzzledsl.models.placement import placement
+from puzzledsl.models.placement import paged_parent, placement
 from puzzledsl.pieces.train.stage import EVERYTHING
 from puzzledsl.plan.spans import spans
 from puzzledsl.scoring.fit import Sums, counted, sums_of

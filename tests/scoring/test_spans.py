@@ -20,7 +20,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.cluster.tasks import LocalExecutor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.models.families.paged import Pages
+from puzzledsl.models.placement import Pages
 from puzzledsl.scoring import run
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.run import run_score

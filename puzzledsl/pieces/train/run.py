@@ -35,10 +35,9 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
-from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.channels import Gram
-from puzzledsl.models.placement import reachable_parent, this_device
+from puzzledsl.models.placement import is_paged, reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin

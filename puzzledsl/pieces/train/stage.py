@@ -30,9 +30,8 @@ from puzzledsl.base.files import is_sealed_beside, read_sealed, seal_beside, wri
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.models.families.access import layers, shape_of
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.placement import placement, this_device
+from puzzledsl.models.placement import paged_parent, placement, this_device
 from puzzledsl.pieces.errors import LossNotFinite
 from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.store.library import Library

@@ -185,12 +185,8 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.
     """
-    ranks, progress, parent_dir, child_dir = (
-        inputs.ranks,
-        inputs.progress,
-        inputs.parent_dir,
-        inputs.child_dir,
-    )
+    ranks, progress = inputs.ranks, inputs.progress
+    parent_dir, child_dir = inputs.parent_dir, inputs.child_dir
     join(ranks)
     declaration = inputs.program.uptrains[inputs.uptrain]
     data = _data(inputs.program, declaration)

@@ -361,16 +361,8 @@ class Trainer:
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
         self.progress.advance(1, **shown)
-        self.progress.log(
-            "uptrain_step",
-            step=step,
-            loss=figures.loss,
-            kld=figures.kld,
-            cosine=figures.cosine,
-            lm=figures.lm,
-            grad_norm=figures.grad_norm,
-            lr=learning_rate(self.lr, step - 1, self.steps),
-        )
+        rate = learning_rate(self.lr, step - 1, self.steps)
+        self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -67,10 +67,7 @@ def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> li
     Raises KeyError if an entry lacks a field, ValueError for a module that no installed package has.
     """
     return [
-        (
-            from_block_config(ATTENTION, entry["attention"], own),
-            from_block_config(FFN, entry["ffn"], own),
-        )
+        (from_block_config(ATTENTION, entry["attention"], own), from_block_config(FFN, entry["ffn"], own))
         for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
     ]
 
@@ -149,12 +146,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
     shape = access.shape_of(model.config)
     if len(definition.layers) != shape.layers:
         raise DiagnosticError(
-            NoSuchLayer(
-                None,
-                name=definition.name,
-                got=len(definition.layers),
-                expected=shape.layers,
-            )
+            NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
         )
     config: Any = model.config
     config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
@@ -261,11 +253,6 @@ def _misfit(
 ) -> DiagnosticError:
     return DiagnosticError(
         PieceDoesNotFit(
-            None,
-            piece=piece,
-            layer=layer,
-            sub_block=sub_block,
-            alternative=alternative.name,
-            reason=reason,
+            None, piece=piece, layer=layer, sub_block=sub_block, alternative=alternative.name, reason=reason
         )
     )

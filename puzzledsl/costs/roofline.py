@@ -31,21 +31,8 @@ from puzzledsl.alternatives.ends import (
 )
 from puzzledsl.alternatives.weights import split
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.dtypes import (
-    activation_dtype,
-    head_dtype,
-    peak_flop_per_s,
-    residual_bytes,
-    share_read,
-)
-from puzzledsl.costs.flops import (
-    Workload,
-    causal_pairs,
-    fixed_flop,
-    mean_context,
-    mean_flop,
-    sub_block_flop,
-)
+from puzzledsl.costs.dtypes import activation_dtype, head_dtype, peak_flop_per_s, residual_bytes, share_read
+from puzzledsl.costs.flops import Workload, causal_pairs, fixed_flop, mean_context, mean_flop, sub_block_flop
 from puzzledsl.costs.memory import (
     end_bytes,
     fixed_bytes,

@@ -23,16 +23,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import matching
 from puzzledsl.data.counts import parts_of
 from puzzledsl.data.errors import DataMissing, NotSampled
-from puzzledsl.data.source import (
-    Document,
-    Place,
-    Record,
-    Source,
-    Text,
-    TokenDocument,
-    documents_of,
-    field_of,
-)
+from puzzledsl.data.source import Document, Place, Record, Source, Text, TokenDocument, documents_of, field_of
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes
 

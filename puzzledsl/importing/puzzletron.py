@@ -166,14 +166,7 @@ def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: 
         ffn = None if is_attention(sub) else naming.ffn(config, layer)
         if attention is not None or ffn is not None:
             costs.append(_cost(sub, attention, ffn, naming))
-    return Measurement(
-        _scenario_name(args, names),
-        batch,
-        prompt,
-        output,
-        args,
-        tuple(costs),
-    )
+    return Measurement(_scenario_name(args, names), batch, prompt, output, args, tuple(costs))
 
 
 def _whole(path: Path, args: Mapping[str, Any], key: str) -> int:
@@ -190,10 +183,7 @@ def _fixed(stats: Mapping[str, Any]) -> SubBlockCost:
 
 
 def _cost(
-    sub: Mapping[str, Any],
-    attention: AttentionAlternative | None,
-    ffn: FfnAlternative | None,
-    naming: Naming,
+    sub: Mapping[str, Any], attention: AttentionAlternative | None, ffn: FfnAlternative | None, naming: Naming
 ) -> SubBlockCost:
     params = sub.get("num_params")
     cache = _number(sub, "kv_cache_memory_mib")

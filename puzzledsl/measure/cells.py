@@ -173,12 +173,7 @@ def _timing(
 
 
 def _costs(
-    place: Place,
-    space: Space,
-    scenario: Scenario,
-    workload: Workload,
-    prefill: Estimate,
-    decode: Estimate,
+    place: Place, space: Space, scenario: Scenario, workload: Workload, prefill: Estimate, decode: Estimate
 ) -> ScenarioCosts:
     shape, stored = place.shape, place.stored
     kinds = kinds_of(shape)

@@ -97,10 +97,7 @@ def measure_plain(model: PreTrainedModel, workload: Workload, turns: int | None 
             plain.append(theirs)
     (prefill_s, decode_s), (plain_prefill_s, plain_decode_s) = map(_least, (timed, plain))
     return PlainCheck(
-        prefill_s=prefill_s,
-        decode_s=decode_s,
-        plain_prefill_s=plain_prefill_s,
-        plain_decode_s=plain_decode_s,
+        prefill_s=prefill_s, decode_s=decode_s, plain_prefill_s=plain_prefill_s, plain_decode_s=plain_decode_s
     )
 
 

@@ -22,11 +22,7 @@ from puzzledsl.plan.space_table import SpaceTable
 
 
 def chosen(
-    kind: str,
-    declared: Mapping[str, object],
-    names: Iterable[str] | None,
-    file: Path,
-    stage: str = "solve",
+    kind: str, declared: Mapping[str, object], names: Iterable[str] | None, file: Path, stage: str = "solve"
 ) -> list[str]:
     """Return the names given, or all declared ones. Raises DiagnosticError for an unknown name or if none is declared."""
     wanted = list(names or declared)
@@ -154,11 +150,7 @@ def _costs(ctx: Context, space: str) -> str:
 
 
 def _model(
-    ctx: Context,
-    name: str,
-    search: nodes.Search,
-    compiled: Compiled,
-    wrote: Callable[[Path, bytes], None],
+    ctx: Context, name: str, search: nodes.Search, compiled: Compiled, wrote: Callable[[Path, bytes], None]
 ) -> None:
     from puzzledsl.search.solve import cpsat_model
 

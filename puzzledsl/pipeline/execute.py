@@ -167,12 +167,7 @@ def _run(ctx: Context, task: Task, force: bool) -> bool:
             ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs, MADE_BY)
             raise
         ctx.stamps.write(task.stage, task.name, inputs, outputs, MADE_BY)
-    ctx.progress.log(
-        "end",
-        stage=task.stage,
-        name=task.name,
-        seconds=round(time.monotonic() - began, 3),
-    )
+    ctx.progress.log("end", stage=task.stage, name=task.name, seconds=round(time.monotonic() - began, 3))
     return True
 
 
@@ -311,12 +306,7 @@ def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
 
 
 def regrets_of(
-    ctx: Context,
-    search: str,
-    layer: int | None = None,
-    sub_block: Site | None = None,
-    *,
-    time_s: float,
+    ctx: Context, search: str, layer: int | None = None, sub_block: Site | None = None, *, time_s: float
 ) -> WhyResult | SearchResult:
     """Return the regrets of one layer (or of one of its sub-blocks); without `layer`, of all layers, and the margins.
 

@@ -186,12 +186,7 @@ class Stamps:
             return False
 
     def write(
-        self,
-        stage: str,
-        name: str,
-        inputs: dict[str, str],
-        outputs: list[Path],
-        made_by: str,
+        self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path], made_by: str
     ) -> Stamp:
         """Record a finished task. A directory among `outputs` includes every file below it."""
         files = sorted(

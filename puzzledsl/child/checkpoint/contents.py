@@ -69,10 +69,7 @@ def write_shards(
         write_safetensors({key: weights[key] for key in group}, directory / name)
     if len(groups) > 1:
         where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
-        index = {
-            "metadata": {"total_size": total_bytes(weights)},
-            "weight_map": dict(sorted(where.items())),
-        }
+        index = {"metadata": {"total_size": total_bytes(weights)}, "weight_map": dict(sorted(where.items()))}
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return [directory / name for name in names]
 

@@ -48,10 +48,7 @@ from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".pth")
-CLASSES = (
-    "configuration_decilm.DeciLMConfig",
-    "modeling_decilm.DeciLMForCausalLM",
-)
+CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausalLM")
 """Every class that config.json of an exported child may name, as `module.class`."""
 
 

@@ -102,11 +102,7 @@ def build_on_base(
 
 
 def initialise(
-    layer: nn.Module,
-    alternative: Alternative,
-    statistics: LayerStatistics,
-    init: Initialisers,
-    shape: Shape,
+    layer: nn.Module, alternative: Alternative, statistics: LayerStatistics, init: Initialisers, shape: Shape
 ) -> State:
     """Return the initial weights of one alternative; empty for a no-op, the parent's own for `parent`.
 

@@ -105,10 +105,7 @@ def _count(seen: Seen, grams: dict[tuple[int, ...], tuple[Gram, Gram]]) -> None:
         slopes = torch.cat([seen[at][1] for at in maps], -1)
         key = tuple(maps)
         if key not in grams:
-            grams[key] = (
-                Gram.zeros(x.shape[-1], 0, x.device),
-                Gram.zeros(slopes.shape[-1], 0, x.device),
-            )
+            grams[key] = (Gram.zeros(x.shape[-1], 0, x.device), Gram.zeros(slopes.shape[-1], 0, x.device))
         grams[key][0].add(x)
         grams[key][1].add(slopes)
     seen.clear()

@@ -85,12 +85,7 @@ class LocalExecutor:
 
 
 def stream(
-    order: Order,
-    executor: StageExecutor,
-    enter: Enter,
-    progress: Progress,
-    *,
-    saved_steps: int | None = None,
+    order: Order, executor: StageExecutor, enter: Enter, progress: Progress, *, saved_steps: int | None = None
 ) -> None:
     """Make the pieces of an order, resuming after lost workers.
 

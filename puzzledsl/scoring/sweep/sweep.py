@@ -198,12 +198,7 @@ class Sweep:
         return units(todo, runs, len(self.runner), self._together())
 
     def open(
-        self,
-        around: ModelDefinition | None,
-        runs: Sequence[Run],
-        workers: Workers,
-        *,
-        observed: bool = True,
+        self, around: ModelDefinition | None, runs: Sequence[Run], workers: Workers, *, observed: bool = True
     ) -> None:
         """Run the parent, then become the child `around` and measure it. `observed`: compute the block influence, too."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]

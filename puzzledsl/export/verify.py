@@ -152,11 +152,7 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
     with scratch("verify") as work:
         write_checkpoint(found, directory, work / "dequantised", "")
         model = load_checkpoint(work / "dequantised", dtype=torch.float64)
-        progress.start("reference", len(prompts))
-        expected = []
-        for prompt in prompts:
-            expected.append(reference(model, prompt, STEPS))
-            progress.advance()
+        expected = _references(model, prompts, progress)
         del model
         write_gguf(found, directory, work / "q8_0.gguf", "q8_0", name="q8_0")
         progress.start("running llama.cpp", 1)
@@ -274,11 +270,7 @@ def verify(
         refuse_foreign_code(directory, child)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
-    progress.start("reference", len(prompts))
-    expected = []
-    for prompt in prompts:
-        expected.append(reference(model, prompt, STEPS))
-        progress.advance()
+    expected = _references(model, prompts, progress)
     del model
     results = []
     with scratch("verify") as folder:
@@ -349,6 +341,17 @@ def prompts_of(directory: Path, vocab: int) -> list[list[int]]:
     except DiagnosticError:
         pass
     return [[(7 + 13 * i * i) % vocab for i in range(length)] for length in (9, 24)]
+
+
+def _references(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], progress: Progress
+) -> list[tuple[Array, list[int]]]:
+    progress.start("reference", len(prompts))
+    expected = []
+    for prompt in prompts:
+        expected.append(reference(model, prompt, STEPS))
+        progress.advance()
+    return expected
 
 
 @torch.no_grad()

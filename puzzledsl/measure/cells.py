@@ -14,8 +14,9 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
@@ -39,7 +40,7 @@ from puzzledsl.measure.estimate import (
     speed_up_errors,
 )
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
-from puzzledsl.measure.place import ClockMaker, Place, PlainCheck
+from puzzledsl.measure.place import Clock, Place, PlainCheck
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of
 from puzzledsl.measure.whole_fit import fit_whole
@@ -189,33 +190,23 @@ def _costs(
         return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, stored), **times(key))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
-    known = {} if space.ends is None else space.ends.by_name()
+
+    def cost_of_ends(params: int, size: int, key: Key) -> Cost:
+        sizes = {"weights_bytes": size, "kv_cache_bytes": 0, "prefill_flop": flop, "decode_flop": flop}
+        return Cost(params=params, **sizes, **times(key))
+
     ends = {
-        name: Cost(
-            params=fixed + untied_params(shape, *name.split("/")),
-            weights_bytes=ends_bytes(shape, stored, *both),
-            kv_cache_bytes=0,
-            prefill_flop=flop,
-            decode_flop=flop,
-            **times(("ends", name)),
+        name: cost_of_ends(
+            fixed + untied_params(shape, *name.split("/")), ends_bytes(shape, stored, *both), ("ends", name)
         )
-        for name, both in known.items()
+        for name, both in ({} if space.ends is None else space.ends.by_name()).items()
     }
     return ScenarioCosts(
         scenario=scenario.name,
         batch=workload.batch,
         prompt=workload.prompt,
         output=workload.output,
-        fixed=FREE
-        if ends
-        else Cost(
-            params=fixed,
-            weights_bytes=round(fixed * stored.weight),
-            kv_cache_bytes=0,
-            prefill_flop=flop,
-            decode_flop=flop,
-            **times(FIXED),
-        ),
+        fixed=FREE if ends else cost_of_ends(fixed, round(fixed * stored.weight), FIXED),
         ends=ends,
         attention=tuple(
             {a.name: cost("attention", index, a) for a in layer.with_parent().attention}
@@ -274,13 +265,8 @@ def _digest(place: Place, space: Space, workload: Workload) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-class MakeClocks(Protocol):
-    """Maker of a hardware's `ClockMaker`, or of what times models in an engine."""
-
-    def __call__(
-        self, program: Program, space: str, parent_dir: Path, hardware: str
-    ) -> Callable[[int], object]:
-        """Return the maker of a worker's clock."""
+MakeClock = Callable[[Program, str, Path, str, int], object]
+"""Maker of a worker's clock: from the program, the space, the parent's directory, the hardware and the worker's number."""
 
 
 def measure_costs(
@@ -290,7 +276,7 @@ def measure_costs(
     work: Path,
     progress: Progress,
     executor: Executor | None = None,
-    engines: MakeClocks | None = None,
+    engines: MakeClock | None = None,
 ) -> CostTable:
     """Costs of a space in every scenario on a `measured(...)` hardware; other scenarios are left out.
 
@@ -308,11 +294,11 @@ def measure_costs(
     for scenario, hardware in measured_in(program, space):
         by_hardware.setdefault(hardware.name, []).append(scenario)
     for hardware_name, scenarios in by_hardware.items():
-        make: MakeClocks = ClockMaker
+        make: MakeClock = Clock
         if engine_of(program.hardware[hardware_name]) is not None:
             assert engines is not None, "the pipeline gives it"
             make = engines
-        maker = make(program, space, parent_dir.resolve(), hardware_name)
+        maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
             for scenario in scenarios:

@@ -193,29 +193,16 @@ class Place:
     """True if the parent is timed in plain `generate`, too. On a GPU, CUDA graphs leave out what `generate` does in Python."""
 
 
-@dataclass(frozen=True)
-class ClockMaker:
-    """Maker of a worker's `Clock`."""
-
-    program: Program
-    space: str
-    parent_dir: Path
-    hardware: str
-
-    def __call__(self, member: int) -> Clock:
-        """Return a new clock."""
-        return Clock(self)
-
-
 class Clock:
     """Times a space's alternatives and children on the device of a `measured(...)` hardware, with the parent loaded there."""
 
-    def __init__(self, maker: ClockMaker) -> None:
+    def __init__(
+        self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
+    ) -> None:
         """Find the device. Raises DiagnosticError: those of `device_of`."""
-        self._program, self._parent_dir = maker.program, maker.parent_dir
-        self._space = maker.program.spaces[maker.space]
-        self._shape = maker.program.parents[self._space.parent].shape
-        self._hardware = maker.program.hardware[maker.hardware]
+        self._program, self._parent_dir = program, parent_dir
+        self._space, self._hardware = program.spaces[space], program.hardware[hardware]
+        self._shape = program.parents[self._space.parent].shape
         self._device, self._dtype = device_of(self._hardware)
         self._timers: dict[Workload, Timer] = {}
 

@@ -161,20 +161,6 @@ SPARE = 64
 TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-@dataclass(frozen=True)
-class ServingClockMaker:
-    """Maker of a worker's `ServingClock`."""
-
-    program: Program
-    space: str
-    parent_dir: Path
-    hardware: str
-
-    def __call__(self, member: int) -> ServingClock:
-        """Return a new clock."""
-        return ServingClock(self)
-
-
 @dataclass(frozen=True, slots=True)
 class Bed:
     """A hardware's engine on this machine: what models are written for and loaded with."""
@@ -261,12 +247,14 @@ def in_turn(sessions: Sequence[Session], workload: Workload, turns: int) -> list
 class ServingClock:
     """Times random mixtures and random children of a space beside the parent, in the engine of a `measured(...)` hardware."""
 
-    def __init__(self, maker: ServingClockMaker) -> None:
+    def __init__(
+        self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
+    ) -> None:
         """Find the engine. Raises DiagnosticError: EngineAbsent."""
-        self._program, self._parent_dir = maker.program, maker.parent_dir
-        self._space: Space = maker.program.spaces[maker.space]
-        self._shape: Shape = maker.program.parents[self._space.parent].shape
-        self._bed = Bed.of(maker.program.hardware[maker.hardware])
+        self._program, self._parent_dir = program, parent_dir
+        self._space: Space = program.spaces[space]
+        self._shape: Shape = program.parents[self._space.parent].shape
+        self._bed = Bed.of(program.hardware[hardware])
         self._kinds = kinds_of(self._shape)
         self._alternatives = alternatives_of(self._space, self._shape)
         self._labels = {sub_block: tuple(found) for sub_block, found in self._alternatives.items()}

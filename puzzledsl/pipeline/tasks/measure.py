@@ -76,11 +76,11 @@ class Measure(DeclaredTask[nodes.Space]):
     def run(self) -> list[Path]:
         from puzzledsl.costs.csv_table import csv_of
         from puzzledsl.measure.cells import measure_costs
-        from puzzledsl.serving.clock import ServingClockMaker
+        from puzzledsl.serving.clock import ServingClock
 
         ctx, space = self.ctx, self.name
         parent, work = ctx.parent_directory(space, "measure"), ctx.build.work("measure", space)
-        table = measure_costs(ctx.program, space, parent, work, ctx.progress, ctx.executor, ServingClockMaker)
+        table = measure_costs(ctx.program, space, parent, work, ctx.progress, ctx.executor, ServingClock)
         output, for_others = ctx.build.measured_costs(space), ctx.build.measured_csv(space)
         write_text(output, table.canonical_json())
         write_text(for_others, csv_of(table))

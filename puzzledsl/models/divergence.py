@@ -1,4 +1,4 @@
-"""What all distillation shares: KL divergence of logits, and the learning rate of each step.
+"""KL divergence of logits, and the learning rate of each step, for pieces and for uptraining.
 
 Rates: linear warm-up, then constant or a cosine (Loshchilov & Hutter 2017, without restarts).
 

@@ -1,4 +1,4 @@
-"""What workers measure: with the whole parent each, or as a team that has it together, a span of layers each.
+"""Work of a score on workers, which have the whole parent each, or together as a team, a span of layers each.
 
 A unit's metrics are the same bytes wherever they are measured. A worker with the whole parent computes the parent's stream up
 to the unit's layer by itself, on one thread; units come by ascending layer, so that it climbs the parent once. In a team, a

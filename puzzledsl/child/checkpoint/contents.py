@@ -45,7 +45,7 @@ from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
 from puzzledsl.models.families.load import OWN_KEYS, load_config, read_config_json
 from puzzledsl.models.families.stored import select
-from puzzledsl.models.families.tensors import CODES, INDEX, LazyTensor, open_weights, total_bytes
+from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, open_weights, total_bytes
 from puzzledsl.models.precision.gptq import rounded_end
 
 SHARD_BYTES = 5_000_000_000
@@ -88,21 +88,9 @@ def _groups(weights: Mapping[str, LazyTensor], shard_bytes: int) -> list[list[st
 
 def write_safetensors(weights: Mapping[str, LazyTensor], path: Path) -> None:
     """Write one safetensors file, whose bytes depend only on the tensors."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, weight in weights.items():
-        end = offset + weight.nbytes
-        header[name] = {
-            "dtype": CODES[weight.dtype],
-            "shape": list(weight.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
     stacked = any(len(weight.shape) > 2 for weight in weights.values())
-    text += b" " * (-(8 + len(text)) % (STACK_ALIGNMENT if stacked else ALIGNMENT))
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(file_header(weights, {"format": "pt"}, STACK_ALIGNMENT if stacked else ALIGNMENT))
         for weight in weights.values():
             _write(weight, file)
 

@@ -13,11 +13,15 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Progress, Silent
+
+Inputs = TypeVar("Inputs")
+"""Inputs of a stage: a dataclass with `progress` and `executor`."""
 
 
 class WorkerLost(Exception):
@@ -81,6 +85,15 @@ class Executor(Protocol):
 
     def open(self, spec: TeamSpec, progress: Progress) -> AbstractContextManager[Teams]:
         """Return a context with teams of such a team; their processes end with it."""
+
+
+def as_sent(inputs: Inputs, **changes: object) -> Inputs:
+    """Return a stage's inputs as a worker gets them: with whole paths, and without what belongs to this process."""
+    given: Any = inputs
+    values = ((field.name, getattr(given, field.name)) for field in fields(given))
+    paths = {name: value.resolve() for name, value in values if isinstance(value, Path)}
+    sent: Inputs = replace(given, **paths, progress=Silent(), executor=LocalExecutor(), **changes)
+    return sent
 
 
 class LocalExecutor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.process import cpu_name
-from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
+from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec, as_sent
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare, repetition
 from puzzledsl.evaluate.plan import Plan, plan_of
@@ -161,15 +161,7 @@ def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:
     """Return teams of one worker each; `alone`: for times."""
     if inputs.executor.is_local:
         return TeamSpec(partial(WorkersBench, inputs))
-    there = replace(
-        inputs,
-        parent_dir=inputs.parent_dir.resolve(),
-        base=inputs.base.resolve(),
-        cache=inputs.cache.resolve(),
-        progress=Silent(),
-        executor=LocalExecutor(),
-    )
-    return TeamSpec(partial(WorkersBench, there), alone=alone)
+    return TeamSpec(partial(WorkersBench, as_sent(inputs)), alone=alone)
 
 
 class WorkersBench:

@@ -133,7 +133,7 @@ class Judge:
     """The parent and a score's measure, by which children are compared with it one after the other."""
 
     @torch.inference_mode()
-    def __init__(self, inputs: ScoreInputs, *, unseen: bool) -> None:
+    def __init__(self, inputs: ScoreInputs, unseen: bool, member: int = 0) -> None:
         """Load and run the parent. Raises DiagnosticError: those of `Subject`."""
         self._subject = Subject(inputs, unseen=unseen)
         self._subject.measure.set_parent(final_states(self._subject.runner, self._subject.measure))
@@ -149,11 +149,7 @@ class Judge:
 
 def judge_maker(inputs: ScoreInputs, *, unseen: bool) -> Callable[[int], Judge]:
     """Return the maker of a worker's judge, for this process or for others."""
-    return partial(_judge, inputs if inputs.executor.is_local else sent(inputs), unseen)
-
-
-def _judge(inputs: ScoreInputs, unseen: bool, member: int) -> Judge:
-    return Judge(inputs, unseen=unseen)
+    return partial(Judge, inputs if inputs.executor.is_local else sent(inputs), unseen)
 
 
 class Scorer(Protocol):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -23,7 +23,7 @@ from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Silent
-from puzzledsl.cluster.tasks import LocalExecutor, Step, Task, TeamSpec
+from puzzledsl.cluster.tasks import Step, Task, TeamSpec, as_sent
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
@@ -113,16 +113,8 @@ class Measurer(SubjectOnWorker):
 
 
 def sent(inputs: ScoreInputs) -> ScoreInputs:
-    """Return the inputs as a worker gets them: without what belongs to this process, and with whole paths."""
-    return replace(
-        inputs,
-        parent_dir=inputs.parent_dir.resolve(),
-        base=inputs.base.resolve(),
-        library=type(inputs.library)(inputs.library.root.resolve()),
-        work=inputs.work.resolve(),
-        progress=Silent(),
-        executor=LocalExecutor(),
-    )
+    """Return the inputs as a worker gets them."""
+    return as_sent(inputs, library=type(inputs.library)(inputs.library.root.resolve()))
 
 
 Stream = list[Tensor]

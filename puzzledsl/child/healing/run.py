@@ -14,8 +14,9 @@ Shapes: N blocks, S context.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
-from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import heal, healed_layer
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec
+from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_sent
 from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
@@ -235,7 +236,8 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Outcome | None:
     """Heal the child, and keep the outcome beside its layers; None if there is no text to heal on."""
     search = inputs.definition.search
     outcome: Outcome | None
-    with inputs.executor.open(TeamSpec(Healer.maker(inputs, declaration)), inputs.progress) as teams:
+    there = inputs if inputs.executor.is_local else as_sent(inputs, jobs=())
+    with inputs.executor.open(TeamSpec(partial(Healer, there, declaration)), inputs.progress) as teams:
         ((_, outcome),) = teams.run([Task.call(search, "heal")])
     if outcome is not None:
         write_text(inputs.work / OUTCOME, json.dumps(asdict(outcome)))
@@ -255,24 +257,8 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Outcome | None:
 class Healer:
     """Heals one child, here or on a worker. Finished layers are in `work`, so another worker can go on from them."""
 
-    def __init__(self, inputs: HealingInputs, declaration: Bld) -> None:
+    def __init__(self, inputs: HealingInputs, declaration: Bld, member: int) -> None:
         self._inputs, self._bld = inputs, declaration
-
-    @classmethod
-    def maker(cls, inputs: HealingInputs, declaration: Bld) -> Callable[[int], Healer]:
-        """Return the maker of a worker's healer."""
-        if not inputs.executor.is_local:
-            inputs = replace(
-                inputs,
-                jobs=(),
-                parent_dir=inputs.parent_dir.resolve(),
-                base=inputs.base.resolve(),
-                cache=inputs.cache.resolve(),
-                work=inputs.work.resolve(),
-                progress=Silent(),
-                executor=LocalExecutor(),
-            )
-        return _HealerMaker(inputs, declaration)
 
     def heal(self) -> Outcome | None:
         """Heal the child; None if there is no text to heal on. Raises DiagnosticError."""
@@ -289,15 +275,6 @@ class Healer:
         return Outcome(
             healed.layers, healed.kl_before, healed.kl_after, calibration_NS.numel(), held_out_NS.numel()
         )
-
-
-@dataclass(frozen=True)
-class _HealerMaker:
-    inputs: HealingInputs
-    declaration: Bld
-
-    def __call__(self, member: int) -> Healer:
-        return Healer(self.inputs, self.declaration)
 
 
 def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob]) -> Bld | None:

@@ -122,7 +122,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl check wide.pzl",
         "pzl check wide.pzl --set headroom=90% --deny warnings",
         "pzl check wide.pzl --fix",
-        "pzl check wide.pzl --format sarif > wide.sarif",
+        "pzl check wide.pzl --json",
     ),
     "explain": ("pzl explain E0301", "pzl explain"),
     "show": ("pzl show wide.pzl", "pzl show wide.pzl wide --json"),
@@ -168,6 +168,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 GONE = {
+    "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",

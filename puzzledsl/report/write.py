@@ -117,7 +117,7 @@ SECTIONS = (
     *("result", "regrets", "requirements", "uncalibrated", "predictions", "searches", "bars", "verdict"),
     *("endings", "curves", "traffic", "stale"),
 )
-"""What is there of a search; of a page without one, all empty."""
+"""Values that only a page of a search has; without one all are empty."""
 
 
 def _sections(subject: Subject) -> dict[str, object]:

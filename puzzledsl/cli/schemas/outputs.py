@@ -51,7 +51,7 @@ class OneDiagnostic(Output):
 
 
 class Diagnostics(Output):
-    """Mistakes and warnings of a program, by place. `--format sarif` writes SARIF 2.1.0 in place of it."""
+    """Mistakes and warnings of a program, by place."""
 
     format_version: str
     diagnostics: list[OneDiagnostic]

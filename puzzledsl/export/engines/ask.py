@@ -80,7 +80,7 @@ def build_of(engine: str) -> str:
 
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""Weights in huge pages. In small ones a process decodes up to 12 % slower than another with the same file (SmolLM2 in llama.cpp),
+"""Weights in huge pages. In small ones a process may decode 12 % slower than another with the same file (SmolLM2 in llama.cpp),
 for as long as it lives: it depends on which pages were free when it began."""
 
 

@@ -165,17 +165,13 @@ def _linear_line(
     ratio, unit = requirement.parent_ratio, requirement.unit
     required = None if requirement.bound is None else float(requirement.bound)
     pair = measured_pair(subject, requirement.left) if with_measured else None
-    predicted, measured, notes = (
-        value_of(subject, requirement.left, best),
-        pair[1] if pair else None,
-        ("", ""),
-    )
+    predicted, measured = value_of(subject, requirement.left, best), pair[1] if pair else None
+    notes: tuple[str, ...] = ("", "")
     shown: Callable[[float], Number] = partial(of_unit, unit=unit)
     if ratio is not None:  # multiples of the parent's value: predicted by predicted, measured by measured
         required, shown = float(ratio), lambda value: Number(f"{value:.4g}×", value)
-        notes = tuple(
-            "" if v is None else of_unit(v, unit).text for v in (predicted, measured and measured.value)
-        )
+        reached = predicted, None if measured is None else measured.value
+        notes = tuple("" if value is None else of_unit(value, unit).text for value in reached)
         reference = value_of(subject, requirement.left, None)
         predicted = predicted / reference if reference and predicted is not None else None
         measured = pair[1].over(pair[0]) if pair else None

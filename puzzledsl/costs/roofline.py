@@ -11,7 +11,7 @@ For a forward over n tokens, with P parameters a GPU of b_w bytes each and t GPU
 
 F is the peak of the type that matrices are multiplied in. Of a mixture's experts the expected share of n tokens is read
 (`costs.mixture`), and their products have an eta_c of their own. A no-op takes no time, its overhead included. The
-constants are fitted to published serving figures of Llama models (`costs.calibrate`).
+constants are fitted to published serving figures of Llama models (`benchmarks/published.py`).
 
 `shape` is one layer's (`Shape.at`) but for `fixed_times` and `fixed_cost`.
 """

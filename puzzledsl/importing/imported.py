@@ -40,10 +40,10 @@ class NotInTheLanguage(Diagnostic, code="E1903", template="{what} in `{path}` ca
     help_template = "leave these replacements out of the run's validation folder, and import again"
 
 
-class ShapeOpen(Diagnostic, code="E1904", template="`{path}` does not give the parent's {missing}"):
-    """Artefacts that do not determine the parent's shape."""
+class NoConfigOfParent(Diagnostic, code="E1904", template="`{path}` has no config.json of the parent"):
+    """A run without the parent's shape."""
 
-    help_template = "give the directory of the parent's config.json: `--parent DIR`"
+    help_template = "give its directory: `--parent DIR`"
 
 
 Pair = tuple[AttentionAlternative, FfnAlternative]
@@ -83,7 +83,7 @@ class Imported:
 
     source: Path
     shape: Shape
-    parent: Path | None
+    parent: Path
     layers: list[dict[Pair, None]]
     scores: dict[str, dict[tuple[int, Pair], Decimal]] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)

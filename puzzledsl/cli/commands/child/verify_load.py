@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ def verify_load(
     """
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
-    from puzzledsl.cli import loading
     from puzzledsl.ir.base import span_of
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.serving.load import LoadFailed

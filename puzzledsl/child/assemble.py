@@ -62,10 +62,7 @@ def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, An
 
 
 def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
-    """Return each layer's alternatives; those of the parent's size become `parent`.
-
-    Raises KeyError if an entry lacks a field, ValueError for a module that no installed package has.
-    """
+    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError, ValueError."""
     return [
         (from_block_config(ATTENTION, entry["attention"], own), from_block_config(FFN, entry["ffn"], own))
         for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
@@ -91,10 +88,7 @@ def load_child(
     device: torch.device | str = "cpu",
     room_bytes: int | None = None,
 ) -> PreTrainedModel:
-    """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`.
-
-    Raises DiagnosticError: NotAChild and those of `load_parent`.
-    """
+    """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`. Raises DiagnosticError."""
     config = child_config(directory)
     weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
     return load_weights(

@@ -83,10 +83,7 @@ class Models:
         return tuple(self._loaded)
 
     def get(self, directory: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-        """Return a model; where it does not fit, one that reads its weights layer by layer, with the same numbers.
-
-        Raises DiagnosticError: those of `load_checkpoint`.
-        """
+        """Return a model, one that reads its weights layer by layer where it does not fit. Raises DiagnosticError."""
         copy = Copy(directory, device, dtype)
         if copy not in self._loaded:
             fits = self._make_room([copy])
@@ -291,10 +288,7 @@ class Bench:
         return self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
 
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
-        """Return a model's speed in a scenario: a child's relative to the parent's `usual` one, if both fit into memory together.
-
-        Raises DiagnosticError (TooLargeToTime).
-        """
+        """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
         if isinstance(timed.on, Hardware):
             return self._speed_in_engine(unit, timed.on, timed.workload, usual)

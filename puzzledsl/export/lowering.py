@@ -124,10 +124,7 @@ def _with_short_windows(child: ChildFiles) -> Shape:
 
 
 def as_family(child: ChildFiles, family: Literal["llama", "qwen2"]) -> ChildFiles:
-    """Convert a Llama, Mistral or Qwen2 child to one of another of these families.
-
-    In Llama a bias of queries requires one behind attention, and Qwen2 always has biases of queries: zeros are added.
-    """
+    """Convert a Llama, Mistral or Qwen2 child to another of these, with zeros for biases that Qwen2, or Llama's output, has."""
     biased = child.shape.attention_bias or family == "qwen2"
     output = biased and family == "llama"
     shape = child.shape.model_copy(

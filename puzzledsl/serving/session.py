@@ -27,10 +27,7 @@ class Session:
     """A loaded model. Use as a context manager: its end ends the process."""
 
     def __init__(self, engine: str, path: Path, request: dict[str, Any], cache_bytes: int = 0) -> None:
-        """Load the model. Raises SessionFailed.
-
-        `request`: batch, context, threads, dtype and device. `cache_bytes`: of its KV cache, which some engines reserve.
-        """
+        """Load the model as the `request` says; some engines reserve the `cache_bytes` of its KV cache. Raises SessionFailed."""
         python = python_of(engine)
         assert python is not None, "the caller asks first"
         self._held = ExitStack()

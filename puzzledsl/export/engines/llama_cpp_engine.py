@@ -23,10 +23,7 @@ GIVEN = ("llama_model_params", "llama_context_params", "llama_model_quantize_par
 
 
 def bindings() -> tuple[Any, Any, str]:
-    """Return llama.cpp's library, the cffi interface to it, and its version in words.
-
-    A library of the user's is called by the wheel's declarations, with the structures of the header that is installed with it.
-    """
+    """Return llama.cpp's library, the cffi interface by the wheel's declarations and an own header, and its version."""
     import llama_cpp_py_sync
     from llama_cpp_py_sync import _cffi_bindings
 

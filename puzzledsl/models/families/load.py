@@ -74,10 +74,7 @@ OWN_KEYS = (  # keys of a child's config.json that its base family's config does
 def config_of_child(
     directory: Path, content: Mapping[str, Any], *, as_parent: bool = False
 ) -> PreTrainedConfig:
-    """Return the base family's config with `block_configs`, or `parent_blocks`. Raises DiagnosticError (NotAChild).
-
-    `content`: the config.json.
-    """
+    """Return the base family's config with `block_configs` or `parent_blocks`. Raises DiagnosticError (NotAChild)."""
     try:
         child_of_config(content)
         base = base_content(content)
@@ -242,10 +239,7 @@ def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Compute the model's buffers by its own code: frequencies of rotary embeddings, the scale of an embedding.
-
-    Those that checkpoints hold are weights, and get storage alone.
-    """
+    """Compute the model's buffers by its own code; those that checkpoints hold are weights, and get storage alone."""
     held: Any = model
     stored = held.state_dict(keep_vars=True)
     for name, module in list(held.named_modules()):
@@ -287,10 +281,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint directory.
-
-    Never runs code from it. Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WrongTokenizer, TokenizerNeedsCode.
-    """
+    """Return the tokenizer of a checkpoint directory, none of whose code is run. Raises DiagnosticError."""
     if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
         raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
     try:

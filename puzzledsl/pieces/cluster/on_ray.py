@@ -43,10 +43,7 @@ class SpansGrew(Exception):
 
 
 def patiently(start: Callable[[], T], progress: Progress) -> T:
-    """Return the result of a function that starts workers, and start others where one is lost meanwhile.
-
-    Raises WorkerLost after more than MAX_LOSSES losses.
-    """
+    """Return what a function that starts workers returns, trying again where one is lost. Raises WorkerLost after MAX_LOSSES."""
     for _ in range(MAX_LOSSES):
         try:
             return start()

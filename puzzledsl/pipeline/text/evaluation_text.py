@@ -154,10 +154,7 @@ def ladder_text(evaluation: Evaluation) -> str:
 
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return what a user must know of the children of some evaluations: requirements that they miss, figures that say nothing.
-
-    The files of the build directory decide, as they do for the report.
-    """
+    """Return what a user must know of evaluated children: requirements missed, figures that say nothing; as the report does."""
     from puzzledsl.pipeline.errors import (
         KnownTooLittle,
         LadderIsBetter,
@@ -187,10 +184,7 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 
 
 def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return the warnings of finished evaluations.
-
-    There is one for each child that is near its parent on one text and far on another, or that repeats itself.
-    """
+    """Return a warning for each evaluated child that is near its parent on one text and far on another, or repeats itself."""
     from puzzledsl.evaluate.errors import RepeatsItself, TextsDisagree
 
     found: list[Diagnostic] = []

@@ -181,11 +181,6 @@ def child_so_far(ctx: Context, search: str) -> Solution:
     return chosen_child(ctx, search)
 
 
-def only_data(ctx: Context) -> str | None:
-    """Return the data set of a program that has only one."""
-    return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
-
-
 def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
     """Return the finished children of an evaluation, and the names of those measured in full, with tasks and timing."""
     names = children_evaluated(ctx.program, name)

@@ -94,8 +94,6 @@ class Alternative(Frozen, ABC):
     look: ClassVar[Look] = "reduced"
     """Colour in pictures."""
 
-    # ------------------------------------------------------------ language
-
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
         """Return the alternatives that a call denotes; one equal to the parent's sub-block is `parent`."""
@@ -152,8 +150,6 @@ class Alternative(Frozen, ABC):
     def whole_width(self, shape: Shape) -> int:
         """Return the width that percentages in patterns are of."""
         return shape.ffn_width
-
-    # ------------------------------------------------------------ sizes
 
     @abstractmethod
     def weights(self, shape: Shape) -> Weights:
@@ -229,8 +225,6 @@ class Alternative(Frozen, ABC):
         """Return the intermediate channels of an FFN, over all experts."""
         return 0
 
-    # ------------------------------------------------------------ training and pictures
-
     def initialiser(self, init: Initialisers) -> str:
         """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
         if self.initialisers:
@@ -253,8 +247,6 @@ class Alternative(Frozen, ABC):
             return f"the mixer there is {MIXERS[shape.mixer]}, whose weights stay as they are"
         shapes = ((name, weight.shape) for name, weight in self.weights(shape).items())
         return misfit(PRECISIONS[self.dtype], shapes)
-
-    # ------------------------------------------------------------ other tools
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """Return an architecture's support; `first`: no attention below. By default only transformers has the module."""

@@ -252,8 +252,6 @@ def _fraction(text: str) -> Fraction | None:
     return Fraction(text) if len(text) <= 60 and _NUMBER.fullmatch(text) else None
 
 
-# ---------------------------------------------------------------- writing
-
 _WRITTEN = ("weights[bytes]", "kv_cache[bytes]", "ttft[ns]", "tpot[ns]")
 
 

@@ -68,9 +68,6 @@ def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     return len(sink.items) == before
 
 
-# ---------------------------------------------------------------- profiles without a calibration
-
-
 def is_calibrated(profile: RooflineHardware) -> bool:
     """Return True if the profile states the error of a calibration, or has measured times."""
     return profile.calibration_error is not None

@@ -301,9 +301,6 @@ def _key(document: Document) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-# ---------------------------------------------------------------- files
-
-
 def _write(path: Path, making: Making, progress: Progress) -> None:
     """Write all documents as one .npy array, one by one, so that text need not fit in memory; then the counts.
 

@@ -257,9 +257,6 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
     return np.concatenate(slices).reshape(*value.shape[:-1], -1)
 
 
-# ---------------------------------------------------------------- metadata
-
-
 def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     shape, config = child.shape, cast(Any, child.config)
     heads: list[int] = []
@@ -327,9 +324,6 @@ def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
             return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
         case other:
             raise AssertionError(f"`choose` lets no `{other}` through")
-
-
-# ---------------------------------------------------------------- tensors
 
 
 def _tensors(

@@ -157,8 +157,6 @@ class _Climb:
         slower = [rung for rung in by_time if rung not in faster]
         return [*sorted(faster, key=lambda r: -by_time[r])[:1], *sorted(slower, key=by_time.__getitem__)[:1]]
 
-    # ---------------------------------------------------------------- one file
-
     def _path(self, rung: Rung) -> Path:
         return self.child_file.with_name(f"parent-{LADDER.index(rung)}.gguf")
 

@@ -208,9 +208,6 @@ def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     return found
 
 
-# ---------------------------------------------------------------- figures
-
-
 def figure_text(key: str, figure: Figure) -> str:
     """Format a measured figure, with its standard error if it has one."""
     if key == "params":
@@ -246,9 +243,6 @@ def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]
 def _table(rows: Sequence[Sequence[str]]) -> str:
     lines = list(aligned(rows, "<" * len(rows[0])))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-# ---------------------------------------------------------------- accuracy kept
 
 
 def kept_text(kept: Kept) -> str:

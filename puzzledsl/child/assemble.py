@@ -32,18 +32,17 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
-from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
+from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import (
     config_of_child,
     load_config,
     load_parent,
     load_weights,
-    model_class_of,
     read_config_json,
+    weights_in,
 )
 from puzzledsl.models.families.slots import load_weights_into, source_layers, source_names, weights_of
-from puzzledsl.models.families.stored import check_sizes, select
-from puzzledsl.models.families.tensors import open_weights
+from puzzledsl.models.families.stored import check_sizes
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
 
@@ -89,11 +88,7 @@ def load_child(
     room_bytes: int | None = None,
 ) -> PreTrainedModel:
     """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`. Raises DiagnosticError."""
-    config = child_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
-    return load_weights(
-        model_class_of(config), directory, config, weights, dtype=dtype, device=device, room_bytes=room_bytes
-    )
+    return load_weights(directory, child_config(directory), dtype=dtype, device=device, room_bytes=room_bytes)
 
 
 def load_checkpoint(
@@ -112,7 +107,7 @@ def least_bytes(directory: Path, dtype: torch.dtype) -> int:
     """Return the bytes of a model in which as many layers as possible use the weights of others (`room_bytes` = 0)."""
     content = read_config_json(directory)
     config = child_config(directory) if is_child(content) else load_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    weights = weights_in(directory, config)
     prefix = family_of(config).layers
     sources = source_names(weights, prefix, source_layers(weights, prefix, dtype, 0))
     own = (weight for name, weight in weights.items() if sources[name] == name)

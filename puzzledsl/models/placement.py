@@ -16,11 +16,17 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, layers
-from puzzledsl.models.families.load import empty_model, frozen, load_config, load_parent, model_class_of
+from puzzledsl.models.families.access import base_shape_of, family_of, layers
+from puzzledsl.models.families.load import (
+    empty_model,
+    frozen,
+    load_config,
+    load_parent,
+    model_class_of,
+    weights_in,
+)
 from puzzledsl.models.families.pages import Page, Pages
 from puzzledsl.models.families.slots import Slot, slots
-from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.plan.memory.stage_plan import Device
@@ -46,7 +52,7 @@ def paged_parent(
     DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
     config = load_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    weights = weights_in(directory, config)
     family = family_of(config)
     model = empty_model(model_class_of(config), config, dtype, device)
     pages = Pages(dtype, device, room_bytes)

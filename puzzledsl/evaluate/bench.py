@@ -45,12 +45,11 @@ from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import (
-    KEPT_SHARE,
     SHARE,
     free_bytes,
     is_paged,
-    paged_parent,
     placement,
+    read_by_layer,
     weights_bytes,
 )
 from puzzledsl.plan.memory.stages import AT_ONCE
@@ -86,10 +85,11 @@ class Models:
         """Return a model, one that reads its weights layer by layer where it does not fit. Raises DiagnosticError."""
         copy = Copy(directory, device, dtype)
         if copy not in self._loaded:
-            fits = self._make_room([copy])
-            self._loaded[copy] = (
-                load_checkpoint(directory, dtype=dtype, device=device) if fits else self._paged(copy)
-            )
+            if self._make_room([copy]):
+                self._loaded[copy] = load_checkpoint(directory, dtype=dtype, device=device)
+            else:
+                whose = f"the weights of {directory.name}"
+                self._loaded[copy] = read_by_layer(whose, directory, device, dtype, self.progress, once=False)
         self._loaded[copy] = self._loaded.pop(copy)
         return self._loaded[copy]
 
@@ -159,22 +159,6 @@ class Models:
             if new and new > SHARE * free - (there if device.type == "cuda" else 0):
                 return False
         return True
-
-    def _paged(self, copy: Copy) -> PreTrainedModel:
-        needed, room = copy.bytes, free_bytes(copy.device)
-        kept = int(KEPT_SHARE * room)
-        self.progress.log(
-            "paged",
-            text=f"the weights of {copy.directory.name} ({format_quantity(needed, BYTES)}) do not fit in memory "
-            f"({format_quantity(room, BYTES)} is free): they are read layer by layer",
-            weights_bytes=needed,
-            room_bytes=room,
-            kept_bytes=kept,
-        )
-        model, _ = paged_parent(
-            copy.directory, room_bytes=kept, keep_head=True, dtype=copy.dtype, device=copy.device
-        )
-        return model
 
 
 def parameters_of(model: PreTrainedModel) -> int:

@@ -111,16 +111,24 @@ def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> Pre
     needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
     if needed <= SHARE * room:
         return load_parent(parent_dir, dtype=dtype, device=device)
+    return read_by_layer("the parent's weights", parent_dir, device, dtype, progress, once=once)
+
+
+def read_by_layer(
+    whose: str, directory: Path, device: torch.device, dtype: torch.dtype, progress: Progress, *, once: bool
+) -> PreTrainedModel:
+    """Return a paged model, and say why (`whose` weights do not fit). `once` and errors as for `reachable_parent`."""
+    needed, room = weights_bytes(directory, dtype), free_bytes(device)
     kept = 0 if once else int(KEPT_SHARE * room)
     progress.log(
         "paged",
-        text=f"the parent's weights ({format_quantity(needed, BYTES)}) do not fit in memory "
+        text=f"{whose} ({format_quantity(needed, BYTES)}) do not fit in memory "
         f"({format_quantity(room, BYTES)} is free): they are read layer by layer",
         weights_bytes=needed,
         room_bytes=room,
         kept_bytes=kept,
     )
-    model, _ = paged_parent(parent_dir, room_bytes=kept, keep_head=not once, dtype=dtype, device=device)
+    model, _ = paged_parent(directory, room_bytes=kept, keep_head=not once, dtype=dtype, device=device)
     return model
 
 

@@ -52,7 +52,8 @@ from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.precision.gptq import nearest
-from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
+from puzzledsl.serving.errors import EngineAbsent, EngineFailed
+from puzzledsl.serving.session import Session, SessionFailed
 
 Layers = Sequence[tuple[Alternative, Alternative]]
 CHUNK = 1 << 16

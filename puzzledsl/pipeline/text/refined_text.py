@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.phrases import listed
+from puzzledsl.base.phrases import aligned, listed
 from puzzledsl.changes.words import refine as refine_words
 from puzzledsl.costs.breakdown import Breakdown, breakdown
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space
@@ -189,10 +189,7 @@ def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
 
 def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
     """Yield rows with aligned columns; `sides`: `<` or `>` for each."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
-        yield "  " + "  ".join(cells).rstrip()
+    yield from (f"  {line}" for line in aligned(rows, sides))
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:

@@ -1,7 +1,4 @@
-"""Read a Puzzletron run: the parent's shape from its config.json, the alternatives of each layer, their scores and costs.
-
-Convert Puzzletron's sub-block statistics to measurements of scenarios.
-"""
+"""Read a Puzzletron run: the parent's shape from its config.json, alternatives of each layer, their scores and costs."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import read_config
-from puzzledsl.importing.artefacts import STATS, Artefacts, read_artefacts
 from puzzledsl.importing.imported import (
+    STATS,
+    Artefacts,
     Imported,
     Measurement,
     Naming,
@@ -26,6 +24,7 @@ from puzzledsl.importing.imported import (
     SubBlockCost,
     is_attention,
     is_number,
+    read_artefacts,
     size_of,
     unreadable,
 )
@@ -69,14 +68,7 @@ def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: 
         ffn = None if is_attention(sub) else naming.ffn(config, layer)
         if attention is not None or ffn is not None:
             costs.append(_cost(sub, attention, ffn, naming))
-    return Measurement(
-        _scenario_name(args, names),
-        batch,
-        prompt,
-        output,
-        args,
-        tuple(costs),
-    )
+    return Measurement(_scenario_name(args, names), batch, prompt, output, args, tuple(costs))
 
 
 def _whole(path: Path, args: Mapping[str, Any], key: str) -> int:
@@ -93,10 +85,7 @@ def _fixed(stats: Mapping[str, Any]) -> SubBlockCost:
 
 
 def _cost(
-    sub: Mapping[str, Any],
-    attention: AttentionAlternative | None,
-    ffn: FfnAlternative | None,
-    naming: Naming,
+    sub: Mapping[str, Any], attention: AttentionAlternative | None, ffn: FfnAlternative | None, naming: Naming
 ) -> SubBlockCost:
     params = sub.get("num_params")
     cache = _number(sub, "kv_cache_memory_mib")

@@ -9,9 +9,8 @@ import pytest
 
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.lines import fixed_line, line_of
 from puzzledsl.costs.metrics import fits, metrics_of
-from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.costs.roofline import fixed_cost, fixed_line, line_of, sub_block_cost
 from puzzledsl.ir.tables import LayerAssignment
 from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch, mixed_any_batch
 

@@ -17,8 +17,8 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli import loading
-from puzzledsl.measure import probe
-from puzzledsl.measure.probe import Rates, rates_of
+from puzzledsl.measure import stopwatch
+from puzzledsl.measure.stopwatch import Rates, rates_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
@@ -41,7 +41,7 @@ def ctx(tmp_path: Path) -> Context:
 def test_a_gpu_is_estimated_by_its_bfloat16_rate(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[torch.dtype] = []
     rates = Rates(flop_per_s=1e12, float64_flop_per_s=5e11, bytes_per_s=1e11)
-    monkeypatch.setattr(probe, "rates_of", lambda device, dtype: probed.append(dtype) or rates)
+    monkeypatch.setattr(stopwatch, "rates_of", lambda device, dtype: probed.append(dtype) or rates)
     with pretended_gpu():
         found = Estimator(ctx).device
     assert probed == [torch.bfloat16] and found.is_gpu and found.dtype == "bf16"

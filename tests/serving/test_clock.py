@@ -21,13 +21,12 @@ from puzzledsl.export.engines.ask import build_of, environment, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
 from puzzledsl.serving import clock, session
-from puzzledsl.serving.clock import ServingClockMaker
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
-from puzzledsl.serving.session import Session, SessionFailed
-from puzzledsl.serving.speed import time_in_engine
+from puzzledsl.serving.clock import ServingClock
+from puzzledsl.serving.load import time_in_engine
+from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
 
@@ -47,7 +46,7 @@ SIZES = {"layers": 3, "hidden": 128, "intermediate": 128, "head_dim": 32}  # vLL
 def few(monkeypatch):
     monkeypatch.setattr(clock, "CHECK_ROUNDS", 1)
     monkeypatch.setattr(clock, "models_needed", lambda labels, ends: max(3, len(ends)))
-    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr(estimate, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
     monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
 
@@ -67,7 +66,7 @@ def checked(path: Path) -> nodes.Program:
 
 def measured(path: Path, progress=None) -> CostTable:
     base = path.parent
-    given = (base / "parent", base / "work", progress or Silent(), None, ServingClockMaker)
+    given = (base / "parent", base / "work", progress or Silent(), None, ServingClock)
     return costs.measure_costs(checked(path), "wide", *given)
 
 
@@ -234,8 +233,7 @@ def test_what_the_engine_refuses_is_its_word(tmp_path):
 
 def test_the_process_ends_with_its_session(tmp_path):
     path = program_in(tmp_path)
-    maker = ServingClockMaker(checked(path), "wide", tmp_path / "parent", "here")
-    timer = maker(0)
+    timer = ServingClock(checked(path), "wide", tmp_path / "parent", "here")
     place = timer.place()
     assert place.whole and place.batches == {"chat": [2]}
     timer.round(Workload(2, 8, 4), 0)

@@ -169,7 +169,7 @@ def uptrain(
     On several GPUs: `torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain FILE`; parent and child are then sharded
     (FSDP2). Interrupt it at any moment: the same command goes on from there.
     """
-    from puzzledsl.pipeline.process.torchrun import is_follower, join_trainings, release_followers
+    from puzzledsl.pipeline.execute import is_follower, join_trainings, release_followers
 
     ctx = loading.context(file, set_, build)
     if is_follower():
@@ -224,7 +224,7 @@ def report(
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.tasks.report import Report
+    from puzzledsl.pipeline.tasks.export import Report
 
     ctx = loading.context(file, set_, build)
     with locked(ctx):

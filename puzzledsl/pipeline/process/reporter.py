@@ -50,10 +50,7 @@ class Reporter:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._finish()
         self._bar.stop()
@@ -78,11 +75,7 @@ class Reporter:
             self._bar.update(self._task, advance=amount, figures=text)  # type: ignore[arg-type]
         elif time.monotonic() - self._said > PLAIN_INTERVAL_S:
             self._said = time.monotonic()
-            print(
-                f"  {self._name}: {self._done}/{self._total}  {text}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"  {self._name}: {self._done}/{self._total}  {text}", file=sys.stderr, flush=True)
 
     def log(self, event: str, **fields: object) -> None:
         """Append one JSON line. A field `text` is also shown on stderr."""
@@ -92,11 +85,7 @@ class Reporter:
         if self._log is None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": event,
-            **fields,
-        }
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")
 
@@ -112,8 +101,6 @@ class Reporter:
         elif self._name and self._done:
             seconds = time.monotonic() - self._began
             print(
-                f"  {self._name}: {self._done}/{self._total} in {seconds:.0f} s",
-                file=sys.stderr,
-                flush=True,
+                f"  {self._name}: {self._done}/{self._total} in {seconds:.0f} s", file=sys.stderr, flush=True
             )
         self._name = ""

@@ -170,7 +170,7 @@ def cost(
 
     Without --solution the parents are shown. Needs no weights. Measured scenarios appear after `pzl measure`.
     """
-    from puzzledsl.costs.breakdown_text import as_text
+    from puzzledsl.costs.breakdown import as_text
     from puzzledsl.pipeline.text.refined_text import breakdowns
 
     ctx = loading.context(file, set_, build)

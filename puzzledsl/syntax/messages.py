@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.units import UNITS, unit_in_words, with_unit
+from puzzledsl.base.units import UNIT_NAMES, UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, after, span_of
@@ -159,13 +159,17 @@ def _word(place: Place) -> Help | None:
 
 
 def _number(place: Place) -> Help | None:
-    """Read `8 seconds`, `5000 tokens/s`, `30 s` and `.5`."""
+    """Read `8 seconds`, `5000 tokens/s`, `30 s`, `10M tokens` and `.5`."""
     before, token, behind = place.before, place.token, place.behind
     if token.type == "DOT" and "QUANTITY" in place.expected and behind:
         touches = behind[0].type == "QUANTITY" and behind[0].start_pos == token.end_pos
         help = f"a number begins with a digit: `0.{behind[0]}`"
         return (help, (Fix.insert(place.where, "0"),)) if touches else None
-    if before is None or before.type != "QUANTITY" or not before[-1:].isdigit() or token.type != "NAME":
+    if before is None or before.type != "QUANTITY" or token.type != "NAME":
+        return None
+    if UNIT_NAMES.get(token, token) == "tok" and not before[-1:].isdigit():
+        return f"a count of tokens has no unit: write `{before}`", place.fix(before, str(before))
+    if not before[-1:].isdigit():
         return None
     if token in UNITS:
         meant = f"{before}{token}"

@@ -167,10 +167,9 @@ def _number(place: Place) -> Help | None:
         return (help, (Fix.insert(place.where, "0"),)) if touches else None
     if before is None or before.type != "QUANTITY" or token.type != "NAME":
         return None
-    if UNIT_NAMES.get(token, token) == "tok" and not before[-1:].isdigit():
-        return f"a count of tokens has no unit: write `{before}`", place.fix(before, str(before))
     if not before[-1:].isdigit():
-        return None
+        counted = f"a count of tokens has no unit: write `{before}`", place.fix(before, str(before))
+        return counted if UNIT_NAMES.get(token, token) == "tok" else None
     if token in UNITS:
         meant = f"{before}{token}"
         return f"no blank before a unit: write `{meant}`", place.fix(before, meant)
@@ -275,7 +274,8 @@ def _colon(place: Place) -> Help | None:
             gap = place.gap.start.to(span_of(end, place.file))
             fixes = (Fix.replace(gap, f" = {meant}", f"write `= {meant}`"),) if all(options) else ()
             return f"alternatives are separated by `|`: write `{place.before} = {meant}`", fixes
-        fix = Fix.replace(place.gap, " =", "write `=`")
+        assigns = bool(place.behind) and place.behind[0].type == "EQUAL"  # `:=`
+        fix = Fix.replace(place.where if assigns else place.gap, "" if assigns else " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
     if "RSQB" in place.expected or place.kind_before == "LSQB":
         return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()

@@ -65,14 +65,13 @@ class Cond(Node):
     otherwise: Expr
 
 
-BinaryOp = Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
 CompareOp = Literal["==", "!=", "<=", ">=", "<", ">"]
 
 
 class Binary(Node):
     """`left op right`, left-associative (`implies` is non-associative)."""
 
-    op: BinaryOp
+    op: Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
     left: Expr
     right: Expr
 

@@ -141,7 +141,9 @@ def test_the_help_names_what_was_meant(text: str, tmp_path: Path) -> None:
 
 
 def test_a_number_of_a_param_is_one_mistake_where_it_is_written(tmp_path: Path) -> None:
-    goals = "\n".join(f"search s{i} of w {{ minimize kl, require chat.throughput >= speedup }}" for i in range(2))
+    goals = "\n".join(
+        f"search s{i} of w {{ minimize kl, require chat.throughput >= speedup }}" for i in range(2)
+    )
     [error] = errors_of(f"param speedup: Ratio = 1.2\n{goals}", tmp_path)
     assert error.span is not None and (error.span.line, error.span.column) == (1, 24)
     assert "used here" in [label.text for label in error.secondary]

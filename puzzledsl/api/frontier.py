@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from puzzledsl.api.tables import Library
     from puzzledsl.ir.tables import FrontierPoint, FrontierResult
-    from puzzledsl.report.pictures.curves import Curve
     from puzzledsl.report.subject import Subject
 
 
@@ -48,32 +47,9 @@ class Frontier:
         head, rows = rows_of(self._subject.program, self._result)
         return frame([dict(zip(head, row, strict=True)) for row in rows], library)
 
-    def plot(self, axes: Any = None) -> Any:
-        """Draw the objective over the swept metric.
-
-        Args:
-            axes: Axes of matplotlib to draw on. Default: a picture that needs no library and shows in a notebook.
-
-        Returns:
-            `axes` where they are given, else a `Plot`.
-
-        Raises:
-            ValueError: Axes are given and fewer than two points have a solution.
-        """
-        if axes is None:
-            return Plot(self)
-        from puzzledsl.report.pictures.figures import draw_frontier
-
-        draw_frontier(axes, self._curve())
-        return axes
-
-    def _curve(self) -> Curve:
-        from puzzledsl.report.pictures.curves import curves
-
-        found = curves(self._subject)
-        if not found:
-            raise ValueError(f"fewer than two points of frontier {self.name!r} have a solution")
-        return found[0]
+    def plot(self) -> Plot:
+        """Draw the objective over the swept metric, as a picture that shows in a notebook. `to_frame` has its figures."""
+        return Plot(self)
 
     def _svg(self) -> str:
         from puzzledsl.report.pictures.frontier import as_svg
@@ -113,23 +89,19 @@ class Plot:
         self._frontier = frontier
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture: `.svg` needs no library, any other format that matplotlib writes (`.png`, `.pdf`) needs it.
+        """Write the picture as SVG.
 
         Args:
-            path: The file. Its suffix says the format.
+            path: The file, `.svg`.
 
         Raises:
-            DiagnosticError: The format needs matplotlib, which is not installed (E0661).
-            ValueError: Neither writes this format.
+            ValueError: The file has another suffix.
         """
         from puzzledsl.base.files import write_text
-        from puzzledsl.report.pictures.figures import write_frontier
 
-        file = Path(path)
-        if file.suffix == ".svg":
-            write_text(file, self._repr_svg_())
-        else:
-            write_frontier(self._frontier._curve(), file)
+        if Path(path).suffix != ".svg":
+            raise ValueError(f"{path} is no `.svg`; draw other formats from `Frontier.to_frame()`")
+        write_text(Path(path), self._repr_svg_())
 
     def __repr__(self) -> str:
         return f"<Plot of {self._frontier!r}>"

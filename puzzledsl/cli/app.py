@@ -92,7 +92,6 @@ PANELS: dict[str, dict[str, str]] = {
         "solve": "search.solve:solve",
         "why": "search.why:why",
         "explore": "search.explore:explore",
-        "watch": "search.watch:watch",
         "frontier": "search.solve:frontier",
     },
     "Build a child": {
@@ -143,7 +142,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl why wide.pzl best 12 --json",
     ),
     "explore": ("pzl explore wide.pzl", "pzl explore wide.pzl best --port 8000 --no-browser"),
-    "watch": ("pzl watch wide.pzl", "pzl watch wide.pzl best --set headroom=90%"),
     "sample": ("pzl sample wide.pzl",),
     "measure": ("pzl measure wide.pzl",),
     "bld": ("pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
@@ -153,7 +151,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "uptrain": ("pzl uptrain wide.pzl final",),
     "eval": ("pzl eval wide.pzl quality",),
     "export": ("pzl export wide.pzl out",),
-    "report": ("pzl report wide.pzl", "pzl report wide.pzl --figures figures"),
+    "report": ("pzl report wide.pzl",),
     "run": (
         "pzl run wide.pzl",
         "pzl run wide.pzl --dry-run",
@@ -169,6 +167,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "lsp": ("pzl lsp",),
 }
 """Command -> lines to type. A command that shows examples in its own words needs none."""
+
+
+GONE = {
+    "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
+    "--figures": '`--figures` is gone: the page has the pictures; in Python, `program.frontier(NAME).plot().save("NAME.svg")` '
+    "and `to_frame()` have the figures for your own",
+}
+"""Commands and options that earlier versions had -> what to write instead."""
 
 
 def epilog(command: str) -> str | None:

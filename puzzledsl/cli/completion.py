@@ -41,7 +41,7 @@ def all_codes() -> dict[str, type[Diagnostic]]:
 
 MEASURED = "measured"
 """The hardware of a program that times blocks on this machine."""
-KINDS = {"show": "space", "why": "search", "watch": "search", "explore": "search", "frontier": "frontier"}
+KINDS = {"show": "space", "why": "search", "explore": "search", "frontier": "frontier"}
 """Command that is no stage -> the kind of the declarations that it takes."""
 Completer = TypeVar("Completer")
 _STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)

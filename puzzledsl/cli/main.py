@@ -38,8 +38,13 @@ def _sweep() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code. Shows a traceback only if PZL_TRACEBACK is set."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli.app import application
+    from puzzledsl.cli.app import GONE, application
 
+    if removed := [
+        GONE[word] for word in (*arguments[:1], *(a for a in arguments if a[:2] == "--")) if word in GONE
+    ]:
+        print(removed[0], file=sys.stderr)
+        return 2
     try:
         application(*arguments[:1])(arguments, standalone_mode=True)
     except SystemExit as end:

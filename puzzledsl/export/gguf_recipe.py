@@ -86,10 +86,12 @@ def write_recipe(
     progress: Progress | None = None,
     importance: Importance | None = None,
     head: str = "",
+    unquantised: Path | None = None,
 ) -> Stored:
     """Write the child to `path`, with its tokenizer, in the types that llama.cpp's recipe chooses.
 
     `importance`: of the inputs of its matrices. `head`: the type of embedding and head, where the recipe does not choose it.
+    `unquantised`: a place for the child's unquantised file, which is left there for its next recipe.
 
     Raises DiagnosticError: RecipeOfQuantised, MissingPackage, RecipeFailed, and those of `write_gguf`. Raises OSError (ENOSPC),
     before anything is written, if the disk has no room for the unquantised file beside the result.
@@ -101,12 +103,13 @@ def write_recipe(
     dtype = SOURCES.get(child.dtype, "f32")
     _ask_for_room(child, path)
     with beside(path, folder=True) as folder:
-        source = folder / "unquantised.gguf"
-        write_gguf(child, tokenizer_dir, source, dtype, name=name, whole_blocks=True)
+        source = unquantised or folder / "unquantised.gguf"
+        if not source.exists():
+            write_gguf(child, tokenizer_dir, source, dtype, name=name, whole_blocks=True)
         arrays: Any = in_file(importance or {}, *as_llama_cpp(child, whole_blocks=True))
         np.savez(folder / "importance.npz", **arrays)
         with replacing(path) as temporary:
-            _quantise(source, temporary, recipe, progress, head)
+            _quantise(source, temporary, folder / "importance.npz", recipe, progress, head)
             return stored(temporary, recipe)
 
 
@@ -130,7 +133,9 @@ def _ask_for_room(child: ChildFiles, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress, head: str) -> None:
+def _quantise(
+    source: Path, target: Path, importance: Path, recipe: Recipe, progress: Progress, head: str
+) -> None:
     """Run llama.cpp; its process ends with this call, however that ends."""
     import gguf
 
@@ -148,7 +153,7 @@ def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress, he
                 "--quantise",
                 *map(str, (source.absolute(), target.absolute(), recipe.file_type)),
                 threads,
-                str(source.absolute().with_name("importance.npz")),
+                str(importance.absolute()),
                 *kind,
             ],
             stdout=subprocess.PIPE,

@@ -12,7 +12,6 @@ Sizes in Puzzletron's block configurations, which use several names for the same
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -35,8 +34,8 @@ class NothingToImport(Diagnostic, code="E1901", template="there is nothing to im
     """The path contains nothing that can be imported."""
 
     help_template = (
-        "give a directory with `subblock_stats.json` and a `…--validation` folder of `solution_*.json` and `teacher.json`, "
-        "or a JSON file of gathered metrics"
+        "give a directory with `subblock_stats.json` and a `…--validation` folder of `solution_*.json` and `teacher.json`; "
+        'of other forms write the figures as CSV: `score s of space = table("scores.csv")`'
     )
 
 
@@ -47,9 +46,7 @@ class ArtefactUnreadable(Diagnostic, code="E1902", template="cannot use `{path}`
 class NotInTheLanguage(Diagnostic, code="E1903", template="{what} in `{path}` cannot be imported"):
     """An alternative that a `.pzl` space cannot express."""
 
-    help_template = (
-        "leave these replacements out of the run's validation folder, or of the JSON file, and import again"
-    )
+    help_template = "leave these replacements out of the run's validation folder, and import again"
 
 
 class ShapeOpen(Diagnostic, code="E1904", template="`{path}` does not give the parent's {missing}"):
@@ -112,13 +109,11 @@ MAX_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """One option of one layer as its tool writes it. `block`: its configuration; `stats`: where gathered with the metrics."""
+    """One option of one layer as its tool writes it. `block`: its configuration."""
 
     layer: int
     block: Mapping[str, Any]
     metrics: Mapping[str, Decimal]
-    is_teacher: bool
-    stats: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_json(file: Path) -> Any:
@@ -156,26 +151,12 @@ def is_attention(sub: Mapping[str, Any]) -> bool:
 
 
 def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """Return a block's attention or FFN configuration, parsed from the option's name if that is the only source."""
+    """Return a block's attention or FFN configuration."""
     config = block.get(part)
     if isinstance(config, dict):
         return config
-    if isinstance(listed := block.get("subblock_configs"), list):
-        return _listed(listed, part)
-    name = str(block.get("name", ""))
-    before, _, after = re.sub(r"\s+", " ", name).partition("ffn")
-    text = before if part == "attention" else after
-    if re.search(r"no_?op(=True)?\b", text) and "no_op=False" not in text:
-        return {"no_op": True}
-    if re.search(r"\blinear\b|replace_with_linear=True", text):
-        return {"replace_with_linear": True}
-    keys = {
-        "num_key_value_heads": r"(?:kv|key_value)_heads[_=]([0-9]{1,9})\b|\b([0-9]{1,9}) kv heads\b",
-        "n_heads_in_group": r"(?:gqa_|n_heads_in_group=)([0-9]{1,9})\b",
-        "intermediate_size": r"intermediate(?:_size=|_| size )([0-9]{1,9})\b",
-    }
-    found = {key: re.search(pattern, text) for key, pattern in keys.items()}
-    return {key: int(next(filter(None, m.groups()))) for key, m in found.items() if m is not None}
+    listed = block.get("subblock_configs")
+    return _listed(listed, part) if isinstance(listed, list) else {}
 
 
 def _listed(configs: Sequence[object], part: str) -> Mapping[str, Any]:

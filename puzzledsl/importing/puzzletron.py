@@ -8,7 +8,7 @@ Convert Puzzletron's sub-block statistics to measurements of scenarios.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +25,6 @@ from puzzledsl.importing.imported import (
     Measurement,
     Naming,
     Pair,
-    Replacement,
     ShapeOpen,
     SubBlockCost,
     is_attention,
@@ -59,11 +58,9 @@ class _Teacher:
 
     @classmethod
     def of(cls, found: Artefacts) -> _Teacher:
-        """Return the sizes of the blocks marked as the teacher's, else the largest ones. Raises DiagnosticError."""
+        """Return the largest sizes. Raises DiagnosticError."""
         layers = 1 + max((r.layer for r in found.replacements), default=-1)
-        blocks = [r.block for r in found.replacements if r.is_teacher] or [
-            r.block for r in found.replacements
-        ]
+        blocks = [r.block for r in found.replacements]
         if not found.replacements:
             raise DiagnosticError(ShapeOpen(None, path=found.path, missing="layers"))
         heads = head_count(found)
@@ -156,7 +153,6 @@ def _with_head_dim(shape: Shape, params: int | None) -> Shape:
 
 
 DTYPES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int8": "int8"}
-GATHERED = ("memory_mib", "kv_cache_memory_mib", "runtime_ms", "num_params")
 
 
 def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: set[str]) -> Measurement:
@@ -167,10 +163,6 @@ def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: 
     )
     costs = [_fixed(entry["non_block"])]
     for sub in entry["subblocks"]:
-        if isinstance(block := sub.get("block"), dict):
-            if (pair := naming.pair(block, _layer(sub, naming))) is not None:
-                costs.append(_cost(sub, *pair, naming))
-            continue
         config = sub["subblock_config"]
         layer = _layer(sub, naming)
         attention = naming.attention(config, layer) if is_attention(sub) else None
@@ -254,49 +246,6 @@ def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:
     return name
 
 
-def stats_of_gathered(found: Artefacts) -> Iterator[Mapping[str, Any]]:
-    """Yield statistics that were gathered with the metrics, as one measurement, if there are any."""
-    sub_blocks: dict[str, dict[str, Any]] = {}
-    for replacement in found.replacements:
-        for config, entry in _gathered_entries(replacement):
-            sub_blocks[f"{replacement.layer} {config}"] = entry
-    if sub_blocks:
-        yield {
-            "args": _gathered_args(found.measured_at),
-            "non_block": {"memory_mib": 0, "runtime_ms": 0},
-            "subblocks": list(sub_blocks.values()),
-        }
-
-
-def _gathered_entries(replacement: Replacement) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The costs of both sub-blocks, and those of the block where they are not the sum; each with what it is of."""
-    layer, stats, block = replacement.layer, replacement.stats, replacement.block
-    sums: dict[str, Decimal] = {}
-    for part, kind in (("attention", "AttentionConfig"), ("ffn", "FFNConfig")):
-        own = {key: stats[f"{part}_{key}"] for key in GATHERED if f"{part}_{key}" in stats}
-        if own:
-            config = part_of(block, part)
-            sums |= {k: sums.get(k, Decimal(0)) + v for k in own if (v := _number(own, k)) is not None}
-            entry = {"subblock_config": config, "subblock_config_class": kind, "parent_layer_index": layer}
-            yield f"{kind} {sorted(config.items(), key=str)}", {**entry, **own}
-    whole = {key: stats[key] for key in GATHERED if key in stats}
-    measured = {k: v for k in whole if (v := _number(whole, k)) is not None}
-    if any(sums.get(key) != value for key, value in measured.items()):
-        yield str(block), {"block": block, "parent_layer_index": layer, **sums, **whole}
-
-
-def _gathered_args(measured_at: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement's arguments. All tokens of a sequence count as generated, as they do in the tool's own throughput."""
-    dtype = str(measured_at.get("dtype", "gathered"))
-    return {
-        "batch_size": measured_at.get("batch_size", 1),
-        "prefill_seq_len": 1,
-        "generation_seq_len": measured_at.get("sequence_length", 1),
-        "weights_dtype": dtype,
-        "kv_cache_dtype": dtype,
-    }
-
-
 HIGHER_IS_BETTER = re.compile("accuracy|top_[0-9]|agreement")
 NOT_ZERO_AT_THE_PARENT = re.compile(rf"lm_loss|perplexity|{HIGHER_IS_BETTER.pattern}")
 
@@ -304,8 +253,6 @@ NOT_ZERO_AT_THE_PARENT = re.compile(rf"lm_loss|perplexity|{HIGHER_IS_BETTER.patt
 def read_puzzletron(path: Path, parent: Path | None = None) -> Imported:
     """Read a run. `parent`: the directory of the parent's config.json if the run lacks it. Raises DiagnosticError."""
     found = read_artefacts(path)
-    if not found.stats:
-        found.stats = list(stats_of_gathered(found))
     where = parent_directory(found, parent)
     shape = shape_of_statistics(found) if where is None else shape_of_config(where / "config.json")
     naming = Naming(found.path, shape)

@@ -231,6 +231,10 @@ class Samples:
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
 
+    def __add__(self, more: Samples) -> Samples:
+        """Return both together."""
+        return Samples(self.prefill + more.prefill, self.decode + more.decode)
+
     def timing(self, workload: Workload) -> WholeTiming:
         """Return the medians with their standard errors."""
         median = statistics.median

@@ -36,8 +36,13 @@ from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.blank import write_model
 from puzzledsl.serving.clock import Bed, cache_bytes, in_turn
 
-TURNS = 2 * ROUNDS
-"""Turns of a file and the child: of files that differ by a few percent one is taken."""
+CLOSE = 0.1
+"""Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
+
+
+def seconds_of(speed: Speed, timed: Timed) -> float:
+    """Return the seconds of a whole request: prompt and output."""
+    return speed.prefill_s + timed.workload.output * speed.decode_step_s
 
 
 def _is_there(timed: Timed) -> bool:
@@ -114,7 +119,7 @@ class _Climb:
     def _measured(self, rung: Rung, timed: Sequence[Timed]) -> dict[Unit, Found]:
         """Return texts and times of a file."""
         texts = [self._unit(rung, "text", text.name, len(text.blocks_NT)) for text in self.plan.texts]
-        times = [self._unit(rung, "speed", each.scenario, TURNS) for each in timed]
+        times = [self._unit(rung, "speed", each.scenario, 2 * ROUNDS) for each in timed]
         found = {unit: kept for unit in (*texts, *times) if (kept := self.store.read(unit)) is not None}
         missing = [unit for unit in (*times, *texts) if unit not in found]
         if missing:
@@ -147,14 +152,10 @@ class _Climb:
 
     def _nearest(self, found: Mapping[Rung, Mapping[Unit, Found]], timed: Sequence[Timed]) -> list[Rung]:
         """Return the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
-        name, workload = timed[0].scenario, timed[0].workload
-
-        def seconds(speed: Speed) -> float:
-            return speed.prefill_s + workload.output * speed.decode_step_s
-
-        own = seconds(self.usual[name])
+        name = timed[0].scenario
+        own = seconds_of(self.usual[name], timed[0])
         by_time = {
-            rung: seconds(new.speed)
+            rung: seconds_of(new.speed, timed[0])
             for rung, units in found.items()
             for unit, new in units.items()
             if unit.of == name and new.speed is not None
@@ -172,9 +173,16 @@ class _Climb:
         """Return the file, beside the child's; it is made if it is not there."""
         path = self._path(rung)
         if not path.exists():
-            weights = self._importance if rung.weighed else None
-            base, recipe = self.meter.parent_dir, rung.recipe
-            write_recipe(self._parent, base, path, recipe, name=rung.name, importance=weights, head=rung.head)
+            write_recipe(
+                self._parent,
+                self.meter.parent_dir,
+                path,
+                rung.recipe,
+                name=rung.name,
+                importance=self._importance if rung.weighed else None,
+                head=rung.head,
+                unquantised=self.child_file.with_name("unquantised.gguf"),
+            )
         return path
 
     @contextmanager
@@ -193,8 +201,13 @@ class _Climb:
             bed.load(self.child_file, timed.workload, cache, f"`{self.meter.child}`") as own,
             bed.load(file, timed.workload, cache, f"`{rung.name}`") as other,
         ):
-            of_child, of_file = in_turn([own, other], timed.workload, TURNS)
-        return relative_speed(self.usual[timed.scenario], of_child, of_file)
+            usual = self.usual[timed.scenario]
+            of_child, of_file = in_turn([own, other], timed.workload, ROUNDS)
+            found = relative_speed(usual, of_child, of_file)
+            if abs(seconds_of(found, timed) / seconds_of(usual, timed) - 1) < CLOSE:
+                more = in_turn([own, other], timed.workload, ROUNDS)
+                found = relative_speed(usual, of_child + more[0], of_file + more[1])
+        return found
 
     def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:
         """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""

@@ -174,21 +174,3 @@ def write_run(directory: Path, *, runtime: bool = True, solved: bool = True) -> 
         ]
         (answer / "solutions.json").write_text(json.dumps(solutions))
     return directory
-
-
-def library(stats: bool = True) -> dict[str, dict[str, Any]]:
-    """Layer -> option -> metrics and stats."""
-    blocks: dict[str, dict[str, Any]] = {}
-    for layer, kv_heads, width in product(range(LAYERS), ATTENTIONS, FFNS):
-        attention = "no_op" if kv_heads is None else f"kv_heads_{kv_heads}"
-        ffn = "no_op" if width is None else f"intermediate_{width}"
-        params = params_of(kv_heads=kv_heads) + params_of(width=width)
-        entry: dict[str, Any] = {"metrics": {"kl_div": loss(layer, kv_heads, width)}}
-        if stats:
-            entry["stats"] = {
-                "memory_mib": params * 2 / 2**20,
-                "runtime_ms": params / 1e5,
-                "num_params": params,
-            }
-        blocks.setdefault(f"block_{layer}", {})[f"  attention  {attention}  ffn  {ffn}"] = entry
-    return blocks

@@ -33,34 +33,8 @@ def written(folder: Path, name: str, content: object) -> Path:
     return path
 
 
-def replacement(layer: object, **more: Any) -> dict[str, Any]:
-    return {"parent_layer_indices": [layer], "block_config": NOOP, "metrics": {"kl": 0.25}, **more}
-
-
-def test_one_file_may_hold_everything_by_replacement_or_by_layer(tmp_path: Path) -> None:
-    flat = written(tmp_path, "flat.json", {"a": replacement(3), "b": {"block_idx": 1, "metrics": {"kl": 1}}})
-    assert [(r.layer, r.block, r.metrics) for r in read_artefacts(flat).replacements] == [
-        (3, NOOP, {"kl": Decimal("0.25")}),
-        (1, {"name": "b"}, {"kl": Decimal(1)}),
-    ]
-    option = {"child_block_configs": [NOOP], "metrics": {"kl": 2, "one_minus_kl": 3, "note": "x", "on": True}}
-    by_layer = written(tmp_path, "by_layer.json", {"block_12": {"noop": option, "same": {"metrics": {}}}})
-    found = read_artefacts(by_layer).replacements
-    assert [(r.layer, r.block, r.metrics) for r in found] == [
-        (12, NOOP, {"kl": Decimal(2)}),
-        (12, {"name": "same"}, {}),
-    ]
-
-
-def test_teacher_and_stats_of_an_option_are_kept(tmp_path: Path) -> None:
-    file = written(
-        tmp_path,
-        "a.json",
-        {"a": replacement(0, is_teacher=True, stats={"runtime": 1.5}), "b": replacement(1)},
-    )
-    first, second = read_artefacts(file).replacements
-    assert first.is_teacher and dict(first.stats) == {"runtime": Decimal("1.5")}
-    assert not second.is_teacher and second.stats == {}
+def at_layer(layer: int) -> dict[str, Any]:
+    return {"puzzle_solution": {"single_block_replacement": {"block_idx": layer, "block_config": NOOP}}}
 
 
 def test_both_ways_of_saying_what_was_validated(tmp_path: Path) -> None:
@@ -81,37 +55,10 @@ def test_both_ways_of_saying_what_was_validated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("solution", "says"),
     [
         ("{", "it is no JSON"),
         ("[" * 100_000, "it is no JSON"),
-        ([1], "an object of replacements is expected"),
-        ({}, "an object of replacements is expected"),
-        ({"a": 3}, "`a` is no object"),
-        ({"a": replacement("x")}, "`a` does not replace one layer"),
-        ({"a": {"parent_layer_indices": [1, 2], "metrics": {}}}, "`a` does not replace one layer"),
-        ({"a": {"metrics": {}}}, "`a` does not replace one layer"),
-        ({"a": replacement(-1)}, "layer -1 is none of a model of up to 2000 layers"),
-        ({"a": replacement(10**40)}, "layer 10000000000000000000 is none of a model of up to 2000 layers"),
-        ({"first": {"noop": {"metrics": {}}}}, "`first` names no layer"),
-        ({"block_1_2": {"noop": {"metrics": {}}}}, "`block_1_2` names no layer"),
-        ({"block_²": {"noop": {"metrics": {}}}}, "`block_²` names no layer"),
-        ({"block_2000": {"noop": {"metrics": {}}}}, "layer 2000 is none of a model of up to 2000 layers"),
-        ({"block_1": {"noop": 3}}, "`noop` of `block_1` is no object"),
-        ({"block_1": {"noop": {}}}, "`noop` has no `metrics`"),
-        ({"a": replacement(1, metrics=3)}, "`a` has no `metrics`"),
-    ],
-)
-def test_a_file_of_another_shape_is_named_with_what_is_wrong(
-    tmp_path: Path, content: object, says: str
-) -> None:
-    told = said(written(tmp_path, "all.json", content))
-    assert told.startswith("E1902 ") and told.endswith(f"all.json`: {says}")
-
-
-@pytest.mark.parametrize(
-    ("solution", "says"),
-    [
         ([], "`puzzle_solution` is missing"),
         ({"puzzle_solution": 3}, "`puzzle_solution` is missing"),
         ({"puzzle_solution": {}}, "neither `single_sequence_replacement` nor `single_block_replacement`"),
@@ -119,6 +66,9 @@ def test_a_file_of_another_shape_is_named_with_what_is_wrong(
             {"puzzle_solution": {"single_sequence_replacement": {"parent_layer_indices": [1, 2]}}},
             "it replaces several layers at once",
         ),
+        (at_layer(-1), "layer -1 is none of a model of up to 2000 layers"),
+        (at_layer(2000), "layer 2000 is none of a model of up to 2000 layers"),
+        (at_layer(10**40), "layer 10000000000000000000 is none of a model of up to 2000 layers"),
     ],
 )
 def test_a_solution_of_another_shape(tmp_path: Path, solution: object, says: str) -> None:
@@ -144,11 +94,6 @@ def test_measurements_of_another_shape(tmp_path: Path, stats: object, says: str)
     assert re.match(rf"E1902 .*subblock_stats.json`: {says}", said(tmp_path))
 
 
-def test_a_directory_may_have_one_file_of_everything_somewhere_inside(tmp_path: Path) -> None:
-    written(tmp_path, "deep/inside/replacement_metrics_and_stats.json", {"a": replacement(3)})
-    assert [r.layer for r in read_artefacts(tmp_path).replacements] == [3]
-
-
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "solution_0.json").mkdir()
     assert said(tmp_path).endswith("solution_0.json`: Is a directory")
@@ -156,13 +101,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_place_without_a_run(tmp_path: Path) -> None:
     assert re.match("E1901 .*it does not exist", said(tmp_path / "nowhere"))
+    assert re.match("E1901 .*it is a file", said(written(tmp_path, "gathered.json", {})))
     assert re.match("E1901 .*neither `subblock_stats.json` nor `solution_", said(tmp_path))
     written(tmp_path, "subblock_stats.json", [MEASURED])
     assert re.match("E1901 .*no `solution_.* in it or its folders", said(tmp_path))
 
 
 def test_a_file_larger_than_any_artefact_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "huge.json"
-    with path.open("wb") as file:
+    with (tmp_path / "solution_0.json").open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
-    assert said(path).endswith("it is larger than any artefact")
+    assert said(tmp_path).endswith("it is larger than any artefact")

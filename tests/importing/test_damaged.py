@@ -15,17 +15,13 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.check import check
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of
-from tests.importing import block_library, puzzle_run
-from tests.importing.puzzle_run import library, write_run
+from tests.importing import puzzle_run
+from tests.importing.puzzle_run import write_run
 
 GONE = object()
 ODD = (GONE, None, -1, 0, "x", [], {}, True, float("nan"), 1e300, 5000, 10**40, 1.5, [3], {"a": 1})
 """What stands in place of a value. An odd number of them, so that neighbouring places meet different ones."""
 EACH = 2  # how many of them each place meets
-PARENT = {
-    "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "head_dim": 16, "intermediate_size": 256, "vocab_size": 500,
-}  # fmt: skip
 
 
 def places(value: object, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -52,17 +48,11 @@ def replaced(value: Any, at: tuple[Any, ...], new: object) -> Any:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of two layers, and what it gathered in one file beside it."""
+    """A run of two layers."""
     monkeypatch.setattr(puzzle_run, "LAYERS", 2)
     monkeypatch.setattr(puzzle_run, "BATCHES", (8,))
     monkeypatch.setattr(puzzle_run, "ATTENTIONS", (4, None))
     monkeypatch.setattr(puzzle_run, "FFNS", (256, 128))
-    (tmp_path / "config.json").write_text(json.dumps(PARENT))
-    (tmp_path / "library.json").write_text(json.dumps(library()))
-    monkeypatch.setattr(block_library, "LAYERS", 2)
-    monkeypatch.setattr(block_library, "KV_HEADS", (4, 0))
-    monkeypatch.setattr(block_library, "WIDTHS", (8192, 2816))
-    block_library.write_library(tmp_path / "named", block_library.block_library())
     return write_run(tmp_path / "run")
 
 
@@ -73,22 +63,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "run/single_sequence_replacement_solutions--validation/solution_0.json",
         "run/single_sequence_replacement_solutions--validation/teacher.json",
         "run/mip/puzzle_solutions/batch_size_16/target_memory_6MiB/solutions.json",
-        "library.json",
-        "named/block_library.json",
-        "named/measurement_info.json",
     ],
 )
 def test_a_damaged_run_is_refused_or_is_a_program(run: Path, tmp_path: Path, name: str) -> None:
     file, number, refused = tmp_path / name, count(), 0
     whole = json.loads(file.read_text())
-    source, parent = (file, tmp_path) if name == "library.json" else (run, None)
-    if file.parent.name == "named":
-        source, parent = file.with_name("block_library.json"), file.parent
     for at in places(whole):
         for odd in (ODD[next(number) % len(ODD)] for _ in range(EACH)):
             file.write_text(json.dumps(replaced(whole, at, odd)))
             try:
-                files = files_of(read_puzzletron(source, parent), tmp_path)
+                files = files_of(read_puzzletron(run), tmp_path)
             except DiagnosticError:
                 refused += 1
                 continue

@@ -34,16 +34,22 @@ OWN = {"attention": attention_config(KV), "ffn": ffn_config(WIDTH)}
 SMALL = {"attention": attention_config(2), "ffn": ffn_config(WIDTH)}
 
 
-def gathered(folder: Path, options: dict[str, Any], config: dict[str, Any] | None = None) -> Imported:
-    """Return what is read of one file of options."""
-    (folder / "all.json").write_text(json.dumps(options))
+def validated(folder: Path, options: dict[str, Any], config: dict[str, Any] | None = None) -> Imported:
+    """Return what is read of a run that validated these replacements."""
+    validation = folder / "run" / "replacements--validation"
+    validation.mkdir(parents=True, exist_ok=True)
+    for number, payload in enumerate(options.values()):
+        (validation / f"solution_{number}.json").write_text(json.dumps(payload))
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
-    return read_puzzletron(folder / "all.json", folder if config is not None else None)
+    return read_puzzletron(folder / "run", folder if config is not None else None)
 
 
 def option(block: dict[str, Any], layer: int = 0, **metrics: float) -> dict[str, Any]:
-    return {"parent_layer_indices": [layer], "block_config": block, "metrics": metrics or {"kl_div": 0.5}}
+    """A validated replacement of one layer."""
+    replaced = {"single_block_replacement": {"block_idx": layer, "block_config": block}}
+    means = {name: {"avg": value} for name, value in (metrics or {"kl_div": 0.5}).items()}
+    return {"puzzle_solution": replaced, **means}
 
 
 def with_statistics(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Imported:
@@ -62,27 +68,6 @@ def refusal(read: Callable[[], object]) -> str:
 
 
 # ---------------------------------------------------------------- blocks
-
-
-@pytest.mark.parametrize(
-    ("name", "attention", "ffn"),
-    [
-        ("attention kv_heads_2  ffn intermediate_128", "gqa2", "mlp128"),
-        (
-            "attention num_key_value_heads=2 no_op=False ffn intermediate_size=128 no_op=False",
-            "gqa2",
-            "mlp128",
-        ),
-        ("attention n_heads_in_group=4 ffn no_op", "gqa2", "noop"),
-        ("attention\n gqa_8 ffn noop", "gqa1", "noop"),
-        ("attention no_op=True ffn replace_with_linear=True", "noop", "linear"),
-        ("attention linear ffn intermediate_256", "linear", "parent"),
-        ("attention gqa_2 ffn intermediate_32", "parent", "mlp32"),
-    ],
-)
-def test_blocks_that_only_have_a_name(tmp_path: Path, name: str, attention: str, ffn: str) -> None:
-    imported = gathered(tmp_path, {"block_1": {name: {"metrics": {"kl_div": 1}}}}, CONFIG)
-    assert (attention, ffn) in {(a.name, f.name) for a, f in imported.layers[1]}
 
 
 def listed(*configs: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +91,7 @@ FULL, WIDE = {"kind": "attention", "num_kv_heads": KV}, {"kind": "ffn", "interme
 def test_blocks_that_list_their_sub_blocks(
     tmp_path: Path, block: dict[str, Any], attention: str, ffn: str
 ) -> None:
-    imported = gathered(tmp_path, {"a": option(block, 1)}, CONFIG)
+    imported = validated(tmp_path, {"a": option(block, 1)}, CONFIG)
     assert (attention, ffn) in {(a.name, f.name) for a, f in imported.layers[1]}
 
 
@@ -129,8 +114,8 @@ def test_blocks_that_list_their_sub_blocks(
 )
 def test_blocks_without_words_here_are_told_once(tmp_path: Path, block: dict[str, Any], says: str) -> None:
     options = {f"option {layer}": option(block, layer) for layer in (0, 1)}
-    said = refusal(lambda: gathered(tmp_path, options, CONFIG))
-    assert said == f"E1903 {says} in `{tmp_path / 'all.json'}` cannot be imported"
+    said = refusal(lambda: validated(tmp_path, options, CONFIG))
+    assert said == f"E1903 {says} in `{tmp_path / 'run'}` cannot be imported"
 
 
 # ---------------------------------------------------------------- the parent
@@ -138,41 +123,37 @@ def test_blocks_without_words_here_are_told_once(tmp_path: Path, block: dict[str
 
 def test_a_config_is_all_that_must_be_known_of_the_parent(tmp_path: Path) -> None:
     no_op = {"attention": {"no_op": True}, "ffn": {"no_op": True}}
-    assert gathered(tmp_path, {"a": option(no_op)}, CONFIG).shape.intermediate == WIDTH
-    assert refusal(lambda: gathered(tmp_path, {"a": option(no_op)})).endswith(
+    assert validated(tmp_path, {"a": option(no_op)}, CONFIG).shape.intermediate == WIDTH
+    assert refusal(lambda: validated(tmp_path, {"a": option(no_op)})).endswith(
         "the parent's number of KV heads"
     )
     small = {"attention": attention_config(2), "ffn": {"no_op": True}}
-    assert refusal(lambda: gathered(tmp_path, {"a": option(small)})).endswith("the parent's FFN width")
-    assert refusal(lambda: gathered(tmp_path, {"a": option(SMALL)})).endswith(
+    assert refusal(lambda: validated(tmp_path, {"a": option(small)})).endswith("the parent's FFN width")
+    assert refusal(lambda: validated(tmp_path, {"a": option(SMALL)})).endswith(
         "parent's n_embd, n_head, vocab_size"
     )
 
 
-def test_layers_without_options_are_no_parent(tmp_path: Path) -> None:
-    assert refusal(lambda: gathered(tmp_path, {"block_1": {}})).endswith("does not give the parent's layers")
-
-
 def test_a_parents_window_comes_along(tmp_path: Path) -> None:
     config = {**CONFIG, "model_type": "mistral", "sliding_window": 4096}
-    imported = gathered(tmp_path, {"a": option(SMALL)}, config)
+    imported = validated(tmp_path, {"a": option(SMALL)}, config)
     assert "  window: 4096,\n" in program_text(imported, tmp_path)
     assert list(files_of(imported, tmp_path)) == ["scores.csv", "puzzletron.pzl"]  # nothing was measured
 
 
 def test_a_config_that_is_none_is_named(tmp_path: Path) -> None:
-    said = refusal(lambda: gathered(tmp_path, {"a": option(SMALL)}, {**CONFIG, "hidden_size": 0}))
+    said = refusal(lambda: validated(tmp_path, {"a": option(SMALL)}, {**CONFIG, "hidden_size": 0}))
     assert said.startswith(f"E1902 cannot use `{tmp_path / 'config.json'}`: hidden_size is")
 
 
 def test_a_layer_that_the_parent_does_not_have(tmp_path: Path) -> None:
-    said = refusal(lambda: gathered(tmp_path, {"a": option(SMALL, 2)}, CONFIG))
-    assert said == f"E1902 cannot use `{tmp_path / 'all.json'}`: layer 2 is replaced; the parent has 2 layers"
+    said = refusal(lambda: validated(tmp_path, {"a": option(SMALL, 2)}, CONFIG))
+    assert said == f"E1902 cannot use `{tmp_path / 'run'}`: layer 2 is replaced; the parent has 2 layers"
 
     def move(stats: list[dict[str, Any]]) -> None:
         stats[0]["subblocks"][0]["parent_layer_index"] = LAYERS
 
-    said = refusal(lambda: with_statistics(tmp_path, move))
+    said = refusal(lambda: with_statistics(tmp_path / "another", move))
     assert said.endswith(
         f"subblock_stats.json`: a sub-block is of layer {LAYERS}; the parent has {LAYERS} layers"
     )
@@ -230,7 +211,7 @@ def test_sizes_of_no_model(tmp_path: Path, hidden: int, heads: int, says: str) -
 def test_scores_are_distances_from_the_parent_as_the_run_has_it(tmp_path: Path) -> None:
     own = option(OWN, lm_loss=2.0, token_accuracy_top_1=0.5, kl_div=0.0)
     small = option(SMALL, lm_loss=2.25, token_accuracy_top_1=0.375, kl_div=0.125)
-    imported = gathered(tmp_path, {"own": own, "small": small}, CONFIG)
+    imported = validated(tmp_path, {"own": own, "small": small}, CONFIG)
     assert {name: list(values.values()) for name, values in imported.scores.items()} == {
         "lm_loss": [Decimal("0.25")],
         "token_accuracy_top_1": [Decimal("0.125")],
@@ -240,7 +221,7 @@ def test_scores_are_distances_from_the_parent_as_the_run_has_it(tmp_path: Path) 
 
 def test_a_metric_that_is_not_zero_at_the_parent_needs_the_parents_own(tmp_path: Path) -> None:
     small = option(SMALL, lm_loss=2.25, token_accuracy_top_1=0.375, kl_div=0.125)
-    imported = gathered(tmp_path, {"small": small}, CONFIG)
+    imported = validated(tmp_path, {"small": small}, CONFIG)
     assert list(imported.scores) == ["kl_div"]
     text = program_text(imported, tmp_path)
     for metric in ("lm_loss", "token_accuracy_top_1"):
@@ -250,27 +231,11 @@ def test_a_metric_that_is_not_zero_at_the_parent_needs_the_parents_own(tmp_path:
 
 def test_a_metric_that_some_lack_is_empty_there(tmp_path: Path) -> None:
     options = {"a": option(SMALL, 0, kl_div=1, mse=2), "b": option(SMALL, 1, mse=3)}
-    table = scores_csv(gathered(tmp_path, options, CONFIG))
+    table = scores_csv(validated(tmp_path, options, CONFIG))
     assert table == "layer,attention,ffn,kl_div,mse\n0,gqa2,,1,2\n1,gqa2,,,3\n"
 
 
 # ---------------------------------------------------------------- costs
-
-
-def test_statistics_gathered_by_sub_block_are_costs(tmp_path: Path) -> None:
-    stats = {"attention_memory_mib": 3, "ffn_memory_mib": 5, "ffn_num_params": 7, "memory_mib": 8}
-    options = {"own": {**option(OWN), "stats": stats}, "small": {**option(SMALL), "stats": stats}}
-    [measured] = gathered(tmp_path, options, CONFIG).measurements
-    found = [
-        (c.layer, c.attention and c.attention.name, c.ffn and c.ffn.name, c.params) for c in measured.costs
-    ]
-    assert found == [
-        (None, None, None, None),
-        (0, "parent", None, None),
-        (0, None, "parent", 7),
-        (0, "gqa2", None, None),
-    ]
-    assert [c.memory_mib for c in measured.costs] == [0, 3, 5, 3]
 
 
 def test_measurements_have_names_of_their_own(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from tests.importing.puzzle_run import (
     LAYERS,
     TOKENS,
     VOCAB,
-    library,
     loss,
     params_of,
     subblock_stats,
@@ -115,33 +114,6 @@ def test_without_run_times_latency_is_left_open(tmp_path: Path, capsys: pytest.C
     program.write_text(program.read_text().replace("bf16_16.memory <= 0.7x", "bf16_16.latency <= 0.7x"))
     assert run(["solve", str(program)]) == 1
     assert "E0508" in capsys.readouterr().err
-
-
-def test_a_library_of_options_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tmp_path / "library.json"
-    source.write_text(json.dumps(library()))
-    config = {
-        "model_type": "llama", "num_hidden_layers": LAYERS, "hidden_size": 64, "num_attention_heads": 8,
-        "num_key_value_heads": KV, "head_dim": HEAD_DIM, "intermediate_size": 256, "vocab_size": VOCAB,
-    }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    arguments = ["import", "puzzletron", str(source), "-o", str(tmp_path / "out")]
-    assert run(arguments) == 1
-    assert "E1904" in capsys.readouterr().err
-    assert run([*arguments, "--parent", str(tmp_path)]) == 0
-    [found] = solve(tmp_path / "out" / "puzzletron.pzl", capsys)
-    blocks = list(product(ATTENTIONS, FFNS))
-
-    def weights(child: Child) -> int:
-        return sum(params_of(kv_heads=a) + params_of(width=f) for a, f in child)
-
-    whole = weights([(KV, 256)] * LAYERS)
-    best = min(
-        sum(loss(i, *block) for i, block in enumerate(child))
-        for child in product(blocks, repeat=LAYERS)
-        if 10 * weights(child) <= 7 * whole
-    )
-    assert found["objective"] == pytest.approx(best, abs=1e-12)
 
 
 def test_layers_with_choices_of_their_own_are_overrides(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -224,14 +223,6 @@ def report(
     file: FileArgument,
     build: BuildOption = None,
     set_: SetOption = None,
-    figures: Annotated[
-        Path | None,
-        typer.Option(
-            "--figures",
-            metavar="DIR",
-            help="Write the child and the frontiers, too, as SVG and PNG for papers.",
-        ),
-    ] = None,
 ) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.pipeline.execute import execute
@@ -241,10 +232,4 @@ def report(
     ctx = loading.context(file, set_, build)
     with locked(ctx):
         execute(ctx, [Report(ctx)], force=True)
-        if figures is not None:
-            from puzzledsl.report.artefacts import load_artefacts
-            from puzzledsl.report.pictures.figures import write_figures
-
-            for path in write_figures(load_artefacts(ctx.program, ctx.build), figures):
-                print(path)
     print(ctx.build.report)

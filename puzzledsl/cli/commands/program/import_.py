@@ -26,8 +26,7 @@ def puzzletron(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="The directory of a Puzzletron run (`subblock_stats.json`, a `…--validation` folder), or a JSON file of "
-            "gathered metrics: layer -> option -> metrics and stats.",
+            help="The directory of a Puzzletron run (`subblock_stats.json`, a `…--validation` folder).",
             show_default=False,
         ),
     ],

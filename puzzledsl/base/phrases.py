@@ -52,13 +52,13 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
     of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not
-    `alone`. A single candidate that starts with `name_` comes before those that are two slips away or have other digits: `h100_sxm` for
-    `h100`.
+    `alone`. A single candidate that starts with `name_` comes first, `h100_sxm` for `h100`, unless another has a letter more or less.
     """
     candidates = list(candidates)
     longer = [c for c in candidates if len(name) > 2 and c.startswith(f"{name}_")]
-    nearly = (c for c in candidates if c != name and _distance(_fold(c), _fold(name)) <= 1)
-    if len(longer) == 1 and not any(_digits(c) == _digits(name) for c in nearly):
+    nearly = (_fold(c) for c in candidates if c != name and len(_fold(c)) != len(_fold(name)))
+    alike = {_fold(name), *(c for c in nearly if _distance(c, _fold(name)) <= 1)}
+    if len(longer) == 1 and not any(_fold(c) in alike for c in candidates if c != name):
         return Near(longer[0], alone=False)
     best: str | None = None
     alone = True
@@ -83,10 +83,6 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
     # `layers3` may be `layers[3]`, `wide2` another space, `notlayers` two words
     glued = rest != name and (rest.isdigit() or len(rest) > 1)
     return Near(best, alone=alone and not glued)
-
-
-def _digits(name: str) -> str:
-    return "".join(filter(str.isdigit, name))
 
 
 def _fold(name: str) -> str:

@@ -52,7 +52,7 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
     of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not
-    `alone`. A single candidate that starts with `name_` comes first, `h100_sxm` for `h100`, unless another has a letter more or less.
+    `alone`. A single candidate that starts with `name_` comes first, `h100_sxm` for `h100`, unless another lacks one letter.
     """
     candidates = list(candidates)
     longer = [c for c in candidates if len(name) > 2 and c.startswith(f"{name}_")]

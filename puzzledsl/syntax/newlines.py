@@ -133,7 +133,8 @@ class _Layout:
             # `name: value`, `layersi]` and `measured2)` have lost their opener
             lost = any(t.type == "COLON" or re.fullmatch(r"layers\w+", t) for t in here)
             lost |= any(t.type == "NAME" and t[-1:].isdigit() for t in here[:1])
-            help = f"write the `{text}` in front of the arguments" if lost else ""
+            place = "arguments" if text == "(" else "layers"
+            help = f"write the `{text}` in front of the {place}" if lost else ""
             where = span_of(token, self.words.file)
             fixes = [] if lost else [Fix.replace(where, "", safe=False)]
             error = errors.StrayCloser(where, opener=text, closer=str(token), help=help, fixes=fixes)
@@ -151,12 +152,8 @@ class _Layout:
             kind, wanted = (OPENER if wrong else CLOSER)[other.type]
             where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
             label = Label(beside, "closed here" if wrong else "opened here")
-            signs: Args = {
-                "opener": str(opener),
-                "closer": str(token),
-                "wanted": wanted,
-                "secondary": [label],
-            }
+            signs: Args = {"opener": str(opener), "closer": str(token), "wanted": wanted}
+            signs["secondary"] = [label]
             fix = Fix.replace(where, wanted, safe=certain)
             self.report(errors.MismatchedCloser(where, fixes=[fix], **signs), token)
             if wrong:

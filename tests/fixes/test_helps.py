@@ -30,11 +30,18 @@ def busy(rate: str) -> str:
     return f"scenario busy on h = traffic({rate}, 256 -> 128)"
 
 
+def scored(settings: str) -> str:
+    return f"bld b of w {{ tokens = 1M, data = corpus }}\nscore d of b = replace_one({settings})"
+
+
 FIXED = {
     "space v of p { ffn = mlp(width: 5O%) }": "space v of p { ffn = mlp(width: 50%) }",
     search("require params <= 1lOM"): search("require params <= 110M"),
     "space v of p { ffn = mlp(width: 0.75 | 0.5) }": "space v of p { ffn = mlp(width: 75% | 50%) }",
     search("require chat.throughput >= 300tok/min"): search("require chat.throughput >= 5 tok/s"),
+    scored('accuracy(("t.jsonl"), samples: 256'): scored('accuracy("t.jsonl"), samples: 256'),
+    scored('accuracy("t.jsonl", samples: 256'): scored('accuracy("t.jsonl"), samples: 256'),
+    'score k of w := table("k.csv")': 'score k of w = table("k.csv")',
     busy("120 req/minute"): busy("2 req/s"),
     busy("2 qps"): busy("2 req/s"),
     busy("2 requests/s"): busy("2 req/s"),
@@ -93,6 +100,7 @@ HELPED = {
     search(
         "require layers[0.. step 2] same as layers[1.. step 2]"
     ): "`for i in 0..6 step 2 { require layers[i] same as layers[i + 1] }`",
+    search("require layers[1] same as layers0]"): "write the `[` in front of the layers",
     search("require layers[0..2] same as layers[4..7]"): "the sides have 3 and 4 layers",
     search("require layers[2] same as layers[0..1]"): "`all(l same as layers[2] for l in layers[0..1])`",
     search("require ffn same as ffn"): "`all(l.ffn same as layers[0].ffn for l in layers)`",

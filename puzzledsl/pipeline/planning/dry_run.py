@@ -365,7 +365,7 @@ _ANYWAY = {
     "uptrain": "it does not begin, and says what would do",
 }
 _TRIED = "it is tried all the same, and what is finished is kept"
-"""What a stage does that its plan has no room for."""
+"""Stage -> the way it goes on where its plan has no room."""
 
 
 def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:

@@ -16,16 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from unittest.mock import patch
 
-from puzzledsl.base.diagnostics import DiagnosticError, Sink
-from puzzledsl.checker.check import shipped_profiles, shipped_shapes
-from puzzledsl.costs import roofline
-from puzzledsl.costs.calibrate import (
+from benchmarks.published import (
     Cell,
+    Cells,
     Fit,
     batch_of,
+    cells_of,
     determined_by,
     fit_constants,
     forward_seconds,
@@ -33,10 +31,10 @@ from puzzledsl.costs.calibrate import (
     predicted_tokens_per_s,
     relative_errors,
 )
-from puzzledsl.costs.cells_csv import Cells, read_cells
+from puzzledsl.checker.check import shipped_profiles, shipped_shapes
+from puzzledsl.costs import roofline
 from puzzledsl.ir.nodes import RooflineHardware
 
-DATA = Path(__file__).parent / "data"
 FITTED_RELEASE, OTHER_RELEASES = "1.0", ("0.20", "0.17")
 OTHER_CARDS = ("0.17_a100", "0.17_l40s")  # with constants of their own
 EXPERTS = ("1.0_experts", "1.2_experts")
@@ -45,16 +43,6 @@ AS_ADVERTISED = {"h100_sxm": 80 * 10**9, "h200": 141 * 10**9}
 NEVER = Fraction(10**30)
 
 Change = Callable[[Cell], Cell]
-
-
-def cells_of(release: str) -> Cells:
-    """The cells of one release. Raises DiagnosticError where the file is wrong."""
-    profiles, sink = shipped_profiles(), Sink()
-    file = DATA / f"tensorrt_llm_{release}.csv"
-    cells = read_cells(file, profiles["h100_sxm"], profiles, shipped_shapes(), sink)
-    if sink.has_errors:
-        raise DiagnosticError(*sink.sorted())
-    return cells
 
 
 def _profile(**changes: object) -> Change:

@@ -24,7 +24,7 @@ import torch
 from benchmarks.gpu_checks import Check, checks
 from benchmarks.gpu_program import SIZES, Size, write_program
 from benchmarks.gpu_run import Timed, on_the_cpu, run
-from puzzledsl.measure.probe import matrix_product_flop_per_s
+from puzzledsl.measure.stopwatch import matrix_product_flop_per_s
 from puzzledsl.models.placement import placement
 
 ROOT = Path(__file__).resolve().parents[1]

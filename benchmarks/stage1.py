@@ -131,7 +131,8 @@ class Bench:
         for layer, trainer in enumerate(self.trainers):
             with torch.no_grad():
                 trace = self.runner.trace_layer(layer, hidden)
-            trainer.step(hidden, trace)
+            for piece in trainer.pieces:
+                piece.step(hidden, trace)
             hidden = trace.output
 
     def step_by_prefixes(self) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.data.sources.source import Text
+from puzzledsl.data.source import Text
 from puzzledsl.data.streams import in_part
 from puzzledsl.data.tasks import EncodedChoice, Item, answered, encode_item, read_tasks
 from puzzledsl.evaluate.choices import log_likelihoods, right_answers

@@ -223,10 +223,7 @@ def attention_weights(shape: Shape, kv_heads: int) -> Weights:
     if shape.output_bias:
         found["o_proj.bias"] = Weight((shape.hidden,))
     if shape.qk_norm_whole:
-        found |= {
-            "q_norm.weight": Weight((queries,), 0, dim),
-            "k_norm.weight": Weight((keys,), 0, dim),
-        }
+        found |= {"q_norm.weight": Weight((queries,), 0, dim), "k_norm.weight": Weight((keys,), 0, dim)}
     elif shape.qk_norm:
         found |= {"q_norm.weight": Weight((dim,)), "k_norm.weight": Weight((dim,))}
     if shape.sinks:

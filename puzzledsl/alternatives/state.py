@@ -3,8 +3,6 @@
 Mamba2 (arXiv 2405.21060): h = a h + (dt x) B^T and y = h C, for heads of x [head_dim] and B, C [state].
 Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y = h q, for heads of v [head_dim] and k, q
 [state]. Before either, a causal convolution over x, B, C (v, k, q) needs the inputs of its earlier taps.
-
-Parts of a parent's computation that its sizes leave open and that few runtimes have.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Support of a runtime for an alternative: native, rewritten exactly, or absent; and the data that answers it.
+"""Support of a runtime for an alternative: native, rewritten exactly, or absent; and arguments of alternatives.
 
 A runtime has one or more model architectures: model code with fixed rules about how layers may differ. An architecture
 is data, in `puzzledsl.ir.engines`. An alternative picks the field that is about it.
-
-Arguments of an alternative's constructor: their description, and the reader that the checker hands to `read`.
 """
 
 from __future__ import annotations

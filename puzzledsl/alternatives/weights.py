@@ -1,8 +1,7 @@
 """Weights of a sub-block: one description, from which shapes, parameters, bytes and FLOP follow.
 
-Weights of mixers that are no attention: Mamba2 (arXiv 2405.21060) and the gated delta net (arXiv 2412.06464).
-
-Names and orders of rows are transformers', in `NemotronHMamba2Mixer` and `Qwen3NextGatedDeltaNet`.
+Names and orders of rows are transformers', for mixers those of `NemotronHMamba2Mixer` (Mamba2, arXiv 2405.21060) and
+`Qwen3NextGatedDeltaNet` (gated delta net, arXiv 2412.06464).
 """
 
 from __future__ import annotations

@@ -272,15 +272,15 @@ class _Requirements:
 
 
 def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
-    """Yield one text per requirement; more than MANY instances of one source line become one text."""
+    """Yield one text per requirement; instances of one line that read alike, and more than MANY that do not, become one text."""
     lines: dict[str, list[nodes.Requirement]] = {}
     for requirement in requirements:
         lines.setdefault(f"{requirement.where.file}:{requirement.where.line}", []).append(requirement)
     for group in lines.values():
-        if len(group) > MANY:
-            yield f"{group[0].where.text} ({len(group)} times)"
-        else:
-            yield from map(words.requirement, group)
+        texts = Counter(map(words.requirement, group))
+        if len(texts) > MANY:
+            texts = Counter({group[0].where.text: len(group)})
+        yield from (f"{text} ({times} times)" if times > 1 else text for text, times in texts.items())
 
 
 _NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings", "requests"}

@@ -1,11 +1,7 @@
-"""Assemble a child in memory from its ModelDefinition, the loaded parent and the pieces of the block library.
+"""A child in memory: assembled from its ModelDefinition, the parent and pieces, or loaded from its checkpoint directory.
 
-Load a child from its checkpoint directory. Reads `block_configs` directly; never runs code from the directory.
-
-Alternatives <-> the `block_configs` entries of a DeciLM / nemotron-nas config.json.
-
-`n_heads_in_group` is the number of query heads per key/value head. A sub-block of an installed package has `module`, its
-word, and `arguments`.
+`block_configs` of config.json (DeciLM, nemotron-nas) describe its layers; no code of the directory is run. `n_heads_in_group`
+is the number of query heads per key/value head. A sub-block of an installed package has `module`, its word, and `arguments`.
 """
 
 from __future__ import annotations
@@ -71,10 +67,7 @@ def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> li
     Raises KeyError if an entry lacks a field, ValueError for a module that no installed package has.
     """
     return [
-        (
-            from_block_config(ATTENTION, entry["attention"], own),
-            from_block_config(FFN, entry["ffn"], own),
-        )
+        (from_block_config(ATTENTION, entry["attention"], own), from_block_config(FFN, entry["ffn"], own))
         for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
     ]
 
@@ -153,12 +146,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
     shape = access.shape_of(model.config)
     if len(definition.layers) != shape.layers:
         raise DiagnosticError(
-            NoSuchLayer(
-                None,
-                name=definition.name,
-                got=len(definition.layers),
-                expected=shape.layers,
-            )
+            NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
         )
     config: Any = model.config
     config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
@@ -265,11 +253,6 @@ def _misfit(
 ) -> DiagnosticError:
     return DiagnosticError(
         PieceDoesNotFit(
-            None,
-            piece=piece,
-            layer=layer,
-            sub_block=sub_block,
-            alternative=alternative.name,
-            reason=reason,
+            None, piece=piece, layer=layer, sub_block=sub_block, alternative=alternative.name, reason=reason
         )
     )

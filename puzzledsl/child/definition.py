@@ -1,7 +1,4 @@
-"""Model definition of a solution: the piece of each sub-block, by the jobs of the BLD declarations. Imports no torch.
-
-Diagnostics of defining a child, and of writing and verifying checkpoints.
-"""
+"""Model definition of a solution: the piece of each sub-block, by the jobs of the BLD declarations. Imports no torch."""
 
 from __future__ import annotations
 

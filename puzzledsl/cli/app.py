@@ -88,7 +88,6 @@ PANELS: dict[str, dict[str, str]] = {
     "Search": {
         "compile": "search.solve:compile_",
         "cost": "search.solve:cost",
-        "calibrate": "search.calibrate:calibrate",
         "solve": "search.solve:solve",
         "why": "search.why:why",
         "explore": "search.explore:explore",
@@ -123,7 +122,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl check wide.pzl",
         "pzl check wide.pzl --set headroom=90% --deny warnings",
         "pzl check wide.pzl --fix",
-        "pzl check wide.pzl --format sarif > wide.sarif",
+        "pzl check wide.pzl --json",
     ),
     "explain": ("pzl explain E0301", "pzl explain"),
     "show": ("pzl show wide.pzl", "pzl show wide.pzl wide --json"),
@@ -161,7 +160,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "status": ("pzl status wide.pzl",),
     "cost": ("pzl cost wide.pzl",),
     "frontier": ("pzl frontier wide.pzl",),
-    "calibrate": ("pzl calibrate h100_sxm --data mine.csv",),
     "verify-export": ("pzl verify-export build/models/best --runtime transformers",),
     "verify-load": ("pzl verify-load wide.pzl best",),
     "lsp": ("pzl lsp",),
@@ -170,6 +168,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 GONE = {
+    "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
+    "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
+    "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
     "--figures": '`--figures` is gone: the page has the pictures; in Python, `program.frontier(NAME).plot().save("NAME.svg")` '
     "and `to_frame()` have the figures for your own",

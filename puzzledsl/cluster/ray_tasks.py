@@ -16,8 +16,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.connect import Cluster, NoWorkers, WorkersKeepDying
-from puzzledsl.cluster.tasks import Task, TeamSpec
+from puzzledsl.cluster.tasks import Cluster, NoWorkers, Task, TeamSpec, WorkersKeepDying
 from puzzledsl.cluster.workers import Team, Workers, unpack
 
 MAX_LOSSES = 5
@@ -190,7 +189,14 @@ class RayTeams:
             try:
                 result = unpack(self._ray.get(handle, timeout=START_S))
             except Exception as error:  # everything that a worker raises, and its loss
-                self._failed(at_work, number, error)
+                reason = self._workers.loss(error)
+                if at_work.is_lost:
+                    reason = reason or "its team was ended"
+                if reason is None:
+                    raise self._workers.mistake(error) from None
+                self._lose(at_work, reason)
+                if number is not None:
+                    heapq.heappush(self._waiting, number)
                 continue
             if number is None:
                 self._opened(at_work, handle, result)
@@ -208,16 +214,6 @@ class RayTeams:
                 at_work.is_alike = False  # it keeps its place, so that it is not started again
                 text = f"a worker is not used: it is a {result}, the others are {self._kind}"
                 self._progress.log("other_device", text=text)
-
-    def _failed(self, at_work: _AtWork, number: int | None, error: Exception) -> None:
-        reason = self._workers.loss(error)
-        if at_work.is_lost:
-            reason = reason or "its team was ended"
-        if reason is None:
-            raise self._workers.mistake(error) from None
-        self._lose(at_work, reason)
-        if number is not None:
-            heapq.heappush(self._waiting, number)
 
     def _say_who_is_waited_for(self) -> None:
         now = time.monotonic()

@@ -1,19 +1,27 @@
-"""Named tasks for teams of workers, and their execution in this process.
+"""Named tasks for teams of workers, their execution in this process, and the connection to a Ray cluster.
 
 A stage describes its work as a `TeamSpec`, which builds a team of workers, and independent `Task`s. An `Executor` runs the
 tasks on as many teams as there are and yields each result as soon as it is there. The stage writes results to its own store and
 adds them up in the order of its tasks, so that nothing depends on the number of workers. A stage that is run again asks only
-for the tasks whose results are not stored yet.
+for the tasks whose results are not stored yet. The connection is opened when first needed and shared by all stages of a run.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.progress import Progress, Silent
+
+Inputs = TypeVar("Inputs")
+"""Inputs of a stage: a dataclass with `progress` and `executor`."""
 
 
 class WorkerLost(Exception):
@@ -79,6 +87,15 @@ class Executor(Protocol):
         """Return a context with teams of such a team; their processes end with it."""
 
 
+def as_sent(inputs: Inputs, **changes: object) -> Inputs:
+    """Return a stage's inputs as a worker gets them: with whole paths, and without what belongs to this process."""
+    given: Any = inputs
+    values = ((field.name, getattr(given, field.name)) for field in fields(given))
+    paths = {name: value.resolve() for name, value in values if isinstance(value, Path)}
+    sent: Inputs = replace(given, **paths, progress=Silent(), executor=LocalExecutor(), **changes)
+    return sent
+
+
 class LocalExecutor:
     """Runs tasks one after the other in this process."""
 
@@ -111,3 +128,109 @@ def _done(team: Sequence[Any], task: Task) -> Any:
     for step in task.steps:
         result = (getattr(team[step.member], step.method)(*result, *step.arguments),)
     return result[0]
+
+
+class RayNotInstalled(Diagnostic, code="E1421"):
+    """`--on` needs the package Ray, which is not installed."""
+
+    template = "`--on {on}` needs the Python package `ray`, which is not installed"
+    help_template = (
+        "`pip install 'puzzledsl[ray]'` here and on every machine of the cluster, or leave out `--on`"
+    )
+
+
+class ClusterNotReached(Diagnostic, code="E1422", template="no Ray cluster answers at `{on}`: {reason}"):
+    """No Ray cluster answers at the address given by `--on`."""
+
+    help_template = "`--on local`, `--on auto` inside a cluster, or `--on ray://HOST:10001`"
+
+
+class NoWorkers(Diagnostic, code="E1423", template="the Ray cluster at `{on}` has no free worker"):
+    """The cluster has neither a free GPU nor a free CPU."""
+
+    help_template = (
+        "start workers with `ray start --address HEAD:6379`, then run again: what is finished is kept"
+    )
+
+
+class WorkersKeepDying(Diagnostic, code="E1424"):
+    """Workers failed repeatedly without progress in between."""
+
+    template = "workers of `{on}` died {count} times without progress: {reason}"
+    help_template = (
+        "most often memory: give workers more, or the cluster more workers; what is finished is kept"
+    )
+
+
+class PiecesDontFit(Diagnostic, code="E1425"):
+    """One piece for each layer of a worker exceeds its memory."""
+
+    template = "a worker of `{on}` has {room}, and needs {needed} to train one piece of one layer"
+    help_template = "give the cluster more workers, or workers more memory; or leave the largest alternatives out of the space"
+
+
+PATIENCE_S = 10.0
+"""Seconds that a cluster has to accept a connection."""
+
+
+class Cluster:
+    """The Ray cluster `on`: `local` starts one on this machine, `auto` uses the one around it, else an address."""
+
+    def __init__(self, on: str) -> None:
+        self.on = on
+        self._ray: Any = None
+        self._sessions, self._is_own = 0, False
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Keep the connection, once opened, until the outermost session ends. A connection opened by others stays open."""
+        self._sessions += 1
+        try:
+            yield
+        finally:
+            self._sessions -= 1
+            if self._sessions == 0:
+                if self._is_own:
+                    self._ray.shutdown()
+                self._ray, self._is_own = None, False
+
+    @property
+    def ray(self) -> Any:
+        """The package `ray`, connected. Raises DiagnosticError: RayNotInstalled, ClusterNotReached."""
+        if self._ray is None:
+            self._ray = self._connect()
+        return self._ray
+
+    def _connect(self) -> Any:
+        try:
+            ray = importlib.import_module("ray")
+        except ImportError as error:
+            raise DiagnosticError(RayNotInstalled(None, on=self.on)) from error
+        if ray.is_initialized():
+            return ray
+        _must_answer(self.on)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        here = {"num_cpus": os.cpu_count(), "include_dashboard": False} if self.on == "local" else {}
+        try:
+            ray.init(address=self.on, log_to_driver=False, logging_level="error", **here)
+        except Exception as error:  # Ray raises a bare one where a node does not start in time
+            raise DiagnosticError(ClusterNotReached(None, on=self.on, reason=first_line(error))) from error
+        self._is_own = True
+        return ray
+
+
+def _must_answer(on: str) -> None:
+    """Raise DiagnosticError (ClusterNotReached) if nothing listens at an address: Ray itself would retry for minutes."""
+    host, colon, port = on.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise DiagnosticError(ClusterNotReached(None, on=on, reason=reason)) from error
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error of Ray's, without the full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,11 +1,8 @@
 """Workers of a Ray cluster as actors, in teams whose neighbours share a machine where they can.
 
 A worker takes a GPU, or a CPU if the cluster has no GPU. CUDA errors and exhausted memory count as the loss of the worker,
-because its process cannot be trusted afterwards.
-
-Tensors as NumPy arrays for Ray's object store.
-
-The store maps arrays into the reader's memory; it pickles tensors in band, at a tenth of the speed.
+because its process cannot be trusted afterwards. Tensors travel as NumPy arrays: Ray's store maps these into the reader's
+memory, and pickles tensors in band, at a tenth of the speed.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.cluster.connect import Cluster, first_line
+from puzzledsl.cluster.tasks import Cluster, first_line
 
 _VIEWED = {1: torch.uint8, 2: torch.int16}
 """Integers of the size of a dtype that NumPy lacks (bfloat16, float8)."""

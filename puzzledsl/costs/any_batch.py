@@ -14,9 +14,8 @@ from functools import cached_property
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
-from puzzledsl.costs.roofline import FREE
+from puzzledsl.costs.roofline import FREE, CostLine, fixed_line, line_of
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.nodes import EndsChoice, LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import (

@@ -1,6 +1,4 @@
-"""Storage and arithmetic types: bytes per number, and the type of each part of a model.
-
-Experts of a mixture that a forward pass reads: the expected number of different ones among those its tokens choose.
+"""Storage and arithmetic types: bytes per number, the type of each part of a model, and the share of experts that is read.
 
 A token chooses k of E experts, and tokens are taken to choose independently and evenly, as routers are trained to. n
 tokens leave an expert out with probability (1 - k / E)^n, so that E (1 - (1 - k / E)^n) are expected to be read.

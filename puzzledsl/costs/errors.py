@@ -73,32 +73,3 @@ class TableParams(Diagnostic, code="E1017"):
     help_template = (
         "the table was made for another parent; without its `params` column counts come from the shape"
     )
-
-
-class CellsUnreadable(Diagnostic, code="E1041", template="cannot read the figures in `{path}`: {reason}"):
-    """A file of throughput figures that is missing or empty."""
-
-    help_template = "CSV with a header line such as `model,gpus,prompt,output,throughput` is expected"
-
-
-class CellsColumn(Diagnostic, code="E1042", template="{problem}"):
-    """A column of throughput figures that is missing, duplicate or not understood."""
-
-    help_template = "columns: {columns}"
-
-
-class CellsValue(Diagnostic, code="E1043", template="{problem}"):
-    """A value of a throughput figure that is not a number or names nothing."""
-
-
-class TooFewCells(Diagnostic, code="E1044"):
-    """Fewer figures to fit than constants."""
-
-    template = "{cells} cells to fit to do not determine {constants} constants"
-    help_template = "write `fit` in the `use` column of at least {constants} rows, or fit fewer constants: `--fit overhead`"
-
-
-class UnknownProfile(Diagnostic, code="E1045", template="there is no hardware profile `{name}`"):
-    """A profile that is neither shipped nor declared in the file."""
-
-    help_template = "{help}"

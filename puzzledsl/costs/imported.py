@@ -70,12 +70,7 @@ def imported_costs(
 
 SIZES = ("memory", "weights", "kv_cache")
 TIMES = ("latency", "ttft", "tpot", "throughput")
-_PARTS = {
-    "weights_bytes": "weights",
-    "kv_cache_bytes": "kv_cache",
-    "prefill_ns": "ttft",
-    "decode_ns": "tpot",
-}
+_PARTS = {"weights_bytes": "weights", "kv_cache_bytes": "kv_cache", "prefill_ns": "ttft", "decode_ns": "tpot"}
 """Field of a cost -> the metric that is it alone."""
 
 

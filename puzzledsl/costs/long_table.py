@@ -113,13 +113,13 @@ class LongTable:
         return line.cell(place) if place is not None and place < len(line.raw) else Cell("", None)
 
 
-def read_long_table(file: Path, shown: str, notes: str = "\n") -> LongTable:
-    """Read a CSV or Parquet file. `shown` is its name in diagnostics and spans; lines that start with `notes` are left out.
+def read_long_table(file: Path, shown: str) -> LongTable:
+    """Read a CSV or Parquet file. `shown` is its name in diagnostics and spans.
 
     Raises NoTable.
     """
     try:
-        table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown, notes)
+        table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown)
     except ModuleNotFoundError:
         raise NoTable("reading Parquet needs pyarrow", HELP_PARQUET) from None
     except OSError as error:
@@ -133,9 +133,9 @@ def read_long_table(file: Path, shown: str, notes: str = "\n") -> LongTable:
     return table
 
 
-def _csv(file: Path, shown: str, notes: str) -> LongTable:
+def _csv(file: Path, shown: str) -> LongTable:
     with file.open(newline="", encoding="utf-8-sig") as text:
-        texts = ["\n" if line.startswith(notes) else line for line in text.read().splitlines(keepends=True)]
+        texts = text.read().splitlines(keepends=True)
     reader = csv.reader(texts, strict=True)
     lines: list[Line] = []
     first = 1
@@ -212,9 +212,9 @@ def written_run(text: str) -> Run | None:
     return (first, last - first + 1) if last > first else None
 
 
-def header_problems(names: list[str], needed: tuple[str, ...] = KEYS) -> Iterable[str]:
+def header_problems(names: list[str]) -> Iterable[str]:
     """Yield the mistakes that any table's header can have: a missing column, a duplicate column."""
-    yield from (f"there is no `{key}` column" for key in needed if key not in names)
+    yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
     yield from (
         f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
     )

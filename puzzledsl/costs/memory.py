@@ -122,21 +122,6 @@ def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:
     )
 
 
-def largest_parent_batch(hardware: RooflineHardware, shape: Shape, prompt: int, output: int) -> int:
-    """Return the number of the parent's sequences that fit together, at most `max_batch`; 0 if none fits.
-
-    The KV cache may use the profile's share of the memory that reserve and weights leave.
-    """
-    free = cache_room(hardware, parent_weights_bytes(hardware, shape))
-    one, block = Workload(1, prompt, output), ParentAttention()
-    caches = [(len(layers), sequence_bytes(hardware, own, block, one)) for own, layers in shape.kinds()]
-
-    def fits(batch: int) -> bool:
-        return sum(number * ceil(batch * one) for number, one in caches) <= free
-
-    return largest_batch(hardware.max_batch, fits)
-
-
 def cache_room(hardware: RooflineHardware, weights_bytes: int) -> Fraction:
     """Return the bytes available to the KV cache: the profile's share of the memory that reserve and weights leave."""
     return (hardware.memory_bytes - hardware.reserve_bytes - weights_bytes) * hardware.kv_fraction

@@ -1,8 +1,6 @@
-"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed.
+"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed; and documents that texts share.
 
 Shapes: N blocks, T context (tokens per block).
-
-Documents that two texts, or two files of questions, have in common, compared by what they say.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.data.counts import most_blocks, parts_of, turns
 from puzzledsl.data.documents import documents
 from puzzledsl.data.errors import MixTooShort, NotEnoughText
-from puzzledsl.data.sources.source import Conversation, Document, Place, Text
+from puzzledsl.data.source import Conversation, Document, Place, Text
 from puzzledsl.data.streams import TokenRows, Tokens, in_part, stream_of
 from puzzledsl.data.tasks import read_tasks
 from puzzledsl.ir import nodes

@@ -1,20 +1,22 @@
-"""Counts of tokenised text: in words, and as they lie in a build.
+"""Budget of a BLD in token blocks, counts of tokenised text, and proportional mixing of texts.
 
-Proportional mixing of texts by largest deficit: every prefix of the blocks has the proportions, too.
-
-Step i takes the part that is furthest behind its share of i + 1 blocks (Tijdeman's chairman assignment, 1980).
+A mixture takes the part that is furthest behind its share of i + 1 blocks (Tijdeman's chairman assignment, 1980), so that every
+prefix of the blocks has the proportions, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from puzzledsl.base.files import SEAL_BYTES
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import TextCounts
+from puzzledsl.ir.nodes import Bld
+from puzzledsl.ir.tables import BldJob, TextCounts
+from puzzledsl.plan.flop import held_out_blocks
 
 
 def parts_of(data: nodes.Data) -> list[tuple[nodes.Data, int]]:
@@ -95,3 +97,39 @@ def in_words(counts: TextCounts) -> str:
         behind = f", {counts.cut_tokens:,} tokens of the last document cut" if counts.cut_tokens else ""
         cut.append(f"`take` ends it{behind}")
     return f"data `{counts.name}`: " + "; ".join([kept, *cut])
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Numbers of blocks of `context` tokens. `batch` blocks make one training step."""
+
+    context: int
+    batch: int
+    seed: int
+    calibration: int
+    training: int
+    held_out: int
+
+    @classmethod
+    def of(cls, source: Bld | BldJob) -> Budget:
+        """Return the budget of a declaration or of one of its jobs. Training fills whole steps; `tokens` 0 means none."""
+        context, batch = source.context, source.batch
+        steps = max(1, source.tokens // (context * batch)) if source.tokens else 0
+        return cls(
+            context=context,
+            batch=batch,
+            seed=source.seed,
+            calibration=-(-source.calibration_tokens // context),
+            training=steps * batch,
+            held_out=held_out_blocks(source.tokens, context),
+        )
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of all parts."""
+        return self.calibration + self.training + self.held_out
+
+    @property
+    def steps(self) -> int:
+        """Number of training steps of each job."""
+        return self.training // self.batch

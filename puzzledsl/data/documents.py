@@ -1,18 +1,238 @@
-"""Documents of a data declaration, in order of file name and of place in the file."""
+"""Documents of a data declaration, in order of file name and of place in the file.
+
+- `text("a/*.txt")`: text files whose documents are separated by blank lines.
+- `jsonl("f.jsonl", column: text)`: one JSON object a line.
+- `parquet("x.parquet", column: text)`: rows of Parquet files, a few at a time in memory.
+- `tasks("hellaswag.jsonl", …)`: the questions of multiple-choice tasks, each with its right answer.
+- `hf("owner/name", split: train)`: a data set of the hub, streamed by the package `datasets`; or a local directory, of which
+  Parquet or JSON lines files that are named after the split are read without that package.
+- `sampled(p, tokens: 1M)`: text that a parent wrote, which the stage `sample` keeps in the build directory. A line is one
+  document: `{"ids": […], "prompt": 12, "text": "…"}`, all its tokens, the number of the prompt's, and the text for readers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import matching
 from puzzledsl.data.counts import parts_of
-from puzzledsl.data.sources import SOURCES
-from puzzledsl.data.sources.source import Document, Place
+from puzzledsl.data.errors import DataMissing, NotSampled
+from puzzledsl.data.source import Document, Place, Record, Source, Text, TokenDocument, documents_of, field_of
+from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes
 
 
+def lines_of(place: Place[Any], file: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file. Raises DiagnosticError (DataUnreadable)."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise place.unreadable(file, f"it is not UTF-8 ({error.reason})", "save it as UTF-8") from error
+    except OSError as error:
+        raise place.unreadable(file, str(error.strerror), "check its permissions") from error
+
+
+@dataclass(frozen=True)
+class Files(Source[Any]):
+    """Files by glob, sorted by name within each; `read` yields the documents of one."""
+
+    read: Callable[[Place[Any], Path], Iterator[Document]]
+
+    def files(self, place: Place[Any]) -> tuple[Path, ...]:
+        """See `Source`. Raises DiagnosticError for a glob that matches nothing."""
+        found: list[Path] = []
+        for pattern in place.source.paths:
+            matched = sorted(matching(place.base, pattern))
+            if not matched:
+                missing = DataMissing(place.span, name=place.name, pattern=pattern, base=place.base)
+                raise DiagnosticError(missing)
+            found += matched
+        return tuple(found)
+
+    def documents(self, place: Place[Any]) -> Iterator[Document]:
+        """See `Source`."""
+        for file in self.files(place):
+            yield from self.read(place, file)
+
+
+def text_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+    """Yield the paragraphs of a text file."""
+    return (Text(paragraph, file.name) for paragraph in paragraphs(lines_of(place, file)))
+
+
+def paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Yield runs of lines between blank ones, without line ends around them."""
+    document: list[str] = []
+    for line in lines:
+        if line.strip():
+            document.append(line)
+        elif document:
+            yield "".join(document).strip("\n")
+            document = []
+    if document:
+        yield "".join(document).strip("\n")
+
+
+def file_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+    """Yield the documents of one file of records: Parquet by its name, else JSON lines. Raises DiagnosticError."""
+    if file.suffix == ".parquet":
+        yield from parquet_documents(place, file)
+    else:
+        yield from documents_of(place, file, _objects(place, file), "line")
+
+
+def _objects(place: Place[Any], file: Path) -> Iterator[Record]:
+    for number, line in enumerate(lines_of(place, file), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            reason = f"line {number} is not JSON ({error})"
+            raise place.unreadable(file, reason, "write one JSON object a line") from error
+        yield number, record
+
+
+ROWS_A_BATCH = 1024
+
+
+def parquet_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+    """Yield the documents of one Parquet file; rows without a value are left out. Raises DiagnosticError."""
+    parquet, field = place.installed("pyarrow", "pyarrow.parquet"), field_of(place.source)
+    try:
+        table = parquet.ParquetFile(file)
+        names = list(table.schema_arrow.names)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise place.unreadable(file, str(error), "write it again") from error
+    if field not in names:
+        raise place.no_column(file, field, "no such column", names)
+    yield from documents_of(place, file, _rows(place, file, table, field), "row")
+
+
+def _rows(place: Place[Any], file: Path, table: Any, field: str) -> Iterator[Record]:
+    number = 0
+    try:
+        for batch in table.iter_batches(batch_size=ROWS_A_BATCH, columns=[field]):
+            for value in batch.column(0).to_pylist():
+                number += 1
+                if value is not None:
+                    yield number, {field: value}
+    except (OSError, ValueError) as error:
+        raise place.unreadable(file, f"behind row {number}: {error}", "write it again") from error
+
+
+def question_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+    """Yield a document for each question. Raises DiagnosticError (BadTask) for a line that is no question."""
+    return (Text(answered(item), file.name) for item in read_tasks(file, span=place.span))
+
+
+RECORDS = {".parquet", ".jsonl"}
+UNREACHABLE = ("connection", "offline", "resolve", "timed out", "timeout", "network", "couldn't reach")
+"""Words of errors that a hub which cannot be reached raises."""
+
+
+class HubDataset(Source[nodes.HfData]):
+    """A data set of the hub, or a directory of the same form."""
+
+    def files(self, place: Place[nodes.HfData]) -> tuple[Path, ...]:
+        """Return the files of a local directory; none for a data set of the hub."""
+        folder = place.base / place.source.id
+        if not folder.is_dir():
+            return ()
+        return _named_after_split(place, folder) or tuple(
+            sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        )
+
+    def documents(self, place: Place[nodes.HfData]) -> Iterator[Document]:
+        """Yield the document of each row, in the order of the data set."""
+        folder = place.base / place.source.id
+        files = _named_after_split(place, folder) if folder.is_dir() else ()
+        if files:
+            for file in files:
+                yield from file_documents(place, file)
+        else:
+            name = str(folder) if folder.is_dir() else place.source.id
+            yield from documents_of(place, Path(place.source.id), _streamed(place, name), "row")
+
+
+def _named_after_split(place: Place[nodes.HfData], folder: Path) -> tuple[Path, ...]:
+    if place.source.subset is not None:
+        return ()
+    found = sorted(folder.glob(f"*{place.source.split}*"))
+    return tuple(path for path in found if path.suffix in RECORDS)
+
+
+def _streamed(place: Place[nodes.HfData], name: str) -> Iterator[Record]:
+    """Yield the rows of a data set in its own order; nothing but what is read travels."""
+    datasets, source = place.installed("datasets", "datasets"), place.source
+    number = 0
+    try:
+        rows = datasets.load_dataset(
+            name, source.subset, split=source.split, revision=source.revision, streaming=True
+        )
+        for row in rows:
+            number += 1
+            yield number, row
+    except (DiagnosticError, GeneratorExit):
+        raise
+    except Exception as error:  # offline, unknown name, gated: the package raises many kinds
+        raise _unread(place, error, number) from error
+
+
+def _unread(place: Place[Any], error: Exception, number: int) -> DiagnosticError:
+    first = (str(error).strip().splitlines() or [""])[0]
+    reason = f"{type(error).__name__}: {first}" if not number else f"behind row {number}: {first}"
+    fix = "correct the name, the split or the subset, or save the text as files"
+    if any(word in f"{type(error).__name__} {error}".lower() for word in UNREACHABLE):
+        fix = "connect to the hub, or download the data set and name its directory"
+    return place.unreadable(Path(place.source.id), reason, fix)
+
+
+class SampledText(Source[nodes.SampledData]):
+    """Documents of a parent."""
+
+    def files(self, place: Place[nodes.SampledData]) -> tuple[Path, ...]:
+        """Return the file of the build directory. Raises DiagnosticError (NotSampled) if the text is not written yet."""
+        path = None
+        if place.tokens is not None:
+            path = BuildDir(place.tokens.parent).sampled(place.source.text)
+        if path is None or not path.is_file():
+            raise DiagnosticError(NotSampled(place.span, name=place.name, parent=place.source.parent))
+        return (path,)
+
+    def documents(self, place: Place[nodes.SampledData]) -> Iterator[Document]:
+        """Yield the documents in the order in which they were written."""
+        (path,) = self.files(place)
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    ids = json.loads(line)["ids"]
+                except (ValueError, KeyError, TypeError) as error:
+                    reason = f"line {number} is damaged ({error})"
+                    raise place.unreadable(path, reason, "run `pzl sample` again") from error
+                yield TokenDocument(ids, None, f"{path.name}:{number}")
+
+
+SOURCES: dict[type[nodes.Picked], Source[Any]] = {
+    nodes.TextData: Files(text_documents),
+    nodes.JsonlData: Files(file_documents),
+    nodes.ParquetData: Files(parquet_documents),
+    nodes.TaskData: Files(question_documents),
+    nodes.HfData: HubDataset(),
+    nodes.SampledData: SampledText(),
+}
+"""Sources by the class of their node. A new source is one more entry."""
+
+
 def files_of(data: nodes.Data, base: Path, tokens: Path | None = None) -> tuple[Path, ...]:
-    """Return the local files of a declaration, sorted by name within each glob; none for a data set outside local directories.
+    """Return the local files of a declaration; none for a data set outside local directories.
 
     Raises DiagnosticError for a glob that matches nothing.
     """

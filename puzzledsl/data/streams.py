@@ -1,8 +1,7 @@
 """One source as one stream of tokens: its documents picked, copies dropped, tokenised, and kept by digest.
 
 A token that losses do not count is stored as `~id`, a negative number. Behind the array, its file has the counts as JSON.
-
-Token blocks in an order, read from memory-mapped files when they are asked for.
+Blocks in an order are read from the memory-mapped files when they are asked for.
 
 Shapes: N blocks, M of them, T context (tokens per block).
 """
@@ -29,9 +28,9 @@ from puzzledsl.base.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
 from puzzledsl.data.counts import counts_of, in_words
+from puzzledsl.data.documents import SOURCES
 from puzzledsl.data.errors import AnswersNotFound, NoDocuments
-from puzzledsl.data.sources import SOURCES
-from puzzledsl.data.sources.source import Conversation, Document, Place, Text, TokenDocument
+from puzzledsl.data.source import Conversation, Document, Place, Text, TokenDocument
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import TextCounts
 
@@ -239,7 +238,10 @@ class Making:
             match batch[0]:
                 case Text():
                     texts = [document.text for document in batch if isinstance(document, Text)]
-                    yield from _encoded_texts(texts, self._tokenizer)
+                    tokenizer = self._tokenizer
+                    end = tokenizer.eos_token_id
+                    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+                        yield TokenDocument(ids if end is None or ids[-1:] == [end] else [*ids, end])
                 case Conversation():
                     writer = writer or ChatWriter(self._place, self._tokenizer, answers=self._answers)
                     yield from writer.write([each for each in batch if isinstance(each, Conversation)])
@@ -303,13 +305,6 @@ def _key(document: Document) -> bytes:
         case TokenDocument(ids=ids):
             content = np.asarray(ids, dtype=np.int32).tobytes()
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def _encoded_texts(texts: list[str], tokenizer: Any) -> Iterator[TokenDocument]:
-    """Yield the tokens of each text, with the tokenizer's first token and its end-of-text token, if it has them."""
-    end = tokenizer.eos_token_id
-    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
-        yield TokenDocument(ids if end is None or ids[-1:] == [end] else [*ids, end])
 
 
 # ---------------------------------------------------------------- files

@@ -20,11 +20,10 @@ from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.assemble import least_bytes, load_checkpoint
 from puzzledsl.evaluate.choices import Answers, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
-from puzzledsl.evaluate.continuations import Prompt, continued_ids
 from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
 from puzzledsl.evaluate.plan import Plan
-from puzzledsl.evaluate.prompts import ANSWER_TOKENS
+from puzzledsl.evaluate.prompts import ANSWER_TOKENS, Prompt, continued_ids
 from puzzledsl.evaluate.units import (
     PARENT,
     ROUNDS,
@@ -43,10 +42,17 @@ from puzzledsl.ir.tables import Answer
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import base_shape_of, layers, output_embedding
 from puzzledsl.models.families.load import load_config
-from puzzledsl.models.families.paged import is_paged, paged_parent
 from puzzledsl.models.families.slots import layers_with_weights
-from puzzledsl.models.placement import KEPT_SHARE, SHARE, free_bytes, placement, weights_bytes
-from puzzledsl.models.threads import Workers
+from puzzledsl.models.machine import Workers
+from puzzledsl.models.placement import (
+    KEPT_SHARE,
+    SHARE,
+    free_bytes,
+    is_paged,
+    paged_parent,
+    placement,
+    weights_bytes,
+)
 from puzzledsl.plan.memory.stages import AT_ONCE
 
 

@@ -23,11 +23,11 @@ from transformers import PreTrainedModel
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.families.access import output_embedding, read_by_head
-from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import FAST_SDPA
 from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.models.threads import Workers
+from puzzledsl.models.machine import Workers
+from puzzledsl.models.placement import is_paged
 from puzzledsl.models.transformers_private import attention_of
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import AT_ONCE

@@ -1,22 +1,14 @@
 """Differences and ratios between a child and its parent on the same items and blocks, with confidence intervals.
 
-Pairing matters: most of the noise of an accuracy comes from the draw of questions, which both models share. All
-intervals are 95 % intervals with Student's t, from the linearised statistic (the delta method).
+Pairing matters: most of the noise of an accuracy comes from the draw of questions, which both models share. Intervals are 95 %
+intervals with Student's t, from the linearised statistic (the delta method). The accuracy that a child keeps beyond chance,
+(child - chance) / (parent - chance), has a paired bootstrap (Efron & Tibshirani 1993, chapter 13), which draws items of each
+task anew, with the answers of both models and their chance together. A task's chance is the mean over its items of 1 / choices.
+The pooled figure is the sum over tasks of the child's excess over chance, divided by the sum of the parent's: tasks have equal
+weights, and a task on which the parent is at chance is left out.
 
-The accuracy that a child keeps beyond chance, with a paired bootstrap (Efron & Tibshirani 1993, chapter 13).
-
-    kept = (child - chance) / (parent - chance)
-
-A task's chance is the mean over its items of 1 / choices. The pooled figure is the sum over tasks of the child's excess over
-chance, divided by the sum of the parent's: tasks have equal weights, and a task on which the parent is at chance is left out.
-A resample draws items of each task anew, with the answers of both models and their chance together.
-
-Text-dependent quality: warn of a child that keeps much less of its parent on one text than on another.
-
-It warns if the KL to the parent on one text is more than RATIO times that on another, and more than NATS above it.
-The ratio alone would report texts on which both are tiny; the difference alone, texts that are merely harder.
-
-Repetition of answers: the share of runs of 4 tokens that were said before (seq-rep-4, Welleck et al. 2020).
+Two remarks: texts disagree if the KL to the parent on one is more than RATIO times that on another, and more than NATS above
+it; answers repeat themselves by the share of runs of 4 tokens that were said before (seq-rep-4, Welleck et al. 2020).
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from puzzledsl.ir.tables import Figure
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.models.divergence import kl_divergence
 from puzzledsl.models.families.access import read_by_head
-from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.models.threads import Workers
+from puzzledsl.models.machine import Workers
+from puzzledsl.models.placement import is_paged
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import AT_ONCE
 

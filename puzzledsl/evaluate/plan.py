@@ -1,6 +1,6 @@
 """Inputs of an evaluation: token blocks, tasks and workloads, prepared before any model is loaded.
 
-Tasks of EleutherAI's lm-evaluation-harness (`lm_eval`): the harness asks and scores, our models answer.
+Tasks may be those of EleutherAI's lm-evaluation-harness (`lm_eval`): the harness asks and scores, our models answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.compare import POOLED
-from puzzledsl.evaluate.continuations import Prompt, continuations
 from puzzledsl.evaluate.divergence import Counted
 from puzzledsl.evaluate.errors import (
     HarnessFailed,
@@ -37,7 +36,7 @@ from puzzledsl.evaluate.errors import (
     SameTaskName,
     UnknownHarnessTask,
 )
-from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
+from puzzledsl.evaluate.prompts import Prompt, PromptTokens, continuations, prompts_of
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
 from puzzledsl.ir.references import space_of

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.process import cpu_name
-from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
+from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec, as_sent
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare, repetition
 from puzzledsl.evaluate.plan import Plan, plan_of
@@ -157,36 +157,17 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
 # ---------------------------------------------------------------- measuring
 
 
-@dataclass(frozen=True)
-class BenchMaker:
-    """Maker of a worker's `WorkersBench`."""
-
-    inputs: EvalInputs
-
-    @classmethod
-    def spec(cls, inputs: EvalInputs, *, alone: bool) -> TeamSpec:
-        """Return teams of one worker each; `alone`: for times."""
-        if inputs.executor.is_local:
-            return TeamSpec(cls(inputs))
-        there = replace(
-            inputs,
-            parent_dir=inputs.parent_dir.resolve(),
-            base=inputs.base.resolve(),
-            cache=inputs.cache.resolve(),
-            progress=Silent(),
-            executor=LocalExecutor(),
-        )
-        return TeamSpec(cls(there), alone=alone)
-
-    def __call__(self, member: int) -> WorkersBench:
-        """Return a new bench."""
-        return WorkersBench(self.inputs)
+def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:
+    """Return teams of one worker each; `alone`: for times."""
+    if inputs.executor.is_local:
+        return TeamSpec(partial(WorkersBench, inputs))
+    return TeamSpec(partial(WorkersBench, as_sent(inputs)), alone=alone)
 
 
 class WorkersBench:
     """A bench that prepares its own inputs in the process that measures."""
 
-    def __init__(self, inputs: EvalInputs) -> None:
+    def __init__(self, inputs: EvalInputs, member: int) -> None:
         self._inputs = inputs
 
     @cached_property
@@ -223,7 +204,7 @@ def _measured(
         progress.advance(sum(unit.size for unit in units if unit in found), kept=True)
 
     if executor.is_local:
-        with executor.open(BenchMaker.spec(inputs, alone=False), progress) as teams:
+        with executor.open(_teams(inputs, alone=False), progress) as teams:
             for name, of_model in groupby(todo, key=lambda u: u.model):
                 begin(f"evaluating {name}")
                 yield from _run(teams, list(of_model), units, found, refused)
@@ -236,7 +217,7 @@ def _measured(
         (True, [unit for unit in timed if unit.model != PARENT]),
     ]
     for alone, in_rounds in groupby((r for r in rounds if r[1]), key=lambda r: r[0]):
-        with executor.open(BenchMaker.spec(inputs, alone=alone), progress) as teams:
+        with executor.open(_teams(inputs, alone=alone), progress) as teams:
             for _, here in in_rounds:
                 for unit, new in _run(teams, here, units, found, refused):
                     progress.advance(unit.size)

@@ -1,11 +1,7 @@
-"""Units of an evaluation: one text, task or scenario of one model. Each is measured by itself and kept as soon as it is done.
+"""Units of an evaluation: one text, task or scenario of one model, measured by itself and kept as soon as it is done.
 
-A model's figures from its units.
-
-Speed of parent and child in every measured scenario, alternating so that both meet the same machine load.
-
-A child's time is the parent's, times the ratio measured while the two alternated. So children that were timed at
-different moments can be compared.
+Parent and child alternate while they are timed, so that both meet the same machine load. A child's time is the parent's, times
+the ratio measured meanwhile, so that children timed at different moments can be compared.
 """
 
 from __future__ import annotations
@@ -227,12 +223,19 @@ def speed_alone(model: PreTrainedModel, workload: Workload, advance: Callable[[i
 
 def usual_speed(samples: Samples) -> Speed:
     """Return the medians."""
-    prefill, decode = samples.prefill, samples.decode
+    return _speed(samples.prefill, samples.decode)
+
+
+def _speed(
+    prefill: Sequence[float], decode: Sequence[float], prefill_s: float = 1, step_s: float = 1
+) -> Speed:
+    """Return the speed of the medians of times, or of ratios to a prefill and a decode step of so many seconds."""
+    once, step = statistics.median(prefill), statistics.median(decode)
     return Speed(
-        prefill_s=statistics.median(prefill),
-        decode_step_s=statistics.median(decode),
-        prefill_error=spread(prefill) / statistics.median(prefill),
-        decode_error=spread(decode) / statistics.median(decode),
+        prefill_s=prefill_s * once,
+        decode_step_s=step_s * step,
+        prefill_error=spread(prefill) / once,
+        decode_error=spread(decode) / step,
     )
 
 
@@ -254,18 +257,9 @@ def child_speed(
 
 def relative_speed(usual: Speed, parents: Samples, children: Samples) -> Speed:
     """Return a child's speed: its parent's `usual` one, times the ratios of what was measured in turn."""
-    prefill = _ratios(children.prefill, parents.prefill)
-    decode = _ratios(children.decode, parents.decode)
-    return Speed(
-        prefill_s=usual.prefill_s * statistics.median(prefill),
-        decode_step_s=usual.decode_step_s * statistics.median(decode),
-        prefill_error=spread(prefill) / statistics.median(prefill),
-        decode_error=spread(decode) / statistics.median(decode),
-    )
-
-
-def _ratios(child: Sequence[float], parent: Sequence[float]) -> list[float]:
-    return [c / p for c, p in zip(child, parent, strict=True)]
+    prefill = [c / p for c, p in zip(children.prefill, parents.prefill, strict=True)]
+    decode = [c / p for c, p in zip(children.decode, parents.decode, strict=True)]
+    return _speed(prefill, decode, usual.prefill_s, usual.decode_step_s)
 
 
 def speed_figures(scenario: str, speed: Speed, workload: Workload) -> dict[str, Figure]:

@@ -20,7 +20,7 @@ from puzzledsl.report.pictures.architecture import appearance, strip_of, window_
 from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.sections.regrets import LABELS, by_regret, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import describe, proof_of
+from puzzledsl.report.sections.searches import describe
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
     goal = describe(subject.search.objective)
     view = {
         "status": answer.status,
-        "proof": filled("proof.html.j2", proof=proof_of(subject), ms=round(ms), goal=goal),
+        "proof": filled("proof.html.j2", proof=answer.result, ms=round(ms), goal=goal),
         "figures": "",
         "strip": "",
         "statements": {},

@@ -1,17 +1,12 @@
 """Write a child as one GGUF file for llama.cpp, in an architecture whose layers may differ, one weight at a time.
 
 Transformers rotates queries and keys in pairs (i, i + D/2). llama.cpp's `deci` has pairs (2i, 2i + 1), so the rows of both
-projections are reordered. Shapes: N heads of D = head_dim rows each, H hidden.
+projections are reordered. All mixtures of `step35` have the same sizes, so smaller ones get experts and channels of zeros. Such
+an expert has another one's row of the router, which keeps the softmax in range, and a bias below every probability, so that no
+token chooses it. The weights of the chosen ones are scaled to a sum of 1, which removes the others from the result; a parent
+whose router does not scale them has mixtures of one size here. A shared expert, which is always there, is zero.
 
-Mixtures of experts in a GGUF file of architecture `step35`.
-
-All its mixtures have the same sizes, so smaller ones get experts and channels of zeros. Such an expert has another one's
-row of the router, which keeps the softmax in range, and a bias below every probability, so that no token chooses it. The
-weights of the chosen ones are scaled to a sum of 1, which removes the others from the result; a parent whose router does not
-scale them has mixtures of one size here. A shared expert, which is
-always there, is zero.
-
-Shapes: E experts, W channels of an expert, H hidden.
+Shapes: N heads of D = head_dim rows each, E experts, W channels of an expert, H hidden.
 """
 
 from __future__ import annotations
@@ -36,8 +31,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.definition import MissingPackage, NotAGguf
-from puzzledsl.export.gguf_codes import packed
-from puzzledsl.export.gguf_tokenizer import add_tokenizer
+from puzzledsl.export.gguf_tokenizer import add_tokenizer, packed
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35
@@ -328,22 +322,18 @@ def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
             writer.add_rope_scaling_factor(float(rope["factor"]))
             return None
         case "llama3":
-            return _llama3_factors(rope, child.shape.head_dim)
+            head_dim = child.shape.head_dim
+            wavelength = (
+                2
+                * math.pi
+                * float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+            )
+            factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
+            low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+            smooth = ((context / wavelength - low) / (high - low)).clamp(0, 1)
+            return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
         case other:
             raise AssertionError(f"`choose` lets no `{other}` through")
-
-
-def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
-    """Return the divisor of each frequency: 1 for short wavelengths, `factor` for long ones, interpolated in between."""
-    wavelength = (
-        2
-        * math.pi
-        * float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    )
-    factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
-    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-    smooth = ((context / wavelength - low) / (high - low)).clamp(0, 1)
-    return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
 
 
 # ---------------------------------------------------------------- tensors

@@ -1,10 +1,8 @@
 """Write a child as a GGUF file by a whole-file recipe: unquantised first, then quantised by llama.cpp itself.
 
-llama.cpp runs in a process of its own, because a failed assertion there ends the process.
-
-Importance matrix for llama.cpp's recipes: the mean square of each input of a matrix on text (its tools/imatrix).
-
-llama.cpp's quantisers weigh the error of each number of a row by it. The text is what healing fits to: nothing is judged on it.
+llama.cpp runs in a process of its own, because a failed assertion there ends the process. Its quantisers weigh the error of
+each number of a row by an importance matrix, the mean square of each input on text (its tools/imatrix). The text is what
+healing fits to: nothing is judged on it.
 """
 
 from __future__ import annotations
@@ -35,8 +33,8 @@ from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
-from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
+from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.verify import place_of
 from puzzledsl.ir.measured_engines import Recipe
 

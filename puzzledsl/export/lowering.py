@@ -90,7 +90,9 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         if engine.drops_empty_layers and _is_empty(layer):
             continue
         layers += _lowered(layer, engine, zeros, first=not layers)
-    if engine.needs_attention and not any(_has_cache(layer) for layer in layers):
+    if engine.needs_attention and not any(
+        isinstance(layer.attention, ParentAttention | GqaAttention) for layer in layers
+    ):
         layers.append(_idle(engine, zeros))
     child = joined(child, layers)
     if isinstance(engine.width, Lowered):
@@ -350,10 +352,6 @@ def _idle(engine: Architecture, zeros: _Zeros) -> _Layer:
     layer = _Layer(zeros.shape, NoOpAttention(), NoOpFfn(), {})
     attention = Lowered(way="zero_attention", into="attention whose output is zero")
     return _lower_ffn(_lower_attention(layer, attention, engine, zeros)[0], engine, zeros)
-
-
-def _has_cache(layer: _Layer) -> bool:
-    return isinstance(layer.attention, ParentAttention | GqaAttention)
 
 
 def _needs_biases(child: ChildFiles, engine: Architecture) -> bool:

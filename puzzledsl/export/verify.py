@@ -1,13 +1,8 @@
 """Verification of a child in every engine against a float64 reference: equal logits, and equal tokens with the KV cache.
 
-Convert a child (or a parent) to the format of each engine, in a temporary directory or at a given place.
-
-Verification of a quantised GGUF file: its weights against the child's, then llama.cpp against those weights in float64.
-
+A quantised GGUF file has its weights compared with the child's; then llama.cpp is compared with those weights in float64.
 llama.cpp rounds activations to 8 bits where it multiplies by quantised matrices. The measure of that is its own `q8_0` file of
 the same dequantised weights, whose further rounding is small; unquantised files have none, and must equal the reference.
-
-Read a child's weights back from a GGUF file: each dequantised, and in transformers' order and names again.
 
 Shapes: N heads of D = head_dim rows each, E experts.
 """
@@ -33,12 +28,11 @@ from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, refuse_foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild
+from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
-from puzzledsl.export.gguf_codes import tensors_of
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, Encode, GgufDtype, as_llama_cpp, write_gguf
+from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import choose, lower
-from puzzledsl.export.mlx_directory import write_mlx
-from puzzledsl.export.vllm_directory import write_for
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.engines import DECI, OPENELM, RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
@@ -158,11 +152,7 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
     with scratch("verify") as work:
         write_checkpoint(found, directory, work / "dequantised", "")
         model = load_checkpoint(work / "dequantised", dtype=torch.float64)
-        progress.start("reference", len(prompts))
-        expected = []
-        for prompt in prompts:
-            expected.append(reference(model, prompt, STEPS))
-            progress.advance()
+        expected = _references(model, prompts, progress)
         del model
         write_gguf(found, directory, work / "q8_0.gguf", "q8_0", name="q8_0")
         progress.start("running llama.cpp", 1)
@@ -280,11 +270,7 @@ def verify(
         refuse_foreign_code(directory, child)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
-    progress.start("reference", len(prompts))
-    expected = []
-    for prompt in prompts:
-        expected.append(reference(model, prompt, STEPS))
-        progress.advance()
+    expected = _references(model, prompts, progress)
     del model
     results = []
     with scratch("verify") as folder:
@@ -355,6 +341,17 @@ def prompts_of(directory: Path, vocab: int) -> list[list[int]]:
     except DiagnosticError:
         pass
     return [[(7 + 13 * i * i) % vocab for i in range(length)] for length in (9, 24)]
+
+
+def _references(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], progress: Progress
+) -> list[tuple[Array, list[int]]]:
+    progress.start("reference", len(prompts))
+    expected = []
+    for prompt in prompts:
+        expected.append(reference(model, prompt, STEPS))
+        progress.advance()
+    return expected
 
 
 @torch.no_grad()

@@ -10,11 +10,10 @@ import torch
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
+from puzzledsl.export.directories import is_native, write_for, write_mlx
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.lowering import choose, lower
-from puzzledsl.export.mlx_directory import is_native, write_mlx
-from puzzledsl.export.vllm_directory import write_for
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import RECIPES
 

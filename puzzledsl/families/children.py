@@ -182,15 +182,11 @@ def _entry(block: Any, sub_block: SubBlock, index: int, hidden: int) -> dict[str
             place = f"{BLOCKS}[{index}].{sub_block}.{name}"
             raise BadConfig(f"{place} is {shown(found[name])}, which is not supported")
     if sub_block == "ffn" and "ffn_mult" in found and "intermediate_size" not in found:
-        found["intermediate_size"] = _width(found["ffn_mult"], hidden, index)
+        multiple = found["ffn_mult"]
+        if isinstance(multiple, bool) or not isinstance(multiple, int | float) or not 0 < multiple < MAX_SIZE:
+            raise BadConfig(f"{BLOCKS}[{index}].ffn.ffn_mult is {shown(multiple)}")
+        found["intermediate_size"] = -(-int(2 * multiple * hidden / 3) // FFN_MULTIPLE) * FFN_MULTIPLE
     return found
-
-
-def _width(multiple: Any, hidden: int, index: int) -> int:
-    """Return the width that DeciLM makes of `ffn_mult`: int(2 ffn_mult H / 3), rounded up to a multiple of 256."""
-    if isinstance(multiple, bool) or not isinstance(multiple, int | float) or not 0 < multiple < MAX_SIZE:
-        raise BadConfig(f"{BLOCKS}[{index}].ffn.ffn_mult is {shown(multiple)}")
-    return -(-int(2 * multiple * hidden / 3) // FFN_MULTIPLE) * FFN_MULTIPLE
 
 
 def _checked(entry: dict[str, Any], sub_block: SubBlock, own: Shape, index: int) -> dict[str, Any]:

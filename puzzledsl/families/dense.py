@@ -77,11 +77,7 @@ FAMILIES = (
         "qwen2", "Qwen2", _qwen2, literal={"attention_bias": True}, takes=("tied", "window", "full_every")
     ),
     Family(
-        "qwen3",
-        "Qwen3",
-        _qwen3,
-        literal={"qk_norm": True},
-        takes=("tied", *BIASES, "window", "full_every"),
+        "qwen3", "Qwen3", _qwen3, literal={"qk_norm": True}, takes=("tied", *BIASES, "window", "full_every")
     ),
     Family(
         "phi3",

@@ -67,7 +67,11 @@ def _shape_of_family(content: Mapping[str, Any], field: str) -> Shape:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise BadConfig(f"{field} is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
     family, config = FAMILIES[model_type], Config(content)
-    _refuse_quantised(family, content)
+    quantisation = content.get("quantization_config")
+    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+    if method is not None and method not in family.quantised:
+        forms = ", ".join(("bfloat16", "float16", *family.quantised))
+        raise BadConfig(f"its weights are quantised by {shown(method)}; those in {forms} or float32 are read")
     shape = _possible(family.read(config))
     computation_of(family, config, shape)
     return shape
@@ -78,15 +82,6 @@ def _possible(shape: Shape) -> Shape:
     if wrong := impossible(shape):
         raise BadConfig(wrong[1])
     return shape
-
-
-def _refuse_quantised(family: Family, content: Mapping[str, Any]) -> None:
-    """Raise BadConfig for a config.json of weights in a quantised form that is not read."""
-    quantisation = content.get("quantization_config")
-    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
-    if method is not None and method not in family.quantised:
-        forms = ", ".join(("bfloat16", "float16", *family.quantised))
-        raise BadConfig(f"its weights are quantised by {shown(method)}; those in {forms} or float32 are read")
 
 
 def impossible(shape: Shape) -> tuple[str, str] | None:

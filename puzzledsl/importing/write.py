@@ -165,12 +165,11 @@ def _parent(imported: Imported, base: Path) -> Iterator[str]:
     flags = [name for name in FLAGS if name in takes]
     names = (*USUAL, *flags, *(["window"] if s.window is not None else []))
     sizes = {name: getattr(s, name) for name in names}
-    path = None if imported.parent is None else os.path.relpath(imported.parent, base)
-    if path is not None and shape_of_literal(FAMILIES[s.family], sizes) != s:
+    path = os.path.relpath(imported.parent, base)
+    if shape_of_literal(FAMILIES[s.family], sizes) != s:
         yield f'parent teacher = hf("{path}")'
         return
-    if path is not None:
-        yield f'# its weights are in "{path}": `parent teacher = hf("{path}")` reads them'
+    yield f'# its weights are in "{path}": `parent teacher = hf("{path}")` reads them'
     said = [f"{name}: {str(value).lower()}" for name, value in sizes.items()]
     yield "parent teacher = shape("
     yield from (f"  {', '.join(line)}," for line in (said[:5], said[5:9], said[9:13], said[13:]) if line)

@@ -1,19 +1,11 @@
-"""Measure one scenario at one batch: time it, estimate sub-block costs, check them and return cost-table entries.
+"""The cost table of a space on this machine: every distinct alternative is timed once, not once a layer.
 
-Sizes are computed exactly, not measured; times are whole nanoseconds.
-
-Expected times of alternatives up to a common factor: a prior for times that whole models leave open.
-
-A decode step reads weights and KV cache; a prefill computes, or reads the weights where that takes longer. The two are made
-comparable by a round number of FLOP a byte, which only the prior rests on.
-
-The cost table of a space on this machine: every distinct alternative is timed once, not once a layer.
-
-Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. Method: whole models
-whose layers hold random mixtures of the alternatives are run beside the parent, with the time of every sub-block noted
-(`laps`, `rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random
-whole children show the error of a sum of such times. In an engine that serves exported models, only whole models can be timed:
-the times of the alternatives are fitted to them (`whole_fit`).
+Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. Method: whole models whose
+layers hold random mixtures of the alternatives are run beside the parent, with the time of every sub-block noted (`laps`,
+`rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random whole children show
+the error of a sum of such times. In an engine that serves exported models, only whole models can be timed: the times of the
+alternatives are fitted to them (`whole_fit`), from a prior: a decode step reads weights and KV cache; a prefill computes, or
+reads the weights where that takes longer. Sizes are computed exactly; times are whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -22,8 +14,9 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
@@ -34,10 +27,20 @@ from puzzledsl.ir.facts import untied_params
 from puzzledsl.ir.nodes import Program, Scenario, Shape, Space
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables import PARENT_ENDS, CellTiming, Cost, CostTable, ScenarioCosts
-from puzzledsl.measure.estimate import FIXED, Estimate, Key, Round, estimate
+from puzzledsl.measure.estimate import (
+    CHECKED_CHILDREN,
+    FIXED,
+    Check,
+    Estimate,
+    Key,
+    Round,
+    Unfinished,
+    estimate,
+    mean_size,
+    speed_up_errors,
+)
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
-from puzzledsl.measure.place import ClockMaker, Place, PlainCheck
-from puzzledsl.measure.rounds import CHECKED_CHILDREN, Check, Unfinished, mean_size, speed_up_errors
+from puzzledsl.measure.place import Clock, Place, PlainCheck
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of
 from puzzledsl.measure.whole_fit import fit_whole
@@ -62,17 +65,13 @@ def expected_times(
     for sub_block, labels in alternatives_of(space, shape).items():
         for name, alternative in labels.items():
             own = shape.at(first[kind_of(name)])
-            prefill[sub_block, name], decode[sub_block, name] = _times(own, alternative, workload, stored)
+            sizes = sizes_of(own, alternative, workload, stored)
+            read = float(sizes["weights_bytes"])
+            prefill[sub_block, name], decode[sub_block, name] = (
+                max(read, sizes["prefill_flop"] / FLOP_PER_BYTE),
+                max(read + sizes["kv_cache_bytes"], sizes["decode_flop"] / FLOP_PER_BYTE),
+            )
     return prefill, decode
-
-
-def _times(shape: Shape, alternative: Alternative, workload: Workload, stored: Widths) -> tuple[float, float]:
-    sizes = sizes_of(shape, alternative, workload, stored)
-    read = float(sizes["weights_bytes"])
-    return (
-        max(read, sizes["prefill_flop"] / FLOP_PER_BYTE),
-        max(read + sizes["kv_cache_bytes"], sizes["decode_flop"] / FLOP_PER_BYTE),
-    )
 
 
 METHOD = "3"  # raise it when what is measured changes, so that unfinished work is not continued
@@ -173,12 +172,7 @@ def _timing(
 
 
 def _costs(
-    place: Place,
-    space: Space,
-    scenario: Scenario,
-    workload: Workload,
-    prefill: Estimate,
-    decode: Estimate,
+    place: Place, space: Space, scenario: Scenario, workload: Workload, prefill: Estimate, decode: Estimate
 ) -> ScenarioCosts:
     shape, stored = place.shape, place.stored
     kinds = kinds_of(shape)
@@ -194,33 +188,23 @@ def _costs(
         return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, stored), **times(key))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
-    known = {} if space.ends is None else space.ends.by_name()
+
+    def cost_of_ends(params: int, size: int, key: Key) -> Cost:
+        sizes = {"weights_bytes": size, "kv_cache_bytes": 0, "prefill_flop": flop, "decode_flop": flop}
+        return Cost(params=params, **sizes, **times(key))
+
     ends = {
-        name: Cost(
-            params=fixed + untied_params(shape, *name.split("/")),
-            weights_bytes=ends_bytes(shape, stored, *both),
-            kv_cache_bytes=0,
-            prefill_flop=flop,
-            decode_flop=flop,
-            **times(("ends", name)),
+        name: cost_of_ends(
+            fixed + untied_params(shape, *name.split("/")), ends_bytes(shape, stored, *both), ("ends", name)
         )
-        for name, both in known.items()
+        for name, both in ({} if space.ends is None else space.ends.by_name()).items()
     }
     return ScenarioCosts(
         scenario=scenario.name,
         batch=workload.batch,
         prompt=workload.prompt,
         output=workload.output,
-        fixed=FREE
-        if ends
-        else Cost(
-            params=fixed,
-            weights_bytes=round(fixed * stored.weight),
-            kv_cache_bytes=0,
-            prefill_flop=flop,
-            decode_flop=flop,
-            **times(FIXED),
-        ),
+        fixed=FREE if ends else cost_of_ends(fixed, round(fixed * stored.weight), FIXED),
         ends=ends,
         attention=tuple(
             {a.name: cost("attention", index, a) for a in layer.with_parent().attention}
@@ -279,13 +263,8 @@ def _digest(place: Place, space: Space, workload: Workload) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-class MakeClocks(Protocol):
-    """Maker of a hardware's `ClockMaker`, or of what times models in an engine."""
-
-    def __call__(
-        self, program: Program, space: str, parent_dir: Path, hardware: str
-    ) -> Callable[[int], object]:
-        """Return the maker of a worker's clock."""
+MakeClock = Callable[[Program, str, Path, str, int], object]
+"""Maker of a worker's clock: from the program, the space, the parent's directory, the hardware and the worker's number."""
 
 
 def measure_costs(
@@ -295,7 +274,7 @@ def measure_costs(
     work: Path,
     progress: Progress,
     executor: Executor | None = None,
-    engines: MakeClocks | None = None,
+    engines: MakeClock | None = None,
 ) -> CostTable:
     """Costs of a space in every scenario on a `measured(...)` hardware; other scenarios are left out.
 
@@ -313,11 +292,11 @@ def measure_costs(
     for scenario, hardware in measured_in(program, space):
         by_hardware.setdefault(hardware.name, []).append(scenario)
     for hardware_name, scenarios in by_hardware.items():
-        make: MakeClocks = ClockMaker
+        make: MakeClock = Clock
         if engine_of(program.hardware[hardware_name]) is not None:
             assert engines is not None, "the pipeline gives it"
             make = engines
-        maker = make(program, space, parent_dir.resolve(), hardware_name)
+        maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
             cells_there = sum(len(place.batches[scenario.name]) for scenario in scenarios)

@@ -1,11 +1,8 @@
 """The machine that times are taken on, and the object that takes them there.
 
-Plain `generate` of the parent beside the timer of `pzl measure`: both must take equally long.
-
-The plain model is transformers' own class, made anew as a user makes it: weights with `requires_grad`, no hooks, eager Python. It
-shares the storage of the parent's weights. Both run the same prompt and the same first steps after it, in turn.
-
-Device and memory of a `measured(...)` hardware, for torch.
+Plain `generate` of the parent must take as long as the timer of `pzl measure`. The plain model is transformers' own class, made
+anew as a user makes it, but sharing the storage of the parent's weights. Both run the same prompt and the same first steps, in
+turn.
 """
 
 from __future__ import annotations
@@ -28,9 +25,8 @@ from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype, NoWorkload
-from puzzledsl.measure.estimate import Round
+from puzzledsl.measure.estimate import Check, Round, Timer, rounds_needed
 from puzzledsl.measure.host import Host, alternatives_of
-from puzzledsl.measure.rounds import Check, Timer, rounds_needed
 from puzzledsl.measure.stopwatch import CpuStopwatch, machine
 from puzzledsl.measure.whole import Forward, Widths, Workload, prompt_ids, sizes_of
 from puzzledsl.models.families.access import layers
@@ -56,11 +52,6 @@ def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
     if spec.gpus != 1:
         raise DiagnosticError(SeveralGpus(span, name=hardware.name, gpus=spec.gpus))
     return torch.device(spec.device), DTYPES[spec.dtype]
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return the language's word for a dtype."""
-    return next(word for word, known in DTYPES.items() if known == dtype)
 
 
 def measured_scenarios(program: Program) -> dict[str, Hardware]:
@@ -106,10 +97,7 @@ def measure_plain(model: PreTrainedModel, workload: Workload, turns: int | None 
             plain.append(theirs)
     (prefill_s, decode_s), (plain_prefill_s, plain_decode_s) = map(_least, (timed, plain))
     return PlainCheck(
-        prefill_s=prefill_s,
-        decode_s=decode_s,
-        plain_prefill_s=plain_prefill_s,
-        plain_decode_s=plain_decode_s,
+        prefill_s=prefill_s, decode_s=decode_s, plain_prefill_s=plain_prefill_s, plain_decode_s=plain_decode_s
     )
 
 
@@ -205,29 +193,16 @@ class Place:
     """True if the parent is timed in plain `generate`, too. On a GPU, CUDA graphs leave out what `generate` does in Python."""
 
 
-@dataclass(frozen=True)
-class ClockMaker:
-    """Maker of a worker's `Clock`."""
-
-    program: Program
-    space: str
-    parent_dir: Path
-    hardware: str
-
-    def __call__(self, member: int) -> Clock:
-        """Return a new clock."""
-        return Clock(self)
-
-
 class Clock:
     """Times a space's alternatives and children on the device of a `measured(...)` hardware, with the parent loaded there."""
 
-    def __init__(self, maker: ClockMaker) -> None:
+    def __init__(
+        self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
+    ) -> None:
         """Find the device. Raises DiagnosticError: those of `device_of`."""
-        self._program, self._parent_dir = maker.program, maker.parent_dir
-        self._space = maker.program.spaces[maker.space]
-        self._shape = maker.program.parents[self._space.parent].shape
-        self._hardware = maker.program.hardware[maker.hardware]
+        self._program, self._parent_dir = program, parent_dir
+        self._space, self._hardware = program.spaces[space], program.hardware[hardware]
+        self._shape = program.parents[self._space.parent].shape
         self._device, self._dtype = device_of(self._hardware)
         self._timers: dict[Workload, Timer] = {}
 
@@ -249,7 +224,7 @@ class Clock:
             shape=self._shape,
             config=host.model.config.to_json_string(),
             machine=machine(self._device),
-            dtype=dtype_name(self._dtype),
+            dtype=next(word for word, known in DTYPES.items() if known == self._dtype),
             stored=stored,
             memory_bytes=memory,
             rounds=rounds_needed(host.kinds, host.alternatives),

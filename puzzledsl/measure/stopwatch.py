@@ -1,7 +1,8 @@
-"""Laps of one computation: by the clock on a CPU, by events on a GPU, inside a replayed CUDA graph where PyTorch has such events.
+"""Laps of one computation, and a probe of this machine's speeds: matrix products, and writing to new memory.
 
-A computation calls `lap()` at the places of interest. `prepare` returns a callable that runs it repeatedly, each time
-returning the seconds between consecutive laps. Only this file distinguishes the two devices.
+Laps are taken by the clock on a CPU, by events on a GPU, inside a replayed CUDA graph where PyTorch has such events. A
+computation calls `lap()` at the places of interest. `prepare` returns a callable that runs it repeatedly, each time returning
+the seconds between consecutive laps. Only this file distinguishes the two devices. A probe on a CPU counts processor time.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from puzzledsl.base.process import cpu_name
 
@@ -165,3 +168,50 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+CPU_SIZE, GPU_SIZE = 1024, 4096
+"""Rows of the square matrices."""
+COPIED_NUMBERS = 1 << 24
+"""Float32 numbers of a copy: too many for a cache of one processor, and new memory each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """FLOP/s of matrix products in a dtype and in float64, and bytes/s read and written by a copy to new memory."""
+
+    flop_per_s: float
+    float64_flop_per_s: float
+    bytes_per_s: float
+
+
+def rates_of(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> Rates:
+    """Return the speeds of a device, each of about `seconds` of repetitions."""
+    numbers = torch.ones(COPIED_NUMBERS, device=device)
+    copied = _fastest_s(device, lambda: numbers.clone(), seconds)
+    return Rates(
+        matrix_product_flop_per_s(device, dtype, seconds),
+        matrix_product_flop_per_s(device, torch.float64, seconds),
+        2 * numbers.nbytes / copied,
+    )
+
+
+def matrix_product_flop_per_s(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """Return the FLOP/s of the fastest of repeated square products within about `seconds`."""
+    size = CPU_SIZE if device.type == "cpu" else GPU_SIZE
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    return 2 * size**3 / _fastest_s(device, lambda: torch.matmul(a, a), seconds)
+
+
+def _fastest_s(device: torch.device, run: Callable[[], Tensor], seconds: float) -> float:
+    """Return the seconds of the fastest repetition: on a CPU processor time, shared out over torch's threads."""
+    on_cpu = device.type == "cpu"
+    clock, threads = (time.process_time, torch.get_num_threads()) if on_cpu else (time.perf_counter, 1)
+    fastest, end = float("inf"), clock() + seconds * threads
+    while clock() < end or fastest == float("inf"):
+        began = clock()
+        found = run()
+        if not on_cpu:
+            float(found.flatten()[0])  # reading a number waits for the device
+        fastest = min(fastest, max(clock() - began, 1e-9) / threads)
+    return fastest

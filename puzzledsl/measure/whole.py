@@ -1,18 +1,12 @@
 """Speed of a whole model with Transformers' forward and cache: greedy decoding in a plain loop.
 
-Shapes: B batch, S prompt tokens. Decode steps are timed in a window around the mean context of the generation, prompt
-+ output / 2: the time of a step is linear in the context, so the mean step is the step at the mean. The cache is that
-of a real prefill, lengthened by repeating its entries; no time depends on its values. On a GPU it is written in place.
+Decode steps are timed in a window around the mean context of the generation, prompt + output / 2: the time of a step is linear
+in the context, so the mean step is the step at the mean. The cache is that of a real prefill, lengthened by repeating its
+entries; no time depends on its values. Transformers' cache appends a token by copying all tokens, which moves three times the
+bytes that attention itself reads. On a GPU each layer has room for one more token, and every step writes it to the same place,
+as inference engines do, so that a CUDA graph of one step can be replayed.
 
-KV cache of timed decode steps on a GPU: written in place, as inference engines write theirs.
-
-Transformers' cache appends a token by copying all tokens, which moves three times the bytes that attention itself reads. Here
-each layer has room for one more token. Every step writes it to the same place, so all steps are at the same context, and a CUDA
-graph of one can be replayed.
-
-Shapes: B sequences, K key/value heads, N cached tokens, D head_dim.
-
-Sizes of an alternative in a workload, exactly, not measured.
+Shapes: B sequences, S prompt tokens, K key/value heads, N cached tokens, D head_dim.
 """
 
 from __future__ import annotations

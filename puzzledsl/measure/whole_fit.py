@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.measure.estimate import FIXED, Estimate, Key
+from puzzledsl.measure.estimate import FIXED, Check, Estimate, Key
 from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, kind_of, storage_type
-from puzzledsl.measure.rounds import Check
 from puzzledsl.measure.stopwatch import undisturbed
 
 NOISE = 0.01

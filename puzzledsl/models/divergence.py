@@ -1,8 +1,8 @@
-"""KL divergence of logits, and the learning rate of each step.
+"""KL divergence of logits, and the learning rate of each step, for pieces and for uptraining.
+
+Rates: linear warm-up, then constant or a cosine (Loshchilov & Hutter 2017, without restarts).
 
 Shapes: N positions, C positions of a chunk, H hidden, V vocabulary.
-
-Learning rates: linear warm-up, then constant or a cosine (Loshchilov & Hutter 2017, without restarts).
 """
 
 from __future__ import annotations

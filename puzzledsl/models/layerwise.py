@@ -29,11 +29,11 @@ from puzzledsl.models.families.access import (
     read_by_head,
     sub_block_of,
 )
-from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.placement import is_paged
 from puzzledsl.models.replace import without
 
 
@@ -68,7 +68,7 @@ class LayerRunner:
 
     @property
     def paged(self) -> bool:
-        """True if weights are read from disk as layers run (`models.families.paged`); only one thread may then run layers."""
+        """True if weights are read from disk as layers run (`models.placement`); only one thread may then run layers."""
         return is_paged(self._model)
 
     @property

@@ -1,25 +1,77 @@
-"""Choose device and dtype for a parent, and load it whole or paged.
+"""Device and dtype of a parent on this machine, and the parent loaded there, whole or paged.
 
-A GPU is used where there is one, in bfloat16 if it has that: its float32 products take 15 times as long. Logits, losses and sums
-are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
-
-Device of this machine, for the memory plan.
+A GPU is used where there is one, in bfloat16 if it has that: its float32 products take 15 times as long. Logits, losses and
+sums are float32 all the same. A parent that does not fit is run with its weights read layer by layer.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.paged import paged_parent
-from puzzledsl.models.families.tensors import open_weights
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, layers
+from puzzledsl.models.families.load import empty_model, frozen, load_config, load_parent, model_class_of
+from puzzledsl.models.families.pages import Page, Pages
+from puzzledsl.models.families.slots import Slot, slots
+from puzzledsl.models.families.stored import select
+from puzzledsl.models.families.tensors import LazyTensor, open_weights
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.plan.memory.stage_plan import Device
+
+
+def is_paged(model: PreTrainedModel) -> bool:
+    """Return True if the model's weights are paged."""
+    return "pages" in model.__dict__
+
+
+def paged_parent(
+    directory: Path,
+    *,
+    room_bytes: int,
+    keep_head: bool = False,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> tuple[PreTrainedModel, Pages]:
+    """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
+
+    The final norm is always in memory, and with `keep_head` so is the head, in addition to `room_bytes`. Raises
+    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
+    """
+    config = load_config(directory)
+    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    family = family_of(config)
+    model = empty_model(model_class_of(config), config, dtype, device)
+    pages = Pages(dtype, device, room_bytes)
+    for name in (family.embedding, *(f"{family.layers}.{i}" for i in range(len(layers(model))))):
+        module = model.get_submodule(name)
+        pages.load_on_call(module, _page(name, module, weights, dtype))
+    pages.pin(_page(family.final_norm, model.get_submodule(family.final_norm), weights, dtype))
+    head = model.get_submodule(family.head)
+    stored = f"{family.embedding if base_shape_of(config).tied else family.head}.weight"
+    page = _page_of({"weight": (Slot(head, "weight"), weights[stored])}, family.head, dtype)
+    pages.pin(page) if keep_head else pages.load_on_call(head, page)
+    model.__dict__["pages"] = pages
+    return frozen(model, device), pages
+
+
+def _page(path: str, module: nn.Module, weights: Mapping[str, LazyTensor], dtype: torch.dtype) -> Page:
+    places = slots(module).items()
+    own = {name: (slot, weights[f"{path}.{name}"]) for name, slot in places}
+    return _page_of(own, path, dtype)
+
+
+def _page_of(own: Mapping[str, tuple[Slot, LazyTensor]], name: str, dtype: torch.dtype) -> Page:
+    numbers = sum(math.prod(weight.shape) for _, weight in own.values())
+    return Page(name, own, numbers * dtype.itemsize)
+
 
 SHARE = 0.6
 """Share of free memory that the parent's weights may take; the rest is for activations and pieces."""

@@ -1,6 +1,4 @@
-"""Private names of transformers and of PyTorch that the package uses, each with what it stands for.
-
-Private names of PyTorch, all in this file, each with the public form that does not do.
+"""Private names of transformers and of PyTorch that the package uses, each with the public form that does not do.
 
 Shape legend: N output features, K input features.
 """

@@ -1,7 +1,4 @@
-"""`pzl compile`: write everything that needs no weights to the build directory.
-
-Declarations named on the command line, and the check that their inputs exist.
-"""
+"""`pzl compile`: write everything that needs no weights to the build directory; and the checks that a search is ready."""
 
 from __future__ import annotations
 
@@ -25,11 +22,7 @@ from puzzledsl.plan.space_table import SpaceTable
 
 
 def chosen(
-    kind: str,
-    declared: Mapping[str, object],
-    names: Iterable[str] | None,
-    file: Path,
-    stage: str = "solve",
+    kind: str, declared: Mapping[str, object], names: Iterable[str] | None, file: Path, stage: str = "solve"
 ) -> list[str]:
     """Return the names given, or all declared ones. Raises DiagnosticError for an unknown name or if none is declared."""
     wanted = list(names or declared)
@@ -157,11 +150,7 @@ def _costs(ctx: Context, space: str) -> str:
 
 
 def _model(
-    ctx: Context,
-    name: str,
-    search: nodes.Search,
-    compiled: Compiled,
-    wrote: Callable[[Path, bytes], None],
+    ctx: Context, name: str, search: nodes.Search, compiled: Compiled, wrote: Callable[[Path, bytes], None]
 ) -> None:
     from puzzledsl.search.solve import cpsat_model
 

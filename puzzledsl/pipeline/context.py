@@ -12,8 +12,7 @@ from typing import TypeVar
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cluster.connect import Cluster
-from puzzledsl.cluster.tasks import Executor, LocalExecutor
+from puzzledsl.cluster.tasks import Cluster, Executor, LocalExecutor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact, span_of
 from puzzledsl.pipeline.errors import (

@@ -1,14 +1,7 @@
 """Run tasks in order: skip fresh ones, stamp finished ones, and go on without those that fail.
 
-`pzl run`: every declaration of a program, in the order of the pipeline, skipping what is fresh.
-
-The task graph: all tasks of a program, each after those it needs.
-
-Solve searches and frontiers of a run, and the regrets of a solved search.
-
-Regrets and margins of a solved search, from the tables of a run.
-
-Children of a run as models.
+`run_all` is `pzl run`: every task of a program after those it needs. Under `torchrun`, rank 0 executes the stages and the other
+ranks join the training that it announces. The functions at the end solve a search, or load a child, of a run.
 """
 
 from __future__ import annotations
@@ -25,7 +18,7 @@ from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base import process
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_text
-from puzzledsl.cluster.connect import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
+from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen, compile_program, not_ready
@@ -34,12 +27,12 @@ from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, Not
 from puzzledsl.pipeline.inputs import costs_of, scores_of
 from puzzledsl.pipeline.opening import child
 from puzzledsl.pipeline.planning.preflight import missing
-from puzzledsl.pipeline.process.failures import Unfinished, failures, forget, record
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
-from puzzledsl.pipeline.stamps import MADE_BY
+from puzzledsl.pipeline.stamps import MADE_BY, Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
+from puzzledsl.pipeline.tasks.eval import Uptrain
 from puzzledsl.pipeline.tasks.solve import Frontier, Solve
 
 if TYPE_CHECKING:
@@ -115,23 +108,21 @@ class Attempts:
             if self.whole:
                 _raise(task.dead_end())
         except DiagnosticError as error:
-            if any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics) or _has_followers():
+            has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
+            if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
                 raise
-            self._fail(task, error)
+            self._lost[task.key] = task.key
+            self._problems += error.diagnostics
+            first = error.diagnostics[0]
+            self.ctx.progress.log(
+                "failed", stage=task.stage, name=task.name, code=first.code, message=first.message
+            )
+            self.say(f"{self._title(task)}: failed ({first.code})")
 
     def close(self) -> None:
         """Raise DiagnosticError (TasksFailed) if tasks failed."""
         if self._problems:
             raise TasksFailed(*{problem.sort_key: problem for problem in self._problems}.values())
-
-    def _fail(self, task: Task, error: DiagnosticError) -> None:
-        self._lost[task.key] = task.key
-        self._problems += error.diagnostics
-        first = error.diagnostics[0]
-        self.ctx.progress.log(
-            "failed", stage=task.stage, name=task.name, code=first.code, message=first.message
-        )
-        self.say(f"{self._title(task)}: failed ({first.code})")
 
     def _title(self, task: Task) -> str:
         return f"[bold]{task.title}[/bold]" if self.whole else task.title
@@ -176,18 +167,8 @@ def _run(ctx: Context, task: Task, force: bool) -> bool:
             ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs, MADE_BY)
             raise
         ctx.stamps.write(task.stage, task.name, inputs, outputs, MADE_BY)
-    ctx.progress.log(
-        "end",
-        stage=task.stage,
-        name=task.name,
-        seconds=round(time.monotonic() - began, 3),
-    )
+    ctx.progress.log("end", stage=task.stage, name=task.name, seconds=round(time.monotonic() - began, 3))
     return True
-
-
-def _has_followers() -> bool:
-    """Return True under `torchrun` on several ranks, which end together."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _raise(problem: Diagnostic | None) -> None:
@@ -272,21 +253,16 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
         say(compile_program(ctx, models=False).as_text())
         if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
             raise DiagnosticError(*found)
-        _forget_removed(ctx)
+        for failure in list(failures(ctx.build)):  # those of tasks that the program has no longer are removed
+            kind = TASKS.get(failure.stage)
+            if kind is None or failure.name not in kind.declared(ctx.program):
+                forget(ctx.build, failure.stage, failure.name)
         attempts = Attempts(ctx, say, whole=True)
         for task in tasks_of(ctx):
             if is_wanted(task.stage, until, only):
                 attempts.attempt(task)
         compile_program(ctx)
         attempts.close()
-
-
-def _forget_removed(ctx: Context) -> None:
-    """Remove the failures of tasks that the program has no longer."""
-    for failure in list(failures(ctx.build)):
-        kind = TASKS.get(failure.stage)
-        if kind is None or failure.name not in kind.declared(ctx.program):
-            forget(ctx.build, failure.stage, failure.name)
 
 
 def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:
@@ -330,12 +306,7 @@ def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
 
 
 def regrets_of(
-    ctx: Context,
-    search: str,
-    layer: int | None = None,
-    sub_block: Site | None = None,
-    *,
-    time_s: float,
+    ctx: Context, search: str, layer: int | None = None, sub_block: Site | None = None, *, time_s: float
 ) -> WhyResult | SearchResult:
     """Return the regrets of one layer (or of one of its sub-blocks); without `layer`, of all layers, and the margins.
 
@@ -375,3 +346,32 @@ def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any =
 
     wanted = {} if dtype is None else {"dtype": dtype}
     return load_child(ctx.build.model(name), device=device, **wanted)
+
+
+def is_follower() -> bool:
+    """Return True on nonzero ranks."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def join_trainings(ctx: Context) -> bool:
+    """Join the training that rank 0 announces until it is done. Return False after a diagnostic, which rank 0 shows."""
+    from puzzledsl.uptrain.ranks import announced, leave, ranks_of, wait_for_the_end
+
+    try:
+        for name in announced(ranks_of()):
+            Uptrain(ctx, name).run()
+    except DiagnosticError:
+        wait_for_the_end()  # torchrun stops all as soon as one fails: rank 0 speaks first
+        return False
+    leave()
+    return True
+
+
+def release_followers() -> None:
+    """End the other ranks. Called by rank 0 after all work."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return
+    from puzzledsl.uptrain.ranks import announce, leave, ranks_of
+
+    announce(ranks_of(), None)
+    leave()

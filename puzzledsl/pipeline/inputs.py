@@ -1,7 +1,4 @@
-"""Inputs of stages: jobs, costs, scores, solutions, children.
-
-Digests of healing: the method, the tokens and the text; and the importance of inputs on that text.
-"""
+"""Inputs of stages: jobs, costs, scores, solutions, children, and the digests of those and of healing."""
 
 from __future__ import annotations
 
@@ -26,8 +23,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NoSolution
-from puzzledsl.pipeline.process.failures import failure_of, failures
-from puzzledsl.pipeline.stamps import data_fingerprint, digest_of
+from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
 from puzzledsl.search.needs import Needed, needed
 
 if TYPE_CHECKING:

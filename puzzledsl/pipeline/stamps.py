@@ -1,6 +1,6 @@
-"""Stamps: records of finished tasks with the digests of their inputs and outputs. A stamp is written last.
+"""Records of tasks: stamps of finished ones, with the digests of their inputs and outputs, and reasons of failed ones.
 
-Digests of a task's inputs: the meaning of declarations, the content of parents and of text.
+A stamp is written last. A reason is removed when its task is done.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import matching, sha256_of, write_text
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.version import __version__
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.tables import Failure, Problem
 
 PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
@@ -182,12 +186,7 @@ class Stamps:
             return False
 
     def write(
-        self,
-        stage: str,
-        name: str,
-        inputs: dict[str, str],
-        outputs: list[Path],
-        made_by: str,
+        self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path], made_by: str
     ) -> Stamp:
         """Record a finished task. A directory among `outputs` includes every file below it."""
         files = sorted(
@@ -200,3 +199,38 @@ class Stamps:
         stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
         write_text(self.path(stage, name), stamp.canonical_json())
         return stamp
+
+
+class Unfinished(DiagnosticError):
+    """Ends a task that could make a part of its outputs."""
+
+    def __init__(self, *diagnostics: Diagnostic, outputs: Sequence[Path] = ()) -> None:
+        super().__init__(*diagnostics)
+        self.outputs = list(outputs)
+
+
+def failure_of(build: BuildDir, stage: str, name: str) -> Failure | None:
+    """Return why a task failed when it was last tried; None if it did not."""
+    try:
+        return Failure.from_json(build.failure(stage, name).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def failures(build: BuildDir) -> Iterator[Failure]:
+    """Yield every record, by stage and name."""
+    for path in sorted(build.failure("", "").parent.glob("*.json")):
+        with suppress(OSError, ValueError):
+            yield Failure.from_json(path.read_bytes())
+
+
+def record(build: BuildDir, stage: str, name: str, error: DiagnosticError) -> None:
+    """Write why a task failed."""
+    problems = tuple(Problem(code=d.code, message=d.message) for d in error.diagnostics)
+    found = Failure(stage=stage, name=name, problems=problems, partly=isinstance(error, Unfinished))
+    write_text(build.failure(stage, name), found.canonical_json())
+
+
+def forget(build: BuildDir, stage: str, name: str) -> None:
+    """Remove the record of a task that is done, or that the program has no longer."""
+    build.failure(stage, name).unlink(missing_ok=True)

@@ -1,11 +1,10 @@
-"""Candidate children of a search: optima for any score table, verified against every requirement with the original tables.
+"""Candidate children of a search, verified against every requirement with the original tables, and the next one to measure.
 
-The next child to measure: Thompson sampling over a linear model of the loss, each draw solved exactly.
-
-The first proposals are the optimum of the original scores, the best child with the same block in every layer, and the children of
-two rules that drop layers. They show which entries the sum overrates and underrates. After them, proposals alternate between the
-optimum of the refitted scores and optima of scores drawn around these (Thompson sampling: Russo et al. 2018, arXiv 1707.02038).
-Draws have less spread than the posterior: wide draws propose far worse children, which teach the model little about the best.
+The first proposals are the optimum of the original scores, the best child with the same block in every layer, and the children
+of two rules that drop layers. They show which entries the sum overrates and underrates. After them, proposals alternate between
+the optimum of the refitted scores and optima of scores drawn around these (Thompson sampling: Russo et al. 2018, arXiv
+1707.02038). Draws have less spread than the posterior: wide draws propose far worse children, which teach the model little
+about the best.
 """
 
 from __future__ import annotations

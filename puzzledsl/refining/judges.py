@@ -1,9 +1,7 @@
-"""The judges of a search: build a child as it will be built, and measure it on texts and questions that nothing else reads.
+"""Inputs of refining, and its judges: build a child as it will be built, and measure it on texts that nothing else reads.
 
 A judged child is the checkpoint that `pzl realise` writes: assembled, healed, its ends rounded. What is measured is kept on the
 disk as soon as it is known.
-
-Inputs of refining: a search with `refine`, its tables, and all that children are built from.
 """
 
 from __future__ import annotations

@@ -1,19 +1,15 @@
-"""`pzl refine`: measure children around a search's optimum, refit the scores to them, and find the best that judges accept.
+"""`pzl refine`: measure children around a search's optimum or along its frontier, refit the scores to them, keep the best.
 
-The search proves the optimum of a sum of scores, but a child's real loss is not a sum. Here whole children are assembled, healed
-and measured, and each measured loss informs the next proposal. Every child is verified to meet every requirement. The result is
-the best child that was measured; it is not proven optimal.
+The search proves the optimum of a sum of scores, but a child's real loss is not a sum. Here whole children are assembled,
+healed and measured on the score's text, behind the blocks that the pieces were trained on, and each measured loss informs the
+next proposal. Every child is verified to meet every requirement. The result is the best that was measured; it is not proven
+optimal. Bounds of a frontier are close together, so a child measured at one of them often meets others, too, and may be their
+best.
 
-Measured loss of whole children, assembled and healed in memory, with a cache of losses on the disk.
-
-Losses are measured on the score's text: blocks after those that the pieces were trained on. Children are healed on other blocks.
-
-The best child that meets requirements on measured quality: exact searches under a bound on the predicted loss, which moves.
-
-Each search finds the child that serves the goal best among those whose refitted sum is at most t. Children that are measured
-refit the sum, and show which of them meet the requirements: t moves between the largest sum that did and the smallest that did
-not, by false position (Dahlquist & Bjorck 1974, section 6.3) in the logarithm. It is proven that no child with a smaller refitted
-sum serves the goal better; that a child meets the requirements is measured.
+Where requirements are on measured quality, each search finds the child that serves the goal best among those whose refitted sum
+is at most t. Measured children refit the sum, and t moves between the largest sum that met the requirements and the smallest
+that did not, by false position (Dahlquist & Bjorck 1974, section 6.3) in the logarithm. It is proven that no child with a
+smaller refitted sum serves the goal better; that a child meets the requirements is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -32,11 +28,21 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.layer import child_digest
-from puzzledsl.ir.nodes import Bld, Judged, LinearRequirement, Program, Search, written
-from puzzledsl.ir.references import judged_by
-from puzzledsl.ir.tables import Assignment, Figure, MeasuredChild, Refinement, SearchResult, Solution
+from puzzledsl.ir.nodes import Judged, LinearRequirement, Program, Search, written
+from puzzledsl.ir.references import judged_by, refine_of
+from puzzledsl.ir.tables import (
+    Assignment,
+    Figure,
+    FrontierResult,
+    MeasuredChild,
+    RefinedFrontier,
+    RefinedPoint,
+    Refinement,
+    SearchResult,
+    Solution,
+)
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.refining.candidates import SPREAD, TRIES, Candidates, Origin, Proposals
@@ -45,6 +51,7 @@ from puzzledsl.refining.surrogate import Surrogate
 from puzzledsl.scoring.inputs import healing_blocks, measure_of
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.table import FiguresCache
+from puzzledsl.search.frontier import point_search, targets
 
 METHOD = "1"
 """Version of healing and measuring, part of the cache's key. Increase it when a change of the code changes losses."""
@@ -68,7 +75,14 @@ class Meter:
         self._fitted = refine.healed > 0
         self._calibration_NS = healing_blocks(own, refine.healed)
         self._children: HealedChildren | None = None
-        key = self._key(scored.bld)
+        bld = scored.bld
+        pieces = {piece.job.id: piece.sha256 for piece in self._inputs.library.pieces()}
+        parent_dir = self._inputs.parent_dir
+        measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
+        healed = origin(parent_dir, self._calibration_NS)["text"]
+        made = [pieces.get(job.id, "") for job in self._inputs.jobs]
+        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
+        key = json.dumps(parts, sort_keys=True)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self._known = FiguresCache(inputs.figures or scored.build.figures(f"children-{name}"), key)
 
@@ -88,31 +102,18 @@ class Meter:
         name = (0, "child", child_digest(layers))
         if name not in self._known.figures:
             if self._children is None:  # the parent runs once, when there is something new to compare with it
-                self._children = self._prepared()
+                self._children = HealedChildren(
+                    self._model,
+                    self._inputs.library.load,
+                    self._calibration_NS,
+                    self._measure,
+                    fitted=("attention", "ffn") if self._fitted else (),
+                    kept_bytes=room_bytes() // KEPT_SHARE,
+                    folder=self._inputs.work,
+                )
             _, figures = next(self._children.measured([layers]))
             self._known.add(name, dict(figures))
         return self._known.figures[name][self.metric]
-
-    def _prepared(self) -> HealedChildren:
-        return HealedChildren(
-            self._model,
-            self._inputs.library.load,
-            self._calibration_NS,
-            self._measure,
-            fitted=("attention", "ffn") if self._fitted else (),
-            kept_bytes=room_bytes() // KEPT_SHARE,
-            folder=self._inputs.work,
-        )
-
-    def _key(self, bld: Bld) -> str:
-        """Return the cache's key: everything besides the child that losses depend on. Each key has its own file."""
-        pieces = {piece.job.id: piece.sha256 for piece in self._inputs.library.pieces()}
-        parent_dir = self._inputs.parent_dir
-        measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
-        healed = origin(parent_dir, self._calibration_NS)["text"]
-        made = [pieces.get(job.id, "") for job in self._inputs.jobs]
-        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
-        return json.dumps(parts, sort_keys=True)
 
 
 STEP = 0.15, 1.5
@@ -364,3 +365,71 @@ def refined(
 def _seed(program: Program, score: str) -> int:
     bld = program.scores[score].bld
     return 0 if bld is None else program.blds[bld].seed
+
+
+def with_elsewhere(
+    points: Sequence[tuple[Candidates, Refinement] | None], search: Refinement | None
+) -> list[Refinement | None]:
+    """Add to each point the children measured elsewhere that meet its requirements; its solution is the best of all its children.
+
+    `points`: (candidates, refinement) of each point, None for one without a solution. `search`: children measured around the
+    search's optimum, healed and measured as the points' are. They are added first, then those of the points, in order.
+    """
+    measured = [search, *(point[1] for point in points if point is not None)]
+    known = [child for refinement in measured if refinement is not None for child in refinement.children]
+    return [None if point is None else _completed(*point, known) for point in points]
+
+
+def _completed(candidates: Candidates, here: Refinement, known: Iterable[MeasuredChild]) -> Refinement:
+    """Add the children of `known` that meet a point's requirements, each once. Of equally good children the first is the best."""
+    children, best, solution = list(here.children), here.best.measured, here.solution
+    seen = {child.layers for child in children}
+    for child in known:
+        if child.layers in seen:
+            continue
+        seen.add(child.layers)
+        found = candidates.meeting(child.layers, here.solution.batches)
+        if found is None:
+            continue
+        children.append(child.model_copy(update={"origin": "elsewhere"}))
+        if child.measured < best:
+            best, solution = child.measured, found
+    return Refinement.model_validate({**dict(here), "children": tuple(children), "solution": solution})
+
+
+def run_refine_frontier(
+    inputs: RefineInputs, frontier: str, result: FrontierResult, around: Refinement | None = None
+) -> RefinedFrontier:
+    """Measure `children` at every point of a solved frontier, as `run_refine` does for a search.
+
+    A child measured for the search or at another point is not measured again. It is a candidate for the best child of every point
+    whose requirements it meets. Points without a solution have no refinement. `around`: the children measured for the search
+    with the present settings.
+
+    Raises DiagnosticError: missing tables, pieces or text.
+    """
+    here = inputs.program.frontiers[frontier]
+    search = inputs.program.searches[inputs.search]
+    search = search.model_copy(update={"refine": refine_of(here, search)})
+    inputs = inputs.with_search(search)
+    children = inputs.refine.children
+    inputs.work.mkdir(parents=True, exist_ok=True)
+    meter = meter_of(inputs, inputs.candidates())
+    inputs.progress.start(f"refine {frontier}", children * here.points)
+    measured: list[tuple[Candidates, Refinement] | None] = []
+    for target, point in zip(targets(here), result.points, strict=True):
+        if point.result.solutions:
+            at_point = inputs.with_search(point_search(search, here, target))
+            candidates = at_point.candidates()
+            measured.append((candidates, refined(at_point, point.result, candidates, meter)))
+        else:
+            inputs.progress.advance(children)
+            measured.append(None)
+    found: Sequence[Refinement | None] = [point and point[1] for point in measured]
+    if not judged_by(search):  # children of other points would have to be compared by more than their loss
+        found = with_elsewhere(measured, around)
+    points = [
+        RefinedPoint(target=point.target, ratio=point.ratio, refinement=refinement)
+        for point, refinement in zip(result.points, found, strict=True)
+    ]
+    return RefinedFrontier(frontier=frontier, search=search.name, points=tuple(points))

@@ -185,11 +185,7 @@ def _shared(entry: Entry, layers: int) -> list[tuple[tuple[object, ...], float]]
         return [(("run",), SHARED_RUN)]
     gone = tuple(part in GONE for part in entry.name.split("/"))
     third = 3 * entry.layer // max(1, layers)
-    return [
-        (("replacement",), SHARED),
-        ((entry.kind, gone), BY_KIND),
-        ((entry.kind, gone, third), BY_KIND),
-    ]
+    return [(("replacement",), SHARED), ((entry.kind, gone), BY_KIND), ((entry.kind, gone, third), BY_KIND)]
 
 
 def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], float]) -> ScoreTable:

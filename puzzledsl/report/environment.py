@@ -6,13 +6,17 @@ HTML for notebooks: a heading, the strip of a child, a heat map of regrets, a pi
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from math import fsum
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from puzzledsl.report import numbers
+from puzzledsl.report.numbers import Number
 from puzzledsl.report.pictures.architecture import Strip
 from puzzledsl.report.sections.regrets import Regrets
 
@@ -21,14 +25,26 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @cache
 def environment(*more: Path) -> Environment:
-    """The environment that every template is loaded from. `more`: folders of templates that use these."""
-    return Environment(
+    """The environment that every template is loaded from. `more`: folders of templates that use these.
+
+    Its filters are the forms of numbers, `{{ piece.tokens|count }}`; what is not known stays None.
+    """
+    made = Environment(
         loader=FileSystemLoader([*more, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    forms = (numbers.plain, numbers.count, numbers.size, numbers.seconds, numbers.rate, numbers.times)
+    for form in (*forms, numbers.share, numbers.change, numbers.gap, numbers.of_unit):
+        made.filters[form.__name__] = partial(_if_known, form)
+    made.filters["mean"] = lambda values: fsum(found := [*values]) / len(found)
+    return made
+
+
+def _if_known(form: Callable[..., Number], value: float | None, *how: Any) -> Number | None:
+    return None if value is None else form(value, *how)
 
 
 MOST_ROWS = 60

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import REQ_PER_S, format_quantity
-from puzzledsl.costs.profile import notes
+from puzzledsl.costs.table import notes
 from puzzledsl.ir.nodes import MeasuredHardware, Scenario
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers

@@ -68,6 +68,11 @@ def change(value: float) -> Number:
     return Number(f"{sign}{abs(shown):.1f} %", value)
 
 
+def gap(value: float) -> Number:
+    """The gap of a proof as a percentage: 0.0012 -> `0.12 %`."""
+    return Number(f"{value * 100:.3g} %", value)
+
+
 def of_unit(value: float, unit: str) -> Number:
     """A number in an IR unit: "bytes", "seconds", "tokens_per_s", "requests_per_s" or "" for a plain one."""
     match unit:

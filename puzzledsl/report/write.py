@@ -5,6 +5,7 @@ Text of the program as highlighted, escaped HTML.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -12,20 +13,24 @@ from markupsafe import Markup, escape
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
 from puzzledsl.base.version import __version__
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.nodes import HfSource, Program
+from puzzledsl.ir.tables import AnsweredPrompt
+from puzzledsl.ir.tables.evaluations import Answer
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.endings import endings
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
-from puzzledsl.report.sections import measured, pieces, requirements, searches
-from puzzledsl.report.sections.engines import engines, ladders
-from puzzledsl.report.sections.measured import kept_tables, text_gaps
+from puzzledsl.report.sections import measured, requirements, searches
+from puzzledsl.report.sections.engines import ladders, speed_pairs
+from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
+from puzzledsl.report.sections.pieces import libraries
 from puzzledsl.report.sections.refined import refined
-from puzzledsl.report.sections.regrets import regrets
-from puzzledsl.report.sections.texts import answers, repetitions, text_rows
+from puzzledsl.report.sections.regrets import move_of, regrets
+from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.traffic import traffic_tables
-from puzzledsl.report.subject import Subject, main_search
+from puzzledsl.report.subject import PARENT, Subject, main_search
 from puzzledsl.syntax.highlight import TokenClass, classified
 from puzzledsl.syntax.parse import normalise
 
@@ -82,45 +87,37 @@ def render(found: Artefacts, source_text: str) -> str:
     return (
         template.render(
             **_head(found, subject),
-            **(_sections(subject) if subject else _NO_SEARCH),
-            engines=engines(found),
-            libraries=pieces.libraries(found),
-            texts=text_rows(found),
+            **(_sections(subject) if subject else dict.fromkeys(SECTIONS, ())),
+            subject=subject,
+            engines=[check for _, check in sorted(found.engines.items())],
+            conflicts={
+                n: r.conflict for n, r in found.results.items() if r.status == "infeasible" and r.conflict
+            },
+            libraries=[*libraries(found)],
+            texts=found.texts,
             source=source_lines(source_text),
             source_name=Path(found.program.source).name,
             failures=[failure for failure in found.failures if failure.stage != "report"],
             unreadable=found.unreadable,
             version=__version__,
+            interval=interval_text,
+            move=move_of,
+            number_of=number_of,
+            pooled_last=pooled_last,
+            runtimes=RUNTIMES,
+            speed_pairs=speed_pairs,
+            statuses=STATUS,
         )
         + "\n"
     )
 
 
-_NO_SEARCH: dict[str, object] = {
-    "headlines": (),
-    "strip": None,
-    "optimum": None,
-    "refined": None,
-    "comparisons": (),
-    "kept": (),
-    "ladders": (),
-    "text_gaps": (),
-    "answers": (),
-    "repetitions": (),
-    "proof": None,
-    "regrets": None,
-    "requirements": (),
-    "predictions": (),
-    "searches": (),
-    "bars": {},
-    "verdict": "",
-    "endings": (),
-    "curves": (),
-    "traffic": (),
-    "conflicts": (),
-    "stale": False,
-}
-"""Sections of a page without a search: all empty."""
+SECTIONS = (
+    *("headlines", "strip", "optimum", "refined", "comparisons", "kept", "ladders", "children", "answers"),
+    *("result", "regrets", "requirements", "uncalibrated", "predictions", "searches", "bars", "verdict"),
+    *("endings", "curves", "traffic", "stale"),
+)
+"""Values that only a page of a search has; without one all are empty."""
 
 
 def _sections(subject: Subject) -> dict[str, object]:
@@ -130,12 +127,13 @@ def _sections(subject: Subject) -> dict[str, object]:
         "optimum": architecture.optimum_strip(subject),
         "refined": refined(subject),
         "comparisons": measured.comparisons(subject),
-        "kept": kept_tables(subject),
-        "ladders": list(ladders(subject)),
-        "text_gaps": text_gaps(subject),
-        "answers": answers(subject),
-        "repetitions": repetitions(subject),
-        "proof": searches.proof_of(subject),
+        "kept": measured.kept_tables(subject),
+        "ladders": [*ladders(subject)],
+        "children": [
+            c for _, e in subject.evaluations for c in e.comparisons if c.model in subject.children(e)
+        ],
+        "answers": [*_answers(subject)],
+        "result": subject.result,
         "regrets": regrets(subject),
         "requirements": requirements.requirement_lines(subject),
         "uncalibrated": uncalibrated_notes(subject),
@@ -146,16 +144,26 @@ def _sections(subject: Subject) -> dict[str, object]:
         "endings": endings(subject),
         "curves": curves.curves(subject),
         "traffic": traffic_tables(subject),
-        "conflicts": searches.conflicts(subject),
         "stale": bool(subject.result and subject.result.solutions and subject.best is None),
     }
+
+
+def _answers(subject: Subject) -> Iterator[tuple[str, list[tuple[AnsweredPrompt, dict[str, Answer]]]]]:
+    """Yield each evaluation that has answers of this search's child, with its prompts and the answers of each model."""
+    for declaration, evaluation in subject.evaluations:
+        models = (PARENT, *subject.shown(declaration, evaluation))
+        said = [
+            (each, {m: each.answers[m] for m in models if m in each.answers}) for each in evaluation.answers
+        ]
+        if any(len(answers) > 1 for _, answers in said):
+            yield declaration.name, said
 
 
 def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
     """Title, one line on where the child comes from, and the documentation comment."""
     stem = Path(found.program.source).stem
     if subject is None:
-        empty = {"doc": "", "origin": "", "objective_label": "", "scenario": None}
+        empty = {"doc": "", "origin": "", "objective_label": ""}
         return {"title": stem, "program": stem, **empty}
     source = subject.parent.source
     parent = subject.parent.name
@@ -167,5 +175,4 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
         "doc": subject.search.doc,
         "origin": f"a child of {parent}, {subject.shape.layers} layers",
         "objective_label": searches.describe(subject.search.objective),
-        "scenario": subject.scenario,
     }

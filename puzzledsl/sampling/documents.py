@@ -25,7 +25,7 @@ from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.files import read_sealed, replacing, write_sealed
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.data.prompts import Asked, prompts_of_file
+from puzzledsl.data.chat import Asked, prompts_of_file
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import WrittenText
 from puzzledsl.models.families.load import load_config, load_parent, load_tokenizer

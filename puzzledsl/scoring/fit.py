@@ -1,4 +1,4 @@
-"""Fit replace-1-block scores to children that were measured whole.
+"""Replace-1-block scores fitted to children that were measured whole, and the block influence of the parent's layers.
 
 A sum of replace-1-block KLs is right for one replacement. For many it is too large or too small: a second replacement changes
 little at a position that the first has already spoilt, so a position's KL saturates. Hence the form
@@ -6,26 +6,15 @@ little at a position that the first has already spoilt, so a position's KL satur
     score of a child = a * sum_r mean_p [ G log(1 + kl_rp / G) ]
 
 where kl_rp is replacement r's own KL at position p. The scale a > 0 and the saturation G (nats) minimise the relative errors on
-measured children. The plain sum is a = 1 with infinite G.
+measured children. Those are drawn near the answers of searches with any parameter budget, without a search: in the Lagrangian
+relaxation of "least score with at most a share of the parameters", each place chooses independently, given a price per saved
+parameter. Every other child is chosen by scores with random noise, as a search with other requirements would choose.
 
-Shapes: R replacements, P scored positions, N children.
+Block influence (ShortGPT: Men et al., arXiv 2403.03853) and the angular distance of runs of layers (Gromov et al., arXiv
+2403.17887, over all tokens) come from the parent's pass, which a sweep makes anyway. On SmolLM2 the order of layers settles
+between 1,024 and 2,048 positions, that of runs at 256.
 
-Draw whole children to measure, near the answers of searches with any parameter budget.
-
-No search is needed: in the Lagrangian relaxation of "least score with at most a share of the parameters", each place chooses
-independently, given a price per saved parameter. Prices are set so that the children's sizes cover the range that searches may
-ask for. Every other child is chosen by scores with random noise, as a search with other requirements would choose. Deterministic
-for a given seed.
-
-Shapes: R replacements, numbered by rows.
-
-Block influence of the parent's layers (ShortGPT: Men et al., arXiv 2403.03853) and angular distance of its runs of layers.
-
-The angular distance is that of Gromov et al. (arXiv 2403.17887), but over all tokens in place of each text's last one.
-Both come from the parent's forward pass, which a sweep makes anyway. They are means over the scored positions and, if these are
-few, over the text after them: on SmolLM2 the order of layers settles between 1,024 and 2,048 positions, that of runs at 256.
-
-Shapes: B sequences, S positions of a group; P positions that count; L layers; H hidden.
+Shapes: R replacements, numbered by rows; P positions that count; B sequences, S positions of a group; L layers; H hidden.
 """
 
 from __future__ import annotations

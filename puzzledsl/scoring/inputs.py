@@ -1,10 +1,6 @@
-"""Inputs of scoring: the program, the parent, the pieces and the child around which blocks are replaced.
-
-Text of a score: blocks to score on, blocks to heal on, and further blocks for block influence.
+"""Inputs of a score, and its subject in this process: the parent, the pieces that replace its blocks, and the measure.
 
 Shapes: N blocks, S tokens of a block.
-
-The subject of one score in this process: the parent, the pieces that replace its blocks, and the measure.
 """
 
 from __future__ import annotations
@@ -23,13 +19,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
@@ -38,17 +34,29 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.errors import NoHealingText, NoScoringText
 from puzzledsl.scoring.fit import POSITIONS
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, PositionKls, group_tokens
 from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Sweep, final_states
 from puzzledsl.scoring.table import MemoryCache
+
+
+class NoScoringText(Diagnostic, code="E1502", template="score `{score}` names no data to score on"):
+    """A score without data."""
+
+    help_template = "add `data: NAME` to `replace_one(…)`, or `data = NAME` to the bld"
+
+
+class NoHealingText(Diagnostic, code="E1505"):
+    """Scores after healing without text to heal on."""
+
+    template = "score `{score}` heals, and bld `{bld}` has no text for that"
+    help_template = "add `data = NAME` (or `heal_data = NAME`) to the bld, a longer text where it has one; or leave `healed` out"
 
 
 @dataclass(frozen=True)

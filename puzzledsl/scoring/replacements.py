@@ -1,6 +1,6 @@
-"""Enumerate a score's replacements: every alternative (or pair) of every layer with its pieces, and dropped runs of layers.
+"""Replacements of a score, and the model in which they are made: the parent or a child of it (`around`).
 
-The model in which replacements are made: the parent or a child of it (`around`). The parent's modules are kept to go back.
+They are every alternative (or pair) of every layer with its pieces, and dropped runs of layers.
 """
 
 from __future__ import annotations

@@ -1,16 +1,10 @@
 """`pzl score`: replace one block of the parent at a time and measure the loss (Puzzle, section 4.2).
 
 Hidden states move up the parent's layers once. Each replacement runs only the layers from its own to the last. All metrics of a
-measure are computed at once and cached, so a score with another metric of the same replacements needs no run.
-The parent's own pass also gives the block influence of its layers (`scoring.influence`).
-An interrupted and resumed run gives the same bytes.
-
-Scoring in this process.
-
-Fit a score to children that are measured whole.
-
-A prediction has to hold where the search that minimises it will look. So half of the children are near optima of the plain sum,
-and the other half near optima of the form fitted to the first half. Measured losses are cached like those of single replacements.
+measure are computed at once and cached, so a score with another metric of the same replacements needs no run. An interrupted
+and resumed run gives the same bytes. With `children`, half of the children that a score is fitted to are near optima of the
+plain sum, and the other half near optima of the form fitted to the first half: a prediction has to hold where a search will
+look.
 
 Shapes: R replacements, P positions.
 """
@@ -19,9 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -31,10 +28,13 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Task, TeamSpec
+from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.models.threads import Workers
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
+from puzzledsl.models.machine import Workers
+from puzzledsl.models.placement import SHARE, free_bytes, placement, weights_bytes
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
@@ -42,8 +42,115 @@ from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures, PositionKls, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
 from puzzledsl.scoring.sweep.healed import METHOD
-from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
-from puzzledsl.scoring.workers.on_workers import JudgeMaker, OnWorkers, tasks_for
+from puzzledsl.scoring.sweep.sweep import figures_name, final_states, is_known, keep, names_of
+from puzzledsl.scoring.table import INCUMBENT, FiguresCache, Name, fitted_table, score_table
+from puzzledsl.scoring.workers import ParentInSpans, balanced, sent
+
+SMALL_BYTES = 1 << 31
+"""Weights, in float32, that any worker has room for."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A worker that is asked for its room, and the maker of it."""
+
+    inputs: ScoreInputs
+
+    def __call__(self, member: int) -> Asked:
+        """Return the worker's object."""
+        return self
+
+    def spans_needed(self) -> int:
+        """Return the number of workers like this one that can hold the parent together."""
+        device, dtype = placement(self.inputs.parent_dir)
+        room = SHARE * free_bytes(device)
+        if device.type == "cpu":
+            room /= os.cpu_count() or 1  # other workers on this machine need as much
+        return max(1, math.ceil(weights_bytes(self.inputs.parent_dir, dtype) / room))
+
+
+def tasks_for(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> ParentInSpans:
+    """Return the tasks of a score, for workers with as much of the parent as fits.
+
+    Healing looks at several layers at once, so it always has the whole parent, read layer by layer if it does not fit.
+    """
+    there = sent(inputs)
+    needed, shape = 1, shape_of(load_config(inputs.parent_dir))
+    if not inputs.method.healed and weights_bytes(inputs.parent_dir, torch.float32) > SMALL_BYTES:
+        with inputs.executor.open(TeamSpec(Asked(there)), inputs.progress) as teams:
+            ((_, needed),) = teams.run([Task.call("room", "spans_needed")])
+    if needed == 1:
+        return ParentInSpans(there, todo, runs, ((0, shape.layers),))
+    layers = balanced(shape, todo, runs, needed)
+    text = f"the parent does not fit into a worker: teams of {len(layers)} workers have {layers[0][1]} layers and fewer each"
+    inputs.progress.log("spans", text=text, layers=layers)
+    return ParentInSpans(there, todo, runs, layers)
+
+
+class OnWorkers:
+    """A `scoring.scorer.Scorer` on the workers of a cluster."""
+
+    def __init__(self, teams: Teams, inputs: ScoreInputs, tasks: ParentInSpans) -> None:
+        """Ask a worker for the facts. Raises DiagnosticError: those of `Subject`, and failures of the cluster."""
+        self._teams, self._inputs, self._tasks = teams, inputs, tasks
+        ((_, (self.facts, self._units)),) = teams.run([tasks.facts()])
+        self.influence: Sequence[Sums] = ()
+
+    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+        """See `Scorer`."""
+        inputs, around = self._inputs, self._inputs.around
+        wanted = [n for n, unit in enumerate(self._units) if not is_known(unit, known)]
+        made = sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted)
+        inputs.progress.advance(made, kept=True)
+        tasks = [self._tasks.parent(), *(self._tasks.unit(n, self._units[n]) for n in wanted)]
+        for task, result in self._teams.run(tasks):
+            if task.name == "parent":
+                self.influence, child = result
+                if around is not None and INCUMBENT not in known.figures:
+                    known.add(INCUMBENT, child)
+            else:
+                unit = self._units[task.name]
+                fresh = [
+                    None if figures_name(scored) in known.figures else each
+                    for (_, scored), each in zip(unit, result, strict=True)
+                ]
+                keep(unit, fresh, rows, known, inputs.progress, inputs.method.metric)
+        order = [*([] if around is None else [INCUMBENT]), *names_of(self._units)]
+        known.restore_order(order, shuffled=len(wanted) > 0)
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """See `Scorer`."""
+        ((_, figures),) = self._teams.run([self._tasks.end(site, dtype)])
+        found: Figures = figures
+        return found
+
+    def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
+        """See `Scorer`."""
+        for task, figures in self._teams.run([self._tasks.whole(n, c) for n, c in enumerate(children)]):
+            yield task.name, figures
+
+
+class Judge:
+    """The parent and a score's measure, by which children are compared with it one after the other."""
+
+    @torch.inference_mode()
+    def __init__(self, inputs: ScoreInputs, unseen: bool, member: int = 0) -> None:
+        """Load and run the parent. Raises DiagnosticError: those of `Subject`."""
+        self._subject = Subject(inputs, unseen=unseen)
+        self._subject.measure.set_parent(final_states(self._subject.runner, self._subject.measure))
+
+    @torch.inference_mode()
+    def loss(self, child: ModelDefinition) -> float:
+        """Return a child's loss by the score's metric."""
+        subject = self._subject
+        subject.incumbent.become(child)
+        figures = subject.measure.figures(final_states(subject.runner, subject.measure))
+        return figures[subject.inputs.method.metric]
+
+
+def judge_maker(inputs: ScoreInputs, *, unseen: bool) -> Callable[[int], Judge]:
+    """Return the maker of a worker's judge, for this process or for others."""
+    return partial(Judge, inputs if inputs.executor.is_local else sent(inputs), unseen)
 
 
 class Scorer(Protocol):
@@ -223,7 +330,7 @@ def score_children(
     effect on items.
     """
     tasks = [Task.call(number, "loss", child) for number, child in enumerate(children)]
-    with inputs.executor.open(TeamSpec(JudgeMaker.of(inputs, unseen=unseen)), inputs.progress) as teams:
+    with inputs.executor.open(TeamSpec(judge_maker(inputs, unseen=unseen)), inputs.progress) as teams:
         found = {task.name: loss for task, loss in teams.run(tasks)}
     return [found[number] for number in range(len(children))]
 

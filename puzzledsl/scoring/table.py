@@ -1,6 +1,6 @@
-"""Build a score table from the metrics of single replacements.
+"""Score table from the metrics of single replacements, and their cache of checksummed JSON lines.
 
-Cache of measured losses as checksummed JSON lines, so that resumed runs and scores of other metrics measure nothing twice.
+With the cache, resumed runs and scores of other metrics measure nothing twice.
 """
 
 from __future__ import annotations

@@ -1,30 +1,43 @@
-"""Times whole children beside their parent in an engine: what `measure.place.Clock` is for PyTorch."""
+"""Times whole children beside their parent in an engine: what `measure.place.Clock` is for PyTorch.
+
+Children to time are the parent with alternatives of random weights, written for the engine. Times depend on no weight's value.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from puzzledsl.alternatives.alternative import Alternative
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
+from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition
 from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.gguf_tokenizer import packed
+from puzzledsl.export.verify import prepare
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
-from puzzledsl.ir.tables import PARENT_ENDS, EngineName
+from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
+from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
 from puzzledsl.measure.host import (
     PARENT,
-    SUB_BLOCKS,
     Arrangement,
     alternatives_of,
     ends_of,
@@ -33,32 +46,119 @@ from puzzledsl.measure.host import (
     random_child,
 )
 from puzzledsl.measure.place import Limits, Place
-from puzzledsl.measure.rounds import CHECK_ROUNDS, Check
 from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Samples, Widths, Workload
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
-from puzzledsl.serving.blank import write_blank
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
-from puzzledsl.serving.session import Session, SessionFailed
+from puzzledsl.models.families.tensors import LazyTensor
+from puzzledsl.models.precision.gptq import nearest
+from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
+
+Layers = Sequence[tuple[Alternative, Alternative]]
+CHUNK = 1 << 16
+"""Numbers that are drawn; larger weights repeat them."""
+SCALE = 0.02
+
+
+def blank_child(parent_dir: Path, shape: Shape, layers: Layers, ends: str = PARENT_ENDS.name) -> ChildFiles:
+    """Return a child of these alternatives (attention and FFN of each layer) whose pieces hold random numbers.
+
+    `ends`: the name of both of its ends.
+
+    Raises DiagnosticError: an alternative that cannot be built, a parent that cannot be read.
+    """
+    found = [_layer(index, *layer) for index, layer in enumerate(layers)]
+    definition = ModelDefinition(
+        name="timed", search="timed", parent="timed", layers=tuple(found), ends=EndsAssignment.of(ends)
+    )
+    by_name: dict[str, tuple[Alternative, Shape]] = {}
+    for index, layer in enumerate(layers):
+        for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
+            by_name[_piece(index, sub_block)] = (alternative, shape.at(index))
+
+    def piece(name: str) -> Mapping[str, Tensor]:
+        alternative, own = by_name[name]
+        return {
+            weight: _stored(weight, tuple(size), alternative.dtype)
+            for weight, size in alternative.stored(own).items()
+        }
+
+    return from_definition(definition, parent_dir, piece)
+
+
+def write_blank(
+    parent_dir: Path, shape: Shape, layers: Layers, ends: str, engine: EngineName, folder: Path, dtype: str
+) -> Path:
+    """Write such a child for an engine below `folder`; return what the engine loads. Raises DiagnosticError."""
+    child = blank_child(parent_dir, shape, layers, ends)
+    return prepare(child, parent_dir, engine, folder, dtype, encode=encoder())
+
+
+def write_model(directory: Path, engine: EngineName, folder: Path, dtype: str) -> Path:
+    """Write a parent's or a child's directory for an engine, without its real weights where the engine's file can do without."""
+    from puzzledsl.export.verify import open_model
+
+    return prepare(open_model(directory), directory, engine, folder, dtype, encode=encoder())
+
+
+def encoder() -> Callable[[LazyTensor, Any], NDArray[Any]]:
+    """Return an encoder of a GGUF file's tensors that reads no weight: every type's bytes repeat one encoded chunk."""
+    import gguf
+
+    @cache
+    def chunk(kind: Any) -> NDArray[Any]:
+        block, _ = gguf.GGML_QUANT_SIZES[kind]
+        values = _drawn()[: CHUNK // block * block].reshape(-1, block)
+        if (precision := PRECISIONS.get(kind.name.lower())) is not None:
+            return packed(nearest(values, precision), precision).reshape(-1)
+        return np.ascontiguousarray(gguf.quants.quantize(values.numpy(), kind)).view(np.uint8).reshape(-1)
+
+    def encode(weight: LazyTensor, kind: Any) -> NDArray[Any]:
+        if len(weight.shape) < 2:
+            return np.ones(weight.shape, dtype=np.float32)
+        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        row_bytes = weight.shape[-1] // block * block_bytes
+        found: NDArray[Any] = np.resize(chunk(kind), (*weight.shape[:-1], row_bytes))
+        return found
+
+    return encode
+
+
+def _layer(index: int, attention: Any, ffn: Any) -> LayerDefinition:
+    pieces = {
+        f"{sub_block}_piece": None
+        if alternative.is_parent or alternative.kind == "noop"
+        else _piece(index, sub_block)
+        for sub_block, alternative in zip(SUB_BLOCKS, (attention, ffn), strict=True)
+    }
+    return LayerDefinition(attention=attention, ffn=ffn, **pieces)
+
+
+def _piece(index: int, sub_block: str) -> str:
+    return f"{index}.{sub_block}"
+
+
+def _stored(name: str, size: tuple[int, ...], dtype: str | None) -> Tensor:
+    """Random numbers, on the grid of a storage type where the weight has one."""
+    values = _values(size)
+    return nearest(values, PRECISIONS[dtype]) if dtype is not None and is_quantised(name, size) else values
+
+
+def _values(size: tuple[int, ...]) -> Tensor:
+    if len(size) < 2:
+        return torch.ones(size)
+    count = math.prod(size)
+    return _drawn().repeat(-(-count // CHUNK))[:count].reshape(size)
+
+
+@cache
+def _drawn() -> Tensor:
+    return SCALE * torch.randn(CHUNK, generator=torch.Generator().manual_seed(0))
+
 
 SPARE = 64
 """Tokens of a sequence's cache beyond what is timed."""
 TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class ServingClockMaker:
-    """Maker of a worker's `ServingClock`."""
-
-    program: Program
-    space: str
-    parent_dir: Path
-    hardware: str
-
-    def __call__(self, member: int) -> ServingClock:
-        """Return a new clock."""
-        return ServingClock(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +247,14 @@ def in_turn(sessions: Sequence[Session], workload: Workload, turns: int) -> list
 class ServingClock:
     """Times random mixtures and random children of a space beside the parent, in the engine of a `measured(...)` hardware."""
 
-    def __init__(self, maker: ServingClockMaker) -> None:
+    def __init__(
+        self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
+    ) -> None:
         """Find the engine. Raises DiagnosticError: EngineAbsent."""
-        self._program, self._parent_dir = maker.program, maker.parent_dir
-        self._space: Space = maker.program.spaces[maker.space]
-        self._shape: Shape = maker.program.parents[self._space.parent].shape
-        self._bed = Bed.of(maker.program.hardware[maker.hardware])
+        self._program, self._parent_dir = program, parent_dir
+        self._space: Space = program.spaces[space]
+        self._shape: Shape = program.parents[self._space.parent].shape
+        self._bed = Bed.of(program.hardware[hardware])
         self._kinds = kinds_of(self._shape)
         self._alternatives = alternatives_of(self._space, self._shape)
         self._labels = {sub_block: tuple(found) for sub_block, found in self._alternatives.items()}
@@ -199,7 +301,12 @@ class ServingClock:
     def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int | None = None) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
         path = self._written(child, "child")
-        parent = self._parent_session(workload)
+        if self._loaded is None or self._loaded[0] != workload:
+            self._loaded = None
+            self._sessions.close()
+            load = self._bed.load(self._parent, workload, self._cache_bytes(workload), "the parent")
+            self._loaded = workload, self._sessions.enter_context(load)
+        parent = self._loaded[1]
         try:
             with self._bed.load(path, workload, self._cache_bytes(workload), "a child") as own:
                 of_parent, of_child = in_turn([parent, own], workload, turns or CHECK_ROUNDS)
@@ -219,15 +326,6 @@ class ServingClock:
     def close(self) -> None:
         """End the parent's process, and remove the files."""
         self._stack.close()
-
-    def _parent_session(self, workload: Workload) -> Session:
-        """Return the parent's session for a workload, which stays; the last one's ends."""
-        if self._loaded is None or self._loaded[0] != workload:
-            self._loaded = None
-            self._sessions.close()
-            load = self._bed.load(self._parent, workload, self._cache_bytes(workload), "the parent")
-            self._loaded = workload, self._sessions.enter_context(load)
-        return self._loaded[1]
 
     def _cache_bytes(self, workload: Workload) -> int:
         return cache_bytes(self._shape, workload, self._bed.stored)

@@ -33,8 +33,7 @@ from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import Ladder
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.serving.blank import write_model
-from puzzledsl.serving.clock import Bed, cache_bytes, in_turn
+from puzzledsl.serving.clock import Bed, cache_bytes, in_turn, write_model
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""

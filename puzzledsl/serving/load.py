@@ -1,7 +1,8 @@
-"""A model under real load: a server of an engine, and a client that sends requests when they arrive and notes when tokens come.
+"""A model under real load in its engine, and the speed of parent and child in turn, each in its own process.
 
-The client speaks the completions protocol that llama-server and vLLM share, each answer as a stream of events. Arrivals and
-lengths are drawn by a seed, so that the simulation can be given the very same.
+A client sends requests to a server of the engine when they arrive and notes when tokens come. It speaks the completions
+protocol that llama-server and vLLM share, each answer as a stream of events. Arrivals and lengths are drawn by a seed, so that
+the simulation can be given the very same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from http.client import HTTPConnection, HTTPException
@@ -29,7 +30,7 @@ from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
 from puzzledsl.export.engines.ask import environment, llama_library, python_of
 from puzzledsl.ir.measured_engines import ENGINES
-from puzzledsl.ir.nodes import MeasuredHardware, Program
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program
 from puzzledsl.ir.tables import (
     PARENT,
     Assignment,
@@ -40,8 +41,10 @@ from puzzledsl.ir.tables import (
     ends_of_child,
     layers_of_child,
 )
-from puzzledsl.serving.blank import write_blank
-from puzzledsl.serving.clock import SPARE
+from puzzledsl.measure.whole import Samples, Workload
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
+from puzzledsl.serving.clock import SPARE, Bed, cache_bytes, in_turn, write_blank, write_model
 
 LOADING_S = 600
 """Seconds that a server may take to load a model."""
@@ -268,3 +271,20 @@ class LoadBench:
         return write_blank(
             self.parent_dir, shape, chosen, ends, cast(EngineName, spec.engine), folder, spec.dtype
         )
+
+
+def time_in_engine(
+    hardware: Hardware, workload: Workload, models: Sequence[Path], turns: int
+) -> list[Samples]:
+    """Time the models of directories in turn. Raises DiagnosticError: EngineAbsent, EngineFailed, what cannot be exported."""
+    bed = Bed.of(hardware)
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch("speed"))
+        sessions = []
+        for index, directory in enumerate(models):
+            place = folder / str(index)
+            place.mkdir()
+            path = write_model(directory, bed.name, place, bed.spec.dtype)
+            cache = cache_bytes(shape_of(load_config(directory)), workload, bed.stored)
+            sessions.append(stack.enter_context(bed.load(path, workload, cache, f"`{directory.name}`")))
+        return in_turn(sessions, workload, turns)

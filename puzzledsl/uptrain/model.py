@@ -1,12 +1,8 @@
-"""Tensors of a causal language model that distillation needs: layer outputs, final hidden states, output embedding.
+"""Tensors of a causal language model that distillation needs, and its losses, which never hold two full tensors of logits.
 
-Shape legend: B sequences, T tokens of each, N = B * T positions, H hidden size, V vocabulary, L layers.
+Quantised sub-blocks lie on grids, so uptraining leaves their weights as they are. Logits and losses are float32.
 
-Weights of a child that uptraining leaves as they are: those of quantised sub-blocks, which lie on grids.
-
-Losses of global knowledge distillation, in chunks: two full tensors of logits never exist at once.
-
-Shape legend: N token positions, C positions of a chunk, V vocabulary, H hidden size. Logits and losses are float32.
+Shape legend: B sequences, T tokens of each, N = B * T positions, C positions of a chunk, H hidden size, V vocabulary, L layers.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import blocks_of, layers, output_embedding, read_by_head, sub_block_of
 from puzzledsl.models.kernels import products as float32_products
-from puzzledsl.models.kernels.whole_rows import whole_rows
+from puzzledsl.models.kernels.products import whole_rows
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.plan.memory.stage_plan import tiles
 

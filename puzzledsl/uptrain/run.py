@@ -1,10 +1,7 @@
-"""An `uptrain` declaration -> a trained child's checkpoint directory.
+"""An `uptrain` declaration -> a trained child's checkpoint directory: the untrained child's files with new values.
 
-Guaranteed before: the program is checked; `child_dir` is a realised child of the parent in `parent_dir`.
-
-Parent and child of a training: whole on its device, or cut over the processes straight from their files.
-
-Write a trained child as a checkpoint directory: the untrained child's files with new values in its tensors.
+Guaranteed before: the program is checked; `child_dir` is a realised child of the parent in `parent_dir`. Both models are whole
+on their device, or cut over the processes straight from their files.
 """
 
 from __future__ import annotations
@@ -45,8 +42,17 @@ from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.means import Means, in_words, means_for
 from puzzledsl.uptrain.model import Student, Teacher, in_bf16, train_all_but_quantised
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, join, join_alone, leave
-from puzzledsl.uptrain.shard import Sharding, fill, gathered_when_read, shard
+from puzzledsl.uptrain.ranks import (
+    SINGLE_PROCESS,
+    Ranks,
+    Sharding,
+    fill,
+    gathered_when_read,
+    join,
+    join_alone,
+    leave,
+    shard,
+)
 from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
 
@@ -179,12 +185,8 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.
     """
-    ranks, progress, parent_dir, child_dir = (
-        inputs.ranks,
-        inputs.progress,
-        inputs.parent_dir,
-        inputs.child_dir,
-    )
+    ranks, progress = inputs.ranks, inputs.progress
+    parent_dir, child_dir = inputs.parent_dir, inputs.child_dir
     join(ranks)
     declaration = inputs.program.uptrains[inputs.uptrain]
     data = _data(inputs.program, declaration)

@@ -17,8 +17,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from puzzledsl.models.families.access import layers
-from puzzledsl.uptrain.ranks import Ranks
-from puzzledsl.uptrain.shard import local
+from puzzledsl.uptrain.ranks import Ranks, local
 from puzzledsl.uptrain.store import Store
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -163,7 +162,11 @@ class TrainingState:
     def set_random(self, tensors: dict[str, Tensor]) -> None:
         """Restore the state of the random numbers."""
         if self._random_key in tensors:
-            _set_random_state(tensors[self._random_key])
+            state = tensors[self._random_key]
+            size = torch.get_rng_state().numel()
+            torch.set_rng_state(state[:size].clone())
+            if torch.cuda.is_available() and state.numel() > size:
+                torch.cuda.set_rng_state(state[size:].clone())
 
 
 def save_state(store: Store, run: TrainingState, done: TrainingProgress) -> None:
@@ -207,10 +210,3 @@ def _random_state() -> Tensor:
     if torch.cuda.is_available():
         states.append(torch.cuda.get_rng_state())
     return torch.cat(states)
-
-
-def _set_random_state(state: Tensor) -> None:
-    size = torch.get_rng_state().numel()
-    torch.set_rng_state(state[:size].clone())
-    if torch.cuda.is_available() and state.numel() > size:
-        torch.cuda.set_rng_state(state[size:].clone())

@@ -1,22 +1,21 @@
 """Storage for the tensors of an unfinished run, sealed: a set that is torn or changed is never read.
 
 One process writes a safetensors file; several write torch's distributed checkpoint, in which each process has its
-part. Any number of processes reads either. Both can be written in the background, from a copy in the host's memory,
-while the training goes on.
-
-Storage of an unfinished run of several processes: torch's distributed checkpoint, with a checksum of every file.
+part, with a checksum of every file. Any number of processes reads either. Both can be written in the background, from a copy in
+the host's memory, while the training goes on.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -31,29 +30,10 @@ from torch.distributed.tensor import DTensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import read_sealed, replacing, sha256_of, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.uptrain.ranks import Ranks, writers
-from puzzledsl.uptrain.shard import first_row, local
+from puzzledsl.uptrain.ranks import Ranks, first_row, local, writers
 
 SUFFIX = ".safetensors"
-
-
-class Store(Protocol):
-    """Named sets of named tensors, each with notes. A set is stored completely or not at all."""
-
-    def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
-        """Save a set as it is now; it replaces an older one of this key, at the latest when `finish` returns."""
-
-    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
-        """Return the names of a set's tensors, and its notes; None if there is no readable set."""
-
-    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """Load the set's values into these tensors, all of which must be in the set.
-
-        Raises DiagnosticError (UnfinishedWorkDamaged).
-        """
-
-    def finish(self) -> None:
-        """Wait until everything is written. Raises what writing raised."""
+T = TypeVar("T")
 
 
 class Writer:
@@ -159,16 +139,58 @@ def load_file(path: Path, into: Mapping[str, Tensor]) -> None:
                 tensor.copy_(file.get_tensor(name))
 
 
-class FileStore:
-    """Store of one process: a safetensors file per set. No pickle."""
+class Store(ABC):
+    """Named sets of named tensors, each with notes. A set is stored completely or not at all."""
 
     def __init__(self, folder: Path, *, background: bool = False) -> None:
         self.folder = folder
         self._writer = Writer(background)
 
     def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
-        """See Store."""
+        """Save a set as it is now; it replaces an older one of this key, at the latest when `finish` returns."""
         self._writer.start(tensors, partial(self._write, key, dict(notes)))
+
+    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+        """Return the names of a set's tensors, and its notes; None if there is no readable set."""
+        self.finish()
+        if (pointer := self._checked(key)) is None:
+            return None
+        names = self._from_first(partial(names_in, self.folder, pointer))
+        return None if names is None else (names, pointer.notes)
+
+    @torch.no_grad()
+    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
+        """Load the set's values into these tensors, all of which must be in the set.
+
+        Raises DiagnosticError (UnfinishedWorkDamaged).
+        """
+        self.finish()
+        if (pointer := self._checked(key)) is None:
+            path = self.folder / f"{key}.json"
+            raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
+        path = self.folder / pointer.name
+        load_file(path, into) if pointer.is_file else self._load_directory(path, into)
+
+    def finish(self) -> None:
+        """Wait until everything is written. Raises what writing raised."""
+        self._writer.finish()
+
+    @abstractmethod
+    def _write(self, key: str, notes: dict[str, str], tensors: Mapping[str, Tensor]) -> None: ...
+
+    @abstractmethod
+    def _checked(self, key: str) -> Pointer | None:
+        """Return the pointer of an intact set."""
+
+    @abstractmethod
+    def _load_directory(self, path: Path, into: Mapping[str, Tensor]) -> None: ...
+
+    def _from_first(self, compute: Callable[[], T]) -> T:
+        return compute()
+
+
+class FileStore(Store):
+    """Store of one process: a safetensors file per set. No pickle."""
 
     def _write(self, key: str, notes: dict[str, str], tensors: Mapping[str, Tensor]) -> None:
         path = self.folder / f"{fresh_name(self.folder, key)}{SUFFIX}"
@@ -178,51 +200,20 @@ class FileStore:
             digest = sha256_of(temporary)
         Pointer(path.name, notes, {path.name: digest}).write(self.folder, key)
 
-    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
-        """See Store."""
-        self.finish()
-        pointer = self._intact(key)
-        names = None if pointer is None else names_in(self.folder, pointer)
-        return None if pointer is None or names is None else (names, pointer.notes)
-
-    @torch.no_grad()
-    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """See Store."""
-        self.finish()
-        pointer = self._intact(key)
-        if pointer is None:
-            path = self.folder / f"{key}.json"
-            raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
-        if pointer.is_file:
-            load_file(self.folder / pointer.name, into)
-        else:
-            here = {name: local(tensor) for name, tensor in into.items()}
-            with catch_warnings():
-                simplefilter("ignore", UserWarning)  # that this is a single process
-                state_dict_loader.load(here, checkpoint_id=self.folder / pointer.name, no_dist=True)
-
-    def finish(self) -> None:
-        """See Store."""
-        self._writer.finish()
-
-    def _intact(self, key: str) -> Pointer | None:
+    def _checked(self, key: str) -> Pointer | None:
         pointer = Pointer.read(self.folder, key)
         if pointer is None or not all(is_intact(*each) for each in pointer.files(self.folder).items()):
             return None
         return pointer
 
-
-T = TypeVar("T")
-
-
-def store_at(folder: Path, ranks: Ranks, *, background: bool = False) -> Store:
-    """Return the store for one process (a file) or for several (a directory)."""
-    if ranks.world == 1:
-        return FileStore(folder, background=background)
-    return ShardStore(folder, ranks, background=background)
+    def _load_directory(self, path: Path, into: Mapping[str, Tensor]) -> None:
+        here = {name: local(tensor) for name, tensor in into.items()}
+        with catch_warnings():
+            simplefilter("ignore", UserWarning)  # that this is a single process
+            state_dict_loader.load(here, checkpoint_id=path, no_dist=True)
 
 
-class ShardStore:
+class ShardStore(Store):
     """One torch.distributed.checkpoint directory per set, which any number of processes can read.
 
     Rank 0 writes the pointer after the directory is complete, and it alone reads it: what it finds holds for all. All methods are
@@ -230,14 +221,10 @@ class ShardStore:
     """
 
     def __init__(self, folder: Path, ranks: Ranks, *, background: bool = False) -> None:
-        self.folder, self.ranks = folder, ranks
-        self._writer = Writer(background)
+        super().__init__(folder, background=background)
+        self.ranks = ranks
         self._group = writers(ranks)
         self._intact: dict[str, str] = {}
-
-    def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
-        """See Store."""
-        self._writer.start(tensors, partial(self._write, key, dict(notes)))
 
     def _write(self, key: str, notes: dict[str, str], tensors: Mapping[str, Tensor]) -> None:
         """Write the set; may run in a thread, so it uses only the group of writers."""
@@ -252,32 +239,8 @@ class ShardStore:
             Pointer(target.name, notes, of_all).write(self.folder, key)
         self._intact.pop(key, None)
 
-    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
-        """See Store."""
-        self.finish()
-        pointer = self._checked(key)
-        if pointer is None:
-            return None
-        names = self._from_first(partial(names_in, self.folder, pointer))
-        return None if names is None else (names, pointer.notes)
-
-    @torch.no_grad()
-    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """See Store."""
-        self.finish()
-        pointer = self._checked(key)
-        if pointer is None:
-            path = self.folder / f"{key}.json"
-            raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
-        path = self.folder / pointer.name
-        if pointer.is_file:
-            load_file(path, into)
-        else:
-            state_dict_loader.load(dict(into), checkpoint_id=path, process_group=self._group)
-
-    def finish(self) -> None:
-        """See Store."""
-        self._writer.finish()
+    def _load_directory(self, path: Path, into: Mapping[str, Tensor]) -> None:
+        state_dict_loader.load(dict(into), checkpoint_id=path, process_group=self._group)
 
     def _checked(self, key: str) -> Pointer | None:
         """Return the pointer of an intact set. Each process checks its share of the files."""
@@ -297,3 +260,10 @@ class ShardStore:
         dist.broadcast_object_list(found, src=0, group=self._group)
         value: T = found[0]
         return value
+
+
+def store_at(folder: Path, ranks: Ranks, *, background: bool = False) -> Store:
+    """Return the store for one process (a file) or for several (a directory)."""
+    if ranks.world == 1:
+        return FileStore(folder, background=background)
+    return ShardStore(folder, ranks, background=background)

@@ -1,15 +1,11 @@
 """The training loop of global knowledge distillation: resumable to the bit, and never worse than its start unless asked.
 
-Shape legend: G blocks of one optimiser step, B of one forward, T tokens a block, N = B * T positions, H hidden, V vocabulary.
+After running out of memory, a step is made again in smaller micro-batches or with recomputed layers, which the next start
+remembers. A process that is alone starts its step again. Of several, the others wait in a collective meanwhile, so all must be
+started again.
 
-Smaller micro-batches and recomputed layers after running out of memory, remembered for the next start.
-
-A process that is alone starts its step again. Of several, the others wait in a collective meanwhile, so all must be
-started again: what they take then is in a file of the unfinished run.
-
-Micro-batches of a step: the blocks that go through the models together, and the positions of them that losses count.
-
-Shape legend: G blocks of a step, B of a micro-batch, T tokens a block, M positions that count.
+Shape legend: G blocks of one optimiser step, B of one forward, T tokens a block, N = B * T positions, M of them that losses
+count, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -44,8 +40,16 @@ from puzzledsl.uptrain.model import (
     recompute_layers,
     train_all_but_quantised,
 )
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, shares
-from puzzledsl.uptrain.shard import Sharding, accumulate, embedding_of, gathered, reshard
+from puzzledsl.uptrain.ranks import (
+    SINGLE_PROCESS,
+    Ranks,
+    Sharding,
+    accumulate,
+    embedding_of,
+    gathered,
+    reshard,
+    shares,
+)
 from puzzledsl.uptrain.state import (
     TrainingProgress,
     TrainingState,
@@ -357,16 +361,8 @@ class Trainer:
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
         self.progress.advance(1, **shown)
-        self.progress.log(
-            "uptrain_step",
-            step=step,
-            loss=figures.loss,
-            kld=figures.kld,
-            cosine=figures.cosine,
-            lm=figures.lm,
-            grad_norm=figures.grad_norm,
-            lr=learning_rate(self.lr, step - 1, self.steps),
-        )
+        rate = learning_rate(self.lr, step - 1, self.steps)
+        self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -137,7 +137,7 @@ def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ign
         ('hf("child")', 'hf("kid")', "export out", "~ path: child -> kid"),
         ("corpus/*", "texts/*", "data mix", '~ source.path: ["corpus/*.txt"] -> ["texts/*.txt"]'),
         ("in 1..5", "in 1..4", "search best",
-         "- require: layers[5].attention is noop implies layers[4].attention is not noop -> "),
+         "- require: layers[i].attention is noop implies layers[i-1].attention is not noop -> "),
     ],
 )  # fmt: skip
 def test_each_difference_is_told(changed, old: str, new: str, where: str, detail: str) -> None:  # type: ignore[no-untyped-def]

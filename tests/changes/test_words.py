@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.words import linear, logic, requirement, term
+from puzzledsl.changes.words import linear, requirement, term
 from puzzledsl.ir import nodes
 from tests.checker.programs import TINY, lowered
 
@@ -29,20 +29,14 @@ def required(folder: Path, text: str) -> nodes.Requirement:
         "layers[1].attention is noop implies layers[0].attention is not noop",
         "(layers[1].attention is noop or layers[2].attention is noop) implies layers[0].ffn is not noop",
         "not (layers[1].attention is noop and layers[2].attention is noop)",
+        "1 <= runs(l is noop for l in layers[1..]) < 3",
+        "longest(attention is not noop) == 2",
+        "distinct(ffn.width) <= 2",
+        "layers[1] same as layers[2]",
     ],
 )
 def test_what_is_told_of_a_statement_is_how_it_is_written(tmp_path: Path, text: str) -> None:
-    told = requirement(required(tmp_path, text))
-    assert told == text
-    again = required(tmp_path, told)
-    assert requirement(again) == told
-
-
-def test_statements_of_nothing() -> None:
-    nothing = nodes.Is(layer=2, sub_block="ffn", alternatives=())
-    assert logic(nothing) == "layers[2].ffn is nothing"
-    assert logic(nodes.Not(operand=nothing)) == "layers[2].ffn is not nothing"
-    assert (logic(nodes.And(operands=())), logic(nodes.Or(operands=()))) == ("true", "false")
+    assert requirement(required(tmp_path, text)) == text
 
 
 @pytest.mark.parametrize(
@@ -60,7 +54,7 @@ def test_statements_of_nothing() -> None:
             "sum(l.ffn.width * l.attention.kv_heads for l in layers[1..2]) <= 9",
             "sum(a table of what is chosen, layers 1..2) <= 9",
         ),
-        ("layers[1].attention is gqa", "layers[1].attention is parent | gqa2 | gqa1"),
+        ("layers[1].attention is gqa", "layers[1].attention is gqa"),
     ],
 )
 def test_amounts_are_told_in_their_units(tmp_path: Path, text: str, told: str) -> None:
@@ -82,23 +76,3 @@ def test_an_expression_is_told_with_its_signs_and_its_constant() -> None:
         term(nodes.CountTerm(sub_block="ffn", alternatives=(), layers=(1,)))
         == "count(ffn is nothing, layer 1)"
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("layers[1] same as layers[2]", "layers[1] same as layers[2]"),
-        ("not layers[1].ffn same as layers[2].ffn", "not (layers[1].ffn same as layers[2].ffn)"),
-        ("runs(attention is noop) <= 2", "runs(attention is noop, layers 0..3) <= 2"),
-        ("1 <= runs(l is noop for l in layers[1..]) < 3", "1 <= runs(attention is noop and ffn is noop, layers 1..3) <= 2"),
-        ("longest(attention is not noop) == 2", "longest(attention is parent | gqa2 | gqa1 | linear, layers 0..3) == 2"),
-        ("longest(ffn is noop) >= 1", "longest(ffn is noop, layers 0..3) >= 1"),
-        ("distinct(ffn.width) <= 2", "distinct(ffn is parent, ffn is mlp96, ffn is noop; layers 0..3) <= 2"),
-        ("distinct(layers) <= 2", "distinct(15 values; layers 0..3) <= 2"),
-        ("runs(ffn is noop) <= 1 and layers[0].ffn is noop", "runs(ffn is noop, layers 0..3) <= 1 and layers[0].ffn is noop"),
-    ],
-)  # fmt: skip
-def test_structures_read_as_they_are_written(text: str, words: str, tmp_path: Path) -> None:
-    program = lowered(tmp_path, f"{TINY}search s of w {{ minimize kl, require {text} }}\n")
-    (found,) = program.searches["s"].requirements
-    assert requirement(found) == words

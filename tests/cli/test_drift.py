@@ -12,7 +12,7 @@ from puzzledsl.cli.main import run
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate import units as speed
 from puzzledsl.ir.tables import CostTable
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Samples
 from tests.tiny import save_tiny
 
@@ -35,8 +35,8 @@ def test_a_parent_that_is_slower_than_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The evaluation finds prefill 10 % and a decode step 50 % slower than `pzl measure` did: only the second is far off."""
-    monkeypatch.setattr(rounds, "ROUNDS", 1)
-    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
     save_tiny(tmp_path / "parent", layers=2)
     (tmp_path / "train.txt").write_text("A sentence of some words, and another one. " * 40, "utf-8")
     file = tmp_path / "drift.pzl"

@@ -75,9 +75,12 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
     [
         (["chek", "x.pzl"], "check"),
         (["expain"], "explain"),
-        (["check", "x.pzl", "--fomat", "json"], "--format"),
+        (["check", "x.pzl", "--jsno"], "--json"),
         (["plan", "a", "b", "--detailed-exit-code"], "--detailed-exitcode"),
-        (["check", "x.pzl", "--format", "jsn"], "json"),
+        (["check", "x.pzl", "--format", "sarif"], "--json"),
+        (["watch", "x.pzl"], "pzl explore"),
+        (["calibrate", "h100_sxm"], "measured("),
+        (["report", "x.pzl", "--figures", "out"], "to_frame"),
     ],
 )
 def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,8 +116,7 @@ def completed(line: str) -> list[str]:
 
 def test_bash_completes_commands_options_and_words() -> None:
     assert completed("pzl ch") == ["check"]
-    assert completed("pzl check --fo") == ["--format"]
-    assert completed("pzl check --format s") == ["sarif"]
+    assert completed("pzl check --js") == ["--json"]
     assert completed("pzl new --hardware h") == [name for name in std_hardware() if name.startswith("h")]
     assert completed("pzl new --parent qwen3") == [name for name in std_parents() if name.startswith("qwen3")]
     assert completed("pzl explain E030")[0] == "E0301"

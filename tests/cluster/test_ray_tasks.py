@@ -12,9 +12,8 @@ import pytest
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
-from puzzledsl.cluster.connect import NoWorkers
 from puzzledsl.cluster.ray_tasks import RayTeams
-from puzzledsl.cluster.tasks import LocalExecutor, Step, Task, TeamSpec
+from puzzledsl.cluster.tasks import LocalExecutor, NoWorkers, Step, Task, TeamSpec
 from puzzledsl.cluster.workers import Team, Workers, cause_of
 
 

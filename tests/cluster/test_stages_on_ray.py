@@ -12,17 +12,15 @@ import pytest
 import torch
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.ray_tasks import RayExecutor
-from puzzledsl.cluster.tasks import Executor
+from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.scoring import run as scoring_run
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
-from puzzledsl.scoring.workers.spans import ParentInSpans
-from puzzledsl.scoring.workers.whole import sent
+from puzzledsl.scoring.workers import ParentInSpans, sent
 from tests.cluster.ray_here import MARKS, Killer, ray_with
 from tests.interrupting import Interrupting
 from tests.measure.test_costs import program as measured_program

@@ -9,10 +9,8 @@ import pytest
 
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.lines import fixed_line, line_of
-from puzzledsl.costs.memory import largest_parent_batch
 from puzzledsl.costs.metrics import fits, metrics_of
-from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.costs.roofline import fixed_cost, fixed_line, line_of, sub_block_cost
 from puzzledsl.ir.tables import LayerAssignment
 from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch, mixed_any_batch
 
@@ -93,14 +91,6 @@ def test_the_largest_batch_is_brute_forces_for_parents_of_several_kinds_of_layer
         assert found == brute_force(made, layers), seed
         low, high = made.reach
         assert low <= found <= high
-
-
-def test_calibration_and_search_agree_on_the_parents_batch() -> None:
-    for seed in range(100):
-        made = (mixed_any_batch if seed % 2 else any_batch)(Random(seed))
-        here = made.scenario
-        expected = largest_parent_batch(made.hardware, made.shape, here.prompt, here.output)
-        assert made.largest([PARENT] * made.shape.layers) == expected
 
 
 def rounding(made: AnyBatch, batch: int, layers: tuple[LayerAssignment, ...]) -> Fraction:

@@ -12,8 +12,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.costs.breakdown import PARENT, Breakdown, added, breakdown
-from puzzledsl.costs.breakdown_text import as_text
+from puzzledsl.costs.breakdown import PARENT, Breakdown, added, as_text, breakdown
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment

@@ -8,28 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.diagnostics import Sink
-from puzzledsl.checker.check import check, profiles_of, shipped_profiles, shipped_shapes
-from puzzledsl.costs.calibrate import (
+from benchmarks.published import (
     BOUNDS,
     LINK_CONSTANTS,
     Cell,
-    Fit,
+    cells_of,
     determined_by,
     fit_constants,
     mean_absolute,
     predicted_tokens_per_s,
     relative_errors,
-    with_constants,
 )
-from puzzledsl.costs.cells_csv import Cells, calibrated_name, calibrated_text, read_cells, report_lines
+from puzzledsl.checker.check import check, shipped_profiles, shipped_shapes
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import LayerAssignment
-from tests.goldens import assert_golden
 
-DATA = Path(__file__).parents[2] / "benchmarks" / "data"
-BAD = sorted((Path(__file__).parent / "cells").glob("*.csv"))
 SHIPPED = {"h100_sxm": "1.0", "a100": "0.17_a100", "l40s": "0.17_l40s"}
 PROFILES, SHAPES = shipped_profiles(), shipped_shapes()
 TRUE = {
@@ -40,27 +34,22 @@ TRUE = {
 }
 
 
-def published(profile: str) -> Cells:
-    sink = Sink()
-    file = DATA / f"tensorrt_llm_{SHIPPED[profile]}.csv"
-    cells = read_cells(file, PROFILES[profile], PROFILES, SHAPES, sink)
-    assert not sink.items
-    return cells
-
-
 def made_up(model: str, gpus: int, prompt: int, output: int, batch: int | None) -> Cell:
     profile = PROFILES["h100_sxm"].model_copy(update={"gpus": gpus})
     cell = Cell(profile, SHAPES[model], model, prompt, output, 1.0, batch)
-    return replace(cell, tokens_per_s=predicted_tokens_per_s(with_constants(profile, TRUE), cell))
+    return replace(cell, tokens_per_s=predicted_tokens_per_s(profile.model_copy(update=TRUE), cell))
 
 
 @pytest.mark.parametrize("profile", SHIPPED)
 def test_shipped_constants_are_fitted_to_the_shipped_data(profile: str) -> None:
     """And predict what they were not fitted to within 7 %: as well as the profile says."""
-    cells, shipped = published(profile), PROFILES[profile]
+    cells, shipped = cells_of(SHIPPED[profile]), PROFILES[profile]
     fit = fit_constants(cells.fitted, cells.held_out)
     for name, value in fit.constants.items():
-        assert float(value) == pytest.approx(float(getattr(shipped, name)), rel=5e-3), name
+        flat = 25e-3 if name == "link_latency_s" else 5e-3  # all latencies of a link that near fit as well
+        assert float(value) == pytest.approx(float(getattr(shipped, name)), rel=flat), name
+    own = {name: getattr(shipped, name) for name in fit.constants}
+    assert mean_absolute(relative_errors(cells.fitted, own)) == pytest.approx(fit.error_fitted, abs=5e-4)
     assert set(fit.constants) == set(BOUNDS) - {"efficiency_experts"}
     assert fit.error_held_out is not None and shipped.calibration_error is not None
     assert fit.error_held_out < 0.07
@@ -113,7 +102,7 @@ def test_the_efficiency_of_experts_comes_back() -> None:
     cells = []
     for prompt, output in ((128, 128), (1000, 1000), (2048, 128)):
         cell = Cell(profile, SHAPES["qwen3_30b_a3b"], "qwen3_30b_a3b", prompt, output, 1.0, 64)
-        speed = predicted_tokens_per_s(with_constants(profile, true), cell)
+        speed = predicted_tokens_per_s(profile.model_copy(update=true), cell)
         cells.append(replace(cell, tokens_per_s=speed))
     fit = fit_constants(cells[:2], cells[2:], ("efficiency_experts",))
     assert float(fit.constants["efficiency_experts"]) == pytest.approx(0.12, rel=0.01)
@@ -123,17 +112,11 @@ def test_the_efficiency_of_experts_comes_back() -> None:
 @pytest.mark.parametrize("release", ["1.0_experts", "1.2_experts"])
 def test_published_cells_of_mixtures_read_and_are_predicted_as_the_docs_say(release: str) -> None:
     """With Llama's constants alone: Qwen3-235B on Hopper within 20 %; gpt-oss, in another format, is not."""
-    sink = Sink()
-    cells = read_cells(DATA / f"tensorrt_llm_{release}.csv", PROFILES["h100_sxm"], PROFILES, SHAPES, sink)
-    assert not sink.items and cells.fitted and cells.held_out
+    cells = cells_of(release)
+    assert cells.fitted and cells.held_out
     hopper = [c for c in (*cells.fitted, *cells.held_out) if c.profile.profile != "b200"]
     error = mean_absolute(relative_errors(hopper, {}))
     assert (error < 0.2) == (release == "1.0_experts")
-
-
-def test_too_few_cells_determine_nothing() -> None:
-    with pytest.raises(ValueError, match="1 cells do not determine 2"):
-        fit_constants([made_up("llama3_1_8b", 1, 8, 8, 1)], [], ("overhead_s", "efficiency_compute"))
 
 
 def test_constants_stay_within_what_hardware_can_do() -> None:
@@ -145,35 +128,4 @@ def test_constants_stay_within_what_hardware_can_do() -> None:
         )
     ]
     constants = fit_constants(cells, [], ("efficiency_compute", "efficiency_bandwidth")).constants
-    assert constants == {n: Fraction(str(BOUNDS[n][1])) for n in constants}
-
-
-@pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
-def test_bad_figures_are_told(file: Path) -> None:
-    def read(path: Path) -> tuple[list, dict[str, str]]:  # type: ignore[type-arg]
-        sink = Sink()
-        read_cells(path, PROFILES["h100_sxm"], PROFILES, SHAPES, sink)
-        return sink.sorted(), {str(path): path.read_text("utf-8")}
-
-    assert_golden(file, read)
-
-
-@pytest.mark.parametrize("held_out", [0.0375, None])
-def test_a_written_profile_has_the_constants_and_says_whence(tmp_path: Path, held_out: float | None) -> None:
-    cells = Cells((made_up("llama3_1_8b", 1, 8, 8, 1),), (made_up("llama3_1_70b", 2, 8, 8, 1),))
-    fit = Fit({**TRUE, "efficiency_link": Fraction("0.95")}, 0.01, held_out, (0.0375,) if held_out else ())
-    text = calibrated_text("h200", "std/hardware.pzl", Path("cells.csv"), "ab" * 32, cells, fit)
-    file = tmp_path / "own.pzl"
-    file.write_text(text, "utf-8")
-    profile, base = profiles_of(file)[calibrated_name("h200")], PROFILES["h200"]
-    assert {name: getattr(profile, name) for name in fit.constants} == fit.constants
-    assert (
-        profile.memory_bytes == base.memory_bytes
-        and profile.efficiency_attention == base.efficiency_attention
-    )
-    assert (
-        "cells.csv (sha256 abababababababab)" in profile.calibration and "llama3_1_8b" in profile.calibration
-    )
-    assert profile.calibration_error == (Fraction("0.0375") if held_out else None)
-    assert text.count("at its bound") == 1
-    assert any("3.8%" in line or "no cells" in line for line in report_lines(cells, fit))
+    assert constants == {n: Fraction(str(BOUNDS[n][2])) for n in constants}

@@ -12,8 +12,7 @@ from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.costs.breakdown import breakdown
-from puzzledsl.costs.breakdown_text import as_text
+from puzzledsl.costs.breakdown import as_text, breakdown
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape, TableHardware

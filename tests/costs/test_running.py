@@ -9,8 +9,7 @@ import pytest
 
 from puzzledsl.checker.check import Checked, check
 from puzzledsl.costs.metrics import metrics_of
-from puzzledsl.costs.profile import note
-from puzzledsl.costs.table import cost_table, with_running_costs
+from puzzledsl.costs.table import cost_table, note, with_running_costs
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.solve import solve_search

@@ -10,7 +10,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.chat import ChatWriter
-from puzzledsl.data.sources.source import Conversation, Place, TokenDocument
+from puzzledsl.data.source import Conversation, Place, TokenDocument
 from puzzledsl.ir import nodes
 from tests.data.chats import (
     ANSWER,

@@ -17,7 +17,7 @@ from puzzledsl.data import streams
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import counts_in, counts_of, in_words
 from puzzledsl.data.documents import documents
-from puzzledsl.data.sources.source import Place, Text
+from puzzledsl.data.source import Place, Text
 from puzzledsl.data.streams import Making
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import TextCounts

@@ -11,7 +11,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.documents import documents
-from puzzledsl.data.sources.source import Place, Text
+from puzzledsl.data.source import Place, Text
 from puzzledsl.data.streams import Making, in_part
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes

@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import seal
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.documents import documents
-from puzzledsl.data.sources.source import Text
+from puzzledsl.data.source import Text
 from puzzledsl.data.streams import fingerprint
 from puzzledsl.ir import nodes
 from tests.tiny import tiny_tokenizer

@@ -14,8 +14,8 @@ import torch
 
 from puzzledsl.data import streams as rows
 from puzzledsl.data.blocks import token_blocks, token_rows
-from puzzledsl.data.sources import SOURCES
-from puzzledsl.data.sources.source import Place, Source, Text
+from puzzledsl.data.documents import SOURCES
+from puzzledsl.data.source import Place, Source, Text
 from puzzledsl.data.streams import Stream, TokenRows
 from puzzledsl.ir import nodes
 from tests.data.test_token_blocks import text

@@ -20,9 +20,9 @@ from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices
 from puzzledsl.evaluate import plan as harness
 from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
-from puzzledsl.evaluate.continuations import Prompt, continuations
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
 from puzzledsl.evaluate.plan import Harness, endings, leaves, scores
+from puzzledsl.evaluate.prompts import Prompt, continuations
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.child.checkpoint.test_hybrid_children import MIXED
 from tests.children import define, random_pieces

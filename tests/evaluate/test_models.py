@@ -12,8 +12,7 @@ from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.bench import Copy, Models, parameters_of
 from puzzledsl.evaluate.errors import TooLargeToTime
-from puzzledsl.models.families.paged import is_paged
-from puzzledsl.models.placement import SHARE, weights_bytes
+from puzzledsl.models.placement import SHARE, is_paged, weights_bytes
 from tests.tiny import save_tiny, tiny_tokens
 from tests.uptrain.cases import Case, Recorder, make_case
 

@@ -129,6 +129,14 @@ def write_run(directory: Path, *, runtime: bool = True, solved: bool = True) -> 
     """A run's directory: statistics, validation of every replacement, and (with `solved`) an answer of the tool's own."""
     folder = directory / "single_sequence_replacement_solutions--validation"
     folder.mkdir(parents=True)
+    teacher_dir = directory / "ckpts" / "teacher"
+    teacher_dir.mkdir(parents=True)
+    config = {
+        "model_type": "llama", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS,
+        "num_key_value_heads": KV, "head_dim": HEAD_DIM, "intermediate_size": WIDTH, "vocab_size": VOCAB,
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    (teacher_dir / "config.json").write_text(json.dumps(config))
     (directory / "subblock_stats.json").write_text(json.dumps(subblock_stats(runtime), indent=2))
     teacher = metrics(0.0)
     del teacher["cosine_embedding_loss_hidden_states"]

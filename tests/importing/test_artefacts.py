@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.importing.artefacts import read_artefacts
-from puzzledsl.importing.imported import MAX_BYTES
+from puzzledsl.importing.imported import MAX_BYTES, read_artefacts
 
 NOOP: dict[str, Any] = {"attention": {"no_op": True}}
 MEASURED: dict[str, Any] = {"args": {}, "non_block": {}, "subblocks": []}

@@ -10,7 +10,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import CostTable
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from tests.tiny import save_tiny
 
 PROGRAM = """\
@@ -27,8 +27,8 @@ scenario chat on here = batch(1 | 2, 8 -> 4)
 def test_measured_here_used_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rounds, "ROUNDS", 1)
-    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
     save_tiny(tmp_path / "parent", layers=3)
     here, elsewhere = tmp_path / "here.pzl", tmp_path / "elsewhere.pzl"
     here.write_text(PROGRAM.replace("HARDWARE", "measured(device: cpu)"))

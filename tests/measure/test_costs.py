@@ -9,7 +9,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.errors import NoWorkload
 from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
@@ -100,15 +100,15 @@ def test_unfinished_work_of_another_workload_is_not_used(tmp_path):
 
 
 def test_several_batches_ascend(tmp_path, monkeypatch):
-    monkeypatch.setattr(rounds, "ROUNDS", 1)
-    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
     table = measure(tmp_path, program(tmp_path, batches=(3, 1)))
     assert [costs.batch for costs in table.scenarios["chat"]] == [1, 3]
 
 
 def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(rounds, "ROUNDS", 1)
-    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
     shape = program(tmp_path, batches=()).parents["p"].shape
     sizes = [a.size(shape).params for a in (ATTENTION[0], FFN[0])]
     weights = 4 * (2 * shape.vocab * shape.hidden + shape.hidden + shape.layers * sum(sizes))

@@ -8,7 +8,7 @@ import pytest
 
 from puzzledsl.cli.main import run
 from puzzledsl.ir.tables import CostTable
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from tests.tiny import save_tiny
 
 PROGRAM = """\
@@ -28,8 +28,8 @@ scenario chat on here = batch(1, 8 -> 4)
 def test_a_delta_net_and_an_attention_have_their_own_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "ROUNDS", 1)
-    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
     save_tiny(tmp_path / "parent", "qwen3_next", layers=4)
     program = tmp_path / "here.pzl"
     program.write_text(PROGRAM)

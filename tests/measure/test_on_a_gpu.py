@@ -16,7 +16,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir import nodes
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.stopwatch import CudaEventStopwatch, CudaStopwatch, stopwatch_for
 from puzzledsl.measure.whole import Forward, WholeTimer, Workload
@@ -109,7 +109,7 @@ def test_a_parent_that_does_not_fit_is_timed_with_all_its_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("ROUNDS", "CHECKED_CHILDREN", "CHECK_ROUNDS"):
-        monkeypatch.setattr(rounds, name, 1)
+        monkeypatch.setattr(estimate, name, 1)
     sizes = {"layers": 12, "hidden": 256, "intermediate": 2048, "heads": 4, "kv_heads": 2, "head_dim": 32}
     kinds = {"attention": [ParentAttention(), NoOpAttention()], "ffn": [ParentFfn(), MlpFfn(width=1024)]}
     program = make_program(tmp_path, model=sizes, **kinds)

@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from puzzledsl.measure.estimate import FIXED
-from puzzledsl.measure.rounds import Check
+from puzzledsl.measure.estimate import FIXED, Check
 from puzzledsl.measure.whole_fit import fit_whole, mixture, models_needed
 
 LAYERS = 12

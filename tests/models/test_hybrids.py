@@ -17,9 +17,9 @@ from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.alternatives.noop import NoNorm
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from tests.tiny import HYBRIDS, save_tiny, tiny_model, tiny_tokens
 

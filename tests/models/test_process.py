@@ -11,7 +11,7 @@ import torch
 
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.kernels.whole_rows import whole_rows
+from puzzledsl.models.kernels.products import whole_rows
 from tests.tiny import save_tiny, tiny_tokens
 
 PROBE = """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.measure import probe
-from puzzledsl.measure.probe import Rates
+from puzzledsl.measure import stopwatch
+from puzzledsl.measure.stopwatch import Rates
 from tests.pipeline.test_run import pzl
 from tests.pipeline.tiny_program import write_tiny_program
 
@@ -38,5 +38,5 @@ def copied(finished: Path, tmp_path: Path) -> Callable[[], Path]:
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> Rates:
     """Speeds of this machine that dry runs rest on, without the seconds of measuring them."""
     rates = Rates(flop_per_s=1e11, float64_flop_per_s=5e10, bytes_per_s=4e9)
-    monkeypatch.setattr(probe, "rates_of", lambda *_: rates)
+    monkeypatch.setattr(stopwatch, "rates_of", lambda *_: rates)
     return rates

@@ -20,8 +20,8 @@ from puzzledsl.cli.main import run
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS
 from puzzledsl.pipeline.errors import NotReady
-from puzzledsl.pipeline.process.failures import record
 from puzzledsl.pipeline.process.locks import Holder
+from puzzledsl.pipeline.stamps import record
 from scripts.reference_artefacts import schemas
 from tests.documents import ROOT
 from tests.pipeline.test_refining import REFINED

@@ -18,9 +18,9 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli import loading
-from puzzledsl.measure import probe
-from puzzledsl.measure.probe import Rates, rates_of
-from puzzledsl.models import memory
+from puzzledsl.measure import stopwatch
+from puzzledsl.measure.stopwatch import Rates, rates_of
+from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
@@ -43,7 +43,7 @@ def ctx(tmp_path: Path) -> Context:
 def test_a_gpu_is_estimated_by_its_bfloat16_rate(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[torch.dtype] = []
     rates = Rates(flop_per_s=1e12, float64_flop_per_s=5e11, bytes_per_s=1e11)
-    monkeypatch.setattr(probe, "rates_of", lambda device, dtype: probed.append(dtype) or rates)
+    monkeypatch.setattr(stopwatch, "rates_of", lambda device, dtype: probed.append(dtype) or rates)
     with pretended_gpu():
         found = Estimator(ctx).device
     assert probed == [torch.bfloat16] and found.is_gpu and found.dtype == "bf16"
@@ -147,10 +147,10 @@ def test_a_verdict_on_memory_is_the_same_beside_other_programs(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
     said = []
     for free in (16 << 30, 1 << 20):
-        monkeypatch.setattr(memory, "_table", lambda path, free=free: {"MemAvailable": free})
+        monkeypatch.setattr(machine, "_table", lambda path, free=free: {"MemAvailable": free})
         said.append(dry_run(tiny, None, None).as_text().partition("memory on")[2].partition("to do")[0])
     assert said[0] == said[1] and "too much" not in said[0]
-    monkeypatch.setattr(memory, "_left", lambda *_, **__: iter([1 << 16]))
+    monkeypatch.setattr(machine, "_left", lambda *_, **__: iter([1 << 16]))
     text = dry_run(tiny, None, None).as_text()
     assert "(too much: it is tried all the same, and what is finished is kept)" in text
     assert "(too much: it does not begin, and says what would do)" in text

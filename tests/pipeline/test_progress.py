@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.cli import loading
-from puzzledsl.measure.probe import Rates
+from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.planning.dry_run import DryRun, dry_run
 from puzzledsl.pipeline.process import reporter

@@ -11,7 +11,7 @@ import puzzledsl as pzl
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate import units as speed
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.pretended_gpu.programs import COUPLED, LAYERS, write_program
 
@@ -20,9 +20,11 @@ QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
+    "pieces/train/losses.py",
     "pieces/train/sweep.py",
     "scoring/replacements.py",
-    "models/threads.py",
+    "scoring/vocabulary.py",
+    "models/machine.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""
 WAITS = {
@@ -40,9 +42,9 @@ WAITS = {
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time everything once: no time means anything here. Few tokens of an answer show what every token does."""
-    monkeypatch.setattr(rounds, "ROUNDS", 1)
-    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
-    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(bench, "ANSWER_TOKENS", 8)
 

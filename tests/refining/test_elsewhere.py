@@ -8,7 +8,7 @@ import pytest
 
 from puzzledsl.ir.tables import MeasuredChild, Refinement
 from puzzledsl.refining.candidates import Candidates, Proposals
-from puzzledsl.refining.frontier import with_elsewhere
+from puzzledsl.refining.run import with_elsewhere
 from puzzledsl.search.solve import solve_search
 from tests.oracles import violations
 from tests.refining.cases import instance, loss

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
 from puzzledsl.models.families.load import load_parent

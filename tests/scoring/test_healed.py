@@ -26,8 +26,8 @@ from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.scoring import inputs as subject
 from puzzledsl.scoring import run
 from puzzledsl.scoring.inputs import ScoreInputs

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.scoring import inputs as subject
 from puzzledsl.scoring import measures, run
 from puzzledsl.scoring.inputs import ScoreInputs

@@ -20,13 +20,11 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.cluster.tasks import LocalExecutor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.models.families.paged import Pages
+from puzzledsl.models.placement import Pages
 from puzzledsl.scoring import run
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.run import run_score
-from puzzledsl.scoring.workers import on_workers as room
-from puzzledsl.scoring.workers.spans import ParentInSpans, balanced
-from puzzledsl.scoring.workers.whole import sent
+from puzzledsl.scoring.workers import ParentInSpans, balanced, sent
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 
@@ -112,14 +110,14 @@ def test_each_layer_is_read_once_by_the_worker_that_has_it(
 
 def test_teams_are_as_large_as_the_parent_needs(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = replace(case.inputs(), executor=ElsewhereHere())
-    assert room.tasks_for(inputs, (), ()).spec().size == 1
-    monkeypatch.setattr(room, "SMALL_BYTES", 0)
-    whole = room.weights_bytes(Path(inputs.parent_dir), room.placement(inputs.parent_dir)[1])
-    monkeypatch.setattr(room.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(room, "free_bytes", lambda device: whole / room.SHARE / 2)
-    assert room.tasks_for(inputs, (), ()).spec().size == 2
+    assert run.tasks_for(inputs, (), ()).spec().size == 1
+    monkeypatch.setattr(run, "SMALL_BYTES", 0)
+    whole = run.weights_bytes(Path(inputs.parent_dir), run.placement(inputs.parent_dir)[1])
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(run, "free_bytes", lambda device: whole / run.SHARE / 2)
+    assert run.tasks_for(inputs, (), ()).spec().size == 2
     healed = inputs.with_method(healed=64)
-    assert room.tasks_for(healed, (), ()).spec().size == 1
+    assert run.tasks_for(healed, (), ()).spec().size == 1
 
 
 def test_higher_spans_are_shorter_because_more_replacements_pass_them(case: Case) -> None:

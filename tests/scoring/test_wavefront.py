@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
-from puzzledsl.models.families.paged import Pages, paged_parent
+from puzzledsl.models.placement import Pages, paged_parent
 from puzzledsl.scoring import inputs as subject
 from puzzledsl.scoring.sweep import sweep as wavefront
 from tests.pieces.train.bld_programs import make_program

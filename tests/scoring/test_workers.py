@@ -12,9 +12,9 @@ import torch
 from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.threads import Ascent, Workers
+from puzzledsl.models.machine import Ascent, Workers
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.scoring import inputs as subject
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

@@ -17,17 +17,16 @@ from puzzledsl.cli.main import run
 from puzzledsl.evaluate.units import usual_speed
 from puzzledsl.export import engine_speed
 from puzzledsl.export.engines import llama_cpp_engine
-from puzzledsl.export.engines.ask import build_of, python_of
+from puzzledsl.export.engines.ask import build_of, environment, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
-from puzzledsl.measure import rounds
+from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
 from puzzledsl.serving import clock, session
-from puzzledsl.serving.clock import ServingClockMaker
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
-from puzzledsl.serving.session import Session, SessionFailed
-from puzzledsl.serving.speed import time_in_engine
+from puzzledsl.serving.clock import ServingClock
+from puzzledsl.serving.load import time_in_engine
+from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
 
@@ -47,7 +46,7 @@ SIZES = {"layers": 3, "hidden": 128, "intermediate": 128, "head_dim": 32}  # vLL
 def few(monkeypatch):
     monkeypatch.setattr(clock, "CHECK_ROUNDS", 1)
     monkeypatch.setattr(clock, "models_needed", lambda labels, ends: max(3, len(ends)))
-    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr(estimate, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
     monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
 
@@ -67,7 +66,7 @@ def checked(path: Path) -> nodes.Program:
 
 def measured(path: Path, progress=None) -> CostTable:
     base = path.parent
-    given = (base / "parent", base / "work", progress or Silent(), None, ServingClockMaker)
+    given = (base / "parent", base / "work", progress or Silent(), None, ServingClock)
     return costs.measure_costs(checked(path), "wide", *given)
 
 
@@ -234,8 +233,7 @@ def test_what_the_engine_refuses_is_its_word(tmp_path):
 
 def test_the_process_ends_with_its_session(tmp_path):
     path = program_in(tmp_path)
-    maker = ServingClockMaker(checked(path), "wide", tmp_path / "parent", "here")
-    timer = maker(0)
+    timer = ServingClock(checked(path), "wide", tmp_path / "parent", "here")
     place = timer.place()
     assert place.whole and place.batches == {"chat": [2]}
     timer.round(Workload(2, 8, 4), 0)
@@ -266,3 +264,11 @@ def test_an_export_s_speed_is_a_server_s(tmp_path):
         (model, dtype) for dtype in ("f32", "q8_0") for model in ("parent", "child")
     ]
     assert all(speed.prefill_tokens_per_s > speed.decode_tokens_per_s > 0 and speed.text for speed in found)
+
+
+def test_weights_of_an_engine_lie_in_huge_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else processes of one file differ by a tenth in speed. What the user says about the allocator counts."""
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert environment("llama_cpp", 1, str(tmp_path))["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert environment("llama_cpp", 1, str(tmp_path))["GLIBC_TUNABLES"].endswith(":glibc.malloc.hugetlb=0")

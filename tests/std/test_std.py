@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.published import BOUNDS
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.checker.check import check, shipped_profiles
-from puzzledsl.costs.calibrate import BOUNDS
 from puzzledsl.ir.facts import total_params
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse

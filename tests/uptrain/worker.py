@@ -13,8 +13,7 @@ import torch
 
 from puzzledsl.ir.nodes import Program
 from puzzledsl.uptrain import run, train
-from puzzledsl.uptrain.ranks import leave, ranks_of
-from puzzledsl.uptrain.shard import local
+from puzzledsl.uptrain.ranks import leave, local, ranks_of
 from tests.uptrain.cases import Interrupted, Recorder
 
 STOP = 7

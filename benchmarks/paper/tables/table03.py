@@ -16,7 +16,7 @@ from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.serving.clock import Bed
-from puzzledsl.serving.speed import time_in_engine
+from puzzledsl.serving.load import time_in_engine
 
 SEARCH, SPEEDUP, TOKENS = "suited", "1.5x", 4096
 SCENARIOS: Mapping[str, tuple[int, int, float]] = {

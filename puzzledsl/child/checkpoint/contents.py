@@ -1,13 +1,10 @@
 """A child on disk: content of its config.json, its layers, and its weights, which are read only when needed.
 
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
-(`from_definition`), so that a large child needs no memory for a whole model.
+(`from_definition`), so that a large child needs no memory for a whole model; its files are written one tensor at a time.
 
-Layer descriptions in two other formats: transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file.
-
-Both are exact: they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
-
-Lazy tensors -> safetensors files of bounded size and their index, one tensor in memory at a time.
+Its layers are also described as transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file. Both are exact:
+they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
 from puzzledsl.models.families.load import OWN_KEYS, load_config, read_config_json
 from puzzledsl.models.families.stored import select
-from puzzledsl.models.families.tensors import CODES, INDEX, LazyTensor, open_weights, total_bytes
+from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, open_weights, total_bytes
 from puzzledsl.models.precision.gptq import rounded_end
 
 SHARD_BYTES = 5_000_000_000
@@ -72,10 +69,7 @@ def write_shards(
         write_safetensors({key: weights[key] for key in group}, directory / name)
     if len(groups) > 1:
         where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
-        index = {
-            "metadata": {"total_size": total_bytes(weights)},
-            "weight_map": dict(sorted(where.items())),
-        }
+        index = {"metadata": {"total_size": total_bytes(weights)}, "weight_map": dict(sorted(where.items()))}
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return [directory / name for name in names]
 
@@ -94,21 +88,9 @@ def _groups(weights: Mapping[str, LazyTensor], shard_bytes: int) -> list[list[st
 
 def write_safetensors(weights: Mapping[str, LazyTensor], path: Path) -> None:
     """Write one safetensors file, whose bytes depend only on the tensors."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, weight in weights.items():
-        end = offset + weight.nbytes
-        header[name] = {
-            "dtype": CODES[weight.dtype],
-            "shape": list(weight.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
     stacked = any(len(weight.shape) > 2 for weight in weights.values())
-    text += b" " * (-(8 + len(text)) % (STACK_ALIGNMENT if stacked else ALIGNMENT))
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(file_header(weights, {"format": "pt"}, STACK_ALIGNMENT if stacked else ALIGNMENT))
         for weight in weights.values():
             _write(weight, file)
 

@@ -1,14 +1,9 @@
-"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with model code that transformers loads, and its card.
+"""Write a child's directory in the DeciLM / nemotron-nas layout, with its card and model code that transformers loads.
 
-The directory appears whole or not at all, and the same child gives the same bytes.
+The directory appears whole or not at all, and the same child gives the same bytes. The child itself is never in memory.
 
-The model card of a child: what it is, what each layer became, how to load it.
-
-Write a child's checkpoint directory from ModelDefinition, parent and pieces, without holding the child in memory.
-
-Find code in a child's directory that differs, by one byte or more, from the model code that puzzledsl writes.
-
-Engines run the Python of a directory that `auto_map` and `model_file` name. A link is followed to its content.
+Engines run the Python of a directory that `auto_map` and `model_file` name. So code that differs by one byte from the model
+code that puzzledsl writes is found; a link is followed to its content.
 """
 
 from __future__ import annotations
@@ -53,10 +48,7 @@ from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".pth")
-CLASSES = (
-    "configuration_decilm.DeciLMConfig",
-    "modeling_decilm.DeciLMForCausalLM",
-)
+CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausalLM")
 """Every class that config.json of an exported child may name, as `module.class`."""
 
 

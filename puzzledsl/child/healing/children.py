@@ -2,13 +2,8 @@
 
 The parent's stream is computed once, at every point. A child is healed from the first point where it differs from the parent to
 the last layer. The healed stream after every KEPT_EVERY-th sub-block is kept while there is room, and a child with the same
-first sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks.
-
-Shapes: N blocks, S context, B sequences, H hidden.
-
-Run the token groups of healing through a child, one sub-block at a time.
-
-There are three kinds: calibration groups to fit to, held-out groups that judge the steps, and groups to measure on.
+first sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks. There are
+calibration groups to fit to, held-out groups that judge the steps, and groups to measure on.
 
 Shapes: N blocks, S context, B sequences, H hidden.
 """
@@ -172,7 +167,9 @@ class HealedChildren:
     def _figures(self, links: tuple[Link, ...]) -> Mapping[str, float]:
         reached, stream = self._start(links)
         for index in range(reached, len(links)):
-            stream = self._past(links[index], stream)
+            link = links[index]
+            fit = link.sub_block in self._sub_blocks
+            stream = self._groups.past(link, stream, self._groups.points_of(link), fit=fit)
             if (index + 1) % KEPT_EVERY == 0 or index + 1 == len(links):
                 self._keep(links[: index + 1], stream)
         return self._measure.figures(self._normed(stream))
@@ -185,11 +182,6 @@ class HealedChildren:
                 self._kept.move_to_end(links[:reached])
                 return reached, self._kept[links[:reached]]
         return changed, list(self._parent.at(self._points[changed]))
-
-    def _past(self, link: Link, stream: Sequence[Tensor]) -> list[Tensor]:
-        """Return the healed child's stream after one more sub-block."""
-        fit = link.sub_block in self._sub_blocks
-        return self._groups.past(link, stream, self._groups.points_of(link), fit=fit)
 
     def _keep(self, links: tuple[Link, ...], stream: list[Tensor]) -> None:
         """Cache a stream; evict the least recently used ones while the cache exceeds its limit."""

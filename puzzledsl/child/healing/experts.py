@@ -1,17 +1,12 @@
 """A mixture of experts as linear maps of what its experts' down projections read, so that healing fits them.
 
-With fixed routing a mixture is linear in its down projections: y = sum_e [D_e b_e] [g_e a_e; g_e], where g_e is 0 for tokens that
-do not use the expert. A shared expert is one that every token uses. `StackedExperts` makes one matrix of all, which is fitted as
-any other last map; a mixture of many channels is fitted expert by expert (`ExpertByExpert`, `child.healing.expertwise`).
+With fixed routing a mixture is linear in its down projections: y = sum_e [D_e b_e] [g_e a_e; g_e], where g_e is 0 for tokens
+that do not use the expert. A shared expert is one that every token uses. `StackedExperts` makes one matrix of all, which is
+fitted as any other last map. A mixture of too many channels for that is fitted expert by expert, for what the others leave
+(`ExpertByExpert`, block Gauss-Seidel).
 
-Shapes: B sequences, S positions, T tokens, N tokens of an expert, H hidden, W channels of an expert, P inputs of matrices.
-
-Ridge regression of a mixture's down projections, expert by expert (block Gauss-Seidel).
-
-It solves the equations of `child.healing.fit` for mixtures of so many channels that these do not fit into memory together: one
-expert's are solved at a time, for what the others leave.
-
-Shapes: T tokens, N tokens of an expert, H hidden, P inputs of an expert's matrix, Q = 2 H targets.
+Shapes: B sequences, S positions, T tokens, N tokens of an expert, H hidden, W channels of an expert, P inputs of matrices, Q =
+2 H.
 """
 
 from __future__ import annotations
@@ -153,7 +148,8 @@ def expert_steps(
             gram = Gram.zeros(read_NP.shape[1], wanted_TQ.shape[1], read_NP.device)
             gram.add(read_NP, missing_TQ[tokens])
             before = steps_QP[e].T.double()
-            after = solve_ridge(gram.xx, gram.xy + gram.xx @ before, relative=ridge / _mean(gram.xx))
+            mean = max(float(gram.xx.diagonal().mean()), 1e-30)
+            after = solve_ridge(gram.xx, gram.xy + gram.xx @ before, relative=ridge / mean)
             missing_TQ.index_add_(0, tokens, read_NP @ (after - before).float(), alpha=-1)
             steps_QP[e] = after.T.float()
     return steps_QP
@@ -171,7 +167,3 @@ def ridge_of(last: ExpertByExpert, x_TH: Tensor, weight_T1: Tensor, strength: fl
         inputs += read_NP.shape[1]
         read += read_NP.numel()
     return max(RIDGE, strength * read / len(x_TH) ** 2) * square / inputs
-
-
-def _mean(xx: Tensor) -> float:
-    return max(float(xx.diagonal().mean()), 1e-30)

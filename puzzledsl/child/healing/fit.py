@@ -7,17 +7,9 @@ norm divides by it; without weights a few tokens with massive activations domina
 its sub-blocks, the norm is taken for a multiplication of each channel and token by what it multiplies the present output by.
 Held-out tokens decide the share of each step that is taken, so that a step which does not generalise is left out.
 
+Streams above a size limit lie in a memory-mapped file, unlinked as soon as it is mapped: nothing stays of an interrupted run.
+
 Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, Q = 2 H outputs, K the two steps.
-
-Hidden states of several token groups, in memory or, above a size limit, in a memory-mapped file.
-
-The file is unlinked as soon as it is mapped, so an interrupted run leaves nothing behind.
-
-Shapes: B sequences, S positions, H hidden.
-
-The parent's stream at the points that healing needs, computed layer by layer on demand.
-
-Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
@@ -119,7 +111,14 @@ class ParentStream:
     def at(self, point: int) -> Streams:
         """Return the stream at a point, running layers up to it. It must not be a point that was forgotten."""
         while point not in self._points:
-            self._step()
+            entering, between, leaving = self._points[2 * self._layer_idx], self.new(), self.new()
+            for index, hidden in enumerate(entering):
+                trace = self._runner.trace_layer(self._layer_idx, hidden)
+                between[index], leaving[index] = trace.between, trace.output
+                self._kwargs[self._layer_idx, hidden.shape] = trace.attention_kwargs
+            self._points[2 * self._layer_idx + 1] = between
+            self._layer_idx += 1
+            self._points[2 * self._layer_idx] = leaving
         return self._points[point]
 
     def reaches(self, point: int) -> bool:
@@ -138,16 +137,6 @@ class ParentStream:
         The layer must have been run. Raises KeyError otherwise.
         """
         return self._kwargs[layer_idx, hidden_BSH.shape]
-
-    def _step(self) -> None:
-        entering, between, leaving = self._points[2 * self._layer_idx], self.new(), self.new()
-        for index, hidden in enumerate(entering):
-            trace = self._runner.trace_layer(self._layer_idx, hidden)
-            between[index], leaving[index] = trace.between, trace.output
-            self._kwargs[self._layer_idx, hidden.shape] = trace.attention_kwargs
-        self._points[2 * self._layer_idx + 1] = between
-        self._layer_idx += 1
-        self._points[2 * self._layer_idx] = leaving
 
 
 SMALLEST_STREAM = 1e-6

@@ -1,16 +1,11 @@
-"""One sub-block of a child, split before its last linear map, which healing fits.
-
-`last_input` computes the input of the last map from the child's stream; `added` applies the map, and the norm behind it if there
-is one, and returns what the stream gets. The last map of a mixture of experts is one of `healing.experts`. A sub-block without a
-last map is not fitted.
-
-Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outputs without one).
-
-A child as a chain of its sub-blocks without the no-ops, with the points of the parent's residual stream that each connects.
+"""A child as a chain of its sub-blocks without the no-ops, each split before its last linear map, which healing fits.
 
 The stream of L layers has 2 L + 1 points: layer l's attention reads point 2 l and its FFN point 2 l + 1; the final norm reads
-point 2 L. A child's sub-block reads its own point. Its output is read by the child's next sub-block, at a later point if the ones
-between are dropped. This point is the sub-block's `goal`: there the child's stream should equal the parent's.
+point 2 L. A child's sub-block reads its own point. Its output is read by the child's next sub-block, at a later point if the
+ones between are dropped. This point is the sub-block's `goal`: there the child's stream should equal the parent's. The last map
+of a mixture of experts is one of `healing.experts`. A sub-block without a last map is not fitted.
+
+Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outputs without one).
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""Healed weights of a child's definition: the part of `pzl realise` that runs models.
+"""Healed weights of a child's definition: the part of `pzl realise` that runs models, and the text that it fits to.
 
-Callers guarantee that the definition's pieces are in the library and that `jobs` contains the jobs that made them.
-
-Text for healing: calibration tokens to fit to and held-out tokens to judge by. Scores are never measured on either.
-
-All are blocks of the same shuffled order that BLD and scoring read (`data.budget`):
+Callers guarantee that the definition's pieces are in the library and that `jobs` contains the jobs that made them. Scores are
+never measured on that text. All are blocks of the same shuffled order that BLD and scoring read (`data.counts`):
 
     | BLD calibration | BLD training | BLD held out | scored | scored by children's fits | free … |
       healing           healing        judges                                               healing
@@ -17,8 +14,9 @@ Shapes: N blocks, S context.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +25,19 @@ from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
-from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import heal, healed_layer
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec
+from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_sent
 from puzzledsl.data.blocks import SILENT, token_blocks
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
 from puzzledsl.ir.references import measured_searches, refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor, open_file
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 
 HELD_OUT_TOKENS = 1024
@@ -238,7 +236,8 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Outcome | None:
     """Heal the child, and keep the outcome beside its layers; None if there is no text to heal on."""
     search = inputs.definition.search
     outcome: Outcome | None
-    with inputs.executor.open(TeamSpec(Healer.maker(inputs, declaration)), inputs.progress) as teams:
+    there = inputs if inputs.executor.is_local else as_sent(inputs, jobs=())
+    with inputs.executor.open(TeamSpec(partial(Healer, there, declaration)), inputs.progress) as teams:
         ((_, outcome),) = teams.run([Task.call(search, "heal")])
     if outcome is not None:
         write_text(inputs.work / OUTCOME, json.dumps(asdict(outcome)))
@@ -258,24 +257,8 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Outcome | None:
 class Healer:
     """Heals one child, here or on a worker. Finished layers are in `work`, so another worker can go on from them."""
 
-    def __init__(self, inputs: HealingInputs, declaration: Bld) -> None:
+    def __init__(self, inputs: HealingInputs, declaration: Bld, member: int) -> None:
         self._inputs, self._bld = inputs, declaration
-
-    @classmethod
-    def maker(cls, inputs: HealingInputs, declaration: Bld) -> Callable[[int], Healer]:
-        """Return the maker of a worker's healer."""
-        if not inputs.executor.is_local:
-            inputs = replace(
-                inputs,
-                jobs=(),
-                parent_dir=inputs.parent_dir.resolve(),
-                base=inputs.base.resolve(),
-                cache=inputs.cache.resolve(),
-                work=inputs.work.resolve(),
-                progress=Silent(),
-                executor=LocalExecutor(),
-            )
-        return _HealerMaker(inputs, declaration)
 
     def heal(self) -> Outcome | None:
         """Heal the child; None if there is no text to heal on. Raises DiagnosticError."""
@@ -292,15 +275,6 @@ class Healer:
         return Outcome(
             healed.layers, healed.kl_before, healed.kl_after, calibration_NS.numel(), held_out_NS.numel()
         )
-
-
-@dataclass(frozen=True)
-class _HealerMaker:
-    inputs: HealingInputs
-    declaration: Bld
-
-    def __call__(self, member: int) -> Healer:
-        return Healer(self.inputs, self.declaration)
 
 
 def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob]) -> Bld | None:

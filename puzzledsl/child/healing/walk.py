@@ -1,14 +1,10 @@
 """Heal a child in one walk up its layers, with one of its sub-blocks in memory at a time.
 
-The parent's stream runs ahead to the goal of the current sub-block. The child's copy of a sub-block exists only while the streams
-pass it; its healed weights are written to `work`, one file per layer. An interrupted walk starts again at the bottom and reads
-finished layers from there, so it repeats only forward passes.
+The parent's stream runs ahead to the goal of the current sub-block. The child's copy of a sub-block exists only while the
+streams pass it; its healed weights are written to `work`, one file per layer. An interrupted walk starts again at the bottom
+and reads finished layers from there, so it repeats only forward passes.
 
 Shapes: N blocks, S context, B sequences, H hidden, P positions.
-
-Move the streams of the parent and of a child up the layers together, the parent's ahead.
-
-Shapes: B sequences, S positions, H hidden, P inputs of a last map.
 """
 
 from __future__ import annotations

@@ -68,7 +68,6 @@ def measure(
     costs/SPACE.measured.csv for `table(...)` hardware in other programs. Warns of a busy machine. Interrupt it at any moment:
     the same command goes on from there.
     """
-    from puzzledsl.cli.loading import print_diagnostics
     from puzzledsl.ir.tables import CostTable
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings
 
@@ -78,7 +77,7 @@ def measure(
         table = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
         for scenario, provenance in table.provenance.items():
             print(f"{space}, {scenario}: {provenance}")
-    print_diagnostics(doubtful_timings(ctx, wanted), {})
+    loading.print_diagnostics(doubtful_timings(ctx, wanted), {})
 
 
 def bld(
@@ -124,7 +123,6 @@ def refine(
     With --json one list of what these files hold.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli.loading import print_json
     from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
     from puzzledsl.pipeline.tasks import TASKS
     from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
@@ -141,7 +139,7 @@ def refine(
             documents.append(found.model_dump(mode="json"))
             texts.append(refinement_text(ctx.program, found))
     if json:
-        print_json(documents)
+        loading.print_json(documents)
     else:
         print("\n\n".join(texts))
     if any(missed):
@@ -171,7 +169,7 @@ def uptrain(
     On several GPUs: `torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain FILE`; parent and child are then sharded
     (FSDP2). Interrupt it at any moment: the same command goes on from there.
     """
-    from puzzledsl.pipeline.process.torchrun import is_follower, join_trainings, release_followers
+    from puzzledsl.pipeline.execute import is_follower, join_trainings, release_followers
 
     ctx = loading.context(file, set_, build)
     if is_follower():
@@ -196,7 +194,6 @@ def eval_(
     text and far from it on another. Interrupt it at any moment: models that are finished are kept.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli.loading import print_diagnostics
     from puzzledsl.ir.tables import Evaluation
     from puzzledsl.pipeline.text.evaluation_text import drifted_parents, ending_of, evaluation_text, remarks
 
@@ -207,7 +204,7 @@ def eval_(
     ends = ending_of(ctx, wanted)
     missed = [problem for problem in ends if problem.severity == "error"]
     others = [problem for problem in ends if problem not in missed]
-    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted), *others], {})
+    loading.print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted), *others], {})
     if missed:
         raise DiagnosticError(*missed)
 
@@ -227,7 +224,7 @@ def report(
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.tasks.report import Report
+    from puzzledsl.pipeline.tasks.export import Report
 
     ctx = loading.context(file, set_, build)
     with locked(ctx):

@@ -51,7 +51,7 @@ class OneDiagnostic(Output):
 
 
 class Diagnostics(Output):
-    """Mistakes and warnings of a program, by place. `--format sarif` writes SARIF 2.1.0 in place of it."""
+    """Mistakes and warnings of a program, by place."""
 
     format_version: str
     diagnostics: list[OneDiagnostic]
@@ -153,7 +153,7 @@ class ProgramChanges(Output):
     summary: Counts
 
 
-# ---------------------------------------------------------------- cost, calibrate
+# ---------------------------------------------------------------- cost
 
 
 class LayerCosts(Cost):
@@ -180,30 +180,6 @@ class CostBreakdown(Output):
     parts: dict[str, Cost]
     causes: dict[Literal["prefill_s", "decode_s"], dict[str, float]] | None
     layers: list[LayerCosts]
-
-
-class CellCounts(Output):
-    """Numbers of measured cells."""
-
-    fitted: int
-    held_out: int
-
-
-class CellErrors(Output):
-    """Mean relative errors of the fitted profile; null without such cells."""
-
-    fitted: float | None
-    held_out: float | None
-
-
-class Calibrated(Output):
-    """A hardware profile whose constants were fitted to measured cells, and the file it was written to."""
-
-    profile: str
-    file: str
-    constants: dict[str, float]
-    cells: CellCounts
-    error: CellErrors
 
 
 # ---------------------------------------------------------------- answers

@@ -59,7 +59,6 @@ OUTPUTS = (
     output(
         "cost", list[programs.CostBreakdown], "A breakdown for each scenario and model that was asked for."
     ),
-    output("calibrate", programs.Calibrated),
     output(
         "solve",
         list[children.Answer | children.NotSolved],

@@ -112,7 +112,7 @@ def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object
 
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
-    from puzzledsl.costs import profile
+    from puzzledsl.costs.table import notes as notes_of
     from puzzledsl.pipeline.text.card import metric_text
 
     best, search = result.solutions[0], program.searches[result.search]
@@ -133,7 +133,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
         if "@" not in name and len(program.scenarios[name].batches) != 1:
             lines.append(f"  {name + '.batch':<20} {batch}, chosen")
     lines += layers_as_text(program, result)
-    lines += [f"  note: {text}" for text in profile.notes(program, search, best)]
+    lines += [f"  note: {text}" for text in notes_of(program, search, best)]
     lines += _dropped(program, result)
     lines += _preferred(search)
     if len(result.solutions) > 1:
@@ -280,7 +280,7 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
 
 def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
     """Return the points of a frontier as a table, and the files they were written to."""
-    from puzzledsl.costs import profile
+    from puzzledsl.costs.table import notes as notes_of
     from puzzledsl.pipeline.text.card import bound_text
     from puzzledsl.report.sections.searches import describe_term
 
@@ -299,7 +299,7 @@ def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]
     proven = sum(p.result.status in ("optimal", "infeasible") for p in result.points)
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
-    notes = [f"note, last point: {text}" for best in last for text in profile.notes(program, search, best)]
+    notes = [f"note, last point: {text}" for best in last for text in notes_of(program, search, best)]
     notes += [f"note: {text}" for text in _one_child(search, frontier.term, result)]
     return "\n".join([head, *table(rows), *notes, f"wrote {', '.join(paths)}"])
 

@@ -1,8 +1,7 @@
 """Build the module of an alternative in place of a layer's sub-block, and initialise it from the parent's layer.
 
-The file of each alternative that has a module: beside this one, or a package's (entry points `puzzledsl.models.alternatives`).
-
-An entry point is named after the alternative and refers to the module (file) with `build` and `initialise`.
+Each alternative with a module has a file with `build` and `initialise`: beside this one, or a package's, which an entry point
+of `puzzledsl.models.alternatives` with the alternative's name refers to.
 """
 
 from __future__ import annotations
@@ -103,11 +102,7 @@ def build_on_base(
 
 
 def initialise(
-    layer: nn.Module,
-    alternative: Alternative,
-    statistics: LayerStatistics,
-    init: Initialisers,
-    shape: Shape,
+    layer: nn.Module, alternative: Alternative, statistics: LayerStatistics, init: Initialisers, shape: Shape
 ) -> State:
     """Return the initial weights of one alternative; empty for a no-op, the parent's own for `parent`.
 

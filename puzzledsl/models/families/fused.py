@@ -1,14 +1,11 @@
-"""Experts' weights as transformers keeps them: fused into one parameter for all experts of a mixture.
+"""Experts' weights and joined projections as transformers and checkpoints keep them: several canonical weights in one.
 
-Canonical names are those of Qwen3-MoE's checkpoints, `experts.{e}.gate_proj.weight`. Shapes: E experts, H hidden, W channels.
+Canonical names are those of Qwen3-MoE's checkpoints, `experts.{e}.gate_proj.weight`. Fused experts are one parameter for all of
+a mixture, perhaps in MXFP4: blocks of 32 numbers of 4 bits (E2M1) that share a power of two (E8M0; OCP Microscaling Formats
+(MX) Specification 1.0, sections 5.3.3, 5.4.1 and 6). A joined projection has the rows of queries, keys and values, or of gate
+and up.
 
-MXFP4: blocks of 32 numbers of 4 bits (E2M1) that share a power of two (E8M0).
-
-Source: OCP Microscaling Formats (MX) Specification 1.0, sections 5.3.3, 5.4.1 and 6. Shapes: R rows, B blocks of a row.
-
-Projections that a family joins into one: the rows of queries, keys and values, or of gate and up.
-
-Canonical names are those of the parts. A part is a range of the rows of the whole, whose number follows from the sizes.
+Shapes: E experts, H hidden, W channels; R rows, B blocks of a row.
 """
 
 from __future__ import annotations

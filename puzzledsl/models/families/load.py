@@ -1,6 +1,6 @@
-"""Load a parent model and tokenizer from a checkpoint directory. Never runs code from it and uses no network.
+"""Load a parent model, its tokenizer, or a model with the layers of a child, from a checkpoint directory.
 
-Configuration and class of a model with the layers of a child. Reads `block_configs`; never runs code from a directory.
+Never runs code from the directory and uses no network.
 """
 
 from __future__ import annotations
@@ -100,21 +100,17 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
 
         def __init__(self, config: PreTrainedConfig) -> None:
             super().__init__(config)
-            _install(self)
+            # uninitialised modules in place of every sub-block that the child changes
+            note_names(self, base_shape_of(self.config))
+            for layer_idx, pair in enumerate(blocks_of(self.config) or ()):
+                for sub_block, alternative in zip(SUB_BLOCKS, pair, strict=True):
+                    if not alternative.is_parent:
+                        put(self, layer_idx, sub_block, build_on_base(self, layer_idx, alternative))
+            note_names(self, shape_of(self.config))
+            number_cache_slots(self)
 
     Child.__name__ = base.__name__
     return Child
-
-
-def _install(model: PreTrainedModel) -> None:
-    """Put uninitialised modules in place of every sub-block that the child changes."""
-    note_names(model, base_shape_of(model.config))
-    for layer_idx, pair in enumerate(blocks_of(model.config) or ()):
-        for sub_block, alternative in zip(SUB_BLOCKS, pair, strict=True):
-            if not alternative.is_parent:
-                put(model, layer_idx, sub_block, build_on_base(model, layer_idx, alternative))
-    note_names(model, shape_of(model.config))
-    number_cache_slots(model)
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
@@ -308,7 +304,13 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
-    _check_end_tokens(directory, tokenizer)
+    path = directory / "config.json"
+    content = read_config_json(directory) if path.is_file() else {}
+    named = content.get("eos_token_id")
+    ends = [i for i in (named if isinstance(named, list) else [named]) if isinstance(i, int)]
+    if ends and all(i >= len(tokenizer) for i in ends):
+        reason = f"texts end with token {min(ends):,} (config.json), and it has {len(tokenizer):,}"
+        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
@@ -327,17 +329,6 @@ def _code_of_tokenizer(directory: Path) -> str | None:
     classes = named.get("AutoTokenizer") if isinstance(named, dict) else named
     both = classes if isinstance(classes, list) else [classes]
     return next((name for name in reversed(both) if isinstance(name, str)), None)
-
-
-def _check_end_tokens(directory: Path, tokenizer: Any) -> None:
-    """Raise DiagnosticError (WrongTokenizer) if the tokenizer lacks every end-of-text token of config.json."""
-    path = directory / "config.json"
-    content = read_config_json(directory) if path.is_file() else {}
-    named = content.get("eos_token_id")
-    ends = [i for i in (named if isinstance(named, list) else [named]) if isinstance(i, int)]
-    if ends and all(i >= len(tokenizer) for i in ends):
-        reason = f"texts end with token {min(ends):,} (config.json), and it has {len(tokenizer):,}"
-        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
 
 
 def check_tokens(directory: Path, tokens: Tensor) -> None:

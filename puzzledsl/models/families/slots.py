@@ -1,11 +1,8 @@
-"""Places of weights in a model's modules, by canonical names: whole parameters, or shares of one that holds several.
+"""Places of weights in a model's modules, by canonical names, and layers that use the weights of others.
 
-Transformers' classes of each family.
-
-Layers that use the weights of others, so that a model which does not fit in memory can be timed with all its layers.
-
-Times do not depend on the values of weights. Each kind of layer keeps the weights of at least two layers, so that the
-weights of a layer are as cold in the caches as those of the whole model would be.
+A place is a whole parameter, or a share of one that holds several. A model that does not fit in memory is timed with all its
+layers, some of them with the weights of others: times do not depend on the values of weights. Each kind of layer keeps the
+weights of at least two layers, so that a layer's weights are as cold in the caches as those of the whole model would be.
 """
 
 from __future__ import annotations

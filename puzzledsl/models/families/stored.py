@@ -1,9 +1,7 @@
 """Weights in a checkpoint's files: one tensor an expert, fused ones, or fused ones in MXFP4; joined projections.
 
 Reading gives canonical names, each of which reads one expert's share alone. Writing gives the fused parameters that
-transformers' classes have, again one expert at a time.
-
-Names and shapes of the weights that an architecture requires, known before any weight is read.
+transformers' classes have, again one expert at a time. The names and shapes that an architecture requires are known before.
 """
 
 from __future__ import annotations

@@ -38,6 +38,22 @@ CODES = {dtype: code for code, dtype in DTYPES.items()} | {
 """Types that are written. 8-bit floats and codes are not read, because their scales would be missed."""
 
 
+def file_header(
+    tensors: Mapping[str, Tensor | LazyTensor], metadata: Mapping[str, str], alignment: int = 8
+) -> bytes:
+    """Return the beginning of a safetensors file with these tensors in this order, up to the first one's bytes."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + tensor.nbytes
+        sizes = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape)}
+        header[name] = {**sizes, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(8 + len(text)) % alignment)
+    return len(text).to_bytes(8, "little") + text
+
+
 @dataclass(frozen=True, slots=True)
 class LazyTensor:
     """A tensor that is read when `read` is called; its shape, dtype and size are known before."""

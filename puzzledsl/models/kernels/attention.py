@@ -1,17 +1,15 @@
-"""Transformers' SDPA attention, kept away from PyTorch's slowest kernel on CUDA, and the head of a frozen model.
+"""Faster forms of transformers' modules, with the same results: SDPA attention, a frozen head, gated FFNs.
 
-With grouped heads in float32, no fast kernel of `F.scaled_dot_product_attention` applies, and the one that is left holds a score
-for every pair of positions. With its key/value heads repeated, the memory-efficient kernel does the same.
+With grouped heads in float32, no fast kernel of `F.scaled_dot_product_attention` applies on CUDA, and the one that is left
+holds a score for every pair of positions; with its key/value heads repeated, the memory-efficient kernel does the same.
 
-Head of a frozen model: a slice of hidden states is multiplied as one matrix.
+A frozen head multiplies a slice of hidden states as one matrix. `x[:, -1:]` keeps the strides of `x`, so `torch.matmul` expands
+and copies the weight for a batched product (`should_fold` in ATen/native/LinearAlgebra.cpp). On a CPU in bfloat16, a copy of a
+head of 896 x 151,936 takes a second for each sequence of the batch, and the product 30 ms.
 
-`x[:, -1:]` keeps the strides of `x`, so `torch.matmul` cannot view it as a matrix. With a frozen weight it expands and copies the
-weight for a batched product (`should_fold` in ATen/native/LinearAlgebra.cpp); with `requires_grad` it copies the slice. On a CPU
-in bfloat16, a copy of a head of 896 x 151,936 takes a second for each sequence of the batch, and the product 30 ms.
+SiLU-gated FFNs have the activation and the product fused into the matrix products (`products.gated`), without gradients.
 
 Shapes: B sequences, S positions, H hidden.
-
-SiLU-gated FFNs with the activation and the product fused into the matrix products (`products.gated`), without gradients.
 """
 
 from __future__ import annotations

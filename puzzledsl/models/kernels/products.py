@@ -1,41 +1,25 @@
-"""Float32 matrix products on a CPU by oneDNN, where it is faster than MKL, PyTorch's default.
+"""Matrix products as fast and as repeatable as PyTorch lets them be; blocked attention; memory that is kept.
 
-Inside `with fast_products(device):` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
-computes the gradient of a weight, as fast. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL.
-The operator is the one that `torch.compile` puts into frozen models. It has no public name. Only this file uses it, and only
-after it has checked that the operator exists and agrees with `F.linear`.
+- float32 on a CPU: inside `with fast_products(device):` oneDNN computes every large `F.linear`, forward and for the gradient of
+  its input. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL, PyTorch's default. The operator is the
+  one that `torch.compile` puts into frozen models; only this file uses it, after it has checked that it agrees with `F.linear`.
+  The choice depends on shapes and the machine, never on time or the number of threads. A weight that is used many times may be
+  packed: put into oneDNN's own order once, for 5 % more speed and the same bits.
+- 16 bits with float32 results, for logits and sums that bfloat16 would round: exact on CUDA's tensor cores at no cost.
+- Causal attention on a CPU without gradients: PyTorch's kernel takes as long with `is_causal` as without it. Here up to eight
+  blocks of queries attend only to the keys up to their last query: 9/16 of the products, three quarters of the time.
+- glibc's malloc keeps memory that a training step frees: to get it back zeroed took 1/13 of a BLD step.
+- On CUDA, sums over duplicate indices (`index_add_`) and the backward pass of attention add in any order; the slower forms with
+  a fixed order give an interrupted run and a repeated one the same bits.
 
-The choice between oneDNN and MKL depends on shapes and the machine, never on time or the number of threads. A weight that is
-used many times may be packed: put into oneDNN's own order once, for 5 % more speed and the same bits.
-
-Shapes: K inputs, N outputs; any leading dimensions.
-
-Matrix products of 16-bit tensors with float32 results: for logits and sums that bfloat16 would round.
-
-A product of two bfloat16 numbers is exact in float32, and CUDA's tensor cores add in float32, so keeping the result costs nothing
-over a bfloat16 product. PyTorch 2.8 has it as `torch.mm(…, out_dtype=…)`, on CUDA only.
-
-Blocked causal attention on a CPU, without gradients: most masked products are never computed.
-
-PyTorch's kernel takes as long with `is_causal` as without it. Here the queries are split into up to eight blocks, and each block
-attends only to the keys up to its last query. Eight blocks need 9/16 of the products and take three quarters of the time.
-
-Shapes: B sequences, N heads, S positions, D head_dim; Q queries of a block, K keys up to its last query.
-
-Tune glibc's malloc so that memory freed by one training step is reused by the next (CPU only).
-
-By default glibc returns the top of the heap to the system once 128 KiB of it are free (later: twice the largest mapping freed).
-The next step allocates it again and the kernel zeroes every page again, which took 1/13 of the time of a BLD step.
-
-Deterministic kernels on CUDA, so that an interrupted run and a repeated one give the same bits.
-
-Sums over duplicate indices (`index_add_`) and the backward pass of attention add in any order on CUDA. PyTorch has slower
-forms of both with a fixed order. Operators without such a form go on as they are.
+Shapes: K inputs, N outputs; any leading dimensions. In attention: B sequences, N heads, S positions, D head_dim; Q queries, K
+keys.
 """
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,8 +32,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
-from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.transformers_private import linear_pointwise, packed_weight
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -371,3 +358,36 @@ class _FastProducts(TorchFunctionMode):
             known = {name: kwargs[name] for name in ("scale", "enable_gqa") if name in kwargs}
             return causal_attention(*args, **known)
         return func(*args, **kwargs)
+
+
+class NothingKept(Cache):
+    """A KV cache that is always empty: attention sees the keys and values of its own forward pass alone."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return the keys and values as they came."""
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of cached tokens."""
+        return 0
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Return the place of the first query."""
+        return 0
+
+    def get_mask_sizes(self, query_length: int | Tensor, layer_idx: int) -> tuple[int, int]:
+        """Return the number of keys and the place of the first. Before 5.3, transformers gave the queries' places."""
+        return query_length if isinstance(query_length, int) else len(query_length), 0
+
+
+def whole_rows(model: PreTrainedModel) -> dict[str, Any]:
+    """Return arguments of the base model's `forward` with which every row is one sequence; none for mixers with a state."""
+    if any(own.mixer not in ("attention", "none") for own in shape_of(model.config).each):
+        return {}
+    named = inspect.signature(model.base_model.forward).parameters
+    return {"cache" if "cache" in named else "past_key_values": NothingKept()}

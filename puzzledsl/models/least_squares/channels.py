@@ -1,16 +1,10 @@
-"""Which FFN channels to keep, and the down projection that makes the most of them.
+"""Which FFN channels to keep, the down projection that makes the most of them, and the sums that both are fitted to.
 
 Optimal brain surgeon on the output error: with G = A'A the Gram matrix of the intermediate activations and W = W_down'
 (F, H), removing channel c costs ||W_c||^2 / [G^-1]_cc once the others have made up for it. One elimination order
-serves every width. Shapes: F channels, H hidden.
+serves every width. Sums over tokens are float64; each chunk's products are float32, for speed.
 
-Sums over tokens for least squares: stored in float64; each chunk's products are float32, for speed.
-
-Shapes: T tokens, P inputs, Q outputs.
-
-Calibration statistics of one layer of the parent, which initial weights are fitted to.
-
-Shapes: F intermediate width.
+Shapes: T tokens, P inputs, Q outputs, F channels (intermediate width), H hidden.
 """
 
 from __future__ import annotations

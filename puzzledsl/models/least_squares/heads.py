@@ -1,19 +1,16 @@
-"""Fewer key/value heads: merge the parent's so that its query heads notice least.
+"""Fewer heads: key/value heads merged so that their query heads notice least, and query heads that are kept.
 
-A rotary key head is, for each frequency f, one complex number k_f turning with position; the logit is
-sum_f Re(q_f conj(k_f)). Multiplying by a complex scalar commutes with the turning, so the heads j of a group may share
-one key kappa_f with k_jf ~ c_jf kappa_f: a complex principal component, whose scalar the queries absorb,
-q_f conj(c_jf) conj(kappa_f). Values have no positions: the shared D-dimensional value is a principal component analysis
-of the group's values, in the metric of what W_o makes of them. Keys without positions (no rotary embedding) are merged as values
-are, in the metric of their queries; of a partial rotary embedding, the dimensions that do not turn are paired among themselves.
+A rotary key head is, for each frequency f, one complex number k_f turning with position; the logit is sum_f Re(q_f conj(k_f)).
+Multiplying by a complex scalar commutes with the turning, so the heads j of a group may share one key kappa_f with k_jf ~ c_jf
+kappa_f: a complex principal component, whose scalar the queries absorb, q_f conj(c_jf) conj(kappa_f). Values have no positions:
+the shared D-dimensional value is a principal component analysis of the group's values, in the metric of what W_o makes of them.
+Keys without positions (no rotary embedding) are merged as values are, in the metric of their queries; of a partial rotary
+embedding, the dimensions that do not turn are paired among themselves.
+
+Query heads are kept by optimal brain surgeon on the output error, a head at a time (block form of `channels`): with G the Gram
+matrix of what the output projection reads and W = W_o', removing the D rows of head h costs tr(W_h' [G^-1]_hh^-1 W_h).
 
 Shapes: N query heads, K key/value heads, J heads of a group, D head_dim, H hidden; weights carry a bias column (H + 1).
-
-Choice of query heads to keep, and the output projection that makes the most of them.
-
-Optimal brain surgeon on the output error, a head at a time (block form of `channels`): with G the Gram matrix of what
-the output projection reads and W = W_o', removing the D rows of head h costs tr(W_h' [G^-1]_hh^-1 W_h) once the others
-have made up for it. Shapes: N query heads, D head_dim, H hidden.
 """
 
 from __future__ import annotations

@@ -1,15 +1,10 @@
-"""A mixture of experts as plain tensors, one expert at a time: what the fits of this folder read and write.
+"""A mixture of experts as plain tensors, one expert at a time, with the rules that transformers' modules apply.
 
-Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a token, W channels of an expert.
+A dense FFN in its place has one expert for all tokens, with the channels of all experts that contribute most: those of the
+largest mean g |a_c| ||D_c|| form a pool, from which elimination on the mixture's outputs chooses.
 
-The rules of a mixture as transformers' modules apply them: the activation of experts, and the choice of experts.
-
-Shapes: T tokens, N tokens of an expert, E experts, K experts of a token, W channels.
-
-A dense FFN in place of a mixture: one expert for all tokens, with the channels of all experts that matter most.
-
-Channels that contribute most, mean g |a_c| ||D_c|| over all tokens, form a pool. Elimination on the mixture's outputs chooses
-among them. Shapes: T tokens, H hidden, P channels in the pool.
+Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a token, W channels of an expert, P channels in a
+pool.
 """
 
 from __future__ import annotations

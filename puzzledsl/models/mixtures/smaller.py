@@ -1,40 +1,21 @@
 """A smaller mixture: fewer experts, narrower ones, another number of experts a token.
 
 Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
-that it was not fitted to, and is made again for the last fit: one at a time is in memory. Merging lowers the loss of a child of
-half the experts by a third (docs/science.md).
+that it was not fitted to, and is made again for the last fit: one at a time is in memory.
 
-Shapes: T tokens, H hidden.
+- Orders: `frequency` and `reap` (router-weighted expert activation pruning, arXiv 2510.13999) rank experts; `damage_order`
+  drops the expert without which the outputs change least, once the router has chosen others for its tokens, and repeats.
+- A merged expert has the channels of a group that matter most. Side by side they are one wide expert that answers for every
+  token of the group; its down projection is fitted to the sum that the group gave, and elimination leaves as many channels as
+  wanted. The router's new row is fitted to log sum exp of the group's logits. Sums grow with the square of the channels, so
+  large experts are merged with a few others or none. Merging lowers the loss of a child of half the experts by a third
+  (docs/science.md).
+- Narrower experts: optimal brain surgeon on each expert's own tokens, weighted by the router.
+- Fits: with fixed routing a mixture is linear in its down projections, y(x) = sum_e g_e(x) D_e a_e(x). Gauss-Seidel over the
+  experts solves for all with the Gram matrix of one at a time. The router is refitted by Gauss-Newton steps, row by row:
+  dy/dlogit_e = g_e (o_e - y) where the weights of a token's experts sum to 1.
 
-Least-squares fits of a mixture's down projections and router rows to outputs, one expert at a time.
-
-With fixed routing a mixture is linear in its down projections: y(x) = sum_e g_e(x) D_e a_e(x). Gauss-Seidel over the
-experts solves for all of them with the Gram matrix of one at a time. The router is refitted by Gauss-Newton steps,
-again row by row: dy/dlogit_e = g_e (o_e - y) where the weights of a token's experts sum to 1.
-
-Shapes: T tokens, N tokens of an expert, H hidden, W channels.
-
-Merged experts: one expert in place of several, with the channels of all of them that matter most.
-
-The channels of a group are put side by side in one wide expert that answers for every token of the group; its down projection
-is fitted to the sum that the group's experts gave. Elimination then leaves as many channels as wanted: of two channels that do
-the same, whichever experts they come from, one goes. The router's new row is fitted to log sum exp of the group's logits.
-
-The sums over a group's channels grow with the square of their number, so large experts are merged with a few others or none.
-
-Shapes: T tokens, N tokens of a group, H hidden, W channels.
-
-Narrower experts: optimal brain surgeon on each expert's own tokens, weighted by the router.
-
-Shapes: N tokens of an expert, H hidden, W channels.
-
-Which experts of a mixture to keep.
-
-`frequency` and `reap` (router-weighted expert activation pruning, arXiv 2510.13999) rank experts; `prune` keeps the highest ones,
-and the channels that contribute most, with the parent's weights. `damage_order` measures: it drops the expert without which the
-mixture's outputs change least, once the router has chosen others for its tokens, and repeats.
-
-Shapes: T tokens, N tokens of an expert, H hidden, W channels, E experts, R columns of a sketch.
+Shapes: T tokens, N tokens of an expert or a group, H hidden, W channels of an expert, E experts, R columns of a sketch.
 """
 
 from __future__ import annotations

@@ -1,45 +1,19 @@
-"""Rounding with error compensation: GPTQ (Frantar et al., arXiv 2210.17323), from a Gram matrix of the inputs.
-
-The columns of a weight matrix are rounded one after the other, by falling size of the inputs, so that large ones leave no errors
-for the end. The error of each, e = (w - q) / U_cc, is spread over the columns that are not rounded yet, w -= e U_c; U is the
-upper Cholesky factor of the inverse Gram matrix. Each group's scale is searched before, with errors weighted by 1 / U_cc².
-
-Afterwards the scales are fitted by least squares to the codes found. Each row takes the rounding that changes its outputs least.
-Few tokens say little of other text: the fewer there are beside the inputs, the more their Gram matrix is damped.
-
-Shapes: R outputs, C inputs, E columns at a time.
-
-Least-squares fit of a matrix's scales with its codes held, under the Gram matrix of the inputs.
-
-A row's outputs are linear in the scales of its groups, W x ≈ Σ_g s_g Q_g x, so that the best scales solve G equations in G
-unknowns, with the matrix Q_g' X'X Q_h and the right side Q_g' X'X W'.
-
-Shapes: R outputs, C inputs in G groups of P numbers, the last filled up with zeros.
-
-Grids of storage types: the nearest point of a grid, and the codes and scales of weights that lie on one.
-
-llama.cpp's scales and codes are those of ggml-quants.c (`quantize_row_q8_0_ref` and its like), so that dequantised weights are
-equal bit for bit. The scales of `int8`, `int4` and `fp8` are bfloat16, and the smallest that no number of a group exceeds
-the codes of (compressed-tensors reads any).
+"""Weights on the grids of storage types: rounding with error compensation, searched scales, scales fitted to codes.
 
 A weight on a grid is a float32 product of a code and a scale of 16 bits, which is exact. So codes and scales follow from the
-weights themselves (`codes_of`), and nothing but weights has to be kept.
+weights themselves (`codes_of`). llama.cpp's scales and codes are those of ggml-quants.c (`quantize_row_q8_0_ref` and its like),
+so that dequantised weights are equal bit for bit; the scales of `int8`, `int4` and `fp8` are bfloat16, and the smallest that no
+number of a group exceeds the codes of. A searched scale is the multiple of the usual one whose rounding has the least weighted
+squared error: a smaller one rounds most numbers more finely and cuts a few off, as `make_qx_quants` in ggml-quants.c does.
 
-Shapes: R rows of C numbers; N groups of P numbers.
+GPTQ (Frantar et al., arXiv 2210.17323) rounds the columns of a matrix one after the other, by falling size of the inputs. The
+error of each, e = (w - q) / U_cc, is spread over the columns that are not rounded yet, w -= e U_c; U is the upper Cholesky
+factor of the inverse Gram matrix. Afterwards the scales are fitted to the codes: W x ≈ Σ_g s_g Q_g x is G equations in G
+unknowns a row, with the matrix Q_g' X'X Q_h and the right side Q_g' X'X W'. Each row takes the rounding that changes its
+outputs least. The fewer tokens there are beside the inputs, the more their Gram matrix is damped. In an embedding or a head
+without a piece each number counts alike.
 
-Search of a group's scale: the multiple of the usual one whose rounding has the least weighted squared error.
-
-The usual scale leaves no number of a group beyond the codes. A smaller one rounds most numbers more finely and cuts a few off;
-one of the other sign gives the largest number the other end of an uneven range of codes. llama.cpp's own quantisers search
-likewise (`make_qx_quants` in ggml-quants.c).
-
-Rounding of an embedding or a head to a storage type: the nearest codes, under searched scales.
-
-Each number counts alike, because the rows of an embedding are outputs themselves. A head that has a piece is that
-(`pieces.train.head`). A child's file, its scores and its modules
-have the same numbers: they follow from the parent's matrix and the type alone.
-
-Shapes: V tokens of the vocabulary, H hidden.
+Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a time; V tokens of the vocabulary, H hidden.
 """
 
 from __future__ import annotations
@@ -305,7 +279,8 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
         return weight
     if not bool(xx.diagonal().mean() > 0):
         return plain
-    damped = _damped(xx, tokens)
+    share = max(DAMPING, len(xx) / tokens) if tokens else DAMPING
+    damped = xx + share * xx.diagonal().mean() * torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
     order = xx.diagonal().argsort(descending=True, stable=True)
     upper = _inverse_factor(damped[order][:, order])
     importance = torch.empty_like(upper[0])
@@ -331,11 +306,6 @@ def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tens
 def _row_changes(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
     error = found_RC.to(xx_CC) - weight_RC.to(xx_CC)
     return ((error @ xx_CC) * error).sum(1)
-
-
-def _damped(xx: Tensor, tokens: int) -> Tensor:
-    share = max(DAMPING, len(xx) / tokens) if tokens else DAMPING
-    return xx + share * xx.diagonal().mean() * torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
 
 
 def _inverse_factor(xx: Tensor) -> Tensor:

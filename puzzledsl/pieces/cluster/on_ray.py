@@ -1,9 +1,8 @@
-"""`pzl run --on …`: train pieces on the workers of a Ray cluster.
+"""`pzl run --on …`: train pieces on a team of Ray workers, a span of consecutive layers each.
 
-Stages of consecutive layers as a team of Ray workers: only hidden states travel, through the object store.
-
-If a worker dies, all stages are recreated on the remaining workers and continue from the last saved state; if workers join, on
-all of them. Parent, library and build directory must be on a file system that all machines share.
+Only hidden states travel, through the object store. If a worker dies, all stages are recreated on the remaining workers and
+continue from the last saved state; if workers join, on all of them. Parent, library and build directory must be on a file
+system that all machines share.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.cluster.connect import Cluster, NoWorkers, PiecesDontFit, WorkersKeepDying
-from puzzledsl.cluster.tasks import WorkerLost
+from puzzledsl.cluster.tasks import Cluster, NoWorkers, PiecesDontFit, WorkerLost, WorkersKeepDying
 from puzzledsl.cluster.workers import Team, Workers, unpack
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.access import shape_of

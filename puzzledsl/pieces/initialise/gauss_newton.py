@@ -1,20 +1,13 @@
 """Nonlinear least squares over all weights of a piece, started by least squares on its last map.
 
-A Gauss-Newton step minimises the error as if the residual were linear in the weights. Here the step is taken in the
-span of the points tried so far, whose residuals are known, so that it needs only inner products. The next point is
-tried from there, along the gradient preconditioned by the curvature (`kronecker`). For a linear residual this is the
-conjugate gradient method; in general it is nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), related to Anderson
-mixing.
+A Gauss-Newton step minimises the error as if the residual were linear in the weights. Here the step is taken in the span of the
+points tried so far, whose residuals are known, so that it needs only inner products. The next point is tried from there, along
+the gradient preconditioned by the curvature. For a linear residual this is the conjugate gradient method; in general it is
+nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), related to Anderson mixing. The curvature is one Kronecker product per
+input (K-FAC, arXiv 1503.05671): if y = W x is part of a module whose output z is fitted, the Gauss-Newton matrix of W is
+approximately E[x x'] (x) E[g g'] for gradients g of y.
 
-A point costs one forward and backward pass over the fitted batches. All is float32 except sums over batches, which
-are float64.
-
-Curvature of a piece's squared error, as one Kronecker product per input (K-FAC, arXiv 1503.05671).
-
-If y = W x is part of a module whose output z is fitted by least squares, the Gauss-Newton matrix of W is
-approximately E[x x'] (x) E[g g'], with g = v' dz/dy for random v of unit variance. Its inverse maps the gradient of
-all W to a direction in which one step reaches most of the optimum, independently of the scales of inputs and outputs.
-Maps that read the same x (queries, keys and values; gate and up) form one W.
+A point costs one forward and backward pass over the fitted batches. All is float32 except sums over batches, which are float64.
 
 Shapes: P inputs and Q outputs of linear maps.
 """
@@ -112,10 +105,7 @@ def _count(seen: Seen, grams: dict[tuple[int, ...], tuple[Gram, Gram]]) -> None:
         slopes = torch.cat([seen[at][1] for at in maps], -1)
         key = tuple(maps)
         if key not in grams:
-            grams[key] = (
-                Gram.zeros(x.shape[-1], 0, x.device),
-                Gram.zeros(slopes.shape[-1], 0, x.device),
-            )
+            grams[key] = (Gram.zeros(x.shape[-1], 0, x.device), Gram.zeros(slopes.shape[-1], 0, x.device))
         grams[key][0].add(x)
         grams[key][1].add(slopes)
     seen.clear()

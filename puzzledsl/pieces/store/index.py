@@ -2,8 +2,6 @@
 
 A process that is killed while appending leaves at most one line without its newline. Readers ignore it, and the next
 writer cuts it off before appending, so that no later line is joined to it.
-
-Maintenance of a library: list, verify and clean up its pieces. Loads no torch.
 """
 
 from __future__ import annotations

@@ -1,19 +1,14 @@
 """The block library on disk: `<job id>.safetensors` for each finished piece, and `index.jsonl`.
 
 A piece exists once its index line does, and the line is written after the file: killed at any moment, a library
-holds only complete pieces. Only safetensors are written and read, never pickles.
-
-Origin of a piece besides its job: digests of the parent's weights and of the tokens.
-
-Write a safetensors file one tensor at a time: the bytes of `safetensors.torch.save`, which would be all in memory.
+holds only complete pieces. Files are written one tensor at a time. Only safetensors are written and read, never pickles.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +19,7 @@ from torch import Tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.models.families.tensors import CODES
+from puzzledsl.models.families.tensors import CODES, file_header
 from puzzledsl.pieces.errors import PieceDamaged, PieceMissing
 from puzzledsl.pieces.store.index import Index
 
@@ -50,39 +45,24 @@ def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
     return {"parent": weights.hexdigest(), "text": text.hexdigest()}
 
 
-ALIGNMENT = 8
 ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "U8")
 """The format's writer sorts tensors by dtype, then by name."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write a file, in place. Return its SHA-256 in hexadecimal digits."""
-    digest = hashlib.sha256()
+    names = sorted(tensors, key=lambda name: (ORDER.index(CODES[tensors[name].dtype]), name))
+    ordered, digest = {name: tensors[name] for name in names}, hashlib.sha256()
     with path.open("wb") as file:
-        for part in _parts(tensors, metadata):
+
+        def write(part: bytes | memoryview) -> None:
             file.write(part)
             digest.update(part)
+
+        write(file_header(ordered, metadata))
+        for tensor in ordered.values():
+            write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    names = sorted(tensors, key=lambda name: (ORDER.index(CODES[tensors[name].dtype]), name))
-    offset = 0
-    for name in names:
-        tensor = tensors[name]
-        end = offset + tensor.nbytes
-        header[name] = {
-            "dtype": CODES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    yield len(text).to_bytes(8, "little") + text
-    for name in names:
-        yield tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")

@@ -1,10 +1,8 @@
 """Train all pieces of one layer side by side on one forward pass of the parent's layer (Puzzle, section 3).
 
-Pieces do not depend on each other, and batches come in the order of the blocks.
+Pieces do not depend on each other, and batches come in the order of the blocks of an `Order`.
 
-Shapes: B sequences, S positions, H hidden.
-
-Work order for BLD: the jobs, tokens and settings that a process on any machine needs to train pieces.
+Shapes: N blocks, B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
@@ -19,13 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import return_freed_memory
-from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.least_squares.channels import LayerStatistics
 from puzzledsl.pieces.errors import ParentNotFinite
 from puzzledsl.pieces.train.piece_state import Outcome, PieceState
@@ -94,10 +91,9 @@ def is_checked_after(step: int, steps: int) -> bool:
 class LayerTrainer:
     """The pieces of one layer in training.
 
-    The methods for batches take the hidden states [B, S, H] that enter the layer and the trace of the parent's layer on them.
-    Pass all held-out batches to `evaluate`, call `begin`, pass training batches to `step` and, where `is_checked_after` says so,
-    the first held-out batch to `observe` and call `judge`; then pass the held-out batches to `evaluate` again. A training batch
-    can be several micro-batches, which go to `accumulate` before `update`. `MicroBatches` does this.
+    A batch is the hidden states [B, S, H] that enter the layer, with the trace of the parent's layer on them; `MicroBatches`
+    passes it to every piece, as a `Visit` says. All held-out batches come first, then `begin`, the training batches and, where
+    `is_checked_after` says so, the first held-out batch; in the end the held-out batches again.
     """
 
     def __init__(self, students: Sequence[Student], steps: int) -> None:
@@ -111,7 +107,12 @@ class LayerTrainer:
 
         Raises DiagnosticError: ParentNotFinite, and those of `Student.build`.
         """
-        _require_finite(layer_idx, statistics, model.dtype)
+        for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+            if not math.isfinite(gram.yy):
+                words = str(model.dtype).removeprefix("torch.")
+                raise DiagnosticError(
+                    ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words)
+                )
         shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
         students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
         copies = _copies(students)
@@ -123,40 +124,10 @@ class LayerTrainer:
         return_freed_memory()  # as large as the pieces, whose weights were copied into modules
         return cls(students, order.budget.steps)
 
-    def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a held-out batch to every piece's loss."""
-        for piece in self.pieces:
-            piece.evaluate(hidden_BSH, trace)
-
     def begin(self) -> None:
         """Take the losses of the batches evaluated so far as the initial losses."""
         for piece in self.pieces:
             piece.begin()
-
-    def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Train every piece that needs it for one step."""
-        for piece in self.pieces:
-            piece.step(hidden_BSH, trace)
-
-    def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add the gradients of one micro-batch to every piece in training; `update` takes the step."""
-        for piece in self.pieces:
-            piece.accumulate(hidden_BSH, trace)
-
-    def update(self) -> None:
-        """Train every piece in training for one step on the micro-batches since the last step."""
-        for piece in self.pieces:
-            piece.update()
-
-    def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add a part of the held-out batch on which `judge` checks early stopping."""
-        for piece in self.pieces:
-            piece.observe(hidden_BSH, trace)
-
-    def judge(self) -> None:
-        """Check early stopping of every piece in training."""
-        for piece in self.pieces:
-            piece.judge()
 
     def mark(self) -> None:
         """Remember the state before a batch, for `rewind`."""
@@ -187,11 +158,3 @@ def _copies(students: Sequence[Student]) -> dict[Student, Student]:
             found[student] = first[plain, names]
         first.setdefault((plain, names), student)
     return found
-
-
-def _require_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
-    """Raise DiagnosticError (ParentNotFinite) if a sub-block of the layer outputs NaN or infinity on calibration tokens."""
-    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
-        if not math.isfinite(gram.yy):
-            words = str(dtype).removeprefix("torch.")
-            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))

@@ -1,13 +1,8 @@
 """Run a batch through layers and their trainers in micro-batches that fit in memory; out of memory halves them.
 
 Gradients of a batch are the sums of its micro-batches', so the step is that of the whole batch but for the rounding of sums.
-A batch that fits runs whole, in the same operations as ever.
-
-Shapes: B sequences, S positions, H hidden.
-
-Copies between the host's memory and a GPU that overlap with computation: pinned memory, a stream of its own, one copy ahead.
-
-On a CPU nothing is copied.
+A batch that fits runs whole, in the same operations as ever. On a GPU, copies overlap with computation: pinned memory, a stream
+of its own, one copy ahead.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -24,6 +19,7 @@ from torch import Tensor
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.piece_state import PieceState
 
 Deliver = Callable[[Tensor], None]
 """Take a tensor in the host's memory; it is valid during the call."""
@@ -107,24 +103,24 @@ def _deliver(copy: tuple[torch.cuda.Event, Tensor, Deliver] | None) -> None:
         deliver(pinned)
 
 
-Each = Callable[[LayerTrainer, Tensor, LayerTrace], None]
+Each = Callable[[PieceState, Tensor, LayerTrace], None]
 Tell = Callable[[str], None]
 """Takes a sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Calls of a trainer on a batch: `whole` on all of it, or `part` on each micro-batch; then `end`."""
+    """Calls of a piece on a batch: `whole` on all of it, or `part` on each micro-batch and `end_of_parts`; then `end`."""
 
     whole: Each
     part: Each
-    end: Callable[[LayerTrainer], None] = lambda trainer: None
-    end_of_parts: Callable[[LayerTrainer], None] = lambda trainer: None
+    end: Callable[[PieceState], None] = lambda piece: None
+    end_of_parts: Callable[[PieceState], None] = lambda piece: None
 
 
-STEP = Visit(LayerTrainer.step, LayerTrainer.accumulate, end_of_parts=LayerTrainer.update)
-EVALUATE = Visit(LayerTrainer.evaluate, LayerTrainer.evaluate)
-CHECK = Visit(LayerTrainer.observe, LayerTrainer.observe, end=LayerTrainer.judge)
+STEP = Visit(PieceState.step, PieceState.accumulate, end_of_parts=PieceState.update)
+EVALUATE = Visit(PieceState.evaluate, PieceState.evaluate)
+CHECK = Visit(PieceState.observe, PieceState.observe, end=PieceState.judge)
 
 
 class DoesNotFit(Exception):
@@ -195,19 +191,23 @@ class MicroBatches:
 
     def _whole(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
         trace = self._traced(layer_idx, hidden_BSH)
-        visit.whole(trainer, hidden_BSH, trace)
-        visit.end(trainer)
+        for piece in trainer.pieces:
+            visit.whole(piece, hidden_BSH, trace)
+        for piece in trainer.pieces:  # when all have seen the batch, which one may have no memory for
+            visit.end(piece)
         return trace.output
 
     def _parts(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
         def part(part_BSH: Tensor) -> Tensor:
             trace = self._traced(layer_idx, part_BSH)
-            visit.part(trainer, part_BSH, trace)
+            for piece in trainer.pieces:
+                visit.part(piece, part_BSH, trace)
             return trace.output
 
         leaving_BSH = self._collected(hidden_BSH, part)
-        visit.end_of_parts(trainer)
-        visit.end(trainer)
+        for piece in trainer.pieces:
+            visit.end_of_parts(piece)
+            visit.end(piece)
         return leaving_BSH
 
     def _collected(self, hidden_BSH: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:

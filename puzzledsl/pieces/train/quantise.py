@@ -1,21 +1,11 @@
-"""Put the weights of quantised pieces on the grids of their storage types, with error compensation (GPTQ) or to the nearest.
-
-Maps that read the same input share its Gram matrix. That of a sub-block's own input is the calibration's; those further inside
-are measured on the kept calls with the maps before them quantised already. The last map is fitted to the parent's outputs again
-before it is rounded, so that it makes up for what goes wrong before it. Where the nearest rounding of a map, or of all, brings
-the outputs nearer to the parent's, it is taken. Experts of a mixture are rounded to the nearest, because a few tokens reach
-each of them. Quantised weights are frozen.
-
-Shapes: R outputs, C inputs of a linear map.
-
-Refine initial weights by nonlinear least squares (Gauss-Newton) on all linear maps of a piece; no training.
+"""Initial weights of a layer's pieces: Gauss-Newton on all linear maps, then the grids of storage types.
 
 The start is the least-squares fit of the last map. Pieces from the paper's initialisers are left as they are, and linear
-sub-blocks are exact optima already. Everything is computed in float32, whatever the parent's dtype.
+sub-blocks are exact optima already. Quantised weights are rounded with error compensation (GPTQ) or to the nearest; maps that
+read the same input share its Gram matrix. That of a sub-block's own input is the calibration's; those further inside are
+measured on the kept calls, which are float32 whatever the parent's dtype.
 
-Shapes: B sequences, S positions, H hidden.
-
-Calibration calls in float32, whatever the parent's dtype.
+Shapes: B sequences, S positions, H hidden; R outputs, C inputs of a linear map.
 """
 
 from __future__ import annotations
@@ -35,8 +25,8 @@ from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
 from puzzledsl.models.least_squares.channels import Gram, LayerStatistics, refit
+from puzzledsl.models.machine import Workers
 from puzzledsl.models.precision.gptq import gptq, nearest
-from puzzledsl.models.threads import Workers
 from puzzledsl.pieces.initialise.gauss_newton import Fit
 from puzzledsl.pieces.train.student import Student, alternatives_of
 from puzzledsl.plan.flop import FITTED_SHARE, has_numbers_enough, is_refined

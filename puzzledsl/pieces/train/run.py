@@ -4,13 +4,7 @@ For each layer: collect calibration statistics, initialise all its pieces, train
 parent's layer, and write them to the block library. Either the hidden states of all tokens move up one layer at a time
 (`sweep.py`), or batches run through all layers and no activations are kept (`stream.py`). The pieces are the same, bit for
 bit. In both the parent runs once, whatever the number of jobs. An interrupted and resumed run gives the same bytes; other
-hardware or another number of threads does not.
-
-Callers pass the jobs of exactly one `bld` declaration of the program.
-
-The pieces of an output head: the parent's matrix in a storage type, with error compensation (GPTQ) on the calibration text.
-
-The inputs are the parent's last states behind its final norm.
+hardware or another number of threads does not. Callers pass the jobs of exactly one `bld` declaration of the program.
 
 Shapes: V tokens of the vocabulary, H hidden.
 """
@@ -35,16 +29,15 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
-from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.channels import Gram
-from puzzledsl.models.placement import reachable_parent, this_device
+from puzzledsl.models.placement import is_paged, reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin

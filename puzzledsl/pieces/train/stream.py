@@ -19,8 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
-from puzzledsl.pieces.train.saved_state import SavedState
-from puzzledsl.pieces.train.stage import Enter, Finished, Stage
+from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
 
 SAVED_STEPS = 100
 """Steps between two savings: most steps that are repeated when a worker is lost."""
@@ -86,12 +85,7 @@ class LocalExecutor:
 
 
 def stream(
-    order: Order,
-    executor: StageExecutor,
-    enter: Enter,
-    progress: Progress,
-    *,
-    saved_steps: int | None = None,
+    order: Order, executor: StageExecutor, enter: Enter, progress: Progress, *, saved_steps: int | None = None
 ) -> None:
     """Make the pieces of an order, resuming after lost workers.
 
@@ -157,7 +151,19 @@ class _Attempt:
         """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
         steps, begun = self._order.budget.steps, self._saved.last_step()
         if begun is None:
-            self._begin()
+            executor = self._executor
+            entering = [executor.call(0, "embed", batch) for batch in self._order.calibration_batches()]
+            for stage in range(executor.size):
+                leaving = (
+                    [executor.call(stage, "forward", hidden) for hidden in entering]
+                    if stage + 1 < executor.size
+                    else []
+                )
+                executor.call(stage, "initialise", *entering)
+                entering = leaving
+            self._evaluate()
+            self._on_all_stages("begin")
+            self._saved.commit(0)
             begun = 0
         else:
             self._on_all_stages("restore", begun)
@@ -172,21 +178,6 @@ class _Attempt:
             enter(piece, kept)
         if problems := [problem for made in finished for problem in made.problems]:
             raise DiagnosticError(*problems)
-
-    def _begin(self) -> None:
-        executor = self._executor
-        entering = [executor.call(0, "embed", batch) for batch in self._order.calibration_batches()]
-        for stage in range(executor.size):
-            leaving = (
-                [executor.call(stage, "forward", hidden) for hidden in entering]
-                if stage + 1 < executor.size
-                else []
-            )
-            executor.call(stage, "initialise", *entering)
-            entering = leaving
-        self._evaluate()
-        self._on_all_stages("begin")
-        self._saved.commit(0)
 
     def _train(self, begun: int, steps: int) -> None:
         """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""

@@ -1,21 +1,14 @@
 """BLD layer by layer: one pass up the parent that makes all pieces of a layer before it moves on.
 
-It is `pieces.train.stage` with a span of one layer, whose inputs come from disk.
+It is `pieces.train.stage` with a span of one layer. The layer's inputs for all training and held-out tokens lie in a
+memory-mapped file, `work/hidden-<layer>.bin`, which is written under a temporary name, fsynced and renamed. The file of the
+layer below is deleted only at the next step, when the pieces trained on it are in the library, so an interrupted run resumes at
+its last unfinished layer. Blocks lie in the order in which they are visited, so that the checksum is that of the bytes as they
+are written.
+
+Pieces that do not fit in memory together are made in parts, one after the other. A part that runs out of memory is halved.
 
 Shapes: N blocks, B sequences, S positions, H hidden.
-
-Input activations of one layer for all training and held-out tokens, in a memory-mapped file that moves up the layers.
-
-`work/hidden-<layer>.bin` is written under a temporary name, fsynced and renamed, so it is complete when it appears. The file of
-the layer below is deleted only at the next step, when the pieces trained on it are in the library. So an interrupted run resumes
-at its last unfinished layer. At most two layers' hidden states are on disk and one batch is in memory, with the next one on a
-GPU. Blocks lie in the file in the order in which they are visited, so that the checksum is that of the bytes as they are written.
-
-Shapes: N blocks, S context, H hidden.
-
-Make the parts of an order one after the other; a part that runs out of memory is made as two smaller ones.
-
-Split BLD into several passes over the text when not all pieces fit in memory; each pass trains pieces of some layers.
 """
 
 from __future__ import annotations
@@ -37,7 +30,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve
 from puzzledsl.base.progress import Progress
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.layerwise import LayerRunner

@@ -1,10 +1,7 @@
 """Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
 
-Estimates of a task's time and bytes before it runs, for `pzl run --dry-run`.
-
-Arithmetic, memory traffic and calls become time by this machine's speeds: a probe's (`measure.probe`), corrected by the time
-that finished tasks in the build directory's log took. A task that this build directory has finished before is estimated by
-its previous time.
+Arithmetic, memory traffic and calls become time by this machine's speeds: a probe's, corrected by the time that finished tasks
+in the build directory's log took. A task that this build directory has finished before is estimated by its previous time.
 """
 
 from __future__ import annotations
@@ -130,8 +127,8 @@ class Estimator:
     @cached_property
     def _probed(self) -> Device:
         """This machine's device, at the speeds of a probe. A CPU has its whole memory: other programs come and go."""
-        from puzzledsl.measure.probe import rates_of
-        from puzzledsl.models.memory import whole_bytes
+        from puzzledsl.measure.stopwatch import rates_of
+        from puzzledsl.models.machine import whole_bytes
         from puzzledsl.models.placement import this_device
 
         here, rates = this_device(*self._placement), rates_of(*self._placement)

@@ -49,7 +49,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     So a missing column, or a chat template that is not there, does not wait for the stage that reads the text.
     """
     from puzzledsl.data.counts import parts_of
-    from puzzledsl.data.sources.source import Place
+    from puzzledsl.data.source import Place
     from puzzledsl.data.streams import path_of, try_first
     from puzzledsl.models.families.load import load_tokenizer
 

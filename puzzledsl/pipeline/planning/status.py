@@ -18,7 +18,7 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import tasks_of
 from puzzledsl.pipeline.opening import measured_scores
-from puzzledsl.pipeline.process.failures import failure_of
+from puzzledsl.pipeline.stamps import failure_of
 from puzzledsl.pipeline.task import WORDS, Key, Task, Touched
 from puzzledsl.pipeline.tasks import TASKS
 

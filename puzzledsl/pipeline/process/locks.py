@@ -1,11 +1,7 @@
-"""Locks of a build directory, and the room and the copies on its disk.
+"""Lock of a build directory, diagnostics of its disk, and directories that are replaced as a whole.
 
 The lock is the operating system's (`flock`): it ends with its process, however that ends. The owner is written to a
 file beside it, which only serves messages: one left by a killed process blocks nobody.
-
-Map every library's error about a failed write to one diagnostic that names the file.
-
-Replace a directory as a whole: copy it beside the target, then rename.
 """
 
 from __future__ import annotations

@@ -98,10 +98,7 @@ class Reporter:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._ended.set()
         self._finish()
@@ -157,11 +154,7 @@ class Reporter:
         if self._log is None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": event,
-            **fields,
-        }
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")
 

@@ -1,16 +1,10 @@
-"""`replace_one(…, around: SEARCH, rounds: n)`: score inside the incumbent child, solve again with those scores, and so on.
+"""Rounds of solving and scoring: spaces narrowed to the solutions of another search, and scores made around a child.
 
 A sum of replace-1-block scores is exact for one replacement, and the less so the more of them a child has. Scores made inside a
-child are exact for that child and its neighbours, which is where the next answer is looked for.
-
-Proximal penalty for a search that is repeated with scores measured inside a child.
-
-Such scores are correct for the child and for a change in one place, but too optimistic for many changes at once. The
-search is therefore solved with several penalties on every choice that differs from the child's, its answers are
-measured as whole models, and the penalty with the best answer is kept. A penalty so large that the child itself is
-the answer is the fallback, so the measured score never gets worse.
-
-`space narrow of wide = used_by(search, top: n)`: restrict a space to the alternatives that a solved search uses.
+child (`replace_one(…, around: SEARCH, rounds: n)`) are exact for it and its neighbours, but too optimistic for many changes at
+once. The search is therefore solved with several proximal penalties on every choice that differs from the child's, its answers
+are measured as whole models, and the best is kept. A penalty so large that the child itself is the answer is the fallback, so
+the measured score never gets worse.
 """
 
 from __future__ import annotations
@@ -224,7 +218,15 @@ def scores_around(ctx: Context, inputs: ScoreInputs, search: str) -> ScoreTable:
         return model_definition(ctx.program, search, answer, tuple(inputs.jobs))
 
     def solve(table: ScoreTable) -> Solution | None:
-        return _solved_with(ctx, search, inputs.method, table)
+        method = inputs.method
+        scores = scores_of(ctx, search)
+        for name in needed(ctx.program, search).scores:
+            own = ctx.program.scores[name].method
+            if isinstance(own, nodes.ReplaceOne) and own.metric == method.metric:
+                scores[name] = table.model_copy(update={"score": name})
+        costs = costs_of(ctx, ctx.program.searches[search].space)
+        solutions = solve_search(ctx.program, search, costs, scores).solutions
+        return solutions[0] if solutions else None
 
     def judge(answers: Sequence[Solution]) -> list[float]:
         return score_children(inputs, [define(answer) for answer in answers])
@@ -266,15 +268,3 @@ def _log_round(ctx: Context, name: str, number: int, move: Move, unseen: list[fl
         text += f", {before:.4g} became {after:.4g} on as much text that is not scored"
         fields |= {"unseen_before": before, "unseen_after": after}
     ctx.progress.log("rescored", text=text, **fields)
-
-
-def _solved_with(ctx: Context, search: str, method: nodes.ReplaceOne, table: ScoreTable) -> Solution | None:
-    """Return the answer of the search with the table in place of its own replace-1-block scores of this metric."""
-    scores = scores_of(ctx, search)
-    for name in needed(ctx.program, search).scores:
-        own = ctx.program.scores[name].method
-        if isinstance(own, nodes.ReplaceOne) and own.metric == method.metric:
-            scores[name] = table.model_copy(update={"score": name})
-    costs = costs_of(ctx, ctx.program.searches[search].space)
-    solutions = solve_search(ctx.program, search, costs, scores).solutions
-    return solutions[0] if solutions else None

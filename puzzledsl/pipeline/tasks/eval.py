@@ -1,7 +1,4 @@
-"""The tasks `uptrain` and `eval`.
-
-Global knowledge distillation of one child.
-"""
+"""The tasks `uptrain` and `eval`: global knowledge distillation of a child, and figures of parent and children."""
 
 from __future__ import annotations
 
@@ -28,8 +25,7 @@ from puzzledsl.pipeline.planning.flop import (
     token_flop,
     weight_bytes_of,
 )
-from puzzledsl.pipeline.process.failures import Unfinished
-from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.stamps import Unfinished, digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import evaluating_plan
@@ -144,7 +140,7 @@ class Eval(DeclaredTask[nodes.Eval]):
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
         from puzzledsl.serving.ladder import LadderMeter
-        from puzzledsl.serving.speed import time_in_engine
+        from puzzledsl.serving.load import time_in_engine
 
         ctx, name = self.ctx, self.name
         self._require_children()

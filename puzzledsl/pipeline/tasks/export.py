@@ -1,20 +1,19 @@
-"""The tasks `realise` and `export`: checkpoints of children.
-
-Checkpoint of a search's child.
-"""
+"""The tasks `realise`, `export` and `report`: checkpoints of children, and the page that shows the build directory."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import sha256_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.references import evaluations_of, judged_by
 from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.inputs import (
     best_solution,
     child_so_far,
@@ -25,8 +24,8 @@ from puzzledsl.pipeline.inputs import (
     pieces_of,
 )
 from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
-from puzzledsl.pipeline.stamps import digest_of, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.pipeline.stamps import digest_of, failures, meaning
+from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched, Work
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import export_plan, realise_plan
 
@@ -168,3 +167,34 @@ class Export(DeclaredTask[nodes.Export]):
             )
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
+
+
+class Report(Task):
+    """Write report.html."""
+
+    stage, after, kind = "report", "export", "report"
+    words = {"source": "the program's text"}
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, object]:
+        return {"": program}
+
+    @classmethod
+    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
+        """Return True: the page shows the program's text and all that is made from it."""
+        return True
+
+    def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
+        return tuple(undone)
+
+    def inputs(self) -> dict[str, str]:
+        made = {s.title: s.digest() for s in self.ctx.stamps.all() if s.stage not in (self.stage, COMPILE)}
+        failed = {f"failed {f.title}": f.digest() for f in failures(self.ctx.build) if f.stage != self.stage}
+        engines = sorted(self.ctx.build.engines("").parent.glob("*.json"))
+        tried = {f"engines {path.stem}": sha256_of(path) for path in engines}
+        return {"source": digest_of(self.ctx.source), **made, **failed, **tried}
+
+    def run(self) -> list[Path]:
+        from puzzledsl.report.write import write_report
+
+        return [write_report(self.program, self.ctx.build, self.ctx.source)]

@@ -1,7 +1,4 @@
-"""The tasks `measure` and `sample`: figures and continuations of parent and child.
-
-Text that a parent writes.
-"""
+"""The tasks `measure` and `sample`: times of alternatives on this machine, and texts that parents write."""
 
 from __future__ import annotations
 
@@ -79,11 +76,11 @@ class Measure(DeclaredTask[nodes.Space]):
     def run(self) -> list[Path]:
         from puzzledsl.costs.csv_table import csv_of
         from puzzledsl.measure.cells import measure_costs
-        from puzzledsl.serving.clock import ServingClockMaker
+        from puzzledsl.serving.clock import ServingClock
 
         ctx, space = self.ctx, self.name
         parent, work = ctx.parent_directory(space, "measure"), ctx.build.work("measure", space)
-        table = measure_costs(ctx.program, space, parent, work, ctx.progress, ctx.executor, ServingClockMaker)
+        table = measure_costs(ctx.program, space, parent, work, ctx.progress, ctx.executor, ServingClock)
         output, for_others = ctx.build.measured_costs(space), ctx.build.measured_csv(space)
         write_text(output, table.canonical_json())
         write_text(for_others, csv_of(table))
@@ -152,7 +149,7 @@ class Sample(Task):
         }
 
     def lacks(self) -> Iterable[Diagnostic]:
-        from puzzledsl.data.prompts import prompts_of_file
+        from puzzledsl.data.chat import prompts_of_file
 
         for source in self.sources:
             if source.prompts:

@@ -222,9 +222,8 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
 
     def _measured(self, work: Path) -> Refinement | RefinedFrontier:
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.refining.frontier import run_refine_frontier
         from puzzledsl.refining.judges import RefineInputs
-        from puzzledsl.refining.run import run_refine
+        from puzzledsl.refining.run import run_refine, run_refine_frontier
 
         ctx, search = self.ctx, self.search.name
         inputs = RefineInputs(

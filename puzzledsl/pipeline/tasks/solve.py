@@ -1,7 +1,4 @@
-"""The tasks `solve` and `frontier`.
-
-Answers of a search along one metric.
-"""
+"""The tasks `solve` and `frontier`: answers of a search, at one point or along one metric."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Model card of a child: its parent, the search, the proof and the metrics.
-
-Quality section of a model card: an evaluation's figures of a child beside its parent's.
-"""
+"""Model card of a child: its parent, the search, the proof, the metrics and, once it is evaluated, its quality."""
 
 from __future__ import annotations
 

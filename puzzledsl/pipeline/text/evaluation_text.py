@@ -1,14 +1,11 @@
-"""An evaluation as text, and warnings about measured times.
-
-Warnings about measured times: a busy machine, a parent unlike plain `generate`, a parent that is slower or faster now.
-"""
+"""An evaluation as text, and its warnings: doubtful times, a drifted parent, texts that disagree, requirements missed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
@@ -46,7 +43,7 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     for timing in _timings(ctx, spaces):
         said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.file.name}
-        span = _span(ctx, timing.scenario)
+        span = span_of(ctx.program.scenarios[timing.scenario].where)
         for phase, apart in _apart(timing):
             words = f"{abs(apart):.0%} {'longer' if apart > 0 else 'less'}"
             found.append(TimedUnlikePlain(span, phase=phase, apart=words, **said))
@@ -69,7 +66,7 @@ def drifted_parents(ctx: Context, evals: Sequence[str]) -> list[Diagnostic]:
         models = ctx.load(path, Evaluation, "eval", name).models
         parent = next((model for model in models if model.model == PARENT), None)
         for (scenario, batch), timing in known.items():
-            if parent is None or batch != _evaluated_batch(ctx, scenario):
+            if parent is None or batch != max(ctx.program.scenarios[scenario].batches, default=1):
                 continue
             for phase, now, then in _times(ctx, parent, scenario, batch, timing):
                 if abs(now / then - 1) > DRIFT:
@@ -105,10 +102,6 @@ def _apart(timing: CellTiming) -> Iterator[tuple[str, float]]:
             yield phase, apart
 
 
-def _evaluated_batch(ctx: Context, scenario: str) -> int:
-    return max(ctx.program.scenarios[scenario].batches, default=1)
-
-
 def _times(
     ctx: Context, parent: ModelFigures, scenario: str, batch: int, timing: CellTiming
 ) -> Iterator[tuple[str, float, float]]:
@@ -121,10 +114,6 @@ def _times(
         figure = parent.figures.get(f"{scenario}.{key}")
         if figure is not None and figure.value > 0:
             yield phase, amount / figure.value, then_ns / NS_PER_S
-
-
-def _span(ctx: Context, scenario: str) -> Span:
-    return span_of(ctx.program.scenarios[scenario].where)
 
 
 INTERVAL = "95% interval"

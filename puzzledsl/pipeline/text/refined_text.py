@@ -1,9 +1,4 @@
-"""Measured children as text, and the summary at the end of `pzl run`.
-
-Summary at the end of `pzl run`: parent and child in a table, and the paths of the child and the report.
-
-Cost breakdowns for `pzl cost`: of a program's parents, or of the best child of a solved search, in each scenario.
-"""
+"""Text of measured children and of the end of `pzl run`, and the cost breakdowns of `pzl cost`."""
 
 from __future__ import annotations
 

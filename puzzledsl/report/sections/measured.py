@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Scenario
-from puzzledsl.ir.tables import Evaluation, Figure, Kept
+from puzzledsl.ir.tables import Evaluation, Figure, Kept, ModelComparison
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
@@ -21,31 +21,6 @@ AT_CHANCE = "at chance"
 TOO_FEW = "not known"
 WIDE = 1 / 3
 """Width of the 95 % interval of the accuracy kept, from which on it is no figure to show first: 24 questions said 106.7 %."""
-
-
-@dataclass(frozen=True)
-class KeptRow:
-    """One task, or all of them. Of `kept` and `said` (`at chance`) one is there; `interval` is empty where there is none."""
-
-    task: str
-    items: int
-    parent: Number
-    child: Number
-    chance: Number
-    kept: Number | None
-    said: str
-    interval: str
-    plain: Number | None
-
-
-@dataclass(frozen=True)
-class KeptTable:
-    """A child's rows, in one evaluation. `left_out`: tasks on which the parent is at chance."""
-
-    model: str
-    evaluation: str
-    rows: tuple[KeptRow, ...]
-    left_out: str
 
 
 def pooled(evaluation: Evaluation, model: str) -> Kept | None:
@@ -63,17 +38,10 @@ def too_wide(kept: Kept) -> bool:
     return kept.low is not None and kept.high is not None and kept.high - kept.low > WIDE
 
 
-def kept_tables(subject: Subject) -> list[KeptTable]:
-    """A table for each child that is shown and was asked questions, in order of the evaluations."""
+def kept_tables(subject: Subject) -> list[tuple[ModelComparison, str]]:
+    """Each child that is shown and was asked questions, with the name of the evaluation, in order of the evaluations."""
     return [
-        KeptTable(
-            comparison.model,
-            declaration.name,
-            tuple(_kept_row(task, kept) for task, kept in pooled_last(comparison.kept)),
-            ", ".join(
-                t for t, k in comparison.kept.items() if k.verdict == "parent_at_chance" and t != POOLED
-            ),
-        )
+        (comparison, declaration.name)
         for declaration, evaluation in subject.evaluations
         for comparison in evaluation.comparisons
         if comparison.model in subject.shown(declaration, evaluation) and comparison.kept
@@ -85,44 +53,14 @@ def pooled_last(kept: Mapping[str, Kept]) -> list[tuple[str, Kept]]:
     return sorted(kept.items(), key=lambda item: (item[0] == POOLED, item[0]))
 
 
-def text_gaps(subject: Subject) -> list[str]:
-    """A sentence for each child of the search that is made for one of its texts."""
-    return [
-        f"{comparison.model} is made for {gap.near}: its KL to the parent is {gap.near_kl:.3g} there and"
-        f" {gap.far_kl:.3g} on {gap.far}."
-        for _, evaluation in subject.evaluations
-        for comparison in evaluation.comparisons
-        if comparison.model in subject.children(evaluation) and (gap := comparison.text_gap) is not None
-    ]
-
-
 def interval_text(kept: Kept) -> str:
     """`74.1 … 90.6 %`; empty where nothing can be kept."""
     return "" if kept.low is None or kept.high is None else f"{kept.low * 100:.1f} … {kept.high * 100:.1f} %"
 
 
-def _kept_row(task: str, kept: Kept) -> KeptRow:
-    above = kept.verdict == "above_chance" and kept.chance_corrected is not None
-    return KeptRow(
-        task=task.replace("_", " "),
-        items=kept.items,
-        parent=numbers.share(kept.parent),
-        child=numbers.share(kept.child),
-        chance=numbers.share(kept.chance),
-        kept=numbers.share(kept.chance_corrected or 0.0) if above else None,
-        said={"above_chance": "", "child_at_chance": AT_CHANCE, "parent_at_chance": "parent at chance"}[
-            kept.verdict
-        ],
-        interval=interval_text(kept),
-        plain=None if kept.plain is None else numbers.share(kept.plain),
-    )
-
-
 TIMED = ("throughput", "latency_s", "prefill_tokens_per_s", "decode_tokens_per_s")
 SIZE = ("params", "checkpoint_bytes")
 Figures = dict[str, Figure]
-WIDEST_ERROR = 0.3
-"""A bar of this error fills its half of the chart."""
 
 LABELS = {
     "params": "Parameters",
@@ -145,29 +83,10 @@ class Row:
     good: bool | None  # whether the change is an improvement; None where that is no question
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One evaluation: parent, other children in full, child, and the child trained further where there is one."""
-
-    name: str
-    models: tuple[str, ...]
-    groups: tuple[tuple[str, tuple[Row, ...]], ...]  # title (a scenario, or nothing) and rows
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted figure beside the measured one. `error` is predicted / measured - 1."""
-
-    what: str
-    model: str
-    predicted: Number
-    measured: Number
-    error: Number
-
-    @property
-    def error_bar(self) -> float:
-        """The error as a share of the widest that is drawn, -1 to 1."""
-        return max(-1.0, min(1.0, self.error.value / WIDEST_ERROR))
+Comparison = tuple[str, tuple[str, ...], tuple[tuple[str, tuple[Row, ...]], ...]]
+"""One evaluation: its name, the models, and groups of rows under a title (a scenario, or nothing)."""
+Prediction = tuple[str, str, Number, Number, Number]
+"""A figure in words, the model, what was predicted and measured, and predicted / measured - 1."""
 
 
 # ---------------------------------------------------------------- parent against child
@@ -186,7 +105,7 @@ def comparisons(subject: Subject) -> list[Comparison]:
             if (rows := found)
         )
         if groups and len(models) > 1:
-            tables.append(Comparison(declaration.name, models, groups))
+            tables.append((declaration.name, models, groups))
     return tables
 
 
@@ -329,15 +248,10 @@ def _predicted_rows(
         if figure and guess and figure.value > 0:
             pairs[model] = (guess, figure.value)
             shown = number_of(full, Figure(value=guess)), number_of(full, Figure(value=figure.value))
-            yield Prediction(LABELS[key], model, *shown, numbers.change(guess / figure.value - 1))
+            yield LABELS[key], model, *shown, numbers.change(guess / figure.value - 1)
     if len(pairs) == 2:
         guess, real = (pairs["child"][i] / pairs["parent"][i] for i in (0, 1))
         if key == "latency_s":
             guess, real = 1 / guess, 1 / real
-        yield Prediction(
-            LABELS[key],
-            "speed-up",
-            numbers.times(guess),
-            numbers.times(real),
-            numbers.change(guess / real - 1),
-        )
+        what = LABELS[key].split(",")[0]
+        yield what, "speed-up", numbers.times(guess), numbers.times(real), numbers.change(guess / real - 1)

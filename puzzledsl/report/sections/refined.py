@@ -32,19 +32,9 @@ BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
 
 
-@dataclass(frozen=True)
-class RefinedRow:
-    """One child: the sum of its scores, what the refitted scores predicted before it was measured, and its loss.
-
-    None: not known. `origin` of the one that is built.
-    """
-
-    label: str
-    origin: str
-    is_built: bool
-    sum: Number | None
-    predicted: Number | None
-    measured: Number | None
+RefinedRow = tuple[str, str, bool, Number | None, Number | None, Number | None]
+"""A child: label, origin of the one that is built, True if it is that; sum of scores, what the refitted scores predicted before
+it was measured, and its loss. None: not known."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +44,12 @@ class Refined:
     `points`: sum of scores (x) against measured loss (y) on one scale, equal on the diagonal. Points in `named` have a label.
     """
 
-    score: str
+    found: Refinement
     how: str
-    count: int
     rows: tuple[RefinedRow, ...]
     points: tuple[Point, ...]
     ticks: tuple[Tick, ...]
     named: tuple[str, ...]
-    same: bool
-    summary: str
 
 
 def refined(subject: Subject) -> Refined | None:
@@ -73,17 +60,8 @@ def refined(subject: Subject) -> Refined | None:
     sums = _sums(subject, found)
     optimum = OPTIMUM[subject.result is not None and subject.result.status == "optimal"]
     points, ticks = _picture(found, sums, optimum)
-    same = found.optimum is not None and found.best.layers == found.optimum.layers
     return Refined(
-        score=found.score,
-        how=how_measured(found),
-        count=len(found.children),
-        rows=tuple(_rows(found, sums, optimum)),
-        points=points,
-        ticks=ticks,
-        named=(BUILT, optimum),
-        same=same,
-        summary=f"{found.score} of {len(found.children)} children, by the sum of their scores and measured",
+        found, how_measured(found), tuple(_rows(found, sums, optimum)), points, ticks, (BUILT, optimum)
     )
 
 
@@ -113,28 +91,17 @@ def _rows(found: Refinement, sums: Sums, name: str) -> Iterator[RefinedRow]:
             yield _row(ORIGINS[child.origin], child, sums)
     if found.model_optimum != found.best.layers:
         known = next((c for c in found.children if c.layers == found.model_optimum), None)
-        yield RefinedRow(
-            label=REFITTED,
-            origin="",
-            is_built=False,
-            sum=_sum(found.model_optimum, sums),
-            predicted=numbers.plain(found.model_prediction),
-            measured=None if known is None else numbers.plain(known.measured),
-        )
+        measured = None if known is None else numbers.plain(known.measured)
+        predicted = numbers.plain(found.model_prediction)
+        yield REFITTED, "", False, _sum(found.model_optimum, sums), predicted, measured
 
 
 def _row(label: str, child: MeasuredChild, sums: Sums, *, is_built: bool = False) -> RefinedRow:
     predicted = numbers.plain(child.predicted)
     if child.predicted_stderr > 0:
         predicted = Number(predicted.text, predicted.value, f"± {child.predicted_stderr:.2g}")
-    return RefinedRow(
-        label=label,
-        origin=ORIGINS[child.origin] if is_built else "",
-        is_built=is_built,
-        sum=_sum(child.layers, sums),
-        predicted=predicted,
-        measured=numbers.plain(child.measured),
-    )
+    origin = ORIGINS[child.origin] if is_built else ""
+    return label, origin, is_built, _sum(child.layers, sums), predicted, numbers.plain(child.measured)
 
 
 def _sum(layers: tuple[Assignment, ...], sums: Sums) -> Number | None:

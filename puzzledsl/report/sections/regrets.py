@@ -26,40 +26,25 @@ class HeatCell:
     title: str
 
 
-@dataclass(frozen=True)
-class HeatRow:
-    """One alternative in every layer."""
-
-    name: str
-    cells: tuple[HeatCell, ...]
-
-
-@dataclass(frozen=True)
-class MarginLine:
-    """The cost of one requirement; None where a move does not make sense or was not computed in time."""
-
-    line: int
-    text: str
-    because: str
-    tighter: Number | str | None
-    looser: Number | str | None
-    without: Number | str | None
+HeatRow = tuple[str, tuple[HeatCell, ...]]
+"""One alternative's name, and its cells in every layer."""
 
 
 @dataclass(frozen=True)
 class Regrets:
-    """The section. `every` and `some`: sub-blocks for which any other alternative, or another one, does as well."""
+    """The section. `free`: sub-blocks of which another alternative does as well, of `choices` with more than one."""
 
+    why: WhyResult
     groups: tuple[tuple[str, tuple[HeatRow, ...]], ...]
     layers: tuple[int, ...]
-    margins: tuple[MarginLine, ...]
-    largest: Number
-    negligible: Number
-    exact: bool
-    every: int
-    some: int
+    largest: float
+    free: int
     choices: int
-    summary: str
+
+    @property
+    def exact(self) -> bool:
+        """True if every regret is proven."""
+        return all(r.at_least == r.at_most for s in self.why.sub_blocks for r in s.regrets)
 
 
 def regrets(subject: Subject) -> Regrets | None:
@@ -71,22 +56,15 @@ def regrets(subject: Subject) -> Regrets | None:
 def heat_map(why: WhyResult) -> Regrets:
     """Regrets of all layers as a picture."""
     largest = max((r.at_most or 0.0 for s in why.sub_blocks for r in s.regrets), default=0.0)
-    every, some = indifferent(why)
     there = {s.sub_block for s in why.sub_blocks}
     shown = (*LABELS, *(end for end in ENDS if end[0] in there))
-    choices = sum(len(s.regrets) > 1 for s in why.sub_blocks)
     return Regrets(
+        why=why,
         groups=tuple((label, tuple(_rows(why, sub_block, largest))) for sub_block, label in shown),
         layers=tuple(dict.fromkeys(s.layer for s in why.sub_blocks if s.sub_block not in dict(ENDS))),
-        margins=tuple(map(_margin, why.margins)),
-        largest=_number(largest),
-        negligible=_number(why.negligible),
-        exact=all(r.at_least == r.at_most for s in why.sub_blocks for r in s.regrets),
-        every=len(every),
-        some=len(some),
-        choices=choices,
-        summary=f"regrets of {sum(len(s.regrets) for s in why.sub_blocks)} alternatives, the largest {largest:.3g}; "
-        f"{len(every) + len(some)} of {choices} choices hardly matter",
+        largest=largest,
+        free=sum(map(len, indifferent(why))),
+        choices=sum(len(s.regrets) > 1 for s in why.sub_blocks),
     )
 
 
@@ -111,7 +89,7 @@ def _rows(why: WhyResult, sub_block: Site, largest: float) -> Iterator[HeatRow]:
     """A row an alternative, in the order of the space."""
     here = [s for s in why.sub_blocks if s.sub_block == sub_block]
     for name in dict.fromkeys(r.alternative for s in here for r in s.regrets):
-        yield HeatRow(name, tuple(heat_cell(why, s, name, largest) for s in here))
+        yield name, tuple(heat_cell(why, s, name, largest) for s in here)
 
 
 def heat_cell(why: WhyResult, sub_block: SubBlockRegrets, name: str, largest: float) -> HeatCell:
@@ -150,10 +128,6 @@ def _signed(value: float) -> str:
     return f"{sign}{abs(value):.3g}"
 
 
-def _number(value: float) -> Number:
-    return Number(f"{value:.3g}", value)
-
-
 def _strength(value: float, negligible: float, largest: float) -> float:
     """The place of a regret between a negligible and the largest one, on a logarithmic scale."""
     if value <= negligible or value <= 0:
@@ -168,20 +142,9 @@ def _strength(value: float, negligible: float, largest: float) -> float:
 # ---------------------------------------------------------------- requirements
 
 
-def _margin(margin: Margin) -> MarginLine:
-    moves = {move.kind: move for move in margin.moves}
-    return MarginLine(
-        line=margin.line,
-        text=margin.text,
-        because=margin.because,
-        tighter=_move(moves.get("tighter") or moves.get("up")),
-        looser=_move(moves.get("looser") or moves.get("down")),
-        without=_move(moves.get("without")),
-    )
-
-
-def _move(move: Move | None) -> Number | str | None:
-    """`+0.021 by 1 %`; words where there is no number."""
+def move_of(margin: Margin, *kinds: str) -> Number | str | None:
+    """A move of the first kind that there is: `+0.021 by 1 %`; words where there is no number, None where there is no move."""
+    move = next((move for kind in kinds for move in margin.moves if move.kind == kind), None)
     if move is None:
         return None
     if move.at_least is None:

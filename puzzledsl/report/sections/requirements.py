@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
@@ -15,6 +16,7 @@ from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import Linear, MetricTerm, ParamsTerm, Term
 from puzzledsl.ir.search_nodes import written
+from puzzledsl.ir.tables import PARENT as PARENT_LAYER
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, Figure, LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit, plain, share, times
 from puzzledsl.report.subject import PARENT, Subject
@@ -129,20 +131,20 @@ class Line:
     instances: int = 1
 
 
-def requirement_lines(subject: Subject, *, measured: bool = True) -> list[Line]:
-    """Every requirement of the search, in order; the instances of one `for` are one line.
-
-    `measured=False` leaves measurements out, for an answer that is newer than they are.
-    """
+def requirement_lines(subject: Subject) -> list[Line]:
+    """Every requirement of the search, in order; the instances of one `for` are one line."""
     if subject.best is None:
         return []
-    return lines_of(subject, subject.search.requirements, subject.best, measured=measured)
+    return lines_of(subject, subject.search.requirements, subject.best, measured=True)
 
 
 def lines_of(
     subject: Subject, requirements: Iterable[nodes.Requirement], best: Solution, *, measured: bool = False
 ) -> list[Line]:
-    """Requirements as a child meets them, in order; the instances of one `for` are one line."""
+    """Requirements as a child meets them, in order; the instances of one `for` are one line.
+
+    `measured`: with measurements, which are older than an answer of the moment.
+    """
     lines: list[Line] = []
     for requirement in requirements:
         match requirement:
@@ -160,9 +162,19 @@ def lines_of(
 def _linear_line(
     subject: Subject, requirement: nodes.LinearRequirement, best: Solution, with_measured: bool
 ) -> Line:
-    sides = (_ratios if requirement.parent_ratio is not None else _values)(subject, requirement, best)
-    required, predicted = sides.required, sides.predicted
-    measured = sides.measured if with_measured else None
+    ratio, unit = requirement.parent_ratio, requirement.unit
+    required = None if requirement.bound is None else float(requirement.bound)
+    pair = measured_pair(subject, requirement.left) if with_measured else None
+    predicted, measured = value_of(subject, requirement.left, best), pair[1] if pair else None
+    notes: tuple[str, ...] = ("", "")
+    shown: Callable[[float], Number] = partial(of_unit, unit=unit)
+    if ratio is not None:  # multiples of the parent's value: predicted by predicted, measured by measured
+        required, shown = float(ratio), lambda value: Number(f"{value:.4g}×", value)
+        reached = predicted, None if measured is None else measured.value
+        notes = tuple("" if value is None else of_unit(value, unit).text for value in reached)
+        reference = value_of(subject, requirement.left, None)
+        predicted = predicted / reference if reference and predicted is not None else None
+        measured = pair[1].over(pair[0]) if pair else None
     decisive = measured or (Reached(predicted, 0.0) if predicted is not None else None)
     room: Number | None = None
     mark: Mark = "unknown"
@@ -171,15 +183,14 @@ def _linear_line(
         slack = required - decisive.value if requirement.op in ("<=", "<") else decisive.value - required
         room = change(slack / abs(required)) if required and requirement.op != "==" else None
     off = predicted / measured.value - 1 if measured and predicted is not None else 0.0
-    shown = sides.shown
     return Line(
         line=requirement.where.line,
         text=written(requirement),
         because=requirement.because,
         mark=mark,
         required=None if required is None else shown(required),
-        predicted=None if predicted is None else replace(shown(predicted), note=sides.notes[0]),
-        measured=None if measured is None else replace(shown(measured.value), note=sides.notes[1]),
+        predicted=None if predicted is None else replace(shown(predicted), note=notes[0]),
+        measured=None if measured is None else replace(shown(measured.value), note=notes[1]),
         room=room,
         off=change(off) if abs(off) > FAR_OFF else None,
     )
@@ -202,43 +213,6 @@ def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged:
         measured=None
         if figure is None
         else replace(shown(figure.value), note=f"± {figure.stderr:.2g}" if figure.stderr else ""),
-    )
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """The bound, the predicted and the measured value, how such a value is written, and small print for the last two."""
-
-    required: float | None
-    predicted: float | None
-    measured: Reached | None
-    shown: Callable[[float], Number]
-    notes: tuple[str, str] = ("", "")
-
-
-def _values(subject: Subject, requirement: nodes.LinearRequirement, best: Solution) -> _Sides:
-    pair = measured_pair(subject, requirement.left)
-    return _Sides(
-        required=None if requirement.bound is None else float(requirement.bound),
-        predicted=value_of(subject, requirement.left, best),
-        measured=pair[1] if pair else None,
-        shown=lambda value: of_unit(value, requirement.unit),
-    )
-
-
-def _ratios(subject: Subject, requirement: nodes.LinearRequirement, best: Solution) -> _Sides:
-    """The sides of `metric >= 1.5x`, as multiples of the parent's value, predicted by predicted, measured by measured."""
-    assert requirement.parent_ratio is not None
-    reference = value_of(subject, requirement.left, None)
-    achieved = value_of(subject, requirement.left, best)
-    pair = measured_pair(subject, requirement.left)
-    note = "" if achieved is None else of_unit(achieved, requirement.unit).text
-    return _Sides(
-        required=float(requirement.parent_ratio),
-        predicted=achieved / reference if reference and achieved is not None else None,
-        measured=pair[1].over(pair[0]) if pair else None,
-        shown=lambda value: Number(f"{value:.4g}×", value),
-        notes=(note, of_unit(pair[1].value, requirement.unit).text if pair else ""),
     )
 
 
@@ -313,7 +287,7 @@ def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) 
 def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> float | None:
     result = subject.result
     recorded = solution.metrics if solution else (result.parent_metrics if result else {})
-    layers = solution.of_layers if solution else _parents(subject.shape.layers)
+    layers = solution.of_layers if solution else (PARENT_LAYER,) * subject.shape.layers
     match term:
         case nodes.MetricTerm(scenario=scenario, metric=metric):
             key = f"{scenario}.{metric}"
@@ -333,7 +307,7 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
             chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
             return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
         case nodes.CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
-            return float(sum(_name(layers[i], sub_block) in names for i in indices))
+            return float(sum(getattr(layers[i], sub_block) in names for i in indices))
         case nodes.TableTerm(layers=indices):
             return float(sum(term.value(layers[i].attention, layers[i].ffn) for i in indices))
         case _:
@@ -352,12 +326,4 @@ def params_of(subject: Subject, layers: tuple[LayerAssignment, ...], ends: EndsA
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
     """Return the alternative of a layer with a canonical name. `Subject.best` ensures that the space has it."""
     options: tuple[Alternative, ...] = getattr(subject.space.layers[layer].with_parent(), sub_block)
-    return next(a for a in options if a.name == _name(names, sub_block))
-
-
-def _name(layer: LayerAssignment, sub_block: SubBlock) -> str:
-    return layer.attention if sub_block == "attention" else layer.ffn
-
-
-def _parents(layers: int) -> tuple[LayerAssignment, ...]:
-    return (LayerAssignment(attention=PARENT, ffn=PARENT),) * layers
+    return next(a for a in options if a.name == getattr(names, sub_block))

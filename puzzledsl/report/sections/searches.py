@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import ConflictItem, SearchResult
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.sections.requirements import value_of
@@ -37,30 +37,6 @@ class SearchRow:
     params: Number | None
     kl: Number | None
     perplexity: Number | None
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Figures of the main search's answer: status, objective, bound, gap."""
-
-    status: str
-    meaning: str
-    sense: str
-    objective: Number | None
-    bound: Number | None
-    gap: Number | None
-    solver: str
-    found_by: str
-    proved_by: str
-    solutions: int
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """A search without a solution and the requirements that exclude each other."""
-
-    search: str
-    items: tuple[ConflictItem, ...]
 
 
 STATUS = {
@@ -99,25 +75,6 @@ def describe_term(term: nodes.Term) -> str:
             return f"a table over {len(layers)} layer{'s' if len(layers) > 1 else ''}"
         case _:
             assert_never(term)
-
-
-def proof_of(subject: Subject) -> Proof | None:
-    """The main search's certificate."""
-    result = subject.result
-    if result is None:
-        return None
-    return Proof(
-        status=result.status,
-        meaning=STATUS[result.status],
-        sense=f"{subject.search.sense} {describe(subject.search.objective)}",
-        objective=None if result.objective is None else numbers.plain(result.objective, 6),
-        bound=None if result.bound is None else numbers.plain(result.bound, 6),
-        gap=None if result.gap is None else Number(f"{result.gap * 100:.3g} %", result.gap),
-        solver=result.solver,
-        found_by=result.found_by,
-        proved_by=result.proved_by,
-        solutions=len(result.solutions),
-    )
 
 
 def objective_bars(rows: list[SearchRow]) -> dict[str, float]:
@@ -196,12 +153,3 @@ def _held_out(subject: Subject, search: str) -> tuple[Number | None, Number | No
                 numbers.plain(perplexity.value) if perplexity else None,
             )
     return None, None
-
-
-def conflicts(subject: Subject) -> list[Conflict]:
-    """Every search of the program that is infeasible."""
-    return [
-        Conflict(name, result.conflict)
-        for name, result in subject.found.results.items()
-        if result.status == "infeasible" and result.conflict
-    ]

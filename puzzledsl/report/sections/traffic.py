@@ -10,8 +10,6 @@ from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, arrivals, summary
 from puzzledsl.ir.nodes import Scenario, Traffic
 from puzzledsl.ir.tables import Assignment, LayerAssignment, LoadRun, ScenarioCosts
-from puzzledsl.report import numbers
-from puzzledsl.report.numbers import Number
 from puzzledsl.report.pictures.curves import Curve, Losses, curve_of
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -20,25 +18,16 @@ SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)
 REQUESTS, WARM_UP = 600, 100
 
 
-@dataclass(frozen=True)
-class TrafficRow:
-    """One model at one rate; `how`: simulated or measured, and by which seed."""
-
-    model: str
-    how: str
-    rate: Number
-    ttft: Number
-    p95_ttft: Number
-    tpot: Number
-    p95_tpot: Number
+TrafficRow = tuple[str, str, float, dict[str, float]]
+"""One model at one rate: the model, how (simulated or measured, and by which seed), the rate, and seconds by metric."""
 
 
 @dataclass(frozen=True)
 class TrafficTable:
     """One scenario: its picture, and a row for each model at the rate that the program says, and for each measured run."""
 
-    scenario: str
-    workload: str
+    scenario: Scenario
+    traffic: Traffic
     picture: Curve
     rows: tuple[TrafficRow, ...]
 
@@ -77,13 +66,12 @@ def _table(
         lines += [(f"{model}, measured", kind, sorted(points))] if points else []  # type: ignore[list-item]
     rate = float(traffic.rate)
     rows = [
-        _row(model, "simulated", rate, _served(scenario, traffic, listed, layers, traffic.rate))
+        (model, "simulated", rate, _served(scenario, traffic, listed, layers, traffic.rate))
         for model, layers in (("parent", parent), ("child", child))
     ]
     return TrafficTable(
-        scenario=scenario.name,
-        workload=f"{numbers.of_unit(rate, 'requests_per_s').text}, {scenario.prompt:,} → {scenario.output:,} tokens, "
-        f"at most {traffic.at_most} at once",
+        scenario=scenario,
+        traffic=traffic,
         picture=curve_of(
             scenario.name,
             "requests a second",
@@ -126,10 +114,5 @@ def _whole_s(scenario: Scenario, served: dict[str, float]) -> float:
 
 def _measured(runs: Sequence[LoadRun]) -> Iterator[TrafficRow]:
     for run in runs:
-        yield _row(run.model, f"measured, seed {run.seed}", run.measured["rate"], run.measured)
-        yield _row(run.model, "its arrivals, simulated", run.predicted["rate"], run.predicted)
-
-
-def _row(model: str, how: str, rate: float, served: dict[str, float]) -> TrafficRow:
-    times = {name: numbers.seconds(served[name]) for name in ("ttft", "p95_ttft", "tpot", "p95_tpot")}
-    return TrafficRow(model, how, numbers.of_unit(rate, "requests_per_s"), **times)
+        yield run.model, f"measured, seed {run.seed}", run.measured["rate"], run.measured
+        yield run.model, "its arrivals, simulated", run.predicted["rate"], run.predicted

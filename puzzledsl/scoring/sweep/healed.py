@@ -25,7 +25,7 @@ from puzzledsl.child.healing.children import HealingGroups, Points
 from puzzledsl.child.healing.layer import Absent, Link, chain, first_changed, point_of, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
-from puzzledsl.models.threads import Ascent, Workers
+from puzzledsl.models.machine import Ascent, Workers
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep.sweep import Measured, Scored, Sweep, Unit, is_known, single_units
 

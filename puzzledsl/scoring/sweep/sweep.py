@@ -1,21 +1,12 @@
 """Measure all replacements in one pass up a model: each branches off at its own layer and runs only the layers above it.
 
-A run of dropped layers takes the input of its first layer and continues at the layer after its last.
+A run of dropped layers takes the input of its first layer and continues at the layer after its last. Replacements of one layer
+are one unit if the scored tokens are few, as are runs that end below one layer; a unit does not depend on what is cached or on
+the number of workers. In a parent whose weights are read layer by layer, all units that have branched off pass a layer
+together, right when the parent's own stream does; if their hidden states exceed a share of memory, they are brought to the top
+first.
 
 Shapes: B sequences, S positions, H hidden, P scored positions.
-
-Units of scoring: replacements of one layer, or runs of dropped layers that end below one, that are measured together.
-
-A unit has several replacements only if the scored tokens are few. Its composition does not depend on what is cached or on the
-number of workers: in another one, a metric would have other last digits.
-
-Measure replacements in a parent whose weights are read layer by layer, with as few reads as memory allows.
-
-All replacements that have branched off pass a layer together, right when the parent's own stream passes it. If their hidden
-states exceed a share of the memory, those that wait are first brought to the top, and the next ones start a new wave: each wave
-reads the layers above it once. One replacement after the other would read them once for each.
-
-Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
@@ -33,8 +24,7 @@ from torch import Tensor
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.memory import room_bytes
-from puzzledsl.models.threads import Ascent, Workers
+from puzzledsl.models.machine import Ascent, Workers, room_bytes
 from puzzledsl.scoring.fit import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, PositionKls, group_tokens
 from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
@@ -208,12 +198,7 @@ class Sweep:
         return units(todo, runs, len(self.runner), self._together())
 
     def open(
-        self,
-        around: ModelDefinition | None,
-        runs: Sequence[Run],
-        workers: Workers,
-        *,
-        observed: bool = True,
+        self, around: ModelDefinition | None, runs: Sequence[Run], workers: Workers, *, observed: bool = True
     ) -> None:
         """Run the parent, then become the child `around` and measure it. `observed`: compute the block influence, too."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]

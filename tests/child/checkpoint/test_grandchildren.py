@@ -21,8 +21,8 @@ from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import paged_parent
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import PARENT, Choice, define, random_pieces
 from tests.oracle_forward import oracle_logits

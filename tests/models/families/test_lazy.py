@@ -22,7 +22,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.families.access import layers, shape_of
-from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.initialise.statistics import walk_from
 
 def memory(field):
@@ -53,8 +53,8 @@ from pathlib import Path
 import torch
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
-from puzzledsl.data.budget import Budget
-from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.data.counts import Budget
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.micro_batches import MicroBatches
 from puzzledsl.pieces.train.layer_trainer import Order

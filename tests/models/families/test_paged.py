@@ -11,8 +11,8 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import paged_parent
 from tests.tiny import FAMILIES, save_tiny, tiny_tokens
 
 

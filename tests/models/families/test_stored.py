@@ -18,10 +18,10 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config, load_parent
-from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.families.stored import as_parameters, select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
+from puzzledsl.models.placement import paged_parent
 from tests.tiny import MIXTURES, save_tiny, tiny_model, tiny_tokens
 
 Tensors = dict[str, Tensor]

@@ -19,7 +19,7 @@ from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.alternatives.realisation import State
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.tiny import HYBRIDS, MIXTURES, save_tiny, tiny_tokens
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.export.gguf_codes import packed
+from puzzledsl.export.gguf_tokenizer import packed
 from puzzledsl.models.precision.gptq import codes_of, nearest
 
 GGUF = [name for name, precision in PRECISIONS.items() if precision.format == "gguf"]

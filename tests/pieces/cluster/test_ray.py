@@ -13,8 +13,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
-from puzzledsl.cluster.connect import Cluster
-from puzzledsl.cluster.tasks import WorkerLost
+from puzzledsl.cluster.tasks import Cluster, WorkerLost
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.cluster.on_ray import OnRay, patiently
 from puzzledsl.pieces.store.index import faults, pieces_of

@@ -21,7 +21,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
 from puzzledsl.models import placement as placing
@@ -217,7 +217,8 @@ def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
         assert not piece.stopped
         piece.done = done
         torch.nn.init.constant_(student.trained.weight, value)
-        piece.check(torch.zeros(1), student)
+        piece.observe(torch.zeros(1), student)
+        piece.judge()
     assert piece.stopped and float(student.weights()["weight"]) == 1.0 and piece.done == 7
 
 
@@ -366,7 +367,7 @@ def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
 
 
 def test_losses_are_what_they_say() -> None:
-    from puzzledsl.pieces.train.piece_state import loss_of
+    from puzzledsl.pieces.train.losses import loss_of
 
     parent = torch.tensor([[[3.0, 4.0], [0.0, 2.0]]])
     child = torch.tensor([[[3.0, 4.0], [1.0, 0.0]]])

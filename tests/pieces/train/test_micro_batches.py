@@ -18,7 +18,7 @@ from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train import piece_state as losses
+from puzzledsl.pieces.train import losses
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order
 from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, DoesNotFit, MicroBatches

@@ -13,14 +13,13 @@ import torch
 from puzzledsl.base import files as checksums
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.saved_state import SavedState
-from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.stage import SavedState, Stage
 from puzzledsl.pieces.train.stream import LocalExecutor, Savings, stream
 from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan

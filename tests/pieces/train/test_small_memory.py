@@ -37,7 +37,7 @@ torch.set_num_threads(1)
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.ir.nodes import Program
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.models.memory import _used_by_this_process
+from puzzledsl.models.machine import _used_by_this_process
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs

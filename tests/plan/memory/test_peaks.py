@@ -13,7 +13,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.data.budget import Budget
+from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -24,14 +25,12 @@ def ls(
     file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
     """List the pieces: layer, alternative, held-out loss before and after training, tokens, size."""
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.pieces.store.index import pieces_of, size_of
 
     root = loading.context(file, set_, build).build.library
     pieces = pieces_of(root)
     if json:
-        output.print_json([_row(root, piece) for piece in pieces])
+        loading.print_json([_row(root, piece) for piece in pieces])
         return
     print(
         f"{'layer':>5}  {'sub-block':<9}  {'alternative':<20}  {'loss before':>11}  {'after':>8}  {'tokens':>12}  size"
@@ -53,15 +52,13 @@ def verify(
 ) -> None:
     """Read every piece and compare its SHA-256 with the index. Exits with 1 when one is damaged or gone."""
     from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.pieces.errors import PieceDamaged
     from puzzledsl.pieces.store.index import faults, pieces_of
 
     root = loading.context(file, set_, build).build.library
     found, count = faults(root), len(pieces_of(root))
     if json:
-        output.print_json({"pieces": count, "faults": [{"file": f.file, "reason": f.reason} for f in found]})
+        loading.print_json({"pieces": count, "faults": [{"file": f.file, "reason": f.reason} for f in found]})
     elif not found:
         print(f"{count} pieces are whole")
     if found:
@@ -77,8 +74,6 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     """Remove pieces that no job of the program needs, and files that are not pieces."""
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.pieces.store.index import remove, unneeded
     from puzzledsl.pipeline.inputs import pieces_of
     from puzzledsl.pipeline.process.locks import locked
@@ -91,7 +86,7 @@ def gc(
             remove(ctx.build.library, freed)
     if json:
         rows = [_row(ctx.build.library, piece) for piece in freed.pieces]
-        output.print_json(
+        loading.print_json(
             {"removed": rows, "strays": freed.strays, "bytes": freed.size_bytes, "dry_run": dry_run}
         )
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_stage, if_asked
 from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, OnOption, SetOption
 
@@ -63,7 +64,6 @@ def run(
     takes with it only those that need it: the others are done, failures are told at the end, and the same command tries
     these tasks again.
     """
-    from puzzledsl.cli import loading
     from puzzledsl.pipeline.tasks import TASKS
 
     for option, stage in (("--until", until), ("--only", only)):
@@ -85,12 +85,11 @@ def run(
 def _dry_run(
     ctx: Context, until: str | None, only: str | None, json: bool, device: str | None, gpus: int
 ) -> None:
-    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.planning.dry_run import dry_run
 
     found = dry_run(ctx, until, only, None if device is None else _device(device, gpus))
     if json:
-        output.print_json(found.as_json())
+        loading.print_json(found.as_json())
     else:
         print(found.as_text())
 
@@ -109,7 +108,6 @@ def _device(name: str, gpus: int) -> Device:
 def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.base.render import to_json
-    from puzzledsl.cli.loading import print_diagnostics, print_json
     from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, drifted_parents, ending_of, remarks
@@ -130,9 +128,9 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     missed = [problem for problem in ends if problem.severity == "error"]
     if json:
         found = to_json([*failed, *ends, *doubts])["diagnostics"]
-        print_json({"evaluations": evaluations_of(ctx), "diagnostics": found})
+        loading.print_json({"evaluations": evaluations_of(ctx), "diagnostics": found})
     else:
         print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
-        print_diagnostics([*doubts, *(problem for problem in ends if problem not in missed)], {})
+        loading.print_diagnostics([*doubts, *(problem for problem in ends if problem not in missed)], {})
     if failed or missed:
         raise DiagnosticError(*failed, *missed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ def status(
     `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `failed`:
     it failed when it was last tried. `pzl run` runs all of these.
     """
-    from puzzledsl.cli import loading
     from puzzledsl.pipeline.planning.dry_run import status_json, table
     from puzzledsl.pipeline.planning.status import statuses
     from puzzledsl.pipeline.process.locks import at_work

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ def verify_export(
     """
     from puzzledsl.base.build_dir import BuildDir
     from puzzledsl.base.files import write_text
-    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.process.reporter import Reporter
 
     engines = _chosen(runtime if gguf is None else "llama_cpp")
@@ -76,7 +76,7 @@ def verify_export(
     if build is not None:
         write_text(BuildDir(build).engines(check.name), check.canonical_json())
     if json:
-        output.print_json(check.model_dump(mode="json"))
+        loading.print_json(check.model_dump(mode="json"))
     else:
         print("\n".join(_lines(check)))
     statuses = {result.status for result in check.results}

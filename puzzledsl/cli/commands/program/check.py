@@ -7,38 +7,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.loading import FileArgument, SetOption
-
-if TYPE_CHECKING:
-    from puzzledsl.checker.check import Checked
-
-
-class Format(StrEnum):
-    """Output formats of diagnostics."""
-
-    human = "human"
-    json = "json"
-    sarif = "sarif"
+from puzzledsl.cli import loading
+from puzzledsl.cli.loading import FileArgument, JsonOption, SetOption
 
 
 def check(
     file: FileArgument,
     set_: SetOption = None,
-    format_: Annotated[
-        Format,
-        typer.Option(
-            "--format",
-            metavar="human|json|sarif",
-            help="human: for reading, on stderr. json, sarif: one document on stdout.",
-        ),
-    ] = Format.human,
-    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    json: JsonOption = False,
     fix: Annotated[
         bool,
         typer.Option(
@@ -67,9 +48,6 @@ def check(
 
     Needs no weights, no GPU and no network. Warnings alone exit with 0; `pzl explain CODE` says more about a code.
     """
-    from puzzledsl.cli import loading
-
-    wanted = Format.json if json else format_
     denied, allowed = _warnings(deny or [], "--deny"), _warnings(allow or [], "--allow")
     if both := sorted(denied & allowed):
         raise typer.BadParameter(f"`{both[0]}` is denied as well", param_hint="--allow")
@@ -83,7 +61,7 @@ def check(
         fix_run.run()
         fix_run.write()
         for made in fix_run.made:
-            print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
+            print(made, file=sys.stderr if json else sys.stdout)
     checked, context = inspect(file, settings)
     if context is not None and checked.program is not None:
         from puzzledsl.cli.check_warnings import check_warnings
@@ -93,29 +71,17 @@ def check(
     if allowed:
         kept = tuple(d for d in checked.diagnostics if d.severity != "warning" or d.code not in allowed)
         checked = replace(checked, diagnostics=kept)
-    _print(checked, wanted)
+    if json:
+        from puzzledsl.base.render import to_json
+
+        loading.print_json(to_json(checked.diagnostics))
+    elif checked.diagnostics:
+        loading.print_diagnostics(checked.diagnostics, checked.sources)
     refused = [d for d in checked.diagnostics if d.severity == "warning" and denied & {"warnings", d.code}]
     if checked.program is None or refused:
         raise typer.Exit(1)
-    if wanted is Format.human:
+    if not json:
         print(f"{file}: no errors")
-
-
-def _print(checked: Checked, wanted: Format) -> None:
-    from puzzledsl.cli import loading as output
-
-    match wanted:
-        case Format.human:
-            if checked.diagnostics:
-                output.print_diagnostics(checked.diagnostics, checked.sources)
-        case Format.json:
-            from puzzledsl.base.render import to_json
-
-            output.print_json(to_json(checked.diagnostics))
-        case Format.sarif:
-            from puzzledsl.base.sarif import to_sarif
-
-            output.print_json(to_sarif(checked.diagnostics))
 
 
 def _warnings(what: list[str], option: str) -> set[str]:
@@ -186,7 +152,6 @@ def fmt(
 def _sound_text(file: Path, written: bytes | None) -> str | None:
     """Return the text of a program; print its syntax errors and return None if it has any. `written`: what stdin gave."""
     from puzzledsl.base.diagnostics import Sink
-    from puzzledsl.cli import loading as output
     from puzzledsl.syntax.parse import decode, parse, read_source
 
     sink = Sink()
@@ -195,5 +160,5 @@ def _sound_text(file: Path, written: bytes | None) -> str | None:
         parse(text, str(file), sink)
     if not sink.has_errors:
         return text
-    output.print_diagnostics(sink, {} if text is None else {str(file): text})
+    loading.print_diagnostics(sink, {} if text is None else {str(file): text})
     return None

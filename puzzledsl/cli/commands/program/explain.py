@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl.base.explanations import Explanation, indented
+from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_code, if_asked
 
 PRELUDE = """\
@@ -138,7 +139,6 @@ def schema(
 
     Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
     """
-    from puzzledsl.cli.loading import print_json
     from puzzledsl.cli.schemas.registry import DESCRIBED
 
     if list_:
@@ -153,4 +153,4 @@ def schema(
         near = closest(name, DESCRIBED)
         help = f"did you mean `{near}`?" if near else "`pzl schema --list` lists the names"
         raise typer.BadParameter(f"no schema is called `{name}`; {help}", param_hint="NAME")
-    print_json(DESCRIBED[name].schema())
+    loading.print_json(DESCRIBED[name].schema())

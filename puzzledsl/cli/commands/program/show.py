@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def show(
     Layers with the same choice are one line. Alternatives have the names that score and cost tables use: parent, gqa4
     (4 key/value heads), mlp21504 (an FFN of 21504 channels), linear, noop.
     """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.compile import chosen
     from puzzledsl.plan.space_table import SpaceTable
 
@@ -50,7 +49,7 @@ def show(
     names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
     tables = {name: SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names}
     if json:
-        output.print_json({"spaces": [t.as_json() | _waiting(ctx, name) for name, t in tables.items()]})
+        loading.print_json({"spaces": [t.as_json() | _waiting(ctx, name) for name, t in tables.items()]})
     else:
         print("\n\n".join(as_text(table, _waiting(ctx, name)) for name, table in tables.items()))
 
@@ -174,17 +173,16 @@ def plan(
     `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
     `--set` applies to NEW.
     """
-    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.planning.status import compare
 
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)
     if json:
-        output.print_json(changes.as_json())
+        loading.print_json(changes.as_json())
     else:
         from puzzledsl.changes.text import as_text
 
-        print(as_text(changes, color=output.use_color(sys.stdout)))
+        print(as_text(changes, color=loading.use_color(sys.stdout)))
     if detailed_exitcode and changes:
         raise typer.Exit(EXIT_CHANGES)
 
@@ -197,8 +195,6 @@ def _program(path: Path, pairs: list[str] | None) -> Program:
             path = path.parent / "build" / "ir.json"
     if path.suffix == ".json":
         return _compiled(path)
-    from puzzledsl.cli import loading
-
     program = loading.check(path, pairs).program
     assert program is not None
     return program

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_declaration, if_asked
 from puzzledsl.cli.loading import BuildOption, FileArgument, SetOption
 
@@ -47,8 +48,6 @@ def explore(
     The page is served on 127.0.0.1, and its address has a token that every request must have. Ctrl-C ends it.
     Needs `pip install 'puzzledsl[explore]'`.
     """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.explore.serving import check_libraries, serve
 
     check_libraries()
@@ -56,7 +55,7 @@ def explore(
 
     def started(address: str) -> None:
         if json:
-            output.print_json({"address": address})
+            loading.print_json({"address": address})
         else:
             print(f"{address}\nCtrl-C ends it.")
         sys.stdout.flush()

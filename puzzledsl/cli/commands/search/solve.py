@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 
@@ -25,14 +26,12 @@ def compile_(
 
     Writes ir.json, bld/NAME.jsonl (one job a line), costs/SPACE.json and search/NAME.pb into the build directory.
     """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.pipeline.compile import compile_program
 
     ctx = loading.context(file, set_, build)
     compiled = compile_program(ctx)
     if json:
-        output.print_json(asdict(compiled))
+        loading.print_json(asdict(compiled))
     else:
         print(compiled.as_text())
 
@@ -64,8 +63,6 @@ def solve(
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import answers
     from puzzledsl.ir.nodes import CpSat
     from puzzledsl.pipeline.compile import chosen, not_ready
@@ -78,7 +75,7 @@ def solve(
         names = chosen("search", ctx.program.searches, searches, ctx.file)
     except (loading.NotChecked, DiagnosticError) as error:
         if json:
-            output.print_json([answers.unsolved("", error.diagnostics)])
+            loading.print_json([answers.unsolved("", error.diagnostics)])
         raise
     documents: list[dict[str, object]] = []
     texts: list[str] = []
@@ -109,11 +106,11 @@ def solve(
                 documents += [answers.as_json(r, 0.0, f"{name}:{kind}") for kind, r in rows[1:]]
                 texts.append(answers.baselines_text(search, rows))
     if json:
-        output.print_json(documents)
+        loading.print_json(documents)
     elif texts:
         print("\n\n".join(texts))
     if problems:
-        output.print_diagnostics(problems, {})
+        loading.print_diagnostics(problems, {})
         raise typer.Exit(1)
 
 
@@ -129,8 +126,6 @@ def frontier(
     Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json. With
     `children: N`, `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them.
     """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import answers
     from puzzledsl.pipeline.compile import chosen
     from puzzledsl.pipeline.execute import ready, solved_frontier
@@ -146,12 +141,12 @@ def frontier(
     with locked(ctx):
         results = [solved_frontier(ctx, name) for name in solvable]
     if json:
-        output.print_json([answers.frontier_json(result) for result in results])
+        loading.print_json([answers.frontier_json(result) for result in results])
     for result in [] if json else results:
         files = [ctx.build.frontier_csv(result.frontier), ctx.build.frontier_plot(result.frontier)]
-        print(answers.frontier_text(ctx.program, result, map(output.shown_path, files)))
+        print(answers.frontier_text(ctx.program, result, map(loading.shown_path, files)))
     if problems:
-        output.print_diagnostics(problems, {})
+        loading.print_diagnostics(problems, {})
         raise typer.Exit(1)
 
 
@@ -175,14 +170,12 @@ def cost(
 
     Without --solution the parents are shown. Needs no weights. Measured scenarios appear after `pzl measure`.
     """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
-    from puzzledsl.costs.breakdown_text import as_text
+    from puzzledsl.costs.breakdown import as_text
     from puzzledsl.pipeline.text.refined_text import breakdowns
 
     ctx = loading.context(file, set_, build)
     found = breakdowns(ctx, solution, scenario or ())
     if json:
-        output.print_json([one.as_json() for one in found])
+        loading.print_json([one.as_json() for one in found])
     else:
         print("\n\n".join(map(as_text, found)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_declaration, if_asked
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
@@ -65,8 +66,6 @@ def why(
     "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli import loading as output
     from puzzledsl.cli.text import why_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready
@@ -81,12 +80,12 @@ def why(
     if result is not None and not isinstance(result, WhyResult):
         problem = no_answer(ctx.program, result, f"--time {max(1, round(4 * time))}", time)
     if problem is not None:
-        output.print_diagnostics([problem], {})
+        loading.print_diagnostics([problem], {})
         raise typer.Exit(1)
     assert isinstance(result, WhyResult)
     wrote = keep_regrets(ctx, result) if layer is None else None
     if json:
-        output.print_json(result.model_dump(mode="json"))
+        loading.print_json(result.model_dump(mode="json"))
     else:
         print(why_text.as_text(ctx.program, result, ctx.file, wrote))
 

@@ -1,6 +1,4 @@
-"""Base class of the sources of text: one file per kind of source, which yields its documents in a fixed order.
-
-Documents of records, such as JSON objects or rows of Parquet: a text in one field, or a conversation.
+"""Base class of the sources of text, and documents of records: a text in one field, or a conversation.
 
 A conversation is a list of messages `{"role": …, "content": …}`; `{"from": "human", "value": …}` of ShareGPT is read as well.
 """
@@ -92,7 +90,7 @@ class Place(Generic[Node]):
 
 
 class Source(ABC, Generic[Node]):
-    """One kind of source. It is registered by the class of its node in `sources/__init__.py`."""
+    """One kind of source. It is registered by the class of its node in `data.documents`."""
 
     @abstractmethod
     def files(self, place: Place[Node]) -> tuple[Path, ...]:
@@ -158,16 +156,11 @@ def _message(place: Place[Any], file: Path, number: int, i: int, found: object) 
         shown = "no `role`" if role is None else f"the role `{role}`"
         raise _bad(place, file, number, f"message {i} has {shown}; a role is one of {', '.join(ROLES)}")
     if isinstance(content, list | tuple):
-        content = _joined(content)
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        content = "".join(str(t) for t in texts) if all(isinstance(t, str) for t in texts) else None
     if not isinstance(content, str):
         raise _bad(place, file, number, f"message {i} has no text in `content`")
     return {**message, "role": role, "content": content}
-
-
-def _joined(parts: Iterable[object]) -> str | None:
-    """Return the text of a content that is a list of parts; None if a part is no text."""
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-    return "".join(str(t) for t in texts) if all(isinstance(t, str) for t in texts) else None
 
 
 def _bad(place: Place[Any], file: Path, number: int, reason: str) -> DiagnosticError:

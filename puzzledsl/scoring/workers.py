@@ -1,8 +1,10 @@
-"""A team of workers that have the parent together, a span of consecutive layers each.
+"""Work of a score on workers, which have the whole parent each, or together as a team, a span of layers each.
 
-A unit starts at the worker with its layer and passes the others up to the last, which measures it; only hidden states travel.
-Every weight is in some worker's memory, so the checkpoint is read once, whatever the number of replacements. Units follow each
-other like batches in a pipeline: spans are chosen so that all workers have about equal work.
+A unit's metrics are the same bytes wherever they are measured. A worker with the whole parent computes the parent's stream up
+to the unit's layer by itself, on one thread; units come by ascending layer, so that it climbs the parent once. In a team, a
+unit starts at the worker with its layer and passes the others up to the last, which measures it; only hidden states travel, and
+every weight is in some worker's memory. Units follow each other like batches in a pipeline, and all workers have about equal
+work.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,21 +22,100 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.cluster.tasks import Step, Task, TeamSpec
+from puzzledsl.base.progress import Silent
+from puzzledsl.cluster.tasks import Step, Task, TeamSpec, as_sent
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.families.paged import paged_parent
-from puzzledsl.models.placement import placement
+from puzzledsl.models.machine import Workers
+from puzzledsl.models.placement import paged_parent, placement
 from puzzledsl.pieces.train.stage import EVERYTHING
 from puzzledsl.plan.spans import spans
 from puzzledsl.scoring.fit import Sums, counted, sums_of
-from puzzledsl.scoring.inputs import ScoreInputs, Subject
+from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.sweep.sweep import Measured, Unit, enters, joined
-from puzzledsl.scoring.workers.whole import SubjectOnWorker
+from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit, enters, joined
+from puzzledsl.scoring.table import INCUMBENT, MemoryCache
+
+
+class SubjectOnWorker:
+    """A subject on a worker, with the threads that measure it."""
+
+    def __init__(self, wanted: ParentInSpans, subject: Subject) -> None:
+        """Start the threads, which live as long as the process: it does nothing else."""
+        self._wanted, self._subject = wanted, subject
+        self._workers = Workers(subject.runner.device)
+        self._workers.__enter__()
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return self._subject.facts()
+
+    @cached_property
+    def _sweep(self) -> Sweep:
+        return self._subject.sweep(self._facts, self._wanted.runs, MemoryCache(), self._facts.kls, Silent())
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        return self._sweep.units(self._wanted.todo, self._wanted.runs)
+
+    def facts(self) -> tuple[Facts, list[Unit]]:
+        """Return the facts of the score and its units."""
+        return self._facts, self._units
+
+
+class Measurer(SubjectOnWorker):
+    """The object of a worker with the whole parent: measures the units and children that it is asked for."""
+
+    def __init__(self, wanted: ParentInSpans) -> None:
+        """Load the parent. Raises DiagnosticError: those of `Subject`."""
+        super().__init__(wanted, Subject(wanted.inputs))
+        self._packed = ExitStack()
+        self._is_open, self._is_packed = False, False
+
+    @torch.inference_mode()
+    def observe(self) -> tuple[Sequence[Sums], Figures | None]:
+        """Run the parent. Return its block influence, and the metrics of the child that replacements are made in, if any."""
+        self._open(observed=True)
+        return self._sweep.influence, self._sweep.cache.figures.get(INCUMBENT)
+
+    @torch.inference_mode()
+    def start(self, number: int) -> list[Measured]:
+        """Measure one unit."""
+        self._open(packed=True)
+        return self._sweep.measured(self._units[number])
+
+    @torch.inference_mode()
+    def whole(self, replacements: Sequence[Replacement]) -> Figures:
+        """Measure the child with several replacements."""
+        self._open()
+        return self._subject.with_replaced(replacements)
+
+    @torch.inference_mode()
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """Measure the parent with one end in a storage type."""
+        self._open()
+        return self._subject.with_end(site, dtype)
+
+    def _open(self, *, observed: bool = False, packed: bool = False) -> None:
+        """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
+        if not self._is_open:
+            given = (self._wanted.inputs.around, self._wanted.runs, self._workers)
+            self._sweep.open(*given, observed=observed)
+            self._is_open = True
+        if packed and not self._is_packed:
+            self._packed.enter_context(self._subject.runner.packed())
+        if self._is_packed and not packed:
+            self._packed.close()
+        self._is_packed = packed
+
+
+def sent(inputs: ScoreInputs) -> ScoreInputs:
+    """Return the inputs as a worker gets them."""
+    return as_sent(inputs, library=type(inputs.library)(inputs.library.root.resolve()))
+
 
 Stream = list[Tensor]
 """Hidden states of all groups, [B, S, H] each."""
@@ -62,7 +144,7 @@ def balanced(
 
 @dataclass(frozen=True)
 class ParentInSpans:
-    """Tasks for teams that have the parent together, and the maker of a member's `SpanMeasurer`."""
+    """Tasks for teams that have the parent together, the whole of it where a team is one worker; and the maker of members."""
 
     inputs: ScoreInputs
     todo: Sequence[Replacement]
@@ -70,35 +152,35 @@ class ParentInSpans:
     layers: Sequence[tuple[int, int]]
 
     def spec(self) -> TeamSpec:
-        """Return the teams. Every new one first runs the parent, and the child around."""
-        opening = [self._chain("enter", "enter")]
-        if self.inputs.around is not None:
-            opening.append(self._chain("become", "become"))
-        return TeamSpec(self, size=len(self.layers), opening=tuple(opening), threads=1)
+        """Return the teams, whose members have one thread each. Every new one of several first runs the parent and the child."""
+        child = () if self.inputs.around is None else (self._chain("become", "become"),)
+        opening = () if len(self.layers) == 1 else (self._chain("enter", "enter"), *child)
+        return TeamSpec(self, size=len(self.layers), opening=opening, threads=1)
 
-    def __call__(self, member: int) -> SpanMeasurer:
-        """Return a new measurer."""
-        return SpanMeasurer(self, *self.layers[member])
+    def __call__(self, member: int) -> Measurer | SpanMeasurer:
+        """Return a member's object."""
+        return Measurer(self) if len(self.layers) == 1 else SpanMeasurer(self, *self.layers[member])
 
     def facts(self) -> Task:
-        """See `WholeParent`."""
-        return Task("facts", (Step("facts"),))
+        """Return the task whose result are the facts of the score and its units."""
+        return Task.call("facts", "facts")
 
     def parent(self) -> Task:
-        """See `WholeParent`."""
+        """Return the task whose result are the parent's block influence and the metrics of the child around."""
         return self._chain("parent", "observe")
 
     def unit(self, number: int, unit: Unit) -> Task:
-        """See `WholeParent`."""
-        start = min(self._member_of(scored.layer) for _, scored in unit)
+        """Return the task that measures a unit."""
+        lowest = min(scored.layer for _, scored in unit)
+        start = next(m for m, (first, end) in enumerate(self.layers) if first <= lowest < end)
         return self._chain(number, "start", "through", number, first=start)
 
     def whole(self, number: int, replacements: Sequence[Replacement]) -> Task:
-        """See `WholeParent`."""
+        """Return the task that measures a child."""
         return self._chain(number, "whole", "whole_through", replacements)
 
     def end(self, site: EndName, dtype: PrecisionName) -> Task:
-        """See `WholeParent`."""
+        """Return the task that measures an end in a storage type."""
         return self._chain("end", "end", "end_through", site, dtype)
 
     def _chain(self, name: object, begin: str, then: str = "", *arguments: object, first: int = 0) -> Task:
@@ -106,16 +188,13 @@ class ParentInSpans:
         rest = [Step(then or begin, arguments, member) for member in range(first + 1, len(self.layers))]
         return Task(name, (Step(begin, arguments, first), *rest))
 
-    def _member_of(self, layer_idx: int) -> int:
-        return next(m for m, (first, end) in enumerate(self.layers) if first <= layer_idx < end)
-
 
 class SpanMeasurer(SubjectOnWorker):
     """A member's object: layers `first` to `end - 1` of the parent, read when they first run."""
 
     def __init__(self, part: ParentInSpans, first: int, end: int) -> None:
         """Open the parent. Raises DiagnosticError: those of `Subject`."""
-        self._part, self._first, self._end = part, first, end
+        self._first, self._end = first, end
         self._is_last = end == part.layers[-1][1]
         device, dtype = placement(part.inputs.parent_dir)
         model, _ = paged_parent(
@@ -140,10 +219,10 @@ class SpanMeasurer(SubjectOnWorker):
     def become(self, entering: Stream | None = None) -> Stream | None:
         """Become the child around, within the span, and pass its stream on; the last member measures it."""
         self._become_child()
-        leaving = self._climbing(entering)
-        if not self._is_last:
-            return leaving
-        self._child = self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving])
+        passed = self._measured(self._climbing(entering))
+        if isinstance(passed, list):
+            return passed
+        self._child = passed
         return None
 
     @torch.inference_mode()
@@ -154,8 +233,8 @@ class SpanMeasurer(SubjectOnWorker):
 
         The last member returns the block influence and the metrics of the child around.
         """
-        if self._part.inputs.around is not None:
-            self._incumbent.become(_with_layers(self._part.inputs.around, range(0)))
+        if self._wanted.inputs.around is not None:
+            self._incumbent.become(_with_layers(self._wanted.inputs.around, range(0)))
         groups = [*self._measure.groups, *self._sweep.behind]
         is_text = [
             *self._measure.is_text,
@@ -171,7 +250,7 @@ class SpanMeasurer(SubjectOnWorker):
             hidden = [self._runner.run_layer(layer_idx, group) for group in hidden]
             for kept, group, at in zip(streams, hidden, index, strict=True):
                 kept.append(group.flatten(0, 1)[at.to(group.device)])
-        if self._part.inputs.around is not None:
+        if self._wanted.inputs.around is not None:
             self._become_child()
         if not self._is_last:
             return hidden, streams
@@ -220,10 +299,7 @@ class SpanMeasurer(SubjectOnWorker):
             for replacement in replacements:
                 if self._first <= replacement.layer < self._end:
                     stack.enter_context(replacement.applied(self._incumbent))
-            leaving = self._span(self._here(entering))
-        if not self._is_last:
-            return leaving
-        return self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving])
+            return self._measured(self._span(self._here(entering)))
 
     @torch.inference_mode()
     def end(self, site: EndName, dtype: PrecisionName) -> Stream | Figures:
@@ -235,16 +311,19 @@ class SpanMeasurer(SubjectOnWorker):
     @torch.inference_mode()
     def end_through(self, entering: Stream, site: EndName, dtype: PrecisionName) -> Stream | Figures:
         """Pass its stream on; the last member returns its metrics."""
-        leaving = self._span(self._here(entering))
+        head_VH = self._subject.rounded_head(dtype) if site == "head" and self._is_last else None
+        return self._measured(self._span(self._here(entering)), head_VH)
+
+    def _measured(self, leaving: Stream, head_VH: Tensor | None = None) -> Stream | Figures:
+        """Return the stream that leaves the span; of the last member the metrics."""
         if not self._is_last:
             return leaving
-        head_VH = self._subject.rounded_head(dtype) if site == "head" else None
         return self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving], head_VH)
 
     def _climbing(self, entering: Stream | None) -> Stream:
         """Start climbing from the stream that enters the span. Return the one that leaves it."""
         bottom = self._embedded(self._measure.groups) if entering is None else self._here(entering)
-        longest = max((run.length for run in self._part.runs), default=0)
+        longest = max((run.length for run in self._wanted.runs), default=0)
         self._sweep.climb = Climb(self._runner, bottom, first=self._first, longest=longest)
         return self._span(bottom)
 
@@ -260,8 +339,8 @@ class SpanMeasurer(SubjectOnWorker):
         return [hidden.to(self._runner.device) for hidden in stream]
 
     def _become_child(self) -> None:
-        assert self._part.inputs.around is not None
-        self._incumbent.become(_with_layers(self._part.inputs.around, range(self._first, self._end)))
+        assert self._wanted.inputs.around is not None
+        self._incumbent.become(_with_layers(self._wanted.inputs.around, range(self._first, self._end)))
 
 
 def _with_layers(child: ModelDefinition, kept: range) -> ModelDefinition:

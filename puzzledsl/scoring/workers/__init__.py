@@ -1,1 +1,0 @@
-"""Scoring on the workers of a cluster."""

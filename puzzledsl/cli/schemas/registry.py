@@ -65,7 +65,7 @@ class Described:
 
 
 class LogLine(BaseModel):
-    """One event of a run: `start`, `end` and `fresh` of a task, and what stages report. Events have fields of their own."""
+    """One event of a run: `start`, `progress`, `end`, `fresh` of a task, and what stages report. Events have own fields."""
 
     model_config = ConfigDict(extra="allow")
 

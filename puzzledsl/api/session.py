@@ -215,9 +215,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run in {self.build}>"
-
-    def _repr_html_(self) -> str:
-        from puzzledsl.report.environment import Table, fragment
-
-        rows = [(s.task.title, s.word, s.why) for s in self.status()]
-        return fragment(f"run in {self.build}", (), [Table.of(("task", "state", ""), rows, words=3)])

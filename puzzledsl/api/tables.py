@@ -101,15 +101,6 @@ class Space:
         size = f"{len(self.layers)} layers, 10^{self.log10_children:.1f} children"
         return f"<Space {self.name} of {self.parent}: {size}>"
 
-    def _repr_html_(self) -> str:
-        from puzzledsl.base.phrases import ranges
-        from puzzledsl.plan.space_table import groups
-        from puzzledsl.report.environment import Table, fragment
-
-        rows = [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(self._table.space)]
-        table = Table.of(("layers", "attention", "FFN"), rows, words=3)
-        return fragment(repr(self).strip("<>").replace("Space", "space"), (), [table])
-
 
 class Costs:
     """The cost of every alternative of every layer of a space, in every scenario that has costs."""
@@ -148,23 +139,6 @@ class Costs:
     def __repr__(self) -> str:
         known = ", ".join(f"{name} ({source})" for name, source in self.provenance.items())
         return f"<Costs of {self._table.space}: {known or 'parameters only'}>"
-
-    def _repr_html_(self) -> str:
-        from puzzledsl.costs.metrics import metrics_of
-        from puzzledsl.ir.tables import PARENT
-        from puzzledsl.pipeline.text.card import metric_text
-        from puzzledsl.report.environment import Table, fragment
-
-        shown = ("memory", "weights", "kv_cache", "ttft", "tpot", "latency", "throughput")
-        rows = []
-        for scenario, candidates in self._table.scenarios.items():
-            for costs in candidates:
-                found = metrics_of(costs, [PARENT] * len(costs.attention))
-                known = found.keys() - set(costs.unknown)
-                cells = [metric_text(m, float(found[m])) if m in known else "" for m in shown]
-                rows.append((scenario, str(costs.batch), f"{costs.prompt} → {costs.output}", *cells))
-        table = Table.of(("parent in scenario", "batch", "tokens", *shown), rows)
-        return fragment(repr(self).strip("<>").replace("Costs", "costs"), (), [table])
 
 
 def _parts(costs: ScenarioCosts) -> Iterator[tuple[int | None, str, str, Cost]]:

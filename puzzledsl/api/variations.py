@@ -88,13 +88,13 @@ class Regrets:
 
     def _repr_html_(self) -> str:
         from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.regrets import heat_map
+        from puzzledsl.report.sections.regrets import heat_map, regret_text
 
         title = repr(self).strip("<>")
         if len({s.layer for s in self.sub_blocks}) == 1:
             return fragment(title, (), [self._alternatives()])
         prices = [
-            (m.text, f"{move.kind} {move.by}".strip(), _text(move.at_least, move.at_most))
+            (m.text, f"{move.kind} {move.by}".strip(), regret_text(move))
             for m in self.margins
             for move in m.moves
         ]
@@ -104,10 +104,10 @@ class Regrets:
     def _alternatives(self) -> Table:
         """Every alternative of one layer, the best first."""
         from puzzledsl.report.environment import Table
-        from puzzledsl.report.sections.regrets import by_regret
+        from puzzledsl.report.sections.regrets import by_regret, regret_text
 
         rows = [
-            (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), _text(regret.at_least, regret.at_most))
+            (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), regret_text(regret))
             for s in self.sub_blocks
             for regret in by_regret(s)
         ]
@@ -116,14 +116,6 @@ class Regrets:
 
 def _name(sub_block: SubBlockRegrets, regret: Regret) -> str:
     return f"{regret.alternative} (chosen)" if regret.alternative == sub_block.chosen else regret.alternative
-
-
-def _text(at_least: float | None, at_most: float | None) -> str:
-    if at_least is None:
-        return "cannot be met"
-    if at_most is None:
-        return f"at least {at_least:.3g}"
-    return f"{at_most:.3g}" if at_least == at_most else f"{at_least:.3g} to {at_most:.3g}"
 
 
 SOLVE_S, EXPLAIN_S, WHY_S = 60.0, 20.0, 20.0

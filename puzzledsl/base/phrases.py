@@ -52,11 +52,13 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
     of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not
-    `alone`. A single candidate that starts with `name_` comes first: `h100_sxm` for `h100`.
+    `alone`. A single candidate that starts with `name_` comes first, `h100_sxm` for `h100`, unless another lacks one letter.
     """
     candidates = list(candidates)
     longer = [c for c in candidates if len(name) > 2 and c.startswith(f"{name}_")]
-    if len(longer) == 1 and not any(_fold(c) == _fold(name) for c in candidates if c != name):
+    nearly = (_fold(c) for c in candidates if c != name and len(_fold(c)) != len(_fold(name)))
+    alike = {_fold(name), *(c for c in nearly if _distance(c, _fold(name)) <= 1)}
+    if len(longer) == 1 and not any(_fold(c) in alike for c in candidates if c != name):
         return Near(longer[0], alone=False)
     best: str | None = None
     alone = True
@@ -75,7 +77,12 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
             best, least, alone = candidate, slips, True
         else:
             alone = False
-    return None if best is None else Near(best, alone=alone)
+    if best is None:
+        return None
+    rest = name.removeprefix(best) if name.startswith(best) else name.removesuffix(best)
+    # `layers3` may be `layers[3]`, `wide2` another space, `notlayers` two words
+    glued = rest != name and (rest.isdigit() or len(rest) > 1)
+    return Near(best, alone=alone and not glued)
 
 
 def _fold(name: str) -> str:
@@ -95,3 +102,15 @@ def _distance(a: str, b: str) -> int:
             row.append(cost)
         before, last = last, row
     return last[-1]
+
+
+def duration(seconds: float) -> str:
+    """Format a duration to about two digits: `8 s`, `12 min`, `3.5 h`, `4 days`."""
+    if seconds < 1:
+        return "< 1 s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"

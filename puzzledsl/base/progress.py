@@ -11,8 +11,11 @@ class Progress(Protocol):
     def start(self, task: str, total: int) -> None:
         """Begin a named task of `total` units. It becomes the current task; tasks follow each other."""
 
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        """Report `amount` more finished units; `figures` (loss, tokens_per_s …) are shown beside the bar."""
+    def advance(self, amount: int = 1, *, kept: bool = False, **figures: float | str) -> None:
+        """Report `amount` more finished units; `figures` (loss, tokens_per_s …) are shown beside the bar.
+
+        `kept`: an earlier run finished these units; the time that is left is estimated from the others.
+        """
 
     def log(self, event: str, **fields: object) -> None:
         """Write one structured line to the log file."""
@@ -24,7 +27,7 @@ class Silent:
     def start(self, task: str, total: int) -> None:
         """Ignore."""
 
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
+    def advance(self, amount: int = 1, *, kept: bool = False, **figures: float | str) -> None:
         """Ignore."""
 
     def log(self, event: str, **fields: object) -> None:

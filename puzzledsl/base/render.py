@@ -15,7 +15,6 @@ from puzzledsl.base.frozen import record
 
 TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
-_STYLES |= {"good": "32", "bad": "31", "faint": "2", "attention": "34", "ffn": "36", "linear": "33"}
 """Style -> ANSI code."""
 
 

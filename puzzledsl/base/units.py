@@ -127,7 +127,7 @@ UNIT_NAMES: dict[str, str] = {
         "B": "billion billions",
         "USD": "dollar dollars",
         "J": "joule joules",
-        "req/s": "rps",
+        "req/s": "rps qps",
         "req": "request requests",
         "W": "watt watts",
         "%": "percent",
@@ -206,23 +206,26 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
 
     `5m` may be minutes or millions, so of single letters only `S` and `H` are certain.
     """
-    if unit == "b" or unit == "K":
-        return {
-            "b": f"billions are written `{number}B`",
-            "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
-        }[unit], ""
+    ambiguous = {
+        "b": f"billions are written `{number}B`",
+        "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
+        "m": f"minutes are `{number}min`, millions are `{number}M`",
+    }
+    if unit in ambiguous:
+        return ambiguous[unit], ""
     letters, rest = re.fullmatch(r"([OolI0-9]*)(.*)", unit, re.DOTALL).groups()  # type: ignore[union-attr]
     if letters and (rest in UNITS or rest in ("%", "x")):
         meant = number + letters.translate(str.maketrans("OolI", "0011")) + rest
         return f"did you mean `{meant}`, with digits?", meant
-    if unit.endswith("tok") and unit[:-3] in UNITS:
-        return f"a count of tokens has no unit: write `{number}{unit[:-3]}`", ""
-    over, _, time = unit.partition("/")
-    if f"{over}/s" in UNITS and UNITS.get(time, (0, COUNT))[1] == TIME:
+    if (counted := re.fullmatch(r"(\w+)tok(ens?|s)?", unit)) and counted[1] in UNITS:
+        return f"a count of tokens has no unit: write `{number}{counted[1]}`", ""
+    over, _, time = (UNIT_NAMES.get(part, part) for part in unit.partition("/"))
+    span, of = UNITS.get("min" if time == "m" else time, (Fraction(0), COUNT))
+    if f"{over}/s" in UNITS and of == TIME and time != "s":
         scale, dimension = UNITS[f"{over}/s"]
-        rate = Fraction(number.replace("_", "")) * scale / UNITS[time][0]
+        rate = Fraction(number.replace("_", "")) * scale / span
         shown = format_quantity(rate, dimension)
-        exact = parse_quantity(shown).value == rate
+        exact = time != "m" and parse_quantity(shown).value == rate
         return f"rates are of a second: write `{shown}`", shown if exact else ""
     if (named := unit_in_words(unit)) is not None:
         meant = with_unit(number, named)
@@ -231,8 +234,9 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
     if unit.lower() in folded:
         meant = f"{number}{folded[unit.lower()]}"
         return f"write `{meant}`", meant if len(unit) > 1 or unit in "SH" else ""
-    alike = [u for u in UNITS if u and ("/" in u) == ("/" in unit)]
-    close = difflib.get_close_matches(unit, alike, cutoff=0.5)
+    # Another time is another rate, and a unit without its first letter is another scale.
+    alike = [u for u in UNITS if u and u.partition("/")[2] == time and not unit.endswith(u)]
+    close = difflib.get_close_matches(unit, alike, cutoff=0.65)
     if close:
         return f"did you mean `{number}{close[0]}`?", ""
     return "units: " + " ".join(u for u in UNITS if u and "FLOP" not in u and u != "µs"), ""

@@ -66,7 +66,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
                 found = _judged(ctx, requirement, space, shape)
             else:
                 key = requirement.where, 0
-                verdict = ctx.once(_verdict, requirement.formula, layerwise)
+                verdict = ctx.once(layerwise.verdict, requirement.formula)
                 help = f"no choice of the layers makes it {'false' if verdict else 'true'}"
                 found = verdict, f"`{requirement.where.text}`", help
             instances.setdefault(key, []).append(found)
@@ -170,7 +170,14 @@ class Layerwise:
         """True for a formula that every child meets, False for one that none does; None where this cannot be told."""
         layers = layers_of(formula)
         if len(layers) <= 1:
-            return self._of_one_layer(formula, min(layers, default=0))
+            layer = min(layers, default=0)
+            choice = self.layers[layer]
+            key = id(choice), formula
+            if key not in self._known:
+                found = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
+                first = next(found, None)
+                self._known[key] = first if all(truth == first for truth in found) else None
+            return self._known[key]
         match formula:
             case nodes.Is() | nodes.Same() | nodes.Compare():
                 return None
@@ -178,19 +185,6 @@ class Layerwise:
                 return logic.holds(formula, {})
             case _:
                 return logic.of_parts(formula, self.verdict)
-
-    def _of_one_layer(self, formula: nodes.Logic, layer: int) -> Truth:
-        choice = self.layers[layer]
-        key = id(choice), formula
-        if key not in self._known:
-            found = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
-            first = next(found, None)
-            self._known[key] = first if all(truth == first for truth in found) else None
-        return self._known[key]
-
-
-def _verdict(formula: nodes.Logic, layerwise: Layerwise) -> Truth:
-    return layerwise.verdict(formula)
 
 
 def _pairs(choice: nodes.LayerChoice | nodes.EndsChoice) -> Iterator[logic.AnyChoice]:
@@ -355,9 +349,6 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
             ctx.report(errors.UnusedUse(name.span, name=name.text, path=use.path.value, fixes=[fix]))
 
 
-KIBI = 1024
-
-
 def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
     """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
     told: set[str] = set()
@@ -400,7 +391,7 @@ def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
             continue
         own = max(shapes, key=_needed)
         said: Args = {"calibration": calibration, "width": own.expert_width}
-        said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // KIBI)}Ki"}
+        said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // 1024)}Ki"}
         ctx.report(errors.FewTokensAnExpert(ctx.span_of(bld.where), **said))
 
 

@@ -45,8 +45,10 @@ def run(arguments: list[str]) -> int:
     ]:
         print(removed[0], file=sys.stderr)
         return 2
+    # no option has such a name: `-x.pzl` is a file
+    paths = [f"./{a}" if a[:1] == "-" and a.endswith(".pzl") and os.path.exists(a) else a for a in arguments]
     try:
-        application(*arguments[:1])(arguments, standalone_mode=True)
+        application(*paths[:1])(paths, standalone_mode=True)
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
             return _interrupted()

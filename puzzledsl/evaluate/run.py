@@ -194,14 +194,19 @@ def _measured(
 ) -> Iterator[tuple[Unit, Found | Refused]]:
     """Yield every unit that is not in `found`, to which, or to `refused`, the caller adds each, as it is measured."""
     todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
+
+    def begin(title: str) -> None:
+        """Begin a bar that counts all units, also those that are measured."""
+        progress.start(title, sum(unit.size for unit in units))
+        progress.advance(sum(unit.size for unit in units if unit in found), kept=True)
+
     if executor.is_local:
         with executor.open(_teams(inputs, alone=False), progress) as teams:
             for name, of_model in groupby(todo, key=lambda u: u.model):
-                here = list(of_model)
-                progress.start(f"evaluating {name}", sum(unit.size for unit in here))
-                yield from _run(teams, here, units, found, refused)
+                begin(f"evaluating {name}")
+                yield from _run(teams, list(of_model), units, found, refused)
         return
-    progress.start("evaluating", sum(unit.size for unit in todo))
+    begin("evaluating")
     timed = [unit for unit in todo if unit.kind == "speed"]
     rounds = [
         (False, [unit for unit in todo if unit.kind != "speed"]),

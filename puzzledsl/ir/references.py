@@ -109,9 +109,7 @@ def space_of(program: Program, declaration: OfASpace) -> str:
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
     """Return the children that answer the tasks and are timed: `full`, else that of `of` and its untrained one."""
-    declaration = program.evals[evaluation]
-    usual = (search_behind(program, declaration.of), declaration.of)
-    return tuple(dict.fromkeys(declaration.full or usual))
+    return tuple(dict.fromkeys(program.evals[evaluation].full or children_wanted(program, evaluation)))
 
 
 def children_wanted(program: Program, evaluation: str) -> tuple[str, ...]:

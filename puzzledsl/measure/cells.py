@@ -97,10 +97,8 @@ def measure_cell(
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
     plain = Unfinished(partial.with_suffix(".plain.jsonl"), PlainCheck, int(place.plain))
-    progress.start(
-        f"measuring {scenario.name}, batch {batch}", place.rounds + CHECKED_CHILDREN + int(place.plain)
-    )
-    progress.advance(len(rounds.done) + len(checks.done) + len(plain.done))
+    here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
+    progress.advance(len(rounds.done) + len(checks.done) + len(plain.done), kept=True, **here)
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
     tasks += [Task.call(("plain", seed), "plain", workload, seed) for seed in plain.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
@@ -108,13 +106,13 @@ def measure_cell(
         match new:
             case PlainCheck():
                 plain.add(new)
-                progress.advance()
+                progress.advance(**here)
             case Round():
                 rounds.add(new)
-                progress.advance(**_shown(new.prefill.parent[0], undisturbed(new.decode.parent)))
+                progress.advance(**here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent)))
             case Check():
                 (rounds if task.name[0] == "round" else checks).add(new)
-                progress.advance(**_shown(new.parent_prefill_s, new.parent_decode_s))
+                progress.advance(**here, **_shown(new.parent_prefill_s, new.parent_decode_s))
     prefill, decode = _estimates(place, space, workload, rounds.all())
     errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
     note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
@@ -301,6 +299,9 @@ def measure_costs(
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
+            cells_there = sum(len(place.batches[scenario.name]) for scenario in scenarios)
+            each = place.rounds + CHECKED_CHILDREN + int(place.plain)
+            progress.start(f"measuring {space}", cells_there * each)
             for scenario in scenarios:
                 cells = [
                     measure_cell(teams, place, here, scenario, batch, work, progress)

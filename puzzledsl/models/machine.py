@@ -118,19 +118,20 @@ def room_bytes() -> int:
     return max(0, min(_rooms()))
 
 
-def _rooms() -> Iterator[int]:
-    yield _free_on_the_machine()
-    yield from _left_in_control_groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
-    used = _used_by_this_process()
+def whole_bytes() -> int:
+    """Return the bytes that this process could allocate if nothing else used memory: the same from one moment to the next."""
+    return max(0, min(_rooms(unused=True)))
+
+
+def _rooms(*, unused: bool = False) -> Iterator[int]:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield machine if unused else _table(Path("/proc/meminfo")).get("MemAvailable", machine // 2)
+    yield from _left_in_control_groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), unused=unused)
+    used = {} if unused else _used_by_this_process()
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY:
             yield soft - used.get(name, 0)
-
-
-def _free_on_the_machine() -> int:
-    free = _table(Path("/proc/meminfo")).get("MemAvailable")
-    return free if free is not None else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _used_by_this_process() -> dict[str, int]:
@@ -152,8 +153,8 @@ def _table(path: Path) -> dict[str, int]:
     return found
 
 
-def _left_in_control_groups(root: Path, membership: Path) -> Iterator[int]:
-    """Yield the bytes left under each memory limit of the process's cgroup and its ancestors.
+def _left_in_control_groups(root: Path, membership: Path, *, unused: bool = False) -> Iterator[int]:
+    """Yield the bytes left under each memory limit of the process's cgroup and its ancestors; all of them if `unused`.
 
     File cache does not count as used: the kernel drops it when memory is needed, but what is not yet written to its file.
     """
@@ -164,13 +165,13 @@ def _left_in_control_groups(root: Path, membership: Path) -> Iterator[int]:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            yield from _left(root, group, "memory.max", "memory.current", "")
+            yield from _left(root, group, "memory.max", "memory.current", "", unused=unused)
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            yield from _left(root / "memory", group, *names, "total_")
+            yield from _left(root / "memory", group, *names, "total_", unused=unused)
 
 
-def _left(root: Path, group: str, limit: str, usage: str, prefix: str) -> Iterator[int]:
+def _left(root: Path, group: str, limit: str, usage: str, prefix: str, *, unused: bool) -> Iterator[int]:
     here = root / group.lstrip("/")
     while here.is_relative_to(root):
         try:
@@ -183,5 +184,5 @@ def _left(root: Path, group: str, limit: str, usage: str, prefix: str) -> Iterat
         if allowed < _UNLIMITED:
             cached = sum(counts.get(prefix + name, 0) for name in _CACHED)
             unwritten = sum(counts.get(prefix + name, 0) for name in _UNWRITTEN[prefix])
-            yield allowed - used + max(0, cached - unwritten)
+            yield allowed if unused else allowed - used + max(0, cached - unwritten)
         here = here.parent

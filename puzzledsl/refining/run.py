@@ -83,6 +83,11 @@ class Meter:
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self._known = FiguresCache(inputs.figures or scored.build.figures(f"children-{name}"), key)
 
+    @property
+    def measured(self) -> int:
+        """Number of children that this run and earlier ones have measured."""
+        return len(self._known.figures)
+
     def samples(self) -> int:
         """Return the number of token positions that a loss is a mean over."""
         return self._measure.samples()
@@ -320,13 +325,14 @@ def refined(
     measured: list[MeasuredChild] = []
     best: tuple[float, Solution] | None = None
     while len(measured) < refine.children and (proposal := proposals.next()) is not None:
+        before = meter.measured
         loss = meter.loss(proposal.solution)
         proposals.tell(proposal.solution.layers, loss)
         if best is None or loss < best[0]:
             best = loss, proposal.solution
         measured.append(proposal.measured(loss))
-        progress.advance(1, measured=loss, best=best[0])
-    progress.advance(refine.children - len(measured))
+        progress.advance(1, kept=meter.measured == before, measured=loss, best=best[0])
+    progress.advance(refine.children - len(measured), kept=True)
     assert best is not None, "the optimum is proposed first"
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(

@@ -1,7 +1,4 @@
-"""The figures at the top of the page, and its summary in a few sentences.
-
-Summary of the page in a few sentences.
-"""
+"""The figures at the top of the page, and its summary in a few sentences."""
 
 from __future__ import annotations
 
@@ -30,18 +27,17 @@ from puzzledsl.report.sections.measured import (
 from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import PARENT, Subject
 
-BEYOND_CHANCE = "of accuracy kept, beyond chance"
 ACCURACY_KEPT = "of accuracy kept"
-FILE_SIZE = "size of its file"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the figures at the top of the page."""
+    """One of the figures at the top of the page. `said`: the same behind "The child"; empty for what is in no sentence."""
 
     number: Number
     label: str
     detail: str
+    said: str = ""
 
 
 def headlines(subject: Subject) -> list[Headline]:
@@ -64,14 +60,23 @@ def _speed(subject: Subject) -> Headline | None:
                 if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:
                     ratio = child[full].value / parent[full].value
                     ratio = 1 / ratio if key == "latency_s" else ratio
-                    return Headline(numbers.times(ratio), "faster, measured", _workload(subject, scenario))
+                    return _faster(ratio, scenario, "measured", _workload(subject, scenario))
     if subject.best and subject.scenario:
         before, after = subject.predicted(subject.scenario, PARENT), subject.predicted(subject.scenario)
-        for key, what in (("throughput", "faster, predicted"), ("max_rate", "requests a second, predicted")):
-            if before.get(key) and after.get(key):
-                detail = "; ".join([_workload(subject, subject.scenario), *uncalibrated_notes(subject)])
-                return Headline(numbers.times(after[key] / before[key]), what, detail)
+        detail = "; ".join([_workload(subject, subject.scenario), *uncalibrated_notes(subject)])
+        if before.get("throughput") and after.get("throughput"):
+            ratio = after["throughput"] / before["throughput"]
+            return _faster(ratio, subject.scenario, "predicted", detail)
+        if before.get("max_rate") and after.get("max_rate"):
+            sustained = numbers.times(after["max_rate"] / before["max_rate"])
+            return Headline(sustained, "requests a second, predicted", detail)
     return None
+
+
+def _faster(ratio: float, scenario: str, how: str, detail: str) -> Headline:
+    number = numbers.times(ratio)
+    said = f"is {number.text} as fast as its parent in {scenario} ({how})"
+    return Headline(number, f"faster, {how}", detail, said)
 
 
 def uncalibrated_notes(subject: Subject) -> list[str]:
@@ -124,7 +129,8 @@ def _accuracy(subject: Subject) -> Headline | None:
         if before > 0:
             share = sum(child[k].value for k in tasks) / before
             detail = f"{_tasks(tasks)}: {before / len(tasks):.1%} → {before * share / len(tasks):.1%}"
-            return Headline(numbers.share(share), ACCURACY_KEPT, detail)
+            kept_share = numbers.share(share)
+            return Headline(kept_share, ACCURACY_KEPT, detail, f"keeps {kept_share.text} of its accuracy")
     return None
 
 
@@ -136,13 +142,16 @@ def _kept(kept: Kept) -> Headline:
     match kept.verdict:
         case "above_chance":
             detail = f"95 % interval {interval_text(kept)}; {means}"
-            return Headline(numbers.share(kept.chance_corrected or 0.0), BEYOND_CHANCE, detail)
+            share = numbers.share(kept.chance_corrected or 0.0)
+            said = f"keeps {share.text} of its accuracy beyond chance"
+            return Headline(share, "of accuracy kept, beyond chance", detail, said)
         case "child_at_chance":
             value = kept.chance_corrected or 0.0
             return Headline(
                 Number(AT_CHANCE, value),
                 "accuracy",
                 f"{numbers.share(value).text} kept beyond chance, 95 % interval {interval_text(kept)}; {means}",
+                "answers no better than chance",
             )
         case "parent_at_chance":
             return Headline(Number(AT_CHANCE, kept.parent), "parent's accuracy", f"nothing to keep; {means}")
@@ -169,7 +178,10 @@ def _size(subject: Subject) -> Headline | None:
     if (file := _file(subject)) is not None:
         return file
     detail = f"{numbers.count(before).text} → {numbers.count(after).text}"
-    return Headline(numbers.change(after / before - 1), "parameters", detail)
+    number, word = numbers.change(after / before - 1), "fewer" if after < before else "more"
+    said = f"has {numbers.share(abs(number.value)).text} {word} parameters"
+    said = "has as many parameters" if number.text.startswith("±") else said
+    return Headline(number, "parameters", detail, said)
 
 
 def _file(subject: Subject) -> Headline | None:
@@ -182,7 +194,9 @@ def _file(subject: Subject) -> Headline | None:
             if ladder is not None and model.model == dtype:
                 before, after = model.figures["checkpoint_bytes"].value, ladder.child_bytes
                 detail = f"{numbers.size(before).text} → {numbers.size(after).text}"
-                return Headline(numbers.change(after / before - 1), FILE_SIZE, detail)
+                number, word = numbers.change(after / before - 1), "smaller" if after < before else "larger"
+                said = f"has a file that is {numbers.share(abs(number.value)).text} {word}"
+                return Headline(number, "size of its file", detail, said)
     return None
 
 
@@ -224,8 +238,7 @@ def verdict(subject: Subject) -> str:
     """Compare the child with its parent, and name the proof of the search. Empty before the search is solved."""
     if subject.result is None:
         return ""
-    by_label = {headline.label: headline for headline in headlines(subject)}
-    parts = [part for part in (_speed_said(by_label), _kept_said(by_label), _size_said(by_label)) if part]
+    parts = [headline.said for headline in headlines(subject) if headline.said]
     first = f"The child {listed(parts)}. " if parts and subject.best else ""
     return first + _gap(subject) + _proof(subject, subject.result.status)
 
@@ -257,35 +270,3 @@ def _proof(subject: Subject, status: str) -> str:
     count = len(found.children)
     text = REFINED if status == "optimal" else REFINED_UNPROVEN
     return text.format(objective=objective, count=count)
-
-
-def _speed_said(found: dict[str, Headline]) -> str:
-    for label, how in (("faster, measured", "measured"), ("faster, predicted", "predicted")):
-        if headline := found.get(label):
-            scenario = headline.detail.split(":")[0]
-            return f"is {headline.number.text} as fast as its parent in {scenario} ({how})"
-    return ""
-
-
-def _kept_said(found: dict[str, Headline]) -> str:
-    if headline := found.get(BEYOND_CHANCE):
-        return f"keeps {headline.number.text} of its accuracy beyond chance"
-    if (headline := found.get("accuracy")) and headline.number.text == AT_CHANCE:
-        return "answers no better than chance"
-    headline = found.get(ACCURACY_KEPT)
-    if headline and headline.number.text == TOO_FEW:
-        return ""
-    return f"keeps {headline.number.text} of its accuracy" if headline else ""
-
-
-def _size_said(found: dict[str, Headline]) -> str:
-    if (file := found.get(FILE_SIZE)) is not None:
-        word = "smaller" if file.number.value < 0 else "larger"
-        return f"has a file that is {numbers.share(abs(file.number.value)).text} {word}"
-    headline = found.get("parameters")
-    if headline is None:
-        return ""
-    if headline.number.text.startswith("±"):
-        return "has as many parameters"
-    word = "fewer" if headline.number.value < 0 else "more"
-    return f"has {numbers.share(abs(headline.number.value)).text} {word} parameters"

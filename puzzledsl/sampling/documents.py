@@ -173,11 +173,13 @@ class _Writer:
         for number in count():
             path = self._inputs.work / f"{number:06d}.json"
             batch = _read(path)
+            kept = batch is not None
             if batch is None:
                 batch = self._written(number)
                 write_sealed(path, _BATCH.dump_json(batch).decode())
             made = sum(len(document.ids) for document in batch)
-            self._inputs.progress.advance(max(0, min(made, left)), documents=float(ROWS * (number + 1)))
+            documents = float(ROWS * (number + 1))
+            self._inputs.progress.advance(max(0, min(made, left)), kept=kept, documents=documents)
             left -= made
             yield batch
 

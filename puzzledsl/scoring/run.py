@@ -97,7 +97,8 @@ class OnWorkers:
         """See `Scorer`."""
         inputs, around = self._inputs, self._inputs.around
         wanted = [n for n, unit in enumerate(self._units) if not is_known(unit, known)]
-        inputs.progress.advance(sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted))
+        made = sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted)
+        inputs.progress.advance(made, kept=True)
         tasks = [self._tasks.parent(), *(self._tasks.unit(n, self._units[n]) for n in wanted)]
         for task, result in self._teams.run(tasks):
             if task.name == "parent":
@@ -226,7 +227,7 @@ class Children:
         """Return the KL divergence of each child, from the cache or measured now."""
         names = [self._name(rows) for rows in children]
         new = [n for n, name in enumerate(names) if name not in self.cache.figures]
-        self.progress.advance(len(children) - len(new))
+        self.progress.advance(len(children) - len(new), kept=True)
         replaced = [[self.todo[row] for row in children[n]] for n in new]
         for number, figures in self.scorer.wholes(replaced):
             self.cache.add(names[new[number]], figures)
@@ -295,10 +296,11 @@ def _scores_of_ends(
     for site, dtype in ends:
         alternative = f"parent@{dtype}"
         name = BEHIND, site, alternative
-        if name not in known.figures:
+        kept = name in known.figures
+        if not kept:
             known.add(name, scorer.end(site, dtype))
         found[site][alternative] = known.figures[name][metric]
-        progress.advance(site=site, alternative=alternative, score=found[site][alternative])
+        progress.advance(kept=kept, site=site, alternative=alternative, score=found[site][alternative])
     return found
 
 

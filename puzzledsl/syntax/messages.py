@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.units import UNITS, unit_in_words, with_unit
+from puzzledsl.base.units import UNIT_NAMES, UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, after, span_of
@@ -159,14 +159,17 @@ def _word(place: Place) -> Help | None:
 
 
 def _number(place: Place) -> Help | None:
-    """Read `8 seconds`, `5000 tokens/s`, `30 s` and `.5`."""
+    """Read `8 seconds`, `5000 tokens/s`, `30 s`, `10M tokens` and `.5`."""
     before, token, behind = place.before, place.token, place.behind
     if token.type == "DOT" and "QUANTITY" in place.expected and behind:
         touches = behind[0].type == "QUANTITY" and behind[0].start_pos == token.end_pos
         help = f"a number begins with a digit: `0.{behind[0]}`"
         return (help, (Fix.insert(place.where, "0"),)) if touches else None
-    if before is None or before.type != "QUANTITY" or not before[-1:].isdigit() or token.type != "NAME":
+    if before is None or before.type != "QUANTITY" or token.type != "NAME":
         return None
+    if not before[-1:].isdigit():
+        counted = f"a count of tokens has no unit: write `{before}`", place.fix(before, str(before))
+        return counted if UNIT_NAMES.get(token, token) == "tok" else None
     if token in UNITS:
         meant = f"{before}{token}"
         return f"no blank before a unit: write `{meant}`", place.fix(before, meant)
@@ -271,7 +274,8 @@ def _colon(place: Place) -> Help | None:
             gap = place.gap.start.to(span_of(end, place.file))
             fixes = (Fix.replace(gap, f" = {meant}", f"write `= {meant}`"),) if all(options) else ()
             return f"alternatives are separated by `|`: write `{place.before} = {meant}`", fixes
-        fix = Fix.replace(place.gap, " =", "write `=`")
+        assigns = bool(place.behind) and place.behind[0].type == "EQUAL"  # `:=`
+        fix = Fix.replace(place.where if assigns else place.gap, "" if assigns else " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
     if "RSQB" in place.expected or place.kind_before == "LSQB":
         return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()

@@ -8,6 +8,7 @@ rest of the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -127,9 +128,13 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            ends = {"_NL"} | _BRACES | _ASSIGNS  # `name: value` in this statement has lost its opener
-            lost = "COLON" in takewhile(lambda kind: kind not in ends, (t.type for t in reversed(self.out)))
-            help = f"write the `{text}` in front of the arguments" if lost else ""
+            ends = {"_NL"} | _BRACES | _ASSIGNS
+            here = list(takewhile(lambda t: t.type not in ends, reversed(self.out)))
+            # `name: value`, `layersi]` and `measured2)` have lost their opener
+            lost = any(t.type == "COLON" or re.fullmatch(r"layers\w+", t) for t in here)
+            lost |= any(t.type == "NAME" and t[-1:].isdigit() for t in here[:1])
+            place = "arguments" if text == "(" else "layers"
+            help = f"write the `{text}` in front of the {place}" if lost else ""
             where = span_of(token, self.words.file)
             fixes = [] if lost else [Fix.replace(where, "", safe=False)]
             error = errors.StrayCloser(where, opener=text, closer=str(token), help=help, fixes=fixes)
@@ -147,12 +152,8 @@ class _Layout:
             kind, wanted = (OPENER if wrong else CLOSER)[other.type]
             where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
             label = Label(beside, "closed here" if wrong else "opened here")
-            signs: Args = {
-                "opener": str(opener),
-                "closer": str(token),
-                "wanted": wanted,
-                "secondary": [label],
-            }
+            signs: Args = {"opener": str(opener), "closer": str(token), "wanted": wanted}
+            signs["secondary"] = [label]
             fix = Fix.replace(where, wanted, safe=certain)
             self.report(errors.MismatchedCloser(where, fixes=[fix], **signs), token)
             if wrong:
@@ -197,7 +198,17 @@ class _Layout:
             where = after(before, self.words.file)
             # of names that a cut `use` lost, nobody knows
             lost = any(token.type == "USE" and token.line == opener.line for token in self.out)
-            fixes = [] if lost else [Fix.insert(where, text, safe=False)]
+            inside = self.out[next(i for i, token in enumerate(self.out) if token is opener) :]
+            four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)
+            twice = [
+                b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind
+            ]  # `f((x)`
+            fix = Fix.insert(where, text, safe=False)
+            if twice:
+                fix = Fix.replace(
+                    span_of(twice[0], self.words.file), "", f"remove one `{opener}`", safe=False
+                )
+            fixes = [] if lost else [fix]
             signs: Args = {"opener": str(opener), "closer": text, "secondary": [label]}
             error = errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs)
             self.report(error, before)
@@ -212,13 +223,24 @@ class _Layout:
 
 
 def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
-    """Return the place where an opener that is never closed most likely ends: before `| noop` of a choice, else `out[at]`."""
-    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+    """Return the place where an opener that is never closed most likely ends, else `out[at]`.
 
-    depth = 0
+    It ends before `| noop` of a choice, and a call inside ends before an argument that it does not have.
+    """
+    from puzzledsl.language.kinds import ANYWHERE, CONSTRUCTORS  # only a mistake needs the alternatives
+
+    takes = {name: call.arguments for name, call in ANYWHERE.items() if not call.named_by}
+    calls: list[Token] = []
     for place in range(max(i for i in range(at) if out[i] is opener) + 1, at - 1):
-        depth += (out[place].type in CLOSER) - (out[place].type in OPENER)
-        if depth == 0 and out[place].type == "VBAR" and out[place + 1] in CONSTRUCTORS:
+        token, (word, colon) = out[place], (*out[place + 1 : place + 3], opener)[:2]
+        if token.type in CLOSER:
+            calls.append(out[place - 1])
+        elif token.type in OPENER and calls:
+            calls.pop()
+        ends = token.type == "VBAR" and not calls and word in CONSTRUCTORS
+        if token.type == "COMMA" and calls and colon.type == "COLON":
+            ends = word not in takes.get(calls[-1], word)
+        if ends:
             return place
     return at
 

@@ -15,7 +15,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -212,7 +212,7 @@ class Trainer:
         self.progress.start(f"uptraining {self.declaration.name}", self.steps)
         if done.step:
             self.progress.log("uptrain_resumed", step=done.step)
-            self.progress.advance(done.step)
+            self.progress.advance(done.step, kept=True)
         last_saved, writing_s = time.monotonic(), 0.0
         self._evaluate_when_due(done)
         self.lr = schedule_for(self.declaration, done.heldout[0])
@@ -343,7 +343,7 @@ class Trainer:
             save_weights(self._store, self.child)
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
-        shown = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
+        shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
         self.progress.advance(1, **shown)
         rate = learning_rate(self.lr, step - 1, self.steps)
         self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)

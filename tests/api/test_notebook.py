@@ -46,13 +46,10 @@ SHOWN: dict[str, tuple[Callable[[pzl.Program], Any], str]] = {
     "program": (lambda p: p, "minimize kl"),
     "answer": (lambda p: p.solve("best"), "optimal, objective 0.8"),
     "no answer": (lambda p: p.solve("none"), "params >= 95% * llama.params"),
-    "space": (lambda p: p.space("wide"), "parent | mlp2048 | noop"),
-    "costs": (lambda p: p.costs("wide"), "128 → 256"),
     "frontier": (lambda p: p.frontier("curve"), "4 of 4 points proven"),
     "regrets": (lambda p: p.why("best"), "costs next to nothing"),
     "regrets of a layer": (lambda p: p.why("best", layer=2), "(chosen)"),
     "child": (lambda p: p.metrics("best", [("parent", "parent")] * 6), "does not hold"),
-    "run": (lambda p: p.run(until="solve"), "solve best"),
 }
 
 
@@ -63,6 +60,11 @@ def test_it_shows_what_it_is(program: pzl.Program, name: str) -> None:
     found = outline(shown)
     assert said in found.text and found.classes[0] == "pzl"
     assert repr(shown).startswith("<") and "\n" not in repr(shown)
+
+
+def test_tables_show_themselves_as_data_frames(program: pzl.Program) -> None:
+    for shown in (program.space("wide"), program.costs("wide"), program.run(until="solve")):
+        assert repr(shown).startswith("<") and "<table" in shown.to_frame("pandas")._repr_html_()
 
 
 def test_the_heat_map_has_a_cell_for_each_alternative_of_each_layer(program: pzl.Program) -> None:

@@ -235,7 +235,7 @@ def test_forms_are_shown_as_they_were_written() -> None:
         ("80gib", "unknown unit `gib`", "write `80GiB`", "80GiB"),
         ("5MS", "unknown unit `MS`", "write `5ms`", "5ms"),
         ("5TOK/S", "unknown unit `TOK/S`", "write `5tok/s`", "5tok/s"),
-        ("5m", "unknown unit `m`", "write `5M`", ""),
+        ("5m", "unknown unit `m`", "minutes are `5min`, millions are `5M`", ""),
         ("5S", "unknown unit `S`", "write `5s`", "5s"),
         ("5H", "unknown unit `H`", "write `5h`", "5h"),
         ("5sec", "unknown unit `sec`", "write `5s`", "5s"),

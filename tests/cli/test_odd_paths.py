@@ -87,3 +87,13 @@ def test_new_dash_prints_the_program(
     monkeypatch.chdir(tmp_path)
     assert run(["new", "-", "--hardware", "h100_sxm"]) == 0
     assert "\nsearch " in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_begins_with_a_dash_is_a_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    (here / "my.pzl").rename("-my.pzl")
+    for given in (["check", "-my.pzl"], ["check", "--", "-my.pzl"], ["fmt", "-my.pzl"]):
+        assert run(given) == 0, capsys.readouterr().err
+    assert run(["check", "-other.pzl"]) == 2 and "No such option" in capsys.readouterr().err

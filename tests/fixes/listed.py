@@ -58,6 +58,8 @@ STATEMENTS: dict[str, str | None] = {
     "require chat.memory <= 3GiB, params <= 3B": "require chat.memory <= 3GiB and params <= 3B",
     "if chat.batch > 3 {\n    require count(ffn is noop) <= 2\n  }": None,
     "if p.layers > 8 then require params <= 3B else require params <= 4B": None,
+    "require notlayers[3].ffn is noop": None,
+    "require layers3.ffn is noop": None,
     "require layers(3).ffn is noop": "require layers[3].ffn is noop",
 }
 """The same of statements in a search."""

@@ -26,11 +26,26 @@ def search(statement: str) -> str:
     return f"search s of w {{ minimize kl, {statement} }}"
 
 
+def busy(rate: str) -> str:
+    return f"scenario busy on h = traffic({rate}, 256 -> 128)"
+
+
+def scored(settings: str) -> str:
+    return f"bld b of w {{ tokens = 1M, data = corpus }}\nscore d of b = replace_one({settings})"
+
+
 FIXED = {
     "space v of p { ffn = mlp(width: 5O%) }": "space v of p { ffn = mlp(width: 50%) }",
     search("require params <= 1lOM"): search("require params <= 110M"),
     "space v of p { ffn = mlp(width: 0.75 | 0.5) }": "space v of p { ffn = mlp(width: 75% | 50%) }",
     search("require chat.throughput >= 300tok/min"): search("require chat.throughput >= 5 tok/s"),
+    scored('accuracy(("t.jsonl"), samples: 256'): scored('accuracy("t.jsonl"), samples: 256'),
+    scored('accuracy("t.jsonl", samples: 256'): scored('accuracy("t.jsonl"), samples: 256'),
+    'score k of w := table("k.csv")': 'score k of w = table("k.csv")',
+    busy("120 req/minute"): busy("2 req/s"),
+    busy("2 qps"): busy("2 req/s"),
+    busy("2 requests/s"): busy("2 req/s"),
+    "bld b of w { tokens = 10M tok, data = corpus }": "bld b of w { tokens = 10M, data = corpus }",
     search("require layers[0].ffn != noop | linear"): search("require layers[0].ffn is not (noop | linear)"),
     search("require layers[0].ffn in [noop, linear]"): search("require layers[0].ffn is (noop | linear)"),
     search("require count(ffn is mlp512) <= 2"): search("require count(ffn is mlp(width: 512)) <= 2"),
@@ -79,8 +94,25 @@ HELPED = {
     search(
         "require layers[4..7] same as layers[0..3]"
     ): "for i in 4..7 { require layers[i] same as layers[i - 4] }",
+    search(
+        "require layers[0..3].ffn same as layers[4..7].ffn"
+    ): "`for i in 0..3 { require layers[i].ffn same as layers[i + 4].ffn }`",
+    search(
+        "require layers[0.. step 2] same as layers[1.. step 2]"
+    ): "`for i in 0..6 step 2 { require layers[i] same as layers[i + 1] }`",
+    search("require layers[1] same as layers0]"): "write the `[` in front of the layers",
+    search("require layers[0..2] same as layers[4..7]"): "the sides have 3 and 4 layers",
+    search("require layers[2] same as layers[0..1]"): "`all(l same as layers[2] for l in layers[0..1])`",
+    search("require ffn same as ffn"): "`all(l.ffn same as layers[0].ffn for l in layers)`",
     search("require chat.throughput >= 5ktok/min"): "write `83.33 tok/s`",
+    search("require chat.throughput >= 300tok/m"): "write `5 tok/s`",
+    search("require chat.latency <= 2m"): "minutes are `2min`, millions are `2M`",
+    busy("2 req/m"): "write `0.03333 req/s`",
+    busy("2 req/day"): "units: ",
+    busy("5kreq/s"): "units: ",
     "bld b of w { tokens = 10Mtok, data = corpus }": "write `10M`",
+    "bld b of w { tokens = 10Mtokens, data = corpus }": "write `10M`",
+    "bld b of w { tokens = 10Gtok, data = corpus }": "units: ",
     search("require p.num_layers >= 20"): "`count(attention is not noop) >= 20`",
     "space v of p { ffn = parent | moe(experts: 2) }": "a dense FFN has `mlp(width: 50%)`, `linear` and `noop`",
     "space v of p { attention = parent | gqa(kv_heads: 4, window: none) }": "leaving the setting out",
@@ -91,7 +123,7 @@ HELPED = {
     f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, lr = cosine(1e-4, warmup: 100) }}": (
         "it is a share, such as `5%`"
     ),
-    f"{search('require params <= 3B')}\nassert s.memory <= 3GiB": "`SCENARIO.memory`",
+    f"{search('require params <= 3B')}\nassert s.memory <= 3GiB": "`chat.memory`",
 }
 """A mistake -> what its help says; nothing is certain enough for a fix."""
 
@@ -114,6 +146,15 @@ def test_the_help_names_what_was_meant(text: str, tmp_path: Path) -> None:
     [error] = errors_of(text, tmp_path)
     assert HELPED[text] in error.help and not error.fixes
     assert error.help or "at most the `batch`, 8" in error.message
+
+
+def test_a_number_of_a_param_is_one_mistake_where_it_is_written(tmp_path: Path) -> None:
+    goals = "\n".join(
+        f"search s{i} of w {{ minimize kl, require chat.throughput >= speedup }}" for i in range(2)
+    )
+    [error] = errors_of(f"param speedup: Ratio = 1.2\n{goals}", tmp_path)
+    assert error.span is not None and (error.span.line, error.span.column) == (1, 24)
+    assert "used here" in [label.text for label in error.secondary]
 
 
 def test_a_parent_without_a_shape_has_no_second_mistake(tmp_path: Path) -> None:

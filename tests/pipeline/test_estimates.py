@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli import loading
 from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates, rates_of
+from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
@@ -135,3 +137,20 @@ def test_unknown_devices_and_lone_options_are_refused(ctx: Context) -> None:
         command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(ctx.file), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and expected in done.stderr, done.stderr
+
+
+def test_a_verdict_on_memory_is_the_same_beside_other_programs(
+    tiny: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is free changes from one moment to the next; what is said of too much says what is done about it."""
+    disk = shutil.disk_usage(tiny.base)  # another program may write
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
+    said = []
+    for free in (16 << 30, 1 << 20):
+        monkeypatch.setattr(machine, "_table", lambda path, free=free: {"MemAvailable": free})
+        said.append(dry_run(tiny, None, None).as_text().partition("memory on")[2].partition("to do")[0])
+    assert said[0] == said[1] and "too much" not in said[0]
+    monkeypatch.setattr(machine, "_left", lambda *_, **__: iter([1 << 16]))
+    text = dry_run(tiny, None, None).as_text()
+    assert "(too much: it is tried all the same, and what is finished is kept)" in text
+    assert "(too much: it does not begin, and says what would do)" in text

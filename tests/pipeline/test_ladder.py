@@ -88,3 +88,12 @@ def test_a_program_can_do_without(folder, few, capsys):
     assert run(["run", str(program(folder, "false"))]) in (0, 1)
     found = Evaluation.from_json((folder / "build/evals/quality.json").read_bytes())
     assert found.ladder is None and "files of llama.cpp" not in capsys.readouterr().out
+
+
+def test_a_child_timed_in_pytorch_alone_has_none(folder, capsys):
+    path = program(folder, "true")
+    torch_alone = "hardware plain = measured(device: cpu)\nscenario chat on plain"
+    path.write_text(path.read_text().replace("scenario chat on here", torch_alone))
+    assert run(["run", str(path)]) in (0, 1)
+    found = Evaluation.from_json((folder / "build/evals/quality.json").read_bytes())
+    assert found.ladder is None and "files of llama.cpp" not in capsys.readouterr().out

@@ -194,22 +194,22 @@ def _need_one(ctx: Context, value: Value, side: tree.Expr, other: Value, other_s
         return
     text, beside, got = ctx.source(side.span), ctx.source(other_side.span), values.describe(value)
     help = "write `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both"
-    if isinstance(other, One) and not other.single:
-        beside = "layers[0]" if isinstance(other, values.Layers) else f"layers[0].{other.sub_block}"
     match value:
-        case values.Layers():
-            meant = f"all(l same as {beside} for l in {text})"
-            here, there = value.indices, other.indices if isinstance(other, values.Layers) else ()
-            step = there[0] - here[0] if here and there else 0
-            alike = len(here) == len(there) > 1 and step != 0
-            if alike and there == tuple(range(here[0] + step, here[-1] + step + 1)):
-                each = f"layers[i] same as layers[i {'+' if step > 0 else '-'} {abs(step)}]"
-                meant = f"for i in {here[0]}..{here[-1]} {{ require {each} }}"
-            help, got = f"go through them: `{meant}`", "several layers"
-        case values.SubBlocks(sub_block=sub_block):
-            layers = ctx.source(side.target.span) if isinstance(side, tree.Attribute) else "layers"
-            help = f"go through them: `all(l.{sub_block} same as {beside} for l in {layers})`"
-            got = f"the {'FFN' if sub_block == 'ffn' else sub_block} of several layers"
+        case values.Layers() | values.SubBlocks():
+            part = f".{value.sub_block}" if isinstance(value, values.SubBlocks) else ""
+            got = (f"the {'FFN' if part == '.ffn' else part[1:]} of " if part else "") + "several layers"
+            layers = ctx.source(side.target.span) if part and isinstance(side, tree.Attribute) else text
+            here, there = value.indices, other.indices if isinstance(other, One) and not other.single else ()
+            beside = f"layers[0]{part}" if here == there else beside
+            meant = f"all(l{part} same as {beside} for l in {'layers' if layers == part[1:] else layers})"
+            help = f"go through them: `{meant}`"
+            if here and there and here != there:
+                away, step = there[0] - here[0], (*here, here[0] + 1)[1] - here[0]
+                each = f"{here[0]}..{here[-1]}" + (f" step {step}" if step > 1 else "")
+                far = f"layers[i {'+' if away > 0 else '-'} {abs(away)}]{part}"
+                help = f"go through them: `for i in {each} {{ require layers[i]{part} same as {far} }}`"
+                if [i + away for i in range(here[0], here[-1] + 1, step)] != list(there):
+                    help = f"the sides have {len(here)} and {len(there)} layers; go through pairs of them in a `for`"
         case values.Constructed():
             help = f"an alternative stands behind `is`: `{beside} is {text}`"
         case values.Facts() | values.Symbolic() if isinstance(value, values.Facts) or tables.layer_of(

@@ -134,7 +134,6 @@ _UNITS: dict[Dimension, tuple[str, ...]] = {
 """The units that a bare number probably lacks; of bytes they follow from its size."""
 End = int | Fraction | None
 """A bound; None where there is none."""
-MIB = 2**20
 
 
 def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
@@ -294,6 +293,6 @@ def _with_unit(wanted: Dimension, number: Fraction) -> str:
         exact = units.format_quantity(number, units.BYTES, 3)
         return f"write `{plain(number / 1000)}kB` (= {exact}) or `{plain(number / 10**9)}GB`"
     if number >= 1000:
-        exact = units.format_quantity(number * MIB, units.BYTES, 3)
+        exact = units.format_quantity(number * 2**20, units.BYTES, 3)
         return f"write `{text}MiB` (= {exact}) or `{plain(number / 1000)}GiB`"
     return f"write `{text}GiB` or `{text}MiB`"

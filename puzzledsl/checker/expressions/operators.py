@@ -325,10 +325,10 @@ def comparable(ctx: Context, op: str, left: Number, right: Number, at: Sides) ->
     if times:
         said = f"`{times}` for {times.removesuffix('x')} times the parent's"
         help = f"write {said}" if place != first else f"{help}, or {said}"
-    beside = [Label(second, numbers.label(other)), *([Label(place, "its value")] if place != first else [])]
+    beside = [Label(second, numbers.label(other)), *([Label(first, "used here")] if place != first else [])]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
     sides |= {"secondary": beside, "help": help, "fixes": fixes}
-    raise ctx.refuse(errors.UnlikeComparison(first, numbers.label(mine), **sides))
+    raise ctx.refuse(errors.UnlikeComparison(place, numbers.label(mine), **sides))
 
 
 def _between(ctx: Context, expr: tree.Compare, sides: list[Value], tally: values.Tally) -> Value:

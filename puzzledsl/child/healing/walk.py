@@ -126,10 +126,11 @@ def heal(
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done)
-        done = layer_idx
+        progress.advance(layer_idx - done, kept=True)  # a layer between two links has nothing to heal
         weights |= walk.heal(layer_idx, list(of_layer))
-    progress.advance(len(layers) - done)
+        progress.advance()
+        done = layer_idx + 1
+    progress.advance(len(layers) - done, kept=True)
     healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
     return Healed(weights, healed, *walk.divergences(2 * len(layers)))
 

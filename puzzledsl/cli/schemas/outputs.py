@@ -1,9 +1,4 @@
-"""Models of `--json` outputs: about a program, about searches, and about the pipeline.
-
-Models of `--json` outputs about a program: its diagnostics, its spaces, its changes, its costs.
-
-Models of `--json` outputs about searches and the pipeline: answers, tasks, pieces.
-"""
+"""Models of `--json` outputs: about a program (diagnostics, spaces, changes, costs), about searches, and about the pipeline."""
 
 from __future__ import annotations
 
@@ -13,10 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.changes.compare import Pieces
-from puzzledsl.cli.schemas.described import Output
 from puzzledsl.ir.tables import Assignment, Cost, TextCount
 from puzzledsl.pipeline.process.locks import Holder
 from puzzledsl.plan.memory.stage_plan import Choice
+
+
+class Output(BaseModel):
+    """Content of a document that is not read back. A field with a default may be absent."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 # ---------------------------------------------------------------- diagnostics
 

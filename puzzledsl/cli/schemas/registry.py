@@ -2,17 +2,111 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from fnmatch import translate
+from typing import Any, Literal
 
-from puzzledsl.cli.schemas import described as files
-from puzzledsl.cli.schemas import outputs as children
-from puzzledsl.cli.schemas import outputs as programs
-from puzzledsl.cli.schemas.described import Described
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter
+
+from puzzledsl.base.frozen import record
+from puzzledsl.cli.schemas import outputs
+from puzzledsl.cli.schemas.outputs import Output
 from puzzledsl.ir import tables
+from puzzledsl.ir.base import FORMAT_VERSION
 from puzzledsl.ir.nodes import Program
 from puzzledsl.pipeline.compile import Compiled
 from puzzledsl.pipeline.process.locks import Holder
 from puzzledsl.pipeline.stamps import Stamp
+
+Form = Literal["JSON", "JSON lines", "sealed JSON lines"]
+"""A sealed line ends with a tab and the first 16 digits of its SHA-256, so that a torn line is noticed."""
+
+
+@record
+class Described:
+    """One kind of document.
+
+    `place`: a file of the build directory with `*` for a name, or `pzl COMMAND`. `kind`: the model, or type, of the document; of
+    one line where the form has lines. `about`: a sentence where `kind` has no docstring of its own.
+    """
+
+    name: str
+    place: str
+    kind: Any
+    form: Form = "JSON"
+    about: str = ""
+
+    @property
+    def is_output(self) -> bool:
+        """True for the `--json` output of a command."""
+        return self.place.startswith("pzl ")
+
+    @property
+    def text(self) -> str:
+        """Description of the content in a sentence or two."""
+        described = self.about or (self.kind.__doc__ or "")
+        return " ".join(described.split("\n\n")[0].split())
+
+    def holds(self, relative: str) -> bool:
+        """True if a path, relative to the build directory, is of this kind. A `*` matches within one folder."""
+        pattern = translate(self.place).replace(".*", "[^/]*")
+        return not self.is_output and re.match(pattern, relative) is not None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema. The same program gives the same bytes."""
+        written = isinstance(self.kind, type) and not issubclass(self.kind, Output)
+        made = TypeAdapter(self.kind).json_schema(mode="serialization" if written else "validation")
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$id": f"urn:puzzledsl:schema:{self.name}-{FORMAT_VERSION}",
+            **made,
+            **({"description": self.about} if self.about else {}),
+        }
+
+
+class LogLine(BaseModel):
+    """One event of a run: `start`, `progress`, `end`, `fresh` of a task, and what stages report. Events have own fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    time: str
+    event: str
+    stage: str | None = None
+    name: str | None = None
+    seconds: float | None = None
+    text: str | None = None
+
+
+class FiguresKey(Output):
+    """The first line: everything that the figures depend on, as JSON in a text."""
+
+    key: str
+
+
+class FiguresLine(RootModel[FiguresKey | tuple[int, str, str, dict[str, float]]]):
+    """The layer, the table, the alternative, and what was measured under each name; the first line is the key."""
+
+
+class UptrainRecord(Output):
+    """Record of an uptraining. KLs to the parent in nats on held-out text; `best_step` is the step whose weights were kept."""
+
+    uptrain: str
+    dtype: str
+    peak_rate: float
+    steps: int
+    tokens: int
+    heldout_tokens: int
+    heldout_kl: dict[str, float]
+    heldout_kl_before: float
+    heldout_kl_after: float
+    best_step: int
+
+
+class PieceLine(tables.Piece):
+    """A piece, with the first 16 digits of the SHA-256 of the rest of the line, so that a changed one is noticed."""
+
+    check: str
+
 
 Refined = tables.Refinement | tables.RefinedFrontier
 """Content of a file `refined/NAME.json`: of a search, or of a frontier."""
@@ -21,9 +115,9 @@ FILES = (
     Described("ir", "ir.json", Program),
     Described("bld-job", "bld/*.jsonl", tables.BldJob, "JSON lines"),
     Described("costs", "costs/*.json", tables.CostTable),
-    Described("piece", "library/index.jsonl", files.PieceLine, "JSON lines"),
+    Described("piece", "library/index.jsonl", PieceLine, "JSON lines"),
     Described("scores", "scores/*.json", tables.ScoreTable),
-    Described("figures", "scores/figures/*.jsonl", files.FiguresLine, "sealed JSON lines"),
+    Described("figures", "scores/figures/*.jsonl", FiguresLine, "sealed JSON lines"),
     Described("solution", "solutions/*.json", tables.SearchResult),
     Described("frontier", "search/*.json", tables.FrontierResult),
     Described(
@@ -37,11 +131,11 @@ FILES = (
     Described("sampled", "sampled/*.jsonl", tables.WrittenText, "JSON lines"),
     Described("engine-check", "engines/*.json", tables.EngineCheck),
     Described("load-check", "load/*.json", tables.LoadCheck),
-    Described("uptrain", "models/*/uptrain.json", files.UptrainRecord),
+    Described("uptrain", "models/*/uptrain.json", UptrainRecord),
     Described("stamp", "stamps/*.json", Stamp),
     Described("failure", "failures/*.json", tables.Failure),
     Described("holder", ".holder.json", Holder),
-    Described("log", "log.jsonl", files.LogLine, "JSON lines"),
+    Described("log", "log.jsonl", LogLine, "JSON lines"),
 )
 """Files of a build directory."""
 
@@ -52,23 +146,23 @@ def output(command: str, kind: Any, about: str = "") -> Described:
 
 
 OUTPUTS = (
-    output("check", programs.Diagnostics),
-    output("show", programs.Spaces),
-    output("plan", programs.ProgramChanges),
+    output("check", outputs.Diagnostics),
+    output("show", outputs.Spaces),
+    output("plan", outputs.ProgramChanges),
     output("compile", Compiled),
     output(
-        "cost", list[programs.CostBreakdown], "A breakdown for each scenario and model that was asked for."
+        "cost", list[outputs.CostBreakdown], "A breakdown for each scenario and model that was asked for."
     ),
     output(
         "solve",
-        list[children.Answer | children.NotSolved],
+        list[outputs.Answer | outputs.NotSolved],
         "The answer of each search; with `--baselines` those of its baselines behind it, as `SEARCH:BASELINE`.",
     ),
     output("why", tables.WhyResult),
-    output("explore", children.Address),
-    output("frontier", list[children.FrontierAnswers], "Each frontier with its points."),
-    output("run", children.DryRun),
-    output("status", children.Status),
+    output("explore", outputs.Address),
+    output("frontier", list[outputs.FrontierAnswers], "Each frontier with its points."),
+    output("run", outputs.DryRun),
+    output("status", outputs.Status),
     output(
         "refine",
         list[Refined],
@@ -76,9 +170,9 @@ OUTPUTS = (
     ),
     output("verify-export", tables.EngineCheck),
     output("verify-load", tables.LoadCheck),
-    output("library ls", list[children.PieceRow], "Each piece, by layer and sub-block."),
-    output("library verify", children.Verified),
-    output("library gc", children.Collected),
+    output("library ls", list[outputs.PieceRow], "Each piece, by layer and sub-block."),
+    output("library verify", outputs.Verified),
+    output("library gc", outputs.Collected),
 )
 """Outputs of commands with `--json`."""
 

@@ -308,19 +308,17 @@ def _one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[
     """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
     from puzzledsl.ir.search_nodes import written
 
-    points = [point for point in result.points if point.result.solutions]
-    for _, same in groupby(points, lambda point: point.result.solutions[0].layers):
-        first, *others = list(same)
+    points = [(n, point.result) for n, point in enumerate(result.points, 1) if point.result.solutions]
+    for _, same in groupby(points, lambda point: point[1].solutions[0].layers):
+        (first, answer), *others = list(same)
         if not others:
             continue
-        answer = first.result
         room = {r: left for r in search.requirements if (left := _room(r, swept, answer)) is not None}
         held = min(room, key=lambda r: room[r], default=None)
         because = "no other metric is bounded"
         if held is not None:
             because = f"of the other bounds `{written(held)}` leaves least room, {room[held] * 100:.2g} %"
-        numbers = f"{points.index(first) + 1} to {points.index(others[-1]) + 1}"
-        yield f"points {numbers} are one child; {because}"
+        yield f"points {first} to {others[-1][0]} are one child; {because}"
 
 
 def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:

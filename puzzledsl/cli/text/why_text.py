@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Program
     from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
 
-CANNOT = "cannot be met"
 NAMES = {"attention": "attention", "ffn": "FFN"}
 
 
@@ -69,14 +68,10 @@ class _Words:
         )
 
     def regret(self, regret: Regret | Move) -> str:
-        """Return a regret as text: `0.021`, `0.012 to 0.020`, `at least 0.012`, `cannot be met`."""
-        if regret.at_least is None:
-            return CANNOT
-        if regret.at_most is None:
-            return "not known" if regret.at_least <= 0 else f"at least {self.figure(regret.at_least)}"
-        if regret.at_most == regret.at_least:
-            return self.figure(regret.at_most)
-        return f"{self.figure(regret.at_least)} to {self.figure(regret.at_most)}"
+        """Return a regret as text, in the unit of the objective."""
+        from puzzledsl.report.sections.regrets import regret_text
+
+        return regret_text(regret, self.figure)
 
     # -------------------------------------------------------- places
 
@@ -148,7 +143,7 @@ class _Words:
         """`1 % tighter costs 0.021`."""
         what = "without it" if move.kind == "without" else f"{move.by} {move.kind}"
         if move.at_least is None:
-            return f"{what} {'it ' if move.kind == 'without' else ''}{CANNOT}"
+            return f"{what} {'it ' if move.kind == 'without' else ''}cannot be met"
         if move.at_most is not None and move.at_least == move.at_most:
             if not move.at_most:
                 return f"{what} changes nothing"

@@ -130,7 +130,7 @@ def run_bld(inputs: BldInputs) -> None:
     made_from = origin(parent_dir, tokens)
     todo = [job for job in jobs if not library.has(job.id, made_from)]
     progress.start(f"bld {inputs.bld}", len(jobs))
-    progress.advance(len(jobs) - len(todo))
+    progress.advance(len(jobs) - len(todo), kept=True)
     if todo:
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]

@@ -165,7 +165,7 @@ class _Attempt:
         else:
             self._on_all_stages("restore", begun)
         self._progress.start(f"bld {self._order.name}, steps", steps)
-        self._progress.advance(begun)
+        self._progress.advance(begun, kept=True)
         self._train(begun, steps)
         if steps:
             self._evaluate()

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from puzzledsl.base.phrases import aligned
+from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.task import Task, Work
+from puzzledsl.pipeline.task import Key, Task, Work
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import FLOAT32_SHARE, Device, StagePlan
 
@@ -45,7 +45,8 @@ class Estimate:
     """Estimate of one task.
 
     `peak_bytes`: most memory of the process, or of each device where those are GPUs. `scratch_bytes` are gone when it ends.
-    `from_log`: it took this long before. `runs`: runs of consecutive layers that a score measures.
+    `from_log`: the log says so: it took this long before, or `done` of its units are done, and the others take this long.
+    `runs`: runs of consecutive layers that a score measures.
     """
 
     seconds: float
@@ -54,6 +55,16 @@ class Estimate:
     from_log: bool = False
     runs: int = 0
     peak_bytes: int = 0
+    done: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The last bar that the log has of a task that did not end: its units, and the seconds that the others would have taken."""
+
+    done: int
+    total: int
+    seconds_left: float
 
 
 class Estimator:
@@ -61,21 +72,25 @@ class Estimator:
 
     def __init__(self, ctx: Context, elsewhere: Device | None = None) -> None:
         self.ctx, self._elsewhere = ctx, elsewhere
-        self._took = _durations(ctx.build.log) if elsewhere is None else {}
+        self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
     def of(self, task: Task, plans: Sequence[StagePlan] = ()) -> Estimate:
         """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
         work = task.work()
         planned = [plan.scratch_bytes for plan in plans if plan.scratch_bytes is not None]
         sizes = work.written_bytes, max(planned, default=work.scratch_bytes)
-        took = self._took.get(task.key)
-        if took is not None:
+        took, begun = self._took.get(task.key), self._begun.get(task.key)
+        if begun is not None:
+            seconds = begun.seconds_left
+        elif took is not None:
             seconds = took
         elif self._elsewhere is not None and plans:
             seconds = sum(plan.seconds for plan in plans)
         else:
             seconds = _seconds(work, plans, self.device)
-        return Estimate(seconds, *sizes, took is not None, work.runs, self._peak_bytes(plans))
+        known = took is not None or begun is not None
+        done = "" if begun is None else f"{begun.done} of {begun.total}"
+        return Estimate(seconds, *sizes, known, work.runs, self._peak_bytes(plans), done)
 
     def _peak_bytes(self, plans: Sequence[StagePlan]) -> int:
         """Return the most bytes of a task's parts; on a CPU with the process's own."""
@@ -111,11 +126,14 @@ class Estimator:
 
     @cached_property
     def _probed(self) -> Device:
-        """This machine's device, at the speeds of a probe."""
+        """This machine's device, at the speeds of a probe. A CPU has its whole memory: other programs come and go."""
         from puzzledsl.measure.stopwatch import rates_of
+        from puzzledsl.models.machine import whole_bytes
         from puzzledsl.models.placement import this_device
 
         here, rates = this_device(*self._placement), rates_of(*self._placement)
+        if not here.is_gpu:
+            here = replace(here, memory_bytes=whole_bytes(), host_bytes=whole_bytes())
         rate = SHARE_OF_PEAK * rates.flop_per_s
         return replace(
             here,
@@ -159,21 +177,28 @@ def stored_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _durations(log: Path) -> dict[tuple[str, str], float]:
-    """Return the seconds of the last finished run of each task."""
-    found: dict[tuple[str, str], float] = {}
+def _durations(log: Path) -> tuple[dict[Key, float], dict[Key, _Begun]]:
+    """Return the seconds of the last finished run of each task, and what is done of those that were begun after it."""
+    took, begun = dict[Key, float](), dict[Key, _Begun]()
     try:
         lines = log.read_text("utf-8", "replace").splitlines()
     except OSError:
-        return found
+        return took, begun
     for line in lines:
         try:
             event = json.loads(line)
             if event["event"] == "end":
-                found[event["stage"], event["name"]] = float(event["seconds"])
+                key = event["stage"], event["name"]
+                took[key] = float(event["seconds"])
+                begun.pop(key, None)
+            elif event["event"] == "progress":
+                if event["stage"] == "refine" and event["task"] != f"refine {event['name']}":
+                    continue  # the bar of one child
+                units = _Begun(int(event["done"]), int(event["total"]), float(event["seconds_left"]))
+                begun[event["stage"], event["name"]] = units
         except (ValueError, KeyError, TypeError):
             continue  # a torn or damaged line of a log is no line
-    return found
+    return took, begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +294,7 @@ class DryRun:
             [
                 (
                     _title(step),
-                    duration(step.estimate.seconds) if not step.estimate.from_log else _like_before(step),
+                    duration(step.estimate.seconds) + _as_the_log_says(step.estimate),
                     size(step.estimate.peak_bytes),
                     size(step.estimate.written_bytes),
                     step.status.why,
@@ -297,8 +322,10 @@ def _title(step: Step) -> str:
     return f"{step.status.task.title} (with {runs} runs of layers)" if runs else step.status.task.title
 
 
-def _like_before(step: Step) -> str:
-    return f"{duration(step.estimate.seconds)} (as before)"
+def _as_the_log_says(estimate: Estimate) -> str:
+    if estimate.done:
+        return f" ({estimate.done} are done)"
+    return " (as before)" if estimate.from_log else ""
 
 
 def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | None = None) -> DryRun:
@@ -330,6 +357,14 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[
     return aligned([header, *rows], "<" * len(header))
 
 
+_ANYWAY = {
+    "bld": "its pieces are made in more passes",
+    "uptrain": "it does not begin, and says what would do",
+}
+_TRIED = "it is tried all the same, and what is finished is kept"
+"""Stage -> the way it goes on where its plan has no room."""
+
+
 def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
     """Yield the table of memory plans: each stage's bytes on one device and beside it, hours, and what was chosen."""
     count = f"{device.count} x {device.name}" if device.count > 1 else device.name
@@ -337,7 +372,7 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
     yield f"memory on {count}: {size(device.usable_bytes)} usable of {size(device.memory_bytes)}{beside}; {device.dtype}"
     rows: list[tuple[str, ...]] = []
     for plan in plans:
-        fits = "" if plan.fits(device) else " (too much)"
+        fits = "" if plan.fits(device) else f" (too much: {_ANYWAY.get(plan.stage, _TRIED)})"
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
         own = (
@@ -353,15 +388,3 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
 def size(count: int) -> str:
     """Format bytes for reading; empty for a negligible amount."""
     return format_quantity(Fraction(count), BYTES) if count >= 1 << 16 else ""
-
-
-def duration(seconds: float) -> str:
-    """Format a duration to about two digits: `8 s`, `12 min`, `3.5 h`, `4 days`."""
-    if seconds < 1:
-        return "< 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"

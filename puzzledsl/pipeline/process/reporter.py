@@ -4,19 +4,63 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from puzzledsl.base.phrases import duration
 from puzzledsl.pipeline.process import interrupts
 
 PLAIN_INTERVAL_S = 10.0
+"""Most seconds between two lines where there is no terminal, and between two lines of the log about one bar."""
+WARMED_UP = 4
+"""Units after which the first one, in which models are loaded, does not count for the pace any more."""
+
+
+@dataclass
+class _Count:
+    """Units of one bar: `kept` were finished by an earlier run. `first_s`: time at which the first of the others was done."""
+
+    title: str
+    total: int
+    began_s: float
+    done: int = 0
+    kept: int = 0
+    first_s: float = 0.0
+    first: int = 0
+
+    def add(self, amount: int, *, kept: bool) -> None:
+        self.done += amount
+        if kept:
+            self.kept += amount
+        elif not self.first:
+            self.first_s, self.first = time.monotonic(), amount
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the other units take at the pace so far; None before the first one."""
+        made, now = self.done - self.kept, time.monotonic()
+        if made - self.first >= WARMED_UP * self.first > 0:
+            return (now - self.first_s) / (made - self.first) * (self.total - self.done)
+        return (now - self.began_s) / made * (self.total - self.done) if made > 0 else None
+
+    def __str__(self) -> str:
+        since = f", {duration(time.monotonic() - self.began_s)}"
+        left = (
+            since if self.left_s is None else f", about {duration(self.left_s)} left" if self.left_s else ""
+        )
+        return f"{self.title}: {self.done}/{self.total}{left}"
 
 
 class Reporter:
-    """A Progress that shows one bar at a time and appends every event to `log`. Use as a context manager."""
+    """A Progress that shows one bar at a time and appends every event to `log`. Use as a context manager.
+
+    Without a terminal, a thread writes a line where nothing else did for PLAIN_INTERVAL_S.
+    """
 
     def __init__(self, log: Path | None) -> None:
         from rich.console import Console
@@ -25,7 +69,6 @@ class Reporter:
             MofNCompleteColumn,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
         from rich.progress import Progress as Bar
 
@@ -35,23 +78,29 @@ class Reporter:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._log = log
         self._task: object | None = None
-        self._name, self._total, self._done = "", 0, 0
-        self._began = self._said = time.monotonic()
+        self._stage: dict[str, object] = {}
+        self._count: _Count | None = None
+        self._figures = ""
+        self._said = self._logged = self._stage_began = time.monotonic()
+        self._ended = threading.Event()
+        self._pulse = threading.Thread(target=self._break_silence, daemon=True)
 
     def __enter__(self) -> Self:
         self._bar.start()
+        if not self._console.is_terminal:
+            self._pulse.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._finish()
         self._bar.stop()
 
@@ -59,29 +108,49 @@ class Reporter:
         """Begin a bar and finish the one before."""
         interrupts.check()
         self._finish()
-        self._name, self._total, self._done = task, total, 0
-        self._began = self._said = time.monotonic()
+        self._count, self._figures = _Count(task, total, time.monotonic()), ""
+        self._logged = time.monotonic()
         if self._console.is_terminal:
             self._task = self._bar.add_task(task, total=total, figures="")
         else:
-            print(f"  {task}: 0/{total}", file=sys.stderr, flush=True)
+            self._print(f"{task}: 0/{total}")
 
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
+    def advance(self, amount: int = 1, *, kept: bool = False, **figures: float | str) -> None:
         """Advance the bar."""
         interrupts.check()
-        self._done += amount
-        text = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items())
+        if (count := self._count) is None:
+            return
+        count.add(amount, kept=kept)
+        self._figures = "  ".join(
+            f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items()
+        )
+        if count.done - count.kept == amount or time.monotonic() - self._logged > PLAIN_INTERVAL_S:
+            self._log_count(count)
         if self._task is not None:
-            self._bar.update(self._task, advance=amount, figures=text)  # type: ignore[arg-type]
+            left = "" if count.left_s is None else f"{duration(count.left_s)} left"
+            self._bar.update(self._task, advance=amount, figures=f"{left}  {self._figures}")  # type: ignore[arg-type]
         elif time.monotonic() - self._said > PLAIN_INTERVAL_S:
-            self._said = time.monotonic()
-            print(f"  {self._name}: {self._done}/{self._total}  {text}", file=sys.stderr, flush=True)
+            self._print(f"{count}  {self._figures}".rstrip())
 
     def log(self, event: str, **fields: object) -> None:
         """Append one JSON line. A field `text` is also shown on stderr."""
         interrupts.check()
+        if event in ("start", "end", "failed"):
+            self._finish()
+            self._stage = {key: fields.get(key) for key in ("stage", "name")} if event == "start" else {}
+            self._stage_began = time.monotonic()
         if "text" in fields:
+            self._said = time.monotonic()
             self._console.print(f"  {fields['text']}", highlight=False, markup=False, soft_wrap=True)
+        self._append(event, fields)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, on stderr."""
+        self._finish()
+        self._said = time.monotonic()
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _append(self, event: str, fields: dict[str, object]) -> None:
         if self._log is None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -89,18 +158,36 @@ class Reporter:
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar, on stderr."""
-        self._finish()
-        self._console.print(text, highlight=False, soft_wrap=True)
+    def _log_count(self, count: _Count) -> None:
+        """Log how far a bar is: a dry run counts what an interrupted task has done, at the pace it had."""
+        self._logged = time.monotonic()
+        if self._stage and count.left_s is not None:
+            left = {"done": count.done, "total": count.total, "seconds_left": round(count.left_s, 3)}
+            self._append("progress", {**self._stage, "task": count.title, **left})
+
+    def _print(self, text: str) -> None:
+        self._said = time.monotonic()
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+    def _break_silence(self) -> None:
+        while not self._ended.wait(PLAIN_INTERVAL_S / 10):
+            now, count = time.monotonic(), self._count
+            if now - self._said < PLAIN_INTERVAL_S:
+                continue
+            if count is not None:
+                self._print(f"{count}  {self._figures}".rstrip())
+            elif self._stage:
+                title = " ".join(str(value) for value in self._stage.values() if value)
+                self._print(f"{title}: {duration(now - self._stage_began)}")
 
     def _finish(self) -> None:
+        count, self._count = self._count, None
+        if count is not None and count.done:
+            self._log_count(count)
         if self._task is not None:
             self._bar.stop_task(self._task)  # type: ignore[arg-type]
             self._task = None
-        elif self._name and self._done:
-            seconds = time.monotonic() - self._began
-            print(
-                f"  {self._name}: {self._done}/{self._total} in {seconds:.0f} s", file=sys.stderr, flush=True
+        elif count is not None and count.done:
+            self._print(
+                f"{count.title}: {count.done}/{count.total} in {time.monotonic() - count.began_s:.0f} s"
             )
-        self._name = ""

@@ -42,7 +42,15 @@ class Score(DeclaredTask[nodes.Score]):
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Score]:
-        return {n: score for n, score in program.scores.items() if isinstance(score.method, nodes.ReplaceOne)}
+        """Return measured scores, first those that are fitted to children.
+
+        Their pass keeps KLs by position, and others that differ in the metric alone read its figures.
+        """
+        found = {n: s for n, s in program.scores.items() if isinstance(s.method, nodes.ReplaceOne)}
+        fitted = {
+            n: s for n, s in found.items() if isinstance(s.method, nodes.ReplaceOne) and s.method.children
+        }
+        return fitted | found
 
     @property
     def method(self) -> nodes.ReplaceOne:

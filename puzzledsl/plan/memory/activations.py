@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
@@ -77,6 +78,11 @@ def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) 
         TRACED * own.hidden,
     )
     return max(peaks)
+
+
+def widest_forward(shape: Shape) -> int:
+    """Return the numbers a token at the peak of a traced forward pass of the parent's widest layer."""
+    return max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
 
 
 def _attention_numbers(alternative: Alternative, own: Shape, heads: int) -> tuple[int, int]:

@@ -223,6 +223,11 @@ class Holding:
     choices: tuple[Choice, ...]
 
 
+def layer_params(shape: Shape) -> list[int]:
+    """Return the weights of each of the parent's layers."""
+    return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
+
+
 def holding(shape: Shape, device: Device, *, spans: bool = False, once: bool = False) -> Holding:
     """Return how a model is held.
 
@@ -233,8 +238,7 @@ def holding(shape: Shape, device: Device, *, spans: bool = False, once: bool = F
     if whole <= room:
         return Holding(whole, device.count if spans else 1, 0.0, ())
     why = f"its weights take {size_text(whole)} of {size_text(room)}"
-    own = [ParentAttention().params(layer) + ParentFfn().params(layer) for layer in shape.each]
-    fixed = fixed_params(shape)
+    own, fixed = layer_params(shape), fixed_params(shape)
     if spans and device.count > 1:
         part = (max(own) * ceil(shape.layers / device.count) + fixed) * device.number_bytes
         if part <= room:

@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.plan.flop import widest
-from puzzledsl.plan.memory.activations import layer_forward_numbers
+from puzzledsl.plan.memory.activations import widest_forward
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
@@ -35,6 +35,7 @@ from puzzledsl.plan.memory.stage_plan import (
     Device,
     StagePlan,
     holding,
+    layer_params,
     size_text,
     tiles,
 )
@@ -60,8 +61,8 @@ def realise_plan(
         return StagePlan(stage, name, {}, 0.0, host_bytes=_file_bytes(shape, device))
     held = holding(shape, device, once=True)
     width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
-    layer = max(ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each)
-    forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
+    layer = max(layer_params(shape))
+    forward = widest_forward(shape)
     solved = FLOAT32_BYTES if heal_tokens <= SINGLE_PRECISION_TOKENS else FLOAT64_BYTES
     matrix = width**2 + 2 * width * hidden  # the Gram matrix, and its right-hand sides
     grams = matrix * (GRAMS_SUMMED * FLOAT64_BYTES + GRAMS_SOLVED * solved)
@@ -117,13 +118,14 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
     cut = tiles(device.kind)
     group = min(sizes.positions, cut.group_tokens)
     tile = min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)
-    forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
+    forward = widest_forward(shape)
     return StagePlan(
         stage="score",
         name=name,
         parts={
             "parent": held.weights_bytes,
-            "packed weights": 0 if device.is_gpu or held.choices else _layers(shape) * number,
+            # a CPU keeps copies of all layers' weights in the order that its products like best
+            "packed weights": 0 if device.is_gpu or held.choices else sum(layer_params(shape)) * number,
             "piece": sizes.piece_weights * number,
             "streams": states * number * (SCORED_STREAMS + sizes.longest_run),
             "the parent's statistics": states * (number + FLOAT32_BYTES),
@@ -134,11 +136,6 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
         devices=held.devices,
         choices=held.choices,
     )
-
-
-def _layers(shape: Shape) -> int:
-    """Return the weights of all layers, of which a CPU keeps copies in the order that its products like best."""
-    return sum(part.params(own) for own in shape.each for part in (ParentAttention(), ParentFfn()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +157,7 @@ def measuring_plan(name: str, sizes: MeasuringSizes, device: Device, flop: float
         f"all take {size_text(whole)} of {size_text(room)}",
     )
     pool = sum(a.params(own) for a, own in sizes.alternatives) * number
-    forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
+    forward = widest_forward(shape)
     prompts = max((_batch(scenario) * scenario.prompt for scenario in sizes.scenarios), default=0)
     return StagePlan(
         stage="measure",
@@ -211,7 +208,7 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
     together = not held.choices and both <= PARENT_SHARE * device.memory_bytes
     chunk = min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
     at_once = AT_ONCE if device.kind == "cpu" else 1
-    forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
+    forward = widest_forward(shape)
     choices = held.choices
     if not together and not choices:
         why = f"both take {size_text(both)}"

@@ -16,8 +16,16 @@ from typing import Literal
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape, Uptrain
-from puzzledsl.plan.memory.activations import NORM_BYTES, layer_forward_numbers, training_numbers
-from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Choice, Device, StagePlan, size_text, tiles
+from puzzledsl.plan.memory.activations import NORM_BYTES, training_numbers, widest_forward
+from puzzledsl.plan.memory.stage_plan import (
+    FLOAT32_BYTES,
+    Choice,
+    Device,
+    StagePlan,
+    layer_params,
+    size_text,
+    tiles,
+)
 
 LOGIT_TILES = 3
 """Float32 tiles of logits that the loss holds."""
@@ -143,9 +151,9 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
     tokens = choice.micro_blocks * sizes.context
     yield "teacher", number * total_params(parent) // device.count
     if device.count > 1 or choice.offload:
-        layers = GATHERED_LAYERS * max(_layer_params(own) for shape in (child, parent) for own in shape.each)
+        layers = GATHERED_LAYERS * max(*layer_params(child), *layer_params(parent))
         fixed = fixed_params(child) + fixed_params(parent)
-        gradients = (number + FLOAT32_BYTES) * max(map(_layer_params, child.each))
+        gradients = (number + FLOAT32_BYTES) * max(layer_params(child))
         yield "gathered", number * (layers + fixed) + gradients
     elif number < FLOAT32_BYTES:
         yield "weights in bf16", number * total_params(child)
@@ -156,7 +164,7 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
         (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
     )  # the embedding's gradient, and a tile's part of it
     loss = LOGIT_TILES * FLOAT32_BYTES * min(tokens, tiles(device.kind).loss_positions) * parent.vocab
-    running = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in parent.each) * number
+    running = widest_forward(parent) * number
     if choice.recompute:
         layer = tokens * max(_kept_bytes(own, number) for own in child.each)
         yield "loss, or a layer computed again", max(heads + max(loss, layer), tokens * running)
@@ -178,10 +186,6 @@ def _kept_bytes(own: Shape, number: int) -> int:
     """Return the bytes a token that a layer keeps for its backward pass."""
     numbers = sum(training_numbers(part, own).kept for part in (ParentAttention(), ParentFfn()))
     return number * (numbers + 4 * own.hidden) + 2 * own.norms * NORM_BYTES * own.hidden
-
-
-def _layer_params(own: Shape) -> int:
-    return ParentAttention().params(own) + ParentFfn().params(own)
 
 
 def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> float:

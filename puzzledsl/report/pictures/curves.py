@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, get_args
 
-from puzzledsl.ir.tables import RefinedFrontier, Refinement, Solution
+from puzzledsl.ir.tables import RefinedFrontier, Refinement
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.sections.requirements import value_of
@@ -215,7 +215,7 @@ def curve_of(
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
         y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
-        is_log=isinstance(ys, LogAxis),
+        is_log=ys.is_log,
         measured=series,
         how=how if losses else "",
     )
@@ -283,50 +283,31 @@ def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]
         best = subject.best_of(result)
         if best is None or metric not in best.metrics:
             continue
-        objective = _objective(subject, name, best)
+        same = search.objective == subject.search.objective
+        objective = best.objective if same else value_of(subject, subject.search.objective, best)
         if objective is not None:
             yield name, best.metrics[metric], objective
 
 
-def _objective(subject: Subject, name: str, best: Solution) -> float | None:
-    """The main search's objective for another search's child."""
-    if subject.program.searches[name].objective == subject.search.objective:
-        return best.objective
-    return value_of(subject, subject.search.objective, best)
-
-
 class Axis:
-    """From values to 0..1, with room at both ends, and round values to mark."""
+    """From values, or from their logarithms, to 0..1, with room at both ends, and round values to mark."""
 
-    def __init__(self, values: Sequence[float]) -> None:
-        low, high = min(values), max(values)
-        room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    def __init__(self, values: Sequence[float], *, is_log: bool = False) -> None:
+        self.is_log, self._scale = is_log, math.log10 if is_log else float
+        low, high = self._scale(min(values)), self._scale(max(values))
+        room = (high - low) * 0.06 or (0.1 if is_log else abs(high) * 0.1 or 1.0)
         self._low, self._high = low - room, high + room
-        self.ticks = _round_values(self._low, self._high)
+        self.ticks = (_round_values_of_decades if is_log else _round_values)(self._low, self._high)
 
     def place(self, value: float) -> float:
         """A value from 0 to 1."""
-        return (value - self._low) / (self._high - self._low)
+        return (self._scale(value) - self._low) / (self._high - self._low)
 
 
-class LogAxis:
-    """From the logarithms of positive values to 0..1, with room at both ends, and round values to mark."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        low, high = math.log10(min(values)), math.log10(max(values))
-        room = (high - low) * 0.06 or 0.1
-        self._low, self._high = low - room, high + room
-        self.ticks = _round_values_of_decades(self._low, self._high)
-
-    def place(self, value: float) -> float:
-        """A value from 0 to 1."""
-        return (math.log10(value) - self._low) / (self._high - self._low)
-
-
-def loss_axis(values: Sequence[float]) -> Axis | LogAxis:
+def loss_axis(values: Sequence[float]) -> Axis:
     """An axis on which the small losses can be told apart: logarithmic where they are far from the large ones."""
     smallest, largest = min(values), max(values)
-    return LogAxis(values) if 0 < smallest * LOGARITHMIC < largest else Axis(values)
+    return Axis(values, is_log=0 < smallest * LOGARITHMIC < largest)
 
 
 def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import EndName, Site, SubBlock
@@ -12,6 +12,7 @@ from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
 
 FAINTEST = 0.12  # of the full colour, for the smallest regret that counts
+CANNOT = "cannot be met"
 CLOSE = 1e-9  # of the objective: the search was solved again since
 LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
 ENDS: tuple[tuple[EndName, str], ...] = (("embedding", "Embedding"), ("head", "Head"))
@@ -109,10 +110,21 @@ def heat_cell(why: WhyResult, sub_block: SubBlockRegrets, name: str, largest: fl
     return HeatCell(kind, _strength(regret.at_most, why.negligible, largest), title)
 
 
+def regret_text(regret: Regret | Move, figure: Callable[[float], str] = "{:.3g}".format) -> str:
+    """A regret as text: `0.021`, `0.012 to 0.020`, `at least 0.012`, `not known`, `cannot be met`."""
+    if regret.at_least is None:
+        return CANNOT
+    if regret.at_most is None:
+        return "not known" if regret.at_least <= 0 else f"at least {figure(regret.at_least)}"
+    if regret.at_most == regret.at_least:
+        return figure(regret.at_most)
+    return f"{figure(regret.at_least)} to {figure(regret.at_most)}"
+
+
 def told(regret: Regret) -> str:
     """A regret in words: `+0.021`, `costs 0.02 or more`, `cannot be met`."""
     if regret.at_least is None:
-        return "cannot be met"
+        return CANNOT
     return f"costs {regret.at_least:.3g} or more" if regret.at_most is None else _span(regret)
 
 
@@ -148,7 +160,7 @@ def move_of(margin: Margin, *kinds: str) -> Number | str | None:
     if move is None:
         return None
     if move.at_least is None:
-        return "cannot be met"
+        return CANNOT
     if move.at_most is None:
         return f"{_signed(move.at_least)} or more"
     note = {"up": f"up {move.by}", "down": f"down {move.by}", "without": ""}.get(move.kind, f"by {move.by}")

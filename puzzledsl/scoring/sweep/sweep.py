@@ -221,7 +221,7 @@ class Sweep:
         self._ask_for_arguments(found)
         for unit in found:
             if is_known(unit, self.cache):
-                self.progress.advance(len(unit))
+                self.progress.advance(len(unit), kept=True)
                 continue
             together, above = self.started(unit)
             ascent = Ascent(above)
@@ -231,7 +231,7 @@ class Sweep:
     def _measure_paged(self, found: Sequence[Unit]) -> None:
         """Measure units layer by layer: all of them pass a layer while its weights are in memory."""
         unknown = [unit for unit in found if not is_known(unit, self.cache)]
-        self.progress.advance(sum(map(len, found)) - sum(map(len, unknown)))
+        self.progress.advance(sum(map(len, found)) - sum(map(len, unknown)), kept=True)
         wave = Wavefront(self.runner, self.climb.entering, self.started)
         for unit, together in wave.arriving(unknown):
             self._keep(unit, self.arrived(unit, together))

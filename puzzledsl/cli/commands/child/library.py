@@ -25,6 +25,7 @@ def ls(
     file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
     """List the pieces: layer, alternative, held-out loss before and after training, tokens, size."""
+    from puzzledsl.base.phrases import aligned
     from puzzledsl.pieces.store.index import pieces_of, size_of
 
     root = loading.context(file, set_, build).build.library
@@ -32,16 +33,13 @@ def ls(
     if json:
         loading.print_json([_row(root, piece) for piece in pieces])
         return
-    print(
-        f"{'layer':>5}  {'sub-block':<9}  {'alternative':<20}  {'loss before':>11}  {'after':>8}  {'tokens':>12}  size"
-    )
+    rows = [["layer", "sub-block", "alternative", "loss before", "after", "tokens", "size"]]
     for piece in pieces:
-        size = size_of(root, piece)
+        size, losses = size_of(root, piece), (f"{piece.loss_initial:.4g}", f"{piece.loss_final:.4g}")
         shown = "gone" if size is None else _bytes(size)
-        print(
-            f"{piece.job.layer:>5}  {piece.job.sub_block:<9}  {_alternative(piece):<20}  {piece.loss_initial:>11.4g}"
-            f"  {piece.loss_final:>8.4g}  {piece.tokens:>12,}  {shown}"
-        )
+        place = str(piece.job.layer), piece.job.sub_block, _alternative(piece)
+        rows.append([*place, *losses, f"{piece.tokens:,}", shown])
+    print("\n".join(aligned(rows, "><<>>><")))
     total = sum(size_of(root, piece) or 0 for piece in pieces)
     print(f"{len(pieces)} pieces, {_bytes(total)}")
 

@@ -1,0 +1,123 @@
+"""Long work is never silent, says how long it still takes from its first unit on, and goes on counting after a break."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli import loading
+from puzzledsl.measure.stopwatch import Rates
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.planning.dry_run import DryRun, dry_run
+from puzzledsl.pipeline.process import reporter
+from puzzledsl.pipeline.process.reporter import Reporter
+from tests.pipeline.test_run import events
+from tests.pipeline.tiny_program import read, run_with, write_tiny_program
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(reporter, "time", made)
+    return made
+
+
+def test_a_unit_or_a_stage_that_takes_long_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporter, "PLAIN_INTERVAL_S", 0.1)
+    with Reporter(None) as progress:
+        progress.log("start", stage="refine", name="best")
+        time.sleep(0.5)
+        progress.start("refine best", 8)
+        time.sleep(0.5)
+    said = capsys.readouterr().err.splitlines()
+    assert "  refine best: < 1 s" in said and "  refine best: 0/8, < 1 s" in said
+    assert len(said) >= 4
+
+
+def test_what_is_left_is_known_after_the_first_unit(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Reporter(None) as progress:
+        progress.start("score kl", 31)
+        progress.advance(20, kept=True)
+        clock.now += 12
+        progress.advance(score=0.5)
+        assert "  score kl: 21/31, about 2 min left  score 0.5\n" in capsys.readouterr().err
+        for _ in range(5):
+            clock.now += 3  # the first unit loaded the model
+            progress.advance()
+        assert "score kl: 25/31, about 18 s left" in capsys.readouterr().err
+    assert "score kl: 26/31 in 27 s" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, known_rates: Rates) -> Context:
+    return loading.context(write_tiny_program(tmp_path), None, None)
+
+
+def seconds(found: DryRun, stage: str) -> float:
+    (step,) = (step for step in found.steps if step.status.task.stage == stage)
+    return step.estimate.seconds
+
+
+def interrupted(tiny: Context, clock: Clock, task: str, *, kept: int) -> None:
+    with Reporter(tiny.build.log) as progress:
+        progress.log("start", stage=task.split()[0], name=task.split()[1])
+        progress.start(task, 24)
+        progress.advance(kept, kept=True)
+        clock.now += 30
+        progress.advance()
+
+
+def test_a_dry_run_counts_what_an_interrupted_task_has_done(tiny: Context, clock: Clock) -> None:
+    before = dry_run(tiny, None, None)
+    interrupted(tiny, clock, "score kl", kept=0)
+    assert seconds(dry_run(tiny, None, None), "score") == pytest.approx(23 * 30)
+    interrupted(tiny, clock, "score kl", kept=20)
+    after = dry_run(tiny, None, None)
+    assert seconds(after, "score") == pytest.approx(3 * 30) and "90 s (21 of 24 are done)" in after.as_text()
+    assert seconds(after, "uptrain") == seconds(before, "uptrain")
+    with Reporter(tiny.build.log) as progress:
+        progress.log("end", stage="score", name="kl", seconds=7.0)
+    assert seconds(dry_run(tiny, None, None), "score") == 7.0
+
+
+def test_the_bar_of_one_child_is_not_that_of_all(tiny: Context, clock: Clock) -> None:
+    text = tiny.file.read_text().partition("search greedy")[0]
+    tiny.file.write_text(text.replace("minimize kl\n", "minimize kl\n  refine = measured(4)\n"))
+    ctx = loading.context(tiny.file, None, None)
+    before = seconds(dry_run(ctx, None, None), "refine")
+    with Reporter(ctx.build.log) as progress:
+        progress.log("start", stage="refine", name="best")
+        progress.start("heal", 3)
+        clock.now += 1000
+        progress.advance()
+    assert seconds(dry_run(ctx, None, None), "refine") == before
+
+
+def test_scores_that_differ_in_the_metric_alone_are_one_pass(tmp_path: Path) -> None:
+    """Also where one is fitted to whole children, for which its pass keeps more than figures."""
+    build = run_with(
+        tmp_path,
+        "score near of pieces = replace_one(cosine, samples: 256)\n"
+        "score fit of pieces = replace_one(kl_divergence, samples: 256, children: 8)\n"
+        "search nearest of wide { minimize near, require params <= 0.8x }\n",
+    )
+    assert read(build / "scores/near.json")["metric"] == "cosine"
+    assert read(build / "scores/fit.json")["fit"] is not None
+    counted = {
+        event["name"] for event in events(build) if event["event"] == "progress" and event["stage"] == "score"
+    }
+    assert counted == {"kl", "fit"}, "`near` is read from what `fit` measured"

@@ -1,14 +1,9 @@
-"""Spans, labels, fixes and diagnostics. Imports nothing from the package, so that every layer can use it.
+"""Diagnostics: spans, labels and fixes, and applying fixes to a text. Imports nothing from the package: every layer uses it.
 
-A user's mistake is data: each kind is one subclass of `Diagnostic`, with a code, a message in the user's words, a
-place and a help line. Stages collect them in a `Sink`, so that one run reports them all.
-
-Apply fixes to a text: all that do not overlap, each completely or not at all.
-
-A fix is data on a diagnostic (`diagnostics.Fix`). The same data is used by `pzl check --fix` and an editor's code
-actions.
-
-Diagnostics of what a later stage cannot do: the checker reports them early, and the stage where it could not know.
+A user's mistake is data: each kind is one subclass of `Diagnostic`, with a code, a message in the user's words, a place and a
+help line. Stages collect them in a `Sink`, so that one run reports them all. A `Fix` on one is what `pzl check --fix` and an
+editor's code actions apply: all that do not overlap, each completely or not at all. Kinds that both the checker and a later
+stage report, which may know more, stand here too.
 """
 
 from __future__ import annotations

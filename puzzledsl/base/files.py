@@ -1,12 +1,9 @@
-"""Atomic file writes, and temporary files that the next process removes when theirs was killed.
+"""Atomic file writes, sealed files, and temporary files that the next process removes when theirs was killed.
 
 A reader sees the old content or the new, never a part. Temporary files and folders are locked while their process lives
-(`flock`); the operating system ends the lock however the process ends. So one that nobody holds is left over.
-
-Sealed files: a SHA-256 checksum detects any changed bit.
-
-Stamps protect the outputs of a stage. Its internal files (unfinished work, tokenised text) have no stamp; they carry
-the SHA-256 of their content at their end or in a file beside them.
+(`flock`); the operating system ends the lock however the process ends. So one that nobody holds is left over. Stamps protect the
+outputs of a stage; its internal files (unfinished work, tokenised text) have none and are sealed: they carry the SHA-256 of their
+content at their end or in a file beside them, which detects any changed bit.
 """
 
 from __future__ import annotations

@@ -1,15 +1,8 @@
-"""Compare two lowered programs. Source places and comments make no difference.
+"""Differences between two lowered programs, as data. Source places and comments make no difference.
 
-Compare parts of a search over the alternatives that two spaces have in common.
-
-If a space loses its no-op, `count(attention is noop)` changes its value but remains the same requirement. The change
-is then reported for the space, not for every requirement that refers to it.
-
-Differences between the alternatives of two versions of a space. Layers with the same difference share one line.
-
-Differences between two versions of a search. A requirement whose bound alone differs counts as changed, not replaced.
-
-Differences between two programs, as data.
+Layers of a space with the same difference share one line. Parts of a search are compared over the alternatives that both spaces
+have: if a space loses its no-op, `count(attention is noop)` changes its value but remains the same requirement, and the change
+is reported for the space alone. A requirement whose bound alone differs counts as changed, not replaced.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""The typer application: `pzl COMMAND FILE`. A command is imported when it is named, all of them for `pzl --help`.
+"""The typer application: `pzl COMMAND FILE`, with headings, order and examples of `--help`.
 
-Headings, order and examples of `--help`. A test runs every example, so that no command lacks one.
-
-Private names of typer, all in this file, each with the public form that does not do.
-
-Typer reads every value by a `pydantic.TypeAdapter`, whatever parser an option has; to import pydantic takes longer than to
-check a program. Words and paths are read here as typer reads them, other values still by typer.
+A command is imported when it is named, all of them for `pzl --help`. A test runs every example, so that no command lacks one.
+Private names of typer are all in this file, each with the public form that does not do. Typer reads every value by a
+`pydantic.TypeAdapter`, whatever parser an option has, and to import pydantic takes longer than to check a program: words and
+paths are read here as typer reads them, other values still by typer.
 """
 
 from __future__ import annotations

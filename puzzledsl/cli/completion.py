@@ -1,10 +1,7 @@
 """Shell completion, and the registry of every diagnostic of all stages, without loading the stages' libraries.
 
-Stages are the pipeline's tasks, and a stage's command takes declarations of the kind that its task is of.
-
-Registry of every diagnostic of all stages, without loading the stages' libraries.
-
-A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
+A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it. Stages are
+the pipeline's tasks, and a stage's command takes declarations of the kind that its task is of.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Options that several commands share, and the checked program and run context that they give.
+"""Options that several commands share, the checked program and run context that they give, and what commands print.
 
-Options that several commands share.
-
-Output of commands: results on stdout, everything else on stderr; colour only on terminals.
+Results go to stdout, everything else to stderr; colour only to terminals.
 """
 
 from __future__ import annotations

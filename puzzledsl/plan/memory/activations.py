@@ -1,10 +1,8 @@
-"""Activations of a sub-block, in numbers a token: while it runs forward, and while it trains.
+"""Activations of a sub-block, in numbers a token, while it runs forward and while it trains; bytes of pieces in training.
 
 Attention is counted as fused kernels compute it: without a matrix of scores, and with the keys' and values' heads not repeated.
 Each count is that of the step that needs most; a test compares them with what a pretended GPU sees. K: numbers of keys, and of
 values; Q: of queries; W: channels of an FFN that a token goes through; H: of the hidden state.
-
-Bytes of pieces in training.
 
 A piece's optimiser holds, a weight, the float32 weight and AdamW's two moments. Gradients of one layer's pieces exist at a time.
 The best and the initial weights lie in the host's memory. A piece that is optimal as it starts holds its weights only.

@@ -1,13 +1,8 @@
-"""Plan of one stage: the bytes of its parts at the peak, its time, and what was chosen and why.
+"""Plans of stages: the bytes of their parts at the peak, their time, what was chosen and why, and the devices they are for.
 
-Devices that a plan is made for: their memory, their number, and the speeds that a stage reaches on them.
-
-Sizes in which work is cut, by type of device: as much as a device needs for its full speed, and no more memory.
-
-A CPU's tiles stay in its caches. A GPU's are large enough to fill it: its products are 100 times as fast, and a launch of each
-takes as long.
-
-Memory of a whole model: on each device, in spans of layers over several, or read layer by layer.
+Work is cut to sizes by type of device: as much as it needs for its full speed, and no more memory. A CPU's tiles stay in its
+caches. A GPU's are large enough to fill it: its products are 100 times as fast, and a launch of each takes as long. A whole model
+lies on one device, in spans of layers over several, or is read layer by layer.
 """
 
 from __future__ import annotations

@@ -1,18 +1,11 @@
 """Memory and time of the stages that run whole models: realising, scoring, measuring, evaluating and sampling.
 
-Memory and time of realising a child: healing (least squares, layer by layer) on the device, assembly in the host's memory.
-
-Memory and time of replace-1-block scoring (Puzzle, section 4.2).
-
-All scored positions move up the layers together: what enters the layer, the stream between its halves and what leaves it, and
-what enters the layers below from which runs of dropped layers start. The parent's final states and the mean of the head's rows
-stay. The head's logits exist in tiles.
-
-Memory and time of measuring run times: the parent, one module of each alternative, and the largest batch's caches.
-
-Memory and time of an evaluation: parent and child beside each other, blocks of text, and logits in chunks.
-
-Memory and time of a parent that writes text: a batch of documents with a KV cache.
+Realising heals by least squares, layer by layer, on the device, and assembles in the host's memory. Scoring (Puzzle, section 4.2)
+moves all positions up the layers together: what enters the layer, the stream between its halves and what leaves it, and what
+enters the layers below from which runs of dropped layers start; the parent's final states and the mean of the head's rows stay,
+and the head's logits exist in tiles. Measuring holds the parent, one module of each alternative, and the largest batch's caches;
+an evaluation parent and child beside each other, blocks of text, and logits in chunks; sampling a batch of documents with a KV
+cache.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""`pzl compile`, `pzl cost`, `pzl solve` and `pzl frontier`.
-
-`pzl compile`: write the IR, the BLD jobs, the cost tables and the CP-SAT model of a program. Loads no torch.
-
-`pzl frontier`: the best child at every value of one metric, each point with its proof. Loads no torch.
-
-`pzl cost`: time and bytes of every layer in every scenario. Loads no torch.
-"""
+"""`pzl compile`, `pzl cost`, `pzl solve` and `pzl frontier`: from a program to its tables and its answers, without torch."""
 
 from __future__ import annotations
 

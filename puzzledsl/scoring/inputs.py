@@ -19,14 +19,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
-from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
+from puzzledsl.data.errors import AnswersNotFound, NoHealingText, NoScoringText, NotEnoughText
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
@@ -44,19 +44,6 @@ from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Sweep, final_states
 from puzzledsl.scoring.table import MemoryCache
-
-
-class NoScoringText(Diagnostic, code="E1502", template="score `{score}` names no data to score on"):
-    """A score without data."""
-
-    help_template = "add `data: NAME` to `replace_one(…)`, or `data = NAME` to the bld"
-
-
-class NoHealingText(Diagnostic, code="E1505"):
-    """Scores after healing without text to heal on."""
-
-    template = "score `{score}` heals, and bld `{bld}` has no text for that"
-    help_template = "add `data = NAME` (or `heal_data = NAME`) to the bld, a longer text where it has one; or leave `healed` out"
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from puzzledsl.base.files import scratch, sha256_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
@@ -146,8 +146,6 @@ def _last_words(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _read(path: Path, models: int, prompts: int) -> Answer:
-    import numpy as np  # diagnostics of engines are read without it
-
     with np.load(path, allow_pickle=False) as file:
         facts = json.loads(str(file["facts"]))
         logits = [[file[f"logits.{m}.{p}"] for p in range(prompts)] for m in range(models)]

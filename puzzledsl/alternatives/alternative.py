@@ -94,8 +94,6 @@ class Alternative(Frozen, ABC):
     look: ClassVar[Look] = "reduced"
     """Colour in pictures."""
 
-    # ------------------------------------------------------------ language
-
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
         """Return the alternatives that a call denotes; one equal to the parent's sub-block is `parent`."""
@@ -153,8 +151,6 @@ class Alternative(Frozen, ABC):
         """Return the width that percentages in patterns are of."""
         return shape.ffn_width
 
-    # ------------------------------------------------------------ sizes
-
     @abstractmethod
     def weights(self, shape: Shape) -> Weights:
         """Return the weights by their names inside the sub-block; without the norm before it, which is the parent's."""
@@ -164,10 +160,7 @@ class Alternative(Frozen, ABC):
         return ((weight, 1) for weight in self.weights(shape).values())
 
     def size(self, shape: Shape, gpus: int = 1, expert_parallel: int = 1) -> Size:
-        """Return the parameters on one of `gpus` tensor-parallel GPUs, including biases and the norm.
-
-        `expert_parallel`: groups of GPUs that share out the experts of a mixture.
-        """
+        """Return the parameters on one of `gpus` GPUs, norm and biases included; `expert_parallel` groups share out experts."""
         return _size(self, shape, gpus, expert_parallel)
 
     def _stored(self, shape: Shape, gpus: int, expert_parallel: int) -> Stored:
@@ -232,8 +225,6 @@ class Alternative(Frozen, ABC):
         """Return the intermediate channels of an FFN, over all experts."""
         return 0
 
-    # ------------------------------------------------------------ training and pictures
-
     def initialiser(self, init: Initialisers) -> str:
         """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
         if self.initialisers:
@@ -257,13 +248,8 @@ class Alternative(Frozen, ABC):
         shapes = ((name, weight.shape) for name, weight in self.weights(shape).items())
         return misfit(PRECISIONS[self.dtype], shapes)
 
-    # ------------------------------------------------------------ other tools
-
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """Return an architecture's support in a layer of this shape. `first`: all layers before have no attention.
-
-        By default only the code that is written into a checkpoint for transformers has the module.
-        """
+        """Return an architecture's support; `first`: no attention below. By default only transformers has the module."""
         return NATIVE if engine.own_modules else Absent(reason=f"it has no `{self.kind}` sub-blocks")
 
     def served(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
@@ -287,24 +273,15 @@ class Alternative(Frozen, ABC):
         return str(cls.model_fields["kind"].default)
 
     def in_parent(self, shape: Shape) -> dict[str, Any] | None:
-        """Return the changed fields (of LAYER_FIELDS) of a layer that has the alternative, when the child is a parent.
-
-        None: a parent cannot have it.
-        """
+        """Return the LAYER_FIELDS that change if the child is a parent; None for an alternative that no parent can have."""
         return None
 
     def on_base(self, shape: Shape, base: Shape) -> Alternative:
-        """Return the alternative for the base family's layer that gives the same module.
-
-        `shape`: the layer of the parent, a child itself. `base`: the layer of the family that this child came from.
-        """
+        """Return the alternative of the same module for the layer `base` of the family that the parent, a child, came from."""
         return self
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return the fields of transformers' `per_layer_config` that differ from the parent's.
-
-        By default the fields of `block_config`, for which transformers has no keys.
-        """
+        """Return transformers' `per_layer_config` where it differs from the parent's; by default as `block_config`."""
         return {f"{self.part}_module": self.block_config(shape)}
 
     def megatron(self, shape: Shape) -> dict[str, Any] | None:

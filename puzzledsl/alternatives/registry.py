@@ -106,10 +106,7 @@ else:
 
 
 def from_block_config(kinds: Mapping[str, type[A]], entry: Mapping[str, Any], shape: Shape) -> A:
-    """Return the alternative of a `block_configs` entry; one of the parent's size is `parent`.
-
-    Raises KeyError if the entry lacks a field, ValueError if no installed package has its module.
-    """
+    """Return the alternative of a `block_configs` entry, `parent` by the parent's size. Raises KeyError, ValueError."""
     if (module := entry.get("module")) is not None:
         if module not in kinds:
             raise ValueError(f"no installed package has the alternative `{module}`")

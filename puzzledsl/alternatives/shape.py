@@ -37,10 +37,7 @@ def _alike() -> Any:
 
 
 class LayerShape(Frozen):
-    """Layers that differ from the rest of their parent in the same way: their indices and what is different.
-
-    JSON has only the fields that are set. No layer is in two groups.
-    """
+    """Layers, each in one group, that differ from the rest of their parent alike: indices, and the fields that are set."""
 
     layers: tuple[int, ...]
     heads: int = _alike()
@@ -73,10 +70,7 @@ FIELDS_OF: Mapping[str, tuple[str, ...]] = {
 
 
 class Shape(Frozen):
-    """A parent's architecture. head_dim is its own number, never hidden / heads.
-
-    The fields say what most layers are like; `by_layer` says how others differ. Ask a layer's own with `at(layer)`.
-    """
+    """A parent's architecture: most layers', and in `by_layer` how others differ (see `at`). head_dim is a number of its own."""
 
     family: str  # "llama", "qwen3_moe", …: see puzzledsl.families
     layers: int
@@ -170,10 +164,7 @@ class Shape(Frozen):
                 assert_never(self.ffn)
 
     def with_layers(self, layers: Sequence[Mapping[str, Any]]) -> Shape:
-        """Return the shape whose layers have these fields (of LAYER_FIELDS; the same ones in each layer).
-
-        What most layers have becomes the shape's own, the rest `by_layer`.
-        """
+        """Return the shape whose layers have these LAYER_FIELDS: what most have is the shape's own, the rest `by_layer`."""
         drafts = [tuple(sorted(layer.items(), key=lambda item: item[0])) for layer in layers]
         common = dict(Counter(drafts).most_common(1)[0][0])
         groups: dict[tuple[tuple[str, Any], ...], list[int]] = {}

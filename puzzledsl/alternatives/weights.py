@@ -16,10 +16,7 @@ from puzzledsl.base.frozen import record
 
 @record
 class Weight:
-    """One stored tensor. Tensor parallelism divides dimension `split` (None: every GPU has all of it).
-
-    `unit` entries of that dimension stay together: the channels of a head.
-    """
+    """One stored tensor. Tensor parallelism divides dimension `split` (None: nothing) in units of `unit` entries, a head's."""
 
     shape: tuple[int, ...]
     split: int | None = None
@@ -153,11 +150,7 @@ def _state(shape: Shape) -> StateShape:
 
 
 def _mamba2(hidden: int, state: StateShape) -> Weights:
-    """Return the weights of Mamba2, split by heads.
-
-    in_proj makes gate, values, B, C and a time step a head; the convolution runs over values, B and C. Rows of a group
-    stay together: its heads share B and C.
-    """
+    """Return the weights of Mamba2, split by heads, whose groups share B and C: gate, values, B, C, and a step a head."""
     inner, mixed = state.heads * state.head_dim, state.heads * state.head_dim + 2 * state.groups * state.state
     group = state.heads // state.groups
     projected = inner + mixed + state.heads

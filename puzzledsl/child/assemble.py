@@ -32,18 +32,17 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
-from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
+from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import (
     config_of_child,
     load_config,
     load_parent,
     load_weights,
-    model_class_of,
     read_config_json,
+    weights_in,
 )
 from puzzledsl.models.families.slots import load_weights_into, source_layers, source_names, weights_of
-from puzzledsl.models.families.stored import check_sizes, select
-from puzzledsl.models.families.tensors import open_weights
+from puzzledsl.models.families.stored import check_sizes
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
 
@@ -62,10 +61,7 @@ def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, An
 
 
 def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
-    """Return each layer's alternatives; those of the parent's size become `parent`.
-
-    Raises KeyError if an entry lacks a field, ValueError for a module that no installed package has.
-    """
+    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError, ValueError."""
     return [
         (from_block_config(ATTENTION, entry["attention"], own), from_block_config(FFN, entry["ffn"], own))
         for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
@@ -91,15 +87,8 @@ def load_child(
     device: torch.device | str = "cpu",
     room_bytes: int | None = None,
 ) -> PreTrainedModel:
-    """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`.
-
-    Raises DiagnosticError: NotAChild and those of `load_parent`.
-    """
-    config = child_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
-    return load_weights(
-        model_class_of(config), directory, config, weights, dtype=dtype, device=device, room_bytes=room_bytes
-    )
+    """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`. Raises DiagnosticError."""
+    return load_weights(directory, child_config(directory), dtype=dtype, device=device, room_bytes=room_bytes)
 
 
 def load_checkpoint(
@@ -118,7 +107,7 @@ def least_bytes(directory: Path, dtype: torch.dtype) -> int:
     """Return the bytes of a model in which as many layers as possible use the weights of others (`room_bytes` = 0)."""
     content = read_config_json(directory)
     config = child_config(directory) if is_child(content) else load_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    weights = weights_in(directory, config)
     prefix = family_of(config).layers
     sources = source_names(weights, prefix, source_layers(weights, prefix, dtype, 0))
     own = (weight for name, weight in weights.items() if sources[name] == name)

@@ -102,8 +102,6 @@ class RayTeams:
             self._workers.end(at_work.team)
         self._at_work = []
 
-    # ------------------------------------------------------------ teams
-
     def _look_for_workers(self) -> None:
         now = time.monotonic()
         if any(at_work.is_alike for at_work in self._at_work):
@@ -162,8 +160,6 @@ class RayTeams:
         if self._losses > MAX_LOSSES or worst >= MAX_TRIES:
             count = max(self._losses, worst)
             raise DiagnosticError(WorkersKeepDying(None, on=self._on, count=count, reason=reason))
-
-    # ------------------------------------------------------------ tasks
 
     def _hand_out(self) -> None:
         """Give tasks to the teams with the fewest, up to two for each member, so that no member waits for the driver."""

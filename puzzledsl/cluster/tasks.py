@@ -70,10 +70,7 @@ class Teams(Protocol):
     """Teams that stay between lists of tasks, with everything that they have loaded."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with the last step's result, in the order in which tasks are finished.
-
-        Earlier tasks begin earlier. Raises DiagnosticError: that of a task, and failures of a cluster.
-        """
+        """Yield each task with its last step's result, as they finish; earlier ones begin earlier. Raises DiagnosticError."""
 
 
 class Executor(Protocol):

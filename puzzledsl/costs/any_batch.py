@@ -146,10 +146,7 @@ class AnyBatch:
         return self._tables[batch]
 
     def largest(self, child: Sequence[Assignment]) -> int:
-        """Return the largest batch size at which a model fits, exactly; 0 if it does not fit at 1.
-
-        Raises KeyError for an alternative that the space does not have.
-        """
+        """Return the largest batch at which a model fits, 0 if none. Raises KeyError for an alternative that is not offered."""
         layers = layers_of_child(child)
         attention = Counter((kind, choice.attention) for kind, choice in zip(self.kinds, layers, strict=True))
         ffn = Counter((kind, choice.ffn) for kind, choice in zip(self.kinds, layers, strict=True))

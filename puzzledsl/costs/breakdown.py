@@ -136,10 +136,7 @@ def costs_at(
     layers: Sequence[Assignment],
     batch: int | None = None,
 ) -> ScenarioCosts:
-    """Return the costs at `batch`; without one, at the model's own: the largest that fits, or the least that sustains traffic.
-
-    Raises KeyError for an alternative or a batch without costs.
-    """
+    """Return the costs at `batch`, or at the model's own: the largest that fits, the least that sustains. Raises KeyError."""
     anywhere = any_batch(program, space, table, scenario)
     if anywhere is not None:
         return anywhere.at(batch or anywhere.largest(layers) or 1)
@@ -161,10 +158,7 @@ def breakdown(
     model: str,
     batch: int | None = None,
 ) -> Breakdown:
-    """Return the breakdown of one model in one scenario.
-
-    Raises KeyError for an alternative or a batch that is not in the table.
-    """
+    """Return the breakdown of one model in one scenario. Raises KeyError for an alternative or a batch without costs."""
     costs = costs_at(program, space, table, scenario, layers, batch)
     hardware = program.hardware[program.scenarios[scenario].hardware]
     listed, parent = table.scenarios[scenario], [PARENT] * len(layers)

@@ -97,10 +97,7 @@ class _Column:
 
 
 def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -> Measured | None:
-    """Read a table for a parent of `layers` layers; None if it is unusable.
-
-    `shown` is its name in messages. Mistakes go to `sink`.
-    """
+    """Read a table, called `shown`, for a parent of `layers` layers; None if it is unusable. Mistakes go to `sink`."""
     try:
         table = read_long_table(file, shown)
     except NoTable as error:
@@ -254,8 +251,6 @@ def _fraction(text: str) -> Fraction | None:
     """A number of 0 or more; None for another text."""
     return Fraction(text) if len(text) <= 60 and _NUMBER.fullmatch(text) else None
 
-
-# ---------------------------------------------------------------- writing
 
 _WRITTEN = ("weights[bytes]", "kv_cache[bytes]", "ttft[ns]", "tpot[ns]")
 

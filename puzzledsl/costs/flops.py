@@ -26,10 +26,7 @@ class Workload:
 
 
 def fixed_size(shape: Shape, gpus: int = 1) -> Size:
-    """Return the size of embedding, final norm and head on each GPU. `Alternative.size` has those of a sub-block.
-
-    Tied embeddings count once; `active` is the head alone (the embedding is a look-up).
-    """
+    """Return the size of embedding, final norm and head on each GPU; tied ones count once, and only the head is `active`."""
     matrix = split(shape.vocab, gpus) * shape.hidden
     return Size(matrix if shape.tied else 2 * matrix, shape.hidden, matrix)
 

@@ -169,10 +169,7 @@ def _pairs(layers: list[dict[Key, Cost]], asked: list[_Names]) -> tuple[dict[str
 
 
 def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:
-    """Return the costs of a row; None, reported, if a cell is empty.
-
-    `memory` alone counts as weights; `latency` alone counts as prefill.
-    """
+    """Return the costs of a row; None, reported, for an empty cell. `memory` alone is weights, `latency` alone prefill."""
     values = row.values[scenario.name]
     missing = table.metrics[scenario.name] - set(values)
     if missing:
@@ -200,10 +197,7 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
 def _flop(
     row: Row, names: _Names, work: Workload, known: dict[tuple[int, int, int], dict[str, int]]
 ) -> dict[str, int]:
-    """Return the FLOP of a row in one layer, which are computed from its shape: tables do not contain them.
-
-    `known`: those of other rows and layers, by shape and alternatives.
-    """
+    """Return the FLOP of a row in one layer, by its shape, as tables have none; `known`: those of other rows and layers."""
     attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
     key = id(names.shape), id(attention), id(ffn)
     if key not in known:
@@ -221,10 +215,7 @@ def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
 def _check_params(
     row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
 ) -> None:
-    """Report a `params` cell that differs from the count for the layer's shape by more than PARAMS_TOLERANCE.
-
-    A row for every layer is right if it is right for one of them.
-    """
+    """Report a `params` cell farther than PARAMS_TOLERANCE from the count; a row for every layer is right if it is for one."""
     got = row.params
     if got is None:
         return

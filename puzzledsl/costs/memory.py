@@ -61,10 +61,7 @@ def fixed_bytes(
     embedding: ParentEmbedding = PARENT_EMBEDDING,
     head: ParentHead = PARENT_HEAD,
 ) -> int:
-    """Return the bytes of embedding, head and final norm.
-
-    Tied ends share one matrix, in the wider of the types that the hardware says, unless the child's own types differ.
-    """
+    """Return the bytes of embedding, head and norm; tied ends share a matrix in the wider type unless the child's differ."""
     ends = [end_bytes(hardware, shape, end) for end in (embedding, head)]
     matrices = sum(ends) if stored_apart(embedding, head, tied=shape.tied) else max(ends)
     vectors = fixed_size(shape, hardware.gpus).vectors * DTYPE_BYTES[hardware.embedding_dtype]

@@ -33,10 +33,7 @@ class LinearMetric:
 
 
 def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
-    """Return every metric of a scenario at one batch that is linear and needs nothing stated.
-
-    The batch is a constant: no layer changes it.
-    """
+    """Return every metric of a scenario at one batch that is linear and needs nothing stated; the batch is a constant."""
     found = {
         name: LinearMetric(
             _summed(metric.of_costs, costs.output),
@@ -66,10 +63,7 @@ def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], 
 
 @record
 class Room:
-    """Memory constraint of a model: it fits if the sum of `of` over its costs is at most `limit`.
-
-    In whole numbers: `kv_cache <= kv_fraction * (capacity - reserve - weights)`.
-    """
+    """Sum of `of` over a model's costs, at most `limit`: `kv_cache <= kv_fraction * (capacity - reserve - weights)`."""
 
     share: Fraction
     limit: int
@@ -96,10 +90,7 @@ def fits(costs: ScenarioCosts, layers: Sequence[Assignment]) -> bool:
 
 
 def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:
-    """Return the costs that add up to one layer's: the pair's if it is listed, else those of its two sub-blocks.
-
-    Raises KeyError for an alternative that is not in the table.
-    """
+    """Return the costs that add up to one layer's: the pair's if listed, else its sub-blocks'. Raises KeyError without any."""
     pair = costs.pairs[layer].get(f"{choice.attention}/{choice.ffn}") if costs.pairs else None
     if pair is not None:
         return (pair,)
@@ -114,10 +105,7 @@ def costs_of_ends(costs: ScenarioCosts, choice: EndsAssignment) -> Cost:
 
 
 def chosen_costs(costs: ScenarioCosts, child: Sequence[Assignment]) -> Iterator[Cost]:
-    """Yield the costs that add up to a model: those of its ends (the parent's if it says none), then each layer's.
-
-    Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
-    """
+    """Yield the costs that add up to a model: of its ends, or the parent's, then of each layer. Raises KeyError, ValueError."""
     layers = layers_of_child(child)
     if len(layers) != len(costs.attention):
         raise ValueError(f"{len(layers)} layers are chosen, the table has {len(costs.attention)}")
@@ -127,10 +115,7 @@ def chosen_costs(costs: ScenarioCosts, child: Sequence[Assignment]) -> Iterator[
 
 
 def own_costs(listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> ScenarioCosts:
-    """Return the costs at the batch that a model itself runs at: the largest that fits, else the smallest.
-
-    Under traffic it is the least that sustains the rate, else the most. Raises as `metrics_of` does.
-    """
+    """Return the costs at a model's own batch: the largest that fits; under traffic the least that sustains the rate."""
     fitting = [costs for costs in listed if fits(costs, layers)]
     if listed[0].rate is not None:
         return [*fitting, listed[-1]][0]

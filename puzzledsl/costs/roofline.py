@@ -55,10 +55,7 @@ FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns
 
 @record
 class Times:
-    """Seconds of one forward pass, by cause.
-
-    Matrices count as `weights` if reading them takes longer, as `matrices` if multiplying by them does.
-    """
+    """Seconds of one forward pass, by cause; matrices count as `weights` or as `matrices`, whichever takes longer."""
 
     weights: Fraction = NO_TIME
     matrices: Fraction = NO_TIME
@@ -91,10 +88,7 @@ def bandwidth(hardware: RooflineHardware) -> Fraction:
 def matrix_times(
     hardware: RooflineHardware, read_bytes: Fraction, params: int, tokens: int, dtype: str, chosen: int = 0
 ) -> Times:
-    """Multiplying `tokens` activations by `params` weights of which `read_bytes` come from memory.
-
-    `chosen` of the weights are of experts that a token chooses.
-    """
+    """Times of `tokens` activations by `params` weights, `chosen` of them experts', of which `read_bytes` come from memory."""
     memory, peak = read_bytes / bandwidth(hardware), peak_flop_per_s(hardware, dtype)
     compute = 2 * (params - chosen) * tokens / (peak * hardware.efficiency_compute)
     if chosen:
@@ -176,10 +170,7 @@ def sub_block_times(
 def fixed_times(
     hardware: RooflineHardware, shape: Shape, work: Workload, head: ParentHead = PARENT_HEAD
 ) -> Times:
-    """The head, in a prefill as in a decode step: only each sequence's last position goes through it.
-
-    The embedding is a look-up of a row for each token, which takes next to no time in any type.
-    """
+    """The head, of each sequence's last position, in a prefill as in a step; looking up embeddings takes next to no time."""
     size, dtype = size_on(hardware, shape, head), head_product(hardware, head)
     return matrix_times(hardware, end_bytes(hardware, shape, head), size.active, work.batch, dtype)
 

@@ -68,9 +68,6 @@ def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     return len(sink.items) == before
 
 
-# ---------------------------------------------------------------- profiles without a calibration
-
-
 def is_calibrated(profile: RooflineHardware) -> bool:
     """Return True if the profile states the error of a calibration, or has measured times."""
     return profile.calibration_error is not None
@@ -79,10 +76,7 @@ def is_calibrated(profile: RooflineHardware) -> bool:
 def note(
     program: Program, space: Space, scenario: str, batch: int, layers: Sequence[Assignment] | None = None
 ) -> str:
-    """Return the spread of a scenario's throughput in words; empty where the profile is calibrated, or costs are no profile's.
-
-    `layers`: a child's, whose throughput is relative to the parent's; None: the parent's own.
-    """
+    """Return the spread of a profile's throughput in words, empty if calibrated; of `layers` relative to the parent's."""
     spec = program.hardware[program.scenarios[scenario].hardware].spec
     if not isinstance(spec, RooflineHardware) or is_calibrated(spec) or program.scenarios[scenario].traffic:
         return ""
@@ -132,11 +126,7 @@ def _throughput(
 
 
 def cost_table(program: Program, space: str, base: Path | None = None) -> CostTable:
-    """Costs of a space in every scenario on a roofline or table hardware; `measured` hardware is left out.
-
-    `base` is the directory that tables' paths start from (default: the `.pzl` file's). Raises DiagnosticError for a profile or
-    a table that does not do.
-    """
+    """Costs of a space in every scenario that is not `measured`; tables' paths start from `base`. Raises DiagnosticError."""
     here, sink = program.spaces[space], Sink()
     shape = program.parents[here.parent].shape
     directory = Path(program.source).parent if base is None else base
@@ -178,10 +168,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
 
 
 def merge(*tables: CostTable) -> CostTable:
-    """One table of several of the same space. A scenario that is in more than one is taken from the first.
-
-    Raises ValueError when they are of different spaces or there is none.
-    """
+    """One table of several of the same space; of a scenario in several, the first counts. Raises ValueError otherwise."""
     if len({table.space for table in tables}) != 1:
         raise ValueError(
             "tables of one space are merged, not of " + (", ".join(t.space for t in tables) or "none")
@@ -220,10 +207,7 @@ def with_running_costs(program: Program, table: CostTable) -> CostTable:
 def roofline_costs(
     hardware: RooflineHardware, shape: Shape, space: Space, scenario: Scenario
 ) -> tuple[ScenarioCosts, ...]:
-    """One scenario at its batches, ascending.
-
-    Of an `auto` batch: 1, the parent's and the largest that any child fits at; `any_batch` has the others.
-    """
+    """One scenario at its batches, ascending; of an `auto` batch 1, the parent's and the largest of any child."""
     costs = AnyBatch(hardware, shape, space.layers, scenario, space.ends)
     if scenario.traffic is not None:
         return running([costs.at(n + 1) for n in range(scenario.traffic.at_most)], scenario)

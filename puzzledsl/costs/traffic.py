@@ -82,10 +82,7 @@ def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[C
 
 
 def _steps(times: Sequence[int], batches: Sequence[int], most: int) -> list[int]:
-    """Return the steps of 1 to `most` sequences: never falling, and never rising faster than the number of sequences.
-
-    Times that break this, by noise or by rounding, are raised: nothing is promised that was not measured.
-    """
+    """Return the steps of 1 to `most` sequences, raised so that they never fall, and never rise faster than their number."""
     ends = [*pairwise(zip(batches, times, strict=True))] or [((0, times[0]), (batches[0], times[0]))]
     found = [0]
     for n in range(1, most + 1):

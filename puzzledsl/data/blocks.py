@@ -27,10 +27,7 @@ from puzzledsl.ir.base import span_of
 
 
 def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
-    """Yield a digest of each document, whatever its white space is. Texts that a parent writes have none.
-
-    Raises DiagnosticError for a missing or unreadable file.
-    """
+    """Yield a digest of each document but its white space; none of texts that a parent writes. Raises DiagnosticError."""
     for document in _read(data, base):
         match document:
             case Text(text=text):

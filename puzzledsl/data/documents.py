@@ -232,10 +232,7 @@ SOURCES: dict[type[nodes.Picked], Source[Any]] = {
 
 
 def files_of(data: nodes.Data, base: Path, tokens: Path | None = None) -> tuple[Path, ...]:
-    """Return the local files of a declaration; none for a data set outside local directories.
-
-    Raises DiagnosticError for a glob that matches nothing.
-    """
+    """Return the local files of a declaration, if it has any. Raises DiagnosticError for a glob that matches nothing."""
     places = [Place.of(part, base, tokens) for part, _ in parts_of(data)]
     return tuple(file for place in places for file in SOURCES[type(place.source)].files(place))
 

@@ -52,10 +52,7 @@ Document = Text | Conversation | TokenDocument
 
 @dataclass(frozen=True, slots=True)
 class Place(Generic[Node]):
-    """A source in a program: its node, the name and span for messages, and the folders that it reads.
-
-    Relative paths start at `base`; `tokens` is the build's folder of tokenised text, if there is a build.
-    """
+    """A source in a program: node, name and span; the `base` of relative paths, and the build's folder of `tokens`, if any."""
 
     source: Node
     name: str
@@ -94,10 +91,7 @@ class Source(ABC, Generic[Node]):
 
     @abstractmethod
     def files(self, place: Place[Node]) -> tuple[Path, ...]:
-        """Return the files whose content decides the documents; none for a source that is elsewhere.
-
-        Raises DiagnosticError for files that are not there.
-        """
+        """Return the files that decide the documents, none for a source elsewhere. Raises DiagnosticError without them."""
 
     @abstractmethod
     def documents(self, place: Place[Node]) -> Iterator[Document]:
@@ -116,10 +110,7 @@ def field_of(source: nodes.JsonlData | nodes.ParquetData | nodes.HfData) -> str:
 
 
 def documents_of(place: Place[Any], file: Path, records: Iterable[Record], word: str) -> Iterator[Document]:
-    """Yield the document of each record that is not blank. `word`: a record's name in messages, `line` or `row`.
-
-    Raises DiagnosticError (ColumnMissing, BadConversation).
-    """
+    """Yield the document of each record that is not blank; `word` is `line` or `row`. Raises ColumnMissing, BadConversation."""
     field = field_of(place.source)
     for number, record in records:
         at = f"{file.name}:{number}"

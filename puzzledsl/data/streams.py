@@ -39,10 +39,7 @@ Tokens = npt.NDArray[np.int32]
 
 
 class Stream:
-    """A whole text as token ids, int32: mapped from a .npy file, or in memory where there is no file.
-
-    A token that losses do not count is stored as `~id`; `masked`: there are some.
-    """
+    """A text as token ids, int32, mapped from a .npy file or in memory; `masked`: some, stored as `~id`, do not count."""
 
     def __init__(self, path: Path | None, tokens: Tokens | None = None) -> None:
         self.path = path
@@ -59,10 +56,7 @@ class Stream:
 
 
 class TokenRows:
-    """Token blocks in an order, read from memory-mapped streams when they are asked for: `rows[a:b]` is int64 [b - a, T].
-
-    Pickled, it names the files of its streams; whoever gets it maps them without checking them again.
-    """
+    """Token blocks in an order, int64 [b - a, T] for `rows[a:b]`, of memory-mapped streams; pickled by the files' names."""
 
     def __init__(
         self,
@@ -305,9 +299,6 @@ def _key(document: Document) -> bytes:
         case TokenDocument(ids=ids):
             content = np.asarray(ids, dtype=np.int32).tobytes()
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-# ---------------------------------------------------------------- files
 
 
 def _write(path: Path, making: Making, progress: Progress) -> None:

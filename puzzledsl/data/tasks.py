@@ -19,10 +19,7 @@ from puzzledsl.data.errors import BadTask, TasksMissing
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question. `answer` is an index into `choices`; several contexts are one a choice.
-
-    `normalised`: a choice's log-probability may also be taken per character.
-    """
+    """One question; `answer` indexes `choices`, as several contexts are. `normalised`: also scored per character."""
 
     context: str | tuple[str, ...]
     choices: tuple[str, ...]
@@ -89,10 +86,7 @@ def answered(item: Item) -> str:
 
 
 def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
-    """Return the tokens of `context + " " + choice`, with the tokenizer's first token and without an end-of-text token.
-
-    A token that spans both belongs to the choice.
-    """
+    """Tokens of `context + " " + choice`, with the first token, without an end; one that spans both belongs to the choice."""
     begun: list[int] = tokenizer(context)["input_ids"]
     ids: list[int] = tokenizer(f"{context} {choice}")["input_ids"]
     end = tokenizer.eos_token_id

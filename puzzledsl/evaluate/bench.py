@@ -45,12 +45,11 @@ from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import (
-    KEPT_SHARE,
     SHARE,
     free_bytes,
     is_paged,
-    paged_parent,
     placement,
+    read_by_layer,
     weights_bytes,
 )
 from puzzledsl.plan.memory.stages import AT_ONCE
@@ -83,16 +82,14 @@ class Models:
         return tuple(self._loaded)
 
     def get(self, directory: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-        """Return a model; where it does not fit, one that reads its weights layer by layer, with the same numbers.
-
-        Raises DiagnosticError: those of `load_checkpoint`.
-        """
+        """Return a model, one that reads its weights layer by layer where it does not fit. Raises DiagnosticError."""
         copy = Copy(directory, device, dtype)
         if copy not in self._loaded:
-            fits = self._make_room([copy])
-            self._loaded[copy] = (
-                load_checkpoint(directory, dtype=dtype, device=device) if fits else self._paged(copy)
-            )
+            if self._make_room([copy]):
+                self._loaded[copy] = load_checkpoint(directory, dtype=dtype, device=device)
+            else:
+                whose = f"the weights of {directory.name}"
+                self._loaded[copy] = read_by_layer(whose, directory, device, dtype, self.progress, once=False)
         self._loaded[copy] = self._loaded.pop(copy)
         return self._loaded[copy]
 
@@ -162,22 +159,6 @@ class Models:
             if new and new > SHARE * free - (there if device.type == "cuda" else 0):
                 return False
         return True
-
-    def _paged(self, copy: Copy) -> PreTrainedModel:
-        needed, room = copy.bytes, free_bytes(copy.device)
-        kept = int(KEPT_SHARE * room)
-        self.progress.log(
-            "paged",
-            text=f"the weights of {copy.directory.name} ({format_quantity(needed, BYTES)}) do not fit in memory "
-            f"({format_quantity(room, BYTES)} is free): they are read layer by layer",
-            weights_bytes=needed,
-            room_bytes=room,
-            kept_bytes=kept,
-        )
-        model, _ = paged_parent(
-            copy.directory, room_bytes=kept, keep_head=True, dtype=copy.dtype, device=copy.device
-        )
-        return model
 
 
 def parameters_of(model: PreTrainedModel) -> int:
@@ -291,10 +272,7 @@ class Bench:
         return self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
 
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
-        """Return a model's speed in a scenario: a child's relative to the parent's `usual` one, if both fit into memory together.
-
-        Raises DiagnosticError (TooLargeToTime).
-        """
+        """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
         if isinstance(timed.on, Hardware):
             return self._speed_in_engine(unit, timed.on, timed.workload, usual)

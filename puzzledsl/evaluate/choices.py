@@ -39,10 +39,7 @@ MASKED = (FAST_SDPA, "sdpa", "eager")  # attention implementations that take a m
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Tokens of one forward's row. `parents`: the place of the token each one follows (-1: none).
-
-    `targets`: (place whose output predicts, token predicted, choice it belongs to).
-    """
+    """Tokens of one forward's row. `parents`: places of the tokens followed. `targets`: (place that predicts, token, choice)."""
 
     ids: tuple[int, ...]
     parents: tuple[int, ...]
@@ -128,10 +125,7 @@ def log_likelihoods(
     share_context: bool,
     advance: Callable[[int], None] = lambda items: None,
 ) -> list[list[float]]:
-    """Return log p(choice | context) of each choice of each item. Items of similar length share a forward pass.
-
-    `share_context` needs `can_share`. `advance` is called with the number of finished items.
-    """
+    """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`, `advance` gets finished items."""
     found = score_choices(model, items, share_context=share_context, advance=advance)
     return [[scored.log_prob for scored in item] for item in found]
 
@@ -271,10 +265,7 @@ def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]])
 def right_answers(
     name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]
 ) -> dict[str, tuple[float, ...]]:
-    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`: the likeliest a character of its text.
-
-    Items that are not `normalised` have no `name_norm`.
-    """
+    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`, if normalised: the likeliest a character."""
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [
         _best([value / len(text) for value, text in zip(row, item.choices, strict=True)]) == item.answer

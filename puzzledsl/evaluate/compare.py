@@ -61,10 +61,7 @@ def counted(samples: Samples) -> dict[str, str]:
 
 
 def kept(child: Samples, parent: Samples, chances: Samples) -> dict[str, Kept]:
-    """By task, and `pooled`, of answers (right 1, wrong 0) to the same items in the same order.
-
-    `chances`: by the same names, 1 / choices of each item, 0 where there is nothing to guess.
-    """
+    """By task, and `pooled`, of answers (1 or 0) to the same items; `chances`: 1 / choices of each, 0 if nothing is guessed."""
     tasks = [
         _resampled(name, figure, child[figure], parent[figure], chances[figure])
         for name, figure in counted(chances).items()
@@ -254,10 +251,7 @@ def _around(value: float, error: float, freedom: int) -> Interval:
 
 
 def student(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t distribution.
-
-    Exact for 1 and 2 degrees of freedom, by the series of Cornish and Fisher (within 1 %) for more.
-    """
+    """97.5 % quantile of Student's t: exact for 1 and 2 degrees of freedom, else by Cornish and Fisher's series (within 1 %)."""
     if freedom == 1:
         return math.tan(0.475 * math.pi)
     if freedom == 2:

@@ -277,10 +277,7 @@ class Plan:
 def plan_of(
     program: Program, eval: str, parent_dir: Path, base: Path, cache: Path, progress: Progress = SILENT
 ) -> Plan:
-    """Read and tokenise the inputs. Raises DiagnosticError for a missing or unsuitable input.
-
-    A scenario is timed at its largest declared batch, or at batch 1 if its batch is `auto`.
-    """
+    """Read and tokenise the inputs; a scenario has its largest declared batch, or 1. Raises DiagnosticError."""
     declaration = program.evals[eval]
     tokenizer = load_tokenizer(parent_dir)
     positions = int(getattr(load_config(parent_dir), "max_position_embeddings", BLOCK_TOKENS))

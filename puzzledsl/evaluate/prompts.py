@@ -45,10 +45,7 @@ class PromptTokens:
 def prompts_of(
     declaration: Eval, base: Path, tokenizer: Any, positions: int, text: str, blocks_NT: Tensor
 ) -> tuple[PromptTokens, ...]:
-    """Return the prompts of an evaluation. `text`: name of the text of `blocks_NT`.
-
-    Raises DiagnosticError: PromptsUnreadable, BadPrompt.
-    """
+    """Return the prompts of an evaluation; `text` is the name of the text of `blocks_NT`. Raises DiagnosticError."""
     given, span = declaration.prompts, span_of(declaration.where)
     if given is None:
         return tuple(_beginnings(blocks_NT, tokenizer, positions, text))

@@ -154,9 +154,6 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
     return inputs.ladder(plan, inputs.work, inputs.models[child], usual, parent)
 
 
-# ---------------------------------------------------------------- measuring
-
-
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:
     """Return teams of one worker each; `alone`: for times."""
     if inputs.executor.is_local:

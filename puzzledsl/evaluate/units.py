@@ -136,10 +136,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model's figures, and what children are compared by: values of every item and block.
-
-    `chances`: of accuracies, what guessing gives, one value an item. `answers`: to the prompts; none where it was not asked.
-    """
+    """A model's figures and answers, and for comparisons the values, and the `chances` of guessing, of every item and block."""
 
     figures: ModelFigures
     samples: Mapping[str, tuple[float, ...]]
@@ -263,10 +260,7 @@ def relative_speed(usual: Speed, parents: Samples, children: Samples) -> Speed:
 
 
 def speed_figures(scenario: str, speed: Speed, workload: Workload) -> dict[str, Figure]:
-    """Return `SCENARIO.prefill_tokens_per_s`, `.decode_tokens_per_s`, `.latency_s` and `.throughput`.
-
-    Latency is that of the prompt and all outputs. Throughput is in output tokens of the batch per second, prefill included.
-    """
+    """Return `SCENARIO.prefill_tokens_per_s`, `.decode_tokens_per_s`, `.latency_s` and `.throughput` (of output tokens)."""
     prefill, step = speed.prefill_s, speed.decode_step_s
     latency = prefill + workload.output * step
     parts = prefill * speed.prefill_error, workload.output * step * speed.decode_error

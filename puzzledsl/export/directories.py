@@ -75,10 +75,7 @@ def mlx_types(weights: Mapping[str, LazyTensor], types: Mapping[str, PrecisionNa
 
 
 def mlx_weights(weights: Mapping[str, LazyTensor], types: Types, dtype: torch.dtype) -> dict[str, LazyTensor]:
-    """Return weights with codes, scales and biases in place of those with a type.
-
-    Scales have the model's dtype if it holds them exactly, else float32.
-    """
+    """Return weights with codes, scales (in the model's dtype if that is exact) and biases in place of those with a type."""
     found: dict[str, LazyTensor] = {}
     for name, weight in weights.items():
         found |= _stored(name, weight, types[name], dtype) if name in types else {name: weight}
@@ -137,10 +134,7 @@ def write_mlx(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`.
-
-    Raises DiagnosticError: WouldOverwrite, those of `choose`, and those of reading the weights.
-    """
+    """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`. Raises DiagnosticError."""
     refuse_to_overwrite(out_dir)
     child = child if dtype is None else child.cast(dtype)
     child = lower(child, choose(child, MLX))

@@ -36,10 +36,7 @@ def measure(
     rounds: int = 5,
     threads: int = 1,
 ) -> tuple[EngineSpeed, ...]:
-    """Time one sequence of `prompt` and `output` tokens, parent and child alternately in one process per engine.
-
-    Engines that are not installed, or that cannot represent the child, are left out. Raises DiagnosticError.
-    """
+    """Time one sequence, parent and child in turn, in every engine that is there and has the child. Raises DiagnosticError."""
     found: list[EngineSpeed] = []
     for engine in engines:
         for dtype in DTYPES[engine] if python_of(engine) is not None else ():

@@ -206,10 +206,7 @@ def write_gguf(
 
 
 def as_llama_cpp(child: ChildFiles, *, whole_blocks: bool) -> tuple[ChildFiles, Architecture]:
-    """Return the child as llama.cpp runs it, with the architecture. Raises DiagnosticError for what it cannot represent.
-
-    FFN widths, at least those of quantised sub-blocks, become multiples of 32.
-    """
+    """Return the child as llama.cpp runs it, widths in multiples of 32, with the architecture. Raises DiagnosticError."""
     engine = choose(child, LLAMA_CPP)
     padded = pad_widths(lower(child, engine), multiple_of(BLOCK), quantised_only=not whole_blocks)
     return padded, engine
@@ -260,9 +257,6 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
     return np.concatenate(slices).reshape(*value.shape[:-1], -1)
 
 
-# ---------------------------------------------------------------- metadata
-
-
 def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     shape, config = child.shape, cast(Any, child.config)
     heads: list[int] = []
@@ -285,11 +279,7 @@ def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
 
 
 def _add_step35(writer: Any, child: ChildFiles) -> None:
-    """Write step35's own settings.
-
-    Its full layers rotate half of `rope.dimension_count`, and some layer needs a window: as long as the longest sequence,
-    if the child has none.
-    """
+    """Write step35's own settings: half of `rope.dimension_count` is rotated, and some layer needs a window, however long."""
     name, seen = STEP35.name, windows(child)
     longest, dim = cast(Any, child.config).max_position_embeddings, child.shape.head_dim
     writer.add_rope_dimension_count(2 * dim)
@@ -334,9 +324,6 @@ def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
             return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
         case other:
             raise AssertionError(f"`choose` lets no `{other}` through")
-
-
-# ---------------------------------------------------------------- tensors
 
 
 def _tensors(

@@ -49,10 +49,7 @@ _TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Storage types of a file's matrices, with the number of each.
-
-    `other`: those of matrices whose rows are not whole blocks of the recipe's own types, for which llama.cpp chooses larger ones.
-    """
+    """Numbers by storage type; `other`: of matrices whose rows are no whole blocks, for which llama.cpp takes larger types."""
 
     types: Mapping[str, int]
     other: Mapping[str, int]
@@ -242,10 +239,7 @@ def importance_of(child_dir: Path, blocks_NS: Tensor) -> Importance:
 def in_file(
     importance: Importance, lowered: ChildFiles, engine: Architecture
 ) -> dict[str, NDArray[np.float32]]:
-    """Return an importance matrix by the names of a GGUF file's tensors, for matrices that it has in the same size, or filled up.
-
-    Channels that fill up a row count as much as the mean.
-    """
+    """Return an importance matrix by a GGUF file's names, for matrices in the same size, or filled up by the mean."""
     found = {}
     for name, values in importance.items():
         if name not in lowered.weights or ".experts." in name:

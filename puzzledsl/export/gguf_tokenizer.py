@@ -28,10 +28,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
-    """Write the tokenizer of a checkpoint directory, and its chat template. `vocab`: rows of the embedding.
-
-    Raises DiagnosticError (UnknownTokenizer).
-    """
+    """Write a directory's tokenizer and chat template for `vocab` rows of the embedding. Raises DiagnosticError."""
     try:
         content = read_tokenizer(directory)
         model = content["model"]

@@ -120,14 +120,8 @@ def _with_short_windows(child: ChildFiles) -> Shape:
     return shape.model_copy(update={"window": window, "by_layer": groups})
 
 
-# ---------------------------------------------------------------- the whole child
-
-
 def as_family(child: ChildFiles, family: Literal["llama", "qwen2"]) -> ChildFiles:
-    """Convert a Llama, Mistral or Qwen2 child to one of another of these families.
-
-    In Llama a bias of queries requires one behind attention, and Qwen2 always has biases of queries: zeros are added.
-    """
+    """Convert a Llama, Mistral or Qwen2 child to another of these, with zeros for biases that Qwen2, or Llama's output, has."""
     biased = child.shape.attention_bias or family == "qwen2"
     output = biased and family == "llama"
     shape = child.shape.model_copy(
@@ -247,9 +241,6 @@ def _with(child: ChildFiles, shape: Shape, content: Mapping[str, Any]) -> ChildF
         content.pop("layer_types", None)
     config = CONFIG_MAPPING[shape.family](**{k: v for k, v in content.items() if k != "model_type"})
     return replace(child, shape=shape, content=content, config=config)
-
-
-# ---------------------------------------------------------------- one layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,7 @@ class Read(NamedTuple):
 
 
 def read_gguf(path: Path, child: ChildFiles) -> Read:
-    """Return the child, as llama.cpp runs it, with the weights of a file that was made of it; types of sub-blocks are gone.
-
-    Weights are float32 and dequantised when they are read. Raises DiagnosticError: NotThisChild, what llama.cpp cannot represent.
-    """
+    """Return the child with the weights of a file made of it, float32 when read, and no storage types. Raises DiagnosticError."""
     try:
         tensors = {tensor.name: tensor for tensor in tensors_of(path)}
     except (ValueError, IndexError, OverflowError) as error:
@@ -140,10 +137,7 @@ ROUNDED = 0.5
 
 
 def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult:
-    """Run a GGUF file of the model of a directory in llama.cpp.
-
-    Raises DiagnosticError: NotThisChild, those of a directory without a model.
-    """
+    """Run a GGUF file of the model of a directory in llama.cpp. Raises DiagnosticError: NotThisChild, no model."""
     child = open_model(directory)
     found, own = read_gguf(file, child)
     if strange := _unlike(found, own):

@@ -47,10 +47,7 @@ def is_child(content: Mapping[str, Any]) -> bool:
 
 
 def base_content(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a child's config.json as one of its base family; sizes that it leaves empty are the largest of any layer.
-
-    Raises BadConfig.
-    """
+    """Return a child's config.json as its base family's, with the largest size of any layer for empty ones. Raises BadConfig."""
     blocks = _entries(content)
     found = {name: value for name, value in content.items() if name != BLOCKS}
     if content.get("num_key_value_heads") is None:
@@ -104,10 +101,7 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
 
 
 def on_base(alternative: Alternative, shape: Shape) -> Alternative:
-    """Return an alternative of the parent's layer as one of the base family's layer; itself if the parent is no child.
-
-    `shape`: the layer.
-    """
+    """Return an alternative of a parent's layer of a `shape` as the base family's; itself if the parent is no child."""
     if (base := shape.base) is None:
         return alternative
     if alternative.dtype is not None:

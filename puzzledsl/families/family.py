@@ -158,10 +158,7 @@ def dense_fields(
 
 
 def experts_fields(config: Config, *, experts: int, top_k: int) -> dict[str, Any]:
-    """Return the kind and the counts of a mixture. `experts`, `top_k`: what transformers takes if a field is missing.
-
-    Checkpoints name the count `num_experts` or `num_local_experts`.
-    """
+    """Return the kind and counts of a mixture, by default `experts` and `top_k`, under either name that checkpoints have."""
     names = [name for name in ("num_experts", "num_local_experts") if name in config.content]
     counts = [config.whole(name, MAX_EXPERTS) for name in names] or [experts]
     if len(set(counts)) > 1:

@@ -85,10 +85,7 @@ def _kinds(family: Family, written: Mapping[str, Any]) -> tuple[set[str], set[st
 
 
 def shape_of_literal(family: Family, written: Mapping[str, Any]) -> Shape:
-    """Return the shape of a literal with at least the arguments that are `needed`. Raises BadLiteral.
-
-    `written`: values by argument, without the family; a mixer is its StateShape. kv_heads defaults to heads.
-    """
+    """Return the shape of a literal's `written` arguments, `needed` ones among them; kv_heads is heads. Raises BadLiteral."""
     rules = {**family.literal, **written}
     if (pattern := rules.get("pattern")) is not None:
         _check_pattern(pattern, rules.get("layers"))

@@ -51,10 +51,7 @@ Pair = tuple[AttentionAlternative, FfnAlternative]
 
 @dataclass(frozen=True, slots=True)
 class SubBlockCost:
-    """The cost of one sub-block in one measurement; with neither, of the part that no layer changes.
-
-    `layer` None: the same cost in every layer.
-    """
+    """The cost of one sub-block, or of the part that no layer changes, in one measurement. `layer` None: in every layer."""
 
     layer: int | None
     attention: AttentionAlternative | None
@@ -151,10 +148,7 @@ def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
 
 
 def _listed(configs: Sequence[object], part: str) -> Mapping[str, Any]:
-    """Return a sub-block's configuration from a list whose entries have a `kind`.
-
-    `mamba` counts as the attention, `moe` as the FFN.
-    """
+    """Return a sub-block's configuration from a list of entries with a `kind`; `mamba` is attention, `moe` an FFN."""
     kinds = {"attention": ("attention", "mamba"), "ffn": ("ffn", "moe")}[part]
     for config in configs:
         if isinstance(config, dict) and config.get("kind") in kinds:

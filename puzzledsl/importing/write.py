@@ -50,9 +50,6 @@ def files_of(imported: Imported, base: Path) -> dict[str, str]:
     return files
 
 
-# ---------------------------------------------------------------- tables
-
-
 def scores_csv(imported: Imported) -> str:
     """Return one row per replacement and one column per metric. A replacement of one sub-block names that sub-block alone."""
     metrics = list(imported.scores)
@@ -123,9 +120,6 @@ def _csv(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(head)
     writer.writerows(rows)
     return text.getvalue()
-
-
-# ---------------------------------------------------------------- the program
 
 
 def program_text(imported: Imported, base: Path) -> str:

@@ -251,10 +251,7 @@ T = TypeVar("T", bound=Seeded)
 
 
 def rounds_needed(kinds: Sequence[int], alternatives: Mapping[SubBlock, Collection[str]]) -> int:
-    """Return the number of rounds in which every alternative is timed in at least `ROUNDS` layers of its kind in all.
-
-    `kinds`: of the layers. `alternatives`: their labels.
-    """
+    """Return the rounds in which every alternative is timed in at least `ROUNDS` layers of its kind, given both by labels."""
     depths = Counter(kinds)
     return max(
         ROUNDS,

@@ -153,10 +153,7 @@ def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alte
 
 
 def balanced(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int) -> Arrangement:
-    """Return an arrangement with every alternative equally often in its kind of layer, in random ones of these.
-
-    With more alternatives than layers, consecutive seeds take turns: `seed` shifts which alternatives are used.
-    """
+    """Return a random arrangement with every alternative equally often in its kind of layer, taking turns by `seed` if many."""
     shuffle = random.Random(seed)
 
     def one(labels: Sequence[str]) -> tuple[str, ...]:

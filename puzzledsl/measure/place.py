@@ -272,10 +272,7 @@ class Limits:
     device: str
 
     def batches(self, scenario: Scenario) -> list[int]:
-        """The declared batches, or for `auto` the powers of two at which the parent fits and that are quick enough to time.
-
-        Raises DiagnosticError: NoWorkload.
-        """
+        """The declared batches, or for `auto` powers of two that fit and are quick to time. Raises DiagnosticError."""
         if scenario.batches:
             return sorted(set(scenario.batches))
         free = self.memory_bytes - round(facts.total_params(self.shape) * self.stored.weight)

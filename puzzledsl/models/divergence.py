@@ -36,10 +36,7 @@ def summed_kl(
     *,
     chunk: int | None = None,
 ) -> float:
-    """Return the sum over positions of KL(parent || child), from final hidden states. Rows are float32, their sum float64.
-
-    The logits of `chunk` positions are in memory at once; by default as many as are fast on the device.
-    """
+    """Return the float64 sum of KL(parent || child) over positions, from final states, with `chunk` positions' logits at once."""
     chunk = chunk or tiles(child_NH.device.type).divergence_positions
     total = torch.zeros((), dtype=torch.float64, device=child_NH.device)
     for parent_CH, child_CH in zip(torch.split(parent_NH, chunk), torch.split(child_NH, chunk), strict=True):

@@ -38,10 +38,7 @@ from puzzledsl.models.replace import without
 
 
 class LayerRunner:
-    """Runs the layers of `model` one at a time, without a KV cache and without padding. The model is not changed.
-
-    Modules that `models.replace` put into the model are run in their place.
-    """
+    """Runs layers of `model`, or modules put in their place, one at a time, without KV cache and padding; changes nothing."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         family = family_of(model)
@@ -122,10 +119,7 @@ class LayerRunner:
         return seen.get("between", leaving), leaving
 
     def run_ffn(self, layer_idx: int, attended_BSH: Tensor) -> Tensor:
-        """Run a layer without its attention, on the stream after attention: [B, S, H] -> [B, S, H].
-
-        Not for a `paged` model, whose weights are read only when the whole layer is called.
-        """
+        """Run a layer without its attention, on the stream after it: [B, S, H] -> [B, S, H]. Not for a `paged` model."""
         half = without(layers(self._model)[layer_idx], "attention")
         with self._kernels(attended_BSH.device):
             return cast(Tensor, half(attended_BSH, **self.layer_kwargs(layer_idx, attended_BSH)))
@@ -260,10 +254,7 @@ def _between(layer: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def _tapped(layer: nn.Module, sub_block: SubBlock) -> Iterator[dict[str, Any]]:
-    """Inside the context, each run writes the module's `input`, `kwargs` (other arguments), `output`, and what is `added`.
-
-    `added` is the output behind the norm there, if there is one. Nothing is written if the layer has no such sub-block.
-    """
+    """Inside the context, a run writes `input`, `kwargs`, `output`, and what is `added` behind a norm, if there is the part."""
     seen: dict[str, Any] = {}
     if part_of(layer, sub_block) is None:
         yield seen

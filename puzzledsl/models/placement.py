@@ -16,11 +16,17 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, layers
-from puzzledsl.models.families.load import empty_model, frozen, load_config, load_parent, model_class_of
+from puzzledsl.models.families.access import base_shape_of, family_of, layers
+from puzzledsl.models.families.load import (
+    empty_model,
+    frozen,
+    load_config,
+    load_parent,
+    model_class_of,
+    weights_in,
+)
 from puzzledsl.models.families.pages import Page, Pages
 from puzzledsl.models.families.slots import Slot, slots
-from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.plan.memory.stage_plan import Device
@@ -46,7 +52,7 @@ def paged_parent(
     DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
     config = load_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    weights = weights_in(directory, config)
     family = family_of(config)
     model = empty_model(model_class_of(config), config, dtype, device)
     pages = Pages(dtype, device, room_bytes)
@@ -105,16 +111,24 @@ def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> Pre
     needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
     if needed <= SHARE * room:
         return load_parent(parent_dir, dtype=dtype, device=device)
+    return read_by_layer("the parent's weights", parent_dir, device, dtype, progress, once=once)
+
+
+def read_by_layer(
+    whose: str, directory: Path, device: torch.device, dtype: torch.dtype, progress: Progress, *, once: bool
+) -> PreTrainedModel:
+    """Return a paged model, and say why (`whose` weights do not fit). `once` and errors as for `reachable_parent`."""
+    needed, room = weights_bytes(directory, dtype), free_bytes(device)
     kept = 0 if once else int(KEPT_SHARE * room)
     progress.log(
         "paged",
-        text=f"the parent's weights ({format_quantity(needed, BYTES)}) do not fit in memory "
+        text=f"{whose} ({format_quantity(needed, BYTES)}) do not fit in memory "
         f"({format_quantity(room, BYTES)} is free): they are read layer by layer",
         weights_bytes=needed,
         room_bytes=room,
         kept_bytes=kept,
     )
-    model, _ = paged_parent(parent_dir, room_bytes=kept, keep_head=not once, dtype=dtype, device=device)
+    model, _ = paged_parent(directory, room_bytes=kept, keep_head=not once, dtype=dtype, device=device)
     return model
 
 

@@ -21,10 +21,7 @@ def attention_of(config: PreTrainedConfig) -> str | None:
 
 
 def supports_sdpa(model_class: type[Any]) -> bool:
-    """Return True if `F.scaled_dot_product_attention` can be a class's attention.
-
-    To ask for it where it cannot raises ValueError, as other mistakes in a config do.
-    """
+    """Return True if SDPA can be a class's attention; asking for it elsewhere raises the ValueError of any mistake."""
     return bool(model_class._supports_sdpa)
 
 
@@ -68,10 +65,7 @@ def with_own_modules(module: M) -> M:
 def linear_pointwise(
     x: Tensor, weight_NK: Tensor, bias_N: Tensor | None, then: str, factor: Tensor | None = None
 ) -> Tensor:
-    """OneDNN's product with what follows it in one pass: `none`, `swish`, or `mul` by `factor`.
-
-    `F.linear` and an operation behind it read and write the product once more.
-    """
+    """OneDNN's product with what follows it (`none`, `swish`, or `mul` by `factor`) in one pass over memory."""
     operator: Any = torch.ops.mkldnn._linear_pointwise
     product: Tensor = (
         operator(x, weight_NK, bias_N, then, [], "")

@@ -58,10 +58,7 @@ def execute(
     force: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Run each stale task (every task with `force`). `say` gets a line about each.
-
-    Raises DiagnosticError (TasksFailed) at the end if tasks failed.
-    """
+    """Run each stale task, with `force` every one; `say` gets a line of each. Raises TasksFailed at the end if tasks failed."""
     attempts = Attempts(ctx, say, force=force)
     with ctx.session():
         for task in tasks:
@@ -91,10 +88,7 @@ class Attempts:
             getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
 
     def attempt(self, task: Task) -> None:
-        """Run a task if it is stale and if no task that it needs has failed.
-
-        Raises DiagnosticError for a problem that all other tasks would meet, too.
-        """
+        """Run a stale task if none that it needs has failed. Raises DiagnosticError for what all others would meet, too."""
         if (cause := self._cause(task)) is not None:
             self._lost[task.key] = cause
             self.say(f"{self._title(task)}: not made, because {' '.join(cause)} failed")
@@ -177,10 +171,7 @@ def _raise(problem: Diagnostic | None) -> None:
 
 
 def tasks_of(ctx: Context) -> Iterator[Task]:
-    """Yield every task of `pzl run`, each after those it needs.
-
-    Lazily: later tasks depend on what earlier ones find (a `used_by` space, a search without a solution).
-    """
+    """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find."""
     yield from ordered(_declared(ctx, of_texts=True))
     for spaces in _rounds(ctx):
         yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
@@ -210,10 +201,7 @@ def _rounds(ctx: Context) -> Iterator[set[str]]:
 
 
 def ordered(tasks: Iterable[Task]) -> Iterator[Task]:
-    """Yield each task after those of the others that it needs, stage by stage, in the order of declarations.
-
-    Scores around the child of a search that needs them are left out: the search says what it lacks.
-    """
+    """Yield each existing task after those it needs, stage by stage; scores around a child that needs them are left out."""
     waiting = {task.key: task for task in tasks}
     while waiting:
         free = next((task for task in waiting.values() if not _needs(task, waiting)), None)
@@ -279,10 +267,7 @@ def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagno
 
 
 def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:
-    """Return the result of one search and the seconds it took. Without `force` an answer to the same inputs is read back.
-
-    Without `keep` nothing is written, so another process may work in the build directory.
-    """
+    """Return a search's result and the seconds it took; `force`: solve again what is fresh; not `keep`: write nothing."""
     began = time.monotonic()
     if not keep:
         return Solve(ctx, name).answer(), time.monotonic() - began
@@ -308,10 +293,7 @@ def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
 def regrets_of(
     ctx: Context, search: str, layer: int | None = None, sub_block: Site | None = None, *, time_s: float
 ) -> WhyResult | SearchResult:
-    """Return the regrets of one layer (or of one of its sub-blocks); without `layer`, of all layers, and the margins.
-
-    Return the search's result if it has no solution. Raises DiagnosticError when a table is missing.
-    """
+    """Return the regrets of a layer, a sub-block or all, and margins; the result without a solution. Raises DiagnosticError."""
     from puzzledsl.search.sensitivity.why import why_search
 
     costs, scores = costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
@@ -335,10 +317,7 @@ def keep_regrets(ctx: Context, result: WhyResult) -> Path:
 
 
 def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:
-    """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32.
-
-    Raises DiagnosticError for an unknown name, and for a child that is not made yet.
-    """
+    """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32. Raises DiagnosticError."""
     declared = {**ctx.program.searches, **ctx.program.uptrains}
     chosen("search or uptrain", declared, [name], ctx.file, "realise")
     ctx.made(*child(ctx.program, name), "the child")

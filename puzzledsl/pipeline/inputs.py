@@ -64,10 +64,7 @@ def costs_of(ctx: Context, space: str) -> CostTable:
 
 
 def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
-    """Return every finished score table of the search's space; tables from elsewhere are read from their files.
-
-    Scores made around a child are only for searches that name them: the child's own search runs before them.
-    """
+    """Return the finished score tables of a search's space, those around a child only if the search names them, and read ones."""
     space = ctx.program.searches[search].space
     asked = needed(ctx.program, search).scores
     tables: dict[str, ScoreTable] = {}
@@ -158,10 +155,7 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
 
 
 def refinement_of(ctx: Context, search: str) -> Refinement | None:
-    """Return the children measured around a search's optimum; None for a search without `refine`.
-
-    Raises DiagnosticError when they are not measured yet.
-    """
+    """Return the children measured around a search's optimum; None without `refine`. Raises DiagnosticError before that."""
     if ctx.program.searches[search].refine is None:
         return None
     ctx.made("refine", search, "the measured children")
@@ -174,10 +168,7 @@ def refined_frontier_of(ctx: Context, frontier: str) -> RefinedFrontier:
 
 
 def chosen_child(ctx: Context, search: str) -> Solution:
-    """Return the child to build: the best measured one for a search with `refine`, else the solver's.
-
-    Raises DiagnosticError when the search is not solved or not refined yet, or has no solution.
-    """
+    """Return the child to build: the best measured one with `refine`, else the solver's. Raises DiagnosticError before that."""
     result = best_solution(ctx, search)
     refinement = refinement_of(ctx, search)
     return result.solutions[0] if refinement is None else refinement.solution
@@ -190,16 +181,8 @@ def child_so_far(ctx: Context, search: str) -> Solution:
     return chosen_child(ctx, search)
 
 
-def only_data(ctx: Context) -> str | None:
-    """Return the data set of a program that has only one."""
-    return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
-
-
 def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
-    """Return the finished children that an evaluation measures, and the names of those measured in full.
-
-    In full means with tasks and timing. Others, such as baselines, are compared by KL and perplexity.
-    """
+    """Return the finished children of an evaluation, and the names of those measured in full, with tasks and timing."""
     names = children_evaluated(ctx.program, name)
     failed = {failure.name for failure in failures(ctx.build) if failure.stage in ("realise", "uptrain")}
     made = {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir() and n not in failed}
@@ -207,10 +190,7 @@ def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]
 
 
 def evaluation_of(ctx: Context, name: str) -> Evaluation | None:
-    """Return an evaluation, perhaps without parts that failed. None if it is not made, or if it failed when last tried.
-
-    Raises DiagnosticError if its file is damaged.
-    """
+    """Return an evaluation, perhaps without failed parts; None if it is not made or failed last. Raises DiagnosticError."""
     failure = failure_of(ctx.build, "eval", name)
     if ctx.stamps.read("eval", name) is None or (failure is not None and not failure.partly):
         return None

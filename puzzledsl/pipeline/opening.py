@@ -87,10 +87,7 @@ def has_child(ctx: Context, search: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checked program. `context` is None if it has errors; `sources` maps file names to texts.
-
-    `found` is what the check found out; None for a file that cannot be read.
-    """
+    """A checked program; `context` is None if it has errors, and what the check `found` if the file cannot be read."""
 
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]

@@ -40,10 +40,7 @@ def digest_of(value: object) -> str:
 
 
 def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
-    """Digest of a declaration without its name, comments and place in the file: moving a line makes nothing stale.
-
-    `without`: fields that a task digests separately.
-    """
+    """Digest of a declaration but for its name, comments, place, and fields that are digested separately (`without`)."""
     fields = node.model_dump(mode="json", exclude=set(without))
     return digest_of(_strip(fields | FORMER_FIELDS.get(type(node), {})))
 
@@ -55,10 +52,7 @@ def _strip(value: Any) -> Any:
 
 
 def parent_fingerprint(directory: Path) -> str:
-    """Digest of a checkpoint: all of the small files; the size and 256 evenly spaced chunks of each safetensors file.
-
-    A 140 GB parent is fingerprinted in well under a second; any retrained or converted checkpoint differs.
-    """
+    """Digest of a checkpoint, fast for 140 GB: all small files; size and 256 evenly spaced chunks of each safetensors file."""
     parts: dict[str, object] = {}
     for path in sorted(directory.glob("*")):
         if path.suffix == ".safetensors":
@@ -111,10 +105,7 @@ MADE_BY = f"puzzledsl {__version__}"
 
 
 class Stamp(Artefact):
-    """The file `build/stamps/STAGE-NAME.json`.
-
-    `outputs` maps paths relative to the build directory (`../out/config.json` for an export) to SHA-256 digests.
-    """
+    """The file `build/stamps/STAGE-NAME.json`. `outputs`: path relative to the build directory -> SHA-256."""
 
     stage: str
     name: str

@@ -106,8 +106,6 @@ class Task(ABC):
     reads_text: ClassVar[bool] = False
     sets_pace: ClassVar[bool] = False
 
-    # ---------------------------------------------------------------- declarations
-
     @classmethod
     @abstractmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:
@@ -138,8 +136,6 @@ class Task(ABC):
     def title(self) -> str:
         """`score kl`."""
         return f"{self.stage} {self.name}".strip()
-
-    # ---------------------------------------------------------------- needs
 
     @property
     def space(self) -> str:
@@ -191,8 +187,6 @@ class Task(ABC):
     def obstacle(self) -> Diagnostic | None:
         """Return the reason why the task cannot run yet."""
         return None
-
-    # ---------------------------------------------------------------- outputs
 
     def work(self) -> Work:
         """Return the estimate of its work; nothing where it takes no time worth mentioning."""

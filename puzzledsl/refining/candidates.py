@@ -96,10 +96,7 @@ class Candidates:
         return self._checked(self._solved(search, scores, tables))
 
     def baselines(self) -> Iterator[tuple[Rule, Solution]]:
-        """Yield (rule, child) for each of RULES whose child meets the requirements.
-
-        Rules that use block influence are skipped if the score's table has none.
-        """
+        """Yield (rule, child) for RULES whose child meets the requirements; rules by block influence where it is known."""
         for kind in RULES:
             if kind in BY_INFLUENCE and self.table.influence is None:
                 continue
@@ -115,10 +112,7 @@ class Candidates:
         return None if wrong else solution
 
     def meeting(self, layers: tuple[Assignment, ...], near: Mapping[str, int]) -> Solution | None:
-        """Return a child at the first combination of batches that meets every requirement; None if there is none.
-
-        `near`: the batches that are tried first, by scenario.
-        """
+        """Return a child at the first batches, those `near` before others, that meet every requirement; None without any."""
         found = (self.solution(layers, batches) for batches in batches_of(self._tables, layers, near))
         return next((solution for solution in found if solution is not None), None)
 

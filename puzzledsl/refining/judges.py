@@ -122,10 +122,7 @@ class Judges:
         return self._judges[0].tokens
 
     def figures(self, solution: Solution, title: str) -> Figures:
-        """Return what the judges measure of a child, which progress calls `title`.
-
-        Raises DiagnosticError for a missing or damaged piece.
-        """
+        """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
         definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))

@@ -63,10 +63,7 @@ class Meter:
     """Measures the loss of children of one search. Each loss is written to the disk as soon as it is known."""
 
     def __init__(self, inputs: RefineInputs, score: str) -> None:
-        """Read the text to score on and the text to heal on.
-
-        Raises DiagnosticError: no text, too little of it, a parent that cannot be read.
-        """
+        """Read the text to score on and the text to heal on. Raises DiagnosticError."""
         self._inputs, own, refine = inputs, inputs.of_score(score), inputs.refine
         scored = own.with_method(samples=refine.samples, data=refine.data or own.method.data)
         self.metric = scored.method.metric
@@ -127,10 +124,7 @@ LEAST_LOSS = 1e-4
 
 
 def slack(judged: Judged, figure: Figure, sure: float) -> float:
-    """Return log(allowed loss / measured loss), above 0 where the requirement is met with confidence `sure`.
-
-    Both losses are in the nats of the figure's first guess. Raises KeyError where the judge did not measure the figure.
-    """
+    """Return log(allowed / measured loss) in nats, above 0 where met with confidence `sure`. Raises KeyError if not measured."""
     record = judged.record
     error = statistics.NormalDist().inv_cdf(sure) * (figure.stderr or 0.0)
     worst = figure.value + error if record.better == "less" else figure.value - error
@@ -228,10 +222,7 @@ class JudgedSearch:
         return child
 
     def _next(self) -> tuple[Origin, Solution] | None:
-        """Return a child that was not measured before, or None.
-
-        It is the optimum under the next bound, by the refitted scores or by scores drawn around them.
-        """
+        """Return a child that is not measured yet, the optimum under the next bound by refitted or drawn scores; or None."""
         table = self.surrogate.table()
         most = self.bound()
         for _ in range(TRIES):
@@ -282,10 +273,7 @@ def next_bound(seen: Sequence[tuple[float, float]], unreachable: float = 0.0, re
 
 
 def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
-    """Measure `refine.children` children of a solved search. Children measured by an earlier run are not measured again.
-
-    Raises DiagnosticError: missing tables, pieces or text. ValueError for a search without `refine` or without a solution.
-    """
+    """Measure `refine.children` children of a solved search, none of them twice. Raises DiagnosticError, ValueError."""
     candidates = inputs.candidates()
     if not result.solutions:
         raise ValueError(f"search {inputs.search} has nothing to refine")

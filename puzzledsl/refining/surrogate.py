@@ -105,10 +105,7 @@ class Surrogate:
         self._covariance_II = self._prior_II - gain_IN @ shared_NI
 
     def table(self, generator: np.random.Generator | None = None, share: float = 1.0) -> ScoreTable:
-        """Return a score table of the posterior mean.
-
-        With a `generator`, of a draw from the posterior with its standard deviations multiplied by `share`.
-        """
+        """Return a score table of the posterior mean, or with a `generator` of a draw with `share` of its deviations."""
         errors_I = self._mean_I
         if generator is not None:
             nothing_I = np.zeros(len(self._entries))

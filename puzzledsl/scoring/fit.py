@@ -151,10 +151,7 @@ class Form:
 
 
 def fitted(kl_RP: Floats, children: Measured) -> Form:
-    """Return the form that predicts the children best, with leave-one-out errors.
-
-    With fewer than FEWEST children of positive KL, return the plain sum (`fit` is None).
-    """
+    """Return the form that predicts the children best, with leave-one-out errors; the plain sum for fewer than FEWEST."""
     children = [(rows, kl) for rows, kl in children if kl > 0]
     if len(children) < FEWEST:
         return Form(saturated(kl_RP, math.inf))

@@ -38,6 +38,7 @@ from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import Library
+from puzzledsl.scoring.errors import NoHealingText, NoScoringText
 from puzzledsl.scoring.fit import POSITIONS
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, PositionKls, group_tokens
 from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
@@ -66,10 +67,7 @@ class Subject:
     def __init__(
         self, inputs: ScoreInputs, model: PreTrainedModel | None = None, *, unseen: bool = False
     ) -> None:
-        """Load the parent, if `model` is not it. `unseen`: measure on as much text after the score's.
-
-        Raises DiagnosticError: no text, too little of it, items that cannot be read, a parent that cannot be loaded.
-        """
+        """Load the parent, if `model` is not it. `unseen`: measure on as much text after. Raises DiagnosticError."""
         model = model or reachable_parent(inputs.parent_dir, inputs.progress, once=False)
         self.inputs, self.model = inputs, model
         self.runner = LayerRunner(model)
@@ -142,10 +140,7 @@ def _rounded_rows(dtype: PrecisionName, embedding: Any, tokens: tuple[Tensor], f
 
 
 def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False) -> Measure:
-    """Return the measure of a score on its items or its text; `unseen`: on as much text after it.
-
-    Raises DiagnosticError: no text, too little of it, items that cannot be read.
-    """
+    """Return the measure of a score on its items or its text; `unseen`: on as much text after it. Raises DiagnosticError."""
     method, span = inputs.method, span_of(inputs.declaration.where)
     if method.metric == "accuracy":
         items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
@@ -274,10 +269,7 @@ def scored(inputs: ScoreInputs, *, unseen: bool = False) -> Scored:
 
 
 def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:
-    """Return blocks [N, S] of the text that children of a BLD's pieces are healed on: `healed` tokens, at least two blocks.
-
-    Raises DiagnosticError: NoHealingText, missing or unreadable files.
-    """
+    """Return blocks [N, S] of the healing text: `healed` tokens, at least two blocks. Raises DiagnosticError without them."""
     bld, score = inputs.bld, inputs.declaration
     wanted = bld.model_copy(update={"heal_tokens": max(healed, 2 * bld.context)})
     given = (inputs.base, inputs.tokenizer, inputs.build.tokens, inputs.progress)
@@ -289,10 +281,7 @@ def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:
 
 
 def text_behind(inputs: ScoreInputs, samples: int, device: torch.device) -> Sequence[Tensor]:
-    """Return groups [B, S] of tokens after the scored ones, so that both together are enough for block influence.
-
-    Empty for tasks, if enough is scored already, or if the text is too short.
-    """
+    """Return groups [B, S] of tokens after the scored ones, if both are needed for block influence and the text has them."""
     context = inputs.bld.context
     scored = -(-samples // context)
     wanted = -(-POSITIONS // context) - scored

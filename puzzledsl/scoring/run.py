@@ -70,10 +70,7 @@ class Asked:
 
 
 def tasks_for(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> ParentInSpans:
-    """Return the tasks of a score, for workers with as much of the parent as fits.
-
-    Healing looks at several layers at once, so it always has the whole parent, read layer by layer if it does not fit.
-    """
+    """Return the tasks of a score, for workers with as much of the parent as fits; healing, of several layers, has all of it."""
     there = sent(inputs)
     needed, shape = 1, shape_of(load_config(inputs.parent_dir))
     if not inputs.method.healed and weights_bytes(inputs.parent_dir, torch.float32) > SMALL_BYTES:
@@ -213,10 +210,7 @@ class Children:
     progress: Progress
 
     def fitted(self, count: int, seed: int, kl_RP: Tensor) -> Form:
-        """Return single scores that are fitted to `count` children, from the KLs by position that the sweep stored.
-
-        The result is the same bytes for any number of threads.
-        """
+        """Return single scores fitted to `count` children, from stored KLs by position; the same bytes for any threads."""
         kls = kl_RP.numpy().astype(np.float64)
         places = Places.of(self.todo, self.shape)
         self.progress.start("children", count)
@@ -324,11 +318,7 @@ def _scorer(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run
 def score_children(
     inputs: ScoreInputs, children: Sequence[ModelDefinition], *, unseen: bool = False
 ) -> list[float]:
-    """Return the losses of whole children, by a score's metric and on its text or items.
-
-    `unseen`: measure on as much text after the score's. Raises DiagnosticError (NotEnoughText) if there is not enough. Has no
-    effect on items.
-    """
+    """Return the losses of whole children by a score's metric, on its text, on as much behind (`unseen`), or on items."""
     tasks = [Task.call(number, "loss", child) for number, child in enumerate(children)]
     with inputs.executor.open(TeamSpec(judge_maker(inputs, unseen=unseen)), inputs.progress) as teams:
         found = {task.name: loss for task, loss in teams.run(tasks)}

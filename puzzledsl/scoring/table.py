@@ -142,10 +142,7 @@ class FiguresCache(MemoryCache):
             os.fsync(file.fileno())
 
     def restore_order(self, order: Sequence[Name], *, shuffled: bool = False) -> None:
-        """Rewrite a file that had damaged lines, or is `shuffled`, to the bytes of an undamaged run in one process.
-
-        Call it when all of `order`, the order of such a run, is measured.
-        """
+        """Rewrite a damaged or `shuffled` file to the bytes of one whole run, once all of `order` is measured."""
         if self._damaged or shuffled:
             self.figures = {name: self.figures[name] for name in [*order, *self.figures]}
             self.copy_to(self._path)

@@ -126,10 +126,7 @@ Flight = Stream | dict[int, Stream]
 def balanced(
     shape: Shape, todo: Sequence[Replacement], runs: Sequence[Run], count: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return (first, end) of the spans of `count` workers, so that the busiest has as little work as possible.
-
-    A layer is passed by all replacements below it, and the last worker also computes the head for each.
-    """
+    """Return (first, end) of the spans of `count` workers with the least busiest one; the last also computes the head."""
     weights = [
         sum(alternative.params(own) for alternative in (ParentAttention(), ParentFfn())) for own in shape.each
     ]
@@ -229,10 +226,7 @@ class SpanMeasurer(SubjectOnWorker):
     def observe(
         self, below: tuple[Stream, list[Stream]] | None = None
     ) -> tuple[Stream | list[Sums], list[Stream] | Figures | None]:
-        """Pass on the parent's stream, and by group its part at the positions that count, at every layer so far.
-
-        The last member returns the block influence and the metrics of the child around.
-        """
+        """Pass on the parent's stream and its counted part of every layer; the last member returns what they tell."""
         if self._wanted.inputs.around is not None:
             self._incumbent.become(_with_layers(self._wanted.inputs.around, range(0)))
         groups = [*self._measure.groups, *self._sweep.behind]

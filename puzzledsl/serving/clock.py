@@ -52,7 +52,8 @@ from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.precision.gptq import nearest
-from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
+from puzzledsl.serving.errors import EngineAbsent, EngineFailed
+from puzzledsl.serving.session import Session, SessionFailed
 
 Layers = Sequence[tuple[Alternative, Alternative]]
 CHUNK = 1 << 16
@@ -61,12 +62,7 @@ SCALE = 0.02
 
 
 def blank_child(parent_dir: Path, shape: Shape, layers: Layers, ends: str = PARENT_ENDS.name) -> ChildFiles:
-    """Return a child of these alternatives (attention and FFN of each layer) whose pieces hold random numbers.
-
-    `ends`: the name of both of its ends.
-
-    Raises DiagnosticError: an alternative that cannot be built, a parent that cannot be read.
-    """
+    """Return a child of these alternatives and `ends` whose pieces hold random numbers. Raises DiagnosticError."""
     found = [_layer(index, *layer) for index, layer in enumerate(layers)]
     definition = ModelDefinition(
         name="timed", search="timed", parent="timed", layers=tuple(found), ends=EndsAssignment.of(ends)

@@ -50,10 +50,7 @@ def _is_there(timed: Timed) -> bool:
 
 @dataclass(frozen=True)
 class LadderMeter:
-    """Measures the ladder of a parent beside a child of an evaluation.
-
-    `importance`: of the inputs of the parent's matrices; it returns None where there is no text for it.
-    """
+    """Measures a parent's ladder beside a child. `importance` of the parent's inputs returns None without a text for it."""
 
     child: str
     parent_dir: Path
@@ -63,10 +60,7 @@ class LadderMeter:
     def __call__(
         self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
-        """Measure all files; None where the child was timed in other engines alone.
-
-        Raises DiagnosticError: EngineAbsent, EngineFailed, MissingPackage.
-        """
+        """Measure all files; None where the child was timed in other engines alone. Raises DiagnosticError."""
         times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
         timed = [each for each in plan.timed if each.scenario in usual and _is_there(each)]
         if not timed:
@@ -162,8 +156,6 @@ class _Climb:
         faster = [rung for rung, time in by_time.items() if time <= own]
         slower = [rung for rung in by_time if rung not in faster]
         return [*sorted(faster, key=lambda r: -by_time[r])[:1], *sorted(slower, key=by_time.__getitem__)[:1]]
-
-    # ---------------------------------------------------------------- one file
 
     def _path(self, rung: Rung) -> Path:
         return self.child_file.with_name(f"parent-{LADDER.index(rung)}.gguf")

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import scratch
 from puzzledsl.export.engines.ask import environment, python_of
 
@@ -27,10 +26,7 @@ class Session:
     """A loaded model. Use as a context manager: its end ends the process."""
 
     def __init__(self, engine: str, path: Path, request: dict[str, Any], cache_bytes: int = 0) -> None:
-        """Load the model. Raises SessionFailed.
-
-        `request`: batch, context, threads, dtype and device. `cache_bytes`: of its KV cache, which some engines reserve.
-        """
+        """Load the model as the `request` says; some engines reserve the `cache_bytes` of its KV cache. Raises SessionFailed."""
         python = python_of(engine)
         assert python is not None, "the caller asks first"
         self._held = ExitStack()
@@ -111,26 +107,3 @@ class Session:
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines()]
         told = next((f": {line[-300:]}" for line in reversed(lines) if line), "")
         return (f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code}") + told
-
-
-class EngineAbsent(Diagnostic, code="E1804"):
-    """The engine of `measured(engine: ...)` is not installed."""
-
-    template = "hardware `{name}` is measured in {engine}, which is not installed"
-    help_template = "{install}; `measured(engine: torch)` needs nothing else"
-
-
-class EngineFailed(Diagnostic, code="E1805", template="{engine} failed while it timed {what}: {reason}"):
-    """The engine's process failed while it loaded or timed a model."""
-
-    help_template = "run it again to go on from here; a smaller batch, or a shorter prompt, needs less memory"
-
-
-class NoServer(Diagnostic, code="E1815", template="no engine serves scenario `{name}`"):
-    """A workload that is not measured in an engine which serves, or an engine without its server."""
-
-
-class NotServed(Diagnostic, code="E1816", template="traffic of `{name}` was not served: {reason}"):
-    """A server that did not start or did not answer in time."""
-
-    help_template = "fewer sequences (`at_most`), a lower rate (`--shares 30%`) or shorter requests may do"

@@ -41,10 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Process `rank` of `world`, `per_node` of them on each machine (0: all on one).
-
-    The methods are collective: every process must call them in the same order.
-    """
+    """Process `rank` of `world`, `per_node` on each machine (0: all on one). Methods are collective, in the same order."""
 
     rank: int = 0
     world: int = 1

@@ -28,16 +28,17 @@ from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
-from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
+from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import (
     empty_model,
     load_config,
     load_parent,
     load_tokenizer,
     model_class_of,
+    weights_in,
 )
-from puzzledsl.models.families.stored import as_parameters, select
-from puzzledsl.models.families.tensors import LazyTensor, open_file, open_weights
+from puzzledsl.models.families.stored import as_parameters
+from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.means import Means, in_words, means_for
@@ -108,8 +109,7 @@ def _bare(config: PreTrainedConfig, dtype: torch.dtype, sharding: Sharding) -> P
 
 def _weights(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
     """Return a checkpoint's weights by the names of the model's parameters."""
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
-    return as_parameters(weights, family_of(config))
+    return as_parameters(weights_in(directory, config), family_of(config))
 
 
 def write_child(

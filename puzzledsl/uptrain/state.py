@@ -176,10 +176,7 @@ def save_state(store: Store, run: TrainingState, done: TrainingProgress) -> None
 
 
 def load_state(store: Store, run: TrainingState) -> TrainingProgress | None:
-    """Restore a saved run and return its progress.
-
-    Return None, and change nothing, if nothing is saved or it does not fit the model.
-    """
+    """Restore a saved run and return its progress; None, and nothing changed, if nothing is saved that fits the model."""
     found = store.contents(STATE)
     if found is None:
         return None

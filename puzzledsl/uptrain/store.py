@@ -160,10 +160,7 @@ class Store(ABC):
 
     @torch.no_grad()
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """Load the set's values into these tensors, all of which must be in the set.
-
-        Raises DiagnosticError (UnfinishedWorkDamaged).
-        """
+        """Load a set's values into these of its tensors. Raises DiagnosticError (UnfinishedWorkDamaged)."""
         self.finish()
         if (pointer := self._checked(key)) is None:
             path = self.folder / f"{key}.json"
@@ -214,11 +211,7 @@ class FileStore(Store):
 
 
 class ShardStore(Store):
-    """One torch.distributed.checkpoint directory per set, which any number of processes can read.
-
-    Rank 0 writes the pointer after the directory is complete, and it alone reads it: what it finds holds for all. All methods are
-    collective.
-    """
+    """One torch.distributed.checkpoint directory per set. Rank 0 alone writes and reads pointers; methods are collective."""
 
     def __init__(self, folder: Path, ranks: Ranks, *, background: bool = False) -> None:
         super().__init__(folder, background=background)

@@ -176,11 +176,7 @@ class Trainer:
         sharding: Sharding | None = None,
         means: Means = PLAIN,
     ) -> None:
-        """Prepare a training.
-
-        `train_NT`: every step's blocks in order, [steps * batch, T]. The student is changed in place. `sharding` says how both
-        models are cut over processes; None: they are whole.
-        """
+        """Prepare a training of the student, in place, on the blocks [steps * batch, T]. `sharding` None: models are whole."""
         child = student.model
         self.declaration, self.lr = declaration, declaration.lr
         self.teacher, self.student, self.child = teacher, student, child
@@ -203,10 +199,7 @@ class Trainer:
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> TrainingProgress:
-        """Train to the end, then put the best evaluated weights (the start's, if nothing was better) into the child.
-
-        With `keep = last` these are the weights after the last step.
-        """
+        """Train to the end, then put the best evaluated weights into the child; with `keep = last` those after the last step."""
         with torch.random.fork_rng():
             torch.manual_seed(self.declaration.seed + self.ranks.rank)
             try:
@@ -240,10 +233,7 @@ class Trainer:
         return done
 
     def step(self, step: int) -> Step:
-        """One optimiser step over `batch` blocks, a micro-batch at a time, each process its share.
-
-        It waits for the device once, to look at the losses before the weights change.
-        """
+        """One optimiser step over `batch` blocks. It waits for the device once, for the losses before the weights change."""
         size = self.declaration.batch
         rows = slice(step * size, (step + 1) * size)
         totals = self._gradients(self.train_NT[rows], learned(self.train_NT, rows))
@@ -260,10 +250,7 @@ class Trainer:
         return Step(loss, kld, cosine, lm, grad_norm)
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
-        """Leave the gradients of a step in the weights, and return its mean losses, float64 [4], on the device.
-
-        Out of memory, it starts again with smaller micro-batches, then recomputing layers. Raises DiagnosticError (MemoryOfRank).
-        """
+        """Leave a step's gradients in the weights; return its mean losses, float64 [4], in less memory if out of it."""
         while True:
             try:
                 with repeatable(self.device):
@@ -286,10 +273,7 @@ class Trainer:
         return totals
 
     def _use_less(self) -> bool:
-        """Take half of the blocks at a time or, from one block on, recompute layers; return False if nothing is left to try.
-
-        Raises DiagnosticError (MemoryOfRank): there are other processes, and all must be started again to do so.
-        """
+        """Halve the blocks at a time, or recompute layers; False if nothing is left. Raises MemoryOfRank on several."""
         less = Demand(self.micro, self.recompute).less(self.declaration.batch)
         if less is None:
             return False

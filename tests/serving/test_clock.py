@@ -25,8 +25,9 @@ from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
 from puzzledsl.serving import clock, session
 from puzzledsl.serving.clock import ServingClock
+from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine
-from puzzledsl.serving.session import EngineAbsent, EngineFailed, Session, SessionFailed
+from puzzledsl.serving.session import Session, SessionFailed
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
 

@@ -43,9 +43,9 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
-from puzzledsl.models.families.load import OWN_KEYS, load_config, read_config_json
+from puzzledsl.models.families.load import OWN_KEYS, load_config, read_config_json, weights_in
 from puzzledsl.models.families.stored import select
-from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, open_weights, total_bytes
+from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, total_bytes
 from puzzledsl.models.precision.gptq import rounded_end
 
 SHARD_BYTES = 5_000_000_000
@@ -221,7 +221,7 @@ def from_parent(directory: Path) -> ChildFiles:
 def _open(directory: Path, config: PreTrainedConfig) -> ChildFiles:
     shape = base_shape_of(config)
     layers = blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
-    weights = select(directory, shape, open_weights(directory), layers)
+    weights = weights_in(directory, config)
     return ChildFiles(shape, _base_content(read_config_json(directory)), config, layers, weights)
 
 

@@ -132,10 +132,7 @@ class ParentStream:
             del self._points[old]
 
     def attention_kwargs(self, layer_idx: int, hidden_BSH: Tensor) -> dict[str, Any]:
-        """Return the other arguments of a layer's attention (positions, mask, …) for states of this shape.
-
-        The layer must have been run. Raises KeyError otherwise.
-        """
+        """Return the other arguments of a layer's attention for states of this shape, once the layer has been run."""
         return self._kwargs[layer_idx, hidden_BSH.shape]
 
 

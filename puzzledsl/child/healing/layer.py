@@ -102,10 +102,7 @@ def child_digest(layers: Sequence[LayerDefinition]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Storage type of a quantised sub-block, and its last map's weights on the grid, float32 [H, P].
-
-    The module has them in the model's dtype, which may round them off the grid.
-    """
+    """Storage type of a quantised sub-block, and its last map on the grid, float32 [H, P], which the module's dtype may round."""
 
     precision: Precision
     weight: Tensor

@@ -66,10 +66,7 @@ def healing_text(
 
 
 def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
-    """Return the number of blocks at the front of a text's order that BLD, scores and healing read.
-
-    Training that starts after them uses text that nothing was fitted to.
-    """
+    """Return the number of first blocks that BLD, scores and healing read; nothing is fitted to the text behind them."""
     found = [0]
     for bld in program.blds.values():
         if (bld.context, bld.seed) != (context, seed):  # another order
@@ -84,10 +81,7 @@ def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
 
 
 def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
-    """Return (number of first blocks to heal on, slice of blocks that judge, number of the first free block).
-
-    `own`: the text is not the BLD's.
-    """
+    """Return (number of first blocks to heal on, slice that judges, first free block). `own`: the text is not the BLD's."""
     budget = Budget.of(bld)
     count = max(1, HELD_OUT_TOKENS // bld.context)
     if own:
@@ -97,10 +91,7 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Return the blocks that scores and refinements read from this text, and as many again.
-
-    The second half is the unseen text of `scoring.run.score_children`.
-    """
+    """Return the blocks of this text that scores and refinements read, and as many again: the unseen text of `score_children`."""
     samples = [
         score.method.samples
         for score in program.scores.values()
@@ -151,10 +142,7 @@ def _up_to(
 
 
 def _tokens_there(error: DiagnosticError) -> int | None:
-    """Return the number of tokens that a too short text has; for a mix, as many as its proportions allow.
-
-    None if the error is not about too little text.
-    """
+    """Return the tokens that a too short text has (of a mix, in its proportions); None if the error is another."""
     facts = error.diagnostics[0].args
     if not {"got", "needed"} <= facts.keys():
         return None

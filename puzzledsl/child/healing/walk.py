@@ -38,10 +38,7 @@ class StreamPair:
     def __init__(
         self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES
     ) -> None:
-        """Embed token ids [B, S] of each group.
-
-        Streams above `held_bytes` are kept in files in `folder`; inputs of last maps above it are computed again when needed.
-        """
+        """Embed token ids [B, S] of each group. Above `held_bytes`, streams lie in files in `folder`."""
         self.parent = ParentStream(runner, groups, folder, held_bytes=held_bytes)
         self.child = self.parent.new()
         self._positions = sum(group.numel() for group in groups)

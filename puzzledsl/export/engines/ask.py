@@ -45,10 +45,7 @@ class Crash:
 
 
 def python_of(engine: str) -> Path | None:
-    """Return the interpreter that has an engine; None if it is not installed.
-
-    vLLM's is $PZL_VLLM_VENV, or `.venv-vllm` in the working directory or beside our own environment.
-    """
+    """Return the interpreter that has an engine (vLLM's: $PZL_VLLM_VENV, or a `.venv-vllm` nearby); None without one."""
     if engine != "vllm":
         return Path(sys.executable) if find_spec(MODULES[engine]) is not None else None
     given = os.environ.get("PZL_VLLM_VENV")

@@ -23,10 +23,7 @@ GIVEN = ("llama_model_params", "llama_context_params", "llama_model_quantize_par
 
 
 def bindings() -> tuple[Any, Any, str]:
-    """Return llama.cpp's library, the cffi interface to it, and its version in words.
-
-    A library of the user's is called by the wheel's declarations, with the structures of the header that is installed with it.
-    """
+    """Return llama.cpp's library, the cffi interface by the wheel's declarations and an own header, and its version."""
     import llama_cpp_py_sync
     from llama_cpp_py_sync import _cffi_bindings
 
@@ -151,8 +148,6 @@ class Engine:
         for i in range(steps):
             row = self.forward([int(row.argmax())], len(prompt) + i)[-1]
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
-
-    # ------------------------------------------------------------ as it serves: `batch` sequences at once
 
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""

@@ -62,8 +62,6 @@ class Engine:
             row = self.forward([int(row.argmax())])[-1]
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
 
-    # ------------------------------------------------------------ as it serves: `batch` sequences at once
-
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""
         self.reset_cache()

@@ -82,8 +82,6 @@ class Engine:
         end = time.perf_counter()
         return len(prompt) / (middle - start), steps / max(end - middle - (middle - start), 1e-9)
 
-    # ------------------------------------------------------------ as it serves: `batch` sequences at once
-
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""
         self._ask(prompt, 1)

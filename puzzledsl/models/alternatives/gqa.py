@@ -93,10 +93,7 @@ def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gr
 def _with_fewer_queries(
     alternative: GqaAttention, state: State, parent: ParentLayer, *, pooled: bool
 ) -> State:
-    """Leave out the query heads that matter least, equally many of each key/value head, and refit the output projection.
-
-    With `init { gqa = mean_pool }`, the quietest heads go and nothing is refitted.
-    """
+    """Leave out the query heads that matter least, or the quietest with `mean_pool`, equally many a key/value head; refit."""
     if not parent.statistics.calls:
         raise cannot_initialise(alternative, "there are no calibration tokens to choose query heads by")
     shape, gram, weight = parent.shape, _outputs(alternative, state, parent), state["o_proj.weight"].T

@@ -43,10 +43,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class ParentLayer:
-    """A layer of the parent with its own shape and the statistics of its activations.
-
-    Work that several alternatives share (the order in which FFN channels go) is kept in `statistics`.
-    """
+    """A layer of the parent, its shape and statistics of its activations, which keep work that alternatives share."""
 
     layer: nn.Module
     shape: Shape

@@ -45,10 +45,7 @@ def shape_of(config: PreTrainedConfig) -> Shape:
 
 
 def base_shape_of(config: PreTrainedConfig) -> Shape:
-    """The architecture that the config gives without `block_configs`.
-
-    Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint).
-    """
+    """Return the architecture that the config gives without `block_configs`. Raises DiagnosticError."""
     return _read(config, shape_of_config)
 
 

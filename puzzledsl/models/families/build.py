@@ -75,10 +75,7 @@ def new_mixture(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """Mixture of the config's family; weights are allocated, not initialised.
-
-    The experts keep the model's own `config`, so that they follow its implementation of experts.
-    """
+    """Mixture of the config's family, not initialised. Experts keep the model's own `config`, and so its implementation."""
     family = family_of(config)
     block, names = classes_of(family.model_type).mixture, family.mixture
     assert block is not None

@@ -131,10 +131,7 @@ def names_of_shares(parameter: str, experts: int) -> Iterator[tuple[str, Share]]
 
 
 def view(block: Tensor, share: Share, family: Family) -> Tensor:
-    """Return the part of one expert's block of a fused parameter that is the canonical weight, sharing its memory.
-
-    `block`: [2 W, H] (transposed: [H, 2 W]), [H, W] (transposed: [W, H]), or a bias.
-    """
+    """Return the canonical weight, sharing memory, in an expert's `block`: [2 W, H], [H, W], either transposed, or a bias."""
     rows = block.T if family.mixture.fused == "interleaved" and block.ndim == 2 else block
     if not share.parameter.removesuffix("_bias").endswith("gate_up_proj"):
         return rows

@@ -74,10 +74,7 @@ OWN_KEYS = (  # keys of a child's config.json that its base family's config does
 def config_of_child(
     directory: Path, content: Mapping[str, Any], *, as_parent: bool = False
 ) -> PreTrainedConfig:
-    """Return the base family's config with `block_configs`, or `parent_blocks`. Raises DiagnosticError (NotAChild).
-
-    `content`: the config.json.
-    """
+    """Return the base family's config with `block_configs` or `parent_blocks`. Raises DiagnosticError (NotAChild)."""
     try:
         child_of_config(content)
         base = base_content(content)
@@ -172,30 +169,29 @@ def load_parent(
 
     Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
     """
-    config = load_config(directory)
-    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
-    return load_weights(
-        model_class_of(config), directory, config, weights, dtype=dtype, device=device, room_bytes=room_bytes
-    )
+    return load_weights(directory, load_config(directory), dtype=dtype, device=device, room_bytes=room_bytes)
+
+
+def weights_in(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
+    """Return the weights of a checkpoint that the config describes, by canonical names. Raises DiagnosticError."""
+    return select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
 
 
 def load_weights(
-    model_class: Any,
     directory: Path,
     config: PreTrainedConfig,
-    weights: Mapping[str, LazyTensor],
     *,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
     room_bytes: int | None = None,
 ) -> PreTrainedModel:
-    """Return a model of `model_class` with these weights: created without storage, then filled one tensor at a time.
+    """Return the model of a config with a directory's weights: created without storage, then filled one tensor at a time.
 
-    Peak memory is the model's bytes plus one stored tensor, or one expert. `weights` must be the model's own, by canonical
-    names (see `inventory.select`). With `room_bytes`, layers whose weights do not fit into it use those of others like them
-    (`repeated.source_layers`): such a model can be timed, and computes something else.
+    Peak memory is the model's bytes plus one stored tensor, or one expert. With `room_bytes`, layers whose weights do not fit
+    into it use those of others like them (`slots.source_layers`): such a model can be timed, and computes something else.
     """
-    model = empty_model(model_class, config, dtype, device)
+    weights = weights_in(directory, config)
+    model = empty_model(model_class_of(config), config, dtype, device)
     prefix = family_of(config).layers
     sources = {} if room_bytes is None else source_layers(weights, prefix, dtype, room_bytes)
     taken_from = source_names(weights, prefix, sources) if sources else {name: name for name in weights}
@@ -242,10 +238,7 @@ def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Compute the model's buffers by its own code: frequencies of rotary embeddings, the scale of an embedding.
-
-    Those that checkpoints hold are weights, and get storage alone.
-    """
+    """Compute the model's buffers by its own code; those that checkpoints hold are weights, and get storage alone."""
     held: Any = model
     stored = held.state_dict(keep_vars=True)
     for name, module in list(held.named_modules()):
@@ -287,10 +280,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint directory.
-
-    Never runs code from it. Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WrongTokenizer, TokenizerNeedsCode.
-    """
+    """Return the tokenizer of a checkpoint directory, none of whose code is run. Raises DiagnosticError."""
     if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
         raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
     try:

@@ -74,10 +74,7 @@ class Slot:
         return whole if self.share is None else self.share(whole)
 
     def put(self, value: Tensor, device: torch.device | str, dtype: torch.dtype) -> None:
-        """Set the weight. A whole parameter takes the value's memory; a share is copied into storage made by `allocate`.
-
-        A buffer keeps its own dtype.
-        """
+        """Set the weight: a whole parameter takes the value's memory, a share is copied. A buffer keeps its own dtype."""
         if not isinstance(getattr(self.holder, self.name), nn.Parameter):
             setattr(self.holder, self.name, value.to(device=device, dtype=self.weight.dtype))
         elif self.share is None:
@@ -95,10 +92,7 @@ class Slot:
 
 
 def slots(module: nn.Module) -> dict[str, Slot]:
-    """Return the places of all weights of a module, of a sub-block or of a model, in the order of their parameters.
-
-    Buffers that checkpoints hold are weights, too: the correction bias of a router.
-    """
+    """Return the places of all weights of a module, sub-block or model, with buffers that checkpoints hold, in their order."""
     found: dict[str, Slot] = {}
     mixtures = {
         path: family_of(cast(Any, inner).experts.config)

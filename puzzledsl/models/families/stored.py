@@ -53,10 +53,7 @@ class Fused:
 
 
 def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str, LazyTensor], list[str]]:
-    """Return a checkpoint's tensors by canonical names, and what is wrong with its fused ones.
-
-    `wanted`: the canonical weights of the architecture.
-    """
+    """Return a checkpoint's tensors by canonical names, and what is wrong with its fused ones, given the `wanted` weights."""
     found = {_renamed(_present(name, family), family, canonical_name): t for name, t in stored.items()}
     wrong: list[str] = []
     _part(found, wanted, family, wrong)
@@ -288,10 +285,7 @@ def _short(value: object) -> str:
 
 
 def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
-    """Return names and shapes of all weights of a model of this shape: the parent's, or a child's with these layers.
-
-    A removed sub-block has no norm; a head tied to the embedding is not listed.
-    """
+    """Return names and shapes of all weights of a model of this shape with these layers, without those removed or tied."""
     family = FAMILIES[shape.family]
     found: Shapes = {f"{family.embedding}.weight": (shape.vocab, shape.hidden)}
     for index in range(shape.layers):

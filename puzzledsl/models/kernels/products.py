@@ -206,10 +206,7 @@ NOT_PACKED = PackedWeights()
 
 @contextmanager
 def fast_products(device: torch.device, packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
-    """Inside the context, replace `F.linear` by `linear` and causal attention by `models.kernels.causal`, in this thread only.
-
-    Nothing is replaced for work on a GPU, where looking at every call would only take time.
-    """
+    """Inside the context, this thread has `linear` for `F.linear` and the blocked causal attention; on a GPU nothing changes."""
     if device.type != "cpu" or not has_fast_products():
         yield
         return
@@ -230,10 +227,7 @@ def linear(
 
 @cache
 def has_fast_products() -> bool:
-    """Return True if the fast operator exists here, agrees with `F.linear`, and the CPU has AVX-512.
-
-    oneDNN was measured faster on CPUs with AVX-512.
-    """
+    """Return True if the fast operator agrees with `F.linear`, on a CPU with AVX-512, where it was measured faster."""
     backends: Any = torch.backends  # not typed
     if not backends.mkldnn.is_available() or backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -253,11 +247,7 @@ def has_fast_products() -> bool:
 
 
 def gated(x: Tensor, gate: nn.Linear, up: nn.Linear, packed: PackedWeights = NOT_PACKED) -> Tensor:
-    """Return silu(gate(x)) * up(x), [..., K] -> [..., N].
-
-    Without gradients and where oneDNN is faster, the SiLU and the multiplication are fused into the two matrix products, which
-    saves two passes over the intermediate result.
-    """
+    """Return silu(gate(x)) * up(x), [..., K] -> [..., N], fused into the products where oneDNN is faster, without gradients."""
     fused = has_fused_products() and not torch.is_grad_enabled()
     if not fused or not all(_is_faster(x, m.weight, m.bias) for m in (gate, up)):
         return F.silu(linear(x, gate.weight, gate.bias, packed)) * linear(x, up.weight, up.bias, packed)

@@ -29,10 +29,7 @@ TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
 
 @dataclass
 class Gram:
-    """X'X (P, P), X'Y (P, Q), column sums of X (P,), ||Y||^2 () and the number of tokens; all float64.
-
-    All are on the device of the tokens, so that counting does not wait for it.
-    """
+    """X'X (P, P), X'Y (P, Q), column sums of X (P,), ||Y||^2 () and the number of tokens; float64, on the tokens' device."""
 
     xx: Tensor
     xy: Tensor
@@ -174,10 +171,7 @@ def inverted(symmetric: Tensor) -> Tensor:
 
 
 def _greedy(candidates: Tensor, inverse_PP: Tensor, weights_PH: Tensor, count: int) -> NDArray[np.int64]:
-    """Exact greedy elimination of `count` of a few candidates; those that go (count,), in order.
-
-    In NumPy: thousands of tiny steps, which a thread pool or a GPU would only slow down. One copy brings all that it needs.
-    """
+    """Exact greedy elimination of `count` of a few candidates, in order; in NumPy, for thousands of tiny steps."""
     parts = [candidates[None].to(inverse_PP), inverse_PP, weights_PH @ weights_PH.T]
     (places,), inverse, cross = np.split(torch.cat(parts).cpu().numpy(), [1, 1 + len(candidates)])
     penalty = np.zeros(len(inverse))

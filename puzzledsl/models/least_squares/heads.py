@@ -27,10 +27,7 @@ from puzzledsl.models.least_squares.channels import TOWARDS_START, Gram, damped,
 
 
 def kept_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int) -> list[int]:
-    """Return the `kept` of `heads` query heads to keep, ascending; equally many of each of `groups`, which lie side by side.
-
-    `gram` (N * D, N * D), float64; `weight` (N * D, H). Heads are removed one by one, the cheapest first.
-    """
+    """Return `kept` of `heads` query heads, ascending, equally many of `groups` side by side, removing the cheapest each time."""
     dim, size = len(gram) // heads, heads // groups
     inverse_gram, rest = inverted(damped(gram)), weight.to(gram).clone()
     alive = list(range(heads))
@@ -226,10 +223,7 @@ def groups(query_heads: int, old_kv_heads: int, new_kv_heads: int) -> list[tuple
 
 
 def _complex(rows: Tensor, turning: int) -> Tensor:
-    """(…, D, P) -> (…, D / 2, P) complex: rotary embedding pairs dimension f with f + R / 2 of the R that turn.
-
-    Those that do not turn are paired in the same way among themselves.
-    """
+    """(…, D, P) -> (…, D / 2, P) complex: f is paired with f + R / 2 of the R dimensions that turn, others likewise."""
     parts = [part for part in (rows[..., :turning, :], rows[..., turning:, :]) if part.shape[-2]]
     halves = [(part[..., : part.shape[-2] // 2, :], part[..., part.shape[-2] // 2 :, :]) for part in parts]
     return torch.cat([torch.complex(first, second) for first, second in halves], -2)

@@ -156,10 +156,7 @@ UNSEEN = 8
 def overwrite_downs(
     mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
 ) -> None:
-    """Fit the down projections to y in place, pulled towards what they were, in their dtype.
-
-    `importance_T1`: square root of the tokens' weights in the sum of squared errors.
-    """
+    """Fit the down projections to y in place, pulled towards what they were. `importance_T1`: square root of tokens' weights."""
     routes = mixture.route(x_TH)
     importance = torch.ones_like(y_TH[:, :1]) * importance_T1
     missing = (y_TH - mixture(x_TH)) * importance

@@ -33,10 +33,7 @@ LARGEST_FP8 = 448.0
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A quantised matrix: `codes` (R, G * P), float32 whole numbers or fp8 values, and `scales` (R, G), float32.
-
-    The last group of a row is filled up with zeros.
-    """
+    """A quantised matrix: `codes` (R, G * P), the last group filled up with zeros, and `scales` (R, G); float32."""
 
     codes: Tensor
     scales: Tensor
@@ -49,10 +46,7 @@ class Codes:
 
 
 def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
-    """Round a matrix to the nearest point of the grid with the usual scales; float32.
-
-    Raises ValueError for rows that do not fit.
-    """
+    """Round a matrix to the grid with the usual scales; float32. Raises ValueError for rows that do not fit."""
     blocks = blocks_of(weight_RC.float(), precision)
     exact = exact_scales(blocks, precision)
     codes = _usual_codes(blocks, exact, precision)

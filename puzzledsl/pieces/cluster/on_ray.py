@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -43,10 +44,7 @@ class SpansGrew(Exception):
 
 
 def patiently(start: Callable[[], T], progress: Progress) -> T:
-    """Return the result of a function that starts workers, and start others where one is lost meanwhile.
-
-    Raises WorkerLost after more than MAX_LOSSES losses.
-    """
+    """Return what a function that starts workers returns, trying again where one is lost. Raises WorkerLost after MAX_LOSSES."""
     for _ in range(MAX_LOSSES):
         try:
             return start()
@@ -55,15 +53,8 @@ def patiently(start: Callable[[], T], progress: Progress) -> T:
     return start()
 
 
-@dataclass(frozen=True)
-class _Stages:
-    """Maker of the stages of one order: member m has the m-th span of layers."""
-
-    order: Order
-    layers: Sequence[tuple[int, int]]
-
-    def __call__(self, member: int) -> Stage:
-        return Stage(self.order, *self.layers[member])
+def _stage(order: Order, layers: Sequence[tuple[int, int]], member: int) -> Stage:
+    return Stage(order, *layers[member])
 
 
 class RayStages:
@@ -140,7 +131,7 @@ class RayStages:
         free = self._workers.settled()
         while free:
             layers = spans(self._work, free)
-            self._team = self._workers.start(_Stages(self._order, layers), len(layers))
+            self._team = self._workers.start(partial(_stage, self._order, layers), len(layers))
             if self._team is not None:
                 self._layers = layers
                 self._progress.log("workers", on=self._on, unit=self._workers.unit, layers=layers)

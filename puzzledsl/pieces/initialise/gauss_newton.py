@@ -52,11 +52,7 @@ class Curvature:
 def curvatures(
     linears: Sequence[nn.Linear], run: Callable[[B], Tensor], batches: Iterable[B]
 ) -> list[Curvature]:
-    """Return the curvature of linear maps inside `run`, from one forward and backward pass over the batches.
-
-    `run` returns the fitted output, of any shape. Probes are seeded; the gradients of the weights are None
-    afterwards.
-    """
+    """Return the curvature of linear maps inside `run`, from one forward and backward pass; probes are seeded."""
     seen: Seen = {}
     grams: dict[tuple[int, ...], tuple[Gram, Gram]] = {}
     hooks = [linear.register_forward_hook(_observer(at, seen)) for at, linear in enumerate(linears)]
@@ -155,10 +151,7 @@ class Point:
 
 @dataclass
 class Fit(Generic[B]):
-    """Fit of the weights of `linears`. `residual(batch)` is the piece's output minus the target.
-
-    `unseen` batches are not fitted: they decide which point is kept.
-    """
+    """Fit of the weights of `linears` to a `residual(batch)`, output minus target. `unseen` batches choose among points."""
 
     linears: Sequence[nn.Linear]
     residual: Callable[[B], Tensor]
@@ -167,10 +160,7 @@ class Fit(Generic[B]):
     _curvatures: list[Curvature] = field(init=False)
 
     def run(self, points: int = POINTS) -> bool:
-        """Fit the weights with at most `points` steps. Return False if none improves on the unseen batches.
-
-        The weights are then unchanged, bit for bit.
-        """
+        """Fit with at most `points` steps. Return False, weights unchanged, if none improves on the unseen batches."""
         with repeatable(self.linears[0].weight.device):
             return self._run(points)
 

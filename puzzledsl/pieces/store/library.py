@@ -82,10 +82,7 @@ class Library:
         return tuple(piece for _, piece in sorted(self._known.items()))
 
     def has(self, id: str, inputs: Mapping[str, str] | None = None) -> bool:
-        """Return True if the piece is in the index and its file is intact (its hash is checked).
-
-        With `inputs`, it must also have been made from them: a job id does not depend on the parent's weights.
-        """
+        """Return True if the piece is indexed, its file intact and, as job ids do not say, made from these `inputs`."""
         piece = self._find(id)
         if piece is None or (inputs is not None and piece.inputs != dict(inputs)):
             return False

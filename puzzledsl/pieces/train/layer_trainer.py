@@ -103,10 +103,7 @@ class LayerTrainer:
     def build(
         cls, order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
     ) -> LayerTrainer:
-        """Initialise the order's pieces of a layer from its calibration statistics, whose `calls` are dropped.
-
-        Raises DiagnosticError: ParentNotFinite, and those of `Student.build`.
-        """
+        """Initialise a layer's pieces from its calibration statistics, whose `calls` are dropped. Raises DiagnosticError."""
         for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
             if not math.isfinite(gram.yy):
                 words = str(model.dtype).removeprefix("torch.")
@@ -145,10 +142,7 @@ class LayerTrainer:
 
 
 def _copies(students: Sequence[Student]) -> dict[Student, Student]:
-    """Return the students of quantised pieces, each with one that starts from the same weights.
-
-    That is the student of the unquantised piece if there is one, or else the first quantised one.
-    """
+    """Return quantised pieces' students, each with one of the same start: the unquantised piece's, else the first quantised."""
     found: dict[Student, Student] = {}
     first: dict[tuple[object, ...], Student] = {}
     for student in sorted(students, key=lambda student: student.has_storage_type):

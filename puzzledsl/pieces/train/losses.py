@@ -24,10 +24,7 @@ def normalized_mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
 
 
 class SquaredError(torch.autograd.Function):
-    """sum((child - parent)^2) / norm with a gradient for `child` only, in three passes over memory.
-
-    torch's own operations need eight passes, which for a small piece is a tenth of the training step.
-    """
+    """sum((child - parent)^2) / norm with `child`'s gradient, in three passes over memory; torch's own operations need eight."""
 
     @staticmethod
     def forward(ctx: Any, child_BSH: Tensor, parent_BSH: Tensor, norm: Tensor) -> Tensor:

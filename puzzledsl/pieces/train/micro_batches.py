@@ -141,10 +141,7 @@ class MicroBatches:
         self._runner, self.blocks, self._tell = runner, blocks, tell
 
     def through(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
-        """Run one layer on a batch, and its trainer. Return the layer's output, [B, S, H]. Raises DoesNotFit.
-
-        The output of a batch in micro-batches is in the host's memory.
-        """
+        """Run one layer and its trainer on a batch; return the output [B, S, H], on the host if in parts. Raises DoesNotFit."""
         trainer.mark()
 
         def run() -> Tensor:

@@ -120,11 +120,7 @@ def _refit_last(student: Student, calls: Sequence[TracedBatch]) -> None:
 
 
 def _last(student: Student) -> nn.Linear | None:
-    """Return the last linear map of a piece if its output is linear in it.
-
-    None for a piece without such a map of its own, for example one whose attention is followed by the parent's FFN, and for
-    one with a norm behind it.
-    """
+    """Return the last linear map of a piece if its output is linear in it; None where the parent's FFN or a norm follows."""
     job = student.job
     if job.ffn is not None and job.ffn.is_parent:
         return None
@@ -146,10 +142,7 @@ Method = Literal["gptq", "nearest"]
 
 
 def quantise(students: Sequence[Student], statistics: LayerStatistics, method: Method) -> None:
-    """Quantise the pieces of one layer whose alternatives have a storage type, in place, and freeze their weights.
-
-    On a CPU several at once: the products of one piece do not use two cores.
-    """
+    """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once, to use two cores."""
     todo = [
         (sub_block_of(student.layer, sub_block), alternative, sub_block)
         for student in students

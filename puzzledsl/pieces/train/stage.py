@@ -50,10 +50,7 @@ class SavedState:
         self._order, self._root = order, order.work / "state"
 
     def last_step(self) -> int | None:
-        """Return the last step that all stages saved, 0 being the initial weights.
-
-        None if nothing is saved, or the record is damaged or lacks some of the order's jobs.
-        """
+        """Return the last step that all stages saved (0: the initial weights); None without a whole record of all jobs."""
         content = read_sealed(self._root / "saved.json")
         if content is None:
             return None
@@ -85,10 +82,7 @@ class SavedState:
         _write_sealed(self._trained(step, layer_idx), taken, {})
 
     def load(self, step: int, layer_idx: int, model: PreTrainedModel) -> LayerTrainer:
-        """Load a layer's pieces as they were after `step` steps.
-
-        Raises DiagnosticError (UnfinishedWorkDamaged) for missing or damaged files.
-        """
+        """Load a layer's pieces as they were after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
         initial_path, trained_path = self._initial(layer_idx), self._trained(step, layer_idx)
         self._require_intact([initial_path, trained_path] if step else [initial_path])
         initial = _by_job(load_file(initial_path))
@@ -156,12 +150,7 @@ Enter = Callable[[Piece, str], None]
 def write_finished(
     order: Order, outcomes: Iterable[Outcome], dtype: torch.dtype, enter: Enter
 ) -> list[LossNotFinite]:
-    """Write the file of every piece with finite losses, its weights in `dtype`, the parent's, and call `enter` for it.
-
-    Quantised weights stay float32, in which they lie on their grid exactly.
-
-    Returns the diagnostics of the others.
-    """
+    """Write and `enter` pieces of finite losses, in `dtype` (float32 where quantised); return diagnostics of the others."""
     library, problems = Library(order.library_root), []
     for outcome in outcomes:
         if outcome.finite:
@@ -282,10 +271,7 @@ class Stage:
         return self._through(hidden_BSH, CHECK)
 
     def save(self, step: int) -> None:
-        """Save the state of training after `step` steps; `written` says when it is on the disk.
-
-        A GPU's state is copied to the host, and written while training goes on. A CPU has no second memory to copy it to.
-        """
+        """Save the state after `step` steps: a GPU's while training goes on, until `written`; a CPU's at once."""
         self.flush()
         taken = {
             idx: self._saved.taken(trainer, copy=self._copies) for idx, trainer in self._trainers.items()
@@ -300,10 +286,7 @@ class Stage:
             self.flush()
 
     def written(self) -> list[str] | None:
-        """Return None until what `save` took last is on the disk, then the sentences for the user since the last time.
-
-        Raises the exception of the writing.
-        """
+        """Return None until what `save` took last is on the disk, then the user's sentences since. Raises as the writing did."""
         if self._writing is not None and not self._writing.done():
             return None
         self.flush()
@@ -316,10 +299,7 @@ class Stage:
             writing.result()
 
     def restore(self, step: int) -> None:
-        """Load the state of these layers that any stages saved after `step` steps.
-
-        Raises DiagnosticError (UnfinishedWorkDamaged) for missing or damaged files.
-        """
+        """Load what any stages saved of these layers after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
         wanted = self._layers_with_jobs()
         self._trainers = {idx: self._saved.load(step, idx, self._model) for idx in wanted}
 

@@ -45,10 +45,7 @@ class StageExecutor(Protocol):
         """Number of stages."""
 
     def call(self, stage: int, method: str, *arguments: Any) -> Any:
-        """Queue a call of a stage's method, after all earlier calls of this stage. Return a handle of its result.
-
-        Arguments may be handles of earlier calls.
-        """
+        """Queue a call after the stage's earlier ones, with handles among the arguments; return the handle of its result."""
 
     def result(self, answer: Any) -> Any:
         """Wait for the call with this handle and return its result. Raises WorkerLost, or the exception of the call."""
@@ -251,10 +248,7 @@ class _Attempt:
     def _pass(
         self, messages: Iterable[Message], sent: Callable[[int], None] = lambda _: None
     ) -> Iterator[int]:
-        """Send batches through all stages, with up to two per stage in flight so that every stage stays busy.
-
-        `sent(step)` is called when a batch is queued at all stages. Its step is yielded when the batch has left the last stage.
-        """
+        """Send batches through all stages, two a stage in flight. `sent(step)` is called when one is queued."""
         in_flight: deque[tuple[int, Any]] = deque()
         for method, batch, step in messages:
             hidden = self._executor.call(0, "embed", batch)

@@ -151,10 +151,7 @@ class Activations:
     def __init__(
         self, runner: LayerRunner, tokens_NS: Tensor, batches: Sequence[slice], work: Path, *, last_layer: int
     ) -> None:
-        """Open the intact file in `work` of the highest layer up to `last_layer`, or embed the tokens.
-
-        `batches`: slices of the N blocks, one behind the other, that run through a layer together.
-        """
+        """Open the file in `work` of the highest layer up to `last_layer`, or embed. `batches`: slices of the N blocks."""
         self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
         kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
         self.layer_idx = max(kept, default=0)
@@ -169,10 +166,7 @@ class Activations:
                 self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
 
     def step(self, visit: Visit, *, on_host: bool = False) -> None:
-        """Move up one layer: `visit(number, hidden)` gets each batch in order and returns the layer's output for it.
-
-        `on_host`: batches are passed in the host's memory, for a visitor that runs them in parts.
-        """
+        """Move up one layer: `visit(number, hidden)` returns each batch's output; it is given in host memory if `on_host`."""
         self._forget_others()
         self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)), on_host=on_host)
         self.layer_idx += 1

@@ -57,10 +57,7 @@ def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
 
 
 def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
-    """Return the FLOP of healing the upper `layers` of a child: the parent's pass, the child's, and Gram matrices with targets.
-
-    A sub-block with n inputs of its last map takes 2 (n^2 + 2 n hidden) a token.
-    """
+    """Return the FLOP of healing the upper `layers`: two passes, and Gram matrices with targets, 2 (n^2 + 2 n hidden) a token."""
     body = token_flop(shape, head=False)
     grams = 0.0
     for own, alike in shape.kinds():

@@ -44,10 +44,7 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
-    """Yield the mistakes in the first documents of each source that is not tokenised yet.
-
-    So a missing column, or a chat template that is not there, does not wait for the stage that reads the text.
-    """
+    """Yield mistakes in the first documents of sources not tokenised yet: they do not wait for the stage that reads them."""
     from puzzledsl.data.counts import parts_of
     from puzzledsl.data.source import Place
     from puzzledsl.data.streams import path_of, try_first

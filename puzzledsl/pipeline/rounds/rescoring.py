@@ -85,10 +85,7 @@ def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
 
 
 def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
-    """Return `space` with the alternatives of `wide` that one of the `top` best solutions chooses, layer by layer.
-
-    `parent` is always kept.
-    """
+    """Return `space` with `parent` and the alternatives of `wide` that the `top` best solutions choose, layer by layer."""
     best = result.solutions[:top]
     layers = []
     for index, choice in enumerate(wide.layers):
@@ -204,11 +201,7 @@ def _entries(table: ScoreTable, layer: int, names: Assignment) -> Iterator[tuple
 
 
 def scores_around(ctx: Context, inputs: ScoreInputs, search: str) -> ScoreTable:
-    """Return the table of the last round. Finished rounds are kept in `inputs.work` until all are done.
-
-    A round never makes the measured loss worse: see `penalties`.
-    Raises DiagnosticError (NoSolution) where the search has no answer to score around.
-    """
+    """Return the table of the last round; finished ones are kept in `inputs.work`. Raises DiagnosticError (NoSolution)."""
     from puzzledsl.child.definition import model_definition
     from puzzledsl.scoring.run import run_score, score_children
 

@@ -14,7 +14,7 @@ from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.references import children_evaluated, children_in_full, children_wanted
 from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.pipeline import opening as needs
-from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, importance, measured_scenarios, only_data
+from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, importance, measured_scenarios
 from puzzledsl.pipeline.planning.flop import (
     TRAINING,
     child_bytes,
@@ -26,7 +26,7 @@ from puzzledsl.pipeline.planning.flop import (
     weight_bytes_of,
 )
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work, only_text
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import evaluating_plan
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
@@ -64,7 +64,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         models, _ = evaluated_models(ctx, self.name)
         self._require_children()
         timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
-        data = declaration.data or only_data(ctx)
+        data = declaration.data or only_text(self.program)
         return {
             "eval": meaning(declaration, without=("full", "dtype")),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
@@ -108,7 +108,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         from puzzledsl.evaluate.plan import BLOCK_TOKENS
 
         tokens = self.declaration.tokens
-        names = (self.declaration.data or only_data(self.ctx), *self.declaration.more_data)
+        names = (self.declaration.data or only_text(self.program), *self.declaration.more_data)
         return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in names]
 
     def work(self) -> Work:
@@ -178,7 +178,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
             "uptrain": meaning(self.declaration),
             "child": self.ctx.made("realise", self.declaration.search, "the child"),
             "parent": self.ctx.fingerprint(self.space, "uptrain"),
-            **data_inputs(self.ctx, self.declaration.data or only_data(self.ctx)),
+            **data_inputs(self.ctx, self.declaration.data or only_text(self.program)),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -188,7 +188,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
         from puzzledsl.uptrain.run import blocks_wanted
 
         declared = self.declaration
-        data, context = declared.data or only_data(self.ctx), declared.context
+        data, context = declared.data or only_text(self.program), declared.context
         return ((data, blocks_wanted(declared) * context, context),)
 
     def work(self) -> Work:

@@ -54,10 +54,7 @@ CHILD_HEALED = (
 
 
 class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
-    """Measure children of a search, or at every point of a frontier, and keep the best.
-
-    Children measured for a search count at the points of its frontier whose bound they meet.
-    """
+    """Measure children of a search, or at every point of a frontier (with its search's that meet the bound); keep the best."""
 
     stage, after, kind = "refine", "frontier", "refined search or frontier with children"
     words = {

@@ -154,10 +154,7 @@ def ladder_text(evaluation: Evaluation) -> str:
 
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return what a user must know of the children of some evaluations: requirements that they miss, figures that say nothing.
-
-    The files of the build directory decide, as they do for the report.
-    """
+    """Return what a user must know of evaluated children: requirements missed, figures that say nothing; as the report does."""
     from puzzledsl.pipeline.errors import (
         KnownTooLittle,
         LadderIsBetter,
@@ -187,10 +184,7 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 
 
 def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return the warnings of finished evaluations.
-
-    There is one for each child that is near its parent on one text and far on another, or that repeats itself.
-    """
+    """Return a warning for each evaluated child that is near its parent on one text and far on another, or repeats itself."""
     from puzzledsl.evaluate.errors import RepeatsItself, TextsDisagree
 
     found: list[Diagnostic] = []
@@ -212,9 +206,6 @@ def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
                 child, parent = f"{said.child:.0%}", f"{said.parent:.0%}"
                 found.append(RepeatsItself(span, model=comparison.model, child=child, parent=parent))
     return found
-
-
-# ---------------------------------------------------------------- figures
 
 
 def figure_text(key: str, figure: Figure) -> str:
@@ -252,9 +243,6 @@ def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]
 def _table(rows: Sequence[Sequence[str]]) -> str:
     lines = list(aligned(rows, "<" * len(rows[0])))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-# ---------------------------------------------------------------- accuracy kept
 
 
 def kept_text(kept: Kept) -> str:

@@ -25,10 +25,7 @@ from puzzledsl.report.sections.searches import describe, describe_term
 
 
 def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> list[Breakdown]:
-    """Return one breakdown per model and scenario.
-
-    Raises DiagnosticError for an unknown or unsolved search, an unknown scenario, or if no scenario has costs.
-    """
+    """Return one breakdown per model and scenario. Raises DiagnosticError for unknown or unsolved names, or without any costs."""
     wanted = chosen("scenario", ctx.program.scenarios, list(scenarios), ctx.file, "cost")
     if search is None:
         found = list(_of_parents(ctx, wanted))
@@ -161,10 +158,7 @@ def _figures(found: Refinement, child: MeasuredChild) -> str:
 
 
 def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
-    """Return one line for each point: its best measured child beside the optimum of the scores.
-
-    Children measured elsewhere count at every point whose bound they meet.
-    """
+    """Return one line for each point: its best measured child, wherever it was measured, beside the optimum of the scores."""
     swept = describe_term(program.frontiers[found.frontier].term)
     first = next((point.refinement for point in found.points if point.refinement is not None), None)
     head = f"frontier {found.frontier}: "
@@ -183,8 +177,7 @@ def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
-    """Yield rows with aligned columns; `sides`: `<` or `>` for each."""
-    yield from (f"  {line}" for line in aligned(rows, sides))
+    return (f"  {line}" for line in aligned(rows, sides))
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:

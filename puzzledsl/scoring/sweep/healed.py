@@ -137,10 +137,7 @@ class HealedSweep(Sweep):
         return self._healing
 
     def _points(self, healed: HealedReplacement, *, below: int) -> Points:
-        """Return the parent's streams that a child needs, and drop those that only children changed below `below` need.
-
-        If the parent has to run further layers, first wait until no worker runs them: they are hooked meanwhile.
-        """
+        """Return the parent's streams that a child needs, without workers running its layers; drop those below `below`."""
         wanted = {healed.start, *(p for link in healed.changed for p in (link.point, link.goal))}
         top, lowest = max(wanted), needed_from(below, len(self.runner), self._without)
         if lowest < self._lowest:  # a worker gets lower layers again when another worker is lost

@@ -171,10 +171,7 @@ class Sweep:
         work: Path,
         behind: Sequence[Tensor] = (),
     ) -> None:
-        """Prepare a sweep.
-
-        `work`: folder for temporary files. `behind`: groups of tokens [B, S] after the scored ones, only for block influence.
-        """
+        """Prepare a sweep with temporary files in `work`. `behind`: further tokens [B, S], only for block influence."""
         self.runner, self.measure, self.metric, self.cache = runner, measure, metric, cache
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.work, self.behind = work, behind
@@ -240,10 +237,7 @@ class Sweep:
             self._keep(unit, self.arrived(unit, together))
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
-        """Return the parent's final hidden states after the last norm, and set `influence`. One group per worker at a time.
-
-        In a paged parent, all groups pass a layer together, so that it is read once.
-        """
+        """Return the parent's final states after the last norm, and set `influence`, by group; paged, all groups at once."""
         more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.behind]
         is_text = [
             *self.measure.is_text,
@@ -325,10 +319,7 @@ class Sweep:
         return max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
 
     def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
-        """Compute the layers' keyword arguments for all shapes in advance.
-
-        `layer_kwargs` swaps the model's layers for recorders, so no worker may be running the model then.
-        """
+        """Compute the layers' arguments for all shapes before workers run: `layer_kwargs` swaps layers for recorders."""
         for hidden in self.climb.entering(0):
             for size in {len(unit) for unit in found}:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))

@@ -51,8 +51,8 @@ def verify_load(
     from puzzledsl.base.files import write_text
     from puzzledsl.ir.base import span_of
     from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.serving.errors import NotServed
     from puzzledsl.serving.load import LoadFailed
-    from puzzledsl.serving.session import NotServed
 
     try:
         parts = [float(part.strip().removesuffix("%")) / 100 for part in shares.split(",")]
@@ -83,8 +83,8 @@ def _bench(ctx: Context, search: str, scenario: str | None, server: str | None, 
     from puzzledsl.ir.nodes import MeasuredHardware
     from puzzledsl.pipeline import inputs
     from puzzledsl.pipeline.compile import chosen
+    from puzzledsl.serving.errors import NoServer
     from puzzledsl.serving.load import LoadBench, server_command
-    from puzzledsl.serving.session import NoServer
 
     program = ctx.program
     (search,) = chosen("search", program.searches, [search], ctx.file)

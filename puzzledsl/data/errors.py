@@ -135,16 +135,3 @@ class NotSampled(Diagnostic, code="E1222"):
 
     template = "parent `{parent}` has not written the text of `{name}` yet"
     help_template = "run `pzl sample FILE` first, or `pzl run FILE` for everything in order"
-
-
-class NoScoringText(Diagnostic, code="E1502", template="score `{score}` names no data to score on"):
-    """A score without data."""
-
-    help_template = "add `data: NAME` to `replace_one(…)`, or `data = NAME` to the bld"
-
-
-class NoHealingText(Diagnostic, code="E1505"):
-    """Scores after healing without text to heal on."""
-
-    template = "score `{score}` heals, and bld `{bld}` has no text for that"
-    help_template = "add `data = NAME` (or `heal_data = NAME`) to the bld, a longer text where it has one; or leave `healed` out"

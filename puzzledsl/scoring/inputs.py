@@ -26,7 +26,7 @@ from puzzledsl.child.healing.run import healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
-from puzzledsl.data.errors import AnswersNotFound, NoHealingText, NoScoringText, NotEnoughText
+from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes

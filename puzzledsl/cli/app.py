@@ -93,7 +93,7 @@ PANELS: dict[str, dict[str, str]] = {
     },
     "Build a child": {
         "run": "child.run:run",
-        "status": "child.status:status",
+        "status": "child.run:status",
         "sample": "stages:sample",
         "measure": "stages:measure",
         "bld": "stages:bld",

@@ -59,7 +59,10 @@ def test_what_is_left_is_known_after_the_first_unit(clock: Clock, capsys: pytest
             clock.now += 3  # the first unit loaded the model
             progress.advance()
         assert "score kl: 25/31, about 18 s left" in capsys.readouterr().err
-    assert "score kl: 26/31 in 27 s" in capsys.readouterr().err
+        clock.now += 11  # within a unit, what is left only falls
+        progress.advance(0)
+        assert "score kl: 26/31, about 4 s left" in capsys.readouterr().err
+    assert "score kl: 26/31 in 38 s" in capsys.readouterr().err
 
 
 @pytest.fixture

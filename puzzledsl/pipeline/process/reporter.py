@@ -23,7 +23,7 @@ WARMED_UP = 4
 
 @dataclass
 class _Count:
-    """Units of one bar: `kept` were finished by an earlier run. `first_s`: time at which the first of the others was done."""
+    """Units of one bar: `kept` were finished by an earlier run. `first_s`, `last_s`: times at which others were done."""
 
     title: str
     total: int
@@ -31,22 +31,28 @@ class _Count:
     done: int = 0
     kept: int = 0
     first_s: float = 0.0
+    last_s: float = 0.0
     first: int = 0
 
     def add(self, amount: int, *, kept: bool) -> None:
         self.done += amount
         if kept:
             self.kept += amount
-        elif not self.first:
-            self.first_s, self.first = time.monotonic(), amount
+        elif amount:
+            self.last_s = time.monotonic()
+            if not self.first:
+                self.first_s, self.first = self.last_s, amount
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the other units take at the pace so far; None before the first one."""
-        made, now = self.done - self.kept, time.monotonic()
-        if made - self.first >= WARMED_UP * self.first > 0:
-            return (now - self.first_s) / (made - self.first) * (self.total - self.done)
-        return (now - self.began_s) / made * (self.total - self.done) if made > 0 else None
+        """Seconds that the other units take at the pace so far, less what the present one has taken; None before the first."""
+        if not self.first:
+            return None
+        made, since_s, left = self.done - self.kept, self.began_s, self.total - self.done
+        if made - self.first >= WARMED_UP * self.first:
+            made, since_s = made - self.first, self.first_s
+        present_s = time.monotonic() - self.last_s if left else 0.0
+        return max(0.0, (self.last_s - since_s) / made * left - present_s)
 
     def __str__(self) -> str:
         since = f", {duration(time.monotonic() - self.began_s)}"

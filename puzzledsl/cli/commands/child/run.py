@@ -1,4 +1,4 @@
-"""`pzl run`: execute all stages of a program that are not done yet."""
+"""`pzl run`: execute all stages of a program that are not done yet; `pzl status`: the state of each with its reason."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import typer
 
 from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_stage, if_asked
-from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, OnOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, JsonOption, OnOption, SetOption
 
 if TYPE_CHECKING:
+    from puzzledsl.ir.tables import TextCounts
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.memory.stage_plan import Device
 
@@ -134,3 +135,44 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
         loading.print_diagnostics([*doubts, *(problem for problem in ends if problem not in missed)], {})
     if failed or missed:
         raise DiagnosticError(*failed, *missed)
+
+
+def status(
+    file: FileArgument,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+    heal: HealOption = True,
+) -> None:
+    """Show the state of every task of the program, with the reason. Changes nothing.
+
+    `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `failed`:
+    it failed when it was last tried. `pzl run` runs all of these.
+    """
+    from puzzledsl.pipeline.planning.dry_run import status_json, table
+    from puzzledsl.pipeline.planning.status import statuses
+    from puzzledsl.pipeline.process.locks import at_work
+
+    ctx = loading.context(file, set_, build, heal=heal)
+    found, holder = list(statuses(ctx)), at_work(ctx.build.root)
+    if json:
+        working = None if holder is None else holder.model_dump()
+        texts = {
+            name: [counts.model_dump(mode="json", exclude={"source"}) for counts in of_data]
+            for name, of_data in _counts(ctx).items()
+        }
+        loading.print_json({"at_work": working, "tasks": [status_json(s) for s in found], "texts": texts})
+        return
+    if holder is not None:
+        print(f"at work here: {holder}\n")
+    rows = [(s.task.title, s.word, s.why) for s in found]
+    print("\n".join(table(("task", "state", "why"), rows)))
+    undone = sum(s.word != "done" for s in found)
+    print(f"\n{undone} of {len(found)} to do" if undone else f"\nall {len(found)} done")
+
+
+def _counts(ctx: Context) -> dict[str, tuple[TextCounts, ...]]:
+    """Return the counts of the texts that are tokenised, by their declaration."""
+    from puzzledsl.data.counts import counts_in
+
+    return counts_in(ctx.build.tokens, ctx.program.data)

@@ -22,6 +22,7 @@ from puzzledsl.report.endings import endings
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
+from puzzledsl.report.pictures.frontier import points_as_svg
 from puzzledsl.report.sections import measured, requirements, searches
 from puzzledsl.report.sections.engines import ladders, speed_pairs
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
@@ -73,9 +74,13 @@ def _line(line: str, coloured: list[tuple[int, int, str]]) -> Markup:
 def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
     """Write `report.html` from whichever artefacts the build directory has; returns its path.
 
-    One file, no network: styles, pictures and a few lines of script are inside.
+    One file, no network: styles, pictures and a few lines of script are inside. Pictures of a child beside an engine's own files
+    are also written as SVG beside it, `ladder-EVAL.svg`.
     """
-    write_text(build.report, render(load_artefacts(program, build), source_text))
+    found = load_artefacts(program, build)
+    write_text(build.report, render(found, source_text))
+    for table in ladders(Subject(found, name)) if (name := main_search(found)) else ():
+        write_text(build.report.with_name(f"{table.picture.name}.svg"), points_as_svg(table.picture))
     return build.report
 
 

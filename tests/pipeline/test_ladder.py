@@ -71,6 +71,8 @@ def test_every_file_is_measured_beside_the_child(folder, few, monkeypatch, capsy
     assert "files of llama.cpp" in shown and "q4_0, head q4_0, weighed" in shown
     page = (folder / "build/report.html").read_text()
     assert "Beside llama.cpp's own files of the parent" in page and page.count("q4_0, weighed") >= 2
+    picture = (folder / "build/ladder-quality.svg").read_text()
+    assert picture.count("<circle") == len(FEW) + 1 and ">best</text>" in picture
     assert not list((folder / "build/work").glob("eval/*"))
 
 

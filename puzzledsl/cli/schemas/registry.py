@@ -186,7 +186,7 @@ OTHERS = {
     "tokens/*.npy": "Tokenised text, by digest: a NumPy array with a SHA-256 of its content at the end.",
     "work/": "Unfinished work, from which a stage resumes; removed when it ends. Its layout may change with any version.",
     "report.html": "The report, one page without further files.",
-    "ladder-EVAL.svg": "A child beside the files of an engine's own quantiser: speed against KL divergence, as the report draws it.",
+    "ladder-EVAL.svg": "A child beside the files of an engine's own quantiser: speed against KL divergence, from the report.",
 }
 """Files of a build directory that are not JSON, or not ours: path -> content, in Markdown."""
 

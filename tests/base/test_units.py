@@ -226,6 +226,12 @@ def test_forms_are_shown_as_they_were_written() -> None:
     assert [str(parse_quantity(t)) for t in ("33.3333%", "2.17349x")] == ["33.33%", "2.173x"]
 
 
+LISTED = (
+    "units: k M B T Ki Mi Gi Ti us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW req/s "
+    "KiB MiB GiB TiB kB MB GB TB kB/s MB/s GB/s TB/s"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message", "help", "meant"),
     [
@@ -241,13 +247,20 @@ def test_forms_are_shown_as_they_were_written() -> None:
         ("5sec", "unknown unit `sec`", "write `5s`", "5s"),
         ("5GB/sec", "unknown unit `GB/sec`", "write `5GB/s`", "5GB/s"),
         ("5GBs", "unknown unit `GBs`", "did you mean `5GB`?", ""),
-        (
-            "5q",
-            "unknown unit `q`",
-            "units: k M B T Ki Mi Gi Ti us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW req/s "
-            "KiB MiB GiB TiB kB MB GB TB kB/s MB/s GB/s TB/s",
-            "",
-        ),
+        ("1O0MiB", "unknown unit `O0MiB`", "did you mean `100MiB`, with digits?", "100MiB"),
+        ("1l%", "unknown unit `l%`", "did you mean `11%`, with digits?", "11%"),
+        ("3oIx", "unknown unit `oIx`", "did you mean `301x`, with digits?", "301x"),
+        ("10Mtok", "unknown unit `Mtok`", "a count of tokens has no unit: write `10M`", ""),
+        ("7Kitokens", "unknown unit `Kitokens`", "a count of tokens has no unit: write `7Ki`", ""),
+        ("1_200 req/min", "unknown unit `req/min`", "rates are of a second: write `20 req/s`", "20 req/s"),
+        ("100 tok/min", "unknown unit `tok/min`", "rates are of a second: write `1.667 tok/s`", ""),
+        ("2 req/m", "unknown unit `req/m`", "rates are of a second: write `0.03333 req/s`", ""),
+        ("300 req/m", "unknown unit `req/m`", "rates are of a second: write `5 req/s`", ""),
+        ("2 tokens per second", "unknown unit `tokens per second`", "write `2 tok/s`", "2 tok/s"),
+        ("5percent", "unknown unit `percent`", "write `5%`", "5%"),
+        ("3times", "unknown unit `times`", "write `3x`", "3x"),
+        ("12Oq", "unknown unit `Oq`", LISTED, ""),
+        ("5q", "unknown unit `q`", LISTED, ""),
         ("1e61", "`1e61` is out of range", "numbers go up to 1e60", ""),
         ("1E61", "`1E61` is out of range", "numbers go up to 1e60", ""),
         ("1e-61", "`1e-61` is out of range", "numbers go up to 1e60", ""),

@@ -235,7 +235,7 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
         meant = f"{number}{folded[unit.lower()]}"
         return f"write `{meant}`", meant if len(unit) > 1 or unit in "SH" else ""
     # Another time is another rate, and a unit without its first letter is another scale.
-    alike = [u for u in UNITS if u and u.partition("/")[2] == time and not unit.endswith(u)]
+    alike = [u for u in UNITS if u and over and u.partition("/")[2] == time and unit.find(u) <= 0]
     close = difflib.get_close_matches(unit, alike, cutoff=0.65)
     if close:
         return f"did you mean `{number}{close[0]}`?", ""

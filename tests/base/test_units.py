@@ -259,6 +259,8 @@ LISTED = (
         ("2 tokens per second", "unknown unit `tokens per second`", "write `2 tok/s`", "2 tok/s"),
         ("5percent", "unknown unit `percent`", "write `5%`", "5%"),
         ("3times", "unknown unit `times`", "write `3x`", "3x"),
+        ("5kitoks", "unknown unit `kitoks`", LISTED, ""),
+        ("2/s", "unknown unit `/s`", LISTED, ""),
         ("12Oq", "unknown unit `Oq`", LISTED, ""),
         ("5q", "unknown unit `q`", LISTED, ""),
         ("1e61", "`1e61` is out of range", "numbers go up to 1e60", ""),

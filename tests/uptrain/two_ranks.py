@@ -25,6 +25,7 @@ from puzzledsl.ir.nodes import Program
 from puzzledsl.models.families import tensors
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.uptrain import ranks as cutting
 from puzzledsl.uptrain import run
 from puzzledsl.uptrain.errors import NoLoss
 from puzzledsl.uptrain.means import Means
@@ -61,7 +62,7 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
         sharding = sharding_of(Means(), ranks, CPU, bf16=False)
         with largest_read() as reads:
             cut = models(*paths, CPU, torch.float32, sharding, bf16=False)
-        ranks._prefetch([*layers(cut[1].model)])  # as on a GPU: it changes nothing but times
+        cutting._prefetch([*layers(cut[1].model)])  # as on a GPU: it changes nothing but times
         whole = load_parent(paths[0]), load_child(paths[1])
         ids, entry = tiny_tokens(2, 12), {}
         for name, ours, theirs in zip(("parent", "child"), cut, whole, strict=True):
@@ -72,9 +73,9 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
             entry[name] = {
                 "equal": wanted.keys() == got.keys()
                 and all(
-                    torch.equal(ranks.gathered(got[key].detach()), value) for key, value in wanted.items()
+                    torch.equal(cutting.gathered(got[key].detach()), value) for key, value in wanted.items()
                 ),
-                "held": sum(ranks.local(w).numel() for w in ours.model.parameters()),
+                "held": sum(cutting.local(w).numel() for w in ours.model.parameters()),
                 "rows": sum(-(-len(w) // 2) * w[0].numel() for w in theirs.parameters()),
             }
         target = cut[0](ids, True)
@@ -85,7 +86,7 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
             kl = float(cut[1](ids, target, None))
             log_p, log_q = (model(ids).logits.double().log_softmax(-1) for model in whole)
         entry["child"]["off"] = abs(kl - float((log_p.exp() * (log_p - log_q)).sum(-1).mean())) / max(kl, 1.0)
-        ranks.reshard(cut[0])
+        cutting.reshard(cut[0])
         stored = [tensor.nbytes for path in paths for tensor in tensors.open_weights(path).values()]
         entry["reads"] = {"sum": sum(reads) / sum(stored), "largest": max(reads) / max(stored)}
         found[directory.name] = entry
@@ -163,7 +164,7 @@ def of_one(base: Path, ranks: Ranks) -> bool:
     store.load("state", into)
     again = ShardStore(base / "of_two", ranks)
     again.save("state", into, {"step": "8"})
-    same = torch.equal(ranks.gathered(cut), whole["cut"]) and torch.equal(into["same"], whole["same"])
+    same = torch.equal(cutting.gathered(cut), whole["cut"]) and torch.equal(into["same"], whole["same"])
     return found == (set(whole), {"step": "7"}) and same
 
 
@@ -263,7 +264,7 @@ def two_machines(base: Path, ranks: Ranks) -> dict[str, Any]:
     class Spy(run.Trainer):  # type: ignore[misc]
         def run(self) -> Any:
             weights = [*self.teacher.model.parameters(), *self.child.parameters()]
-            held.append(sum(ranks.local(w).numel() for w in weights) / sum(w.numel() for w in weights))
+            held.append(sum(cutting.local(w).numel() for w in weights) / sum(w.numel() for w in weights))
             return super().run()
 
     run.Trainer = Spy  # type: ignore[misc]

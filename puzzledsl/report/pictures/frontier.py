@@ -8,11 +8,10 @@ from html import escape
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import FrontierPoint, FrontierResult
-from puzzledsl.report.pictures.curves import Curve, Point
+from puzzledsl.report.pictures.curves import Axis, Curve, Point
 from puzzledsl.search.frontier import dimension_of, direction, swept_name
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 696, 44, 380  # pixels of the picture and of its axes
-TICKS = 5
 _STYLE = (
     "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.axis{fill:none;stroke:#444}"
     ".line{fill:none;stroke:#2563ad;stroke-width:1.5}.proven{fill:#2563ad;stroke:#2563ad}.found{fill:#fff;stroke:#2563ad}"
@@ -55,15 +54,13 @@ def as_svg(program: nodes.Program, result: FrontierResult) -> str:
 def _axis(
     values: Sequence[float], start: float, stop: float, dimension: Dimension
 ) -> tuple[Places, list[tuple[float, str]]]:
-    """Return the pixel of a value, linear from `start` to `stop`, and the ticks: pixels and texts."""
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
-    ticks = [low + (high - low) * i / TICKS for i in range(TICKS + 1)] if high > low else [low]
+    """Return the pixel of a value, linear from `start` to `stop`, and round values to mark: pixels and texts."""
+    axis = Axis(values or (0.0, 1.0))
 
     def place(value: float) -> float:
-        return round(start + (value - low + margin) / (high - low + 2 * margin) * (stop - start), 2)
+        return round(start + axis.place(value) * (stop - start), 2)
 
-    return place, [(place(tick), escape(format_quantity(tick, dimension, 4))) for tick in ticks]
+    return place, [(place(tick), escape(format_quantity(tick, dimension, 4))) for tick in axis.ticks]
 
 
 def _point(point: FrontierPoint, at: float, y: Places, x_name: str, y_name: str) -> str:

@@ -70,7 +70,7 @@ mutants: $(VENV)/.dev ## which changes of the code that must be right no test no
 	$(BIN)/python -m benchmarks.mutants --floor 85 $(MUTANTS_ARGS)
 
 strength: $(VENV)/.dev ## branches of every folder, and mutants of five, against those that benchmarks/strength.json records; takes hours
-	$(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)
+	PZL_WHOLE=1 $(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python -m scripts.branches --record $(STRENGTH) $(STRENGTH_ARGS)
 	for folder in search pieces scoring child alternatives; do $(BIN)/python -m benchmarks.mutants --folder $$folder --sample 200 \
 	  --budget 5 --out build/mutants/$$folder.jsonl --record $(STRENGTH) $(STRENGTH_ARGS) || exit; done

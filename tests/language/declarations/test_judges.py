@@ -56,9 +56,7 @@ def searched(folder: Path, body: str) -> nodes.Search:
         ("agreement >= 90%", "agreement", Fraction(9, 10)),
     ],
 )
-def test_a_bound_is_kept_with_its_figure(
-    tmp_path: Path, written: str, figure: str, bound: Fraction
-) -> None:
+def test_a_bound_is_kept_with_its_figure(tmp_path: Path, written: str, figure: str, bound: Fraction) -> None:
     found = searched(tmp_path, f'minimize params, require taste.{written} because "why"')
     (requirement,) = found.requirements
     assert isinstance(requirement, nodes.LinearRequirement) and requirement.judged is not None
@@ -69,9 +67,8 @@ def test_a_bound_is_kept_with_its_figure(
     )
     assert (requirement.op, requirement.because) == ("<=", "why")
     assert requirement.bound == nodes.JUDGED[figure].first(bound) > 0
-    assert [(each.coefficient, each.term) for each in requirement.left.terms] == [
-        (1, nodes.ScoreTerm(score="real"))
-    ]
+    (term,) = requirement.left.terms
+    assert (term.coefficient, term.term) == (1, nodes.ScoreTerm(score="real"))
     assert found.refine is not None and found.refine.children == nodes.JUDGED_CHILDREN
 
 
@@ -82,7 +79,9 @@ def test_the_goals_score_predicts_and_refine_may_be_said(tmp_path: Path) -> None
             ", require chat_free", ""
         ),
     )
-    assert [each.term for each in found.requirements[0].left.terms] == [nodes.ScoreTerm(score="second")]
+    (requirement,) = found.requirements
+    assert isinstance(requirement, nodes.LinearRequirement)
+    assert [each.term for each in requirement.left.terms] == [nodes.ScoreTerm(score="second")]
     assert found.refine is not None and found.refine.children == 3
 
 

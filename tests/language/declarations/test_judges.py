@@ -68,7 +68,7 @@ def test_a_bound_is_kept_with_its_figure(tmp_path: Path, written: str, figure: s
     assert (requirement.op, requirement.because) == ("<=", "why")
     assert requirement.bound == nodes.JUDGED[figure].first(bound) > 0
     (term,) = requirement.left.terms
-    assert (term.coefficient, term.term) == (1, nodes.ScoreTerm(score="real"))
+    assert (term.coefficient, term.term) == (Fraction(1), nodes.ScoreTerm(score="real"))
     assert found.refine is not None and found.refine.children == nodes.JUDGED_CHILDREN
 
 

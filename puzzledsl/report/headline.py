@@ -223,9 +223,9 @@ REFINED_UNPROVEN = (
 
 
 JUDGED = (
-    "Of {count} children that were built and judged, {met} meet what the search requires of their quality, and this is "
-    "the one with the best {objective}. That it meets them is measured; proven is only that no child with a smaller "
-    "predicted loss has a better {objective}."
+    "Of {count} children that were built and judged, the number that meets what the search requires of their quality is "
+    "{met}; this is the one of them with the best {objective}. That it meets them is measured; proven is only that no child "
+    "with a smaller predicted loss has a better {objective}."
 )
 """Verdict of a search that bounds what a judge measures."""
 NONE_MEETS = (

@@ -13,7 +13,7 @@ from tests.checker.programs import TINY, lowered
 
 
 def required(folder: Path, text: str) -> nodes.Requirement:
-    """What one `require` means."""
+    """The meaning of one `require`."""
     program = lowered(folder, f"{TINY}search s of w {{\n  minimize kl\n  require {text}\n}}\n")
     [found] = program.searches["s"].requirements
     return found

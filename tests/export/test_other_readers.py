@@ -1,4 +1,4 @@
-"""What config.json says to other readers than the code that comes along: transformers, Megatron, whoever goes by `ffn_mult`."""
+"""Readings of config.json by others than the code that comes along: transformers, Megatron, whoever goes by `ffn_mult`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MEASURED: dict[str, Any] = {"args": {}, "non_block": {}, "subblocks": []}
 
 
 def said(path: Path) -> str:
-    """What is said of a path that cannot be imported."""
+    """The error of a path that cannot be imported."""
     with pytest.raises(DiagnosticError) as caught:
         read_artefacts(path)
     [told] = caught.value.diagnostics

@@ -142,7 +142,7 @@ def test_unknown_devices_and_lone_options_are_refused(ctx: Context) -> None:
 def test_a_verdict_on_memory_is_the_same_beside_other_programs(
     tiny: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is free changes from one moment to the next; what is said of too much says what is done about it."""
+    """Free memory changes from one moment to the next, so a verdict reads the whole; one of too much says what would help."""
     disk = shutil.disk_usage(tiny.base)  # another program may write
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
     said = []

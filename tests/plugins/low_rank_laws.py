@@ -12,7 +12,7 @@ from puzzledsl.alternatives.registry import FFN
 from puzzledsl.ir.nodes import Initialisers, LayerChoice
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families.access import ffn, layers, shape_of
-from puzzledsl.models.least_squares.channels import Gram
+from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from tests.tiny import DENSE, tiny_model, tiny_tokens

@@ -29,7 +29,7 @@ NO_WAITS = (
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""
 WAITS = {
     "child/healing/fit.py": 20,  # one a fit
-    "models/least_squares/channels.py": 1200,  # one a solved system, three a block of channels that go; experts have many
+    "models/least_squares/grams.py": 400,  # one a solved system; experts have many
     "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
     "pieces/train/student.py": 150,  # one a tensor of a piece, before its training and behind it
     "pieces/train/micro_batches.py": 16,  # one a batch, for the copy of the one before

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.least_squares.channels import RIDGE, Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import RIDGE, Gram, solve_ridge
 from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, Routed, expert_of, router_of
 
 MOST_CHANNELS = 8192

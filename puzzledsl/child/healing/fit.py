@@ -30,7 +30,7 @@ from puzzledsl.child.healing.experts import ExpertByExpert, expert_steps, ridge_
 from puzzledsl.child.healing.layer import ChildSubBlock, Grid
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.channels import Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from puzzledsl.models.precision.gptq import gptq
 
 HELD_BYTES = 1 << 30

@@ -23,7 +23,7 @@ from puzzledsl.models.alternatives.realisation import ParentLayer, Realisation, 
 from puzzledsl.models.errors import BrokenModule
 from puzzledsl.models.families.access import base_shape_of, on_base
 from puzzledsl.models.kernels.products import repeatable
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 
 GROUP = "puzzledsl.models.alternatives"
 

@@ -13,7 +13,7 @@ from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, 
 from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.build import new_attention
 from puzzledsl.models.families.slots import load_weights_into
-from puzzledsl.models.least_squares.channels import Gram, refit
+from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.models.least_squares.heads import (
     Heads,
     kept_heads,

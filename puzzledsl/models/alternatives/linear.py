@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, like
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.least_squares.channels import TOWARDS_ZERO, Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import TOWARDS_ZERO, Gram, solve_ridge
 from puzzledsl.models.least_squares.heads import Heads
 
 

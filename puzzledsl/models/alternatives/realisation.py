@@ -18,7 +18,7 @@ from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families import access
 from puzzledsl.models.families.pages import load_module_weights, weights_on_demand
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 
 State = dict[str, Tensor]
 """Weights by their names inside the sub-block."""

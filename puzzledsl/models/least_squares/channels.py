@@ -1,129 +1,20 @@
-"""Which FFN channels to keep, the down projection that makes the most of them, and the sums that both are fitted to.
+"""Which FFN channels to keep, and the down projection that makes the most of them.
 
 Optimal brain surgeon on the output error: with G = A'A the Gram matrix of the intermediate activations and W = W_down'
 (F, H), removing channel c costs ||W_c||^2 / [G^-1]_cc once the others have made up for it. One elimination order
-serves every width. Sums over tokens are float64; each chunk's products are float32, for speed.
+serves every width.
 
-Shapes: T tokens, P inputs, Q outputs, F channels (intermediate width), H hidden.
+Shapes: F channels (intermediate width), H hidden.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puzzledsl.models.kernels.products import product, self_product
-from puzzledsl.models.layer_trace import TracedBatch
-
-RIDGE = 1e-4
-"""The least ridge, relative to the mean of the Gram matrix's diagonal."""
-TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
-"""Ridge times tokens a free input. Held-out error of SmolLM2's layers is lowest within a factor of 3 of these, at 4k as at
-16k calibration tokens; with next to no ridge a refit on 4k tokens is worse than none."""
-
-
-@dataclass
-class Gram:
-    """X'X (P, P), X'Y (P, Q), column sums of X (P,), ||Y||^2 () and the number of tokens; float64, on the tokens' device."""
-
-    xx: Tensor
-    xy: Tensor
-    x_sum: Tensor
-    y_square: Tensor
-    tokens: int = 0
-
-    @classmethod
-    def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Gram:
-        """Sums over no tokens yet; `outputs` may be 0."""
-
-        def zeros(*size: int) -> Tensor:
-            return torch.zeros(size, dtype=torch.float64, device=device)
-
-        return cls(zeros(inputs, inputs), zeros(inputs, outputs), zeros(inputs), zeros())
-
-    @property
-    def yy(self) -> float:
-        """||Y||^2, read from the device."""
-        return float(self.y_square)
-
-    def add(self, x_TP: Tensor, y_TQ: Tensor | None = None) -> None:
-        """Count in a chunk of tokens (any leading dimensions)."""
-        x = x_TP.detach().reshape(-1, x_TP.shape[-1])
-        self.xx += self_product(x)
-        self.x_sum += x.sum(0, dtype=torch.float32)
-        self.tokens += x.shape[0]
-        if y_TQ is not None:
-            y = y_TQ.detach().reshape(-1, y_TQ.shape[-1])
-            self.xy += product(x.T, y)
-            self.y_square += y.float().square().sum(dtype=torch.float64)
-
-    def ridge(self, strength: float) -> float:
-        """The relative ridge for this many tokens: `strength` * P / T, and never less than RIDGE."""
-        return max(RIDGE, strength * self.xx.shape[0] / max(self.tokens, 1))
-
-    def augmented(self) -> Tensor:
-        """The Gram matrix (P + 1, P + 1) of X with a column of ones, for maps with a bias."""
-        count = self.x_sum.new_full((1, 1), float(self.tokens))
-        row = self.x_sum[None, :]
-        return torch.cat([torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0)
-
-
-def ridge_of(xx: Tensor, relative: float = RIDGE) -> Tensor:
-    """The absolute ridge for a Gram matrix, a float64 scalar: never 0, so that unused inputs do no harm."""
-    return (relative * xx.diagonal().mean().double()).clamp_min(1e-12)
-
-
-def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE) -> Tensor:
-    """argmin_W ||X W - Y||^2 + ridge * ||W - start||^2, float64 (P, Q). Without a start the ridge pulls towards 0."""
-    ridge = ridge_of(xx, relative)
-    damped = xx + ridge * torch.eye(xx.shape[0], dtype=xx.dtype, device=xx.device)
-    target = xy if start is None else xy - xx @ start
-    factor, info = torch.linalg.cholesky_ex(damped)
-    definite = int(info) == 0  # or rounding of the float32 products has the better of a tiny ridge
-    step = (
-        torch.cholesky_solve(target, factor)
-        if definite
-        else torch.linalg.pinv(damped, hermitian=True) @ target
-    )
-    return cast(Tensor, step if start is None else start + step)
-
-
-def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
-    """A linear map's weights, fitted anew to the sums and pulled towards what they were; as `nn.Linear` stores them."""
-    start = weight_QP.T.to(gram.xx)
-    fitted = solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(TOWARDS_START))
-    return fitted.T.to(weight_QP).contiguous()
-
-
-def residual(gram: Gram, weights: Tensor) -> float:
-    """||X W - Y||^2 / ||Y||^2 on the tokens of the sums: normalised MSE (Puzzle, section 3), for W (P, Q)."""
-    w = weights.to(gram.xx)
-    error = gram.yy - 2 * float((w * gram.xy).sum()) + float((w * (gram.xx @ w)).sum())
-    return max(error, 0.0) / max(gram.yy, 1e-300)
-
-
-@dataclass
-class LayerStatistics:
-    """Calibration statistics of one layer. Grams are float64."""
-
-    attention: Gram  # normed input -> attention output
-    ffn: Gram  # normed input -> FFN output
-    activations: Gram  # what down_proj reads, by itself
-    activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
-    calls: list[TracedBatch] = field(default_factory=list)
-    expert_orders: list[list[int]] | None = None  # of a mixture, first to go first; serve every number
-    channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
-
-    @property
-    def tokens(self) -> int:
-        """Number of calibration tokens counted."""
-        return self.attention.tokens
-
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, ridge_of, solve_ridge
 
 BLOCK_SHARE, MAX_BLOCK, POOL = 32, 64, 4
 """A round removes 1/32 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""

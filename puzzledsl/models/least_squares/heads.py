@@ -23,7 +23,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.least_squares.channels import TOWARDS_START, Gram, damped, inverted, solve_ridge
+from puzzledsl.models.least_squares.channels import damped, inverted
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 
 
 def kept_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int) -> list[int]:

@@ -17,7 +17,8 @@ from typing import Any, Protocol, cast, overload
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.least_squares.channels import TOWARDS_START, Gram, elimination_order, solve_ridge
+from puzzledsl.models.least_squares.channels import elimination_order
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 from puzzledsl.models.transformers_private import apply_gate
 
 

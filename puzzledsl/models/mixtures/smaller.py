@@ -28,14 +28,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from puzzledsl.models.least_squares.channels import (
-    TOWARDS_START,
-    Gram,
-    contribution_order,
-    elimination_order,
-    refit_down,
-    solve_ridge,
-)
+from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
 MEASURED_TOKENS = 4096

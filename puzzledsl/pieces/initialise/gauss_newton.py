@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.models.kernels.products import repeatable
-from puzzledsl.models.least_squares.channels import Gram
+from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.plan.flop import CURVED_SHARE, POINTS
 
 DAMPING = 0.5

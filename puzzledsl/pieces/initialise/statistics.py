@@ -21,7 +21,7 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.channels import Gram, LayerStatistics
+from puzzledsl.models.least_squares.grams import Gram, LayerStatistics
 from puzzledsl.pieces.errors import NoCalibration
 
 KEPT_TOKENS = 8192

@@ -23,7 +23,7 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import return_freed_memory
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.pieces.errors import ParentNotFinite
 from puzzledsl.pieces.train.piece_state import Outcome, PieceState
 from puzzledsl.pieces.train.quantise import quantise, refine

@@ -36,7 +36,7 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.channels import Gram
+from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.placement import is_paged, reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText

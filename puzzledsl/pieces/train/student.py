@@ -27,7 +27,7 @@ from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import traced
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.replace import with_modules
 
 

@@ -25,7 +25,7 @@ from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.least_squares.channels import Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from tests.children import Choice, define, random_pieces
 from tests.tiny import HYBRIDS, MIXTURES, tiny_model, tiny_tokens
 

@@ -1,4 +1,4 @@
-"""What a judge's figures become as requirements of a search, and where they may not stand."""
+"""Figures of a judge become requirements of a search; in other places, or out of range, they are refused."""
 
 from __future__ import annotations
 

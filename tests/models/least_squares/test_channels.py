@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.models.least_squares.channels import (
-    Gram,
-    contribution_order,
-    damped,
-    elimination_order,
-    refit_down,
-)
+from puzzledsl.models.least_squares.channels import contribution_order, damped, elimination_order, refit_down
+from puzzledsl.models.least_squares.grams import Gram
 from tests.tiny import tiny_tokens
 
 assert tiny_tokens

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.models.least_squares.channels import (
+from puzzledsl.models.least_squares.grams import (
     TOWARDS_START,
     TOWARDS_ZERO,
     Gram,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from puzzledsl.models.least_squares.channels import Gram
+from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.least_squares.heads import kept_heads, loudest_heads, refit_rows, rows_of
 
 HEADS, DIM, HIDDEN = 6, 4, 10

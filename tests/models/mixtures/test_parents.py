@@ -18,7 +18,7 @@ from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
 from puzzledsl.models.mixtures.smaller import frequency, highest, reap
 from puzzledsl.pieces.initialise.statistics import collect_statistics

@@ -19,7 +19,7 @@ from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.errors import NoCalibration
 from puzzledsl.pieces.initialise.statistics import collect_statistics, walk_layers

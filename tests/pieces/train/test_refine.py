@@ -21,7 +21,7 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.channels import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.quantise import refine

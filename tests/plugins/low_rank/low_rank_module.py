@@ -11,7 +11,7 @@ from low_rank import LowRankFfn
 from torch import Tensor, nn
 
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, like
-from puzzledsl.models.least_squares.channels import Gram, ridge_of
+from puzzledsl.models.least_squares.grams import Gram, ridge_of
 
 
 class LowRankMlp(nn.Module):

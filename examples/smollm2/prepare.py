@@ -50,7 +50,6 @@ CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
 SHORT_ITEMS = 600  # of SciQ: those that take the least time to answer
 QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
-SHARED_RUN_CHARS = 60
 CHANNEL_SEED = 0
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
 
@@ -239,17 +238,13 @@ def boolq_articles(archive: zipfile.ZipFile, split: str) -> dict[str, str]:
     return articles
 
 
-def runs(text: str) -> set[int]:
-    """The hash of every run of SHARED_RUN_CHARS characters, case apart."""
-    text, length = text.lower(), SHARED_RUN_CHARS
-    return {hash(text[start : start + length]) for start in range(max(1, len(text) - length + 1))}
-
-
 def without_overlap(articles: dict[str, str], others: dict[str, str]) -> dict[str, str]:
-    """The articles whose titles are not in `others` and whose passages share no run with those there."""
-    seen = {run for passage in others.values() for run in runs(passage)}
+    """The articles whose titles are not in `others` and whose passages share no run of characters with those there."""
+    from texts import runs, shares, together
+
+    seen = together(map(runs, others.values()))
     new = {title: passage for title, passage in articles.items() if title not in others}
-    return {title: passage for title, passage in new.items() if seen.isdisjoint(runs(passage))}
+    return {title: passage for title, passage in new.items() if not shares(passage, seen)}
 
 
 def take(articles: dict[str, str], titles: list[str], characters: int) -> list[str]:

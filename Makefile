@@ -38,7 +38,7 @@ demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct, search a faster child of
 
 night: $(VENV)/.examples ## the demo with a budget for a night on two cores; stop it at any time, the same command goes on
 	$(BIN)/python $(EXAMPLE)/prepare.py
-	$(BIN)/pzl run $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/night --set fitting=64Ki --set healing=64Ki
+	$(BIN)/pzl run $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/night --set fitting=64Ki
 
 gpu: $(VENV)/.dev ## on a machine with a GPU: run the whole pipeline on it, check it against the CPU, time it; build/gpu/gpu.json
 	$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)

@@ -137,7 +137,7 @@ def _last(student: Student) -> nn.Linear | None:
 
 
 JUDGED = 1024
-"""Tokens on which a sub-block's outputs decide between two roundings: each has an error a channel, so few tell which is nearer."""
+"""Tokens on which a sub-block's outputs decide between two roundings: each has an error a channel, few tell which is nearer."""
 Method = Literal["gptq", "nearest"]
 
 

@@ -46,13 +46,13 @@ eval e{n} of c{n} {{ data = heldout, tokens = {tokens}, ladder = {ladder} }}
 
 
 def pzl(*words: str) -> str:
-    """What a command prints; its progress goes to stderr."""
+    """Run a command; return what it prints on stdout."""
     command = [str(Path(sys.executable).with_name("pzl")), *words]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def fastest(program: Path, build: Path) -> float:
-    """How many times as fast as the parent the fastest child is predicted to be, no-ops of whole layers aside."""
+    """Return the predicted speed-up of the fastest child with at most three dropped FFNs."""
     body = "search top of small { maximize chat.throughput, require count(l.ffn is noop for l in layers) <= 3 }\n"
     top = program.with_name("top.pzl")
     top.write_text(program.read_text("utf-8") + body, "utf-8")

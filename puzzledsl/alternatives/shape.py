@@ -101,6 +101,7 @@ class Shape(Frozen):
     qk_norm_whole: bool = left_out(False)  # one norm over all heads, not one a head
     norms: Literal[1, 2] = left_out(1)  # norm vectors of a sub-block: one before it or behind it, or both
     output_gate: bool = left_out(False)  # q_proj makes a gate of attention's output, too
+    delta_maps: Literal[2, 4] = left_out(2)  # input maps of a delta net (`weights.mixer_weights`)
     state: StateShape | None = left_out(None)
     by_layer: tuple[LayerShape, ...] = left_out(())
     base: Shape | None = left_out(None)  # of a parent that is a child: the layers that its family had before

@@ -29,7 +29,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.children import BLOCKS, base_content, is_child
 from puzzledsl.families.config import BadConfig
-from puzzledsl.families.registry import child_of_config, shape_of_config
+from puzzledsl.families.registry import child_of_config, shape_of_config, text_part
 from puzzledsl.models.alternatives.build import build_on_base
 from puzzledsl.models.errors import (
     NoCheckpoint,
@@ -111,7 +111,7 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
-    """config.json as a dictionary. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
+    """config.json, of a model that sees pictures its text part's. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
     if not directory.is_dir():
         raise DiagnosticError(NoCheckpoint(None, path=directory, reason="no such directory"))
     path = directory / "config.json"
@@ -127,7 +127,7 @@ def read_config_json(directory: Path) -> dict[str, Any]:
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason="config.json is not an object")
         )
-    return content
+    return dict(text_part(content))
 
 
 def load_config(directory: Path) -> PreTrainedConfig:
@@ -138,7 +138,8 @@ def load_config(directory: Path) -> PreTrainedConfig:
         return config_of_child(directory, content, as_parent=True)
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            whole = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            config = whole.get_text_config()
     except (
         Exception
     ) as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault

@@ -334,7 +334,6 @@ def select(
 
 def _harmless(name: str, shape: Shape) -> bool:
     tied_head = shape.tied and name == f"{FAMILIES[shape.family].head}.weight"
-    extra = name.startswith(
-        "mtp."
-    )  # layers for multi-token prediction, which transformers does not run either
+    # layers for multi-token prediction, which transformers does not run either, and what sees pictures
+    extra = name.startswith(("mtp.", *FAMILIES[shape.family].others))
     return tied_head or extra or name.endswith(".rotary_emb.inv_freq")

@@ -379,10 +379,8 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
         second = f"({second}{others})" if others else second
         right_span = replace(right_span, end_column=right_span.end_column + len(others))
         meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
-        certain = (
-            isinstance(left, values.Layers) or left.single or not _head(ctx, at.left).endswith("require")
-        )
-        if not certain and isinstance(left, values.SubBlocks):
+        if isinstance(left, values.SubBlocks) and not left.single and _head(ctx, at.left).endswith("require"):
+            certain = False
             several = first.removesuffix(left.sub_block).removesuffix(".") or "layers"
             meant = f"all(l.{left.sub_block}{meant.removeprefix(first)} for l in {several})"
         help = f"alternatives are compared with `is`: write `{meant}`"

@@ -15,7 +15,7 @@ from benchmarks.paper.estimate import Estimate, bootstrapped_ratio, exact, mean
 from benchmarks.paper.long_tasks import CHOICES, KINDS, TASKS, Material, Sheet, sheets
 from benchmarks.paper.study import Study
 from puzzledsl.data.tasks import encode_item, read_tasks
-from puzzledsl.evaluate.choices import document_log_likelihoods
+from puzzledsl.evaluate.choices import log_likelihoods
 from puzzledsl.models.placement import faster_in_bfloat16
 
 CHANCE = 1 / CHOICES
@@ -112,7 +112,7 @@ def right_answers(model: Any, tokenizer: Any, rows: Sequence[Sheet]) -> list[lis
     found = []
     for sheet in rows:
         encoded = [encode_item(tokenizer, item) for item in sheet.items]
-        scores = document_log_likelihoods(model, encoded)
+        scores = log_likelihoods(model, encoded, share_context=True)
         found.append(
             [row.index(max(row)) == item.answer for row, item in zip(scores, sheet.items, strict=True)]
         )

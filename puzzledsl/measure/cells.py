@@ -40,7 +40,7 @@ from puzzledsl.measure.estimate import (
     speed_up_errors,
 )
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
-from puzzledsl.measure.place import Clock, Place, PlainCheck
+from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of
 from puzzledsl.measure.whole_fit import fit_whole
@@ -96,17 +96,12 @@ def measure_cell(
     kind: type[Round | Check] = Check if place.whole else Round
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
-    plain = Unfinished(partial.with_suffix(".plain.jsonl"), PlainCheck, int(place.plain))
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    progress.advance(len(rounds.done) + len(checks.done) + len(plain.done), kept=True, **here)
+    progress.advance(len(rounds.done) + len(checks.done), kept=True, **here)
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
-    tasks += [Task.call(("plain", seed), "plain", workload, seed) for seed in plain.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
     for task, new in teams.run(tasks):
         match new:
-            case PlainCheck():
-                plain.add(new)
-                progress.advance(**here)
             case Round():
                 rounds.add(new)
                 progress.advance(**here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent)))
@@ -116,7 +111,7 @@ def measure_cell(
     prefill, decode = _estimates(place, space, workload, rounds.all())
     errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
     note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
-    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all(), plain.all())
+    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all())
     return Cell(_costs(place, space, scenario, workload, prefill, decode), note, timing)
 
 
@@ -149,13 +144,11 @@ def _timing(
     decode: Estimate,
     errors: Sequence[float],
     rounds: Sequence[Any],
-    plain: Sequence[PlainCheck],
 ) -> CellTiming:
     if rounds and isinstance(rounds[0], Round):
         parents = [(r.prefill.parent[0], undisturbed(r.decode.parent)) for r in rounds]
     else:
         parents = [(check.parent_prefill_s, check.parent_decode_s) for check in rounds]
-    beside = plain[0] if plain else None
     return CellTiming(
         scenario=scenario.name,
         batch=workload.batch,
@@ -166,8 +159,6 @@ def _timing(
         latency_error=round(errors[2], 4),
         prefill_spread=round(deviation([pair[0] for pair in parents]), 4),
         decode_spread=round(deviation([pair[1] for pair in parents]), 4),
-        plain_prefill=None if beside is None else round(beside.prefill_s / beside.plain_prefill_s - 1, 4),
-        plain_decode=None if beside is None else round(beside.decode_s / beside.plain_decode_s - 1, 4),
     )
 
 
@@ -300,7 +291,7 @@ def measure_costs(
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
             cells_there = sum(len(place.batches[scenario.name]) for scenario in scenarios)
-            each = place.rounds + CHECKED_CHILDREN + int(place.plain)
+            each = place.rounds + CHECKED_CHILDREN
             progress.start(f"measuring {space}", cells_there * each)
             for scenario in scenarios:
                 cells = [

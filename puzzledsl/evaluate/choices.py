@@ -94,14 +94,20 @@ def can_share(model: PreTrainedModel, longest: int) -> bool:
     return attention_of(config) in MASKED and (not window or longest <= window)
 
 
+Advance = Callable[[int, Sequence[Row]], None]
+
+
 def log_likelihoods(
     model: PreTrainedModel,
     items: Sequence[Sequence[EncodedChoice]],
     *,
     share_context: bool,
-    advance: Callable[[int], None] = lambda items: None,
+    advance: Advance = lambda items, rows: None,
 ) -> list[list[float]]:
-    """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`, `advance` gets finished items."""
+    """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`.
+
+    `advance` gets the number of finished items and the rows that were measured.
+    """
     found = score_choices(model, items, share_context=share_context, advance=advance)
     return [[scored.log_prob for scored in item] for item in found]
 
@@ -113,7 +119,7 @@ def score_choices(
     *,
     share_context: bool,
     greedy: bool = False,
-    advance: Callable[[int], None] = lambda items: None,
+    advance: Advance = lambda items, rows: None,
 ) -> list[list[Scored]]:
     """`log_likelihoods`, and with `greedy` which choices greedy decoding would write."""
     rows: list[tuple[int, Row]] = []
@@ -135,7 +141,8 @@ def score_choices(
                 scores[index][choice].log_prob += value
                 scores[index][choice].greedy &= best
             waiting.subtract(index for index, _ in batch)
-            advance(sum(waiting[index] == 0 for index in {index for index, _ in batch}))
+            finished = sum(waiting[index] == 0 for index in {index for index, _ in batch})
+            advance(finished, [row for _, row in batch])
     return scores
 
 

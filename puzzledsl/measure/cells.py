@@ -42,10 +42,9 @@ from puzzledsl.measure.estimate import (
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
 from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
-from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of
+from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of, timed_work
 from puzzledsl.measure.whole_fit import fit_whole
-
-FLOP_PER_BYTE = 10.0
+from puzzledsl.plan.flop import FLOP_PER_BYTE
 
 
 def expected_times(
@@ -97,17 +96,20 @@ def measure_cell(
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    progress.advance(len(rounds.done) + len(checks.done), kept=True, **here)
+    known, effort = len(rounds.done) + len(checks.done), timed_work(place.shape, workload)
+    progress.advance(known, kept=True, work=known * effort, **here)
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
     for task, new in teams.run(tasks):
         match new:
             case Round():
                 rounds.add(new)
-                progress.advance(**here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent)))
+                progress.advance(
+                    work=effort, **here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent))
+                )
             case Check():
                 (rounds if task.name[0] == "round" else checks).add(new)
-                progress.advance(**here, **_shown(new.parent_prefill_s, new.parent_decode_s))
+                progress.advance(work=effort, **here, **_shown(new.parent_prefill_s, new.parent_decode_s))
     prefill, decode = _estimates(place, space, workload, rounds.all())
     errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
     note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
@@ -290,9 +292,10 @@ def measure_costs(
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
-            cells_there = sum(len(place.batches[scenario.name]) for scenario in scenarios)
+            loads = [Workload.of(each, batch) for each in scenarios for batch in place.batches[each.name]]
             each = place.rounds + CHECKED_CHILDREN
-            progress.start(f"measuring {space}", cells_there * each)
+            progress.start(f"measuring {space}", len(loads) * each)
+            progress.ready(each * sum(timed_work(shape, load) for load in loads))
             for scenario in scenarios:
                 cells = [
                     measure_cell(teams, place, here, scenario, batch, work, progress)

@@ -25,7 +25,7 @@ from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs import flops
 from puzzledsl.costs.dtypes import STATE_BYTES
-from puzzledsl.costs.flops import fixed_size, sub_block_flop
+from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.measure.stopwatch import Run, Stopwatch, stopwatch_for
 
@@ -129,6 +129,21 @@ def _with_room(states_BKND: Tensor) -> Tensor:
 
 
 DECODE_WINDOW = 8  # decode steps timed after each prefill
+STEP_TOKENS = 10
+"""Tokens of a prefill in the time of a decode step, which reads all weights for one token."""
+
+
+def step_work(shape: Shape, batch: int) -> int:
+    """Return the work of a decode step, in weights that tokens meet."""
+    layers, head = met_weights(shape)
+    return max(batch, STEP_TOKENS) * (sum(layers) + head)
+
+
+def timed_work(shape: Shape, workload: Workload) -> int:
+    """Return the work of a prefill and a window of decode steps."""
+    layers, _ = met_weights(shape)
+    prefill = workload.batch * workload.prompt * sum(layers)
+    return prefill + workload.window * step_work(shape, workload.batch)
 
 
 class Workload(flops.Workload):

@@ -73,8 +73,8 @@ def mixture(
 
 
 def models_needed(labels: Mapping[SubBlock, Sequence[str]], ends: Sequence[str] = ()) -> int:
-    """Return the number of mixtures: eight more than there are alternatives, at least 14; each end twice or more."""
-    return max(14, 8 + sum(map(len, labels.values())) + len(ends), 2 * len(ends))
+    """Return the number of mixtures: six more than there are alternatives, at least 12; each end twice or more."""
+    return max(12, 6 + sum(map(len, labels.values())) + len(ends), 2 * len(ends))
 
 
 def fit_whole(

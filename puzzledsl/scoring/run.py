@@ -40,7 +40,14 @@ from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fi
 from puzzledsl.scoring.fit import Rows as Child
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures, PositionKls, StoredKls
-from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
+from puzzledsl.scoring.replacements import (
+    Replacement,
+    Run,
+    ScoringWork,
+    ends_to_score,
+    replacements,
+    runs_to_score,
+)
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.sweep.sweep import figures_name, final_states, is_known, keep, names_of
 from puzzledsl.scoring.table import INCUMBENT, FiguresCache, Name, fitted_table, score_table
@@ -93,12 +100,14 @@ class OnWorkers:
         ((_, (self.facts, self._units)),) = teams.run([tasks.facts()])
         self.influence: Sequence[Sums] = ()
 
-    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+    def measure(self, known: FiguresCache, rows: PositionKls, effort: ScoringWork) -> None:
         """See `Scorer`."""
         inputs, around = self._inputs, self._inputs.around
         wanted = [n for n, unit in enumerate(self._units) if not is_known(unit, known)]
         made = sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted)
         inputs.progress.advance(made, kept=True)
+        todo = sum(effort.above(scored) for n in wanted for _, scored in self._units[n])
+        inputs.progress.ready(effort.behind + todo)
         tasks = [self._tasks.parent(), *(self._tasks.unit(n, self._units[n]) for n in wanted)]
         for task, result in self._teams.run(tasks):
             if task.name == "parent":
@@ -111,7 +120,7 @@ class OnWorkers:
                     None if figures_name(scored) in known.figures else each
                     for (_, scored), each in zip(unit, result, strict=True)
                 ]
-                keep(unit, fresh, rows, known, inputs.progress, inputs.method.metric)
+                keep(unit, fresh, rows, known, inputs.progress, inputs.method.metric, effort)
         order = [*([] if around is None else [INCUMBENT]), *names_of(self._units)]
         known.restore_order(order, shuffled=len(wanted) > 0)
 
@@ -157,7 +166,7 @@ class Scorer(Protocol):
     influence: Sequence[Sums]
     """Block influence of the parent, by group of tokens; known after `measure`."""
 
-    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+    def measure(self, known: FiguresCache, rows: PositionKls, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there and in `rows`."""
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
@@ -176,11 +185,11 @@ class Here:
         self.facts = self._subject.facts()
         self.influence: Sequence[Sums] = ()
 
-    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+    def measure(self, known: FiguresCache, rows: PositionKls, effort: ScoringWork) -> None:
         """See `Scorer`."""
         inputs = self._subject.inputs
         sweep = self._subject.sweep(self.facts, self._runs, known, rows, inputs.progress)
-        sweep.run(self._todo, inputs.around, self._runs)
+        sweep.run(self._todo, inputs.around, self._runs, effort)
         self.influence = sweep.influence
 
     def end(self, site: EndName, dtype: PrecisionName) -> Figures:
@@ -256,7 +265,8 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     layers = None if around is None else around.layers
     space = inputs.program.spaces[declaration.space]
     todo = replacements(declaration, space, unit, inputs.jobs, layers)
-    runs = runs_to_score(declaration, space, inputs.program.parents[space.parent].shape)
+    shape = inputs.program.parents[space.parent].shape
+    runs = runs_to_score(declaration, space, shape)
     ends = ends_to_score(space)
 
     with torch.inference_mode(), _scorer(inputs, todo, runs) as scorer:
@@ -270,12 +280,14 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
         rows = StoredKls.at(work / "kls.bin", facts.kls, len(todo), facts.samples)
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
-        scorer.measure(known, rows)
-        of_ends = _scores_of_ends(scorer, known, ends, method.metric, progress)
+        healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
+        unknown = sum(_end_name(*end) not in known.figures for end in ends)
+        effort = ScoringWork.of(shape, healed, wholes=unknown)
+        scorer.measure(known, rows, effort)
+        of_ends = _scores_of_ends(scorer, known, ends, method.metric, effort, progress)
         sizes = facts.samples, facts.layers
         table = score_table(score, method.metric, unit, *sizes, known.figures, layers, runs)
         if fits:
-            shape = inputs.program.parents[space.parent].shape
             children = Children(todo, shape, scorer, known, progress)
             table = fitted_table(table, children.fitted(method.children, bld.seed, rows.all()), todo)
             _tell_fit(score, table, progress)
@@ -289,19 +301,25 @@ def _scores_of_ends(
     known: FiguresCache,
     ends: Sequence[tuple[EndName, PrecisionName]],
     metric: str,
+    effort: ScoringWork,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
     """Return the score of each end of the parent in each storage type, by site and name."""
     found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
     for site, dtype in ends:
-        alternative = f"parent@{dtype}"
-        name = BEHIND, site, alternative
+        name = _end_name(site, dtype)
         kept = name in known.figures
         if not kept:
             known.add(name, scorer.end(site, dtype))
-        found[site][alternative] = known.figures[name][metric]
-        progress.advance(kept=kept, site=site, alternative=alternative, score=found[site][alternative])
+        score = found[site][name[-1]] = known.figures[name][metric]
+        work = 0.0 if kept else effort.whole
+        progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
     return found
+
+
+def _end_name(site: EndName, dtype: PrecisionName) -> Name:
+    """Return the name under which an end's figures are cached."""
+    return BEHIND, site, f"parent@{dtype}"
 
 
 @contextmanager

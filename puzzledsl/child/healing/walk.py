@@ -67,14 +67,15 @@ def heal(
     progress.start("heal", len(layers))
     changed = first_changed(links, of_parent)
     walk.enter(of_parent[changed])
+    progress.ready(len(layers))
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done, kept=True)  # a layer between two links has nothing to heal
+        progress.advance(layer_idx - done, kept=True, work=layer_idx - done)  # there is nothing to heal
         weights |= walk.heal(layer_idx, list(of_layer))
-        progress.advance()
+        progress.advance(work=1)
         done = layer_idx + 1
-    progress.advance(len(layers) - done, kept=True)
+    progress.advance(len(layers) - done, kept=True, work=len(layers) - done)
     healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
     return Healed(weights, healed, *walk.divergences(2 * len(layers)))
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.flop import StageOneFlop, held_out_blocks
+from puzzledsl.plan.flop import StageOneFlop, seen_tokens
 from puzzledsl.plan.memory.activations import KEPT, MOMENTS, WEIGHT, weights_of
 from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of, workers_of
 from puzzledsl.plan.memory.stage_plan import Choice, Device, StagePlan, size_text
 
-EVALUATIONS = 2
-"""Passes over the held-out tokens: before training, and after it."""
 OPTIMISER_BYTES = 28
 """Bytes a weight and step: read weight, gradient, two moments; write weight and moments; float32."""
 
@@ -196,7 +194,7 @@ class _Time:
                 fits / rate32 + sum(own.solved[i] for i in trained) / device.double_flop_per_s
             )
             self.calibration_s += sum(own.moved[i] for i in trained) / device.bandwidth_bytes_per_s
-            seen = tokens + EVALUATIONS * held_out_blocks(tokens, jobs[0].context) * jobs[0].context
+            seen = seen_tokens(jobs[0])
             self.training_s += (
                 max(
                     sum(

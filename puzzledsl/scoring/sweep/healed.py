@@ -116,9 +116,10 @@ class HealedSweep(Sweep):
 
     def _measure_all(self, found: Sequence[Unit], workers: Workers) -> None:
         """Measure units one group of tokens at a time, in shapes for which the layers' arguments are known already."""
+        self._ready(found, workers.count)
         for unit in found:
             if is_known(unit, self.cache):
-                self.progress.advance()
+                self.progress.advance(kept=True)
                 continue
             healed, points = self._prepared(unit)
             ascent = Ascent(0)

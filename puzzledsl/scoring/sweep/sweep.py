@@ -23,11 +23,12 @@ from torch import Tensor
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
+from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Ascent, Workers, room_bytes
 from puzzledsl.scoring.fit import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, PositionKls, group_tokens
-from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
+from puzzledsl.scoring.replacements import Incumbent, Replacement, Run, ScoringWork
 from puzzledsl.scoring.sweep.climb import Climb
 from puzzledsl.scoring.table import INCUMBENT, MemoryCache, Name
 
@@ -178,12 +179,18 @@ class Sweep:
         self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
         self.climb = Climb(runner, ())
+        self.effort = ScoringWork.of(shape_of(incumbent.model.config))
 
     def run(
-        self, todo: Sequence[Replacement], around: ModelDefinition | None, runs: Sequence[Run] = ()
+        self,
+        todo: Sequence[Replacement],
+        around: ModelDefinition | None,
+        runs: Sequence[Run] = (),
+        effort: ScoringWork | None = None,
     ) -> None:
         """Measure everything in `todo` and `runs` that is not cached; before them, with `around`, the child itself."""
         found = self.units(todo, runs)
+        self.effort = effort or self.effort
         with Workers(self.runner.device, shared=not self.runner.paged) as workers:
             self.open(around, runs, workers)
             with self.runner.packed():
@@ -219,6 +226,7 @@ class Sweep:
             self._measure_paged(found)
             return
         self._ask_for_arguments(found)
+        self._ready(found, workers.count)
         for unit in found:
             if is_known(unit, self.cache):
                 self.progress.advance(len(unit), kept=True)
@@ -228,9 +236,15 @@ class Sweep:
             self._start(unit, ascent, partial(self._finished, unit, together, above, ascent), workers)
         self._keep_all()
 
+    def _ready(self, found: Sequence[Unit], at_once: int) -> None:
+        """Begin to count the time of units that are not known, so many of them at once."""
+        unknown = (scored for unit in found if not is_known(unit, self.cache) for _, scored in unit)
+        self.progress.ready(self.effort.behind + sum(map(self.effort.above, unknown)), at_once, cold=at_once)
+
     def _measure_paged(self, found: Sequence[Unit]) -> None:
         """Measure units layer by layer: all of them pass a layer while its weights are in memory."""
         unknown = [unit for unit in found if not is_known(unit, self.cache)]
+        self._ready(unknown, sum(map(len, unknown)))
         self.progress.advance(sum(map(len, found)) - sum(map(len, unknown)), kept=True)
         wave = Wavefront(self.runner, self.climb.entering, self.started)
         for unit, together in wave.arriving(unknown):
@@ -329,7 +343,7 @@ class Sweep:
         self._keep(done.unit, done.found.result())
 
     def _keep(self, unit: Unit, found: Sequence[Measured]) -> None:
-        keep(unit, found, self.rows, self.cache, self.progress, self.metric)
+        keep(unit, found, self.rows, self.cache, self.progress, self.metric, self.effort)
 
     def _keep_all(self) -> None:
         while self._under_way:
@@ -360,15 +374,17 @@ def keep(
     cache: MemoryCache,
     progress: Progress,
     metric: str,
+    effort: ScoringWork,
 ) -> None:
     """Store the results of a unit and report them."""
     for (row, scored), measured in zip(unit, found, strict=True):
+        work = effort.above(scored)
         if measured is None:
-            progress.advance()
+            progress.advance(work=work)
             continue
         figures, kl_P = measured
         if row >= 0:
             rows.put(row, kl_P)  # before the entry, which implies that they are stored
         cache.add(figures_name(scored), figures)
         named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
-        progress.advance(layer=scored.layer, alternative=named, score=figures[metric])
+        progress.advance(work=work, layer=scored.layer, alternative=named, score=figures[metric])

@@ -220,7 +220,8 @@ class Bench:
 
     def answers_to(self, directory: Path, name: str | None) -> Answers:
         """Return a model's answers to one task; None: to those of lm-evaluation-harness."""
-        model = self._in_dtype_of_tasks(directory)
+        device, placed = placement(self.parent_dir)
+        model = self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
         if name is None:
             assert self.plan.harness is not None
             span = span_of(self.plan.declaration.where)
@@ -253,11 +254,6 @@ class Bench:
             )
             for ids in rows
         )
-
-    def _in_dtype_of_tasks(self, directory: Path) -> PreTrainedModel:
-        """Return the model that answers tasks: the same weights, in the dtype that the declaration says."""
-        device, placed = placement(self.parent_dir)
-        return self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
 
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
         """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""

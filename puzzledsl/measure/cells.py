@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
@@ -36,10 +37,9 @@ from puzzledsl.measure.estimate import (
     Round,
     Unfinished,
     estimate,
-    mean_size,
     speed_up_errors,
 )
-from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
+from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, label
 from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of, timed_work
@@ -128,7 +128,7 @@ def _estimates(
     if not place.whole:
         return estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
     priors = expected_times(place.shape, space, workload, place.stored)
-    kinds = kinds_of(place.shape)
+    kinds = place.shape.kind_of_each
     parent: list[Key] = [(part, label(PARENT, kind)) for part in SUB_BLOCKS for kind in kinds]
     if space.ends is not None:
         parent.append(("ends", PARENT_ENDS.name))
@@ -168,7 +168,7 @@ def _costs(
     place: Place, space: Space, scenario: Scenario, workload: Workload, prefill: Estimate, decode: Estimate
 ) -> ScenarioCosts:
     shape, stored = place.shape, place.stored
-    kinds = kinds_of(shape)
+    kinds = shape.kind_of_each
 
     def times(key: Key) -> dict[str, int]:
         return {
@@ -231,7 +231,7 @@ def _report(
             decode_error=round(of_decode, 4),
             latency_error=round(of_latency, 4),
         )
-    off = [mean_size(list(one)) for one in zip(*errors, strict=True)]
+    off = [fmean(map(abs, one)) for one in zip(*errors, strict=True)]
     progress.log(
         "measured",
         **where,

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.child.assemble import least_bytes, load_checkpoint
+from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.evaluate.choices import Answers, Row, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
@@ -42,9 +42,8 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.tables import Answer
 from puzzledsl.measure.whole import Workload
-from puzzledsl.models.families.access import base_shape_of, layers, output_embedding
+from puzzledsl.models.families.access import base_shape_of, output_embedding
 from puzzledsl.models.families.load import load_config
-from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import (
     SHARE,
@@ -104,33 +103,12 @@ class Models:
         return [self.get(copy.directory, copy.device, copy.dtype) for copy in wanted]
 
     def to_time(self, copy: Copy, name: str) -> PreTrainedModel:
-        """Return a model whose forward can be timed: where it does not fit, one in which layers use the weights of others.
-
-        Such a model computes something else, so it is not kept. Raises DiagnosticError (TooLargeToTime): not even `LEAST` layers
-        of each kind fit.
-        """
-        found = self.beside([copy])
-        if found is not None:
-            return found[0]
-        self._loaded.clear()
-        gc.collect()
-        room_bytes = int(SHARE * free_bytes(copy.device))
-        needed = least_bytes(copy.directory, copy.dtype)
-        if needed > room_bytes:
-            least, room = (format_quantity(n, BYTES) for n in (needed, free_bytes(copy.device)))
-            raise DiagnosticError(
-                TooLargeToTime(None, model=name, needed=least, room=room, device=copy.device.type)
-            )
-        model = load_checkpoint(copy.directory, dtype=copy.dtype, device=copy.device, room_bytes=room_bytes)
-        own, depth = layers_with_weights(layers(model)), len(layers(model))
-        self.progress.log(
-            "timed_with_repeated_weights",
-            text=f"{name} does not fit in memory: it is timed with the weights of {own} of its {depth} layers, "
-            "which the others use too",
-            model=name,
-            layers_with_weights=own,
-        )
-        return model
+        """Return a model that is whole in memory, so that its forward can be timed. Raises DiagnosticError (TooLargeToTime)."""
+        if (found := self.beside([copy])) is None:
+            needed, room = (format_quantity(n, BYTES) for n in (copy.bytes, free_bytes(copy.device)))
+            problem = TooLargeToTime(None, model=name, needed=needed, room=room, device=copy.device.type)
+            raise DiagnosticError(problem)
+        return found[0]
 
     def keep_only(self, directories: Iterable[Path]) -> None:
         """Drop the weights of all other directories."""
@@ -242,7 +220,8 @@ class Bench:
 
     def answers_to(self, directory: Path, name: str | None) -> Answers:
         """Return a model's answers to one task; None: to those of lm-evaluation-harness."""
-        model = self._in_dtype_of_tasks(directory)
+        device, placed = placement(self.parent_dir)
+        model = self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
         if name is None:
             assert self.plan.harness is not None
             span = span_of(self.plan.declaration.where)
@@ -275,11 +254,6 @@ class Bench:
             )
             for ids in rows
         )
-
-    def _in_dtype_of_tasks(self, directory: Path) -> PreTrainedModel:
-        """Return the model that answers tasks: the same weights, in the dtype that the declaration says."""
-        device, placed = placement(self.parent_dir)
-        return self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
 
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
         """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""

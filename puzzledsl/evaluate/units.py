@@ -206,9 +206,10 @@ def assembled(plan: Plan, name: str, found: Mapping[Unit, Found]) -> Measured:
     texts_figures = {text: divergence_figures(new.blocks) for text, new in texts.items()}
     first, (directory,) = plan.texts[0].name, {unit.directory for unit in found}
     answered = together(Answers(new.right, new.chances) for new in found.values())
+    stored = texts[first].stored_bytes or sum(path.stat().st_size for path in directory.glob("*.safetensors"))
     figures = {
         "params": Figure(value=texts[first].params),
-        "checkpoint_bytes": Figure(value=texts[first].stored_bytes or _stored_bytes(directory), unit="bytes"),
+        "checkpoint_bytes": Figure(value=stored, unit="bytes"),
         **texts_figures[first],
         **accuracy_figures(answered.right),
     }
@@ -238,10 +239,6 @@ def side_by_side(plan: Plan, models: Sequence[Measured]) -> tuple[AnsweredPrompt
         )
         for number, prompt in enumerate(plan.prompts)
     )
-
-
-def _stored_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
 
 
 ROUNDS = 5

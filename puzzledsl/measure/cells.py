@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
@@ -36,11 +37,10 @@ from puzzledsl.measure.estimate import (
     Round,
     Unfinished,
     estimate,
-    mean_size,
     speed_up_errors,
 )
-from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
-from puzzledsl.measure.place import Clock, Place, PlainCheck
+from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, label
+from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of, timed_work
 from puzzledsl.measure.whole_fit import fit_whole
@@ -95,18 +95,13 @@ def measure_cell(
     kind: type[Round | Check] = Check if place.whole else Round
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
-    plain = Unfinished(partial.with_suffix(".plain.jsonl"), PlainCheck, int(place.plain))
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    known, effort = len(rounds.done) + len(checks.done) + len(plain.done), timed_work(place.shape, workload)
+    known, effort = len(rounds.done) + len(checks.done), timed_work(place.shape, workload)
     progress.advance(known, kept=True, work=known * effort, **here)
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
-    tasks += [Task.call(("plain", seed), "plain", workload, seed) for seed in plain.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
     for task, new in teams.run(tasks):
         match new:
-            case PlainCheck():
-                plain.add(new)
-                progress.advance(work=effort, **here)
             case Round():
                 rounds.add(new)
                 progress.advance(
@@ -118,7 +113,7 @@ def measure_cell(
     prefill, decode = _estimates(place, space, workload, rounds.all())
     errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
     note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
-    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all(), plain.all())
+    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all())
     return Cell(_costs(place, space, scenario, workload, prefill, decode), note, timing)
 
 
@@ -133,7 +128,7 @@ def _estimates(
     if not place.whole:
         return estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
     priors = expected_times(place.shape, space, workload, place.stored)
-    kinds = kinds_of(place.shape)
+    kinds = place.shape.kind_of_each
     parent: list[Key] = [(part, label(PARENT, kind)) for part in SUB_BLOCKS for kind in kinds]
     if space.ends is not None:
         parent.append(("ends", PARENT_ENDS.name))
@@ -151,13 +146,11 @@ def _timing(
     decode: Estimate,
     errors: Sequence[float],
     rounds: Sequence[Any],
-    plain: Sequence[PlainCheck],
 ) -> CellTiming:
     if rounds and isinstance(rounds[0], Round):
         parents = [(r.prefill.parent[0], undisturbed(r.decode.parent)) for r in rounds]
     else:
         parents = [(check.parent_prefill_s, check.parent_decode_s) for check in rounds]
-    beside = plain[0] if plain else None
     return CellTiming(
         scenario=scenario.name,
         batch=workload.batch,
@@ -168,8 +161,6 @@ def _timing(
         latency_error=round(errors[2], 4),
         prefill_spread=round(deviation([pair[0] for pair in parents]), 4),
         decode_spread=round(deviation([pair[1] for pair in parents]), 4),
-        plain_prefill=None if beside is None else round(beside.prefill_s / beside.plain_prefill_s - 1, 4),
-        plain_decode=None if beside is None else round(beside.decode_s / beside.plain_decode_s - 1, 4),
     )
 
 
@@ -177,7 +168,7 @@ def _costs(
     place: Place, space: Space, scenario: Scenario, workload: Workload, prefill: Estimate, decode: Estimate
 ) -> ScenarioCosts:
     shape, stored = place.shape, place.stored
-    kinds = kinds_of(shape)
+    kinds = shape.kind_of_each
 
     def times(key: Key) -> dict[str, int]:
         return {
@@ -240,7 +231,7 @@ def _report(
             decode_error=round(of_decode, 4),
             latency_error=round(of_latency, 4),
         )
-    off = [mean_size(list(one)) for one in zip(*errors, strict=True)]
+    off = [fmean(map(abs, one)) for one in zip(*errors, strict=True)]
     progress.log(
         "measured",
         **where,
@@ -302,7 +293,7 @@ def measure_costs(
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
             loads = [Workload.of(each, batch) for each in scenarios for batch in place.batches[each.name]]
-            each = place.rounds + CHECKED_CHILDREN + int(place.plain)
+            each = place.rounds + CHECKED_CHILDREN
             progress.start(f"measuring {space}", len(loads) * each)
             progress.ready(each * sum(timed_work(shape, load) for load in loads))
             for scenario in scenarios:

@@ -44,7 +44,6 @@ from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
     Ranks,
     Sharding,
-    accumulate,
     embedding_of,
     gathered,
     reshard,
@@ -58,9 +57,8 @@ from puzzledsl.uptrain.state import (
     load_weights,
     save_state,
     save_weights,
-    set_rate,
 )
-from puzzledsl.uptrain.store import store_at
+from puzzledsl.uptrain.store import Store
 
 NAME = "less.json"
 
@@ -195,19 +193,16 @@ class Trainer:
         train_all_but_quantised(child)
         if self.recompute:
             recompute_layers(child)
-        self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
+        self.optimizer = adamw(child, declaration.lr.peak)
         self._run = TrainingState(child, self.optimizer, self.ranks)
-        self._store = store_at(work, self.ranks, background=means.background)
+        self._store = Store(work, self.ranks)
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> TrainingProgress:
         """Train to the end, then put the best evaluated weights into the child; with `keep = last` those after the last step."""
         with torch.random.fork_rng():
             torch.manual_seed(self.declaration.seed + self.ranks.rank)
-            try:
-                return self._run_seeded()
-            finally:
-                self._store.finish()
+            return self._run_seeded()
 
     def _run_seeded(self) -> TrainingProgress:
         done = load_state(self._store, self._run) or TrainingProgress()
@@ -248,7 +243,8 @@ class Trainer:
             raise DiagnosticError(
                 LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
             )
-        set_rate(self.optimizer, learning_rate(self.lr, step, self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return Step(loss, kld, cosine, lm, grad_norm)
@@ -267,9 +263,7 @@ class Trainer:
     def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
         mine = micro_batches(rows_GT, learned_GT, self.micro, self.ranks)
-        for number, batch in enumerate(mine, 1):
-            if self.sharding is not None:
-                accumulate(self.student, self.sharding, last=number == len(mine))
+        for batch in mine:
             losses = self._backward(batch)
             totals += batch.share * torch.stack([value.detach() for value in losses]).double()
         reshard(self.teacher)

@@ -27,43 +27,24 @@ from puzzledsl.scoring.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class PositionKls:
-    """KL divergences by position. They are computed only if `kept`; this base class stores none."""
+class StoredKls:
+    """A file of KL divergences, float32 [R, P] with one row for each replacement, never wholly in memory."""
 
-    kept: bool = False
-
-    def of(self, measure: Measure, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
-        """Return a replacement's metrics and its KLs [P], which are empty if they are not kept."""
-        if not self.kept:
-            return measure.figures(normed), torch.empty(0)
-        assert isinstance(measure, Divergence)
-        return measure.measured(normed)
-
-    def put(self, row: int, kl_P: Tensor) -> None:
-        """Do nothing: there is no file here."""
-
-
-@dataclass(frozen=True)
-class StoredKls(PositionKls):
-    """A file of float32 [R, P] with one row for each replacement, never wholly in memory."""
-
-    path: Path = Path()
-    shape: tuple[int, int] = (0, 0)
+    path: Path
+    shape: tuple[int, int]
 
     @classmethod
-    def at(cls, path: Path, kept: PositionKls, replacements: int, positions: int) -> StoredKls:
-        """Open the file, if KLs are kept; create it, filled with zeros, if it is missing or has another size."""
+    def at(cls, path: Path, replacements: int, positions: int) -> StoredKls:
+        """Open the file; create it, filled with zeros, if it is missing or has another size."""
         size = 4 * replacements * positions
-        if kept.kept and (not path.is_file() or path.stat().st_size != size):
+        if not path.is_file() or path.stat().st_size != size:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.truncate(size)
-        return cls(kept.kept, path, (replacements, positions))
+        return cls(path, (replacements, positions))
 
     def put(self, row: int, kl_P: Tensor) -> None:
         """Write a replacement's row; on return it is on the disk."""
-        if not self.kept:
-            return
         content = kl_P.detach().to("cpu", torch.float32).contiguous()
         with self.path.open("r+b") as file:
             file.seek(4 * row * self.shape[1])

@@ -90,25 +90,11 @@ Name = tuple[int, str, str]
 """(layer, table, alternative or pair of alternatives)."""
 
 
-class MemoryCache:
-    """Metrics by name in memory."""
-
-    def __init__(self) -> None:
-        self.figures: dict[Name, Figures] = {}
-
-    def add(self, name: Name, figures: Figures) -> None:
-        """Keep one entry."""
-        self.figures[name] = figures
-
-    def restore_order(self, order: Sequence[Name], *, shuffled: bool = False) -> None:
-        """Do nothing: there is no file."""
-
-
-class FiguresCache(MemoryCache):
+class FiguresCache:
     """A file of metrics by name. It is emptied if its key differs from `key`, a string of everything that metrics depend on."""
 
     def __init__(self, path: Path, key: str) -> None:
-        super().__init__()
+        self.figures: dict[Name, Figures] = {}
         self._path, self._head = path, json.dumps({"key": key})
         self._damaged = False
         lines = self._complete_lines()
@@ -135,7 +121,7 @@ class FiguresCache(MemoryCache):
 
     def add(self, name: Name, figures: Figures) -> None:
         """Append one entry; on return it is on the disk."""
-        super().add(name, figures)
+        self.figures[name] = figures
         with self._path.open("a", encoding="utf-8") as file:
             file.write(sealed_line(json.dumps([*name, figures])))
             file.flush()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
+from puzzledsl.cluster.tasks import LocalExecutor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
@@ -24,6 +25,12 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.tiny import tiny_tokenizer
+
+
+class ElsewhereHere(LocalExecutor):
+    """Teams in this process that are taken for remote ones."""
+
+    is_local = False
 
 
 @dataclass

@@ -207,12 +207,7 @@ class Bld(DeclaredTask[nodes.Bld]):
 
         ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
         parent, work = ctx.parent_directory(self.space, "bld"), ctx.build.work("bld", self.name)
-        maker = None
-        if ctx.cluster is not None:
-            from puzzledsl.pieces.cluster.on_ray import OnRay
-
-            maker = OnRay(ctx.cluster)
-        given = (ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
+        given = (ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, ctx.executor)
         run_bld(BldInputs(*given))
         made = {job.id for job in jobs}
         return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]

@@ -24,13 +24,11 @@ class Climb:
         runner: LayerRunner,
         entering: Sequence[Tensor],
         *,
-        first: int = 0,
         longest: int = 0,
         before: Callable[[int], None] = lambda layer_idx: None,
     ) -> None:
-        """Start with the streams that enter layer `first`. `before(layer)` is called before a layer runs."""
-        self._runner, self._bottom, self._first, self._longest = runner, list(entering), first, longest
-        self._before = before
+        """Start with the streams that enter layer 0. `before(layer)` is called before a layer runs."""
+        self._runner, self._bottom, self._longest, self._before = runner, list(entering), longest, before
         self._restart()
 
     def entering(self, layer_idx: int) -> Sequence[Tensor]:
@@ -48,7 +46,7 @@ class Climb:
 
     def _restart(self) -> None:
         """Go back to the bottom: a worker gets lower layers again when another worker is lost."""
-        self._streams, self._top = {self._first: self._bottom}, self._first
+        self._streams, self._top = {0: self._bottom}, 0
         self._attended: Sequence[Tensor | None] = ()
 
     def _rise(self, top: int, wanted: int) -> None:

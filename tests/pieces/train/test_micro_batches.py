@@ -16,7 +16,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import losses
 from puzzledsl.pieces.train import run as bld_run
@@ -55,7 +55,7 @@ class Layer:
         self.model = load_parent(base / "parent")
         self.runner = LayerRunner(self.model)
         tokens = torch.randint(4, 260, (8, 16), generator=torch.Generator().manual_seed(0))
-        statistics = collect_statistics(self.model, [tokens[:4], tokens[4:]], layers=[0])
+        statistics = dict(walk_layers(self.model, [tokens[:4], tokens[4:]], layers=[0]))
         shape, init = program.parents["p"].shape, program.spaces["w"].init
         jobs = [job for job in bld_plan(program, "b") if job.layer == 0]
         students = [Student.build(job, self.model, statistics[0], init, shape) for job in jobs]

@@ -34,7 +34,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.stage_plan import CPU
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.replacements import Incumbent, Replacement, replacements
+from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.sweep.sweep import Sweep, figures_name
 from puzzledsl.scoring.table import Name
 
@@ -71,8 +71,8 @@ class Subject:
         measure = Divergence(self.runner, self.tokens_NS, self.tokens_NS.numel())
         found: dict[Name, float] = {}
         with tempfile.TemporaryDirectory() as folder, Workers(self.runner.device) as workers:
-            sweep = Sweep(self.runner, measure, Incumbent(self.model, self.library), Path(folder))
-            sweep.open(None, (), workers)
+            sweep = Sweep(self.runner, measure, self.model, self.library, Path(folder))
+            sweep.open((), workers)
             with self.runner.packed():
                 for unit, measured in sweep.measuring(sweep.units(todo, ()), (), workers):
                     for (_, scored), each in zip(unit, measured, strict=True):
@@ -84,9 +84,9 @@ class Subject:
         """By whole forward passes."""
         groups = torch.split(self.tokens_NS, max(1, 2048 // self.tokens_NS.shape[1]))
         teacher = [self._log_probs(group) for group in groups]
-        incumbent, found = Incumbent(self.model, self.library), []
+        found = []
         for replacement in todo:
-            with replacement.applied(incumbent):
+            with replacement.applied(self.model, self.library):
                 kl = sum(
                     float(F.kl_div(self._log_probs(group), p, log_target=True, reduction="sum"))
                     for group, p in zip(groups, teacher, strict=True)

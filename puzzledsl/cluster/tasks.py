@@ -43,8 +43,7 @@ class Step:
 class Task:
     """Steps that follow each other: each one gets the result of the step before as its first argument.
 
-    Several steps are for a team. The last result may be an iterator, which is made as it is read in this process, and as a whole on
-    a worker.
+    Several steps are for a team. The last result may be an iterator: it is made as it is read here, and as a whole on a worker.
     """
 
     name: Any

@@ -18,9 +18,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import blds_of as blds_of
 from puzzledsl.pipeline.inputs import measured_scenarios, solution_of
-from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
+from puzzledsl.pipeline.narrowing import resolve_used_by
 from puzzledsl.pipeline.task import Key
-from puzzledsl.search.needs import needed
 
 if TYPE_CHECKING:
     from puzzledsl.checker.context import Context as CheckContext
@@ -42,14 +41,8 @@ def tables(ctx: Context, search: str) -> tuple[Key, ...]:
 
 def measured_scores(program: nodes.Program, search: str) -> list[str]:
     """Return the scores of a search's space that are measured, and made before the search is solved."""
-    space, asked = program.searches[search].space, needed(program, search).scores
-    return [
-        name
-        for name, score in program.scores.items()
-        if isinstance(score.method, nodes.ReplaceOne)
-        and score.space == space
-        and (score.method.around is None or name in asked)
-    ]
+    space, scores = program.searches[search].space, program.scores.items()
+    return [n for n, s in scores if isinstance(s.method, nodes.ReplaceOne) and s.space == space]
 
 
 def pieces(program: nodes.Program, space: str) -> tuple[Key, ...]:

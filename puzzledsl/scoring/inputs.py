@@ -32,7 +32,7 @@ from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.tables import BldJob, ModelDefinition
+from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers, room_bytes
@@ -42,7 +42,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.errors import NoHealingText, NoScoringText
 from puzzledsl.scoring.fit import POSITIONS, Sums
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, group_tokens
-from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
+from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit, final_states
 from puzzledsl.scoring.table import Name
@@ -60,7 +60,7 @@ class Facts:
     samples: int
     layers: int
     units: Sequence[Unit]
-    """What is measured together, in the order of measuring."""
+    """Replacements and runs that are measured together, in the order of measuring."""
     paged: bool
     """True if the parent is read layer by layer."""
 
@@ -76,16 +76,14 @@ class Subject:
         inputs: ScoreInputs,
         todo: Sequence[Replacement] = (),
         runs: Sequence[Run] = (),
-        unseen: bool = False,
         member: int = 0,
     ) -> None:
-        """Load the parent. `unseen`: measure on as much text after the score's. Raises DiagnosticError."""
+        """Load the parent. Raises DiagnosticError."""
         processes = (os.cpu_count() or 1) if inputs.is_sent else 1
         self.model = reachable_parent(inputs.parent_dir, inputs.progress, once=False, processes=processes)
         self.inputs, self._todo, self._runs = inputs, todo, runs
         self.runner = LayerRunner(self.model)
-        self.measure = measure_of(inputs, self.runner, unseen=unseen)
-        self.incumbent = Incumbent(self.model, inputs.library)
+        self.measure = measure_of(inputs, self.runner)
         self._packed = ExitStack()
         self._is_open, self._is_packed = False, False
 
@@ -110,7 +108,7 @@ class Subject:
     @cached_property
     def _sweep(self) -> Sweep:
         inputs, work, method = self.inputs, self.inputs.work, self.inputs.method
-        given = self.runner, self.measure, self.incumbent, work
+        given = self.runner, self.measure, self.model, inputs.library, work
         behind = text_behind(inputs, method.samples, self.runner.device)
         if self._healing_NS is None:
             return Sweep(*given, behind=behind, keeps_kls=method.children > 0)
@@ -119,11 +117,11 @@ class Subject:
         return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given, behind=behind)
 
     @torch.inference_mode()
-    def observe(self) -> tuple[Sequence[Sums], Figures | None]:
-        """Run the parent. Return its block influence, and the metrics of the child that replacements are made in, if any."""
+    def observe(self) -> Sequence[Sums]:
+        """Run the parent. Return its block influence."""
         with self._threads() as workers:
             self._open(workers, observed=True)
-        return self._sweep.influence, self._sweep.child
+        return self._sweep.influence
 
     @torch.inference_mode()
     def measuring(
@@ -143,7 +141,7 @@ class Subject:
         with self._threads() as workers, ExitStack() as stack:
             self._open(workers)
             for replacement in replacements:
-                stack.enter_context(replacement.applied(self.incumbent))
+                stack.enter_context(replacement.applied(self.model, self.inputs.library))
             return self.measure.figures(final_states(self.runner, self.measure))
 
     @torch.inference_mode()
@@ -155,22 +153,13 @@ class Subject:
             with self._rounded_embedding(dtype if site == "embedding" else None):
                 return self.measure.figures(final_states(self.runner, self.measure), head_VH)
 
-    @torch.inference_mode()
-    def loss(self, child: ModelDefinition) -> float:
-        """Return a whole child's loss by the score's metric, computed with all threads."""
-        if not self._is_open:
-            self.measure.set_parent(final_states(self.runner, self.measure))
-            self._is_open = True
-        self.incumbent.become(child)
-        return self.measure.figures(final_states(self.runner, self.measure))[self.inputs.method.metric]
-
     def _threads(self) -> Workers:
         return Workers(self.runner.device, shared=not self.runner.paged)
 
     def _open(self, workers: Workers, *, observed: bool = False, packed: bool = False) -> None:
         """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
         if not self._is_open:
-            self._sweep.open(self.inputs.around, self._runs, workers, observed=observed)
+            self._sweep.open(self._runs, workers, observed=observed)
             self._is_open = True
         if packed and not self._is_packed:
             self._packed.enter_context(self.runner.packed())
@@ -204,15 +193,15 @@ def _rounded_rows(dtype: PrecisionName, embedding: Any, tokens: tuple[Tensor], f
     return rows * embedding.embed_scale.to(found.dtype) if hasattr(embedding, "embed_scale") else rows
 
 
-def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False) -> Measure:
-    """Return the measure of a score on its items or its text; `unseen`: on as much text after it. Raises DiagnosticError."""
+def measure_of(inputs: ScoreInputs, runner: LayerRunner) -> Measure:
+    """Return the measure of a score on its items or its text. Raises DiagnosticError."""
     method, span = inputs.method, span_of(inputs.declaration.where)
     if method.metric == "accuracy":
         items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
         return Accuracy(runner, items, [encode_item(inputs.tokenizer, item) for item in items])
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
-    text = scored(inputs, unseen=unseen)
+    text = scored(inputs)
     return Divergence(runner, text.tokens_NS, method.samples, top_k=method.top_k, learned_NS=text.learned_NS)
 
 
@@ -221,8 +210,7 @@ class ScoreInputs:
     """Inputs of one measured score.
 
     `jobs` are those of the score's BLD, whose pieces are in `library`. Relative data paths start at `base`. `work` holds
-    unfinished work and may be removed when the table is written. With `around`, a child, replacements are made in that
-    child and still compared with the parent. `executor` provides the workers that measure.
+    unfinished work and may be removed when the table is written. `executor` provides the workers that measure.
     """
 
     program: nodes.Program
@@ -233,7 +221,6 @@ class ScoreInputs:
     jobs: Sequence[BldJob]
     work: Path
     progress: Progress
-    around: ModelDefinition | None = None
     executor: Executor = field(default_factory=LocalExecutor)
     is_sent: bool = False
     """True on a worker, beside which others of its machine load the parent, too."""
@@ -313,19 +300,18 @@ class Scored(NamedTuple):
     learned_NS: Tensor | None
 
 
-def scored(inputs: ScoreInputs, *, unseen: bool = False) -> Scored:
+def scored(inputs: ScoreInputs) -> Scored:
     """Return the blocks for `samples` positions.
 
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
-    short. `unseen`: the blocks after the scored ones instead. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those
-    of reading text).
+    short. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those of reading text).
     """
     samples, first = inputs.method.samples, inputs.trained_blocks
     count = -(-samples // inputs.bld.context)
     try:
-        rows = inputs.rows(first + count if unseen else first, count)
+        rows = inputs.rows(first, count)
     except DiagnosticError as error:
-        if unseen or not first or not isinstance(error.diagnostics[0], NotEnoughText):
+        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
             raise
         text = f"data `{inputs.data}` is too short to score on text that was not trained on"
         inputs.progress.log("warning", text=text)

@@ -26,7 +26,7 @@ from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import ModelDefinition, ScoreTable
+from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
@@ -35,7 +35,7 @@ from puzzledsl.scoring.measures import Figures, StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.sweep.sweep import Measured, Unit, figures_name, is_known, names_of
-from puzzledsl.scoring.table import INCUMBENT, FiguresCache, Name, fitted_table, score_table
+from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
 
 PAGED_PARTS = 32
 """Tasks that the replacements of a paged parent are divided into on a cluster. Each of them reads the layers once."""
@@ -53,7 +53,7 @@ class Scorer:
 
     def measure(self, known: FiguresCache, rows: StoredKls | None) -> None:
         """Measure everything that is not in `known`, and store it there and in `rows`."""
-        inputs, units, around = self._inputs, self.facts.units, self._inputs.around
+        inputs, units = self._inputs, self.facts.units
         wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
         parts = [
@@ -61,14 +61,11 @@ class Scorer:
         ]
         for task, result in self._teams.run([Task.call("parent", "observe"), *parts]):
             if task.name == "parent":
-                self.influence, child = result
-                if around is not None and INCUMBENT not in known.figures:
-                    known.add(INCUMBENT, child)
+                self.influence = result
             else:
                 for number, found in result:
                     keep(units[number], found, rows, known, inputs.progress, inputs.method.metric)
-        order = [*([] if around is None else [INCUMBENT]), *names_of(units)]
-        known.restore_order(order, shuffled=len(parts) > 1)
+        known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
 
     def _parts(self, wanted: Sequence[int]) -> list[Sequence[int]]:
         """Return the units that a worker measures one after the other: elsewhere each alone, for all workers to have some."""
@@ -160,8 +157,9 @@ class Children:
         return WHOLE, "child", hashlib.sha256(repr(names).encode()).hexdigest()[:24]
 
 
+FORMER_SETTINGS = '"data":', '"around":null,"rounds":1,"data":'
 BEHIND = -2
-"""The layer of an end's cached entry: none, and not that of a child around which scores are made (-1)."""
+"""The layer of an end's cached entry: none."""
 
 
 def run_score(inputs: ScoreInputs) -> ScoreTable:
@@ -172,15 +170,14 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     Raises DiagnosticError: missing pieces, missing or too little text.
     """
     score, declaration, method, bld = inputs.score, inputs.declaration, inputs.method, inputs.bld
-    work, progress, around = inputs.work, inputs.progress, inputs.around
+    work, progress = inputs.work, inputs.progress
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
-    layers = None if around is None else around.layers
     space = inputs.program.spaces[declaration.space]
-    todo = replacements(declaration, space, unit, inputs.jobs, layers)
+    todo = replacements(declaration, space, unit, inputs.jobs)
     runs = runs_to_score(declaration, space, inputs.program.parents[space.parent].shape)
     ends = ends_to_score(space)
 
-    spec = TeamSpec(partial(Subject, inputs.sent(), todo, runs, False), threads=1)
+    spec = TeamSpec(partial(Subject, inputs.sent(), todo, runs), threads=1)
     with inputs.executor.open(spec, progress) as teams:
         scorer = Scorer(teams, inputs)
         facts = scorer.facts
@@ -196,7 +193,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         scorer.measure(known, rows)
         of_ends = _scores_of_ends(scorer, known, ends, method.metric, progress)
         sizes = facts.samples, facts.layers
-        table = score_table(score, method.metric, unit, *sizes, known.figures, layers, runs)
+        table = score_table(score, method.metric, unit, *sizes, known.figures, runs)
         if rows is not None:
             shape = inputs.program.parents[space.parent].shape
             children = Children(todo, shape, scorer, known, progress)
@@ -227,18 +224,6 @@ def _scores_of_ends(
     return found
 
 
-def score_children(
-    inputs: ScoreInputs, children: Sequence[ModelDefinition], *, unseen: bool = False
-) -> list[float]:
-    """Return the losses of whole children by a score's metric, on its text, on as much behind (`unseen`), or on items."""
-    tasks = [Task.call(number, "loss", child) for number, child in enumerate(children)]
-    with inputs.executor.open(
-        TeamSpec(partial(Subject, inputs.sent(), (), (), unseen)), inputs.progress
-    ) as teams:
-        found = {task.name: loss for task, loss in teams.run(tasks)}
-    return [found[number] for number in range(len(children))]
-
-
 def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
     fit = table.fit
     if fit is not None:
@@ -257,13 +242,14 @@ def _digests(
     ends: Sequence[tuple[EndName, PrecisionName]],
 ) -> dict[str, str]:
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
-    method, around, parent_dir = inputs.method, inputs.around, inputs.parent_dir
+    method, parent_dir = inputs.method, inputs.parent_dir
     pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
-    child = None if around is None else around.digest()
-    described = f"{method.model_dump_json(exclude=None if method.healed else {'healed'})} {parts} {child}"
+    settings = method.model_dump_json(exclude=None if method.healed else {"healed"})
+    # with settings of earlier versions, so that tables stay the same bytes
+    described = f"{settings.replace(*FORMER_SETTINGS)} {parts} None"
     made_from = origin(parent_dir, facts.tokens)
-    figures = f"{made_from} {parts} {child}"
+    figures = f"{made_from} {parts} None"
     if ends:
         heads = [pieces.get(job.id) for job in inputs.jobs if job.head is not None]
         described, figures = f"{described} {ends} {heads}", f"{figures} {heads}"

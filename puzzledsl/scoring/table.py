@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
-from puzzledsl.ir.tables import LayerDefinition, RunScore, ScoreTable
+from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.replacements import PARENT, Replacement, Run
-
-INCUMBENT: Name = (-1, "", "")
-"""Cache name of the child (`around`) itself, without a replacement."""
-PARENTS = {"attention": "parent", "ffn": "parent", "pairs": "parent/parent"}
+from puzzledsl.scoring.replacements import Replacement, Run
 
 
 def score_table(
@@ -29,28 +25,17 @@ def score_table(
     samples: int,
     layers: int,
     figures: Mapping[Name, Figures],
-    around: Sequence[LayerDefinition] | None = None,
     runs: Sequence[Run] = (),
 ) -> ScoreTable:
     """Build the table of one metric from all cached metrics. The parent's own sub-blocks score 0 and are left out.
 
-    Only the runs in `runs` are included. Around a child c with loss S(c), an entry is S(c with the alternative) - S(c with the
-    parent's sub-block), and the offset is chosen so that the table's sum for c is S(c).
+    Only the runs in `runs` are included.
     """
-    child = figures[INCUMBENT][metric] if around is not None else 0.0
-    has = [_names(layer) for layer in around or [PARENT] * layers]
-    tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in PARENTS}
+    names = ("attention", "ffn", "pairs")
+    tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in names}
     for (layer, table, name), figure in figures.items():
         if layer >= 0 and table in tables:
             tables[table][layer][name] = figure[metric]
-    offset = child
-    for table in ("pairs",) if unit == "block" else ("attention", "ffn"):
-        for layer, entries in enumerate(tables[table]):
-            entries[has[layer][table]] = child
-            parent = entries.pop(PARENTS[table])
-            for name in entries:
-                entries[name] -= parent
-            offset -= child - parent
     return ScoreTable(
         score=score,
         metric=metric,
@@ -59,7 +44,6 @@ def score_table(
         attention=() if unit == "block" else tuple(tables["attention"]),
         ffn=() if unit == "block" else tuple(tables["ffn"]),
         pairs=tuple(tables["pairs"]) if unit == "block" else (),
-        offset=offset,
         runs=tuple(
             RunScore(
                 first=run.layer, length=run.length, value=figures[run.layer, run.table, run.name][metric]
@@ -67,11 +51,6 @@ def score_table(
             for run in runs
         ),
     )
-
-
-def _names(layer: LayerDefinition) -> dict[str, str]:
-    attention, ffn = layer.attention.name, layer.ffn.name
-    return {"attention": attention, "ffn": ffn, "pairs": f"{attention}/{ffn}"}
 
 
 def fitted_table(table: ScoreTable, form: Form, todo: Sequence[Replacement]) -> ScoreTable:

@@ -52,13 +52,13 @@ class Case:
             )
         )
 
-    def inputs(self, work: str = "score", around: ModelDefinition | None = None) -> ScoreInputs:
+    def inputs(self, work: str = "score") -> ScoreInputs:
         """Inputs of the program's own score."""
         given = (self.program, "s", self.base / "parent", self.base, self.library, self.jobs)
-        return ScoreInputs(*given, self.base / work, Silent(), around)
+        return ScoreInputs(*given, self.base / work, Silent())
 
-    def score(self, work: str = "score", around: ModelDefinition | None = None, **method: Any) -> ScoreTable:
-        inputs = self.inputs(work, around)
+    def score(self, work: str = "score", **method: Any) -> ScoreTable:
+        inputs = self.inputs(work)
         if method:
             score = self.program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**method)})
             program = self.program.model_copy(update={"scores": {"s": score}})

@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.models.layerwise import LayerRunner
@@ -115,16 +114,15 @@ def test_a_parent_whose_weights_come_and_go_has_one_worker(
 def test_workers_elsewhere_find_the_same(method: dict[str, Any], case: Case) -> None:
     """Each unit is a task of its own there, and the metrics are kept in the order of one process."""
     method = {"metric": "kl_divergence", "samples": 40, **method}
-    for child in (None, case.child([(ParentAttention(), ParentFfn())] * 3) if "runs" not in method else None):
-        forget(case)
-        expected, kept = case.score("here", child, **method).canonical_json(), figures_of(case)
-        content = [path.read_bytes() for path in kept]
-        forget(case)
-        declared = case.program.scores["s"].model_copy(update={"method": ReplaceOne(**method)})
-        program = case.program.model_copy(update={"scores": {"s": declared}})
-        there = replace(case.inputs("there", child), program=program, executor=ElsewhereHere())
-        assert run_score(there).canonical_json() == expected
-        assert [path.read_bytes() for path in figures_of(case)] == content
+    forget(case)
+    expected, kept = case.score("here", **method).canonical_json(), figures_of(case)
+    content = [path.read_bytes() for path in kept]
+    forget(case)
+    declared = case.program.scores["s"].model_copy(update={"method": ReplaceOne(**method)})
+    program = case.program.model_copy(update={"scores": {"s": declared}})
+    there = replace(case.inputs("there"), program=program, executor=ElsewhereHere())
+    assert run_score(there).canonical_json() == expected
+    assert [path.read_bytes() for path in figures_of(case)] == content
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -206,12 +206,9 @@ def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[Order]:
     device = _device(order, pipeline, progress)
     parts = passes(order, _shape(order), device)
     if parts is None:
-        needed = max(alone(_shape(order), job, device) for job in order.jobs)
-        sizes = {
-            "needed": format_quantity(needed, BYTES),
-            "room": format_quantity(device.usable_bytes, BYTES),
-        }
-        raise DiagnosticError(PiecesDontFit(None, on=pipeline.executor.on, **sizes))
+        needed = format_quantity(max(alone(_shape(order), job, device) for job in order.jobs), BYTES)
+        room = format_quantity(device.usable_bytes, BYTES)
+        raise DiagnosticError(PiecesDontFit(None, on=pipeline.executor.on, needed=needed, room=room))
     if len(parts) > 1:
         text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"
         progress.log("passes", text=text, passes=len(parts))

@@ -101,7 +101,7 @@ class HealedSweep(Sweep):
     def __init__(self, groups: Callable[[], HealingGroups], *given: Any, **named: Any) -> None:
         """`groups`: maker of groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
         super().__init__(*given, **named)
-        self._make, self._without = groups, absent(self.incumbent.model)
+        self._make, self._without = groups, absent(self.model)
         self._healing: HealingGroups | None = None
         self._lowest = 0
         """The lowest point of the parent's stream that is still kept."""

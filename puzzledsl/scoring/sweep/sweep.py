@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Ascent, Workers, room_bytes
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.fit import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
-from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
+from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep.climb import Climb
 from puzzledsl.scoring.table import Name
 
@@ -101,24 +102,23 @@ class Flight:
 
 
 class Sweep:
-    """One pass up the layers of a model (`incumbent`), from which every replacement branches off to be measured."""
+    """One pass up the layers of a model, from which every replacement branches off to be measured."""
 
     def __init__(
         self,
         runner: LayerRunner,
         measure: Measure,
-        incumbent: Incumbent,
+        model: PreTrainedModel,
+        library: Library,
         work: Path,
         *,
         behind: Sequence[Tensor] = (),
         keeps_kls: bool = False,
     ) -> None:
         """Prepare a sweep with temporary files in `work`. `behind`: further tokens [B, S], only for block influence."""
-        self.runner, self.measure, self.incumbent = runner, measure, incumbent
+        self.runner, self.measure, self.model, self._library = runner, measure, model, library
         self._work, self._behind, self._keeps_kls = work, behind, keeps_kls
         self.influence: Sequence[Sums] = ()
-        self.child: Figures | None = None
-        """The metrics of the child in which replacements are made."""
         self._climb = Climb(runner, ())
         self._known: Collection[Name] = ()
         self._ascents: deque[Ascent] = deque()
@@ -129,16 +129,11 @@ class Sweep:
         together = max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
         return units(todo, runs, len(self.runner), together)
 
-    def open(
-        self, around: ModelDefinition | None, runs: Sequence[Run], workers: Workers, *, observed: bool = True
-    ) -> None:
-        """Run the parent, then become the child `around` and measure it. `observed`: compute the block influence, too."""
+    def open(self, runs: Sequence[Run], workers: Workers, *, observed: bool = True) -> None:
+        """Run the parent. `observed`: compute the block influence, too."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
         normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
         self.measure.set_parent(normed)
-        if around is not None:
-            self.incumbent.become(around)
-            self.child = self.measure.figures(leaving(self.runner, entering))
         longest = max((run.length for run in runs), default=0)
         self._climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
 
@@ -228,7 +223,7 @@ class Sweep:
         above: list[list[Tensor]] = []
         for _, replacement in unit:
             assert isinstance(replacement, Replacement)
-            with replacement.applied(self.incumbent):
+            with replacement.applied(self.model, self._library):
                 above.append([self._layer(replacement, *group) for group in groups])
         return joined(above)
 

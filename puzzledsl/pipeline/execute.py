@@ -25,8 +25,7 @@ from puzzledsl.pipeline.compile import chosen, compile_program, not_ready
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.narrowing import resolve_used_by
-from puzzledsl.pipeline.opening import child
+from puzzledsl.pipeline.opening import child, resolve_used_by
 from puzzledsl.pipeline.planning.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import MADE_BY, Unfinished, failures, forget, record

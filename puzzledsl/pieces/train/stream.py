@@ -42,9 +42,9 @@ from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
 from puzzledsl.pieces.train.micro_batches import Tell
 from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
 from puzzledsl.pieces.train.sweep import make_parts, passes, prepare_work
+from puzzledsl.plan.bld import spans, work_of
 from puzzledsl.plan.memory.bld import alone, fits
 from puzzledsl.plan.memory.stage_plan import Device
-from puzzledsl.plan.spans import spans, work_of
 
 SAVED_STEPS = 100
 """Steps between two savings: most steps that are repeated when a worker is lost."""

@@ -11,8 +11,13 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, pieces_of
-from puzzledsl.pipeline.planning.flop import (
+from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.task import (
     BYTES_A_TOKEN,
+    DeclaredTask,
+    Key,
+    Touched,
+    Work,
     file_bytes,
     head_flop,
     piece_params,
@@ -20,9 +25,7 @@ from puzzledsl.pipeline.planning.flop import (
     token_flop,
     weight_bytes,
 )
-from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
-from puzzledsl.plan.memory.activations import weights_of
+from puzzledsl.plan.memory.bld import weights_of
 from puzzledsl.plan.memory.bld_stage import bld_stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.flop import StageOneFlop, held_out_blocks
-from puzzledsl.plan.memory.activations import KEPT, MOMENTS, WEIGHT, weights_of
-from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of, workers_of
+from puzzledsl.plan.memory.bld import (
+    KEPT,
+    MOMENTS,
+    WEIGHT,
+    WorkerPlan,
+    passes_of,
+    sweeps_of,
+    weights_of,
+    workers_of,
+)
 from puzzledsl.plan.memory.stage_plan import Choice, Device, StagePlan, size_text
 
 EVALUATIONS = 2

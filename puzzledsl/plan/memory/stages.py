@@ -18,7 +18,7 @@ from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.plan.flop import widest
-from puzzledsl.plan.memory.activations import widest_forward
+from puzzledsl.plan.memory.bld import widest_forward
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,

@@ -23,8 +23,7 @@ from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.activations import weights_of
-from puzzledsl.plan.memory.bld import WorkerPlan
+from puzzledsl.plan.memory.bld import WorkerPlan, weights_of
 from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan
 from puzzledsl.plan.memory.uptrain import UptrainChoice, UptrainSizes, uptrain_plan
 from puzzledsl.scoring.inputs import ScoreInputs

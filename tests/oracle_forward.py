@@ -33,7 +33,7 @@ def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
     """Logits (S, vocabulary) of one sequence."""
     config = json.loads((directory / "config.json").read_text())
     weights = {k: v.astype(np.float64) for k, v in load_file(directory / "model.safetensors").items()}
-    if _family(config) in ("nemotron_h", "qwen3_next"):
+    if _family(config) in ("nemotron_h", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"):
         return oracle_hybrids.logits(config, weights, token_ids)
     x = weights["model.embed_tokens.weight"][token_ids] * config.get("embedding_multiplier", 1)
     if _family(config) == "gemma3_text":

@@ -1,4 +1,4 @@
-"""Nemotron-H's and Qwen3-Next's forward pass in float64 NumPy, for `oracle_forward`.
+"""Nemotron-H's, Qwen3-Next's and Qwen3.5's forward pass in float64 NumPy, for `oracle_forward`.
 
 Shapes: S positions, H hidden, N query heads, D head_dim, E experts.
 """
@@ -122,7 +122,7 @@ def _expert(own: Weights, name: str, expert: int) -> Array:
     return own[f"experts.{expert}.{name}.weight"] if fused is None else fused[expert]
 
 
-# ---------------------------------------------------------------- Qwen3-Next
+# ---------------------------------------------------------------- Qwen3-Next, Qwen3.5
 
 
 def _qwen3_next(config: Config, weights: Weights, token_ids: list[int]) -> Array:
@@ -180,7 +180,7 @@ def _softmax_mixture(x: Array, own: Weights, config: Config, block: Block) -> Ar
     top_k = block.get("num_experts_per_tok") or config["num_experts_per_tok"]
     for token, score in enumerate(scores):
         chosen = np.argsort(-score)[:top_k]
-        shares = score[chosen] / (score[chosen].sum() if config["norm_topk_prob"] else 1)
+        shares = score[chosen] / (score[chosen].sum() if config.get("norm_topk_prob", True) else 1)
         for expert, share in zip(chosen, shares, strict=True):
             both = own.get("experts.gate_up_proj")
             if both is None:

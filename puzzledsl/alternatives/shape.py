@@ -101,6 +101,7 @@ class Shape(Frozen):
     qk_norm_whole: bool = left_out(False)  # one norm over all heads, not one a head
     norms: Literal[1, 2] = left_out(1)  # norm vectors of a sub-block: one before it or behind it, or both
     output_gate: bool = left_out(False)  # q_proj makes a gate of attention's output, too
+    delta_maps: Literal[2, 4] = left_out(2)  # input maps of a delta net (`weights.mixer_weights`)
     state: StateShape | None = left_out(None)
     by_layer: tuple[LayerShape, ...] = left_out(())
     base: Shape | None = left_out(None)  # of a parent that is a child: the layers that its family had before
@@ -140,6 +141,12 @@ class Shape(Frozen):
             found.setdefault(id(own), []).append(layer)
         for layers in found.values():
             yield self.each[layers[0]], tuple(layers)
+
+    @cached_property
+    def kind_of_each(self) -> tuple[int, ...]:
+        """The number of each layer's kind, from 0 in the order of `kinds`."""
+        found = {layer: kind for kind, (_, layers) in enumerate(self.kinds()) for layer in layers}
+        return tuple(found[layer] for layer in range(self.layers))
 
     def kinds_of(self, sub_block: str) -> Iterator[tuple[Shape, tuple[int, ...]]]:
         """Yield the layers with a like sub-block, as `kinds` does."""

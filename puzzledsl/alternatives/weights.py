@@ -1,7 +1,7 @@
 """Weights of a sub-block: one description, from which shapes, parameters, bytes and FLOP follow.
 
 Names and orders of rows are transformers', for mixers those of `NemotronHMamba2Mixer` (Mamba2, arXiv 2405.21060) and
-`Qwen3NextGatedDeltaNet` (gated delta net, arXiv 2412.06464).
+`Qwen3NextGatedDeltaNet` and `Qwen3_5GatedDeltaNet` (gated delta net, arXiv 2412.06464).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def mixer_weights(shape: Shape) -> Weights:
         case "mamba2":
             return _mamba2(shape.hidden, _state(shape))
         case "delta_net":
-            return _delta_net(shape.hidden, _state(shape))
+            return _delta_net(shape, _state(shape))
         case "linear":
             return matrix_weights(shape)
         case "none":
@@ -164,18 +164,20 @@ def _mamba2(hidden: int, state: StateShape) -> Weights:
     }
 
 
-def _delta_net(hidden: int, state: StateShape) -> Weights:
+def _delta_net(shape: Shape, state: StateShape) -> Weights:
     """Return the weights of a gated delta net, split by key heads with the value heads that belong to each.
 
-    in_proj_qkvz makes queries, keys, values and the output's gate, in_proj_ba a writing strength and a decay a head;
-    the convolution runs over queries, keys and values. The norm has one weight of a head's channels.
+    With two input maps, in_proj_qkvz makes queries, keys, values and the output's gate, in_proj_ba a writing strength and a
+    decay a head, both key head by key head; with four, in_proj_qkv, z, b and a make them one after the other. The convolution
+    runs over queries, keys and values. The norm has one weight of a head's channels.
     """
     keys, values = state.groups * state.state, state.heads * state.head_dim
-    group = state.heads // state.groups
-    mixed = 2 * keys + values
+    hidden, group, mixed = shape.hidden, state.heads // state.groups, 2 * keys + values
+    rows = {"qkvz": mixed + values, "ba": 2 * state.heads}
+    if shape.delta_maps == 4:
+        rows = {"qkv": mixed, "z": values, "b": state.heads, "a": state.heads}
     return {
-        "in_proj_qkvz.weight": Weight((mixed + values, hidden), 0, (mixed + values) // state.groups),
-        "in_proj_ba.weight": Weight((2 * state.heads, hidden), 0, 2 * group),
+        **{f"in_proj_{name}.weight": Weight((n, hidden), 0, n // state.groups) for name, n in rows.items()},
         "conv1d.weight": Weight((mixed, 1, state.conv), 0, mixed // state.groups),
         "dt_bias": Weight((state.heads,), 0, group),
         "A_log": Weight((state.heads,), 0, group),

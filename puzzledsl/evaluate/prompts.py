@@ -5,9 +5,9 @@ Shape legend: N blocks, T tokens of a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ ANSWER_TOKENS = 64
 """Longest answer. A model that repeats itself does so in far fewer tokens."""
 MOST = 16
 """Prompts that are answered at most: the first of a file."""
-FROM_TEXT = 3
+FROM_TEXTS = 3
+"""Prompts that are beginnings of documents: of several texts as many each, of each one at least."""
 SHORTEST = 24  # tokens of a document that a prompt is taken from
 PROMPT_TOKENS = 32  # of a document's beginning, up to the next word
 NEXT_WORD = 8  # tokens to look for it
@@ -43,12 +44,16 @@ class PromptTokens:
 
 
 def prompts_of(
-    declaration: Eval, base: Path, tokenizer: Any, positions: int, text: str, blocks_NT: Tensor
+    declaration: Eval, base: Path, tokenizer: Any, positions: int, texts: Mapping[str, Tensor]
 ) -> tuple[PromptTokens, ...]:
-    """Return the prompts of an evaluation; `text` is the name of the text of `blocks_NT`. Raises DiagnosticError."""
+    """Return the prompts of an evaluation; `texts` are blocks [N, T] by the text's name. Raises DiagnosticError."""
     given, span = declaration.prompts, span_of(declaration.where)
     if given is None:
-        return tuple(_beginnings(blocks_NT, tokenizer, positions, text))
+        each = -(-FROM_TEXTS // len(texts))
+        found = (
+            _beginnings(blocks_NT, tokenizer, positions, name, each) for name, blocks_NT in texts.items()
+        )
+        return tuple(chain.from_iterable(found))
     if given.path is None:
         asked, source = prompts_of_program(given.texts), ""
     else:
@@ -63,13 +68,15 @@ def _encoded(asked: Asked, tokenizer: Any, positions: int, source: str, span: An
     return PromptTokens(asked.text, tuple(ids), source)
 
 
-def _beginnings(blocks_NT: Tensor, tokenizer: Any, positions: int, source: str) -> Iterator[PromptTokens]:
+def _beginnings(
+    blocks_NT: Tensor, tokenizer: Any, positions: int, source: str, count: int
+) -> Iterator[PromptTokens]:
     """Yield beginnings of documents at equal distances; of a text without documents of some length, beginnings of blocks."""
     rows: list[list[int]] = blocks_NT.tolist()
     begun = [document for row in rows for document in _documents(row, tokenizer.eos_token_id)]
-    if len(begun) < FROM_TEXT:
+    if len(begun) < count:
         begun = rows
-    count = min(FROM_TEXT, len(begun))
+    count = min(count, len(begun))
     for chosen in (begun[number * len(begun) // count] for number in range(count)):
         length = _to_next_word(chosen, min(PROMPT_TOKENS, max(1, len(chosen) // 2)), tokenizer)
         ids, rest = chosen[:length], chosen[length : length + ANSWER_TOKENS]
@@ -163,12 +170,8 @@ def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt])
         tokenizer=tokenizer,
         pad_token_id=tokenizer.eos_token_id,
     )
-    return [_before_end(row, tokenizer.eos_token_id) for row in said[:, longest:].tolist()]
-
-
-def _before_end(ids: list[int], end: int) -> list[int]:
-    """Cut a row at the end-of-text token, behind which it is padded."""
-    return ids[: ids.index(end)] if end in ids else ids
+    end, rows = tokenizer.eos_token_id, said[:, longest:].tolist()  # behind the end of a text is padding
+    return [ids[: ids.index(end)] if end in ids else ids for ids in rows]
 
 
 def _text(ids: Sequence[int], tokenizer: Any, until: Sequence[str]) -> str:

@@ -105,6 +105,10 @@ class Family:
     """Field of its configuration by which the head's logits are divided; empty: 1."""
     published: Mapping[str, str] = field(default_factory=dict)
     """Start of a weight's name in published files -> start of its name in the model."""
+    whole: str = ""
+    """`model_type` of models that see pictures, too, whose `text_config` it describes; empty: none."""
+    others: tuple[str, ...] = ()
+    """Starts of names of weights in published files that are no part of the text model."""
     package: str = ""
     """The folder of its classes in `transformers.models`, if it is not the model type."""
     config_prefix: str = ""
@@ -130,11 +134,13 @@ def dense_fields(
     head_dim: int | None = None,
     kv_heads: int | None = None,
     not_null: tuple[str, ...] = ("head_dim",),
+    dense: bool = True,
 ) -> dict[str, Any]:
     """Return the family and what nearly all name alike: sizes, `tied`, and the biases among `flags`.
 
     `head_dim`, `kv_heads`: what transformers takes if the field is missing (None: hidden / heads, and all heads);
     `tied`: whether embedding and head are one where nothing says so. `not_null`: fields that may be missing and not be null.
+    `dense`: False if no layer has a dense FFN.
     """
     for name in not_null:
         if name in config.content and not config.has(name):
@@ -152,7 +158,7 @@ def dense_fields(
         "heads": heads,
         "kv_heads": config.optional("num_key_value_heads", kv_heads or heads, heads),
         "head_dim": config.optional("head_dim", head_dim or hidden // heads, hidden // heads),
-        "intermediate": config.whole("intermediate_size"),
+        "intermediate": config.whole("intermediate_size") if dense else 0,
         "vocab": config.whole("vocab_size", MAX_VOCAB),
     }
 

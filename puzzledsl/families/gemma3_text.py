@@ -14,7 +14,12 @@ UNSUPPORTED = {
 """Fields of the models before and beside Gemma 3, which none of its published checkpoints sets -> values that do not use them."""
 
 
+DEFAULTS = {"num_attention_heads": 8, "vocab_size": 262_208}
+"""Sizes that the text part of published models of 4B leaves to transformers' class."""
+
+
 def _read(config: Config) -> Shape:
+    config = Config({**DEFAULTS, **config.content})
     for name, unused in UNSUPPORTED.items():
         if config.has(name) and config.content[name] not in unused:
             raise BadConfig(f"{name} is {shown(config.content[name])}, which is not supported")
@@ -47,6 +52,15 @@ FAMILY = Family(
     whole_heads=True,
     ropes_of_kinds=True,
     activation=("hidden_activation", "gelu_pytorch_tanh"),
+    whole="gemma3",
+    published={
+        "language_model.model.": "model.",
+        "language_model.lm_head.": "lm_head.",
+        "model.language_model.": "model.",
+    },
+    others=tuple(
+        f"{start}{part}" for start in ("", "model.") for part in ("vision_tower.", "multi_modal_projector.")
+    ),
     package="gemma3",
     config_prefix="Gemma3Text",
 )

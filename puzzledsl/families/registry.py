@@ -31,6 +31,11 @@ FAMILIES: Mapping[str, Family] = {
 }
 """`model_type` of config.json -> the family."""
 
+UNSUPPORTED = {
+    "gemma4": "each layer of Gemma 4 multiplies the whole stream by a number of its own, and its logits are capped; "
+    "neither is supported"
+}
+"""Start of a `model_type` that is not supported -> the reason."""
 MAX_ALL_EXPERTS = 1 << 18
 """Each has weights with names, which are listed."""
 
@@ -51,7 +56,7 @@ def shape_of_config(content: Mapping[str, Any]) -> Shape:
 
 def computation_of_config(content: Mapping[str, Any]) -> Computation:
     """Return what a config.json, a child's too, says about the computation. Raises BadConfig."""
-    own = base_content(content) if is_child(content) else content
+    own = base_content(content) if is_child(content) else text_part(content)
     shape = _shape_of_family(own, "model_type")
     return computation_of(FAMILIES[shape.family], Config(own), shape)
 
@@ -62,8 +67,22 @@ def child_of_config(content: Mapping[str, Any]) -> tuple[Shape, tuple[Layer, ...
     return base, layers_of_child(content, base)
 
 
+def text_part(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a config.json says about the text part of a model that sees pictures, too; all of it for another model."""
+    of_text = content.get("text_config")
+    family = next((f for f in FAMILIES.values() if f.whole and f.whole == content.get("model_type")), None)
+    if family is None or not isinstance(of_text, dict):
+        return content
+    return of_text | {"model_type": family.model_type}
+
+
 def _shape_of_family(content: Mapping[str, Any], field: str) -> Shape:
+    content = text_part(content)
     model_type = content.get("model_type")
+    if isinstance(model_type, str):
+        for start, why in UNSUPPORTED.items():
+            if model_type.startswith(start):
+                raise BadConfig(f"{field} is {shown(model_type)}: {why}")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise BadConfig(f"{field} is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
     family, config = FAMILIES[model_type], Config(content)

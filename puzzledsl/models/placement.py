@@ -48,7 +48,7 @@ def paged_parent(
     """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
 
     The final norm is always in memory, and with `keep_head` so is the head, in addition to `room_bytes`. Raises
-    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
     DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
     config = load_config(directory)

@@ -247,7 +247,10 @@ def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
 
 
 def importance(ctx: Context, space: str, model: Path) -> Importance | None:
-    """Return the importance of a model's inputs on the text that children of a space are healed on; None without one."""
+    """Return the importance of a model's inputs on the text that children of a space are healed on; None without one.
+
+    Where none is healed, it is as much text as pieces are calibrated on.
+    """
     from puzzledsl.child.healing.run import healing_text
     from puzzledsl.export.gguf_recipe import importance_of
     from puzzledsl.models.families.load import load_tokenizer
@@ -255,6 +258,7 @@ def importance(ctx: Context, space: str, model: Path) -> Importance | None:
     for bld in ctx.program.blds.values():
         if bld.space == space:
             given = load_tokenizer(model), ctx.build.tokens, ctx.progress
-            text = healing_text(ctx.program, bld, ctx.base, *given)
+            read = bld.model_copy(update={"heal_tokens": bld.heal_tokens or bld.calibration_tokens})
+            text = healing_text(ctx.program, read, ctx.base, *given)
             return None if text is None else importance_of(model, text[0])
     return None

@@ -32,7 +32,14 @@ from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fi
 from puzzledsl.scoring.fit import Rows as Child
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures, StoredKls
-from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
+from puzzledsl.scoring.replacements import (
+    Replacement,
+    Run,
+    ScoringWork,
+    ends_to_score,
+    replacements,
+    runs_to_score,
+)
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.sweep.sweep import Measured, Unit, figures_name, is_known, names_of
 from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
@@ -51,7 +58,7 @@ class Scorer:
         self.influence: Sequence[Sums] = ()
         """Block influence of the parent, by group of tokens; known after `measure`."""
 
-    def measure(self, known: FiguresCache, rows: StoredKls | None) -> None:
+    def measure(self, known: FiguresCache, rows: StoredKls | None, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there and in `rows`."""
         inputs, units = self._inputs, self.facts.units
         wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
@@ -62,10 +69,21 @@ class Scorer:
         for task, result in self._teams.run([Task.call("parent", "observe"), *parts]):
             if task.name == "parent":
                 self.influence = result
+                self._ready(wanted, effort)
             else:
                 for number, found in result:
-                    keep(units[number], found, rows, known, inputs.progress, inputs.method.metric)
+                    keep(units[number], found, rows, known, inputs.progress, inputs.method.metric, effort)
         known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
+
+    def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
+        """Begin to count the time of units, of which several are on their way at once in this process."""
+        facts, scored = self.facts, [scored for n in wanted for _, scored in self.facts.units[n]]
+        work = effort.behind + sum(map(effort.above, scored))
+        if not self._inputs.executor.is_local:
+            self._inputs.progress.ready(work)
+            return
+        at_once = len(scored) if facts.paged and facts.healing_NS is None else facts.at_once
+        self._inputs.progress.ready(work, at_once, cold=at_once)
 
     def _parts(self, wanted: Sequence[int]) -> list[Sequence[int]]:
         """Return the units that a worker measures one after the other: elsewhere each alone, for all workers to have some."""
@@ -99,18 +117,20 @@ def keep(
     cache: FiguresCache,
     progress: Progress,
     metric: str,
+    effort: ScoringWork,
 ) -> None:
     """Store the results of a unit and report them."""
     for (row, scored), measured in zip(unit, found, strict=True):
+        work = effort.above(scored)
         if measured is None:
-            progress.advance()
+            progress.advance(work=work)
             continue
         figures, kl_P = measured
         if row >= 0 and rows is not None:
             rows.put(row, kl_P)  # before the entry, which implies that they are stored
         cache.add(figures_name(scored), figures)
         named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
-        progress.advance(layer=scored.layer, alternative=named, score=figures[metric])
+        progress.advance(work=work, layer=scored.layer, alternative=named, score=figures[metric])
 
 
 WHOLE = -2
@@ -174,7 +194,8 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     space = inputs.program.spaces[declaration.space]
     todo = replacements(declaration, space, unit, inputs.jobs)
-    runs = runs_to_score(declaration, space, inputs.program.parents[space.parent].shape)
+    shape = inputs.program.parents[space.parent].shape
+    runs = runs_to_score(declaration, space, shape)
     ends = ends_to_score(space)
 
     spec = TeamSpec(partial(Subject, inputs.sent(), todo, runs), threads=1)
@@ -190,12 +211,14 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
         rows = StoredKls.at(work / "kls.bin", len(todo), facts.samples) if fits else None
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
-        scorer.measure(known, rows)
-        of_ends = _scores_of_ends(scorer, known, ends, method.metric, progress)
+        healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
+        unknown = sum(_end_name(*end) not in known.figures for end in ends)
+        effort = ScoringWork.of(shape, healed, wholes=unknown)
+        scorer.measure(known, rows, effort)
+        of_ends = _scores_of_ends(scorer, known, ends, method.metric, effort, progress)
         sizes = facts.samples, facts.layers
         table = score_table(score, method.metric, unit, *sizes, known.figures, runs)
         if rows is not None:
-            shape = inputs.program.parents[space.parent].shape
             children = Children(todo, shape, scorer, known, progress)
             table = fitted_table(table, children.fitted(method.children, bld.seed, rows.all()), todo)
             _tell_fit(score, table, progress)
@@ -209,19 +232,25 @@ def _scores_of_ends(
     known: FiguresCache,
     ends: Sequence[tuple[EndName, PrecisionName]],
     metric: str,
+    effort: ScoringWork,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
     """Return the score of each end of the parent in each storage type, by site and name."""
     found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
     for site, dtype in ends:
-        alternative = f"parent@{dtype}"
-        name = BEHIND, site, alternative
+        name = _end_name(site, dtype)
         kept = name in known.figures
         if not kept:
             known.add(name, scorer.end(site, dtype))
-        found[site][alternative] = known.figures[name][metric]
-        progress.advance(kept=kept, site=site, alternative=alternative, score=found[site][alternative])
+        score = found[site][name[-1]] = known.figures[name][metric]
+        work = 0.0 if kept else effort.whole
+        progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
     return found
+
+
+def _end_name(site: EndName, dtype: PrecisionName) -> Name:
+    """Return the name under which an end's figures are cached."""
+    return BEHIND, site, f"parent@{dtype}"
 
 
 def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.costs.metrics import metrics_of
@@ -74,6 +75,18 @@ def test_published_heterogeneous_models_have_their_published_size(name: str, pro
     assert weights == 2 * ((params - norms) // 8 + norms)  # bf16 over eight GPUs, the norms on each
 
 
+def delta(state: StateShape | None) -> dict[str, object]:
+    """Sizes of a gated delta net."""
+    assert state is not None
+    return {
+        "linear_num_value_heads": state.heads,
+        "linear_value_head_dim": state.head_dim,
+        "linear_num_key_heads": state.groups,
+        "linear_key_head_dim": state.state,
+        "linear_conv_kernel_dim": state.conv,
+    }
+
+
 def words_of(shape: Shape) -> dict[str, object]:
     """Fields of a family's configuration beyond the usual ones."""
     state = shape.state
@@ -87,13 +100,17 @@ def words_of(shape: Shape) -> dict[str, object]:
                 "intermediate_size": shape.expert_width,
                 "sliding_window": shape.at(0).window,
             }
-        case "qwen3_moe" | "qwen3_next":
+        case "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text":
             mixture = {
                 "num_experts": shape.experts,
                 "num_experts_per_tok": shape.top_k,
                 "moe_intermediate_size": shape.expert_width,
             }
-            return mixture | ({"shared_expert_intermediate_size": shape.shared_width} if state else {})
+            return mixture | (
+                {"shared_expert_intermediate_size": shape.shared_width} | delta(state) if state else {}
+            )
+        case "qwen3_5_text":
+            return delta(state)
         case "nemotron_h":
             assert state is not None
             letters = {kind["mixer"] + kind["ffn"]: letter for letter, kind in LETTERS.items()}
@@ -163,7 +180,9 @@ def test_std_parents_have_the_size_of_transformers_models(name: str) -> None:
 
 def test_there_are_parents_of_many_families_to_compare() -> None:
     families = {"llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "gemma3_text"}
-    assert families | {"nemotron_h", "qwen3_next"} <= {s.family for s in SHAPES.values()}
+    assert families | {"nemotron_h", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"} <= {
+        s.family for s in SHAPES.values()
+    }
 
 
 @pytest.mark.parametrize("name", ["smollm2_135m", "llama3_1_8b"])

@@ -62,10 +62,13 @@ def test_a_text_whose_blocks_have_no_end_of_a_document_gives_beginnings_of_block
     """Blocks of 20 tokens, most of them within a document: none of it is long enough to begin in one."""
     tokenizer = load_tokenizer(case.parent)
     blocks_NT = torch.tensor([[30 + i for i in range(20)], [40] * 20])
-    given = (with_eval(case, tasks=()).program.evals["e"], case.base, tokenizer, 256, "mix", blocks_NT)
-    found = prompts_of(*given)
+    given = (with_eval(case, tasks=()).program.evals["e"], case.base, tokenizer)
+    found = prompts_of(*given, 256, {"mix": blocks_NT})
     assert [len(prompt.ids) for prompt in found] == [10, 10] and found[1].ids == (40,) * 10
-    assert prompts_of(*given[:3], 70, *given[4:]) == (), "where no answer has room nothing is asked"
+    assert prompts_of(*given, 70, {"mix": blocks_NT}) == (), "where no answer has room nothing is asked"
+    for texts, each in (("ab", 2), ("abcd", 1)):
+        sources = [prompt.source for prompt in prompts_of(*given, 256, dict.fromkeys(texts, blocks_NT))]
+        assert sources == [name for name in texts for _ in range(each)], "all texts have some"
 
 
 def test_given_prompts_are_answered_as_greedy_decoding_does(case, tmp_path):

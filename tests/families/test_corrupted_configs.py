@@ -122,6 +122,14 @@ def test_numbers_that_disagree_are_named(family: str, wrong: dict[str, Any], wor
         shape_of_config(SOUND | wrong | {"model_type": family})
 
 
+@pytest.mark.parametrize("name", ["gemma4", "gemma4_text", "gemma4_unified"])
+def test_gemma_4_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(
+        BadConfig, match=f'model_type is "{name}": each layer of Gemma 4 multiplies the whole stream'
+    ):
+        shape_of_config(SOUND | {"model_type": name})
+
+
 def test_an_unknown_family_is_told_the_known_ones() -> None:
     with pytest.raises(BadConfig, match=r"gpt2.*llama.*qwen3_moe"):
         shape_of_config(SOUND | {"model_type": "gpt2"})

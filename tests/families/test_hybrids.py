@@ -52,7 +52,26 @@ TINY_NEXT: dict[str, Any] = {
     "linear_num_value_heads": 4, "num_experts": 3, "num_experts_per_tok": 1, "moe_intermediate_size": 12,
     "shared_expert_intermediate_size": 10,
 }  # fmt: skip
-TINY = {"nemotron_h": TINY_NEMOTRON, "qwen3_next": TINY_NEXT}
+QWEN35_27B: dict[str, Any] = {
+    "model_type": "qwen3_5", "vision_config": {"depth": 27}, "text_config": {
+        "model_type": "qwen3_5_text", "hidden_size": 5120, "num_hidden_layers": 64, "num_attention_heads": 24,
+        "num_key_value_heads": 4, "head_dim": 256, "intermediate_size": 17408, "vocab_size": 248320,
+        "full_attention_interval": 4, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_num_key_heads": 16,
+        "linear_num_value_heads": 48, "linear_value_head_dim": 128, "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25},
+    },
+}  # fmt: skip
+"""config.json of Qwen/Qwen3.5-27B, whose text part is read."""
+TINY_MOE = {k: v for k, v in TINY_NEXT.items() if k not in ("mlp_only_layers", "intermediate_size")}
+TINY_DENSE = {k: v for k, v in TINY_MOE.items() if "expert" not in k and "moe" not in k} | {
+    "intermediate_size": 40
+}
+TINY = {
+    "nemotron_h": TINY_NEMOTRON,
+    "qwen3_next": TINY_NEXT,
+    "qwen3_5_text": TINY_DENSE,
+    "qwen3_5_moe_text": TINY_MOE,
+}
 
 
 def test_a_pattern_is_a_sub_block_a_layer() -> None:

@@ -23,7 +23,7 @@ from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.tiny import HYBRIDS, save_tiny, tiny_model, tiny_tokens
 
-LAYERS = {"nemotron_h": 12, "qwen3_next": 4}
+LAYERS = {"nemotron_h": 12, "qwen3_next": 4, "qwen3_5_text": 4}
 
 
 @pytest.mark.parametrize("family", HYBRIDS)

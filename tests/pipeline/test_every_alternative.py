@@ -68,7 +68,7 @@ def wanted(space: nodes.Space, shape: Shape) -> Iterator[tuple[int, SubBlock, Al
     "family", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 )
 def test_from_check_to_export(family: str, tmp_path: Path) -> None:
-    layers = LAYERS.get(family, 2 if family in ("qwen3_next", "qwen3_moe") else 3)
+    layers = LAYERS.get(family, 2 if family.startswith("qwen3_") else 3)
     save_tiny(tmp_path / "parent", family, layers=layers)
     (tmp_path / "train.txt").write_text("A sentence of some words, and another one. " * 60, "utf-8")
     file = tmp_path / "every.pzl"

@@ -28,8 +28,14 @@ SPACES = {
   layers[0, 2].attention = parent | linear | noop
   layers[1, 3].attention = parent | gqa(kv_heads: 1) | linear | noop
 """,
+    "qwen3_5_text": """\
+  attention = parent
+  ffn = parent | mlp(width: 50%) | linear | noop
+  layers[0, 2].attention = parent | linear | noop
+  layers[1, 3].attention = parent | gqa(kv_heads: 1) | linear | noop
+""",
 }
-LAYERS = {"nemotron_h": 8, "qwen3_next": 4}
+LAYERS = {"nemotron_h": 8, "qwen3_next": 4, "qwen3_5_text": 4}
 SCORES = """\
 score healed of pieces = replace_one(kl_divergence, samples: 64, healed: 128)
 score blocks of pieces = replace_one(kl_divergence, samples: 64, unit: block)

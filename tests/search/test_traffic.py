@@ -281,26 +281,22 @@ COMPARE = {
 }
 
 
+def is_right(asked: Question, child: Child, parent: Child) -> bool:
+    """True if the rate is sustained, wherever the search mentions the traffic, and the bounds hold."""
+    late = any(name.startswith("p95") for name in (asked.goal[0], *(name for name, *_ in asked.bounds)))
+    mentions = asked.goal[0] != "kl" or any(name != "kl" for name, *_ in asked.bounds)
+    if (mentions and child.figures["utilisation"] > 1) or (late and not child.is_bounded):
+        return False
+    return all(
+        COMPARE[op](child.figures[name], bound * parent.figures[name] if is_ratio else exact(name, bound))
+        for name, op, bound, is_ratio in asked.bounds
+    )
+
+
 def best_of(asked: Question, costs: CostTable) -> tuple[Fraction, list[Child]] | None:
     """The best objective of all children, and the children that have it; None if none meets the bounds."""
     children = [*every_child(costs, asked.traffic)]
-    parent, late = (
-        children[0].figures,
-        any(name.startswith("p95") for name, *_ in asked.bounds) or asked.goal[0].startswith("p95"),
-    )
-    mentions = asked.goal[0] != "kl" or any(name != "kl" for name, *_ in asked.bounds)
-
-    def is_right(child: Child) -> bool:
-        if mentions and child.figures["utilisation"] > 1:
-            return False
-        if late and not child.is_bounded:
-            return False
-        return all(
-            COMPARE[op](child.figures[name], bound * parent[name] if is_ratio else exact(name, bound))
-            for name, op, bound, is_ratio in asked.bounds
-        )
-
-    right = [child for child in children if is_right(child)]
+    right = [child for child in children if is_right(asked, child, children[0])]
     goal, sign = asked.goal
     if not right:
         return None

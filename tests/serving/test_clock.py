@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,7 +88,7 @@ def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
     (timing,) = table.timings
     layers = zip(cost.attention, cost.ffn, strict=True)
     whole = cost.fixed.decode_ns + sum(a["parent"].decode_ns + f["parent"].decode_ns for a, f in layers)
-    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3) and timing.plain_decode is None
+    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3)
     assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
 
 
@@ -243,6 +245,32 @@ def test_the_process_ends_with_its_session(tmp_path):
     assert process.poll() is None and folder.is_dir()
     timer.close()
     assert process.poll() is not None and not folder.exists()
+
+
+KEEPS_A_WORKER = """
+import subprocess, sys, time
+command = [sys.executable, "-m", "puzzledsl.export.engines.worker", "llama_cpp", "--serve"]
+print(subprocess.Popen(command, stdin=int(sys.argv[1]), pass_fds=[int(sys.argv[1])]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_worker_ends_with_the_process_that_started_it():
+    """Also where that is killed, and the worker still waits for requests."""
+    requests, open_end = os.pipe()
+    command = [sys.executable, "-c", KEEPS_A_WORKER, str(requests)]
+    starter = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[requests], text=True)
+    worker = int(starter.stdout.readline())
+    time.sleep(1)
+    os.kill(worker, 0)
+    starter.kill()
+    starter.communicate()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.1)
+    os.close(open_end)
+    os.close(requests)
 
 
 @pytest.mark.slow

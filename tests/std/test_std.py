@@ -70,6 +70,9 @@ PUBLISHED_PARAMS = {
     "qwen3_30b_a3b": 30_532_122_624,
     "qwen3_235b_a22b": 235_093_634_560,
     "qwen3_next_80b_a3b": 79_674_391_296,  # Qwen3-Coder-Next's total; the Instruct model's has one more layer
+    "qwen3_5_9b": 8_953_803_264,  # the text parts: their GGUF files say 8.95, 26.90 and 34.66 billion
+    "qwen3_5_27b": 26_895_998_464,
+    "qwen3_5_35b_a3b": 34_660_610_688,
     "gemma3_1b": 999_885_952,
     "gemma3_4b": 4_300_079_472 - IMAGES - 1152 * (2560 + 1),
     "gemma3_12b": 12_187_325_040 - IMAGES - 1152 * (3840 + 1),

@@ -32,7 +32,6 @@ from puzzledsl.child.checkpoint.contents import (
     ChildFiles,
     from_definition,
     megatron_layers,
-    per_layer_config,
     write_shards,
 )
 from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
@@ -42,8 +41,9 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.alternatives.build import module_class
+from puzzledsl.models.families.build import arguments_of
 from puzzledsl.models.families.load import read_config_json, tokenizer_settings
-from puzzledsl.models.families.slots import DENSE
+from puzzledsl.models.families.slots import DENSE, classes_of
 from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
 
@@ -270,10 +270,7 @@ def copy_tokenizer(base_dir: Path, directory: Path) -> None:
 
 def child_config_json(child: ChildFiles) -> dict[str, Any]:
     """The base family's config.json, made to describe the child. No path of this machine is kept."""
-    shared, layers = per_layer_config(child.layers, child.shape)
-    known = {key: getattr(child.config, key, default) for key, default in shared.items()}
     return {
-        **known,
         **child.content,
         "model_type": MODEL_TYPE,
         "base_model_type": child.shape.family,
@@ -284,7 +281,6 @@ def child_config_json(child: ChildFiles) -> dict[str, Any]:
         },
         "block_configs": to_block_configs(child.layers, child.shape),
         "dtype": str(child.dtype).removeprefix("torch."),
-        "per_layer_config": layers,
     }
 
 
@@ -332,6 +328,8 @@ def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:
     yield "PARTS = {}", f"PARTS = {_parts(child)}"
     if family.model_type in DENSE:
         yield "DENSE = LlamaMLP", f"from .clamped import {DENSE[family.model_type].__name__} as DENSE"
+    elif "intermediate_size" in arguments_of(classes_of(family.model_type).ffn):
+        yield "DENSE(own)", "DENSE(own, intermediate_size=own.intermediate_size)"
     if any(own.ffn == "moe" for own, _ in child.shape.kinds()):
         yield "MIXTURE = None", f"MIXTURE = modeling_llama.Llama{mixture.block}"
         yield "import nn\n", "import nn\nfrom transformers.models.llama import modeling_llama\n"

@@ -74,6 +74,10 @@ def _product_of_mixer(parent: ParentLayer) -> Tensor:
             return cast(Tensor, own.out_proj.weight @ own.in_proj.weight[inner : 2 * inner])
         case "delta_net":
             assert state is not None
+            if shape.delta_maps == 4:
+                return cast(
+                    Tensor, own.out_proj.weight @ own.in_proj_qkv.weight[2 * state.groups * state.state :]
+                )
             keys, values_ = 2 * state.state, state.heads // state.groups * state.head_dim
             rows = own.in_proj_qkvz.weight.view(state.groups, -1, shape.hidden)[:, keys : keys + values_]
             return cast(Tensor, own.out_proj.weight @ rows.flatten(0, 1))

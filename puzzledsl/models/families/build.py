@@ -6,6 +6,7 @@ Shapes: H hidden, N query heads, K key/value heads, D head_dim, F intermediate w
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any, cast
 
 import torch
@@ -85,6 +86,11 @@ def new_mixture(
     return cast(nn.Module, module)
 
 
+def arguments_of(module_class: type[nn.Module]) -> tuple[str, ...]:
+    """Return the names of what a class is made of: its configuration, the index of its layer, or its width."""
+    return tuple(inspect.signature(module_class).parameters)
+
+
 def _construct(
     module_class: type[nn.Module],
     config: PreTrainedConfig,
@@ -96,9 +102,9 @@ def _construct(
     resized = copy.deepcopy(config)
     for name, value in sizes.items():
         setattr(resized, name, value)
-    arguments = (resized,) if layer_idx is None else (resized, layer_idx)
+    known = {"config": resized, "layer_idx": layer_idx, **sizes}
     with torch.device("meta"):
-        module = module_class(*arguments)
+        module = module_class(**{name: known[name] for name in arguments_of(module_class) if name in known})
     if dtype is not None:
         for parameter in module.parameters():  # buffers keep their own
             parameter.data = parameter.data.to(dtype)

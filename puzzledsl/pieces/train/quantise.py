@@ -136,8 +136,8 @@ def _last(student: Student) -> nn.Linear | None:
     return cast(nn.Linear, getattr(sub_block_of(student.layer, sub_block), name))
 
 
-JUDGED = 4096
-"""Tokens on which a sub-block's outputs decide between two roundings."""
+JUDGED = 1024
+"""Tokens on which a sub-block's outputs decide between two roundings: each has an error a channel, few tell which is nearer."""
 Method = Literal["gptq", "nearest"]
 
 

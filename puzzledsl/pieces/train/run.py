@@ -45,6 +45,7 @@ from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
 from puzzledsl.pieces.train.stage import Enter, weights_of
 from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
 from puzzledsl.pieces.train.sweep import Kind, has_begun, make_parts, passes, prepare_work, sweep, sweeps
+from puzzledsl.plan.flop import heads_work, layer_work
 from puzzledsl.plan.memory.bld import WorkerPlan
 
 
@@ -53,7 +54,8 @@ def make_heads(
     order: Order, jobs: Sequence[BldJob], library: Library, enter: Enter, progress: Progress
 ) -> None:
     """Make the pieces of an order's head, and call `enter` for each whose file is written. The loss is that of the outputs."""
-    runner = LayerRunner(reachable_parent(order.parent_dir, progress, once=True))
+    model = reachable_parent(order.parent_dir, progress, once=True)
+    runner, work = LayerRunner(model), heads_work(shape_of(model.config), jobs)
     gram = Gram.zeros(runner.hidden_size, 0, runner.device)
     for tokens_BS in order.calibration_batches():
         entering = runner.embed(tokens_BS.to(runner.device))
@@ -69,7 +71,7 @@ def make_heads(
         loss = _size(found_VH - weight_VH.float(), gram) / whole
         piece = library.write(job, {"weight": found_VH.cpu()}, loss, loss, 0, order.made_from)
         enter(piece, "initial")
-        progress.advance(head=job.head, loss=f"{loss:.3g}")
+        progress.advance(work=work / len(jobs), head=job.head, loss=f"{loss:.3g}")
 
 
 def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
@@ -123,9 +125,9 @@ def run_bld(inputs: BldInputs) -> None:
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
         todo = [job for job in todo if job.head is None]
-        order = Order(
-            inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from
-        )
+        given = (inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from)
+        shape = inputs.program.parents[inputs.program.spaces[declaration.space].parent].shape
+        order = Order(*given, work_behind=heads_work(shape, heads))
         enter = partial(_enter, library, progress)
         if todo:
             if inputs.executor.is_local:
@@ -183,6 +185,8 @@ def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: 
     def make_part(part: Order, enter: Enter) -> None:
         make(model, part, enter, progress)
 
+    each = [layer_work(shape, part.jobs) for part in parts]
+    progress.ready(order.work_behind + sum(sum(layers.values()) for layers in each))
     make_parts(parts, kind, make_part, enter, progress, span_of(declaration.where))
 
 

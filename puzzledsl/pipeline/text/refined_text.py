@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.phrases import aligned, listed
@@ -204,10 +207,18 @@ def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
             yield f"child {name}: {folder}"
     for name, export in ctx.program.exports.items() if covered("export") else ():
         if (path := ctx.base / export.path).exists():
-            chat = f"; to chat with it: llama-server -m {path}" if export.format == "gguf" else ""
+            chat = f"; to chat with it: {_served(path)}" if export.format == "gguf" else ""
             yield f"export {name}: {path}{chat}"
     if covered("report") and ctx.build.report.is_file():
         yield f"report: {ctx.build.report}"
+
+
+def _served(path: Path) -> str:
+    """Return the command that serves a GGUF file as fast as it was timed."""
+    from puzzledsl.export.engines.ask import HUGE_PAGES
+
+    variable = f"GLIBC_TUNABLES={HUGE_PAGES} " if sys.platform == "linux" else ""
+    return f"{variable}llama-server -m {shlex.quote(str(path))}"
 
 
 def _search_lines(ctx: Context) -> str:

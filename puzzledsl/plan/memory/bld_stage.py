@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.flop import StageOneFlop, held_out_blocks
+from puzzledsl.plan.flop import StageOneFlop, seen_tokens
 from puzzledsl.plan.memory.bld import (
     KEPT,
     MOMENTS,
@@ -25,8 +25,6 @@ from puzzledsl.plan.memory.bld import (
 )
 from puzzledsl.plan.memory.stage_plan import Choice, Device, StagePlan, size_text
 
-EVALUATIONS = 2
-"""Passes over the held-out tokens: before training, and after it."""
 OPTIMISER_BYTES = 28
 """Bytes a weight and step: read weight, gradient, two moments; write weight and moments; float32."""
 
@@ -92,7 +90,7 @@ class _Passes:
         first, device = self.jobs[0], self.device
         flop, own = StageOneFlop(self.shape, self.jobs), StageOneFlop(self.shape, part)
         steps = max(1, first.tokens // (first.context * first.batch)) if first.tokens else 0
-        judged = EVALUATIONS * held_out_blocks(first.tokens, first.context) * first.context
+        judged = seen_tokens(first) - first.tokens
         alone = len(workers) == 1 or device.count == 1
         spans = [range(1 + max(job.layer for job in part))]
         if not alone:

@@ -24,7 +24,7 @@ from tests.doubled import logits_in_float64
 from tests.oracle_forward import oracle_logits
 from tests.tiny import HYBRIDS, save_tiny, tiny_tokens
 
-LAYERS = {"nemotron_h": 12, "qwen3_next": 4}
+LAYERS = {"nemotron_h": 12, "qwen3_next": 4, "qwen3_5_text": 4}
 ATTENTIONS = (
     GqaAttention(kv_heads=1),
     GqaAttention(kv_heads=4),
@@ -48,6 +48,9 @@ CASES = [
     *(("qwen3_next", layer, (a, ParentFfn())) for layer in (0, 2) for a in OF_MIXERS),
     *(("qwen3_next", layer, (a, ParentFfn())) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
     *(("qwen3_next", layer, (ParentAttention(), f)) for layer in (0, 1, 3) for f in OF_MIXTURES),
+    *(("qwen3_5_text", layer, (a, ParentFfn())) for layer in (0, 2) for a in OF_MIXERS),
+    *(("qwen3_5_text", layer, (a, ParentFfn())) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
+    *(("qwen3_5_text", layer, (ParentAttention(), f)) for layer in (0, 1, 3) for f in (MlpFfn(width=17), *OF_FFNS)),
 ]  # fmt: skip
 
 
@@ -58,7 +61,7 @@ def rounding(family: str) -> float:
     Transformers solves the triangular systems of the delta rule in float32, whatever the model's dtype. Stock parents of these
     weights are up to 4.7e-5 away.
     """
-    if family != "qwen3_next":
+    if family == "nemotron_h":
         return 2e-5
     found = [2e-5]
     with TemporaryDirectory() as folder, torch.no_grad():
@@ -133,6 +136,12 @@ MIXED = {
         (LinearAttention(), NoOpFfn()),
         PARENT,
         (GqaAttention(kv_heads=1), MoeFfn(experts=3, top_k=1, width=8)),
+    ],
+    "qwen3_5_text": [
+        (NoOpAttention(), LinearFfn()),
+        (LinearAttention(), NoOpFfn()),
+        PARENT,
+        (GqaAttention(kv_heads=1), MlpFfn(width=17)),
     ],
 }
 

@@ -27,9 +27,9 @@ from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from tests.children import Choice, define, random_pieces
-from tests.tiny import HYBRIDS, MIXTURES, tiny_model, tiny_tokens
+from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
 
-FAMILIES = (*MIXTURES, *HYBRIDS)
+FAMILIES = (*MIXTURES, *SPARSE_HYBRIDS)
 SMALLER = MoeFfn(experts=4, top_k=2, width=8)
 
 

@@ -31,7 +31,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.families.stored import inventory
 from tests.children import PARENT, Choice, define, random_pieces
-from tests.tiny import HYBRIDS, MIXTURES, save_tiny, tiny_tokens
+from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
 FIELDS = {
     "qwen3_moe": (
@@ -68,8 +68,17 @@ FIELDS = {
             "norm_topk_prob",
         ),
     ),
+    "qwen3_5_moe_text": (
+        *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
+        *(
+            "layer_types",
+            "linear_num_key_heads",
+            "linear_num_value_heads",
+            "linear_key_head_dim",
+        ),
+    ),
 }
-ALL = (*MIXTURES, *HYBRIDS)
+ALL = (*MIXTURES, *SPARSE_HYBRIDS)
 LAYERS = {"nemotron_h": 4}
 LEAVES = st.one_of(
     st.none(),

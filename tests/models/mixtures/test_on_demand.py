@@ -21,9 +21,9 @@ from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.initialise.statistics import walk_layers
-from tests.tiny import HYBRIDS, MIXTURES, save_tiny, tiny_tokens
+from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
-FAMILIES = (*MIXTURES, *HYBRIDS)
+FAMILIES = (*MIXTURES, *SPARSE_HYBRIDS)
 PIECES: tuple[Alternative, ...] = (
     MoeFfn(experts=3, top_k=2, width=16),
     MoeFfn(experts=6, top_k=2, width=8),

@@ -22,7 +22,7 @@ from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
 from puzzledsl.models.mixtures.smaller import frequency, highest, reap
 from puzzledsl.pieces.initialise.statistics import walk_layers
-from tests.tiny import HYBRIDS, MIXTURES, tiny_model, tiny_tokens
+from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
 
 SMALLER = [
     MoeFfn(experts=3, top_k=2, width=16),
@@ -83,32 +83,32 @@ def rival(family: str, alternative: MoeFfn, saliency) -> torch.nn.Module:
     return module
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 @pytest.mark.parametrize("alternative", SMALLER, ids=lambda a: a.name)
 def test_smaller_mixtures_are_nearer_to_the_parent_than_rivals(family, alternative):
     ours = error(family, made(family, alternative))
     assert all(ours < error(family, rival(family, alternative, saliency)) for saliency in (frequency, reap))
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 def test_a_mixture_of_the_parents_size_loses_nothing(family):
     assert error(family, made(family, MoeFfn(experts=6, top_k=2, width=16))) < 1e-9
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none(family):
     errors = [error(family, made(family, MlpFfn(width=width))) for width in (48, 16)]
     assert errors[0] < errors[1] < 1
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 def test_more_experts_than_the_parents_are_refused(family):
     with pytest.raises(DiagnosticError) as caught:
         made(family, MoeFfn(experts=7, top_k=2, width=16))
     assert isinstance(caught.value.diagnostics[0], CannotInitialise)
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 @pytest.mark.parametrize(("method", "saliency"), [("reap", reap), ("frequency", frequency)])
 def test_experts_that_a_method_keeps_are_the_parents_own(family, method, saliency):
     pruned = made(family, MoeFfn(experts=3, top_k=2, width=16), Initialisers(moe=method))
@@ -116,7 +116,7 @@ def test_experts_that_a_method_keeps_are_the_parents_own(family, method, salienc
     assert all(torch.equal(weight, expected[name]) for name, weight in weights_of(pruned).items())
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 def test_channels_that_a_method_keeps_contribute_most(family):
     fewer, narrow = MoeFfn(experts=3, top_k=2, width=16), MoeFfn(experts=3, top_k=2, width=8)
     init = Initialisers(moe="reap")
@@ -134,7 +134,7 @@ def test_channels_that_a_method_keeps_contribute_most(family):
     assert error(family, made(family, narrow)) < error(family, made(family, narrow, init))
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 def test_channels_of_a_dense_ffn_by_contribution_are_not_fitted(family):
     init = Initialisers(mlp="channel_contribution")
     own = weights_of(ffn(layers(parent(family))[place(family)]))

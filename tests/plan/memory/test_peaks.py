@@ -158,7 +158,7 @@ def test_peaks_of_uptraining_are_those_of_the_plan(cosine: float, recompute: boo
         peak, shape = gpu.peak_bytes, shape_of(child.config)
         device = this_device(parent.device, parent.dtype)
     plan, choice = uptrain_plan(UptrainSizes.of(declaration, shape, shape), device)
-    assert choice == UptrainChoice(BATCH, recompute, "adamw", offload=False)
+    assert choice == UptrainChoice(BATCH, recompute, offload=False)
     assert plan.peak_bytes == pytest.approx(peak, rel=0.1)
 
 

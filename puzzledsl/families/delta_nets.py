@@ -1,0 +1,117 @@
+"""Qwen3-Next, Qwen3.5 and Qwen3.6: three gated delta nets (arXiv 2412.06464) to one gated attention.
+
+Their channel mixers are dense FFNs, or mixtures with a gated shared expert. From Qwen3.5 on, a delta net has four input maps,
+and published checkpoints see pictures, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from puzzledsl.alternatives.shape import Shape, StateShape
+from puzzledsl.families.config import MAX_LAYERS, Config, every
+from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
+
+KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
+EXPERTS = ("experts", "top_k", "expert_width", "shared_width")
+
+
+def _qwen3_next(config: Config) -> Shape:
+    layers = config.whole("num_hidden_layers", MAX_LAYERS)
+    sparse = every(layers, config.given("decoder_sparse_step", 1))
+    dense = set(config.indices("mlp_only_layers", layers))
+    ffns = ["moe" if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]
+    return _shape(config, "qwen3_next", kv_heads=2, ffns=ffns, experts=512, top_k=10)
+
+
+def _qwen3_5(config: Config) -> Shape:
+    ffns = ["dense"] * config.whole("num_hidden_layers", MAX_LAYERS)
+    return _shape(config, "qwen3_5_text", kv_heads=4, ffns=ffns, delta_maps=4)
+
+
+def _qwen3_5_moe(config: Config) -> Shape:
+    ffns = ["moe"] * config.whole("num_hidden_layers", MAX_LAYERS)
+    return _shape(config, "qwen3_5_moe_text", kv_heads=2, ffns=ffns, experts=256, top_k=8, delta_maps=4)
+
+
+def _shape(
+    config: Config,
+    family: str,
+    *,
+    kv_heads: int,
+    ffns: list[str],
+    experts: int = 0,
+    top_k: int = 0,
+    **maps: Any,
+) -> Shape:
+    """Return the shape of layers with these channel mixers. Numbers are transformers' defaults; 0 experts: no mixtures."""
+    not_null = ("head_dim", "num_key_value_heads")
+    dense = family != "qwen3_5_moe_text"
+    sizes = dense_fields(
+        config, family, flags=BIASES, head_dim=256, kv_heads=kv_heads, not_null=not_null, dense=dense
+    )
+    if experts:
+        sizes |= {
+            "experts": config.given("num_experts", experts),
+            "top_k": config.given("num_experts_per_tok", top_k),
+            "expert_width": config.given("moe_intermediate_size", 512),
+            "shared_width": config.given("shared_expert_intermediate_size", 512),
+            "shared_gate": True,
+        }
+    state = StateShape(
+        heads=config.given("linear_num_value_heads", 32),
+        head_dim=config.given("linear_value_head_dim", 128),
+        groups=config.given("linear_num_key_heads", 16),
+        state=config.given("linear_key_head_dim", 128),
+        conv=config.given("linear_conv_kernel_dim", 4),
+    )
+    shape = Shape(qk_norm=True, output_gate=True, state=state, **maps, **sizes)
+    mixers = _mixers(config, shape.layers)
+    return shape.with_layers([{"mixer": m, "ffn": f} for m, f in zip(mixers, ffns, strict=True)])
+
+
+def _mixers(config: Config, layers: int) -> list[str]:
+    """Return each layer's mixer: `layer_types`, or attention in every fourth layer."""
+    words = config.words("layer_types", tuple(KINDS), layers)
+    if words is not None:
+        return [KINDS[word] for word in words]
+    attends = every(layers, config.given("full_attention_interval", 4))
+    return ["attention" if here else "delta_net" for here in attends]
+
+
+def _names(shape: Shape) -> Names:
+    """Return the usual names, or those of a layer with a delta net."""
+    return Names(Part("linear_attn", "input_layernorm")) if shape.mixer == "delta_net" else Names()
+
+
+def _family(model_type: str, prefix: str, read: Any, literal: dict[str, Any], **more: Any) -> Family:
+    usual = {"qk_norm": True, "output_gate": True, "mixer": "delta_net", "attention_every": 4}
+    takes = ("tied", *BIASES, "attention_every", "mixer", *(EXPERTS if "ffn" in literal else ()))
+    return Family(model_type, prefix, read, literal=usual | literal, takes=takes, names=_names, **more)
+
+
+_MIXTURE = {"ffn": "moe", "shared_gate": True}
+_PICTURES = {"published": {"model.language_model.": "model."}, "others": ("model.visual.",)}
+FAMILIES = (
+    _family("qwen3_next", "Qwen3Next", _qwen3_next, _MIXTURE),
+    _family(
+        "qwen3_5_text",
+        "Qwen3_5",
+        _qwen3_5,
+        {"delta_maps": 4},
+        whole="qwen3_5",
+        package="qwen3_5",
+        config_prefix="Qwen3_5Text",
+        **_PICTURES,
+    ),
+    _family(
+        "qwen3_5_moe_text",
+        "Qwen3_5Moe",
+        _qwen3_5_moe,
+        {**_MIXTURE, "delta_maps": 4},
+        whole="qwen3_5_moe",
+        package="qwen3_5_moe",
+        config_prefix="Qwen3_5MoeText",
+        **_PICTURES,
+    ),
+)

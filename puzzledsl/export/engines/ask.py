@@ -83,6 +83,9 @@ for as long as it lives: it depends on which pages were free when it began."""
 def environment(engine: str, threads: int, folder: str) -> dict[str, str]:
     """Return the variables of an engine's process, whose own files are in `folder`."""
     found = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
+    found["PZL_STARTED_BY"] = str(
+        os.getpid()
+    )  # it ends with this process, also where that is gone before it begins
     found["GLIBC_TUNABLES"] = ":".join(filter(None, (HUGE_PAGES, os.environ.get("GLIBC_TUNABLES"))))
     found.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
     if engine == "llama_cpp" and (library := llama_library()) is not None:

@@ -100,7 +100,8 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    starter = int(os.environ.get("PZL_STARTED_BY") or os.getppid())
+    threading.Thread(target=end_with, args=(starter,), daemon=True).start()
     if sys.argv[2] == "--serve":
         serve(sys.argv[1])
         os._exit(0)  # some engines' threads never end

@@ -17,7 +17,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.units import usual_speed
-from puzzledsl.export import engine_speed
+from puzzledsl.export import engines
 from puzzledsl.export.engines import llama_cpp_engine
 from puzzledsl.export.engines.ask import build_of, environment, python_of
 from puzzledsl.ir import nodes
@@ -25,7 +25,7 @@ from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
 from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
-from puzzledsl.serving import clock, session
+from puzzledsl.serving import clock, engine_speed, session
 from puzzledsl.serving.clock import ServingClock
 from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine
@@ -247,25 +247,28 @@ def test_the_process_ends_with_its_session(tmp_path):
     assert process.poll() is not None and not folder.exists()
 
 
-KEEPS_A_WORKER = """
+KEEPS_A_WORKER = f"""
 import subprocess, sys, time
-command = [sys.executable, "-m", "puzzledsl.export.engines.worker", "llama_cpp", "--serve"]
-print(subprocess.Popen(command, stdin=int(sys.argv[1]), pass_fds=[int(sys.argv[1])]).pid, flush=True)
+from puzzledsl.export.engines.ask import environment
+command = [sys.executable, {str(Path(engines.__file__).with_name("worker.py"))!r}, "llama_cpp", "--serve"]
+variables = environment("llama_cpp", 1, ".")
+print(subprocess.Popen(command, stdin=int(sys.argv[1]), env=variables).pid, flush=True)
 time.sleep(60)
 """
 
 
-def test_a_worker_ends_with_the_process_that_started_it():
-    """Also where that is killed, and the worker still waits for requests."""
+@pytest.mark.parametrize("wait_s", [0.0, 3.0])
+def test_a_worker_ends_with_the_process_that_started_it(wait_s):
+    """Also where that is killed, before the worker has begun, or while it waits for requests."""
     requests, open_end = os.pipe()
     command = [sys.executable, "-c", KEEPS_A_WORKER, str(requests)]
     starter = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[requests], text=True)
     worker = int(starter.stdout.readline())
-    time.sleep(1)
+    time.sleep(wait_s)
     os.kill(worker, 0)
     starter.kill()
     starter.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline, "the worker lives on"
         time.sleep(0.1)

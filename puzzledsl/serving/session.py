@@ -50,6 +50,10 @@ class Session:
             self.close()
             raise
 
+    def text(self, prompt: str) -> str:
+        """Return how the model continues a prompt, if the request has `text`; before anything is timed. Raises SessionFailed."""
+        return str(self._ask({"op": "text", "text": prompt}))
+
     def prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence. Raises SessionFailed."""
         return float(self._ask({"op": "prefill", "prompt": prompt}))

@@ -17,7 +17,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.units import usual_speed
-from puzzledsl.export import engine_speed, engines
+from puzzledsl.export import engines
 from puzzledsl.export.engines import llama_cpp_engine
 from puzzledsl.export.engines.ask import build_of, environment, python_of
 from puzzledsl.ir import nodes
@@ -25,7 +25,7 @@ from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
 from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
-from puzzledsl.serving import clock, session
+from puzzledsl.serving import clock, engine_speed, session
 from puzzledsl.serving.clock import ServingClock
 from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine

@@ -91,7 +91,7 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Return the blocks of this text that scores and refinements read, and as many again: the unseen text of `score_children`."""
+    """Return twice the blocks of this text that scores and refinements read: no child is healed on what it may be judged by."""
     samples = [
         score.method.samples
         for score in program.scores.values()

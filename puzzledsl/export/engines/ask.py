@@ -28,13 +28,12 @@ TIMEOUT_S = 1800
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`logits[m][p]` [S, V] (or log-probabilities) and `greedy[m][p]` for model m and prompt p; `facts[m]` speeds and text."""
+    """`logits[m][p]` [S, V] (or log-probabilities) and `greedy[m][p]` for model m and prompt p."""
 
     version: str
     logprobs: bool
     logits: list[list[NDArray[Any]]]
     greedy: list[list[list[int]]]
-    facts: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,6 @@ def ask(
     context: int = 512,
     threads: int = 1,
     dtype: str = "float32",
-    speed: dict[str, Any] | None = None,
-    text: str | None = None,
 ) -> Answer | Crash:
     """Run models on disk in an installed engine. See `worker.py` for the request."""
     request: dict[str, Any] = {
@@ -114,10 +111,6 @@ def ask(
         "context": context,
         "threads": threads,
         "dtype": dtype,
-        "speed": speed,
-        "text": text,
-        # llama.cpp's wrapper runs the head at every position of a prompt; a server does not
-        "serving": engine == "llama_cpp" and speed is not None and not prompts,
     }
     python = python_of(engine)
     assert python is not None
@@ -155,4 +148,4 @@ def _read(path: Path, models: int, prompts: int) -> Answer:
         greedy = [
             [[int(token) for token in file[f"greedy.{m}.{p}"]] for p in range(prompts)] for m in range(models)
         ]
-    return Answer(facts["version"], facts["logprobs"], logits, greedy, facts["models"])
+    return Answer(facts["version"], facts["logprobs"], logits, greedy)

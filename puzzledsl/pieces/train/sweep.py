@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve
+from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve, write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Shape
@@ -94,6 +94,21 @@ def _part(order: Order, jobs: Sequence[BldJob], kind: Kind) -> Order:
 def has_begun(order: Order) -> bool:
     """True if an earlier run has left a work directory of a pass."""
     return any(order.work.glob("pass-*"))
+
+
+LAYOUT = "2"
+"""Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""
+
+
+def prepare_work(order: Order, arithmetic: str) -> None:
+    """Empty `work` unless its content comes from the same parent, text, budget and arithmetic (device and dtype)."""
+    key = f"{LAYOUT}\n{order.made_from}\n{order.budget}\n{arithmetic}\n"
+    stamp = order.work / "made_from.txt"
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    shutil.rmtree(order.work, ignore_errors=True)
+    order.work.mkdir(parents=True)
+    write_text(stamp, key)
 
 
 MakePart = Callable[[Order, Enter], None]

@@ -14,7 +14,7 @@ from math import ceil
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape, Uptrain
-from puzzledsl.plan.memory.activations import NORM_BYTES, training_numbers, widest_forward
+from puzzledsl.plan.memory.bld import NORM_BYTES, training_numbers, widest_forward
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     Choice,

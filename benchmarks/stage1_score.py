@@ -22,7 +22,6 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from benchmarks.matmul import matmul_flop_per_s
-from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob
@@ -30,13 +29,14 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.machine import Workers
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.stage_plan import CPU
-from puzzledsl.scoring.measures import Divergence, PositionKls
-from puzzledsl.scoring.replacements import Incumbent, Replacement, replacements
-from puzzledsl.scoring.sweep.sweep import Sweep
-from puzzledsl.scoring.table import FiguresCache
+from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.replacements import Replacement, replacements
+from puzzledsl.scoring.sweep.sweep import Sweep, figures_name
+from puzzledsl.scoring.table import Name
 
 FASTER, LIMIT_SHARE, DIFFERENCE = 2.0, 0.8, 1e-5
 WHOLE_S = 240
@@ -69,21 +69,24 @@ class Subject:
     def sweep(self, todo: list[Replacement]) -> list[float]:
         """As `pzl score` does it: the KL of each."""
         measure = Divergence(self.runner, self.tokens_NS, self.tokens_NS.numel())
-        with tempfile.TemporaryDirectory() as folder:
-            work = Path(folder)
-            known = FiguresCache(work / "figures.jsonl", "")
-            incumbent = Incumbent(self.model, self.library)
-            given = (self.runner, measure, "kl_divergence", known, Silent(), incumbent, PositionKls(), work)
-            Sweep(*given).run(todo, None)
-        return [known.figures[r.layer, r.table, r.name]["kl_divergence"] for r in todo]
+        found: dict[Name, float] = {}
+        with tempfile.TemporaryDirectory() as folder, Workers(self.runner.device) as workers:
+            sweep = Sweep(self.runner, measure, self.model, self.library, Path(folder))
+            sweep.open((), workers)
+            with self.runner.packed():
+                for unit, measured in sweep.measuring(sweep.units(todo, ()), (), workers):
+                    for (_, scored), each in zip(unit, measured, strict=True):
+                        assert each is not None, "nothing is known before"
+                        found[figures_name(scored)] = each[0]["kl_divergence"]
+        return [found[figures_name(replacement)] for replacement in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:
         """By whole forward passes."""
         groups = torch.split(self.tokens_NS, max(1, 2048 // self.tokens_NS.shape[1]))
         teacher = [self._log_probs(group) for group in groups]
-        incumbent, found = Incumbent(self.model, self.library), []
+        found = []
         for replacement in todo:
-            with replacement.applied(incumbent):
+            with replacement.applied(self.model, self.library):
                 kl = sum(
                     float(F.kl_div(self._log_probs(group), p, log_target=True, reduction="sum"))
                     for group, p in zip(groups, teacher, strict=True)

@@ -62,12 +62,8 @@ class Alternative(Frozen, ABC):
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
 
     sub_block: ClassVar[Site]
-    part: ClassVar[str]
-    """Name of the sub-block in transformers' `per_layer_config`."""
     shape_field: ClassVar[Literal["mixer", "ffn"]]
     """Field of a shape with the sub-block's kind."""
-    megatron_size: ClassVar[str]
-    """Field of the size in Megatron-LM's layers file."""
     no_size: ClassVar[Mapping[str, None]]
     """Fields of a `block_configs` entry that stay empty without a size."""
     summary: ClassVar[str]
@@ -280,22 +276,12 @@ class Alternative(Frozen, ABC):
         """Return the alternative of the same module for the layer `base` of the family that the parent, a child, came from."""
         return self
 
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return transformers' `per_layer_config` where it differs from the parent's; by default as `block_config`."""
-        return {f"{self.part}_module": self.block_config(shape)}
-
-    def megatron(self, shape: Shape) -> dict[str, Any] | None:
-        """Return the fields of Megatron-LM's heterogeneous layers file; None if it cannot hold the alternative."""
-        return None
-
 
 class Attention(Alternative):
     """Alternative of an attention."""
 
     sub_block: ClassVar[Literal["attention"]] = "attention"
-    part: ClassVar[str] = "attention"
     shape_field: ClassVar[Literal["mixer", "ffn"]] = "mixer"
-    megatron_size: ClassVar[str] = "num_query_groups"
     no_size: ClassVar[Mapping[str, None]] = {}
 
     @classmethod
@@ -314,9 +300,7 @@ class Ffn(Alternative):
     """Alternative of an FFN."""
 
     sub_block: ClassVar[Literal["ffn"]] = "ffn"
-    part: ClassVar[str] = "mlp"
     shape_field: ClassVar[Literal["mixer", "ffn"]] = "ffn"
-    megatron_size: ClassVar[str] = "ffn_hidden_size"
     no_size: ClassVar[Mapping[str, None]] = {"ffn_mult": None}
 
     @classmethod

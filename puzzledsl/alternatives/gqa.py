@@ -169,23 +169,6 @@ class GqaAttention(Attention):
             return None
         return cls(kv_heads=kv_heads, heads=heads, window=window, sinks=entry.get("num_sink_tokens") or 0)
 
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return heads, window and sinks; transformers itself has no key for sinks."""
-        fields: dict[str, Any] = {}
-        if self.kv_heads != shape.kv_heads:
-            fields["num_key_value_heads"] = self.kv_heads
-        if self.heads is not None:
-            fields["num_attention_heads"] = self.heads
-        if self.window is not None:
-            fields["sliding_window"] = self.window
-        if self.sinks:
-            fields["sink_tokens"] = self.sinks
-        return fields
-
-    def megatron(self, shape: Shape) -> dict[str, Any]:
-        """Megatron calls key/value heads query groups."""
-        return {"num_query_groups": self.kv_heads}
-
 
 def _heads(call: Arguments) -> list[tuple[int, int | None]]:
     """Return the pairs of key/value heads and query heads; None for the parent's number of these."""

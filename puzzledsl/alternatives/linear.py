@@ -57,14 +57,6 @@ class _Linear(Alternative):
         """Return the kind."""
         return {self.shape_field: "linear"}
 
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return the name of the sub-block; transformers itself has no key for it."""
-        return {"linear_sub_blocks": [self.part]}
-
-    def megatron(self, shape: Shape) -> dict[str, Any]:
-        """Return the flag."""
-        return {self.megatron_size: None, "replace_with_linear": True}
-
 
 class LinearAttention(_Linear, Attention):
     """One hidden x hidden matrix that replaces attention."""
@@ -122,14 +114,6 @@ class _NoOp(Alternative):
     def in_parent(self, shape: Shape) -> dict[str, Any]:
         """The layer has no such sub-block."""
         return {self.shape_field: "none"}
-
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return the name of the sub-block."""
-        return {"skip": [self.part]}
-
-    def megatron(self, shape: Shape) -> dict[str, Any]:
-        """Return the flag."""
-        return {self.megatron_size: None, "no_op": True}
 
 
 class NoOpAttention(_NoOp, Attention):

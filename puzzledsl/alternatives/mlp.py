@@ -89,11 +89,3 @@ class MlpFfn(Ffn):
     def in_parent(self, shape: Shape) -> dict[str, Any]:
         """Return the kind and the width."""
         return {"ffn": "dense", "intermediate": self.width}
-
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return the width."""
-        return {"intermediate_size": self.width}
-
-    def megatron(self, shape: Shape) -> dict[str, Any]:
-        """Return the width."""
-        return {"ffn_hidden_size": self.width}

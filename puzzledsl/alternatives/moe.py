@@ -134,7 +134,3 @@ class MoeFfn(Ffn):
     def in_parent(self, shape: Shape) -> dict[str, Any]:
         """Return the kind and the sizes."""
         return {"ffn": "moe", "experts": self.experts, "top_k": self.top_k, "expert_width": self.width}
-
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Return the sizes."""
-        return self.block_config(shape)

@@ -38,10 +38,6 @@ class _Parent(Alternative):
         """Nothing differs."""
         return {}
 
-    def per_layer(self, shape: Shape) -> dict[str, Any]:
-        """Nothing differs."""
-        return {}
-
 
 class ParentAttention(_Parent, Attention):
     """The parent's own attention, untouched."""
@@ -103,10 +99,6 @@ class ParentAttention(_Parent, Attention):
         if entry.get("num_attention_heads", shape.heads) != shape.heads:
             return None
         return cls() if shape.heads // int(entry["n_heads_in_group"]) == shape.kv_heads else None
-
-    def megatron(self, shape: Shape) -> dict[str, Any] | None:
-        """Megatron calls key/value heads query groups; its heterogeneous layers have no other mixers."""
-        return {"num_query_groups": shape.kv_heads} if shape.mixer == "attention" else None
 
 
 class ParentFfn(_Parent, Ffn):
@@ -190,10 +182,6 @@ class ParentFfn(_Parent, Ffn):
             return None
         own = cls().block_config(shape)
         return cls() if all(entry.get(name) == own[name] for name in own if name != "ffn_mult") else None
-
-    def megatron(self, shape: Shape) -> dict[str, Any] | None:
-        """Return the width; the format has no mixtures, and two sub-blocks in each layer."""
-        return {"ffn_hidden_size": shape.intermediate} if shape.ffn == "dense" else None
 
 
 PARENTS: Mapping[Site, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}

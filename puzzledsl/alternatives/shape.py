@@ -142,6 +142,12 @@ class Shape(Frozen):
         for layers in found.values():
             yield self.each[layers[0]], tuple(layers)
 
+    @cached_property
+    def kind_of_each(self) -> tuple[int, ...]:
+        """The number of each layer's kind, from 0 in the order of `kinds`."""
+        found = {layer: kind for kind, (_, layers) in enumerate(self.kinds()) for layer in layers}
+        return tuple(found[layer] for layer in range(self.layers))
+
     def kinds_of(self, sub_block: str) -> Iterator[tuple[Shape, tuple[int, ...]]]:
         """Yield the layers with a like sub-block, as `kinds` does."""
         found: dict[object, tuple[Shape, list[int]]] = {}

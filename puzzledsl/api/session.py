@@ -59,7 +59,7 @@ class Session:
         ]
         if used:
             from puzzledsl.pipeline.inputs import file_version
-            from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
+            from puzzledsl.pipeline.opening import resolve_used_by
 
             solutions = tuple(file_version(context.build.solution(search)) for search in used)
             if solutions != self._narrowed:

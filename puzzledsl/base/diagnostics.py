@@ -345,10 +345,10 @@ class NoPieceForAlternative(Diagnostic, code="E1501"):
 
 
 class NoFit(Diagnostic, code="E1504"):
-    """A fit to children for a metric that cannot be fitted, or around a child."""
+    """A fit to children for a metric that cannot be fitted."""
 
     template = "score `{score}` has `children`, but {what} cannot be fitted to children"
-    help_template = "`children` goes with `replace_one(kl_divergence, …)` in the parent; leave it out here"
+    help_template = "`children` goes with `replace_one(kl_divergence, …)`; leave it out here"
 
 
 class SeveralGpus(Diagnostic, code="E1803"):

@@ -90,7 +90,8 @@ def _judged(
     if found is None:
         return None, "", ""
     if requirement.parent_ratio is not None:
-        bound *= ctx.once(_at_parent, left, shape)
+        of_parent = ctx.once(reachable, left, (nodes.LayerChoice.of_parent(),) * shape.layers, shape)
+        bound *= of_parent.low if of_parent is not None else 1
     verdict = compared((found.low, found.high), requirement.op, bound)
     if verdict is None and requirement.op == "==" and found.values and bound not in found.values:
         return False, f"`{what} == {requirement.bound_where.text}`", one_of(what, found.values)
@@ -136,12 +137,6 @@ def reachable(
         totals.append(frozenset(params * untied_params(shape, *both) for both in names))
     values = frozenset(start + own for own in totals[0]) if len(totals) == 1 else frozenset[Fraction]()
     return Reachable(start + sum(map(min, totals)), start + sum(map(max, totals)), values)
-
-
-def _at_parent(linear: nodes.Linear, shape: nodes.Shape) -> Fraction:
-    found = reachable(linear, (nodes.LayerChoice.of_parent(),) * shape.layers, shape)
-    assert found is not None
-    return found.low
 
 
 def _figure(term: nodes.Term) -> Contribution | None:

@@ -23,8 +23,6 @@ from puzzledsl.ir.base import Where
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
-REUSED = ("space", "search")
-"""Kinds of declarations that are reused."""
 READ_AS_TEXT = ("let", "param", "fn", "file", "search")
 """Kinds of declarations that others read by more than their node."""
 _Place = tuple[str, str]
@@ -85,7 +83,7 @@ class Reuse:
     def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
         """Return the node of a declaration: an earlier check's where nothing has changed, else `anew()`."""
         is_own = symbol.file is ctx.root and _symbol(ctx, _place(symbol)) is symbol
-        if symbol.kind not in REUSED or not is_own:
+        if symbol.kind not in ("space", "search") or not is_own:
             return anew()
         known = self._records.get(symbol.name)
         if known is not None and self._still_holds(ctx, symbol, known):

@@ -101,8 +101,8 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
     unbuilt = "children are measured by the parent's own head"
     for score in (score for score in program.scores.values() if score.space == space.name):
         method = score.method
-        if isinstance(method, nodes.ReplaceOne) and (method.children or method.around):
-            yield score.where, f"score `{score.name}`", unbuilt, "leave `children` and `around` out"
+        if isinstance(method, nodes.ReplaceOne) and method.children:
+            yield score.where, f"score `{score.name}`", unbuilt, "leave `children` out"
     for name, search in searches.items():
         if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
@@ -181,8 +181,8 @@ def _pieces(ctx: Context, program: nodes.Program) -> None:
         if not isinstance(method := score.method, nodes.ReplaceOne) or score.bld is None:
             continue
         bld, span = program.blds[score.bld], ctx.span_of(score.where)
-        if method.children and (method.metric != "kl_divergence" or method.around):
-            what = "scores around a child" if method.around else f"`{method.metric}` scores"
+        if method.children and method.metric != "kl_divergence":
+            what = f"`{method.metric}` scores"
             ctx.report(stage_errors.NoFit(span, score=score.name, what=what))
         for part in (part for part in SUB_BLOCKS if part not in bld.sub_blocks):
             layers = enumerate(program.spaces[bld.space].layers)

@@ -6,7 +6,6 @@ is the number of query heads per key/value head. A sub-block of an installed pac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -32,17 +31,13 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
-from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import (
     config_of_child,
-    load_config,
     load_parent,
     load_weights,
     read_config_json,
-    weights_in,
 )
-from puzzledsl.models.families.slots import load_weights_into, source_layers, source_names, weights_of
-from puzzledsl.models.families.stored import check_sizes
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
 
@@ -81,43 +76,23 @@ def _entry(alternative: Alternative, shape: Shape) -> dict[str, Any]:
 
 
 def load_child(
-    directory: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-    room_bytes: int | None = None,
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
-    """Load the child in evaluation mode, without gradients; `room_bytes` as for `load_weights`. Raises DiagnosticError."""
-    return load_weights(directory, child_config(directory), dtype=dtype, device=device, room_bytes=room_bytes)
+    """Load the child in evaluation mode, without gradients. Raises DiagnosticError as `load_weights` does."""
+    return load_weights(directory, child_config(directory), dtype=dtype, device=device)
 
 
 def load_checkpoint(
-    directory: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-    room_bytes: int | None = None,
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
     """Load a child if config.json has `block_configs`, else a parent. Raises DiagnosticError as either loader does."""
     load = load_child if is_child(read_config_json(directory)) else load_parent
-    return load(directory, dtype=dtype, device=device, room_bytes=room_bytes)
-
-
-def least_bytes(directory: Path, dtype: torch.dtype) -> int:
-    """Return the bytes of a model in which as many layers as possible use the weights of others (`room_bytes` = 0)."""
-    content = read_config_json(directory)
-    config = child_config(directory) if is_child(content) else load_config(directory)
-    weights = weights_in(directory, config)
-    prefix = family_of(config).layers
-    sources = source_names(weights, prefix, source_layers(weights, prefix, dtype, 0))
-    own = (weight for name, weight in weights.items() if sources[name] == name)
-    return sum(math.prod(weight.shape) for weight in own) * dtype.itemsize
+    return load(directory, dtype=dtype, device=device)
 
 
 def child_config(directory: Path) -> PreTrainedConfig:
     """Return the base family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
     content = read_config_json(directory)
-    check_sizes(directory, content)
     return config_of_child(directory, content)
 
 

@@ -1,22 +1,23 @@
 """Run tasks on the workers of a Ray cluster, whichever come and go meanwhile.
 
-Tasks are handed out in order, to teams that are free. When a worker is lost, its team is ended, and the team's unfinished tasks
-are handed out again first. New teams start while tasks wait and there are free workers, also on machines that join later.
+Tasks are handed out in order, to workers that are free. When a worker is lost, its unfinished tasks are handed out again first.
+New workers start while tasks wait and there is room for them, also on machines that join later. A team whose members keep state
+is lost as a whole with any of them.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Cluster, NoWorkers, Task, TeamSpec, WorkersKeepDying
+from puzzledsl.cluster.tasks import Cluster, NoWorkers, Task, TeamSpec, WorkerLost, WorkersKeepDying
 from puzzledsl.cluster.workers import Team, Workers, unpack
 
 MAX_LOSSES = 5
@@ -41,22 +42,74 @@ class RayExecutor:
     is_local = False
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+        self.cluster, self.on = cluster, cluster.on
 
     @contextmanager
-    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[RayTeams]:
+    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[RayTeams | RayTeam]:
         """See `Executor`. Raises DiagnosticError: those of connecting."""
         with self.cluster.session():
-            teams = RayTeams(Workers(self.cluster), spec, progress)
+            workers = Workers(self.cluster)
+            teams = (
+                RayTeams(workers, spec, progress) if spec.size is None else RayTeam(workers, spec, progress)
+            )
             try:
                 yield teams
             finally:
                 teams.end()
 
+    def settled(self) -> int:
+        """See `Executor`."""
+        if count := Workers(self.cluster).settled():
+            return count
+        raise DiagnosticError(NoWorkers(None, on=self.on))
+
+    def free(self) -> int:
+        """See `Executor`."""
+        return Workers(self.cluster).free()
+
+
+class RayTeam:
+    """The only team of a spec: tasks in order, as many under way as keep all members busy."""
+
+    def __init__(self, workers: Workers, spec: TeamSpec, progress: Progress) -> None:
+        self._workers, self._ray, self._progress = workers, workers.cluster.ray, progress
+        assert spec.size is not None
+        self._spec, self._size = spec, spec.size
+        self._team: Team | None = None
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """See `cluster.tasks.StatefulTeam`."""
+        if self._team is None:
+            self._team = self._workers.start(self._spec.make, self._size, self._spec.threads)
+        if self._team is None:
+            raise WorkerLost("it left before it began")
+        under_way: deque[tuple[Task, Any]] = deque()
+        for task in tasks:
+            under_way.append((task, _submit(self._team, task)))
+            if len(under_way) >= 2 * self._size:
+                yield self._arrived(*under_way.popleft())
+        while under_way:
+            yield self._arrived(*under_way.popleft())
+
+    def _arrived(self, task: Task, handle: Any) -> tuple[Task, Any]:
+        while not self._ray.wait([handle], num_returns=1, timeout=SILENT_S)[0]:
+            self._progress.log("waiting", text=f"{self._size} workers are at work: {task.name}")
+        try:
+            return task, unpack(self._ray.get(handle, timeout=SILENT_S))
+        except Exception as error:  # everything that a worker raises, and its loss
+            if (reason := self._workers.loss(error)) is not None:
+                raise WorkerLost(reason) from error
+            raise self._workers.mistake(error) from None
+
+    def end(self) -> None:
+        """End all members."""
+        if self._team is not None:
+            self._workers.end(self._team)
+
 
 @dataclass(eq=False)
 class _AtWork:
-    """A team, the numbers of its tasks from the oldest to the newest, and the handles of its opening."""
+    """A worker, the numbers of its tasks from the oldest to the newest, and the handles of its start."""
 
     team: Team
     opening: set[Any] = field(default_factory=set)
@@ -66,7 +119,7 @@ class _AtWork:
 
 
 class RayTeams:
-    """The teams of one spec, which come and go while lists of tasks run."""
+    """The workers of one spec, which come and go while lists of tasks run."""
 
     def __init__(self, workers: Workers, spec: TeamSpec, progress: Progress) -> None:
         self._workers, self._ray, self._on = workers, workers.cluster.ray, workers.cluster.on
@@ -87,7 +140,7 @@ class RayTeams:
         self._looked = self._heard = self._without = time.monotonic()
         idle = len(self._at_work)
         if len(tasks) > idle:
-            self._grow(self._workers.settled((len(tasks) - idle) * self._spec.size))
+            self._grow(self._workers.settled(len(tasks) - idle))
         left = len(tasks)
         while left:
             self._look_for_workers()
@@ -118,7 +171,7 @@ class RayTeams:
             self._grow(self._workers.free())
 
     def _grow(self, free: int) -> None:
-        """Start teams on free workers, as many as there are tasks that wait."""
+        """Start free workers, as many as there are tasks that wait."""
         spec = self._spec
         if spec.alone:
             used = {at_work.team.node for at_work in self._at_work}
@@ -126,20 +179,20 @@ class RayTeams:
                 self._open(team)
             return
         idle = sum(not at_work.tasks for at_work in self._at_work)
-        for _ in range(min(free // spec.size, len(self._waiting) - idle)):
-            new = self._workers.start(spec.make, spec.size, spec.threads)
+        for _ in range(min(free, len(self._waiting) - idle)):
+            new = self._workers.start(spec.make, 1, spec.threads)
             if new is None:
                 break
             self._open(new)
         count = len(self._at_work)
-        if free >= spec.size and count:
-            text = f"work on {count} team{'s' * (count > 1)} of {spec.size} {self._workers.unit}"
-            self._progress.log("workers", text=text, on=self._on, teams=count, size=spec.size)
+        if free and count:
+            text = f"work on {count} {self._workers.unit}{'s' * (count > 1)}"
+            self._progress.log("workers", text=text, on=self._on, workers=count)
 
     def _open(self, team: Team) -> None:
         at_work = _AtWork(team)
         self._at_work.append(at_work)
-        handles = [*team.ready(), *(_submit(team, task) for task in self._spec.opening)]
+        handles = team.ready()
         if self._spec.alone:
             handles.append(team.call(0, "kind"))
         at_work.opening = set(handles)
@@ -162,9 +215,9 @@ class RayTeams:
             raise DiagnosticError(WorkersKeepDying(None, on=self._on, count=count, reason=reason))
 
     def _hand_out(self) -> None:
-        """Give tasks to the teams with the fewest, up to two for each member, so that no member waits for the driver."""
+        """Give tasks to the workers with the fewest, up to two each, so that none waits for the driver."""
         ready = [a for a in self._at_work if not a.opening and a.is_alike]
-        most = 1 if self._spec.alone else 2 * self._spec.size
+        most = 1 if self._spec.alone else 2
         while self._waiting and (free := [a for a in ready if len(a.tasks) < most]):
             at_work = min(free, key=lambda a: len(a.tasks))
             number = heapq.heappop(self._waiting)

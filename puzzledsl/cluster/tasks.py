@@ -1,9 +1,11 @@
-"""Named tasks for teams of workers, their execution in this process, and the connection to a Ray cluster.
+"""Named tasks for workers, their execution in this process, and the connection to a Ray cluster.
 
-A stage describes its work as a `TeamSpec`, which builds a team of workers, and independent `Task`s. An `Executor` runs the
-tasks on as many teams as there are and yields each result as soon as it is there. The stage writes results to its own store and
-adds them up in the order of its tasks, so that nothing depends on the number of workers. A stage that is run again asks only
-for the tasks whose results are not stored yet. The connection is opened when first needed and shared by all stages of a run.
+A stage describes its work as a `TeamSpec`, which builds workers, and independent `Task`s. An `Executor` runs the tasks on as many
+workers as there are and yields each result as soon as it is there. The stage writes results to its own store and adds them up
+in the order of its tasks, so that nothing depends on the number of workers. A stage that is run again asks only for the tasks
+whose results are not stored yet. A stage whose workers keep state, such as pieces in training, has one team of them, and its
+tasks go from member to member like batches in a pipeline. The connection is opened when first needed and shared by all stages
+of a run.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -39,49 +41,67 @@ class Step:
 
 @dataclass(frozen=True)
 class Task:
-    """Steps that follow each other: each one gets the result of the step before as its first argument."""
+    """Steps that follow each other: each one gets the result of the step before as its first argument.
+
+    Several steps are for a team. The last result may be an iterator: it is made as it is read here, and as a whole on a worker.
+    """
 
     name: Any
     steps: tuple[Step, ...]
 
     @classmethod
     def call(cls, name: Any, method: str, *arguments: Any) -> Task:
-        """Return a task of one step, for a team of one worker."""
+        """Return a task of one step, for any worker."""
         return cls(name, (Step(method, arguments),))
 
 
 @dataclass(frozen=True)
 class TeamSpec:
-    """A team of `size` workers: `make(member)` builds a member's object in the member's process.
+    """Workers, each with an object that `make(member)` builds in the worker's process.
 
-    `opening`: tasks that each new team runs first; their results are dropped. `threads`: torch threads of a worker, on which the
-    bits of large matrix products depend; None: those of this process. `alone`: a worker has a GPU or a machine for itself, does
-    one task at a time, and runs on the kind of device that its method `kind` names, the first worker's.
+    `threads`: torch threads of a worker, on which the bits of large matrix products depend; None: those of this process. `alone`:
+    a worker has a GPU or a machine for itself, does one task at a time, and runs on the kind of device that its method `kind`
+    names, the first worker's. `size`: members of the only team, which keep their state from task to task; None: there are as many
+    workers as are free and have something to do, and any of them does any task.
     """
 
     make: Callable[[int], Any]
-    size: int = 1
-    opening: tuple[Task, ...] = ()
     threads: int | None = None
     alone: bool = False
+    size: int | None = None
 
 
 class Teams(Protocol):
-    """Teams that stay between lists of tasks, with everything that they have loaded."""
+    """Workers that stay between lists of tasks, with everything that they have loaded."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
         """Yield each task with its last step's result, as they finish; earlier ones begin earlier. Raises DiagnosticError."""
 
 
+class StatefulTeam(Protocol):
+    """The only team of a spec with a `size`."""
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """Yield each task with its last step's result, in order. Raises DiagnosticError; WorkerLost: the state is gone."""
+
+
 class Executor(Protocol):
-    """Provider of teams, here or elsewhere."""
+    """Provider of workers, here or elsewhere."""
+
+    on: str
 
     @property
     def is_local(self) -> bool:
         """True if members are built in this process."""
 
-    def open(self, spec: TeamSpec, progress: Progress) -> AbstractContextManager[Teams]:
-        """Return a context with teams of such a team; their processes end with it."""
+    def open(self, spec: TeamSpec, progress: Progress) -> AbstractContextManager[Any]:
+        """Return a context with `Teams` of such workers, or the `StatefulTeam`; their processes end with it."""
+
+    def settled(self) -> int:
+        """Return the number of workers that may start, when it no longer changes. Raises DiagnosticError (NoWorkers)."""
+
+    def free(self) -> int:
+        """Return the number of further workers that may start now."""
 
 
 def as_sent(inputs: Inputs, **changes: object) -> Inputs:
@@ -96,35 +116,44 @@ def as_sent(inputs: Inputs, **changes: object) -> Inputs:
 class LocalExecutor:
     """Runs tasks one after the other in this process."""
 
-    is_local = True
+    is_local, on = True, ""
 
-    def open(self, spec: TeamSpec, progress: Progress) -> AbstractContextManager[Teams]:
+    @contextmanager
+    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[LocalTeam]:
         """See `Executor`."""
-        return nullcontext(_LocalTeam(spec))
+        with ExitStack() as left:
+            yield LocalTeam(spec, left)
+
+    def settled(self) -> int:
+        """See `Executor`."""
+        return 1
+
+    def free(self) -> int:
+        """See `Executor`."""
+        return 0
 
 
-class _LocalTeam:
-    """One team, built for its first task."""
+class LocalTeam:
+    """One team, built for its first task. Iterators among its results are closed with `left`."""
 
-    def __init__(self, spec: TeamSpec) -> None:
-        self._spec = spec
-        self._members: list[Any] = []
+    def __init__(self, spec: TeamSpec, left: ExitStack) -> None:
+        self._spec, self._left = spec, left
+        self.members: list[Any] = []
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """See `Teams`."""
-        if tasks and not self._members:
-            self._members = [self._spec.make(member) for member in range(self._spec.size)]
-            for task in self._spec.opening:
-                _done(self._members, task)
         for task in tasks:
-            yield task, _done(self._members, task)
+            self.members = self.members or [self._spec.make(member) for member in range(self._spec.size or 1)]
+            result: Any = self._done(task)
+            if isinstance(result, Generator):
+                self._left.callback(result.close)
+            yield task, result
 
-
-def _done(team: Sequence[Any], task: Task) -> Any:
-    result: tuple[Any, ...] = ()
-    for step in task.steps:
-        result = (getattr(team[step.member], step.method)(*result, *step.arguments),)
-    return result[0]
+    def _done(self, task: Task) -> Any:
+        result: tuple[Any, ...] = ()
+        for step in task.steps:
+            result = (getattr(self.members[step.member], step.method)(*result, *step.arguments),)
+        return result[0]
 
 
 class RayNotInstalled(Diagnostic, code="E1421"):

@@ -99,7 +99,8 @@ class Member:
         """Call a method of the object with the tensors of `arguments`, and pack those of the result."""
         if self._part is None:
             self._part = self._make(self._member)
-        return pack(getattr(self._part, method)(*map(unpack, arguments)))
+        result = getattr(self._part, method)(*map(unpack, arguments))
+        return pack([*result] if isinstance(result, Iterator) else result)
 
 
 @dataclass(eq=False)

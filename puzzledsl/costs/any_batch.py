@@ -54,14 +54,10 @@ class AnyBatch:
     _costs: dict[int, BatchCosts] = field(default_factory=dict)
     _tables: dict[int, ScenarioCosts] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def kinds(self) -> tuple[int, ...]:
         """The kind of each layer: layers of one kind have one shape. In the order of the first of them."""
-        found = [0] * self.shape.layers
-        for kind, (_, layers) in enumerate(self.shape.kinds()):
-            for layer in layers:
-                found[layer] = kind
-        return tuple(found)
+        return self.shape.kind_of_each
 
     @cached_property
     def _shapes(self) -> tuple[Shape, ...]:

@@ -48,7 +48,8 @@ def imported_costs(
     table: Measured, scenario: Scenario, space: Space, shape: Shape, span: Span, sink: Sink
 ) -> tuple[ScenarioCosts, ...]:
     """Return a scenario's costs at each of its batches, in ascending order. Mistakes go to `sink`."""
-    if not _says_something(table, scenario.name, span, sink):
+    if len(_unknown(table.metrics.get(scenario.name, frozenset()))) >= len(SIZES + TIMES):
+        sink.add(TableMetrics(span, path=table.path, scenario=scenario.name))
         return ()
     rows = [row for row in table.rows if row.values.get(scenario.name)]
     measured = sorted({row.batch for row in rows if row.batch is not None})
@@ -89,14 +90,6 @@ def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
     unknown = sizes + times
     others = (m for m in METRICS.values() if m.name not in SIZES + TIMES)
     return unknown + tuple(m.name for m in others if any(_PARTS.get(part) in unknown for part in m.of_costs))
-
-
-def _says_something(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:
-    """Return True if the table has sizes or times of a scenario; report a table that has neither."""
-    if len(_unknown(table.metrics.get(scenario, frozenset()))) < len(SIZES + TIMES):
-        return True
-    sink.add(TableMetrics(span, path=table.path, scenario=scenario))
-    return False
 
 
 def _at_batch(
@@ -141,6 +134,10 @@ def _at_batch(
             if "noop" in sub_block:
                 cost_of.setdefault(key, ZERO)
     _report_missing(layers, asked, table, scenario.name, span, sink)
+    pairs = tuple(
+        {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
+        for costs, names in zip(layers, asked, strict=True)
+    )
     return ScenarioCosts(
         scenario=scenario.name,
         batch=batch,
@@ -155,17 +152,9 @@ def _at_batch(
             {f: c for (a, f), c in costs.items() if f in n.ffn and not a}
             for costs, n in zip(layers, asked, strict=True)
         ),
-        pairs=_pairs(layers, asked),
+        pairs=pairs if any(pairs) else (),
         unknown=_unknown(table.metrics[scenario.name]),
     )
-
-
-def _pairs(layers: list[dict[Key, Cost]], asked: list[_Names]) -> tuple[dict[str, Cost], ...]:
-    pairs = tuple(
-        {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
-        for costs, names in zip(layers, asked, strict=True)
-    )
-    return pairs if any(pairs) else ()
 
 
 def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:

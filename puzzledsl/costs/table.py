@@ -20,7 +20,6 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.nodes import (
     Hardware,
-    LayerChoice,
     MeasuredHardware,
     Program,
     RooflineHardware,
@@ -68,17 +67,16 @@ def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     return len(sink.items) == before
 
 
-def is_calibrated(profile: RooflineHardware) -> bool:
-    """Return True if the profile states the error of a calibration, or has measured times."""
-    return profile.calibration_error is not None
-
-
 def note(
     program: Program, space: Space, scenario: str, batch: int, layers: Sequence[Assignment] | None = None
 ) -> str:
     """Return the spread of a profile's throughput in words, empty if calibrated; of `layers` relative to the parent's."""
     spec = program.hardware[program.scenarios[scenario].hardware].spec
-    if not isinstance(spec, RooflineHardware) or is_calibrated(spec) or program.scenarios[scenario].traffic:
+    if (
+        not isinstance(spec, RooflineHardware)
+        or spec.calibration_error is not None
+        or program.scenarios[scenario].traffic
+    ):
         return ""
     if not spec.overhead_s:
         return f"{scenario}: profile {spec.profile} is not calibrated, and counts no overhead of sub-blocks"
@@ -155,15 +153,17 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
                 pass
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    layers = [_layer_params(own, choice) for own, choice in zip(shape.each, here.layers, strict=True)]
+    layers = [(own, *choice.by_name()) for own, choice in zip(shape.each, here.layers, strict=True)]
     return CostTable(
         space=space,
         provenance=provenance,
         scenarios=scenarios,
         auto=auto,
         params_fixed=facts.fixed_params(shape),
-        params_attention=tuple(attention for attention, _ in layers),
-        params_ffn=tuple(ffn for _, ffn in layers),
+        params_attention=tuple(
+            {n: a.params(own) for n, a in attention.items()} for own, attention, _ in layers
+        ),
+        params_ffn=tuple({n: f.params(own) for n, f in ffn.items()} for own, _, ffn in layers),
     )
 
 
@@ -216,11 +216,3 @@ def roofline_costs(
         return tuple(costs.at(b).model_copy(update=given) for b in sorted(set(scenario.batches)))
     shown = {1, costs.largest([PARENT] * shape.layers), costs.reach[1]} - {0}
     return tuple(map(costs.at, sorted(shown)))
-
-
-def _layer_params(shape: Shape, choice: LayerChoice) -> tuple[dict[str, int], dict[str, int]]:
-    attention, ffn = choice.by_name()
-    return (
-        {name: a.params(shape) for name, a in attention.items()},
-        {name: f.params(shape) for name, f in ffn.items()},
-    )

@@ -221,13 +221,14 @@ def _asked(record: Any, place: str) -> Asked:
     if "messages" not in record:
         raise ValueError("it has no `prompt`" if "prompt" not in record else "its `prompt` is no text")
     chat = record["messages"]
-    if not isinstance(chat, list) or not chat or not all(map(_is_message, chat)):
+    texts = (
+        [[m.get(key) for key in ("role", "content")] for m in chat if isinstance(m, dict)]
+        if isinstance(chat, list)
+        else []
+    )
+    if not texts or len(texts) < len(chat) or not all(isinstance(text, str) for m in texts for text in m):
         raise ValueError("`messages` are objects with texts as `role` and `content`")
     if chat[-1]["role"] == "assistant":
         raise ValueError("its last message is the answer")
     messages = tuple({"role": m["role"], "content": m["content"]} for m in chat)
     return Asked(messages[-1]["content"], messages, place)
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("role", "content"))

@@ -219,7 +219,9 @@ class Making:
         """Raise DiagnosticError (NoDocuments, AnswersNotFound) for a stream without tokens, or with none to learn."""
         place, counts = self._place, self.counts
         if not counts.tokens and not counts.unanswered:
-            raise DiagnosticError(NoDocuments(place.span, name=place.name, reason=_why_empty(counts)))
+            elsewhere = f"all {counts.other_part} documents are in other parts"
+            reason = elsewhere if counts.other_part else "it has no document that is not blank"
+            raise DiagnosticError(NoDocuments(place.span, name=place.name, reason=reason))
         if not counts.learned_tokens:
             reason = "no conversation has an answer of the assistant"
             raise DiagnosticError(AnswersNotFound(place.span, name=place.name, reason=reason))
@@ -270,12 +272,6 @@ def drops_copies(source: nodes.Picked) -> bool:
     return (
         source.duplicates == "drop" if source.duplicates else isinstance(source, nodes.Rows | nodes.TaskData)
     )
-
-
-def _why_empty(counts: TextCounts) -> str:
-    if counts.other_part:
-        return f"all {counts.other_part} documents are in other parts"
-    return "it has no document that is not blank"
 
 
 def _answered(document: Document) -> bool:

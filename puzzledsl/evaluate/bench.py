@@ -6,8 +6,9 @@ Models of an evaluation in the memory that there is: one copy of each, which giv
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,8 +18,8 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.child.assemble import least_bytes, load_checkpoint
-from puzzledsl.evaluate.choices import Answers, answers, can_share, log_likelihoods
+from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.evaluate.choices import Answers, Row, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
@@ -27,6 +28,7 @@ from puzzledsl.evaluate.prompts import ANSWER_TOKENS, Prompt, continued_ids
 from puzzledsl.evaluate.units import (
     PARENT,
     ROUNDS,
+    EvalWork,
     Found,
     Speed,
     TimeInEngine,
@@ -40,9 +42,8 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.tables import Answer
 from puzzledsl.measure.whole import Workload
-from puzzledsl.models.families.access import base_shape_of, layers, output_embedding
+from puzzledsl.models.families.access import base_shape_of, output_embedding
 from puzzledsl.models.families.load import load_config
-from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import (
     SHARE,
@@ -90,6 +91,7 @@ class Models:
             else:
                 whose = f"the weights of {directory.name}"
                 self._loaded[copy] = read_by_layer(whose, directory, device, dtype, self.progress, once=False)
+            self.progress.ready()
         self._loaded[copy] = self._loaded.pop(copy)
         return self._loaded[copy]
 
@@ -101,33 +103,12 @@ class Models:
         return [self.get(copy.directory, copy.device, copy.dtype) for copy in wanted]
 
     def to_time(self, copy: Copy, name: str) -> PreTrainedModel:
-        """Return a model whose forward can be timed: where it does not fit, one in which layers use the weights of others.
-
-        Such a model computes something else, so it is not kept. Raises DiagnosticError (TooLargeToTime): not even `LEAST` layers
-        of each kind fit.
-        """
-        found = self.beside([copy])
-        if found is not None:
-            return found[0]
-        self._loaded.clear()
-        gc.collect()
-        room_bytes = int(SHARE * free_bytes(copy.device))
-        needed = least_bytes(copy.directory, copy.dtype)
-        if needed > room_bytes:
-            least, room = (format_quantity(n, BYTES) for n in (needed, free_bytes(copy.device)))
-            raise DiagnosticError(
-                TooLargeToTime(None, model=name, needed=least, room=room, device=copy.device.type)
-            )
-        model = load_checkpoint(copy.directory, dtype=copy.dtype, device=copy.device, room_bytes=room_bytes)
-        own, depth = layers_with_weights(layers(model)), len(layers(model))
-        self.progress.log(
-            "timed_with_repeated_weights",
-            text=f"{name} does not fit in memory: it is timed with the weights of {own} of its {depth} layers, "
-            "which the others use too",
-            model=name,
-            layers_with_weights=own,
-        )
-        return model
+        """Return a model that is whole in memory, so that its forward can be timed. Raises DiagnosticError (TooLargeToTime)."""
+        if (found := self.beside([copy])) is None:
+            needed, room = (format_quantity(n, BYTES) for n in (copy.bytes, free_bytes(copy.device)))
+            problem = TooLargeToTime(None, model=name, needed=needed, room=room, device=copy.device.type)
+            raise DiagnosticError(problem)
+        return found[0]
 
     def keep_only(self, directories: Iterable[Path]) -> None:
         """Drop the weights of all other directories."""
@@ -177,10 +158,14 @@ class Bench:
         self, plan: Plan, parent_dir: Path, progress: Progress, engines: TimeInEngine | None = None
     ) -> None:
         self.plan, self.parent_dir, self.progress = plan, parent_dir, progress
-        self._engines = engines
+        self._engines, self._work = engines, EvalWork.of(parent_dir)
         self.models = Models(progress)
         self._parent_states: dict[str, list[Tensor]] = {}
         self._parent_VH: Tensor | None = None
+
+    def tell(self, progress: Progress) -> None:
+        """Report to another progress from now on."""
+        self.progress = self.models.progress = progress
 
     def measure(self, unit: Unit, usual: Speed | None = None) -> Found:
         """Measure one unit. `usual`: the parent's speed in a child's scenario. Raises DiagnosticError."""
@@ -211,6 +196,7 @@ class Bench:
         parent_states, parent_VH = self._parent_side(text, blocks_NT)
         model = self._placed(directory)
         states = parent_states if directory == self.parent_dir else final_states(model, blocks_NT)
+        self.progress.advance(0, work=blocks_NT.numel() * self._work.body)
         model_VH, found = output_embedding(model), []
 
         def compared(block: tuple[Tensor, Tensor, Tensor, Counted | None]) -> BlockFigures:
@@ -221,7 +207,7 @@ class Bench:
         with Workers(model.device, most=AT_ONCE) as workers:
             for _, figures in workers.each(compared, each_block):
                 found.append(figures)
-                self.progress.advance()
+                self.progress.advance(work=self._work.block(blocks_NT.shape[1]))
         return found
 
     def _parent_side(self, text: str, blocks_NT: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -234,14 +220,19 @@ class Bench:
 
     def answers_to(self, directory: Path, name: str | None) -> Answers:
         """Return a model's answers to one task; None: to those of lm-evaluation-harness."""
-        model = self._in_dtype_of_tasks(directory)
+        device, placed = placement(self.parent_dir)
+        model = self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
         if name is None:
             assert self.plan.harness is not None
             span = span_of(self.plan.declaration.where)
             self.plan.harness.check(span)
             return self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
         (task,) = (each for each in self.plan.tasks if each.name == name)
-        share, advance = can_share(model, task.longest), self.progress.advance
+
+        def advance(items: int, rows: Sequence[Row]) -> None:
+            self.progress.advance(items, work=self._work.rows(rows))
+
+        share = can_share(model, task.longest)
         scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
         return answers(task.name, task.items, scores)
 
@@ -250,13 +241,11 @@ class Bench:
         model, prompts = self._placed(unit.directory), self.plan.prompts
         if is_paged(model):
             self.progress.log("not_asked", text=f"{unit.model} answers no prompts: it is larger than memory")
-            self.progress.advance(len(prompts))
+            self._advance(len(prompts), self._work.answer())
             return ()
         asked = [Prompt(prompt.ids, ANSWER_TOKENS, ()) for prompt in prompts]
-        rows, tokenizer = (
-            continued_ids(model, self.plan.tokenizer, asked, self.progress.advance),
-            self.plan.tokenizer,
-        )
+        tokenizer, advance = self.plan.tokenizer, partial(self._advance, each=self._work.answer())
+        rows = continued_ids(model, tokenizer, asked, advance)
         return tuple(
             Answer(
                 text=str(tokenizer.decode(ids, skip_special_tokens=True)),
@@ -266,23 +255,22 @@ class Bench:
             for ids in rows
         )
 
-    def _in_dtype_of_tasks(self, directory: Path) -> PreTrainedModel:
-        """Return the model that answers tasks: the same weights, in the dtype that the declaration says."""
-        device, placed = placement(self.parent_dir)
-        return self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
-
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
         """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
+        models = 1 if unit.model == PARENT else 2
+        advance = partial(self._advance, each=self._work.round(timed.workload, models))
         if isinstance(timed.on, Hardware):
-            return self._speed_in_engine(unit, timed.on, timed.workload, usual)
+            found = self._speed_in_engine(unit, timed.on, timed.workload, usual)
+            advance(ROUNDS + 1)
+            return found
         parent, child = (Copy(path, *timed.on) for path in (self.parent_dir, unit.directory))
         pair = None if unit.model == PARENT else self.models.beside([parent, child])
         if pair is None:
             model = self.models.to_time(child, unit.model)
-            return speed_alone(model, timed.workload, self.progress.advance)
+            return speed_alone(model, timed.workload, advance)
         assert usual is not None, "the parent is timed before its children"
-        return child_speed(pair[0], usual, pair[1], timed.workload, self.progress.advance)
+        return child_speed(pair[0], usual, pair[1], timed.workload, advance)
 
     def _speed_in_engine(
         self, unit: Unit, hardware: Hardware, workload: Workload, usual: Speed | None
@@ -290,11 +278,13 @@ class Bench:
         assert self._engines is not None, "the pipeline gives it"
         models = [self.parent_dir, *([] if unit.model == PARENT else [unit.directory])]
         parent, *child = self._engines(hardware, workload, models, ROUNDS)
-        self.progress.advance(ROUNDS + 1)
         if not child:
             return usual_speed(parent)
         assert usual is not None, "the parent is timed before its children"
         return relative_speed(usual, parent, child[0])
+
+    def _advance(self, units: int, each: float) -> None:
+        self.progress.advance(units, work=units * each)
 
     def _placed(self, directory: Path) -> PreTrainedModel:
         return self.models.get(directory, *placement(self.parent_dir))

@@ -74,30 +74,6 @@ def shared_row(choices: Sequence[EncodedChoice]) -> Row:
     return Row(tuple(ids), tuple(parents), tuple(targets))
 
 
-def document_row(items: Sequence[Sequence[EncodedChoice]]) -> Row:
-    """All choices of several items in one row, as a tree: beginnings that they share, such as a document, are read once.
-
-    Choices are numbered through, item by item. Each sees its own context and itself only, as in a row alone.
-    """
-    ids: list[int] = []
-    parents: list[int] = []
-    known: dict[tuple[int, int], int] = {}  # (place of the token before, token): place
-    targets: list[tuple[int, int, int]] = []
-    for index, choice in enumerate(choice for item in items for choice in item):
-        before = -1
-        for place, token in enumerate(choice.ids):
-            if place >= choice.start:
-                targets.append((before, token, index))
-            if place == len(choice.ids) - 1:
-                break  # the last token predicts nothing that counts
-            if (before, token) not in known:
-                known[before, token] = len(ids)
-                ids.append(token)
-                parents.append(before)
-            before = known[before, token]
-    return Row(tuple(ids), tuple(parents), tuple(targets))
-
-
 def single_rows(choices: Sequence[EncodedChoice]) -> list[Row]:
     """A row a choice, read from left to right: needs no mask of its own."""
     rows = []
@@ -118,14 +94,20 @@ def can_share(model: PreTrainedModel, longest: int) -> bool:
     return attention_of(config) in MASKED and (not window or longest <= window)
 
 
+Advance = Callable[[int, Sequence[Row]], None]
+
+
 def log_likelihoods(
     model: PreTrainedModel,
     items: Sequence[Sequence[EncodedChoice]],
     *,
     share_context: bool,
-    advance: Callable[[int], None] = lambda items: None,
+    advance: Advance = lambda items, rows: None,
 ) -> list[list[float]]:
-    """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`, `advance` gets finished items."""
+    """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`.
+
+    `advance` gets the number of finished items and the rows that were measured.
+    """
     found = score_choices(model, items, share_context=share_context, advance=advance)
     return [[scored.log_prob for scored in item] for item in found]
 
@@ -137,7 +119,7 @@ def score_choices(
     *,
     share_context: bool,
     greedy: bool = False,
-    advance: Callable[[int], None] = lambda items: None,
+    advance: Advance = lambda items, rows: None,
 ) -> list[list[Scored]]:
     """`log_likelihoods`, and with `greedy` which choices greedy decoding would write."""
     rows: list[tuple[int, Row]] = []
@@ -159,22 +141,9 @@ def score_choices(
                 scores[index][choice].log_prob += value
                 scores[index][choice].greedy &= best
             waiting.subtract(index for index, _ in batch)
-            advance(sum(waiting[index] == 0 for index in {index for index, _ in batch}))
+            finished = sum(waiting[index] == 0 for index in {index for index, _ in batch})
+            advance(finished, [row for _, row in batch])
     return scores
-
-
-@torch.inference_mode()
-def document_log_likelihoods(
-    model: PreTrainedModel, items: Sequence[Sequence[EncodedChoice]]
-) -> list[list[float]]:
-    """`log_likelihoods` of items about one document, which is read once. Needs `can_share`."""
-    row, flat = document_row(items), [0.0] * sum(map(len, items))
-    with fast_products(model.device):
-        log_probs, _ = _score(model, [row], share_context=True, greedy=False)
-    for (_, _, index), value in zip(row.targets, log_probs, strict=True):
-        flat[index] += value
-    rest = iter(flat)
-    return [[next(rest) for _ in item] for item in items]
 
 
 def _batches(rows: Sequence[tuple[int, Row]], tokens: int) -> list[list[tuple[int, Row]]]:

@@ -28,7 +28,7 @@ class ReservedTaskName(Diagnostic, code="E1608"):
 class TooLargeToTime(Diagnostic, code="E1609"):
     """A model that is to be timed does not fit in the device's memory."""
 
-    template = "model `{model}` cannot be timed on `{device}`: two of its layers take {needed}, of {room}"
+    template = "model `{model}` cannot be timed on `{device}`: its weights take {needed}, of {room}"
     help_template = (
         "time it on a larger device, or use a profile such as `h100_sxm` in place of `measured(…)`"
     )

@@ -126,14 +126,11 @@ def scores(
             for metric, ending in METRICS.items():
                 if metric in sample:
                     right.setdefault(f"{task}{ending}", []).append(float(sample[metric]))
-                    guessed.setdefault(f"{task}{ending}", []).append(_guessing(sample, metric))
+                    # guessing gets 1 / choices right, and none of free-form answers or of a single ending
+                    choices = len(sample.get("resps", ())) if metric.startswith("acc") else 0
+                    chance = 1 / choices if choices > 1 else 0.0
+                    guessed.setdefault(f"{task}{ending}", []).append(chance)
     return Answers(_tuples(right), _tuples(guessed))
-
-
-def _guessing(sample: Mapping[str, Any], metric: str) -> float:
-    """Return the accuracy of guessing: 1 / choices; 0 for a free-form answer or a single ending."""
-    choices = len(sample.get("resps", ()))
-    return 1 / choices if metric.startswith("acc") and choices > 1 else 0.0
 
 
 def _tuples(values: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
@@ -310,7 +307,9 @@ def plan_of(
     prompts = prompts_of(
         declaration, base, tokenizer, positions, {text.name: text.blocks_NT for text in texts}
     )
-    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base), prompts)
+    named = declaration.lm_eval
+    harness = Harness(named, declaration.shots, declaration.items, base) if named else None
+    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, harness, prompts)
 
 
 def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
@@ -320,12 +319,6 @@ def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
         span = span_of(declaration.where)
         raise DiagnosticError(AnswersNotFound(span, name=data.name, reason=reason))
     return Text(data.name, rows[:], learned_NT)
-
-
-def _harness(declaration: Eval, base: Path) -> Harness | None:
-    if not declaration.lm_eval:
-        return None
-    return Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
 
 
 def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:

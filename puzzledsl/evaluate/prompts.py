@@ -170,12 +170,8 @@ def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt])
         tokenizer=tokenizer,
         pad_token_id=tokenizer.eos_token_id,
     )
-    return [_before_end(row, tokenizer.eos_token_id) for row in said[:, longest:].tolist()]
-
-
-def _before_end(ids: list[int], end: int) -> list[int]:
-    """Cut a row at the end-of-text token, behind which it is padded."""
-    return ids[: ids.index(end)] if end in ids else ids
+    end, rows = tokenizer.eos_token_id, said[:, longest:].tolist()  # behind the end of a text is padding
+    return [ids[: ids.index(end)] if end in ids else ids for ids in rows]
 
 
 def _text(ids: Sequence[int], tokenizer: Any, until: Sequence[str]) -> str:

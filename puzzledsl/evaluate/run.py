@@ -25,6 +25,7 @@ from puzzledsl.evaluate.plan import Plan, plan_of
 from puzzledsl.evaluate.units import (
     PARENT,
     SPARED,
+    EvalWork,
     Found,
     Measured,
     Refused,
@@ -103,7 +104,7 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
     store = Store(inputs.work, plan, inputs.parent_dir.resolve())
     found = {unit: kept for unit in units if (kept := store.read(unit)) is not None}
     refused: dict[Unit, Refused] = {}
-    for unit, new in _measured(inputs, units, found, refused):
+    for unit, new in _measured(inputs, plan, units, found, refused):
         if isinstance(new, Refused):
             refused[unit] = new
         else:
@@ -190,15 +191,21 @@ class WorkersBench:
 
 
 def _measured(
-    inputs: EvalInputs, units: Sequence[Unit], found: Mapping[Unit, Found], refused: Mapping[Unit, Refused]
+    inputs: EvalInputs,
+    plan: Plan,
+    units: Sequence[Unit],
+    found: Mapping[Unit, Found],
+    refused: Mapping[Unit, Refused],
 ) -> Iterator[tuple[Unit, Found | Refused]]:
     """Yield every unit that is not in `found`, to which, or to `refused`, the caller adds each, as it is measured."""
     todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
+    work = EvalWork.of(inputs.parent_dir)
 
     def begin(title: str) -> None:
         """Begin a bar that counts all units, also those that are measured."""
         progress.start(title, sum(unit.size for unit in units))
         progress.advance(sum(unit.size for unit in units if unit in found), kept=True)
+        progress.ready(work.units(plan, (unit for unit in units if unit not in found)))
 
     if executor.is_local:
         with executor.open(_teams(inputs, alone=False), progress) as teams:
@@ -217,7 +224,7 @@ def _measured(
         with executor.open(_teams(inputs, alone=alone), progress) as teams:
             for _, here in in_rounds:
                 for unit, new in _run(teams, here, units, found, refused):
-                    progress.advance(unit.size)
+                    progress.advance(unit.size, work=work.units(plan, [unit]))
                     yield unit, new
 
 

@@ -280,9 +280,7 @@ def group_names(cached: Sequence[bool]) -> list[str]:
 
 def _config(child: ChildFiles) -> dict[str, Any]:
     """Return config.json. The backend reads the windows of `layer_types` and `sliding_window`, one a group."""
-    content = {
-        k: v for k, v in child_config_json(child).items() if k not in (*WINDOW_KEYS, "per_layer_config")
-    }
+    content = {k: v for k, v in child_config_json(child).items() if k not in WINDOW_KEYS}
     for block in content["block_configs"]:
         block["attention"]["window_length"] = None
     seen = [window for window, cached in zip(windows(child), _cached(child), strict=True) if cached]

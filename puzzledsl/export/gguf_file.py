@@ -75,7 +75,9 @@ def mixture_tensors(child: ChildFiles) -> Iterator[tuple[str, LazyTensor]]:
     for layer, (count, _, _) in sizes.items():
         prefix, block = f"{FAMILIES[child.shape.family].layers}.{layer}.mlp.", f"blk.{layer}."
         yield f"{block}ffn_gate_inp.weight", _router(child.weights[f"{prefix}gate.weight"], experts)
-        yield f"{block}exp_probs_b.bias", LazyTensor.of(_bias(count, experts))
+        bias_E = torch.full((experts,), NEVER)
+        bias_E[:count] = 0
+        yield f"{block}exp_probs_b.bias", LazyTensor.of(bias_E)
         for kind, size in (("gate", (width, hidden)), ("up", (width, hidden)), ("down", (hidden, width))):
             parts = [child.weights[f"{prefix}experts.{e}.{kind}_proj.weight"] for e in range(count)]
             yield f"{block}ffn_{kind}_exps.weight", _stacked_experts(parts, (experts, *size))
@@ -99,12 +101,6 @@ def _router(weight: LazyTensor, experts: int) -> LazyTensor:
         return torch.cat([rows, rows[:1].expand(experts - len(rows), -1)])
 
     return LazyTensor((experts, weight.shape[1]), weight.dtype, read)
-
-
-def _bias(count: int, experts: int) -> Tensor:
-    bias_E = torch.zeros(experts)
-    bias_E[count:] = NEVER
-    return bias_E
 
 
 def _stacked_experts(parts: list[LazyTensor], size: tuple[int, int, int]) -> LazyTensor:

@@ -9,7 +9,6 @@ Shapes: R rows of C numbers; N blocks.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 from puzzledsl.alternatives.precision import Precision
 from puzzledsl.base.diagnostics import DiagnosticError, UnknownTokenizer
 from puzzledsl.base.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
+from puzzledsl.models.families.load import tokenizer_settings
 from puzzledsl.models.precision.gptq import codes_of
 
 # llama.cpp's llama_token_type
@@ -83,7 +83,7 @@ def _add_sentencepiece(
 
 def _add_special(writer: Any, directory: Path, content: dict[str, Any]) -> None:
     """Write the ids of the special tokens, the flag for a leading one in prompts, and the chat template."""
-    settings = _json(directory / "tokenizer_config.json")
+    settings = tokenizer_settings(directory)
     ids = {added["content"]: added["id"] for added in content.get("added_tokens") or ()}
     ids = content["model"]["vocab"] | ids
     for role, add in (
@@ -115,14 +115,6 @@ def _first_special(processor: Any) -> str | None:
         if pieces and "SpecialToken" in pieces[0]:
             return str(pieces[0]["SpecialToken"]["id"])
     return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _unknown(directory: Path, reason: str) -> DiagnosticError:

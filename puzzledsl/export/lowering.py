@@ -283,7 +283,8 @@ def _lower_attention(layer: _Layer, answer: Lowered, engine: Architecture, zeros
         case "extra_layer":
             matrix = layer.weights["self_attn.linear.weight"]
             ffn = biased_ffn(matrix, zeros) | {f"{FFN.before}.weight": layer.weights[norm]}
-            kept = {key: value for key, value in layer.weights.items() if not _is_attention(key)}
+            own = (f"{ATTENTION.module}.", f"{ATTENTION.before}.")
+            kept = {key: value for key, value in layer.weights.items() if not key.startswith(own)}
             return [
                 _Layer(layer.own, NoOpAttention(), MlpFfn(width=hidden, dtype=layer.attention.dtype), ffn),
                 replace(layer, attention=NoOpAttention(), weights=kept),
@@ -360,10 +361,6 @@ def _is_empty(layer: _Layer) -> bool:
 
 def _is_dense(layer: _Layer) -> bool:
     return isinstance(layer.ffn, MlpFfn) or (isinstance(layer.ffn, ParentFfn) and layer.own.ffn == "dense")
-
-
-def _is_attention(name: str) -> bool:
-    return name.startswith((f"{ATTENTION.module}.", f"{ATTENTION.before}."))
 
 
 def _padded(weight: LazyTensor, dim: int, room: int) -> LazyTensor:

@@ -158,7 +158,8 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
         case Answer():
             result = compare("llama_cpp", answer, 0, expected)
             error, of_q8_0 = (_relative_error(answer.logits[model], expected) for model in (0, 1))
-            near = result.status == "equal" or (_is_quantised(file) and error <= AS_ITS_OWN * of_q8_0)
+            quantised = any(t.tensor_type.name not in ("F32", "F64") for t in tensors_of(file))
+            near = result.status == "equal" or (quantised and error <= AS_ITS_OWN * of_q8_0)
             status = "equal" if near else "differs"
             return result.model_copy(update={"status": status, "error": error, "own_error": of_q8_0})
 
@@ -181,10 +182,6 @@ def _relative_error(logits: Sequence[Array], expected: Sequence[tuple[Array, lis
     apart = [found - wanted for found, (wanted, _) in zip(logits, expected, strict=True)]
     size = [wanted for wanted, _ in expected]
     return float(np.linalg.norm(np.concatenate(apart)) / np.linalg.norm(np.concatenate(size)))
-
-
-def _is_quantised(file: Path) -> bool:
-    return any(t.tensor_type.name not in ("F32", "F64") for t in tensors_of(file))
 
 
 TORCH_DTYPES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -51,15 +51,16 @@ Pair = tuple[AttentionAlternative, FfnAlternative]
 
 @dataclass(frozen=True, slots=True)
 class SubBlockCost:
-    """The cost of one sub-block, or of the part that no layer changes, in one measurement. `layer` None: in every layer."""
+    """The cost of one sub-block, or of the part that no layer changes, in one measurement. `layer` None: in every layer.
+
+    `figures`: by columns of `costs.csv`, such as `memory[MiB]`.
+    """
 
     layer: int | None
     attention: AttentionAlternative | None
     ffn: FfnAlternative | None
     params: int | None
-    memory_mib: Decimal | None
-    kv_cache_mib: Decimal | None
-    latency_ms: Decimal | None
+    figures: Mapping[str, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,41 +134,18 @@ def is_number(value: object) -> TypeGuard[int | Decimal]:
     return isinstance(value, int | Decimal) and not isinstance(value, bool)
 
 
-def is_attention(sub: Mapping[str, Any]) -> bool:
-    """Return True for the statistics of an attention sub-block."""
-    return bool(sub.get("subblock_config_class") == "AttentionConfig")
-
-
 def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """Return a block's attention or FFN configuration."""
-    config = block.get(part)
+    """Return a block's attention or FFN configuration, also of a list of entries with a `kind`: `mamba` is an attention."""
+    config, listed = block.get(part), block.get("subblock_configs")
     if isinstance(config, dict):
         return config
-    listed = block.get("subblock_configs")
-    return _listed(listed, part) if isinstance(listed, list) else {}
-
-
-def _listed(configs: Sequence[object], part: str) -> Mapping[str, Any]:
-    """Return a sub-block's configuration from a list of entries with a `kind`; `mamba` is attention, `moe` an FFN."""
+    if not isinstance(listed, list):
+        return {}
     kinds = {"attention": ("attention", "mamba"), "ffn": ("ffn", "moe")}[part]
-    for config in configs:
-        if isinstance(config, dict) and config.get("kind") in kinds:
-            return config if config["kind"] == part else {config["kind"]: config, **config}
+    for entry in listed:
+        if isinstance(entry, dict) and (kind := entry.get("kind")) in kinds:
+            return entry if kind == part else {kind: entry, **entry}
     return {"no_op": True}
-
-
-def kv_heads_of(config: Mapping[str, Any], heads: int | None) -> int | None:
-    """Return the key/value heads of an attention configuration, else None. `heads`: the parent's query heads."""
-    for key in ("num_key_value_heads", "num_kv_heads"):
-        if (kv := size_of(config, key)) is not None:
-            return kv
-    group = size_of(config, "n_heads_in_group")
-    return None if heads is None or group is None or heads % group else heads // group
-
-
-def width_of(config: Mapping[str, Any]) -> int | None:
-    """Return the intermediate width of an FFN configuration; None if it is missing."""
-    return size_of(config, "intermediate_size")
 
 
 def size_of(sizes: Mapping[str, Any], key: str) -> int | None:
@@ -204,7 +182,10 @@ class Naming:
                 if config.get(kind):
                     self._cannot(f"a {kind} attention")
                     return None
-            heads = kv_heads_of(config, own.heads)
+            group = size_of(config, "n_heads_in_group")
+            heads = size_of(config, "num_key_value_heads") or size_of(config, "num_kv_heads")
+            if heads is None and group is not None and not own.heads % group:
+                heads = own.heads // group
             if heads is None or own.heads % heads:
                 self._cannot("an attention without KV heads" if heads is None else f"{heads} KV heads")
                 return None
@@ -218,7 +199,7 @@ class Naming:
             if config.get("moe"):
                 self._cannot("a mixture of experts")
                 return None
-            width = width_of(config)
+            width = size_of(config, "intermediate_size")
             if width is None:
                 self._cannot("an FFN without a width")
                 return None
@@ -291,15 +272,13 @@ def _stats(file: Path) -> Iterator[Mapping[str, Any]]:
             raise unreadable(file, f"measurement {number} lacks `args`, `non_block` or `subblocks`")
         match entry:
             case {"args": dict(), "non_block": dict(), "subblocks": list(sub_blocks)}:
-                if not all(map(_is_sub_block, sub_blocks)):
+                if not all(
+                    isinstance(s, dict) and isinstance(s.get("subblock_config"), dict) for s in sub_blocks
+                ):
                     raise unreadable(file, f"a sub-block of measurement {number} has no `subblock_config`")
             case _:
                 raise unreadable(file, f"measurement {number} is of another kind")
         yield entry
-
-
-def _is_sub_block(entry: object) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("subblock_config"), dict)
 
 
 def _validation(found: Artefacts, folder: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import read_config
@@ -22,7 +21,6 @@ from puzzledsl.importing.imported import (
     NoConfigOfParent,
     Pair,
     SubBlockCost,
-    is_attention,
     is_number,
     read_artefacts,
     size_of,
@@ -51,6 +49,9 @@ def shape_of_config(path: Path) -> Shape:
     return shape
 
 
+CACHE = "kv_cache[MiB]"
+FIGURES = {"memory[MiB]": "memory_mib", CACHE: "kv_cache_memory_mib", "latency[ms]": "runtime_ms"}
+"""Column of `costs.csv` -> field of a run's statistics."""
 DTYPES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int8": "int8"}
 
 
@@ -60,14 +61,24 @@ def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: 
     batch, prompt, output = (
         _whole(path, args, key) for key in ("batch_size", "prefill_seq_len", "generation_seq_len")
     )
-    costs = [_fixed(entry["non_block"])]
+    none = Decimal(0)
+    costs = [SubBlockCost(None, None, None, None, _figures(entry["non_block"]) | {CACHE: none})]
     for sub in entry["subblocks"]:
-        config = sub["subblock_config"]
-        layer = _layer(sub, naming)
-        attention = naming.attention(config, layer) if is_attention(sub) else None
-        ffn = None if is_attention(sub) else naming.ffn(config, layer)
+        config, layer, figures, params = (
+            sub["subblock_config"],
+            _layer(sub, naming),
+            _figures(sub),
+            sub.get("num_params"),
+        )
+        attention = ffn = None
+        if sub.get("subblock_config_class") == "AttentionConfig":
+            attention = naming.attention(config, layer)
+        else:
+            ffn, figures = naming.ffn(config, layer), {CACHE: none} | figures
         if attention is not None or ffn is not None:
-            costs.append(_cost(sub, attention, ffn, naming))
+            costs.append(
+                SubBlockCost(layer, attention, ffn, params if isinstance(params, int) else None, figures)
+            )
     return Measurement(_scenario_name(args, names), batch, prompt, output, args, tuple(costs))
 
 
@@ -76,28 +87,6 @@ def _whole(path: Path, args: Mapping[str, Any], key: str) -> int:
     if value is None:
         raise unreadable(path / STATS, f"`{key}` of a measurement is no whole number above 0")
     return value
-
-
-def _fixed(stats: Mapping[str, Any]) -> SubBlockCost:
-    return SubBlockCost(
-        None, None, None, None, _number(stats, "memory_mib"), Decimal(0), _number(stats, "runtime_ms")
-    )
-
-
-def _cost(
-    sub: Mapping[str, Any], attention: AttentionAlternative | None, ffn: FfnAlternative | None, naming: Naming
-) -> SubBlockCost:
-    params = sub.get("num_params")
-    cache = _number(sub, "kv_cache_memory_mib")
-    return SubBlockCost(
-        _layer(sub, naming),
-        attention,
-        ffn,
-        params if isinstance(params, int) else None,
-        _number(sub, "memory_mib"),
-        Decimal(0) if cache is None and attention is None else cache,
-        _number(sub, "runtime_ms"),
-    )
 
 
 def _layer(sub: Mapping[str, Any], naming: Naming) -> int | None:
@@ -113,10 +102,10 @@ def _layer(sub: Mapping[str, Any], naming: Naming) -> int | None:
             raise unreadable(naming.path / STATS, reason)
 
 
-def _number(stats: Mapping[str, Any], key: str) -> Decimal | None:
-    """Return a figure; None if it is absent or not a number."""
-    value = stats.get(key)
-    return Decimal(value) if is_number(value) and Decimal(value).is_finite() else None
+def _figures(stats: Mapping[str, Any]) -> dict[str, Decimal]:
+    """Return the figures that are there, by columns of `costs.csv`."""
+    found = {column: stats.get(key) for column, key in FIGURES.items()}
+    return {c: Decimal(v) for c, v in found.items() if is_number(v) and Decimal(v).is_finite()}
 
 
 def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:

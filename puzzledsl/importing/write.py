@@ -17,10 +17,9 @@ from typing import Any
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.families.literal import FLAGS, USUAL, shape_of_literal
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost, is_number
+from puzzledsl.importing.imported import Imported, is_number
 from puzzledsl.language.words import KEYWORDS
 
 GOALS = ("cosine_embedding_loss_hidden_states", "kl_div_loss", "kl_div", "lm_loss")
@@ -68,46 +67,24 @@ def scores_csv(imported: Imported) -> str:
 
 def costs_csv(imported: Imported) -> str:
     """Return one row per sub-block and layer, with columns for each measurement: memory, KV cache in MiB, latency in ms."""
-    columns = [(m, what) for m in imported.measurements for what in _columns(m)]
+    columns: list[str] = []
     rows: dict[tuple[int, str, str], dict[str, str]] = {}
-    for measurement in imported.measurements:
-        for cost in measurement.costs:
-            key = (-1 if cost.layer is None else cost.layer, *_names(cost))
-            row = rows.setdefault(key, {})
+    for m in imported.measurements:
+        known = [
+            c for c in ("memory[MiB]", "kv_cache[MiB]", "latency[ms]") if all(c in x.figures for x in m.costs)
+        ]
+        columns += [f"{m.name}.{column}" for column in known]
+        for cost in m.costs:
+            attention, ffn = ("" if part is None else part.name for part in (cost.attention, cost.ffn))
+            row = rows.setdefault((-1 if cost.layer is None else cost.layer, attention, ffn), {})
+            row |= {f"{m.name}.{column}": _plain(cost.figures[column]) for column in known}
             if cost.params is not None:
                 row["params"] = str(cost.params)
-            for what in _columns(measurement):
-                row[f"{measurement.name}.{what}"] = _plain(_value(cost, what))
-    head = ["layer", "attention", "ffn", "params", *(f"{m.name}.{what}" for m, what in columns)]
     lines = [
-        ["" if layer < 0 else layer, a, f, *(row.get(column, "") for column in head[3:])]
+        ["" if layer < 0 else layer, a, f, *(row.get(column, "") for column in ("params", *columns))]
         for (layer, a, f), row in sorted(rows.items())
     ]
-    return _csv(head, lines)
-
-
-def _names(cost: SubBlockCost) -> tuple[str, str]:
-    attention = "" if cost.attention is None else cost.attention.name
-    return attention, "" if cost.ffn is None else cost.ffn.name
-
-
-def _columns(measurement: Measurement) -> list[str]:
-    """Return the figures that all costs of a measurement have."""
-    named = {"memory[MiB]": "memory_mib", "kv_cache[MiB]": "kv_cache_mib", "latency[ms]": "latency_ms"}
-    return [
-        c for c, name in named.items() if all(getattr(cost, name) is not None for cost in measurement.costs)
-    ]
-
-
-def _value(cost: SubBlockCost, column: str) -> Decimal:
-    values = {
-        "memory[MiB]": cost.memory_mib,
-        "kv_cache[MiB]": cost.kv_cache_mib,
-        "latency[ms]": cost.latency_ms,
-    }
-    value = values[column]
-    assert value is not None
-    return value
+    return _csv(["layer", "attention", "ffn", "params", *columns], lines)
 
 
 def _plain(value: Decimal) -> str:
@@ -172,7 +149,7 @@ def _parent(imported: Imported, base: Path) -> Iterator[str]:
 
 def _space(imported: Imported) -> Iterator[str]:
     """Yield the most common choice, then the layers that differ from it."""
-    choices = [_choice(layer) for layer in imported.layers]
+    choices = [tuple(_alternatives({pair[i] for pair in layer}) for i in (0, 1)) for layer in imported.layers]
     (attention, ffn), _ = Counter(choices).most_common(1)[0]
     yield "space puzzle of teacher {"
     yield f"  attention = {attention}"
@@ -194,10 +171,6 @@ def _runs(layers: list[tuple[int, str]]) -> list[tuple[str, str]]:
         else:
             runs.append([index, index, text])
     return [(str(a) if a == b else f"{a}..{b}", text) for a, b, text in runs]
-
-
-def _choice(layer: Mapping[tuple[AttentionAlternative, FfnAlternative], None]) -> tuple[str, str]:
-    return _alternatives({a for a, _ in layer}), _alternatives({f for _, f in layer})
 
 
 def _alternatives(found: set[Any]) -> str:
@@ -271,7 +244,7 @@ def _require(stat: str, bound: object, scenario: str | None) -> Iterator[str]:
     ends = [
         (op, Decimal(value))
         for op, value in ((">=", low), ("<=", high))
-        if is_number(value) and _is_bound(value)
+        if is_number(value) and Decimal(value).is_finite() and abs(Decimal(value)) < MAX_BOUND
     ]
     if known is None or not ends or ("{scenario}" in known[0] and scenario is None):
         yield f"  # `{_one_line(stat)}` of the run has no word here: {_one_line(json.dumps(bound, default=float))}"
@@ -279,10 +252,6 @@ def _require(stat: str, bound: object, scenario: str | None) -> Iterator[str]:
     left, unit = known[0].format(scenario=scenario), known[1]
     for op, value in ends:
         yield f"  require {left} {op} {_plain(value)}{unit}"
-
-
-def _is_bound(value: int | Decimal) -> bool:
-    return Decimal(value).is_finite() and abs(Decimal(value)) < MAX_BOUND
 
 
 def _one_line(text: str) -> str:

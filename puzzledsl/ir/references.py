@@ -26,8 +26,7 @@ def references(node: object) -> Iterator[str]:
         case nodes.Judge():
             names = node.parent, node.data
         case nodes.Score(method=method):
-            scored = (method.around, method.data) if isinstance(method, ReplaceOne) else ()
-            names = node.space, node.bld, *scored
+            names = node.space, node.bld, method.data if isinstance(method, ReplaceOne) else None
         case Search():
             judges = (requirement.judge for requirement in judged_by(node))
             names = (

@@ -133,10 +133,6 @@ class ReplaceOne(Frozen):
         "Scores consecutive layers dropped together, of these lengths: `2..8`.", default=None
     )
     healed: int = setting("Tokens on which the layer behind a replacement is healed first: `4Ki`.", default=0)
-    around: str | None = setting(
-        "Scores inside this search's child, and tells what rounds changed.", default=None, kinds=("search",)
-    )
-    rounds: int = setting("Rounds of solving and scoring again.", default=1, at_least=1, at_most=100)
     data: str | None = setting("The text that is scored on.", shown="that of the pieces", **_DATA)
 
 

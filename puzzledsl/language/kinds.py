@@ -189,7 +189,14 @@ TRAFFIC = replace(
 _FITTED = "leave it out: `children: 24` fits the scores to whole children, which predicts them better"
 _TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
 _BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
-FORMER_SETTINGS = {"pairwise": _FITTED, "gqa_decode": _TABLE, "ema": _BEST}
+_WHOLE = "leave it out: `healed: 2Ki` scores what healing leaves, and `refine = measured(12)` of a search measures whole children"
+FORMER_SETTINGS = {
+    "pairwise": _FITTED,
+    "gqa_decode": _TABLE,
+    "ema": _BEST,
+    "around": _WHOLE,
+    "rounds": _WHOLE,
+}
 """Settings of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)

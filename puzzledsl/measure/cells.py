@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
@@ -36,16 +37,14 @@ from puzzledsl.measure.estimate import (
     Round,
     Unfinished,
     estimate,
-    mean_size,
     speed_up_errors,
 )
-from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, kinds_of, label
-from puzzledsl.measure.place import Clock, Place, PlainCheck
+from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, label
+from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
-from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of
+from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of, timed_work
 from puzzledsl.measure.whole_fit import fit_whole
-
-FLOP_PER_BYTE = 10.0
+from puzzledsl.plan.flop import FLOP_PER_BYTE
 
 
 def expected_times(
@@ -96,27 +95,25 @@ def measure_cell(
     kind: type[Round | Check] = Check if place.whole else Round
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
-    plain = Unfinished(partial.with_suffix(".plain.jsonl"), PlainCheck, int(place.plain))
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    progress.advance(len(rounds.done) + len(checks.done) + len(plain.done), kept=True, **here)
+    known, effort = len(rounds.done) + len(checks.done), timed_work(place.shape, workload)
+    progress.advance(known, kept=True, work=known * effort, **here)
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
-    tasks += [Task.call(("plain", seed), "plain", workload, seed) for seed in plain.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
     for task, new in teams.run(tasks):
         match new:
-            case PlainCheck():
-                plain.add(new)
-                progress.advance(**here)
             case Round():
                 rounds.add(new)
-                progress.advance(**here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent)))
+                progress.advance(
+                    work=effort, **here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent))
+                )
             case Check():
                 (rounds if task.name[0] == "round" else checks).add(new)
-                progress.advance(**here, **_shown(new.parent_prefill_s, new.parent_decode_s))
+                progress.advance(work=effort, **here, **_shown(new.parent_prefill_s, new.parent_decode_s))
     prefill, decode = _estimates(place, space, workload, rounds.all())
     errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
     note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
-    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all(), plain.all())
+    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all())
     return Cell(_costs(place, space, scenario, workload, prefill, decode), note, timing)
 
 
@@ -131,7 +128,7 @@ def _estimates(
     if not place.whole:
         return estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
     priors = expected_times(place.shape, space, workload, place.stored)
-    kinds = kinds_of(place.shape)
+    kinds = place.shape.kind_of_each
     parent: list[Key] = [(part, label(PARENT, kind)) for part in SUB_BLOCKS for kind in kinds]
     if space.ends is not None:
         parent.append(("ends", PARENT_ENDS.name))
@@ -149,13 +146,11 @@ def _timing(
     decode: Estimate,
     errors: Sequence[float],
     rounds: Sequence[Any],
-    plain: Sequence[PlainCheck],
 ) -> CellTiming:
     if rounds and isinstance(rounds[0], Round):
         parents = [(r.prefill.parent[0], undisturbed(r.decode.parent)) for r in rounds]
     else:
         parents = [(check.parent_prefill_s, check.parent_decode_s) for check in rounds]
-    beside = plain[0] if plain else None
     return CellTiming(
         scenario=scenario.name,
         batch=workload.batch,
@@ -166,8 +161,6 @@ def _timing(
         latency_error=round(errors[2], 4),
         prefill_spread=round(deviation([pair[0] for pair in parents]), 4),
         decode_spread=round(deviation([pair[1] for pair in parents]), 4),
-        plain_prefill=None if beside is None else round(beside.prefill_s / beside.plain_prefill_s - 1, 4),
-        plain_decode=None if beside is None else round(beside.decode_s / beside.plain_decode_s - 1, 4),
     )
 
 
@@ -175,7 +168,7 @@ def _costs(
     place: Place, space: Space, scenario: Scenario, workload: Workload, prefill: Estimate, decode: Estimate
 ) -> ScenarioCosts:
     shape, stored = place.shape, place.stored
-    kinds = kinds_of(shape)
+    kinds = shape.kind_of_each
 
     def times(key: Key) -> dict[str, int]:
         return {
@@ -238,7 +231,7 @@ def _report(
             decode_error=round(of_decode, 4),
             latency_error=round(of_latency, 4),
         )
-    off = [mean_size(list(one)) for one in zip(*errors, strict=True)]
+    off = [fmean(map(abs, one)) for one in zip(*errors, strict=True)]
     progress.log(
         "measured",
         **where,
@@ -299,9 +292,10 @@ def measure_costs(
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
-            cells_there = sum(len(place.batches[scenario.name]) for scenario in scenarios)
-            each = place.rounds + CHECKED_CHILDREN + int(place.plain)
-            progress.start(f"measuring {space}", cells_there * each)
+            loads = [Workload.of(each, batch) for each in scenarios for batch in place.batches[each.name]]
+            each = place.rounds + CHECKED_CHILDREN
+            progress.start(f"measuring {space}", len(loads) * each)
+            progress.ready(each * sum(timed_work(shape, load) for load in loads))
             for scenario in scenarios:
                 cells = [
                     measure_cell(teams, place, here, scenario, batch, work, progress)

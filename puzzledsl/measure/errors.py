@@ -12,15 +12,6 @@ class NoWorkload(Diagnostic, code="E1811"):
     help_template = "give the hardware more memory, or shorten the prompt"
 
 
-class TimedUnlikePlain(Diagnostic, code="W1812"):
-    """The parent, timed as `pzl measure` times it, is more than 10 % away from plain `generate`."""
-
-    template = (
-        "scenario `{scenario}`, batch {batch}: {phase} of the parent takes {apart} than in plain `generate`"
-    )
-    help_template = "measure again when the machine is quiet: `pzl measure {file} --again`"
-
-
 class BusyMachine(Diagnostic, code="W1813"):
     """The parent's own time varied widely while costs were measured."""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -31,7 +31,7 @@ from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, Part, kind_of, parent_beside, random_child
 from puzzledsl.measure.stopwatch import Stopwatch, spread, stopwatch_for, undisturbed
-from puzzledsl.measure.whole import Forward, WholeTimer, Workload
+from puzzledsl.measure.whole import Forward, Samples, WholeTimer, Workload
 from puzzledsl.models.families.access import entrance, layers, part_of
 
 
@@ -226,28 +226,24 @@ class Check(Frozen):
     child_decode_s: float
     ends: str = left_out("")
 
+    @classmethod
+    def of(cls, seed: int, child: Arrangement, of_parent: Samples, of_child: Samples, ends: str = "") -> Self:
+        """Return the check of a child from the times of both models."""
+        return cls(
+            seed=seed,
+            attention=child["attention"],
+            ffn=child["ffn"],
+            parent_prefill_s=undisturbed(of_parent.prefill),
+            child_prefill_s=undisturbed(of_child.prefill),
+            parent_decode_s=undisturbed(of_parent.decode),
+            child_decode_s=undisturbed(of_child.decode),
+            ends=ends,
+        )
+
     def latency_speed_up(self, output: int) -> float:
         """Measured latency of the parent / the child's, for `output` tokens."""
         parent = self.parent_prefill_s + output * self.parent_decode_s
         return parent / (self.child_prefill_s + output * self.child_decode_s)
-
-
-class Seeded(Protocol):
-    """A measurement that a seed names."""
-
-    @property
-    def seed(self) -> int:
-        """The seed."""
-
-    def model_dump_json(self) -> str:
-        """Return it as JSON."""
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read it."""
-
-
-T = TypeVar("T", bound=Seeded)
 
 
 def rounds_needed(kinds: Sequence[int], alternatives: Mapping[SubBlock, Collection[str]]) -> int:
@@ -284,9 +280,9 @@ class Timer:
         host, parent = self._host, self._parent
         # run the parent and an arrangement once, which allocates what they need
         if not self._is_warm:
-            self._host.arrange(self._host.parent())
-            self._parent.round(keep=False)
-            time_laps(self._host, self._host.balanced(seed), self._workload, self._watch)
+            host.arrange(host.parent())
+            parent.round(keep=False)
+            time_laps(host, host.balanced(seed), self._workload, self._watch)
             self._is_warm = True
         host.arrange(host.parent())
         parent_prefill_s, parent_decode_s = parent.round()
@@ -302,27 +298,14 @@ class Timer:
 
     def check(self, seed: int, turns: int | None = None) -> Check:
         """Measure a random child of the space in turn with the parent, `turns` times after a warm-up of both."""
-        child = random_child(self._space, self._host.kinds, seed)
-        return measure_check(self._host, child, self._workload, seed, turns or CHECK_ROUNDS)
-
-
-def measure_check(host: Host, child: Arrangement, workload: Workload, seed: int, turns: int) -> Check:
-    """Measure one child in turn with the parent, `turns` times after a warm-up of both."""
-    timers = [(arrangement, WholeTimer(host.model, workload)) for arrangement in (host.parent(), child)]
-    for turn in range(turns + 1):
-        for arrangement, timer in timers:
-            host.arrange(arrangement)
-            timer.round(keep=turn > 0)
-    (_, parent), (_, own) = timers
-    return Check(
-        seed=seed,
-        attention=child["attention"],
-        ffn=child["ffn"],
-        parent_prefill_s=undisturbed(parent.samples.prefill),
-        child_prefill_s=undisturbed(own.samples.prefill),
-        parent_decode_s=undisturbed(parent.samples.decode),
-        child_decode_s=undisturbed(own.samples.decode),
-    )
+        host, child = self._host, random_child(self._space, self._host.kinds, seed)
+        timers = [(each, WholeTimer(host.model, self._workload)) for each in (host.parent(), child)]
+        for turn in range((turns or CHECK_ROUNDS) + 1):
+            for arrangement, timer in timers:
+                host.arrange(arrangement)
+                timer.round(keep=turn > 0)
+        (_, parent), (_, own) = timers
+        return Check.of(seed, child, parent.samples, own.samples)
 
 
 def speed_up_errors(
@@ -342,9 +325,7 @@ def speed_up_errors(
         )
 
 
-def mean_size(errors: list[float]) -> float:
-    """Return the mean absolute value; 0 for none."""
-    return statistics.fmean(map(abs, errors)) if errors else 0.0
+T = TypeVar("T", Round, Check)
 
 
 class Unfinished(Generic[T]):

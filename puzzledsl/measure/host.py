@@ -33,14 +33,6 @@ Arrangement = dict[Part, tuple[str, ...]]
 """For each sub-block, the label of every layer's alternative; `ends`: the name of both, where a space gives them a choice."""
 
 
-def kinds_of(shape: Shape) -> tuple[int, ...]:
-    """Return the number of each layer's kind, from 0 in the order of their first layers."""
-    found = dict.fromkeys(range(shape.layers), 0)
-    for kind, (_, layers_alike) in enumerate(shape.kinds()):
-        found |= dict.fromkeys(layers_alike, kind)
-    return tuple(found.values())
-
-
 def label(name: str, kind: int) -> str:
     """Return the label of an alternative in a kind of layer."""
     return f"{name}@{kind}" if kind else name
@@ -77,7 +69,7 @@ class Host:
     ) -> None:
         self.model = model
         self.alternatives = alternatives
-        self.kinds = kinds_of(shape_of(model.config))
+        self.kinds = shape_of(model.config).kind_of_each
         self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}
         self._pool_bytes, self._room_bytes = 0, pool_bytes
         self._with_weights: Counter[tuple[SubBlock, str]] = Counter()
@@ -142,7 +134,7 @@ def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alte
     """Every distinct alternative of any kind of layer by its label, the parent's own first."""
     from puzzledsl.alternatives.parent import PARENTS
 
-    kinds = kinds_of(shape)
+    kinds = shape.kind_of_each
     found: dict[SubBlock, dict[str, Alternative]] = {
         part: {label(PARENT, kind): PARENTS[part] for kind in range(max(kinds) + 1)} for part in SUB_BLOCKS
     }

@@ -1,36 +1,26 @@
-"""The machine that times are taken on, and the object that takes them there.
-
-Plain `generate` of the parent must take as long as the timer of `pzl measure`. The plain model is transformers' own class, made
-anew as a user makes it, but sharing the storage of the parent's weights. Both run the same prompt and the same first steps, in
-turn.
-"""
+"""The machine that times are taken on, and the object that takes them there."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
-from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype, NoWorkload
 from puzzledsl.measure.estimate import Check, Round, Timer, rounds_needed
 from puzzledsl.measure.host import Host, alternatives_of
-from puzzledsl.measure.stopwatch import CpuStopwatch, machine
-from puzzledsl.measure.whole import Forward, Widths, Workload, prompt_ids, sizes_of
+from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.whole import Widths, Workload, sizes_of
 from puzzledsl.models.families.access import layers
-from puzzledsl.models.families.load import empty_model, load_parent
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import layers_with_weights
 from puzzledsl.models.placement import free_bytes
 from puzzledsl.plan.memory.stage_plan import TIMED_POOL_SHARE, TIMED_SHARE
@@ -72,101 +62,6 @@ def memory_bytes(hardware: Hardware, device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-TURNS = 3
-
-
-class PlainCheck(Frozen):
-    """Least seconds of one prefill and of one decode step of the parent: as `pzl measure` times them, and in plain `generate`."""
-
-    seed: int = 0
-    prefill_s: float
-    decode_s: float
-    plain_prefill_s: float
-    plain_decode_s: float
-
-
-def measure_plain(model: PreTrainedModel, workload: Workload, turns: int | None = None) -> PlainCheck:
-    """Time a frozen model and its plain twin in turn, after a warm-up of both."""
-    twin = plain_twin(model)
-    timed: list[tuple[float, list[float]]] = []
-    plain: list[tuple[float, list[float]]] = []
-    for turn in range((turns or TURNS) + 1):
-        own, theirs = _timed(model, workload), _generated(twin, workload)
-        if turn:
-            timed.append(own)
-            plain.append(theirs)
-    (prefill_s, decode_s), (plain_prefill_s, plain_decode_s) = map(_least, (timed, plain))
-    return PlainCheck(
-        prefill_s=prefill_s, decode_s=decode_s, plain_prefill_s=plain_prefill_s, plain_decode_s=plain_decode_s
-    )
-
-
-def plain_twin(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a model of the same class and config on the same storage, with `requires_grad` and without hooks."""
-    twin = empty_model(type(model), model.config, model.dtype, model.device)
-    own, theirs = (dict(m.named_parameters(remove_duplicate=False)) for m in (twin, model))
-    for name in own:
-        holder, _, leaf = name.rpartition(".")
-        parameter = torch.nn.Parameter(theirs[name].detach())
-        setattr(twin.get_submodule(holder), leaf, parameter)
-    untyped: Any = twin
-    untyped.tie_weights()
-    for name, buffer in model.named_buffers():
-        holder, _, leaf = name.rpartition(".")
-        setattr(twin.get_submodule(holder), leaf, buffer)
-    twin.generation_config = model.generation_config
-    return cast(PreTrainedModel, untyped.eval())
-
-
-@torch.inference_mode()
-def _timed(model: PreTrainedModel, workload: Workload) -> tuple[float, list[float]]:
-    """Seconds of a prefill and of the first steps after it, as `WholeTimer` times them."""
-    forward, watch = Forward(model, workload), CpuStopwatch()
-    prefill_s = sum(watch.prepare(forward.prefill)())
-    step = watch.prepare(forward.decode_step)
-    return prefill_s, [sum(step()) for _ in range(workload.window)]
-
-
-class _Clock(StoppingCriteria):
-    """Recorder of the moment at which each token is chosen."""
-
-    def __init__(self) -> None:
-        self.moments: list[float] = []
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        self.moments.append(time.perf_counter())
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-def _generated(twin: PreTrainedModel, workload: Workload) -> tuple[float, list[float]]:
-    """Seconds of a prefill and of the first steps after it, in `generate`. Its preparations before the prefill do not count."""
-    ids, clock = prompt_ids(twin, workload), _Clock()
-    began: list[float] = []
-    handle = twin.register_forward_pre_hook(lambda *_: began.append(time.perf_counter()))
-    try:
-        untyped: Any = twin
-        untyped.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=workload.window + 1,
-            min_new_tokens=workload.window + 1,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=0,
-            stopping_criteria=StoppingCriteriaList([clock]),
-        )
-    finally:
-        handle.remove()
-    first, *later = clock.moments
-    steps = [b - a for a, b in zip(clock.moments, later, strict=False)]
-    return first - began[0], steps
-
-
-def _least(turns: list[tuple[float, list[float]]]) -> tuple[float, float]:
-    """Return the least seconds of a prefill and of a step: other work on the machine can only lengthen them."""
-    return min(prefill for prefill, _ in turns), min(step for _, steps in turns for step in steps)
-
-
 AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried up to this many prompt tokens
 
 
@@ -189,8 +84,6 @@ class Place:
     """Layers of the parent that have weights of their own; the others use these, where not all fit into memory."""
     whole: bool = False
     """True if only whole models can be timed, not the sub-blocks in them."""
-    plain: bool = False
-    """True if the parent is timed in plain `generate`, too. On a GPU, CUDA graphs leave out what `generate` does in Python."""
 
 
 class Clock:
@@ -229,7 +122,6 @@ class Clock:
             memory_bytes=memory,
             rounds=rounds_needed(host.kinds, host.alternatives),
             batches={scenario.name: on.batches(scenario) for scenario in scenarios},
-            plain=self._device.type == "cpu",
             layers_with_weights=layers_with_weights(layers(host.model)),
         )
 
@@ -240,11 +132,6 @@ class Clock:
     def check(self, workload: Workload, seed: int) -> Check:
         """Measure one random child."""
         return self._timer(workload).check(seed)
-
-    def plain(self, workload: Workload, seed: int) -> PlainCheck:
-        """Time the parent as here and in plain `generate`."""
-        self._host.arrange(self._host.parent())
-        return measure_plain(self._host.model, workload)
 
     @cached_property
     def _host(self) -> Host:

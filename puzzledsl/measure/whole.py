@@ -11,8 +11,6 @@ Shapes: B sequences, S prompt tokens, K key/value heads, N cached tokens, D head
 
 from __future__ import annotations
 
-import inspect
-import statistics
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -27,9 +25,9 @@ from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs import flops
 from puzzledsl.costs.dtypes import STATE_BYTES
-from puzzledsl.costs.flops import fixed_size, sub_block_flop
+from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
 from puzzledsl.ir.nodes import Scenario, Shape
-from puzzledsl.measure.stopwatch import Run, Stopwatch, spread, stopwatch_for
+from puzzledsl.measure.stopwatch import Run, Stopwatch, stopwatch_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +129,21 @@ def _with_room(states_BKND: Tensor) -> Tensor:
 
 
 DECODE_WINDOW = 8  # decode steps timed after each prefill
+STEP_TOKENS = 10
+"""Tokens of a prefill in the time of a decode step, which reads all weights for one token."""
+
+
+def step_work(shape: Shape, batch: int) -> int:
+    """Return the work of a decode step, in weights that tokens meet."""
+    layers, head = met_weights(shape)
+    return max(batch, STEP_TOKENS) * (sum(layers) + head)
+
+
+def timed_work(shape: Shape, workload: Workload) -> int:
+    """Return the work of a prefill and a window of decode steps."""
+    layers, _ = met_weights(shape)
+    prefill = workload.batch * workload.prompt * sum(layers)
+    return prefill + workload.window * step_work(shape, workload.batch)
 
 
 class Workload(flops.Workload):
@@ -154,22 +167,6 @@ class Workload(flops.Workload):
         return max(1, self.prompt + self.output // 2 - self.window // 2)
 
 
-@dataclass(frozen=True, slots=True)
-class WholeTiming:
-    """Seconds of one prefill and of one decode step of the batch at the mean context, with their standard errors."""
-
-    workload: Workload
-    prefill_s: float
-    decode_step_s: float
-    prefill_stderr_s: float = 0.0
-    decode_stderr_s: float = 0.0
-
-
-def cache_keyword(model: nn.Module) -> str:
-    """Return the cache argument of `model.forward`: `cache`, or `past_key_values` before Transformers 5.20."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-
-
 def prompt_ids(model: nn.Module, workload: Workload) -> Tensor:
     """Return random token ids [B, S], the same at every call."""
     device = next(model.parameters()).device
@@ -184,7 +181,6 @@ class Forward:
     def __init__(self, model: nn.Module, workload: Workload) -> None:
         self.model = model
         self.workload = workload
-        self._keyword = cache_keyword(model)
         self._ids = prompt_ids(model, workload)
         self._next = self._ids[:, -1:]
         self._cache: Any = None
@@ -192,9 +188,9 @@ class Forward:
 
     def prefill(self) -> None:
         """Run the prompt with an empty cache; logits of the last position only, as `generate` does."""
-        cache = {self._keyword: emptied(self._cache)} if self._on_gpu and self._cache is not None else {}
+        cache = {"cache": emptied(self._cache)} if self._on_gpu and self._cache is not None else {}
         output = self.model(input_ids=self._ids, use_cache=True, logits_to_keep=1, **cache)
-        self._cache = getattr(output, self._keyword)
+        self._cache = output.cache
         self._next = output.logits[:, -1].argmax(-1, keepdim=True)
 
     def lengthen(self) -> None:
@@ -214,7 +210,7 @@ class Forward:
 
     def decode_step(self) -> None:
         """Decode one greedy token for every sequence of the batch."""
-        output = self.model(input_ids=self._next, **{self._keyword: self._cache}, use_cache=True)
+        output = self.model(input_ids=self._next, cache=self._cache, use_cache=True)
         self._next = output.logits[:, -1].argmax(-1, keepdim=True)
 
 
@@ -228,13 +224,6 @@ class Samples:
     def __add__(self, more: Samples) -> Samples:
         """Return both together."""
         return Samples(self.prefill + more.prefill, self.decode + more.decode)
-
-    def timing(self, workload: Workload) -> WholeTiming:
-        """Return the medians with their standard errors."""
-        median = statistics.median
-        return WholeTiming(
-            workload, median(self.prefill), median(self.decode), spread(self.prefill), spread(self.decode)
-        )
 
 
 class WholeTimer:
@@ -260,8 +249,3 @@ class WholeTimer:
             self.samples.prefill.append(prefill_s)
             self.samples.decode += decode_s
         return prefill_s, decode_s
-
-    @property
-    def timing(self) -> WholeTiming:
-        """Return the medians of the rounds kept so far."""
-        return self.samples.timing(self.workload)

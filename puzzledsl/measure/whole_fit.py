@@ -86,17 +86,18 @@ def fit_whole(
     sub-blocks, one entry a layer, and its ends where these have a choice, whose times then take the fixed part's place.
     """
     keys = list(prior)
-    usual = undisturbed([_parent(check, phase) for check in checks])
+    timed = [(getattr(c, f"parent_{phase}_s"), getattr(c, f"child_{phase}_s")) for c in checks]
+    usual = undisturbed([of_parent for of_parent, _ in timed])
     own = _counts(keys, parent)
     expected = np.array([prior[key] for key in keys])
     expected *= usual / float(own @ expected)
     rows = np.array([_counts(keys, _keys_of(check)) for check in checks])
-    times = np.array([usual * _child(check, phase) / _parent(check, phase) for check in checks])
+    times = np.array([usual * of_child / of_parent for of_parent, of_child in timed])
     prior_rows = _prior_rows(keys, expected, NOISE * usual / max(1, len(parent)), OVERHEAD * usual)
     weights = np.ones(len(checks))
     seconds, spread = expected, expected
     for _ in range(SWEEPS):
-        seconds, spread = _at_least_zero(rows, times, weights, own, usual, expected, prior_rows)
+        seconds, spread = _solved(rows, times, weights, own, usual, expected, prior_rows)
         off = np.abs(rows @ seconds - times) / (NOISE * usual)
         weights = np.minimum(1.0, USUAL_ERROR / np.maximum(off, 1e-9)) ** 2
     scale = usual / float(own @ seconds)
@@ -123,24 +124,6 @@ def _prior_rows(keys: Sequence[Key], expected_K: Array, least: float, overhead: 
     return found
 
 
-def _at_least_zero(
-    rows_MK: Array,
-    times_M: Array,
-    weights_M: Array,
-    own_K: Array,
-    usual: float,
-    expected_K: Array,
-    prior_KK: Array,
-) -> tuple[Array, Array]:
-    """Weighted least squares, and standard errors; times that would be negative are held at zero, one after the other."""
-    held = np.zeros(len(own_K), dtype=bool)
-    while True:
-        seconds, spread = _solved(rows_MK, times_M, weights_M, own_K, usual, expected_K, prior_KK, held)
-        if seconds.min() >= 0:
-            return seconds, spread
-        held[seconds.argmin()] = True
-
-
 def _solved(
     rows_MK: Array,
     times_M: Array,
@@ -149,18 +132,20 @@ def _solved(
     usual: float,
     expected_K: Array,
     prior_KK: Array,
-    held_K: NDArray[np.bool_],
 ) -> tuple[Array, Array]:
-    """Weighted least squares of models, parent and prior, those `held` at zero; and their standard errors."""
+    """Weighted least squares of models, parent and prior, and standard errors; negative times are held at zero, one by one."""
     sure = np.sqrt(weights_M) / (NOISE * usual)
     a = np.vstack([rows_MK * sure[:, None], own_K[None] / (NOISE * usual / 10), prior_KK])
     b = np.concatenate([times_M * sure, [10 / NOISE], prior_KK @ expected_K])
-    free = ~held_K
-    normal = a[:, free].T @ a[:, free]
-    seconds, spread = np.zeros(len(own_K)), np.zeros(len(own_K))
-    seconds[free] = np.linalg.solve(normal, a[:, free].T @ b)
-    spread[free] = np.sqrt(np.diag(np.linalg.inv(normal)))
-    return seconds, spread
+    free = np.ones(len(own_K), dtype=bool)
+    while True:
+        normal = a[:, free].T @ a[:, free]
+        seconds, spread = np.zeros(len(own_K)), np.zeros(len(own_K))
+        seconds[free] = np.linalg.solve(normal, a[:, free].T @ b)
+        spread[free] = np.sqrt(np.diag(np.linalg.inv(normal)))
+        if seconds.min() >= 0:
+            return seconds, spread
+        free[seconds.argmin()] = False
 
 
 def _keys_of(check: Check) -> Iterator[Key]:
@@ -173,11 +158,3 @@ def _keys_of(check: Check) -> Iterator[Key]:
 def _counts(keys: Sequence[Key], chosen: Sequence[Key] | Iterator[Key]) -> Array:
     found = Counter(chosen)
     return np.array([1.0 if key == FIXED else float(found[key]) for key in keys])
-
-
-def _parent(check: Check, phase: str) -> float:
-    return float(getattr(check, f"parent_{phase}_s"))
-
-
-def _child(check: Check, phase: str) -> float:
-    return float(getattr(check, f"child_{phase}_s"))

@@ -87,13 +87,6 @@ class DamagedWeights(Diagnostic, code="E0705", template="`{path}` cannot be trus
     help_template = "nothing was read from it; copy the checkpoint again from where it came from"
 
 
-class AbsurdConfig(Diagnostic, code="E0706"):
-    """A size in config.json is larger than that of any model."""
-
-    template = "config.json of `{path}` says {name} = {value}, which no model has"
-    help_template = "{name} is a whole number from {low:,} to {high:,}; nothing was allocated"
-
-
 class WrongTokenizer(Diagnostic, code="E0707"):
     """The tokenizer in the checkpoint's directory belongs to another model."""
 

@@ -48,7 +48,7 @@ def paged_parent(
     """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
 
     The final norm is always in memory, and with `keep_head` so is the head, in addition to `room_bytes`. Raises
-    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
     DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
     config = load_config(directory)
@@ -101,14 +101,23 @@ def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
     return device, torch.float32 if fits and not faster_in_bfloat16(device) else torch.bfloat16
 
 
-def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+SMALL_BYTES = 1 << 32
+"""Memory that each of several processes of a machine is taken to have at least."""
+
+
+def reachable_parent(
+    parent_dir: Path, progress: Progress, *, once: bool, processes: int = 1
+) -> PreTrainedModel:
     """Load the parent, or, if it does not fit in memory, return a paged one that reads its weights as it runs.
 
     `once`: the caller finishes with each layer before it runs the next and needs no head, so no weights are kept for reuse.
-    Numbers are the same either way. Raises DiagnosticError: those of `load_parent`.
+    `processes`: of this machine, which load the parent on the CPU at once. Numbers are the same either way. Raises
+    DiagnosticError: those of `load_parent`.
     """
     device, dtype = placement(parent_dir)
     needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
+    if processes > 1 and device.type == "cpu":
+        room = max(room // processes, SMALL_BYTES)
     if needed <= SHARE * room:
         return load_parent(parent_dir, dtype=dtype, device=device)
     return read_by_layer("the parent's weights", parent_dir, device, dtype, progress, once=once)

@@ -27,21 +27,16 @@ from puzzledsl.models.transformers_private import with_own_modules
 
 @contextmanager
 def replace(
-    model: PreTrainedModel,
-    layer_idx: int,
-    sub_block: SubBlock,
-    module: nn.Module,
-    parents: dict[str, nn.Module] | None = None,
+    model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module
 ) -> Iterator[nn.Module]:
     """Inside the context, `module` replaces one sub-block; the old one comes back afterwards. Yields the old module.
 
     For forward passes without a KV cache (`use_cache=False`), such as replace-1-block scoring. A no-op also removes the
-    norms. Pass `parents`, from `held_by`, to set them if a no-op in the model has removed them and `module` needs them.
+    norms.
     """
     layer = layers(model)[layer_idx]
     before, old = held_by(layer, sub_block), sub_block_of(layer, sub_block)
     try:
-        give_back(layer, parents or {})
         put(model, layer_idx, sub_block, module)
         yield old
     finally:

@@ -16,7 +16,7 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
 from puzzledsl.pipeline.inputs import missing_tables
-from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
+from puzzledsl.pipeline.opening import resolve_used_by
 from puzzledsl.pipeline.stamps import MADE_BY
 from puzzledsl.plan.space_table import SpaceTable
 

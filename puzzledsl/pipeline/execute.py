@@ -25,10 +25,9 @@ from puzzledsl.pipeline.compile import chosen, compile_program, not_ready
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.opening import child
+from puzzledsl.pipeline.opening import child, resolve_used_by
 from puzzledsl.pipeline.planning.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
-from puzzledsl.pipeline.rounds.rescoring import resolve_used_by
 from puzzledsl.pipeline.stamps import MADE_BY, Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
@@ -201,15 +200,12 @@ def _rounds(ctx: Context) -> Iterator[set[str]]:
 
 
 def ordered(tasks: Iterable[Task]) -> Iterator[Task]:
-    """Yield each existing task after those it needs, stage by stage; scores around a child that needs them are left out."""
+    """Yield each existing task after those it needs, stage by stage."""
     waiting = {task.key: task for task in tasks}
     while waiting:
-        free = next((task for task in waiting.values() if not _needs(task, waiting)), None)
-        stage = next(iter(waiting))[0] if free is None else free.stage
+        stage = next(task for task in waiting.values() if not _needs(task, waiting)).stage
         for task in [task for task in waiting.values() if task.stage == stage]:
-            if free is None:
-                del waiting[task.key]
-            elif not _needs(task, waiting):
+            if not _needs(task, waiting):
                 del waiting[task.key]
                 if task.exists():
                     yield task

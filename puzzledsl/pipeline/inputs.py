@@ -64,12 +64,11 @@ def costs_of(ctx: Context, space: str) -> CostTable:
 
 
 def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
-    """Return the finished score tables of a search's space, those around a child only if the search names them, and read ones."""
+    """Return the finished score tables of a search's space, and read ones."""
     space = ctx.program.searches[search].space
-    asked = needed(ctx.program, search).scores
     tables: dict[str, ScoreTable] = {}
     for name, score in ctx.program.scores.items():
-        if score.space != space or (_around(score) and name not in asked):
+        if score.space != space:
             continue
         if isinstance(score.method, nodes.ScoreFromTable):
             from puzzledsl.search.score_table import read_score_table
@@ -125,10 +124,6 @@ def file_version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
-
-
-def _around(score: nodes.Score) -> str | None:
-    return score.method.around if isinstance(score.method, nodes.ReplaceOne) else None
 
 
 def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:

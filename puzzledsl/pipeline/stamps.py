@@ -26,7 +26,7 @@ from puzzledsl.ir.tables import Failure, Problem
 PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
     nodes.Space: {"whole_model": None},
-    nodes.ReplaceOne: {"pairwise": False},
+    nodes.ReplaceOne: {"pairwise": False, "around": None, "rounds": 1},
     nodes.Refine: {"method": "measured"},
 }
 """Fields that declarations no longer have. Digests still count them, so that what was made before stays up to date."""

@@ -180,6 +180,49 @@ class StageOneFlop:
         return math.ceil(tokens / batch) * SUMMED_BYTES * (4 * own.hidden**2 + widest(own) ** 2)
 
 
+FLOP_PER_BYTE = 10.0
+"""FLOP of float32 products that a processor does while it reads a byte."""
+FLOAT64, EVALUATIONS = 4, 2
+"""Float32 products in the time of one in float64 while GPTQ rounds (a layer of SmolLM2-135M, one core with AVX-512), and passes
+over the held-out tokens: before training, and after it."""
+
+
+def seen_tokens(job: BldJob) -> int:
+    """Return the tokens of training and its evaluations."""
+    return job.tokens + EVALUATIONS * held_out_blocks(job.tokens, job.context) * job.context
+
+
+def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
+    """Return the FLOP of each layer that a sweep makes pieces of, with those of the layers without pieces below it.
+
+    Sums in float64, and bytes that are moved, count for the float32 products of the same time.
+    """
+    flop, below = StageOneFlop(shape, jobs), 0
+    tokens, seen, calibration = jobs[0].tokens, seen_tokens(jobs[0]), jobs[0].calibration_tokens
+    found = {}
+    for layer in sorted({job.layer for job in jobs}):
+        work = (calibration + seen) * sum(flop.parent[below : layer + 1])
+        work += calibration * flop.grams[layer] + flop.refined[layer] + tokens * flop.trained[layer]
+        work += (seen - tokens) * flop.evaluated[layer]
+        found[layer] = work + FLOAT64 * flop.solved[layer] + FLOP_PER_BYTE * flop.moved[layer]
+        below = layer + 1
+    return found
+
+
+def heads_work(shape: Shape, jobs: Sequence[BldJob]) -> float:
+    """Return the FLOP of rounding the head for each of `jobs`, with those of the parent that shows what enters it."""
+    if not jobs:
+        return 0.0
+    work, tokens = Workload(1, jobs[0].context, 1), jobs[0].calibration_tokens
+    parent = sum(
+        len(layers) * sub_block_flop(own, half, work)[0]
+        for own, layers in shape.kinds()
+        for half in (ParentAttention(), ParentFfn())
+    )
+    entering = tokens * (parent / work.prompt + 2 * shape.hidden**2)
+    return entering + FLOAT64 * len(jobs) * matrix_flop(shape.vocab, shape.hidden)
+
+
 def held_out_blocks(tokens: int, context: int) -> int:
     """Return the number of held-out blocks of a BLD with so many training tokens."""
     return max(1, -(-min(HELD_OUT_TOKENS, tokens // 8) // context))
@@ -205,13 +248,16 @@ def rounding_flop(alternative: Alternative, own: Shape) -> float:
     """Return the FLOP of GPTQ's two orders on each matrix, and what its loop over columns takes beside them."""
     if alternative.dtype is None:
         return 0.0
-    found = 0.0
-    for name, weight in alternative.weights(own).items():
-        if is_quantised(name, weight.shape) and not weight.of_expert:
-            rows, columns = weight.shape
-            factors = 4 / 3 * columns**3
-            found += 2 * (factors + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
-    return found
+    return sum(
+        matrix_flop(*weight.shape)
+        for name, weight in alternative.weights(own).items()
+        if is_quantised(name, weight.shape) and not weight.of_expert
+    )
+
+
+def matrix_flop(rows: int, columns: int) -> float:
+    """Return the FLOP of rounding a matrix in two orders."""
+    return 2 * (4 / 3 * columns**3 + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
 
 
 def grams_flop(own: Shape) -> int:

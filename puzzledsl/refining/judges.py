@@ -14,15 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
+from puzzledsl.costs.flops import met_weights
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import PERPLEXITY, POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
-from puzzledsl.evaluate.units import PARENT, Measured, Store, assembled, units_of
+from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine, Search
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
@@ -39,6 +40,7 @@ from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.replacements import HEALING
 from puzzledsl.scoring.table import FiguresCache
 
 
@@ -110,6 +112,7 @@ class Judges:
         names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
         self._healed: dict[tuple[Assignment, ...], Path] = {}
+        self._healing = self._healing_work()
         self.first = next(iter(names))
         key = self._key()
         self._known = FiguresCache(
@@ -121,12 +124,33 @@ class Judges:
         """The tokens that the first judge compares a child on."""
         return self._judges[0].tokens
 
+    def start(self, title: str, children: int) -> None:
+        """Begin a bar of so many children: of the layers that are healed and what is judged of each, and of the parent once."""
+        parents = [(judge.size, judge.work) for judge in self._judges]
+        units = sum(size for size, _ in parents) + children * self._child[0]
+        self._inputs.progress.start(title, units)
+        self._inputs.progress.ready(sum(work for _, work in parents) + children * self._child[1])
+
+    def keep_known(self, children: int = 1) -> None:
+        """Count children that need no measuring."""
+        units, work = self._child
+        self._inputs.progress.advance(children * units, kept=True, work=children * work)
+
+    @property
+    def _child(self) -> tuple[int, float]:
+        """The units and the work of one child."""
+        judged = [(judge.size, judge.work) for judge in self._judges]
+        parts = [*judged, self._healing]
+        return sum(units for units, _ in parts), sum(work for _, work in parts)
+
     def figures(self, solution: Solution, title: str) -> Figures:
         """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
         definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))
-        if name not in self._known.figures:
+        if name in self._known.figures:
+            self.keep_known()
+        else:
             self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]
         errors = {key.removesuffix(_ERROR): value for key, value in known.items() if key.endswith(_ERROR)}
@@ -147,7 +171,6 @@ class Judges:
         inputs = self._inputs
         # a name of its own: models in memory are known by their directories
         child = inputs.work / f"judged-{_digest(definition)[:12]}"
-        title = f"refine {inputs.search}: {title}"
         shutil.rmtree(child, ignore_errors=True)
         healed = {}
         if inputs.heal:
@@ -156,13 +179,14 @@ class Judges:
             )
             work = self._healed[tuple(layers)] = where(layers)
             given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
-            made = (inputs.library.load, inputs.build.tokens, work, inputs.progress, inputs.executor)
+            healing = Part(inputs.progress, *self._healing, {"child": title, "part": "heal"})
+            made = (inputs.library.load, inputs.build.tokens, work, healing, inputs.executor)
             healed = healed_weights(HealingInputs(*given, *made))
+            healing.end()
         realise(definition, inputs.parent_dir, inputs.library.load, child, healed=healed)
         found: dict[str, float] = {}
         for judge in self._judges:
-            inputs.progress.start(f"{title}: {judge.name}", judge.size)
-            for figure, measured in judge.figures(child).items():
+            for figure, measured in judge.figures(child, title).items():
                 found[f"{judge.name}.{figure}"] = measured.value
                 if measured.stderr is not None:
                     found[f"{judge.name}.{figure}{_ERROR}"] = measured.stderr
@@ -174,10 +198,20 @@ class Judges:
         inputs = self._inputs
         pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
         made = [pieces.get(job.id, "") for job in inputs.jobs]
-        parts = [METHOD, made, self._healing(), [judge.identity() for judge in self._judges]]
+        parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
         return json.dumps(parts, sort_keys=True)
 
-    def _healing(self) -> list[str]:
+    def _healing_work(self) -> tuple[int, float]:
+        """Return the layers of a child, and the work of healing them, as that of judges; nothing without healing."""
+        inputs, program = self._inputs, self._inputs.program
+        if not inputs.heal:
+            return 0, 0.0
+        space = program.spaces[program.searches[inputs.search].space]
+        layers, _ = met_weights(program.parents[space.parent].shape)
+        tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
+        return len(layers), HEALING * tokens * sum(layers)
+
+    def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""
         inputs, program = self._inputs, self._inputs.program
         space, tokenizer = program.searches[inputs.search].space, load_tokenizer(inputs.parent_dir)
@@ -217,12 +251,11 @@ class _Judge:
         self._plan = plan_of(program, judge.name, *given)
         self._bench = Bench(self._plan, inputs.parent_dir.resolve(), inputs.progress)
         self._parent: Measured | None = None
-
-    @property
-    def size(self) -> int:
-        """The blocks and items that it measures of a child, and of the parent before the first one."""
-        models = 2 if self._parent is None else 1
-        return models * sum(unit.size for unit in units_of(self._plan, "child", Path(), full=True))
+        units = units_of(self._plan, "child", Path(), full=True)
+        self.size = sum(unit.size for unit in units)
+        """The blocks and items that it measures of a child, or of the parent."""
+        self.work = EvalWork.of(inputs.parent_dir).units(self._plan, units)
+        """The work of that, in weights that tokens meet."""
 
     @property
     def tokens(self) -> int:
@@ -236,17 +269,21 @@ class _Judge:
         tasks = [hashlib.sha256(repr(task).encode()).hexdigest() for task in self._plan.tasks]
         return [self.name, str(self._plan.declaration.dtype), *texts, *tasks]
 
-    def figures(self, child: Path) -> dict[str, Figure]:
-        """Return the judged figures of a checkpoint."""
+    def figures(self, child: Path, title: str) -> dict[str, Figure]:
+        """Return the judged figures of a checkpoint, called `title`."""
         if self._parent is None:
-            self._parent = self._of(PARENT, self._inputs.parent_dir.resolve())
-        parent, measured = self._parent, self._of("child", child.resolve())
+            self._parent = self._of(PARENT, self._inputs.parent_dir.resolve(), title)
+        parent, measured = self._parent, self._of("child", child.resolve(), title)
         compared = compare("child", measured.samples, parent.samples, measured.chances)
         texts = measured.figures.figures
         found = {"kl": texts["kl"], "agreement": texts["top1_agreement"]}
         return {**found, **_compared(compared)}
 
-    def _of(self, name: str, directory: Path) -> Measured:
+    def _of(self, name: str, directory: Path, title: str) -> Measured:
+        whose = self.name if name == "child" else f"{self.name}, of the parent"
+        part = Part(self._inputs.progress, self.size, self.work, {"child": title, "part": whose})
+        part.ready(self.work)
+        self._bench.tell(part)
         store = Store(self._inputs.work, self._plan, self._inputs.parent_dir.resolve())
         found = {}
         for unit in units_of(self._plan, name, directory, full=True):
@@ -254,6 +291,7 @@ class _Judge:
             found[unit] = known or self._bench.measure(unit)
             if name == PARENT and known is None:
                 store.write(unit, found[unit])
+        part.end()
         return assembled(self._plan, name, found)
 
 

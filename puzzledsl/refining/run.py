@@ -83,6 +83,14 @@ class Meter:
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self._known = FiguresCache(inputs.figures or scored.build.figures(f"children-{name}"), key)
 
+    def start(self, title: str, children: int) -> None:
+        """Begin a bar of so many children."""
+        self._inputs.progress.start(title, children)
+
+    def keep_known(self, children: int = 1) -> None:
+        """Count children that need no measuring."""
+        self._inputs.progress.advance(children, kept=True)
+
     @property
     def measured(self) -> int:
         """Number of children that this run and earlier ones have measured."""
@@ -108,6 +116,7 @@ class Meter:
                     kept_bytes=room_bytes() // KEPT_SHARE,
                     folder=self._inputs.work,
                 )
+                inputs.progress.ready()
             _, figures = next(self._children.measured([layers]))
             self._known.add(name, dict(figures))
         return self._known.figures[name][self.metric]
@@ -178,7 +187,7 @@ class JudgedSearch:
         """Measure `first`, then children that are proposed, until there are so many or no new one is proposed."""
         proposal: tuple[Origin, Solution] | None = ("optimum", first)
         while proposal is not None:
-            child = self._measured(*proposal, f"child {len(self.children) + 1} of {children}")
+            child = self._measured(*proposal, f"{len(self.children) + 1} of {children}")
             progress.log("judged", missed=list(child.missed), kl=child.measured, predicted=child.predicted)
             proposal = self._next() if len(self.children) < children else None
 
@@ -279,7 +288,7 @@ def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
         raise ValueError(f"search {inputs.search} has nothing to refine")
     inputs.work.mkdir(parents=True, exist_ok=True)
     meter = meter_of(inputs, candidates)
-    inputs.progress.start(f"refine {inputs.search}", inputs.refine.children)
+    meter.start(f"refine {inputs.search}", inputs.refine.children)
     return refined(inputs, result, candidates, meter)
 
 
@@ -332,7 +341,7 @@ def refined(
             best = loss, proposal.solution
         measured.append(proposal.measured(loss))
         progress.advance(1, kept=meter.measured == before, measured=loss, best=best[0])
-    progress.advance(refine.children - len(measured), kept=True)
+    meter.keep_known(refine.children - len(measured))
     assert best is not None, "the optimum is proposed first"
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
@@ -403,7 +412,7 @@ def run_refine_frontier(
     children = inputs.refine.children
     inputs.work.mkdir(parents=True, exist_ok=True)
     meter = meter_of(inputs, inputs.candidates())
-    inputs.progress.start(f"refine {frontier}", children * here.points)
+    meter.start(f"refine {frontier}", children * here.points)
     measured: list[tuple[Candidates, Refinement] | None] = []
     for target, point in zip(targets(here), result.points, strict=True):
         if point.result.solutions:
@@ -411,7 +420,7 @@ def run_refine_frontier(
             candidates = at_point.candidates()
             measured.append((candidates, refined(at_point, point.result, candidates, meter)))
         else:
-            inputs.progress.advance(children)
+            meter.keep_known(children)
             measured.append(None)
     found: Sequence[Refinement | None] = [point and point[1] for point in measured]
     if not judged_by(search):  # children of other points would have to be compared by more than their loss

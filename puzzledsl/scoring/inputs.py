@@ -5,7 +5,8 @@ Shapes: N blocks, S tokens of a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
@@ -23,7 +24,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
-from puzzledsl.cluster.tasks import Executor, LocalExecutor
+from puzzledsl.cluster.tasks import Executor, LocalExecutor, as_sent
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
@@ -31,20 +32,20 @@ from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.tables import BldJob, ModelDefinition
+from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.machine import room_bytes
+from puzzledsl.models.machine import Workers, room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.errors import NoHealingText, NoScoringText
-from puzzledsl.scoring.fit import POSITIONS
-from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, PositionKls, group_tokens
-from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
+from puzzledsl.scoring.fit import POSITIONS, Sums
+from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, group_tokens
+from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
-from puzzledsl.scoring.sweep.sweep import Sweep, final_states
-from puzzledsl.scoring.table import MemoryCache
+from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit, final_states
+from puzzledsl.scoring.table import Name
 
 
 @dataclass(frozen=True)
@@ -58,62 +59,118 @@ class Facts:
     """See `Measure.identity`."""
     samples: int
     layers: int
-    kls: PositionKls
+    units: Sequence[Unit]
+    """Replacements and runs that are measured together, in the order of measuring."""
+    paged: bool
+    """True if the parent is read layer by layer."""
+    at_once: int
+    """Units that are measured at once."""
 
 
 class Subject:
-    """The loaded parent and everything that is done to it. Its scores are compared with the parent's own states."""
+    """The loaded parent and everything that is done to it: what a worker holds. Scores are compared with the parent's own states.
+
+    Metrics are the same bytes wherever they are measured: every forward runs on one thread.
+    """
 
     def __init__(
-        self, inputs: ScoreInputs, model: PreTrainedModel | None = None, *, unseen: bool = False
+        self,
+        inputs: ScoreInputs,
+        todo: Sequence[Replacement] = (),
+        runs: Sequence[Run] = (),
+        member: int = 0,
     ) -> None:
-        """Load the parent, if `model` is not it. `unseen`: measure on as much text after. Raises DiagnosticError."""
-        model = model or reachable_parent(inputs.parent_dir, inputs.progress, once=False)
-        self.inputs, self.model = inputs, model
-        self.runner = LayerRunner(model)
-        self.measure = measure_of(inputs, self.runner, unseen=unseen)
-        self.incumbent = Incumbent(model, inputs.library)
+        """Load the parent. Raises DiagnosticError."""
+        processes = (os.cpu_count() or 1) if inputs.is_sent else 1
+        self.model = reachable_parent(inputs.parent_dir, inputs.progress, once=False, processes=processes)
+        self.inputs, self._todo, self._runs = inputs, todo, runs
+        self.runner = LayerRunner(self.model)
+        self.measure = measure_of(inputs, self.runner)
+        self._packed = ExitStack()
+        self._is_open, self._is_packed = False, False
 
+    @torch.inference_mode()
     def facts(self) -> Facts:
         """Return the facts of the score."""
-        method, samples = self.inputs.method, self.measure.samples()
         return Facts(
             tokens=torch.cat([group.flatten() for group in self.measure.groups]),
-            healing_NS=healing_blocks(self.inputs, method.healed) if method.healed else None,
+            healing_NS=self._healing_NS,
             identity=self.measure.identity(),
-            samples=samples,
+            samples=self.measure.samples(),
             layers=len(self.runner),
-            kls=PositionKls(kept=method.children > 0),
+            units=self._sweep.units(self._todo, self._runs),
+            paged=self.runner.paged,
+            at_once=self._threads().count,
         )
 
-    def sweep(
-        self, facts: Facts, runs: Sequence[Run], cache: MemoryCache, rows: PositionKls, progress: Progress
-    ) -> Sweep:
-        """Return the sweep that measures the score's replacements and runs."""
-        inputs, work = self.inputs, self.inputs.work
-        behind = text_behind(inputs, inputs.method.samples, self.runner.device)
-        metric = inputs.method.metric
-        given = (self.runner, self.measure, metric, cache, progress, self.incumbent, rows, work, behind)
-        if facts.healing_NS is None:
-            return Sweep(*given)
-        held_bytes = room_bytes() // points_at_a_time(runs)
-        to_heal = (self.model, inputs.library.load, facts.healing_NS, self.measure.groups, work)
-        return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given)
+    @cached_property
+    def _healing_NS(self) -> Tensor | None:
+        healed = self.inputs.method.healed
+        return healing_blocks(self.inputs, healed) if healed else None
 
-    def with_replaced(self, replacements: Sequence[Replacement]) -> Figures:
+    @cached_property
+    def _sweep(self) -> Sweep:
+        inputs, work, method = self.inputs, self.inputs.work, self.inputs.method
+        given = self.runner, self.measure, self.model, inputs.library, work
+        behind = text_behind(inputs, method.samples, self.runner.device)
+        if self._healing_NS is None:
+            return Sweep(*given, behind=behind, keeps_kls=method.children > 0)
+        held_bytes = room_bytes() // points_at_a_time(self._runs)
+        to_heal = (self.model, inputs.library.load, self._healing_NS, self.measure.groups, work)
+        return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given, behind=behind)
+
+    @torch.inference_mode()
+    def observe(self) -> Sequence[Sums]:
+        """Run the parent. Return its block influence."""
+        with self._threads() as workers:
+            self._open(workers, observed=True)
+        return self._sweep.influence
+
+    @torch.inference_mode()
+    def measuring(
+        self, numbers: Sequence[int], known: Collection[Name]
+    ) -> Iterator[tuple[int, list[Measured]]]:
+        """Yield the number of each of these units with what is measured of it, but for names in `known`."""
+        found = self._sweep.units(self._todo, self._runs)
+        with self._threads() as workers:
+            self._open(workers, packed=True)
+            measured = self._sweep.measuring([found[number] for number in numbers], known, workers)
+            places = {id(found[number]): number for number in numbers}
+            yield from ((places[id(unit)], each) for unit, each in measured)
+
+    @torch.inference_mode()
+    def whole(self, replacements: Sequence[Replacement]) -> Figures:
         """Return the metrics of the child with several replacements."""
-        with ExitStack() as stack:
+        with self._threads() as workers, ExitStack() as stack:
+            self._open(workers)
             for replacement in replacements:
-                stack.enter_context(replacement.applied(self.incumbent))
+                stack.enter_context(replacement.applied(self.model, self.inputs.library))
             return self.measure.figures(final_states(self.runner, self.measure))
 
-    def with_end(self, site: EndName, dtype: PrecisionName) -> Figures:
+    @torch.inference_mode()
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
         """Return the metrics of the parent with its embedding or its head rounded to a storage type."""
-        head_VH = self.rounded_head(dtype) if site == "head" else None
-        with self.rounded_embedding(dtype if site == "embedding" else None):
-            return self.measure.figures(final_states(self.runner, self.measure), head_VH)
+        with self._threads() as workers:
+            self._open(workers)
+            head_VH = self._rounded_head(dtype) if site == "head" else None
+            with self._rounded_embedding(dtype if site == "embedding" else None):
+                return self.measure.figures(final_states(self.runner, self.measure), head_VH)
 
-    def rounded_head(self, dtype: PrecisionName) -> Tensor:
+    def _threads(self) -> Workers:
+        return Workers(self.runner.device, shared=not self.runner.paged)
+
+    def _open(self, workers: Workers, *, observed: bool = False, packed: bool = False) -> None:
+        """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
+        if not self._is_open:
+            self._sweep.open(self._runs, workers, observed=observed)
+            self._is_open = True
+        if packed and not self._is_packed:
+            self._packed.enter_context(self.runner.packed())
+        if self._is_packed and not packed:
+            self._packed.close()
+        self._is_packed = packed
+
+    def _rounded_head(self, dtype: PrecisionName) -> Tensor:
         """Return the head's matrix [V, H] in a storage type: that of its piece where there is one."""
         for job in self.inputs.jobs:
             if job.head == dtype:
@@ -121,7 +178,7 @@ class Subject:
         return rounded_end(self.runner.head_weights()[0], dtype)
 
     @contextmanager
-    def rounded_embedding(self, dtype: PrecisionName | None) -> Iterator[None]:
+    def _rounded_embedding(self, dtype: PrecisionName | None) -> Iterator[None]:
         """Inside the context the model has its embedding in a storage type (None: as it is); a tied head stays as it is."""
         if dtype is None:
             yield
@@ -139,15 +196,15 @@ def _rounded_rows(dtype: PrecisionName, embedding: Any, tokens: tuple[Tensor], f
     return rows * embedding.embed_scale.to(found.dtype) if hasattr(embedding, "embed_scale") else rows
 
 
-def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False) -> Measure:
-    """Return the measure of a score on its items or its text; `unseen`: on as much text after it. Raises DiagnosticError."""
+def measure_of(inputs: ScoreInputs, runner: LayerRunner) -> Measure:
+    """Return the measure of a score on its items or its text. Raises DiagnosticError."""
     method, span = inputs.method, span_of(inputs.declaration.where)
     if method.metric == "accuracy":
         items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
         return Accuracy(runner, items, [encode_item(inputs.tokenizer, item) for item in items])
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
-    text = scored(inputs, unseen=unseen)
+    text = scored(inputs)
     return Divergence(runner, text.tokens_NS, method.samples, top_k=method.top_k, learned_NS=text.learned_NS)
 
 
@@ -156,8 +213,7 @@ class ScoreInputs:
     """Inputs of one measured score.
 
     `jobs` are those of the score's BLD, whose pieces are in `library`. Relative data paths start at `base`. `work` holds
-    unfinished work and may be removed when the table is written. With `around`, a child, replacements are made in that
-    child and still compared with the parent. `executor` provides the workers that measure.
+    unfinished work and may be removed when the table is written. `executor` provides the workers that measure.
     """
 
     program: nodes.Program
@@ -168,8 +224,9 @@ class ScoreInputs:
     jobs: Sequence[BldJob]
     work: Path
     progress: Progress
-    around: ModelDefinition | None = None
     executor: Executor = field(default_factory=LocalExecutor)
+    is_sent: bool = False
+    """True on a worker, beside which others of its machine load the parent, too."""
 
     @property
     def declaration(self) -> nodes.Score:
@@ -209,6 +266,12 @@ class ScoreInputs:
         """The parent's tokenizer."""
         return load_tokenizer(self.parent_dir)
 
+    def sent(self) -> ScoreInputs:
+        """Return the inputs as the workers get them; in this process, as they are."""
+        if self.executor.is_local:
+            return self
+        return as_sent(self, library=Library(self.library.root.resolve()), is_sent=True)
+
     def with_method(self, **changes: object) -> ScoreInputs:
         """Return the inputs of the same score with other settings."""
         method = self.method.model_copy(update=changes)
@@ -240,19 +303,18 @@ class Scored(NamedTuple):
     learned_NS: Tensor | None
 
 
-def scored(inputs: ScoreInputs, *, unseen: bool = False) -> Scored:
+def scored(inputs: ScoreInputs) -> Scored:
     """Return the blocks for `samples` positions.
 
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
-    short. `unseen`: the blocks after the scored ones instead. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those
-    of reading text).
+    short. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those of reading text).
     """
     samples, first = inputs.method.samples, inputs.trained_blocks
     count = -(-samples // inputs.bld.context)
     try:
-        rows = inputs.rows(first + count if unseen else first, count)
+        rows = inputs.rows(first, count)
     except DiagnosticError as error:
-        if unseen or not first or not isinstance(error.diagnostics[0], NotEnoughText):
+        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
             raise
         text = f"data `{inputs.data}` is too short to score on text that was not trained on"
         inputs.progress.log("warning", text=text)

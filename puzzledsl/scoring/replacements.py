@@ -1,7 +1,4 @@
-"""Replacements of a score, and the model in which they are made: the parent or a child of it (`around`).
-
-They are every alternative (or pair) of every layer with its pieces, and dropped runs of layers.
-"""
+"""Replacements of a score: every alternative (or pair) of every layer with its pieces, and dropped runs of layers."""
 
 from __future__ import annotations
 
@@ -9,62 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName, SubBlock
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.alternative import Alternative, EndName, SubBlock
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError, NoPieceForAlternative
-from puzzledsl.child.assemble import assemble, load_piece
+from puzzledsl.child.assemble import load_piece
+from puzzledsl.costs.flops import met_weights
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import runs_to_drop
-from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition
+from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import give_back, held_by, layers, part
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.store.library import Library
 
-
-class Incumbent:
-    """A model that starts as the loaded parent and that `become` turns into a child, in place."""
-
-    def __init__(self, model: PreTrainedModel, library: Library) -> None:
-        self.model, self._library = model, library
-        self._parents: dict[tuple[int, SubBlock], dict[str, nn.Module]] = {
-            (layer_idx, sub_block): held_by(layer, sub_block)
-            for layer_idx, layer in enumerate(layers(model))
-            for sub_block in SUB_BLOCKS
-        }
-
-    def become(self, definition: ModelDefinition) -> None:
-        """Turn the model into the child of a definition. Raises DiagnosticError if its pieces do not fit."""
-        for (layer_idx, _), held in self._parents.items():
-            give_back(layers(self.model)[layer_idx], held)
-        assemble(self.model, definition, self._library.load)
-
-    @contextmanager
-    def replaced(
-        self, layer_idx: int, sub_block: SubBlock, alternative: Alternative, piece: str | None
-    ) -> Iterator[None]:
-        """Inside the context, one sub-block is the alternative with its piece's weights, or the parent's own for `parent`."""
-        parents = self._parents[layer_idx, sub_block]
-        module = parents[part(layers(self.model)[layer_idx], sub_block).module]
-        if not alternative.is_parent:
-            module = build_alternative(self.model, layer_idx, alternative)
-            if piece is not None:
-                load_piece(module, self._library.load(piece), piece, layer_idx, sub_block, alternative)
-            module.requires_grad_(False)
-        with replace(self.model, layer_idx, sub_block, module, parents):
-            yield
-
-
 Part = tuple[SubBlock, Alternative, str | None]
-"""(sub-block, its alternative, id of the piece with its weights, or None for the parent's own and a no-op)."""
+"""(sub-block, its alternative, id of the piece with its weights, or None for a no-op)."""
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
-PARENT = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
 
 
 @dataclass(frozen=True)
@@ -77,11 +37,14 @@ class Replacement:
     parts: tuple[Part, ...]
 
     @contextmanager
-    def applied(self, incumbent: Incumbent) -> Iterator[None]:
+    def applied(self, model: PreTrainedModel, library: Library) -> Iterator[None]:
         """Inside the context, the model has this replacement; for forward passes without a KV cache."""
         with ExitStack() as stack:
-            for part in self.parts:
-                stack.enter_context(incumbent.replaced(self.layer, *part))
+            for sub_block, alternative, piece in self.parts:
+                module = build_alternative(model, self.layer, alternative)
+                if piece is not None:
+                    load_piece(module, library.load(piece), piece, self.layer, sub_block, alternative)
+                stack.enter_context(replace(model, self.layer, sub_block, module.requires_grad_(False)))
             yield
 
 
@@ -104,6 +67,39 @@ class Run:
         return self.layer + self.length
 
 
+HEALING = 4.0
+"""Passes of a token through a layer that is healed: parent, child, Gram matrices, and the fitted maps."""
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """Weights that a token meets, by layer and in the head: the measure of work of what is scored.
+
+    `healed`: tokens that a layer is healed on, for each scored token. `behind`: work that follows the replacements.
+    """
+
+    layers: tuple[int, ...]
+    head: int
+    healed: float = 0.0
+    behind: float = 0.0
+
+    @classmethod
+    def of(cls, shape: nodes.Shape, healed: float = 0.0, wholes: int = 0) -> ScoringWork:
+        """Count the parent's weights; `wholes`: whole models that are measured behind the replacements."""
+        whole = cls(*met_weights(shape))
+        return cls(whole.layers, whole.head, healed, wholes * whole.whole)
+
+    @property
+    def whole(self) -> float:
+        """The work of a whole model."""
+        return sum(self.layers) + self.head
+
+    def above(self, scored: Replacement | Run) -> float:
+        """Return the work of a replacement or run: the layers from its own on, those that are healed, and the head."""
+        end = scored.end if isinstance(scored, Run) else scored.layer
+        return sum(self.layers[end:]) + self.head + HEALING * self.healed * sum(self.layers[end : end + 2])
+
+
 def ends_to_score(space: nodes.Space) -> list[tuple[EndName, PrecisionName]]:
     """Return the ends of the model that have a storage type of their own in some child: embedding before head."""
     known = () if space.ends is None else space.ends
@@ -117,16 +113,10 @@ def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) ->
 
 
 def replacements(
-    score: nodes.Score,
-    space: nodes.Space,
-    unit: str,
-    jobs: Sequence[BldJob],
-    around: Sequence[LayerDefinition] | None = None,
+    score: nodes.Score, space: nodes.Space, unit: str, jobs: Sequence[BldJob]
 ) -> list[Replacement]:
-    """Return all replacements to score, by ascending layer, except those that change nothing.
+    """Return all replacements to score, by ascending layer, except the parent's own sub-blocks, whose score is 0.
 
-    In the parent, these are the parent's own sub-blocks, whose score is 0. In a child with layers `around`, they are the child's
-    own choices, and the parent's sub-blocks are scored too.
     Raises DiagnosticError (NoPieceForAlternative) for an alternative without a piece.
     """
     pieces: Pieces = {}
@@ -134,27 +124,24 @@ def replacements(
         pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
     found: list[Replacement] = []
     for layer, choice in enumerate(space.layers):
-        has = PARENT if around is None else around[layer]
-        made = _LayerReplacements(score, layer, pieces, has, inside_child=around is not None)
-        full = choice.with_parent() if around else choice
-        attention, ffn = dict.fromkeys(full.attention), dict.fromkeys(full.ffn)
+        made = _LayerReplacements(score, layer, pieces)
+        attention, ffn = dict.fromkeys(choice.attention), dict.fromkeys(choice.ffn)
         if unit == "block":
-            found += [made.pair(a, f) for a in attention for f in ffn if (a, f) != (has.attention, has.ffn)]
+            pairs = ((a, f) for a in attention for f in ffn)
+            found += [made.pair(a, f) for a, f in pairs if not (a.is_parent and f.is_parent)]
         else:
-            found += [made.sub_block("attention", a) for a in attention if a != has.attention]
-            found += [made.sub_block("ffn", f) for f in ffn if f != has.ffn]
+            found += [made.sub_block("attention", a) for a in attention if not a.is_parent]
+            found += [made.sub_block("ffn", f) for f in ffn if not f.is_parent]
     return found
 
 
 @dataclass(frozen=True)
 class _LayerReplacements:
-    """Maker of one layer's replacements. `has`: the alternatives that the model has there."""
+    """Maker of one layer's replacements."""
 
     score: nodes.Score
     layer: int
     pieces: Pieces
-    has: LayerDefinition
-    inside_child: bool
 
     def sub_block(self, sub_block: SubBlock, alternative: Alternative) -> Replacement:
         key = (alternative, None) if sub_block == "attention" else (None, alternative)
@@ -170,8 +157,8 @@ class _LayerReplacements:
         return Replacement(self.layer, "pairs", f"{attention.name}/{ffn.name}", parts)
 
     def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
-        if alternative.is_parent:  # already there, unless the model is a child
-            return ((sub_block, alternative, None),) if self.inside_child else ()
+        if alternative.is_parent:
+            return ()
         if alternative.kind == "noop":
             return ((sub_block, alternative, None),)
         if piece is None:

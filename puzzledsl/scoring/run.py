@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.alternative import EndName
@@ -30,169 +26,111 @@ from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.families.load import load_config
-from puzzledsl.models.machine import Workers
-from puzzledsl.models.placement import SHARE, free_bytes, placement, weights_bytes
+from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
-from puzzledsl.scoring.measures import Figures, PositionKls, StoredKls
-from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
+from puzzledsl.scoring.measures import Figures, StoredKls
+from puzzledsl.scoring.replacements import (
+    Replacement,
+    Run,
+    ScoringWork,
+    ends_to_score,
+    replacements,
+    runs_to_score,
+)
 from puzzledsl.scoring.sweep.healed import METHOD
-from puzzledsl.scoring.sweep.sweep import figures_name, final_states, is_known, keep, names_of
-from puzzledsl.scoring.table import INCUMBENT, FiguresCache, Name, fitted_table, score_table
-from puzzledsl.scoring.workers import ParentInSpans, balanced, sent
+from puzzledsl.scoring.sweep.sweep import Measured, Unit, figures_name, is_known, names_of
+from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
 
-SMALL_BYTES = 1 << 31
-"""Weights, in float32, that any worker has room for."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A worker that is asked for its room, and the maker of it."""
-
-    inputs: ScoreInputs
-
-    def __call__(self, member: int) -> Asked:
-        """Return the worker's object."""
-        return self
-
-    def spans_needed(self) -> int:
-        """Return the number of workers like this one that can hold the parent together."""
-        device, dtype = placement(self.inputs.parent_dir)
-        room = SHARE * free_bytes(device)
-        if device.type == "cpu":
-            room /= os.cpu_count() or 1  # other workers on this machine need as much
-        return max(1, math.ceil(weights_bytes(self.inputs.parent_dir, dtype) / room))
+PAGED_PARTS = 32
+"""Tasks that the replacements of a paged parent are divided into on a cluster. Each of them reads the layers once."""
 
 
-def tasks_for(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> ParentInSpans:
-    """Return the tasks of a score, for workers with as much of the parent as fits; healing, of several layers, has all of it."""
-    there = sent(inputs)
-    needed, shape = 1, shape_of(load_config(inputs.parent_dir))
-    if not inputs.method.healed and weights_bytes(inputs.parent_dir, torch.float32) > SMALL_BYTES:
-        with inputs.executor.open(TeamSpec(Asked(there)), inputs.progress) as teams:
-            ((_, needed),) = teams.run([Task.call("room", "spans_needed")])
-    if needed == 1:
-        return ParentInSpans(there, todo, runs, ((0, shape.layers),))
-    layers = balanced(shape, todo, runs, needed)
-    text = f"the parent does not fit into a worker: teams of {len(layers)} workers have {layers[0][1]} layers and fewer each"
-    inputs.progress.log("spans", text=text, layers=layers)
-    return ParentInSpans(there, todo, runs, layers)
+class Scorer:
+    """Measures one score's replacements on the workers of an executor, in this process or elsewhere, with the same results."""
 
-
-class OnWorkers:
-    """A `scoring.scorer.Scorer` on the workers of a cluster."""
-
-    def __init__(self, teams: Teams, inputs: ScoreInputs, tasks: ParentInSpans) -> None:
-        """Ask a worker for the facts. Raises DiagnosticError: those of `Subject`, and failures of the cluster."""
-        self._teams, self._inputs, self._tasks = teams, inputs, tasks
-        ((_, (self.facts, self._units)),) = teams.run([tasks.facts()])
+    def __init__(self, teams: Teams, inputs: ScoreInputs) -> None:
+        """Ask a worker for the facts. Raises DiagnosticError: those of `Subject`, and failures of a cluster."""
+        self._teams, self._inputs = teams, inputs
+        self.facts: Facts = self._asked(Task.call("facts", "facts"))
         self.influence: Sequence[Sums] = ()
+        """Block influence of the parent, by group of tokens; known after `measure`."""
 
-    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
-        """See `Scorer`."""
-        inputs, around = self._inputs, self._inputs.around
-        wanted = [n for n, unit in enumerate(self._units) if not is_known(unit, known)]
-        made = sum(map(len, self._units)) - sum(len(self._units[n]) for n in wanted)
-        inputs.progress.advance(made, kept=True)
-        tasks = [self._tasks.parent(), *(self._tasks.unit(n, self._units[n]) for n in wanted)]
-        for task, result in self._teams.run(tasks):
-            if task.name == "parent":
-                self.influence, child = result
-                if around is not None and INCUMBENT not in known.figures:
-                    known.add(INCUMBENT, child)
-            else:
-                unit = self._units[task.name]
-                fresh = [
-                    None if figures_name(scored) in known.figures else each
-                    for (_, scored), each in zip(unit, result, strict=True)
-                ]
-                keep(unit, fresh, rows, known, inputs.progress, inputs.method.metric)
-        order = [*([] if around is None else [INCUMBENT]), *names_of(self._units)]
-        known.restore_order(order, shuffled=len(wanted) > 0)
-
-    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
-        """See `Scorer`."""
-        ((_, figures),) = self._teams.run([self._tasks.end(site, dtype)])
-        found: Figures = figures
-        return found
-
-    def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
-        """See `Scorer`."""
-        for task, figures in self._teams.run([self._tasks.whole(n, c) for n, c in enumerate(children)]):
-            yield task.name, figures
-
-
-class Judge:
-    """The parent and a score's measure, by which children are compared with it one after the other."""
-
-    @torch.inference_mode()
-    def __init__(self, inputs: ScoreInputs, unseen: bool, member: int = 0) -> None:
-        """Load and run the parent. Raises DiagnosticError: those of `Subject`."""
-        self._subject = Subject(inputs, unseen=unseen)
-        self._subject.measure.set_parent(final_states(self._subject.runner, self._subject.measure))
-
-    @torch.inference_mode()
-    def loss(self, child: ModelDefinition) -> float:
-        """Return a child's loss by the score's metric."""
-        subject = self._subject
-        subject.incumbent.become(child)
-        figures = subject.measure.figures(final_states(subject.runner, subject.measure))
-        return figures[subject.inputs.method.metric]
-
-
-def judge_maker(inputs: ScoreInputs, *, unseen: bool) -> Callable[[int], Judge]:
-    """Return the maker of a worker's judge, for this process or for others."""
-    return partial(Judge, inputs if inputs.executor.is_local else sent(inputs), unseen)
-
-
-class Scorer(Protocol):
-    """Measurer of one score's replacements, here or on the workers of a cluster, with the same results."""
-
-    facts: Facts
-    influence: Sequence[Sums]
-    """Block influence of the parent, by group of tokens; known after `measure`."""
-
-    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
+    def measure(self, known: FiguresCache, rows: StoredKls | None, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there and in `rows`."""
+        inputs, units = self._inputs, self.facts.units
+        wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
+        inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
+        parts = [
+            Task.call("units", "measuring", part, self._names(part, known)) for part in self._parts(wanted)
+        ]
+        for task, result in self._teams.run([Task.call("parent", "observe"), *parts]):
+            if task.name == "parent":
+                self.influence = result
+                self._ready(wanted, effort)
+            else:
+                for number, found in result:
+                    keep(units[number], found, rows, known, inputs.progress, inputs.method.metric, effort)
+        known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
 
-    def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
-        """Yield the number and the metrics of each child, given by its replacements, as it is measured. After `measure`."""
+    def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
+        """Begin to count the time of units, of which several are on their way at once in this process."""
+        facts, scored = self.facts, [scored for n in wanted for _, scored in self.facts.units[n]]
+        work = effort.behind + sum(map(effort.above, scored))
+        if not self._inputs.executor.is_local:
+            self._inputs.progress.ready(work)
+            return
+        at_once = len(scored) if facts.paged and facts.healing_NS is None else facts.at_once
+        self._inputs.progress.ready(work, at_once, cold=at_once)
+
+    def _parts(self, wanted: Sequence[int]) -> list[Sequence[int]]:
+        """Return the units that a worker measures one after the other: elsewhere each alone, for all workers to have some."""
+        if self._inputs.executor.is_local:
+            return [wanted] if wanted else []
+        size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
+        return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
+
+    def _names(self, part: Sequence[int], known: FiguresCache) -> frozenset[Name]:
+        return frozenset(known.figures.keys() & {*names_of([self.facts.units[number] for number in part])})
 
     def end(self, site: EndName, dtype: PrecisionName) -> Figures:
         """Return the metrics of the parent with its embedding or its head in a storage type. After `measure`."""
-
-
-class Here:
-    """A `Scorer` in this process."""
-
-    def __init__(self, inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> None:
-        """Load the parent. Raises DiagnosticError: those of `Subject`."""
-        self._subject, self._todo, self._runs = Subject(inputs), todo, runs
-        self.facts = self._subject.facts()
-        self.influence: Sequence[Sums] = ()
-
-    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
-        """See `Scorer`."""
-        inputs = self._subject.inputs
-        sweep = self._subject.sweep(self.facts, self._runs, known, rows, inputs.progress)
-        sweep.run(self._todo, inputs.around, self._runs)
-        self.influence = sweep.influence
-
-    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
-        """See `Scorer`."""
-        with Workers(self._subject.runner.device):
-            return self._subject.with_end(site, dtype)
+        found: Figures = self._asked(Task.call("end", "end", site, dtype))
+        return found
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
-        """See `Scorer`."""
-        with Workers(self._subject.runner.device):  # so that no product is split among threads
-            for number, replacements in enumerate(children):
-                yield number, self._subject.with_replaced(replacements)
+        """Yield the number and the metrics of each child, given by its replacements, as it is measured. After `measure`."""
+        tasks = [Task.call(number, "whole", child) for number, child in enumerate(children)]
+        return ((task.name, figures) for task, figures in self._teams.run(tasks))
+
+    def _asked(self, task: Task) -> Any:
+        ((_, result),) = self._teams.run([task])
+        return result
+
+
+def keep(
+    unit: Unit,
+    found: Sequence[Measured],
+    rows: StoredKls | None,
+    cache: FiguresCache,
+    progress: Progress,
+    metric: str,
+    effort: ScoringWork,
+) -> None:
+    """Store the results of a unit and report them."""
+    for (row, scored), measured in zip(unit, found, strict=True):
+        work = effort.above(scored)
+        if measured is None:
+            progress.advance(work=work)
+            continue
+        figures, kl_P = measured
+        if row >= 0 and rows is not None:
+            rows.put(row, kl_P)  # before the entry, which implies that they are stored
+        cache.add(figures_name(scored), figures)
+        named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
+        progress.advance(work=work, layer=scored.layer, alternative=named, score=figures[metric])
 
 
 WHOLE = -2
@@ -239,8 +177,9 @@ class Children:
         return WHOLE, "child", hashlib.sha256(repr(names).encode()).hexdigest()[:24]
 
 
+FORMER_SETTINGS = '"data":', '"around":null,"rounds":1,"data":'
 BEHIND = -2
-"""The layer of an end's cached entry: none, and not that of a child around which scores are made (-1)."""
+"""The layer of an end's cached entry: none."""
 
 
 def run_score(inputs: ScoreInputs) -> ScoreTable:
@@ -251,31 +190,35 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     Raises DiagnosticError: missing pieces, missing or too little text.
     """
     score, declaration, method, bld = inputs.score, inputs.declaration, inputs.method, inputs.bld
-    work, progress, around = inputs.work, inputs.progress, inputs.around
+    work, progress = inputs.work, inputs.progress
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
-    layers = None if around is None else around.layers
     space = inputs.program.spaces[declaration.space]
-    todo = replacements(declaration, space, unit, inputs.jobs, layers)
-    runs = runs_to_score(declaration, space, inputs.program.parents[space.parent].shape)
+    todo = replacements(declaration, space, unit, inputs.jobs)
+    shape = inputs.program.parents[space.parent].shape
+    runs = runs_to_score(declaration, space, shape)
     ends = ends_to_score(space)
 
-    with torch.inference_mode(), _scorer(inputs, todo, runs) as scorer:
+    spec = TeamSpec(partial(Subject, inputs.sent(), todo, runs), threads=1)
+    with inputs.executor.open(spec, progress) as teams:
+        scorer = Scorer(teams, inputs)
         facts = scorer.facts
         digests = _digests(inputs, facts, todo, ends)
         key = json.dumps([digests["figures"], facts.identity])
         kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
         # A fit needs KLs by position. Other scores do not store these, so fitted scores have a separate cache, in which every
         # entry implies that its KLs are stored.
-        fits = facts.kls.kept
+        fits = method.children > 0
         known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
-        rows = StoredKls.at(work / "kls.bin", facts.kls, len(todo), facts.samples)
+        rows = StoredKls.at(work / "kls.bin", len(todo), facts.samples) if fits else None
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
-        scorer.measure(known, rows)
-        of_ends = _scores_of_ends(scorer, known, ends, method.metric, progress)
+        healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
+        unknown = sum(_end_name(*end) not in known.figures for end in ends)
+        effort = ScoringWork.of(shape, healed, wholes=unknown)
+        scorer.measure(known, rows, effort)
+        of_ends = _scores_of_ends(scorer, known, ends, method.metric, effort, progress)
         sizes = facts.samples, facts.layers
-        table = score_table(score, method.metric, unit, *sizes, known.figures, layers, runs)
-        if fits:
-            shape = inputs.program.parents[space.parent].shape
+        table = score_table(score, method.metric, unit, *sizes, known.figures, runs)
+        if rows is not None:
             children = Children(todo, shape, scorer, known, progress)
             table = fitted_table(table, children.fitted(method.children, bld.seed, rows.all()), todo)
             _tell_fit(score, table, progress)
@@ -289,40 +232,25 @@ def _scores_of_ends(
     known: FiguresCache,
     ends: Sequence[tuple[EndName, PrecisionName]],
     metric: str,
+    effort: ScoringWork,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
     """Return the score of each end of the parent in each storage type, by site and name."""
     found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
     for site, dtype in ends:
-        alternative = f"parent@{dtype}"
-        name = BEHIND, site, alternative
+        name = _end_name(site, dtype)
         kept = name in known.figures
         if not kept:
             known.add(name, scorer.end(site, dtype))
-        found[site][alternative] = known.figures[name][metric]
-        progress.advance(kept=kept, site=site, alternative=alternative, score=found[site][alternative])
+        score = found[site][name[-1]] = known.figures[name][metric]
+        work = 0.0 if kept else effort.whole
+        progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
     return found
 
 
-@contextmanager
-def _scorer(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> Iterator[Scorer]:
-    """Yield the scorer in this process, or the one on the workers of the inputs' executor."""
-    if inputs.executor.is_local:
-        yield Here(inputs, todo, runs)
-        return
-    tasks = tasks_for(inputs, todo, runs)
-    with inputs.executor.open(tasks.spec(), inputs.progress) as teams:
-        yield OnWorkers(teams, inputs, tasks)
-
-
-def score_children(
-    inputs: ScoreInputs, children: Sequence[ModelDefinition], *, unseen: bool = False
-) -> list[float]:
-    """Return the losses of whole children by a score's metric, on its text, on as much behind (`unseen`), or on items."""
-    tasks = [Task.call(number, "loss", child) for number, child in enumerate(children)]
-    with inputs.executor.open(TeamSpec(judge_maker(inputs, unseen=unseen)), inputs.progress) as teams:
-        found = {task.name: loss for task, loss in teams.run(tasks)}
-    return [found[number] for number in range(len(children))]
+def _end_name(site: EndName, dtype: PrecisionName) -> Name:
+    """Return the name under which an end's figures are cached."""
+    return BEHIND, site, f"parent@{dtype}"
 
 
 def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
@@ -343,13 +271,14 @@ def _digests(
     ends: Sequence[tuple[EndName, PrecisionName]],
 ) -> dict[str, str]:
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
-    method, around, parent_dir = inputs.method, inputs.around, inputs.parent_dir
+    method, parent_dir = inputs.method, inputs.parent_dir
     pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
-    child = None if around is None else around.digest()
-    described = f"{method.model_dump_json(exclude=None if method.healed else {'healed'})} {parts} {child}"
+    settings = method.model_dump_json(exclude=None if method.healed else {"healed"})
+    # with settings of earlier versions, so that tables stay the same bytes
+    described = f"{settings.replace(*FORMER_SETTINGS)} {parts} None"
     made_from = origin(parent_dir, facts.tokens)
-    figures = f"{made_from} {parts} {child}"
+    figures = f"{made_from} {parts} None"
     if ends:
         heads = [pieces.get(job.id) for job in inputs.jobs if job.head is not None]
         described, figures = f"{described} {ends} {heads}", f"{figures} {heads}"

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
-from puzzledsl.ir.tables import LayerDefinition, RunScore, ScoreTable
+from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.replacements import PARENT, Replacement, Run
-
-INCUMBENT: Name = (-1, "", "")
-"""Cache name of the child (`around`) itself, without a replacement."""
-PARENTS = {"attention": "parent", "ffn": "parent", "pairs": "parent/parent"}
+from puzzledsl.scoring.replacements import Replacement, Run
 
 
 def score_table(
@@ -29,28 +25,17 @@ def score_table(
     samples: int,
     layers: int,
     figures: Mapping[Name, Figures],
-    around: Sequence[LayerDefinition] | None = None,
     runs: Sequence[Run] = (),
 ) -> ScoreTable:
     """Build the table of one metric from all cached metrics. The parent's own sub-blocks score 0 and are left out.
 
-    Only the runs in `runs` are included. Around a child c with loss S(c), an entry is S(c with the alternative) - S(c with the
-    parent's sub-block), and the offset is chosen so that the table's sum for c is S(c).
+    Only the runs in `runs` are included.
     """
-    child = figures[INCUMBENT][metric] if around is not None else 0.0
-    has = [_names(layer) for layer in around or [PARENT] * layers]
-    tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in PARENTS}
+    names = ("attention", "ffn", "pairs")
+    tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in names}
     for (layer, table, name), figure in figures.items():
         if layer >= 0 and table in tables:
             tables[table][layer][name] = figure[metric]
-    offset = child
-    for table in ("pairs",) if unit == "block" else ("attention", "ffn"):
-        for layer, entries in enumerate(tables[table]):
-            entries[has[layer][table]] = child
-            parent = entries.pop(PARENTS[table])
-            for name in entries:
-                entries[name] -= parent
-            offset -= child - parent
     return ScoreTable(
         score=score,
         metric=metric,
@@ -59,7 +44,6 @@ def score_table(
         attention=() if unit == "block" else tuple(tables["attention"]),
         ffn=() if unit == "block" else tuple(tables["ffn"]),
         pairs=tuple(tables["pairs"]) if unit == "block" else (),
-        offset=offset,
         runs=tuple(
             RunScore(
                 first=run.layer, length=run.length, value=figures[run.layer, run.table, run.name][metric]
@@ -67,11 +51,6 @@ def score_table(
             for run in runs
         ),
     )
-
-
-def _names(layer: LayerDefinition) -> dict[str, str]:
-    attention, ffn = layer.attention.name, layer.ffn.name
-    return {"attention": attention, "ffn": ffn, "pairs": f"{attention}/{ffn}"}
 
 
 def fitted_table(table: ScoreTable, form: Form, todo: Sequence[Replacement]) -> ScoreTable:
@@ -90,25 +69,11 @@ Name = tuple[int, str, str]
 """(layer, table, alternative or pair of alternatives)."""
 
 
-class MemoryCache:
-    """Metrics by name in memory."""
-
-    def __init__(self) -> None:
-        self.figures: dict[Name, Figures] = {}
-
-    def add(self, name: Name, figures: Figures) -> None:
-        """Keep one entry."""
-        self.figures[name] = figures
-
-    def restore_order(self, order: Sequence[Name], *, shuffled: bool = False) -> None:
-        """Do nothing: there is no file."""
-
-
-class FiguresCache(MemoryCache):
+class FiguresCache:
     """A file of metrics by name. It is emptied if its key differs from `key`, a string of everything that metrics depend on."""
 
     def __init__(self, path: Path, key: str) -> None:
-        super().__init__()
+        self.figures: dict[Name, Figures] = {}
         self._path, self._head = path, json.dumps({"key": key})
         self._damaged = False
         lines = self._complete_lines()
@@ -135,7 +100,7 @@ class FiguresCache(MemoryCache):
 
     def add(self, name: Name, figures: Figures) -> None:
         """Append one entry; on return it is on the disk."""
-        super().add(name, figures)
+        self.figures[name] = figures
         with self._path.open("a", encoding="utf-8") as file:
             file.write(sealed_line(json.dumps([*name, figures])))
             file.flush()

@@ -17,8 +17,6 @@ from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, Lines, covers, files_of
 
 Related = Sequence[tuple[Span | None, str]]
-_UNUSED = UnusedName, UnusedUse
-"""Diagnostics that an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
 
@@ -57,7 +55,8 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
     notes = [f"note: {note}" for note in diagnostic.notes]
     message = "\n".join([head, *notes, *([f"help: {diagnostic.help}"] if diagnostic.help else [])])
     found = _shown(document, diagnostic.code, span, message, diagnostic.severity, labels)
-    found.tags = [types.DiagnosticTag.Unnecessary] if isinstance(diagnostic, _UNUSED) else None
+    unused = isinstance(diagnostic, UnusedName | UnusedUse)
+    found.tags = [types.DiagnosticTag.Unnecessary] if unused else None
     return found
 
 

@@ -27,7 +27,7 @@ from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition
+from puzzledsl.child.checkpoint.contents import from_definition
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.export.gguf_tokenizer import packed
 from puzzledsl.export.verify import prepare
@@ -41,12 +41,10 @@ from puzzledsl.measure.host import (
     Arrangement,
     alternatives_of,
     ends_of,
-    kinds_of,
     label,
     random_child,
 )
 from puzzledsl.measure.place import Limits, Place
-from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Samples, Widths, Workload
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
@@ -61,32 +59,30 @@ CHUNK = 1 << 16
 SCALE = 0.02
 
 
-def blank_child(parent_dir: Path, shape: Shape, layers: Layers, ends: str = PARENT_ENDS.name) -> ChildFiles:
-    """Return a child of these alternatives and `ends` whose pieces hold random numbers. Raises DiagnosticError."""
-    found = [_layer(index, *layer) for index, layer in enumerate(layers)]
-    definition = ModelDefinition(
-        name="timed", search="timed", parent="timed", layers=tuple(found), ends=EndsAssignment.of(ends)
-    )
-    by_name: dict[str, tuple[Alternative, Shape]] = {}
-    for index, layer in enumerate(layers):
-        for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
-            by_name[_piece(index, sub_block)] = (alternative, shape.at(index))
-
-    def piece(name: str) -> Mapping[str, Tensor]:
-        alternative, own = by_name[name]
-        return {
-            weight: _stored(weight, tuple(size), alternative.dtype)
-            for weight, size in alternative.stored(own).items()
-        }
-
-    return from_definition(definition, parent_dir, piece)
-
-
 def write_blank(
     parent_dir: Path, shape: Shape, layers: Layers, ends: str, engine: EngineName, folder: Path, dtype: str
 ) -> Path:
-    """Write such a child for an engine below `folder`; return what the engine loads. Raises DiagnosticError."""
-    child = blank_child(parent_dir, shape, layers, ends)
+    """Write a child whose pieces hold random numbers for an engine; return what it loads. Raises DiagnosticError."""
+    made: dict[str, tuple[Alternative, Shape]] = {}
+    found: list[LayerDefinition] = []
+    for index, layer in enumerate(layers):
+        pieces: dict[str, Any] = {}
+        for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
+            pieces[sub_block] = alternative
+            if not alternative.is_parent and alternative.kind != "noop":
+                pieces[f"{sub_block}_piece"] = name = f"{index}.{sub_block}"
+                made[name] = alternative, shape.at(index)
+        found.append(LayerDefinition(**pieces))
+    definition = ModelDefinition(
+        name="timed", search="timed", parent="timed", layers=tuple(found), ends=EndsAssignment.of(ends)
+    )
+
+    def piece(name: str) -> Mapping[str, Tensor]:
+        alternative, own = made[name]
+        stored = alternative.stored(own).items()
+        return {weight: _values(weight, tuple(size), alternative.dtype) for weight, size in stored}
+
+    child = from_definition(definition, parent_dir, piece)
     return prepare(child, parent_dir, engine, folder, dtype, encode=encoder())
 
 
@@ -120,31 +116,13 @@ def encoder() -> Callable[[LazyTensor, Any], NDArray[Any]]:
     return encode
 
 
-def _layer(index: int, attention: Any, ffn: Any) -> LayerDefinition:
-    pieces = {
-        f"{sub_block}_piece": None
-        if alternative.is_parent or alternative.kind == "noop"
-        else _piece(index, sub_block)
-        for sub_block, alternative in zip(SUB_BLOCKS, (attention, ffn), strict=True)
-    }
-    return LayerDefinition(attention=attention, ffn=ffn, **pieces)
-
-
-def _piece(index: int, sub_block: str) -> str:
-    return f"{index}.{sub_block}"
-
-
-def _stored(name: str, size: tuple[int, ...], dtype: str | None) -> Tensor:
+def _values(name: str, size: tuple[int, ...], dtype: str | None) -> Tensor:
     """Random numbers, on the grid of a storage type where the weight has one."""
-    values = _values(size)
-    return nearest(values, PRECISIONS[dtype]) if dtype is not None and is_quantised(name, size) else values
-
-
-def _values(size: tuple[int, ...]) -> Tensor:
     if len(size) < 2:
         return torch.ones(size)
     count = math.prod(size)
-    return _drawn().repeat(-(-count // CHUNK))[:count].reshape(size)
+    values = _drawn().repeat(-(-count // CHUNK))[:count].reshape(size)
+    return nearest(values, PRECISIONS[dtype]) if dtype is not None and is_quantised(name, size) else values
 
 
 @cache
@@ -200,27 +178,26 @@ class Bed:
         """Describe the machine, with the engine's version."""
         return f"{cpu_name()}, {self.threads} threads, {version}"
 
-    def request(self, workload: Workload) -> dict[str, Any]:
-        """Return what the engine loads a model with."""
-        return {
+    @contextmanager
+    def load(self, path: Path, workload: Workload, shape: Shape, what: str) -> Iterator[Session]:
+        """Load a model, with room for the cache of `shape`, for llama.cpp into huge pages where the system has some.
+
+        Raises DiagnosticError: EngineFailed, also for what fails inside.
+        """
+        context = workload.prompt + workload.output + SPARE
+        request = {
             "batch": workload.batch,
-            "context": workload.prompt + workload.output + SPARE,
+            "context": context,
             "threads": self.threads,
             "dtype": TORCH_NAMES.get(self.spec.dtype, self.spec.dtype),
             "device": self.spec.device,
         }
-
-    @contextmanager
-    def load(self, path: Path, workload: Workload, cache_bytes: int, what: str) -> Iterator[Session]:
-        """Load a model for the time of the context, llama.cpp's weights into huge pages where the system has some.
-
-        Raises DiagnosticError: EngineFailed, also for what fails inside.
-        """
+        per_token = 2 * sum(own.kv_heads * own.head_dim for own in shape.each) * self.stored.cached
+        cache_bytes = round(workload.batch * context * per_token)
         try:
             with ExitStack() as stack:
                 for tries in reversed(range(TRIES)):
-                    given = self.engine.name, path, self.request(workload), cache_bytes
-                    session = stack.enter_context(Session(*given))
+                    session = stack.enter_context(Session(self.engine.name, path, request, cache_bytes))
                     if tries == 0 or self.engine.name != "llama_cpp" or session.is_in_huge_pages:
                         break
                     stack.close()
@@ -262,7 +239,7 @@ class ServingClock:
         self._space: Space = program.spaces[space]
         self._shape: Shape = program.parents[self._space.parent].shape
         self._bed = Bed.of(program.hardware[hardware])
-        self._kinds = kinds_of(self._shape)
+        self._kinds = self._shape.kind_of_each
         self._alternatives = alternatives_of(self._space, self._shape)
         self._labels = {sub_block: tuple(found) for sub_block, found in self._alternatives.items()}
         self._ends = ends_of(self._space)
@@ -282,7 +259,7 @@ class ServingClock:
         limits = Limits(bed.hardware.name, self._shape, stored, memory, bed.spec.device)
         scenarios = [s for s in self._program.scenarios.values() if s.hardware == bed.hardware.name]
         batches = {scenario.name: limits.batches(scenario) for scenario in scenarios}
-        with bed.load(self._parent, Workload(1, 1, 1), 0, "the parent") as session:
+        with bed.load(self._parent, Workload(1, 1, 1), self._shape, "the parent") as session:
             version = session.version
         return Place(
             shape=self._shape,
@@ -311,31 +288,19 @@ class ServingClock:
         if self._loaded is None or self._loaded[0] != workload:
             self._loaded = None
             self._sessions.close()
-            load = self._bed.load(self._parent, workload, self._cache_bytes(workload), "the parent")
+            load = self._bed.load(self._parent, workload, self._shape, "the parent")
             self._loaded = workload, self._sessions.enter_context(load)
         parent = self._loaded[1]
         try:
-            with self._bed.load(path, workload, self._cache_bytes(workload), "a child") as own:
+            with self._bed.load(path, workload, self._shape, "a child") as own:
                 of_parent, of_child = in_turn([parent, own], workload, turns or CHECK_ROUNDS)
         finally:
             shutil.rmtree(path.parent, ignore_errors=True)
-        return Check(
-            seed=seed,
-            attention=child["attention"],
-            ffn=child["ffn"],
-            parent_prefill_s=undisturbed(of_parent.prefill),
-            child_prefill_s=undisturbed(of_child.prefill),
-            parent_decode_s=undisturbed(of_parent.decode),
-            child_decode_s=undisturbed(of_child.decode),
-            ends="".join(child.get("ends", ())),
-        )
+        return Check.of(seed, child, of_parent, of_child, "".join(child.get("ends", ())))
 
     def close(self) -> None:
         """End the parent's process, and remove the files."""
         self._stack.close()
-
-    def _cache_bytes(self, workload: Workload) -> int:
-        return cache_bytes(self._shape, workload, self._bed.stored)
 
     @cached_property
     def _folder(self) -> Path:
@@ -355,9 +320,3 @@ class ServingClock:
         ]
         bed, ends = self._bed, arrangement.get("ends", (PARENT_ENDS.name,))[0]
         return write_blank(self._parent_dir, self._shape, layers, ends, bed.name, folder, bed.spec.dtype)
-
-
-def cache_bytes(shape: Shape, workload: Workload, stored: Widths) -> int:
-    """Return the bytes of the parent's KV cache at full length."""
-    per_token = 2 * sum(own.kv_heads * own.head_dim for own in shape.each) * stored.cached
-    return round(workload.batch * (workload.prompt + workload.output + SPARE) * per_token)

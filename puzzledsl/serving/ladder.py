@@ -33,7 +33,7 @@ from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import Ladder
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.serving.clock import Bed, cache_bytes, in_turn, write_model
+from puzzledsl.serving.clock import Bed, in_turn, write_model
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
@@ -187,10 +187,10 @@ class _Climb:
         """Return the file's speed: the child's, times the ratio measured while the two alternated."""
         assert isinstance(timed.on, Hardware)
         bed = Bed.of(timed.on)
-        cache = cache_bytes(shape_of(load_config(self.meter.parent_dir)), timed.workload, bed.stored)
+        shape = shape_of(load_config(self.meter.parent_dir))
         with (
-            bed.load(self.child_file, timed.workload, cache, f"`{self.meter.child}`") as own,
-            bed.load(file, timed.workload, cache, f"`{rung.name}`") as other,
+            bed.load(self.child_file, timed.workload, shape, f"`{self.meter.child}`") as own,
+            bed.load(file, timed.workload, shape, f"`{rung.name}`") as other,
         ):
             usual = self.usual[timed.scenario]
             of_child, of_file = in_turn([own, other], timed.workload, ROUNDS)

@@ -44,7 +44,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.serving.clock import SPARE, Bed, cache_bytes, in_turn, write_blank, write_model
+from puzzledsl.serving.clock import SPARE, Bed, in_turn, write_blank, write_model
 
 LOADING_S = 600
 """Seconds that a server may take to load a model."""
@@ -285,6 +285,6 @@ def time_in_engine(
             place = folder / str(index)
             place.mkdir()
             path = write_model(directory, bed.name, place, bed.spec.dtype)
-            cache = cache_bytes(shape_of(load_config(directory)), workload, bed.stored)
-            sessions.append(stack.enter_context(bed.load(path, workload, cache, f"`{directory.name}`")))
+            shape = shape_of(load_config(directory))
+            sessions.append(stack.enter_context(bed.load(path, workload, shape, f"`{directory.name}`")))
         return in_turn(sessions, workload, turns)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
+from puzzledsl.language.kinds import CONSTRUCTORS
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
@@ -29,6 +30,7 @@ CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
 _OF_CALLS = {"COLON", "ARROW", "EQUAL"}
 """Tokens that stand between round brackets alone."""
+_CALLED = *FUNCTIONS, *CONSTRUCTORS
 _BRACES = {"LBRACE", "RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _BEGINS = {"USE", "PARAM", "FN"} | {word.upper() for word in STATEMENT_KEYWORDS if word != "for"}
@@ -130,9 +132,10 @@ class _Layout:
         elif not self.opened:
             ends = {"_NL"} | _BRACES | _ASSIGNS
             here = list(takewhile(lambda t: t.type not in ends, reversed(self.out)))
-            # `name: value`, `layersi]` and `measured2)` have lost their opener
+            # `name: value`, `layersi]`, `measured2)` and `texttexts + "…")` have lost their opener
             lost = any(t.type == "COLON" or re.fullmatch(r"layers\w+", t) for t in here)
             lost |= any(t.type == "NAME" and t[-1:].isdigit() for t in here[:1])
+            lost |= any(t.type == "NAME" and t not in _CALLED and t.startswith(_CALLED) for t in here)
             place = "arguments" if text == "(" else "layers"
             help = f"write the `{text}` in front of the {place}" if lost else ""
             where = span_of(token, self.words.file)

@@ -25,8 +25,7 @@ MAX_AHEAD = 60
 MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
-_BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
-_STOPS = frozenset(_BEFORE_STATEMENTS)
+_BEFORE_STATEMENTS = frozenset(("_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"))
 _ENDS = {"_NL", "LBRACE", "RBRACE"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
@@ -77,7 +76,7 @@ class _Driver:
     def taken(self, token: Token) -> bool:
         """Take the next token if it is acceptable, and those behind it in its part of the statement."""
         ends = token.type in _BEFORE_STATEMENTS and not self.brackets
-        end = self.machine.take(self.tokens, self.index, None if ends else _STOPS)
+        end = self.machine.take(self.tokens, self.index, None if ends else _BEFORE_STATEMENTS)
         if end == self.index:
             return False
         self.count(token)

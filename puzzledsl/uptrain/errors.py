@@ -41,13 +41,6 @@ class NoRoomToUptrain(Diagnostic, code="E1705"):
     )
 
 
-class NoEightBit(Diagnostic, code="E1706"):
-    """An uptraining that fits only with 8-bit moments, which need the package torchao."""
-
-    template = "uptrain `{name}` fits into memory only with 8-bit moments, and `torchao` is not installed"
-    help_template = "pip install 'puzzledsl[eightbit]'"
-
-
 class MemoryOfRank(Diagnostic, code="E1707", template="uptrain `{name}` ran out of memory in rank {rank}"):
     """One of several processes ran out of memory."""
 

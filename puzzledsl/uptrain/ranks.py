@@ -57,9 +57,9 @@ class Ranks:
         """The number of machines."""
         return self.world // self.per_node if self.per_node else 1
 
-    def mesh(self, *, hybrid: bool = False) -> DeviceMesh:
-        """Return the mesh of all processes, one device each; with `hybrid`, [nodes, processes of a node]."""
-        return _mesh(self.rank, self.world, self.world // self.nodes if hybrid else self.world)
+    def mesh(self) -> DeviceMesh:
+        """Return the mesh of all processes, one device each."""
+        return _mesh(self.world)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over the processes, bit-identical in each."""
@@ -72,7 +72,7 @@ class Ranks:
     def add_up(self, tensor: Tensor) -> None:
         """Replace a tensor on the training's device by its sum over the processes, without waiting for the device."""
         if self.world > 1:
-            dist.all_reduce(tensor, group=_group(self.world, COLLECTIVE))
+            dist.all_reduce(tensor, group=_group(self.world))
 
     def broadcast(self, value: bool) -> bool:
         """Return rank 0's value."""
@@ -133,32 +133,18 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def writers(ranks: Ranks) -> dist.ProcessGroup:
-    """Return the group in which a thread writes checkpoints, apart from the training's collectives. Collective."""
-    return _group(ranks.world, PATIENCE)
-
-
 @cache
-def _group(world: int, timeout: timedelta) -> dist.ProcessGroup:
-    return _new_group(list(range(world)), timeout)
-
-
-def _new_group(members: list[int], timeout: timedelta) -> dist.ProcessGroup:
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and timeout == COLLECTIVE else "gloo"
-    group: Any = dist.new_group(members, timeout=timeout, backend=backend)
+def _group(world: int) -> dist.ProcessGroup:
+    """Return the group of a training's collectives."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    group: Any = dist.new_group(list(range(world)), timeout=COLLECTIVE, backend=backend)
     return group  # type: ignore[no-any-return]
 
 
 @cache
-def _mesh(rank: int, world: int, together: int) -> DeviceMesh:
+def _mesh(world: int) -> DeviceMesh:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if together == world:
-        return DeviceMesh.from_group(_group(world, COLLECTIVE), device)
-    grid = torch.arange(world).reshape(-1, together)
-    shards = [_new_group(row, COLLECTIVE) for row in grid.tolist()]
-    replicas = [_new_group(column, COLLECTIVE) for column in grid.T.tolist()]
-    mine = [replicas[rank % together], shards[rank // together]]
-    return DeviceMesh.from_group(mine, device, mesh=grid, mesh_dim_names=("replicas", "shards"))
+    return DeviceMesh.from_group(_group(world), device)
 
 
 def wait_for_the_end() -> None:
@@ -207,16 +193,13 @@ class Sharding:
     """The way in which both models are cut.
 
     `bf16`: weights are gathered in bfloat16, and gradients reduced in float32. `offload`: what a process holds of the child is in
-    the host's memory, and only what runs is on its GPU. `hybrid`: each machine holds everything, cut over its processes.
-    `local_gradients`: micro-batches add up whole gradients, which are reduced once a step.
+    the host's memory, and only what runs is on its GPU.
     """
 
     ranks: Ranks
     device: torch.device
     bf16: bool
     offload: bool = False
-    hybrid: bool = False
-    local_gradients: bool = False
 
 
 def shard(module: Teacher | Student, sharding: Sharding) -> None:
@@ -233,7 +216,7 @@ def shard(module: Teacher | Student, sharding: Sharding) -> None:
     on_gpu = sharding.device.type == "cuda"
     moved = sharding.offload and isinstance(module, Student)
     offload = CPUOffloadPolicy(pin_memory=on_gpu) if moved else OffloadPolicy()
-    mesh = sharding.ranks.mesh(hybrid=sharding.hybrid)
+    mesh = sharding.ranks.mesh()
     for layer in layers(module.model):
         fully_shard(layer, mesh=mesh, mp_policy=policy, offload_policy=offload)
     gathered_again = isinstance(module, Student)
@@ -279,21 +262,6 @@ def _read(into: Tensor, weight: LazyTensor, first: int) -> None:
     for start in range(0, len(into), step):
         stop = min(start + step, len(into))
         into[start:stop].copy_(weight.rows(first + start, first + stop))
-
-
-def accumulate(student: Student, sharding: Sharding, *, last: bool) -> None:
-    """Say before a micro-batch's backward pass whether it is the step's last one, after which gradients are complete.
-
-    Before that, replicas keep their sums, and with `local_gradients` every process does.
-    """
-    if not isinstance(student, FSDPModule):
-        return
-    student.set_is_last_backward(last)
-    if sharding.local_gradients:
-        student.set_requires_gradient_sync(last)
-        student.set_reshard_after_backward(last)
-    elif sharding.hybrid:
-        student.set_requires_all_reduce(last)
 
 
 def embedding_of(teacher: Teacher) -> Tensor:

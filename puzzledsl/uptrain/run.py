@@ -64,7 +64,7 @@ def sharding_of(means: Means, ranks: Ranks, device: torch.device, *, bf16: bool)
         return None
     if ranks.world == 1:
         join_alone()
-    return Sharding(ranks, device, bf16, means.offload, means.hybrid, means.local_gradients)
+    return Sharding(ranks, device, bf16, means.offload)
 
 
 def models(
@@ -200,8 +200,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     means = ranks.from_first(lambda: means_for(declaration, parent_dir, child_dir, device, ranks))
     if words := in_words(means):
         progress.log("memory", text=f"uptraining: {words}")
-    key = (means.eight_bit, ranks.world) if means.eight_bit else ()
-    folder = inputs.work / ranks.from_first(lambda: _digest(declaration, blocks, parent_dir, child_dir, *key))
+    folder = inputs.work / ranks.from_first(lambda: _digest(declaration, blocks, parent_dir, child_dir))
     bf16 = declaration.dtype == "bf16"
     sharding = sharding_of(means, ranks, device, bf16=bf16)
     teacher, student = models(parent_dir, child_dir, device, parent_dtype, sharding, bf16=bf16)
@@ -308,13 +307,11 @@ def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progre
     return declaration.model_copy(update={"dtype": dtype})
 
 
-def _digest(
-    declaration: Uptrain, blocks: TokenRows, parent_dir: Path, child_dir: Path, *means: object
-) -> str:
-    """Key of unfinished work: what is trained, on what, against what, in which dtype, and `means` that change its numbers."""
+def _digest(declaration: Uptrain, blocks: TokenRows, parent_dir: Path, child_dir: Path) -> str:
+    """Key of unfinished work: what is trained, on what, against what, and in which dtype."""
     meaning = declaration.model_dump_json(exclude={"where", "doc", "name"})
     weights = [sha256_of(p) for d in (parent_dir, child_dir) for p in sorted(d.glob("*.safetensors"))]
-    parts = [METHOD, meaning, blocks.digest(), *weights, *map(str, means)]
+    parts = [METHOD, meaning, blocks.digest(), *weights]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

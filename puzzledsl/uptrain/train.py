@@ -44,7 +44,6 @@ from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
     Ranks,
     Sharding,
-    accumulate,
     embedding_of,
     gathered,
     reshard,
@@ -58,9 +57,8 @@ from puzzledsl.uptrain.state import (
     load_weights,
     save_state,
     save_weights,
-    set_rate,
 )
-from puzzledsl.uptrain.store import store_at
+from puzzledsl.uptrain.store import Store
 
 NAME = "less.json"
 
@@ -132,6 +130,8 @@ EVALUATIONS, EVALUATION_STEPS = (
 )  # held-out evaluations after the one at the start, at least so many steps apart
 RATE_PER_NAT = 5e-4
 """Peak of the learning rate by the child's KL at the start: steps as large as a far child needs drive a near one away."""
+FORWARDS_A_STEP = 4
+"""Forward passes in the time of a step: the parent's, the child's, and its backward pass. An evaluation is the child's."""
 CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
@@ -193,19 +193,16 @@ class Trainer:
         train_all_but_quantised(child)
         if self.recompute:
             recompute_layers(child)
-        self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
+        self.optimizer = adamw(child, declaration.lr.peak)
         self._run = TrainingState(child, self.optimizer, self.ranks)
-        self._store = store_at(work, self.ranks, background=means.background)
+        self._store = Store(work, self.ranks)
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> TrainingProgress:
         """Train to the end, then put the best evaluated weights into the child; with `keep = last` those after the last step."""
         with torch.random.fork_rng():
             torch.manual_seed(self.declaration.seed + self.ranks.rank)
-            try:
-                return self._run_seeded()
-            finally:
-                self._store.finish()
+            return self._run_seeded()
 
     def _run_seeded(self) -> TrainingProgress:
         done = load_state(self._store, self._run) or TrainingProgress()
@@ -215,6 +212,8 @@ class Trainer:
             self.progress.advance(done.step, kept=True)
         last_saved, writing_s = time.monotonic(), 0.0
         self._evaluate_when_due(done)
+        later = sum(at > done.step for at in self._evaluations)
+        self.progress.ready(self._step_work * (self.steps - done.step) + self._heldout_tokens * later)
         self.lr = schedule_for(self.declaration, done.heldout[0])
         while done.step < self.steps:
             began = time.monotonic()
@@ -244,7 +243,8 @@ class Trainer:
             raise DiagnosticError(
                 LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
             )
-        set_rate(self.optimizer, learning_rate(self.lr, step, self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return Step(loss, kld, cosine, lm, grad_norm)
@@ -263,9 +263,7 @@ class Trainer:
     def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
         mine = micro_batches(rows_GT, learned_GT, self.micro, self.ranks)
-        for number, batch in enumerate(mine, 1):
-            if self.sharding is not None:
-                accumulate(self.student, self.sharding, last=number == len(mine))
+        for batch in mine:
             losses = self._backward(batch)
             totals += batch.share * torch.stack([value.detach() for value in losses]).double()
         reshard(self.teacher)
@@ -331,11 +329,11 @@ class Trainer:
         return Target(kept, embedding_of(self.teacher))
 
     def _evaluate_when_due(self, done: TrainingProgress) -> None:
-        count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
-        due = {round(self.steps * i / count) for i in range(count + 1)}
-        if done.step not in due or done.step in done.heldout:
+        if done.step not in self._evaluations or done.step in done.heldout:
             return
         kl = self.heldout_kl()
+        if done.step:
+            self.progress.advance(0, work=self._heldout_tokens)
         done.heldout[done.step] = kl
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
@@ -344,9 +342,23 @@ class Trainer:
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
-        self.progress.advance(1, **shown)
+        self.progress.advance(1, work=self._step_work, **shown)
         rate = learning_rate(self.lr, step - 1, self.steps)
         self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
+
+    @property
+    def _evaluations(self) -> set[int]:
+        """The steps after which the child is compared on held-out text."""
+        count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
+        return {round(self.steps * i / count) for i in range(count + 1)}
+
+    @property
+    def _heldout_tokens(self) -> int:
+        return len(self.heldout_NT) * self.heldout_NT.shape[1]
+
+    @property
+    def _step_work(self) -> int:
+        return FORWARDS_A_STEP * self.declaration.batch * self.train_NT.shape[1]
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -152,17 +152,6 @@ def test_let_fn_and_if_work_on_symbols(tmp_path: Path) -> None:
     ]
 
 
-def test_a_score_may_look_around_the_search_that_minimises_it(tmp_path: Path) -> None:
-    text = TINY + (
-        "bld b of w { tokens = 0 }\n"
-        "score near of b = replace_one(kl_divergence, around: best, rounds: 2)\n"
-        "search best of w { minimize near }\n"
-    )
-    method = lowered(tmp_path, text).scores["near"].method
-    assert isinstance(method, nodes.ReplaceOne)
-    assert (method.around, method.rounds) == ("best", 2)
-
-
 def test_mistakes_in_one_run(tmp_path: Path) -> None:
     body = [
         "require chat.memory <= 3",

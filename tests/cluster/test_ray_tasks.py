@@ -12,8 +12,8 @@ import pytest
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
-from puzzledsl.cluster.ray_tasks import RayTeams
-from puzzledsl.cluster.tasks import LocalExecutor, NoWorkers, Step, Task, TeamSpec
+from puzzledsl.cluster.ray_tasks import RayTeam, RayTeams
+from puzzledsl.cluster.tasks import LocalExecutor, NoWorkers, Step, Task, TeamSpec, WorkerLost
 from puzzledsl.cluster.workers import Team, Workers, cause_of
 
 
@@ -95,18 +95,14 @@ class Pretended:
 
 
 class Part:
-    """A member of a team: adds its number to what it gets."""
+    """A worker's object: adds its number to what it gets."""
 
     numbers = itertools.count()
 
     def __init__(self, member: int) -> None:
-        self.member, self.number, self.opened = member, next(Part.numbers), 0
-
-    def open(self) -> None:
-        self.opened += 1
+        self.member, self.number = member, next(Part.numbers)
 
     def double(self, value: int) -> int:
-        assert self.opened == 1
         return 2 * value
 
     def add(self, value: int, more: int) -> int:
@@ -119,7 +115,7 @@ class Part:
         return "odd" if self.number % 2 else "even"
 
 
-OPENED = TeamSpec(Part, opening=(Task.call("open", "open"),))
+SPEC = TeamSpec(Part)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +124,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_tasks, "WAIT_S", 0.0)
 
 
-def doubled(pretended: Pretended, count: int, spec: TeamSpec = OPENED) -> list[tuple[int, int]]:
+def doubled(pretended: Pretended, count: int, spec: TeamSpec = SPEC) -> list[tuple[int, int]]:
     teams = RayTeams(cast(Workers, pretended), spec, Silent())
     tasks = [Task.call(n, "double", n) for n in range(count)]
     found = [(cast(int, task.name), result) for task, result in teams.run(tasks)]
@@ -164,7 +160,7 @@ def test_no_more_teams_than_tasks() -> None:
 
 def test_teams_stay_for_the_next_list() -> None:
     pretended = Pretended(2)
-    teams = RayTeams(cast(Workers, pretended), OPENED, Silent())
+    teams = RayTeams(cast(Workers, pretended), SPEC, Silent())
     for _ in range(3):
         assert len(list(teams.run([Task.call(n, "double", n) for n in range(4)]))) == 4
     assert len(pretended.started) == 2
@@ -193,16 +189,34 @@ def chained(names: Sequence[int]) -> list[Task]:
     return [Task(n, tuple(Step("add", (n,) if m else (n, 0), m) for m in range(3))) for n in names]
 
 
-@pytest.mark.parametrize("lost", [set(), {1}, {4, 13}])
-def test_steps_go_from_member_to_member_here_and_there(lost: set[int]) -> None:
-    """A team with a lost member is replaced as a whole."""
-    spec, tasks = TeamSpec(Part, size=3), chained(range(5))
+def test_steps_go_from_member_to_member_here_and_there() -> None:
+    """The tasks of a team come back in order; few more are asked for than its members are busy with."""
+    spec, asked = TeamSpec(Part, size=3), list[int]()
+
+    def tasks() -> Iterator[Task]:
+        for task in chained(range(20)):
+            asked.append(task.name)
+            yield task
+
     with LocalExecutor().open(spec, Silent()) as teams:
-        here = [(task.name, result) for task, result in teams.run(tasks)]
-    pretended = Pretended(7, lost_at=frozenset(lost))
-    there = RayTeams(cast(Workers, pretended), spec, Silent())
-    assert sorted((task.name, result) for task, result in there.run(tasks)) == here
-    assert here == [(n, 3 * n + 3) for n in range(5)] and len(pretended.started) >= 2
+        here = [(task.name, result) for task, result in teams.run(tasks())]
+    asked.clear()
+    pretended = Pretended(7)
+    team = RayTeam(cast(Workers, pretended), spec, Silent())
+    there = []
+    for task, result in team.run(tasks()):
+        there.append((task.name, result))
+        assert len(asked) - len(there) < 2 * 3
+    team.end()
+    assert there == here == [(n, 3 * n + 3) for n in range(20)]
+    assert len(pretended.started) == 1 and pretended.used == 0
+
+
+def test_a_team_is_lost_with_a_member_and_a_mistake_is_no_loss() -> None:
+    for lost, error in (({4}, WorkerLost), (set(), KeyError)):
+        team = RayTeam(cast(Workers, Pretended(3, lost_at=frozenset(lost))), TeamSpec(Part, size=3), Silent())
+        with pytest.raises(error):
+            list(team.run([*chained(range(3)), Task.call("bad", "fail")]))
 
 
 def test_timing_uses_one_kind_of_device_and_one_task_a_worker() -> None:

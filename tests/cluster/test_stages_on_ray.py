@@ -17,10 +17,7 @@ from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.measure.cells import measure_costs
-from puzzledsl.scoring import run as scoring_run
-from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
-from puzzledsl.scoring.workers import ParentInSpans, sent
 from tests.cluster.ray_here import MARKS, Killer, ray_with
 from tests.interrupting import Interrupting
 from tests.measure.test_costs import program as measured_program
@@ -95,24 +92,6 @@ def test_every_kind_of_score_is_the_same(name: str, case: Case, two_workers: Exe
     with pytest.raises(KeyboardInterrupt):
         scored(case, METHODS[name], two_workers, Interrupting(4))
     assert scored(case, METHODS[name], two_workers).canonical_json() == expected
-
-
-@pytest.mark.slow
-def test_teams_that_have_the_parent_together_score_the_same_and_are_replaced_as_a_whole(
-    case: Case, two_workers: Executor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = METHODS["fitted"]
-    forget(case)
-    expected = scored(case, method).canonical_json()
-
-    def in_spans(inputs: ScoreInputs, todo: Any, runs: Any) -> ParentInSpans:
-        return ParentInSpans(sent(inputs), todo, runs, ((0, 1), (1, 3)))
-
-    monkeypatch.setattr(scoring_run, "tasks_for", in_spans)
-    forget(case)
-    killer = Killer(5)
-    assert scored(case, method, two_workers, killer).canonical_json() == expected
-    assert len(killer.killed) == 1 and killer.lost >= 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
-from puzzledsl.measure.whole import Widths, cache_keyword, sizes_of
+from puzzledsl.measure.whole import Widths, sizes_of
 from puzzledsl.models.families.access import shape_of
 from tests.children import MIXED, define, random_pieces
 from tests.tiny import tiny_model, tiny_tokens
@@ -47,8 +47,8 @@ def counted(shape: Shape, page: int = 1) -> int:
 @torch.inference_mode()
 def read_in_last_step(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> int:
     """Bytes of keys and values that the attentions read in the last of `OUTPUT` decode steps."""
-    keyword, tokens = cache_keyword(model), tiny_tokens(BATCH, PROMPT + OUTPUT)
-    cache = getattr(model(tokens[:, :PROMPT], use_cache=True), keyword)
+    tokens = tiny_tokens(BATCH, PROMPT + OUTPUT)
+    cache = model(tokens[:, :PROMPT], use_cache=True).cache
     read: list[int] = []
     for layer in cache.layers:
 
@@ -60,7 +60,7 @@ def read_in_last_step(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(layer, "update", update)
     for step in range(PROMPT, PROMPT + OUTPUT):
         read.clear()
-        model(tokens[:, step : step + 1], **{keyword: cache}, use_cache=True)
+        model(tokens[:, step : step + 1], cache=cache, use_cache=True)
     return sum(read)
 
 
@@ -79,7 +79,7 @@ def test_kv_bytes_are_those_that_transformers_reads(name: str, monkeypatch: pyte
 def test_kv_bytes_are_those_that_a_static_cache_allocates(name: str) -> None:
     model = model_of(name)
     cache = StaticCache(config=model.config, max_cache_len=PROMPT + OUTPUT)
-    model(tiny_tokens(BATCH, PROMPT), **{cache_keyword(model): cache}, use_cache=True)
+    model(tiny_tokens(BATCH, PROMPT), cache=cache, use_cache=True)
     allocated = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert counted(shape_of(model.config)) == allocated
 

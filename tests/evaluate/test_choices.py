@@ -18,8 +18,6 @@ from puzzledsl.evaluate.choices import (
     accuracy_figures,
     answers,
     can_share,
-    document_log_likelihoods,
-    document_row,
     log_likelihoods,
     right_answers,
     score_choices,
@@ -65,24 +63,6 @@ def test_a_shared_row_is_its_choices(item):
     assert len(row.ids) <= sum(len(r.ids) for r in single_rows(item))
 
 
-@settings(deadline=None)
-@given(document=st.lists(items(), min_size=1, max_size=4))
-def test_a_row_of_a_document_is_the_choices_of_its_items(document):
-    """As above, of several items, of which some begin alike."""
-    row = document_row(document)
-    seen = visible(row, len(row.ids))
-    flat = [choice for item in document for choice in item]
-    scored: dict[int, list[int]] = {index: [] for index in range(len(flat))}
-    for place, token, index in row.targets:
-        path = [row.ids[i] for i in range(len(row.ids)) if seen[place, i]]
-        assert (*path, token) == flat[index].ids[: len(path) + 1]
-        scored[index].append(len(path))
-    for index, choice in enumerate(flat):
-        assert scored[index] == list(range(choice.start, len(choice.ids)))
-    beginnings = {choice.ids[:end] for choice in flat for end in range(1, len(choice.ids))}
-    assert len(row.ids) == len(beginnings)
-
-
 @pytest.fixture(scope="module")
 def child(tmp_path_factory):
     base = tmp_path_factory.mktemp("choices")
@@ -118,19 +98,6 @@ def test_against_an_independent_forward(child, monkeypatch, share, budget):
             assert value == pytest.approx(wanted, rel=1e-4)
 
 
-def test_items_about_one_document_score_as_each_alone(child):
-    """Also where a layer of the child has a window shorter than the document."""
-    asked = questions(4)
-    document = list(range(10, 22))
-    about = [
-        tuple(EncodedChoice((*document, *choice.ids), choice.start + len(document)) for choice in item)
-        for item in asked
-    ]
-    alone = log_likelihoods(child[1], about, share_context=False)
-    for found, wanted in zip(document_log_likelihoods(child[1], about), alone, strict=True):
-        assert found == pytest.approx(wanted, abs=1e-4)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_sharing_changes_nothing_in_any_family(family, attention):
@@ -159,7 +126,7 @@ def test_models_that_take_no_mask_or_forget_do_not_share():
 @pytest.mark.parametrize("share", [True, False])
 def test_items_are_finished_once_each(child, share):
     heard = []
-    log_likelihoods(child[1], questions(6), share_context=share, advance=heard.append)
+    log_likelihoods(child[1], questions(6), share_context=share, advance=lambda items, _: heard.append(items))
     assert sum(heard) == 6
 
 

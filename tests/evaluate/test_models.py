@@ -72,16 +72,6 @@ def test_what_fits_no_other_way_is_read_as_it_runs(
     assert len(progress.named("paged")) == 2
 
 
-def test_what_does_not_fit_is_timed_with_fewer_weights_and_not_kept(tmp_path: Path, monkeypatch) -> None:
-    parent = save_tiny(tmp_path / "deep", layers=6)
-    progress = Recorder()
-    held = Models(progress)
-    monkeypatch.setattr(models, "free_bytes", lambda device: int(0.8 * weights_bytes(parent, FP32) / SHARE))
-    model = held.to_time(Copy(parent, CPU, FP32), "it")
-    assert sum(w.nbytes for w in model.parameters()) <= 0.8 * weights_bytes(parent, FP32)
-    assert len(progress.named("timed_with_repeated_weights")) == 1 and held.loaded == ()
-
-
 def test_a_gpu_holds_what_is_loaded_and_the_next(case: Case, monkeypatch) -> None:
     """Its memory is known in all, not what is free of it."""
     monkeypatch.setattr(models, "load_checkpoint", lambda directory, **k: torch.nn.Linear(1, 1))

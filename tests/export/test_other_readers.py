@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -25,17 +24,6 @@ LAYERS = (*MIXTURE, (GqaAttention(kv_heads=4, window=5), MlpFfn(width=512)), PLA
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(Variant(LAYERS, sizes={"head_dim": 8}), tmp_path_factory.mktemp("readers")).child
-
-
-def test_transformers_reads_what_differs_by_layer(child: Path) -> None:
-    content = json.loads((child / "config.json").read_text())
-    content = {key: value for key, value in content.items() if key not in ("model_type", "auto_map")}
-    layers = LlamaConfig(**content).per_layer_config
-    assert [layers[i].skip for i in range(6)] == [["attention"], ["mlp"], [], [], [], []]
-    assert [layers[i].linear_sub_blocks for i in range(6)] == [[], [], ["attention"], ["mlp"], [], []]
-    assert [layers[i].num_key_value_heads for i in range(6)] == [2, 1, 2, 2, 4, 2]
-    assert [layers[i].intermediate_size for i in range(6)] == [40, 40, 20, 40, 512, 40]
-    assert [layers[i].sliding_window for i in range(6)] == [None, None, None, None, 5, None]
 
 
 def test_megatron_reads_the_exact_sizes(child: Path) -> None:

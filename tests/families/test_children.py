@@ -132,8 +132,7 @@ def test_a_tiny_checkpoint_of_the_kind(tmp_path: Path) -> None:
     made, tokens = Made(tmp_path, choices, intermediate=512), tiny_tokens()
     path = made.out / "config.json"
     content = json.loads(path.read_text())
-    for name in ("base_model_type", "per_layer_config"):
-        content.pop(name)
+    content.pop("base_model_type")
     for block in content["block_configs"]:
         block["ffn"].pop("intermediate_size")
     content |= {"num_key_value_heads": None, "intermediate_size": None}

@@ -218,6 +218,7 @@ PLACES = (
     "let a = layers[{}]",
     "let a = b is {}",
     "let a {}",
+    "{} = a",
     "search s of w {{ {} }}",
     "search s of w {{ a {} b }}",
     "search s of w {{ require {} }}",

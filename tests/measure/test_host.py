@@ -16,7 +16,6 @@ from puzzledsl.measure.host import (
     alternatives_of,
     balanced,
     kind_of,
-    kinds_of,
     label,
     parent_beside,
     random_child,
@@ -143,6 +142,6 @@ def test_a_layer_gets_the_alternatives_of_its_kind(kinds, seed):
 
 def test_kinds_are_numbered_by_their_first_layers():
     shape = shape_of(tiny_model().config)
-    assert kinds_of(shape) == (0, 0, 0)
+    assert shape.kind_of_each == (0, 0, 0)
     mixed = shape.with_layers([{"window": w} for w in (8, None, 8, 4)])
-    assert kinds_of(mixed) == (0, 1, 0, 2)
+    assert mixed.kind_of_each == (0, 1, 0, 2)

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.measure import whole
 from puzzledsl.measure.stopwatch import CpuStopwatch, CudaStopwatch, spread, undisturbed
 from puzzledsl.measure.whole import (
     DECODE_WINDOW,
     Forward,
     WholeTimer,
     Workload,
-    cache_keyword,
 )
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
@@ -84,11 +82,6 @@ def test_a_round_runs_one_prompt_and_a_window_of_steps(monkeypatch):
     prefill, steps = WholeTimer(model, Workload(3, 5, 20)).round()
     assert calls == [(3, 5)] + [(3, 1)] * DECODE_WINDOW
     assert prefill > 0 and len(steps) == DECODE_WINDOW
-
-
-def test_the_cache_s_name_is_the_model_s():
-    assert cache_keyword(tiny_model()) in ("cache", "past_key_values")
-    assert whole.cache_keyword(tiny_model("qwen3")) == cache_keyword(tiny_model())
 
 
 def test_laps_of_a_cpu_add_up():

@@ -20,7 +20,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.tiny import HYBRIDS, save_tiny, tiny_model, tiny_tokens
 
 LAYERS = {"nemotron_h": 12, "qwen3_next": 4, "qwen3_5_text": 4}
@@ -99,7 +99,7 @@ def test_a_matrix_in_place_of_a_mixer_is_the_best_one(family: str) -> None:
     """Least squares explains more of a mixer's and of a mixture's output than the product of its own maps."""
     model = tiny_model(family, layers=LAYERS[family])
     shape = shape_of(model.config)
-    statistics = collect_statistics(model, [tiny_tokens(16, 32, seed=seed) for seed in range(4)])
+    statistics = dict(walk_layers(model, [tiny_tokens(16, 32, seed=seed) for seed in range(4)]))
     for index, own in enumerate(shape.each):
         for sub_block, alternative, absent in (
             ("attention", LinearAttention(), own.mixer == "none"),
@@ -128,7 +128,7 @@ def test_the_product_of_a_delta_net_reads_its_values() -> None:
     model = tiny_model("qwen3_next", layers=1)
     own = shape_of(model.config).at(0)
     mixer = sub_block_of(layers(model)[0], "attention")
-    statistics = collect_statistics(model, [tiny_tokens()])[0]
+    statistics = dict(walk_layers(model, [tiny_tokens()]))[0]
     made = initialise(layers(model)[0], LinearAttention(), statistics, Initialisers(linear="product"), own)
     x = torch.randn(1, 1, own.hidden)
     values = mixer.fix_query_key_value_ordering(mixer.in_proj_qkvz(x), mixer.in_proj_ba(x))[2]

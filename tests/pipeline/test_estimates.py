@@ -24,7 +24,7 @@ from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
-from puzzledsl.pipeline.planning.flop import HEALED_SHARE, healing_flop
+from puzzledsl.pipeline.task import HEALED_SHARE, healing_flop
 from puzzledsl.pipeline.tasks.export import Realise
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.pipeline.tiny_program import write_tiny_program

@@ -42,7 +42,6 @@ score blocks of pieces = replace_one(kl_divergence, samples: 64, unit: block)
 score pairs of pieces = replace_one(kl_divergence, samples: 64, children: 8)
 score dropped of pieces = replace_one(kl_divergence, samples: 64, runs: 2..3)
 score mended of pieces = replace_one(kl_divergence, samples: 64, runs: 2..2, healed: 128)
-score around of pieces = replace_one(kl_divergence, samples: 64, around: best)
 search measured of wide { minimize pairs, require chat.throughput >= 1.1x, refine = measured(2) }
 search shallow of wide { minimize dropped, require chat.throughput >= 1.1x }
 """
@@ -63,7 +62,7 @@ def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
     )
     assert torch.isfinite(model(tiny_tokens()).logits).all()
     made = {path.stem for path in (tmp_path / "build" / "scores").glob("*.json")}
-    assert {"kl", "healed", "blocks", "pairs", "dropped", "mended", "around"} <= made
+    assert {"kl", "healed", "blocks", "pairs", "dropped", "mended"} <= made
     for score in ("dropped", "mended"):  # layers of one sub-block count, too
         table = json.loads((tmp_path / "build" / "scores" / f"{score}.json").read_text())
         assert {(run["first"], run["length"]) for run in table["runs"]} >= {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.progress import Part
 from puzzledsl.cli import loading
 from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.pipeline.context import Context
@@ -65,6 +66,64 @@ def test_what_is_left_is_known_after_the_first_unit(clock: Clock, capsys: pytest
     assert "score kl: 26/31 in 38 s" in capsys.readouterr().err
 
 
+def left(said: str) -> str:
+    """Return the estimate in the last line of a bar."""
+    return said.rstrip().splitlines()[-1].partition(", ")[2]
+
+
+def test_set_up_is_not_repeated_and_units_count_by_their_work(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Reporter(None) as progress:
+        progress.start("bld pieces", 61)
+        progress.advance(1, kept=True)
+        clock.now += 60  # the model is loaded
+        progress.ready(work=30.0 + 4)
+        clock.now += 20
+        progress.advance(work=1.0)  # the first layer, whose other pieces end with it
+        assert left(capsys.readouterr().err) == "about 11 min left"
+        progress.advance(work=0.0)
+        for _ in range(2, 30):
+            clock.now += 20
+            progress.advance(work=1.0)
+            progress.advance(work=0.0)
+        assert left(capsys.readouterr().err).startswith("about 2 min left")  # a layer, and the head
+    with Reporter(None) as progress:
+        progress.start("score kl", 100)
+        clock.now += 1
+        progress.ready(at_once=2, cold=1)
+        clock.now += 90
+        progress.advance()  # caches fill
+        clock.now += 11
+        progress.advance()
+        assert "left" not in capsys.readouterr().err  # of two at once, the other one ends now
+        progress.advance()
+        clock.now += 11
+        progress.advance()
+        assert left(capsys.readouterr().err) == "about 12 min left"
+
+
+def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Reporter(None) as progress:
+        progress.start("refine best", 2 * (30 + 8))
+        progress.ready(2 * (300 + 80))
+        healing = Part(progress, 30, 300, {"child": "1 of 2"})
+        healing.start("heal", 30)
+        healing.ready(30)
+        healing.advance(10, kept=True, work=10)  # below the first change
+        for _ in range(20):
+            clock.now += 10
+            healing.advance(work=1)
+        healing.end()
+        assert left(capsys.readouterr().err) == "about 8 min left  child 1 of 2"
+        judging = Part(progress, 8, 80, {})
+        judging.ready(16)
+        judging.advance(4, work=8)
+        clock.now += 11
+        judging.end()
+        assert "refine best: 38/76, " in capsys.readouterr().err
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, known_rates: Rates) -> Context:
     return loading.context(write_tiny_program(tmp_path), None, None)
@@ -95,19 +154,6 @@ def test_a_dry_run_counts_what_an_interrupted_task_has_done(tiny: Context, clock
     with Reporter(tiny.build.log) as progress:
         progress.log("end", stage="score", name="kl", seconds=7.0)
     assert seconds(dry_run(tiny, None, None), "score") == 7.0
-
-
-def test_the_bar_of_one_child_is_not_that_of_all(tiny: Context, clock: Clock) -> None:
-    text = tiny.file.read_text().partition("search greedy")[0]
-    tiny.file.write_text(text.replace("minimize kl\n", "minimize kl\n  refine = measured(4)\n"))
-    ctx = loading.context(tiny.file, None, None)
-    before = seconds(dry_run(ctx, None, None), "refine")
-    with Reporter(ctx.build.log) as progress:
-        progress.log("start", stage="refine", name="best")
-        progress.start("heal", 3)
-        clock.now += 1000
-        progress.advance()
-    assert seconds(dry_run(ctx, None, None), "refine") == before
 
 
 def test_scores_that_differ_in_the_metric_alone_are_one_pass(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ space narrow of wide = used_by(best, top: 4)
 bld pairs of narrow { train = attention * ffn, tokens = 256, context = 32, batch = 2, data = corpus }
 score together of pairs = replace_one(kl_divergence, samples: 128)
 search second of narrow { minimize together }
-score again of pieces = replace_one(kl_divergence, samples: 64, around: better)
+score again of pieces = replace_one(kl_divergence, samples: 64)
 search last of best { minimize again }
 search better of best { minimize kl, refine = measured(2) }
 frontier far of better = sweep(chat.throughput, 1.2x..1.6x, points: 2, children: 2)
@@ -122,19 +122,9 @@ def test_every_task_comes_after_those_it_needs(tmp_path: Path) -> None:
     assert len(order) == len(seen)
     for task in tasks_of(loading.context(program, None, tmp_path / "none")):
         assert all(order.get(key, -1) < order[task.key] for key in task.needs()), task.title
-    places = [order[key] for key in (("solve", "better"), ("score", "again"), ("solve", "last"))]
+    places = [order[key] for key in (("score", "again"), ("solve", "last"))]
     assert places == sorted(places)
     assert ("bld", "pairs") not in order, "its space is not known yet"
-
-
-def test_a_search_that_needs_scores_around_its_own_child_says_what_it_lacks(tmp_path: Path) -> None:
-    program = write_tiny_program(tmp_path)
-    circle = "score own of pieces = replace_one(kl_divergence, samples: 64, around: best)\n"
-    program.write_text(program.read_text().replace("minimize kl", "minimize own") + circle)
-    keys = [task.key for task in tasks_of(loading.context(program, None, tmp_path / "none"))]
-    assert ("score", "own") not in keys and ("solve", "best") in keys
-    code, _, err = said("solve", program, "best", "-o", tmp_path / "none")
-    assert code == 1 and "E0610" in err and "score `own`" in err
 
 
 @pytest.mark.parametrize("edit", EDITS)

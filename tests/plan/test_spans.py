@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.plan.spans import spans
+from puzzledsl.plan.bld import spans
 
 
 def largest(work: list[float], cuts: tuple[int, ...]) -> float:

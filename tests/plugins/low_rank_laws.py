@@ -14,7 +14,7 @@ from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.replace import replace
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.tiny import DENSE, tiny_model, tiny_tokens
 
 HIDDEN = 24
@@ -31,7 +31,7 @@ def no_gradients():
 
 def started(model, rank: int, tokens: list[torch.Tensor]):
     """The first layer's FFN of low rank, with its initial weights."""
-    statistics = collect_statistics(model, tokens, layers=[0])[0]
+    statistics = dict(walk_layers(model, tokens, layers=[0]))[0]
     alternative = LowRankFfn(rank=rank)
     state = initialise(layers(model)[0], alternative, statistics, Initialisers(), shape_of(model.config))
     module = build_alternative(model, 0, alternative)

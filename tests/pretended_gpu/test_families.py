@@ -20,10 +20,9 @@ QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
-    "pieces/train/losses.py",
     "pieces/train/sweep.py",
     "scoring/replacements.py",
-    "scoring/vocabulary.py",
+    "scoring/measures.py",
     "models/machine.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""

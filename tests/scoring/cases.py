@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
+from puzzledsl.cluster.tasks import LocalExecutor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
@@ -24,6 +25,12 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.tiny import tiny_tokenizer
+
+
+class ElsewhereHere(LocalExecutor):
+    """Teams in this process that are taken for remote ones."""
+
+    is_local = False
 
 
 @dataclass
@@ -45,13 +52,13 @@ class Case:
             )
         )
 
-    def inputs(self, work: str = "score", around: ModelDefinition | None = None) -> ScoreInputs:
+    def inputs(self, work: str = "score") -> ScoreInputs:
         """Inputs of the program's own score."""
         given = (self.program, "s", self.base / "parent", self.base, self.library, self.jobs)
-        return ScoreInputs(*given, self.base / work, Silent(), around)
+        return ScoreInputs(*given, self.base / work, Silent())
 
-    def score(self, work: str = "score", around: ModelDefinition | None = None, **method: Any) -> ScoreTable:
-        inputs = self.inputs(work, around)
+    def score(self, work: str = "score", **method: Any) -> ScoreTable:
+        inputs = self.inputs(work)
         if method:
             score = self.program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**method)})
             program = self.program.model_copy(update={"scores": {"s": score}})

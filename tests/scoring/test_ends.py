@@ -22,8 +22,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import codes_of, nearest, rounded_end
 from puzzledsl.scoring import run
 from tests.pieces.train.bld_programs import make_program
-from tests.scoring.cases import Case
-from tests.scoring.test_spans import ElsewhereHere, in_spans
+from tests.scoring.cases import Case, ElsewhereHere
 
 SAMPLES = 45
 TYPES: tuple[Any, ...] = (None, "q8_0", "q4_0", "iq4_nl")
@@ -80,9 +79,7 @@ def test_scores_are_those_of_whole_models(family: str, tied: bool, tmp_path: Pat
     )
 
 
-def test_other_processes_and_spans_of_layers_give_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_processes_give_the_same(tmp_path: Path) -> None:
     case = made(tmp_path, "llama", tied=True)
 
     def table(work: str, **changes: Any) -> ScoreTable:
@@ -92,8 +89,6 @@ def test_other_processes_and_spans_of_layers_give_the_same(
 
     here = table("one")
     assert table("two", executor=ElsewhereHere()) == here
-    monkeypatch.setattr(run, "tasks_for", in_spans(((0, 1), (1, 2))))
-    assert table("three", executor=ElsewhereHere()) == here
     assert len(here.head) == len(here.embedding) == 3
 
 

@@ -198,7 +198,7 @@ def test_threads_files_and_paged_parents_find_the_same(
     assert case.score().canonical_json() == table.canonical_json()
     forget(case)
 
-    def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+    def paged(parent_dir: Path, progress: Progress, **given: object) -> PreTrainedModel:
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
     monkeypatch.setattr(subject, "reachable_parent", paged)

@@ -119,7 +119,7 @@ def test_groups_threads_and_paged_parents_find_the_same(case: Case, monkeypatch:
         assert case.score().canonical_json() == expected
     forget(case)
 
-    def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+    def paged(parent_dir: Path, progress: Progress, **given: object) -> PreTrainedModel:
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
     monkeypatch.setattr(subject, "reachable_parent", paged)

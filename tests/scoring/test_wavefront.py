@@ -38,7 +38,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         found[page.name] += page.name.startswith("model.layers.")
         pin(self, page)
 
-    def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+    def paged(parent_dir: Path, progress: Progress, **given: object) -> PreTrainedModel:
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
     monkeypatch.setattr(Pages, "pin", spy)

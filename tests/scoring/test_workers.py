@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ import torch
 from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
+from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Ascent, Workers
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.scoring import inputs as subject
+from puzzledsl.scoring.run import run_score
 from tests.pieces.train.bld_programs import make_program
-from tests.scoring.cases import Case
-from tests.scoring.test_replace_one import SETTINGS, forget
+from tests.scoring.cases import Case, ElsewhereHere
+from tests.scoring.test_replace_one import SETTINGS, figures_of, forget
 
 
 @pytest.fixture
@@ -88,8 +92,10 @@ def test_a_parent_whose_weights_come_and_go_has_one_worker(
 ) -> None:
     expected = case.score().canonical_json()
     forget(case)
+    asked: list[int] = []
 
-    def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+    def paged(parent_dir: Path, progress: Progress, *, once: bool, processes: int = 1) -> PreTrainedModel:
+        asked.append(processes)
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
     monkeypatch.setattr(subject, "reachable_parent", paged)
@@ -97,6 +103,26 @@ def test_a_parent_whose_weights_come_and_go_has_one_worker(
     with Workers(torch.device("cpu"), shared=False) as workers:
         assert workers.count == 1 and torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
+    forget(case)
+    monkeypatch.setattr("puzzledsl.scoring.run.PAGED_PARTS", 2)
+    elsewhere = replace(case.inputs("elsewhere"), executor=ElsewhereHere())
+    assert run_score(elsewhere).canonical_json() == expected
+    assert asked == [1, os.cpu_count()]
+
+
+@pytest.mark.parametrize("method", [{"children": 12}, {"runs": (2, 2)}, {"healed": 64, "runs": (2, 2)}])
+def test_workers_elsewhere_find_the_same(method: dict[str, Any], case: Case) -> None:
+    """Each unit is a task of its own there, and the metrics are kept in the order of one process."""
+    method = {"metric": "kl_divergence", "samples": 40, **method}
+    forget(case)
+    expected, kept = case.score("here", **method).canonical_json(), figures_of(case)
+    content = [path.read_bytes() for path in kept]
+    forget(case)
+    declared = case.program.scores["s"].model_copy(update={"method": ReplaceOne(**method)})
+    program = case.program.model_copy(update={"scores": {"s": declared}})
+    there = replace(case.inputs("there"), program=program, executor=ElsewhereHere())
+    assert run_score(there).canonical_json() == expected
+    assert [path.read_bytes() for path in figures_of(case)] == content
 
 
 @pytest.mark.usefixtures("three_threads")

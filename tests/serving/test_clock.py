@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.units import usual_speed
-from puzzledsl.export import engine_speed
+from puzzledsl.export import engines
 from puzzledsl.export.engines import llama_cpp_engine
 from puzzledsl.export.engines.ask import build_of, environment, python_of
 from puzzledsl.ir import nodes
@@ -23,7 +25,7 @@ from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
 from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
-from puzzledsl.serving import clock, session
+from puzzledsl.serving import clock, engine_speed, session
 from puzzledsl.serving.clock import ServingClock
 from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine
@@ -90,10 +92,11 @@ def test_a_model_in_small_pages_is_loaded_again(tmp_path, monkeypatch, engine, g
         def __exit__(self, *error) -> None:
             made.append("closed")
 
-    hardware = checked(program_in(tmp_path, engine, "bf16" if engine == "vllm" else "q8_0")).hardware["here"]
+    program = checked(program_in(tmp_path, engine, "bf16" if engine == "vllm" else "q8_0"))
+    hardware, shape = program.hardware["here"], program.parents["tiny"].shape
     monkeypatch.setattr(clock, "Session", Loaded)
     monkeypatch.setattr(clock, "python_of", lambda name: Path(sys.executable))
-    with clock.Bed.of(hardware).load(tmp_path, Workload(1, 1, 1), 0, "a child"):
+    with clock.Bed.of(hardware).load(tmp_path, Workload(1, 1, 1), shape, "a child"):
         assert made.count("open") == loads and made.count("closed") == loads - 1
     assert made.count("closed") == loads
 
@@ -125,7 +128,7 @@ def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
     (timing,) = table.timings
     layers = zip(cost.attention, cost.ffn, strict=True)
     whole = cost.fixed.decode_ns + sum(a["parent"].decode_ns + f["parent"].decode_ns for a, f in layers)
-    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3) and timing.plain_decode is None
+    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3)
     assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
 
 
@@ -282,6 +285,35 @@ def test_the_process_ends_with_its_session(tmp_path):
     assert process.poll() is None and folder.is_dir()
     timer.close()
     assert process.poll() is not None and not folder.exists()
+
+
+KEEPS_A_WORKER = f"""
+import subprocess, sys, time
+from puzzledsl.export.engines.ask import environment
+command = [sys.executable, {str(Path(engines.__file__).with_name("worker.py"))!r}, "llama_cpp", "--serve"]
+variables = environment("llama_cpp", 1, ".")
+print(subprocess.Popen(command, stdin=int(sys.argv[1]), env=variables).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 3.0])
+def test_a_worker_ends_with_the_process_that_started_it(wait_s):
+    """Also where that is killed, before the worker has begun, or while it waits for requests."""
+    requests, open_end = os.pipe()
+    command = [sys.executable, "-c", KEEPS_A_WORKER, str(requests)]
+    starter = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[requests], text=True)
+    worker = int(starter.stdout.readline())
+    time.sleep(wait_s)
+    os.kill(worker, 0)
+    starter.kill()
+    starter.communicate()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.1)
+    os.close(open_end)
+    os.close(requests)
 
 
 @pytest.mark.slow

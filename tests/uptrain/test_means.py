@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
 from puzzledsl.models import placement as this_device
 from puzzledsl.plan.memory.stage_plan import Device
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain import means
-from puzzledsl.uptrain.errors import NoEightBit, NoRoomToUptrain
+from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.means import PLAIN, Means, chosen, means_for
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks
 from tests.pieces.train.bld_programs import WHERE
@@ -41,49 +40,25 @@ def sizes_of(shape: Shape) -> UptrainSizes:
 
 
 def means_of(shape: Shape, ranks: Ranks = SINGLE_PROCESS, host: int = 256 * GB) -> Means | None:
-    return chosen(sizes_of(shape), h100(ranks.world, host), ranks)
+    return chosen(sizes_of(shape), h100(ranks.world, host))
 
 
 def test_llama_8b_fits_one_h100_with_the_hosts_memory() -> None:
     found = means_of(LLAMA_8B)
-    assert found is not None and found.offload and found.recompute and not found.eight_bit
-    assert not found.background, "the state is in the host's memory already"
-    little = means_of(LLAMA_8B, host=110 * GB)
-    assert little is not None and little.offload and little.eight_bit
+    assert found is not None and found.offload and found.recompute
     assert means_of(LLAMA_8B, host=50 * GB) is None
-
-
-def test_8_bits_are_for_layers() -> None:
-    plan, choice = uptrain_plan(sizes_of(LLAMA_8B), h100(1, 110 * GB), has_8bit=True)
-    inside = total_params(LLAMA_8B) - (2 * 128256 * 4096 + 4096)
-    assert choice.optimizer == "adamw8bit" and plan.host_bytes == 16 * total_params(LLAMA_8B) - 6 * inside
 
 
 def test_more_gpus_need_no_host() -> None:
     found = means_of(LLAMA_8B, Ranks(0, 8))
-    assert found is not None and not found.offload and not found.eight_bit and found.background
+    assert found is not None and not found.offload
     assert found.micro_blocks == 1 and not found.recompute, (
         "one block without recomputing is faster than two with it"
     )
     of_70b = means_of(LLAMA_70B, Ranks(0, 8))
-    assert of_70b is not None and of_70b.offload and not of_70b.local_gradients
+    assert of_70b is not None and of_70b.offload
     on_64 = means_of(LLAMA_70B, Ranks(0, 64, 8))
-    assert on_64 is not None and not on_64.offload and not on_64.hybrid, "no machine holds it all"
-
-
-def test_machines_that_hold_everything_are_replicas() -> None:
-    found = means_of(LLAMA_8B, Ranks(0, 16, 8))
-    assert found is not None and found.hybrid and not found.offload
-    alone = means_of(LLAMA_8B, Ranks(0, 8, 8))
-    assert alone is not None and not alone.hybrid
-
-
-def test_local_gradients_and_the_background_need_spare_room() -> None:
-    small, large = means_of(LLAMA_1B, Ranks(0, 8)), means_of(LLAMA_70B, Ranks(0, 64, 8))
-    assert small is not None and small.local_gradients and small.background
-    assert large is not None and not large.local_gradients
-    poor = means_of(LLAMA_1B, Ranks(0, 8), host=1 * GB)
-    assert poor is not None and not poor.background
+    assert on_64 is not None and not on_64.offload
 
 
 def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,27 +79,14 @@ def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.
     assert found == Means(recompute=True), "and the micro-batch, which CPUs' sums depend on, is the same"
 
 
-def test_8_bits_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = make_case(tmp_path)
-    monkeypatch.setattr(means, "chosen", lambda *a: Means(eight_bit=True))
-    given = case.program.uptrains["final"], case.parent, case.child, torch.device("cpu"), Ranks()
-    monkeypatch.setattr(means, "has_eight_bit", lambda: False)
-    with pytest.raises(DiagnosticError) as error:
-        means_for(*given)
-    assert isinstance(error.value.diagnostics[0], NoEightBit)
-    assert "pip install 'puzzledsl[eightbit]'" in error.value.diagnostics[0].help
-    monkeypatch.setattr(means, "has_eight_bit", lambda: True)
-    assert means_for(*given).eight_bit
-
-
 def test_the_help_says_how_many_would_do() -> None:
     """And with so many it fits."""
     sizes, device = sizes_of(LLAMA_70B), h100(1, 64 * GB)
-    assert chosen(sizes, device, SINGLE_PROCESS) is None
+    assert chosen(sizes, device) is None
     words = means._more(sizes, device).split()
     count = int(words[words.index("use") + 1])
-    assert chosen(sizes, replace(device, count=count), Ranks(0, count)) is not None
-    assert chosen(sizes, replace(device, count=count // 2), Ranks(0, count // 2)) is None
+    assert chosen(sizes, replace(device, count=count)) is not None
+    assert chosen(sizes, replace(device, count=count // 2)) is None
 
 
 def test_a_cpus_loss_has_small_tiles() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,59 +12,26 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.uptrain import store
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, join_alone, leave
-from puzzledsl.uptrain.store import FileStore
+from puzzledsl.uptrain.store import Store
 
 
 def test_a_file_cut_anywhere_is_not_read(tmp_path: Path) -> None:
-    FileStore(tmp_path).save("state", {"one": torch.arange(500.0)}, {"step": "3"})
+    Store(tmp_path).save("state", {"one": torch.arange(500.0)}, {"step": "3"})
     dice = random.Random(0)
     for path in sorted(tmp_path.iterdir()):
         content = path.read_bytes()
         for cut in (0, len(content) - 1, *(dice.randrange(len(content)) for _ in range(20))):
             path.write_bytes(content[:cut])
-            assert FileStore(tmp_path).contents("state") is None
+            assert Store(tmp_path).contents("state") is None
             with pytest.raises(DiagnosticError):
-                FileStore(tmp_path).load("state", {"one": torch.zeros(500)})
+                Store(tmp_path).load("state", {"one": torch.zeros(500)})
         path.write_bytes(content)
-    assert FileStore(tmp_path).contents("state") == ({"one"}, {"step": "3"})
-
-
-def test_in_the_background_the_old_set_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch) -> None:
-    weight, let_go, real = torch.zeros(100), threading.Event(), store.save_file
-    kept = FileStore(tmp_path, background=True)
-    kept.save("state", {"one": weight}, {"step": "1"})
-    kept.finish()
-
-    def slow(*args: object) -> None:
-        assert let_go.wait(60)
-        real(*args)
-
-    monkeypatch.setattr(store, "save_file", slow)
-    weight += 1
-    kept.save("state", {"one": weight}, {"step": "2"})
-    weight += 1
-    assert FileStore(tmp_path).contents("state") == ({"one"}, {"step": "1"})
-    let_go.set()
-    found, into = kept.contents("state"), torch.zeros(100)
-    kept.load("state", {"one": into})
-    assert found == ({"one"}, {"step": "2"}) and bool((into == 1).all())
-
-
-def test_a_failed_write_in_the_background_is_told(tmp_path: Path, monkeypatch) -> None:
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    kept = FileStore(tmp_path, background=True)
-    monkeypatch.setattr(store, "save_file", full)
-    kept.save("state", {"one": torch.zeros(3)}, {})
-    with pytest.raises(OSError, match="No space left"):
-        kept.finish()
-    kept.finish()
+    assert Store(tmp_path).contents("state") == ({"one"}, {"step": "3"})
 
 
 @pytest.mark.parametrize("during", ["save_file", "sha256_of", "write_sealed"])
 def test_killed_while_a_set_is_written_the_old_one_stays(tmp_path: Path, monkeypatch, during: str) -> None:
-    kept = FileStore(tmp_path)
+    kept = Store(tmp_path)
     kept.save("state", {"one": torch.zeros(3)}, {"step": "1"})
 
     def killed(*args: object) -> None:
@@ -75,15 +41,14 @@ def test_killed_while_a_set_is_written_the_old_one_stays(tmp_path: Path, monkeyp
         patch.setattr(store, during, killed)
         with pytest.raises(KeyboardInterrupt):
             kept.save("state", {"one": torch.ones(3)}, {"step": "2"})
-    again = FileStore(tmp_path)
+    again = Store(tmp_path)
     assert again.contents("state") == ({"one"}, {"step": "1"})
     again.save("state", {"one": torch.ones(3)}, {"step": "3"})
     assert again.contents("state") == ({"one"}, {"step": "3"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state-1.safetensors", "state.json"]
 
 
-@pytest.mark.parametrize("background", [False, True])
-def test_tensors_cut_over_one_process_are_kept(tmp_path: Path, background: bool) -> None:
+def test_tensors_cut_over_one_process_are_kept(tmp_path: Path) -> None:
     """As FSDP's are, which moves a child's state to the host of a single GPU."""
     join_alone()
     try:
@@ -91,7 +56,7 @@ def test_tensors_cut_over_one_process_are_kept(tmp_path: Path, background: bool)
             distribute_tensor(each, SINGLE_PROCESS.mesh(), [Shard(0)])
             for each in (torch.arange(6.0).view(3, 2), torch.zeros(3, 2))
         ]
-        kept = FileStore(tmp_path, background=background)
+        kept = Store(tmp_path)
         kept.save("state", {"one": cut[0]}, {})
         kept.load("state", {"one": cut[1]})
         assert torch.equal(cut[1].to_local(), torch.arange(6.0).view(3, 2))

@@ -19,7 +19,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.store import FileStore
+from puzzledsl.uptrain.store import Store
 from tests.child.checkpoint.test_hybrid_children import LAYERS, MIXED
 from tests.children import Choice, define, random_pieces
 from tests.tiny import DENSE, HYBRIDS, MIXTURES, save_tiny
@@ -60,7 +60,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_family(base / "families" / family, family)
     case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
     (case.base / "program.json").write_text(case.program.model_dump_json())
-    FileStore(base / "of_one").save("state", {"cut": CUT, "same": torch.arange(4.0)}, {"step": "7"})
+    Store(base / "of_one").save("state", {"cut": CUT, "same": torch.arange(4.0)}, {"step": "7"})
     launch(base, *TORCHRUN)
     return base
 
@@ -122,7 +122,7 @@ def test_rank_0_decides_what_is_read(found) -> None:
 
 def test_a_run_of_one_process_goes_on_with_two_and_back(base, found) -> None:
     assert found[0]["of_one"] and found[1]["of_one"]
-    store, into = FileStore(base / "of_two"), {"cut": torch.zeros(5, 3), "same": torch.zeros(4)}
+    store, into = Store(base / "of_two"), {"cut": torch.zeros(5, 3), "same": torch.zeros(4)}
     assert store.contents("state") == (set(into), {"step": "8"})
     store.load("state", into)
     assert torch.equal(into["cut"], CUT) and torch.equal(into["same"], torch.arange(4.0))
@@ -130,13 +130,9 @@ def test_a_run_of_one_process_goes_on_with_two_and_back(base, found) -> None:
     assert sorted(path.name for path in (base / "of_two").iterdir()) == ["state-1.safetensors", "state.json"]
 
 
-def test_a_checkpoint_in_the_background_is_the_one_that_was_saved(found) -> None:
-    assert found[0]["background"] and found[1]["background"]
-
-
 def test_only_waiting_for_rank_0_is_patient(found) -> None:
     day, half_an_hour = 24 * 3600, 1800
-    assert found[0]["timeouts"] == [7 * day, half_an_hour, 7 * day]
+    assert found[0]["timeouts"] == [7 * day, half_an_hour]
 
 
 def test_rank_0_computes_for_all_and_fails_for_all(found) -> None:
@@ -155,30 +151,12 @@ def alone(base: Path) -> list[dict[str, Any]]:
     return progress.named("uptrain_step")
 
 
-@pytest.mark.parametrize("means", ["summed", "offloaded", "hybrid"])
+@pytest.mark.parametrize("means", ["plain", "offloaded"])
 def test_the_losses_are_those_of_one_process(found, alone, means) -> None:
     steps = found[0]["trainings"][means]["steps"]
     assert len(steps) == len(alone) == STEPS
     for one, two in zip(steps, alone, strict=True):
         assert one == pytest.approx(two, abs=1e-4)
-
-
-@pytest.mark.slow
-def test_two_machines_hold_both_models_each(base, alone) -> None:
-    """Four processes: reduced over the two of a machine, then over the two machines."""
-    launch(base, *TORCHRUN[:-1], "--nproc-per-node=4")
-    found = [json.loads((base / f"four-{rank}.json").read_text()) for rank in range(4)]
-    for one, two in zip(found[0]["steps"], alone, strict=True):
-        assert one == pytest.approx(two, abs=1e-4)
-    assert all(0.45 < held < 0.55 for one in found for held in one["held"])
-
-
-def test_gradients_are_exchanged_once_a_step_where_there_is_room(found) -> None:
-    """Two micro-batches of each process: four groups of weights reduce once a step instead of twice."""
-    calls = {name: found[0]["trainings"][name]["calls"] for name in ("summed", "offloaded")}
-    often, once = (calls[name]["reduce_sca"] for name in ("offloaded", "summed"))
-    assert once == STEPS * 4 and often == 2 * once
-    assert calls["summed"]["all_gather"] < calls["offloaded"]["all_gather"]
 
 
 def test_only_rank_0_hashes_and_tokenises(found) -> None:

@@ -29,9 +29,9 @@ from puzzledsl.uptrain import ranks as cutting
 from puzzledsl.uptrain import run
 from puzzledsl.uptrain.errors import NoLoss
 from puzzledsl.uptrain.means import Means
-from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of, writers
+from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
-from puzzledsl.uptrain.store import Pointer, ShardStore
+from puzzledsl.uptrain.store import Pointer, Store
 from tests.tiny import tiny_tokens
 from tests.uptrain.cases import Recorder
 
@@ -97,7 +97,7 @@ def torn(base: Path, ranks: Ranks) -> dict[str, Any]:
     """Every file of a checkpoint cut at random places, changed or removed: nobody reads any of it."""
     folder, dice = base / "torn", random.Random(0)
     saved = {"one": torch.full((300,), 1.0 + ranks.rank), f"own{ranks.rank}": torch.arange(900.0)}
-    store = ShardStore(folder, ranks)
+    store = Store(folder, ranks)
     store.save("state", saved, {"step": "3"})
     intact = store.contents("state")
     ranks.barrier()
@@ -115,10 +115,10 @@ def torn(base: Path, ranks: Ranks) -> dict[str, Any]:
                 if cut == -2:
                     path.unlink()
             ranks.barrier()
-            fresh = ShardStore(folder, ranks)
+            fresh = Store(folder, ranks)
             read.append(fresh.contents("state") is not None)
             try:
-                ShardStore(folder, ranks).load("state", {"one": torch.zeros(300)})
+                Store(folder, ranks).load("state", {"one": torch.zeros(300)})
                 loaded.append(True)
             except DiagnosticError:
                 loaded.append(False)
@@ -127,7 +127,7 @@ def torn(base: Path, ranks: Ranks) -> dict[str, Any]:
             path.write_bytes(content)
         ranks.barrier()
     again = {f"own{ranks.rank}": torch.zeros(900)}
-    ShardStore(folder, ranks).load("state", again)
+    Store(folder, ranks).load("state", again)
     return {
         "files": [path.name for path in files],
         "intact": intact is not None and intact[1] == {"step": "3"},
@@ -140,7 +140,7 @@ def torn(base: Path, ranks: Ranks) -> dict[str, Any]:
 def disagreeing(base: Path, ranks: Ranks) -> bool:
     """Rank 1 sees an old pointer, as on a network's file system: what rank 0 sees holds."""
     folder = base / "disagreeing"
-    store = ShardStore(folder, ranks)
+    store = Store(folder, ranks)
     store.save("state", {"one": torch.zeros(3)}, {"step": "1"})
     ranks.barrier()
     old = Pointer.read(folder, "state")
@@ -159,36 +159,18 @@ def of_one(base: Path, ranks: Ranks) -> bool:
     whole = {"cut": torch.arange(15.0).view(5, 3), "same": torch.arange(4.0)}
     cut = distribute_tensor(torch.zeros(5, 3), ranks.mesh(), [Shard(0)])
     into = {"cut": cut, "same": torch.zeros(4)}
-    store = ShardStore(base / "of_one", ranks)
+    store = Store(base / "of_one", ranks)
     found = store.contents("state")
     store.load("state", into)
-    again = ShardStore(base / "of_two", ranks)
+    again = Store(base / "of_two", ranks)
     again.save("state", into, {"step": "8"})
     same = torch.equal(cutting.gathered(cut), whole["cut"]) and torch.equal(into["same"], whole["same"])
     return found == (set(whole), {"step": "7"}) and same
 
 
-def background(base: Path, ranks: Ranks) -> bool:
-    """A set that is written in the background is the one that was saved, whatever the weights do meanwhile."""
-    store = ShardStore(base / "background", ranks, background=True)
-    weight = torch.arange(200_000.0)
-    for step in (1, 2):
-        weight += 1
-        store.save("state", {f"own{ranks.rank}": weight}, {"step": str(step)})
-        weight.mul_(-1)
-        ranks.barrier()
-        weight.mul_(-1)
-    store.finish()
-    found, into = store.contents("state"), torch.zeros(200_000)
-    store.load("state", {f"own{ranks.rank}": into})
-    left = {path.name for path in (base / "background").iterdir()}
-    ranks.barrier()
-    return found is not None and found[1] == {"step": "2"} and torch.equal(into, weight) and len(left) == 2
-
-
 def timeouts(ranks: Ranks) -> list[float]:
-    """Seconds that members wait: of the default group, the mesh's, the writers'."""
-    groups = dist.group.WORLD, ranks.mesh().get_group(), writers(ranks)
+    """Seconds that members wait: of the default group, the mesh's."""
+    groups = dist.group.WORLD, ranks.mesh().get_group()
     return [group._get_backend(CPU).options._timeout.total_seconds() for group in groups]  # type: ignore[union-attr]
 
 
@@ -217,74 +199,22 @@ def trainings(base: Path, ranks: Ranks) -> dict[str, Any]:
     run.sha256_of = lambda path, real=run.sha256_of: hashed.append(path.name) or real(path)
     run.token_rows = lambda *a, real=run.token_rows, **k: tokenised.append(1) or real(*a, **k)
     for name, means in {
-        "summed": Means(local_gradients=True),
+        "plain": Means(),
         "offloaded": Means(offload=True),
-        "hybrid": Means(hybrid=True),
     }.items():
         run.means_for = lambda *a, means=means: means
         progress = Recorder()
         folders = case / "parent", case / "models" / "best", case / name, case, case / "work", case / "tokens"
-        own = Ranks(ranks.rank, ranks.world, 1) if means.hybrid else ranks
-        with collectives() as calls:
-            run.run_uptrain(run.UptrainInputs(program, "final", *folders, progress, own))
-        found[name] = {"steps": progress.named("uptrain_step"), "calls": calls}
+        run.run_uptrain(run.UptrainInputs(program, "final", *folders, progress, ranks))
+        found[name] = {"steps": progress.named("uptrain_step")}
     run.means_for = real
     return found | {"hashed": hashed, "tokenised": len(tokenised)}
-
-
-@contextmanager
-def collectives() -> Iterator[dict[str, int]]:
-    """Count the collectives of FSDP, which later versions of torch have under other names."""
-    calls: dict[str, int] = {}
-    later = ("all_gather_single", "reduce_scatter_single")
-    names = later if hasattr(dist, later[0]) else ("all_gather_into_tensor", "reduce_scatter_tensor")
-    real = {name: getattr(dist, name) for name in names}
-
-    def counting(name: str) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            kind = name[:10]
-            calls[kind] = calls.get(kind, 0) + 1
-            return real[name](*args, **kwargs)
-
-        return call
-
-    for name in names:
-        setattr(dist, name, counting(name))
-    try:
-        yield calls
-    finally:
-        for name in names:
-            setattr(dist, name, real[name])
-
-
-def two_machines(base: Path, ranks: Ranks) -> dict[str, Any]:
-    """Four processes, two of them a machine: each machine holds both models, and each process half of them."""
-    held: list[float] = []
-
-    class Spy(run.Trainer):  # type: ignore[misc]
-        def run(self) -> Any:
-            weights = [*self.teacher.model.parameters(), *self.child.parameters()]
-            held.append(sum(cutting.local(w).numel() for w in weights) / sum(w.numel() for w in weights))
-            return super().run()
-
-    run.Trainer = Spy  # type: ignore[misc]
-    case = base / "case"
-    program = Program.from_json((case / "program.json").read_text())
-    run.means_for = lambda *a: Means(hybrid=True)
-    progress = Recorder()
-    folders = case / "parent", case / "models" / "best", case / "four", case, case / "work4", case / "tokens"
-    run.run_uptrain(run.UptrainInputs(program, "final", *folders, progress, Ranks(ranks.rank, 4, 2)))
-    return {"steps": progress.named("uptrain_step"), "held": held}
 
 
 def main(base: Path) -> None:
     torch.set_num_threads(1)
     ranks = ranks_of()
     join(ranks)
-    if ranks.world == 4:
-        (base / f"four-{ranks.rank}.json").write_text(json.dumps(two_machines(base, ranks)))
-        leave()
-        return
     found: dict[str, Any] = {"families": families(base, ranks)}
     if (base / "case").is_dir():
         found |= {
@@ -293,7 +223,6 @@ def main(base: Path) -> None:
             "torn": torn(base, ranks),
             "disagreeing": disagreeing(base, ranks),
             "of_one": of_one(base, ranks),
-            "background": background(base, ranks),
             "trainings": trainings(base, ranks),
         }
     (base / f"found-{ranks.rank}.json").write_text(json.dumps(found))

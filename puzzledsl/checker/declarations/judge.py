@@ -156,6 +156,6 @@ def _predicting(ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Sea
         score = ctx.lower(symbol, nodes.Score)
         if score is None or score.space != info.name or not isinstance(score.method, nodes.ReplaceOne):
             continue
-        if score.method.metric == "kl_divergence" and score.method.around is None:
+        if score.method.metric == "kl_divergence":
             return score.name
     return None

@@ -192,10 +192,9 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
             settings,
             ("healed", "a score after healing", "scores after healing are measured on text", name),
             children="a fit is to children that nobody has healed: leave one of both out",
-            around="layers are healed in the parent: score around a child without `healed`",
         )
     enough = settings.read("samples") >= FITTED_FROM_SAMPLES
-    plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
+    plain = name == "kl_divergence" and runs is None and not healed
     space = None if bld is None else settings.ctx.lower(settings.ctx.taken[bld.space], nodes.Space)
     plain &= space is None or space.ends is None  # children are measured by the parent's own head
     children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
@@ -222,7 +221,7 @@ def _refuse_beside(settings: Settings, about: tuple[str, str, str, str], **helps
     """Refuse what does not go with `runs` or `healed`: some settings, and tasks."""
     key, where, measured, metric = about
     for other, help in helps.items():
-        if settings.has(other) and (settings.read(other) or other == "around"):
+        if settings.has(other) and settings.read(other):
             settings.ctx.misplaced(settings.place(other), f"`{other}`", where, help)
     if metric == "accuracy":
         help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
@@ -239,7 +238,6 @@ def _runs(settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | N
         settings,
         ("runs", "a score of runs", "runs are measured on text", metric),
         children="a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
-        around="runs are measured in the parent: score around a child without `runs`",
     )
     info = None if symbol is None else space_info(ctx, symbol)
     if ends is None:

@@ -128,9 +128,6 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     return values.Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=metric.dimension)
 
 
-_EXAMPLES = {"price": "2.5 USD/h", "power": "700W"}
-
-
 def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
     """`chat.cost_per_mtok`: a multiple of the latency at a given batch, or of how much of `max_rate` traffic is."""
     key = metric.needs
@@ -143,7 +140,8 @@ def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Me
     if isinstance(spec, nodes.TableHardware):
         help = f"a table states no `{key}`: {bound}"
     elif (stated := running_costs(spec)[STATED[key]]) is None:
-        help = f"add `{key}` to it, such as `{_EXAMPLES[key]}`; no price or power is shipped"
+        example = "2.5 USD/h" if key == "price" else "700W"
+        help = f"add `{key}` to it, such as `{example}`; no price or power is shipped"
     elif scenario.traffic is None and len(scenario.batches) != 1:
         help = f"at several batches it is not linear: {bound}, by which the {key} is divided"
     if help or stated is None:

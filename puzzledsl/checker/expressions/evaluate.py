@@ -22,7 +22,7 @@ from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_sym
 from puzzledsl.checker.expressions.operators import combine, compare
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
-from puzzledsl.language.kinds import CONSTRUCTORS
+from puzzledsl.language.kinds import CONSTRUCTORS, DATA_SOURCES
 from puzzledsl.syntax import tree
 
 
@@ -46,7 +46,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
             if found is None and name in CONSTRUCTORS:
                 return values.Constructed(name, (), scope, expr.span)
             if found is None:
-                unknown_name(ctx, expr, scope, (*values.VALUES, *sorted(CONSTRUCTORS)))
+                unknown_name(ctx, expr, scope, (*values.VALUES, *sorted(CONSTRUCTORS - DATA_SOURCES.keys())))
             return found or values.POISON
         case tree.Literal_():
             try:

@@ -25,7 +25,6 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.syntax import tree
 
 BOUND = "a bound on a metric"
-_JOINED = values.Comparison | values.Formula
 One = values.Layers | values.SubBlocks
 """A layer, or a sub-block of one."""
 
@@ -117,7 +116,8 @@ def _joined(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
         return right if right.value == (op == "or") else left
     if op == "and" and not (isinstance(left, values.Formula) and isinstance(right, values.Formula)):
         parts = (side.items if isinstance(side, values.Conjunction) else (side,) for side in (left, right))
-        items = tuple(item for part in parts for item in part if isinstance(item, _JOINED))
+        joined = values.Comparison | values.Formula
+        items = tuple(item for part in parts for item in part if isinstance(item, joined))
         afford(ctx, len(items), span, "this requirement")
         return values.Conjunction(items)
     sides = [tables.as_formula(ctx, side, at) for side, at in ((left, left_span), (right, node.right.span))]

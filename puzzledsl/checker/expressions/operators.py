@@ -238,7 +238,7 @@ def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> 
             sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
             each, whole = f"{sides[0]} {op} {sides[1]} for l in layers", at.left.to(at.right)
             help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
-            head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
+            head = _head(ctx, whole)
             plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
             meant = f"all({each})" if head.endswith("require") else ""
             meant = each if head.endswith(("count(", "all(")) else meant
@@ -356,13 +356,18 @@ def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formu
     return values.Formula(figure, tally.size, tally.space)
 
 
+def _head(ctx: Context, span: Span) -> str:
+    """Return the line before a span."""
+    return ctx.file_of(span).lines[span.line - 1][: span.column - 1].rstrip()
+
+
 def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> NoReturn:
     """Refuse `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
     first, second, right_span = ctx.operand(at.left), ctx.operand(at.right), at.right
     of_layers = isinstance(left, values.SubBlocks | values.Layers)
     side, span = (left, at.left) if of_layers else (right, at.right)
     plain = ctx.gap(at.left, at.right, op) is not None
-    meant, help = "", ""
+    meant, help, certain = "", "", True
     both = all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right))
     if both:
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
@@ -374,6 +379,10 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
         second = f"({second}{others})" if others else second
         right_span = replace(right_span, end_column=right_span.end_column + len(others))
         meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
+        if isinstance(left, values.SubBlocks) and not left.single and _head(ctx, at.left).endswith("require"):
+            certain = False
+            several = first.removesuffix(left.sub_block).removesuffix(".") or "layers"
+            meant = f"all(l.{left.sub_block}{meant.removeprefix(first)} for l in {several})"
         help = f"alternatives are compared with `is`: write `{meant}`"
     elif isinstance(side, values.Layers) and not side.single:
         help = "count the layers in which something holds: `count(attention is noop) == 20`"
@@ -382,5 +391,5 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
     else:
         part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
         help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
-    fixes = [Fix.replace(at.left.to(right_span), meant)] if meant and plain else []
+    fixes = [Fix.replace(at.left.to(right_span), meant, safe=certain)] if meant and plain else []
     raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)

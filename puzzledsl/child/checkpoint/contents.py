@@ -3,8 +3,8 @@
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
 (`from_definition`), so that a large child needs no memory for a whole model; its files are written one tensor at a time.
 
-Its layers are also described as transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file. Both are exact:
-they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
+Its layers are also described as Megatron-LM's heterogeneous layers file, which has sizes, not `ffn_mult`, from which readers
+round to multiples of 256.
 """
 
 from __future__ import annotations
@@ -111,49 +111,26 @@ def bytes_of(value: Tensor) -> memoryview:
     return memoryview(numpy)
 
 
-DEFAULTS: dict[str, Any] = {
-    "linear_sub_blocks": [],
-    "sliding_window": None,
-    "sink_tokens": 0,
-    "attention_module": None,
-    "mlp_module": None,
-}
-"""Keys that transformers has no global value for, unless some layer has them."""
-
-
-def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return each layer's differences from the parent (transformers >= 5.10), and the global values that its keys need.
-
-    `skip` names removed sub-blocks. `linear_sub_blocks` names sub-blocks of one matrix, and `sink_tokens` is the
-    number of first tokens that a window keeps; transformers has no keys for these two.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    digits = len(str(len(layers) - 1))
-    for index, (attention, ffn) in enumerate(layers):
-        own = shape.at(index)
-        entry = attention.per_layer(own)
-        for key, value in ffn.per_layer(own).items():
-            entry[key] = entry.get(key, []) + value if isinstance(value, list) else value
-        if entry:
-            found[str(index).zfill(digits)] = entry
-    keys = {key for entry in found.values() for key in entry}
-    return {key: value for key, value in DEFAULTS.items() if key in keys}, found
-
-
 def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any] | None:
     """Return the file for `--heterogeneous-layers-config-path`: `block_configs` with `num_query_groups`, `ffn_hidden_size`.
 
     The format has no window (Megatron would attend to all tokens), so that runtime refuses windows. None if it cannot
     hold some sub-block.
     """
-    flags = {"no_op": False, "replace_with_linear": False}
     found: list[dict[str, Any]] = []
-    for index, (attention, ffn) in enumerate(layers):
-        own = shape.at(index)
-        first, second = attention.megatron(own), ffn.megatron(own)
-        if first is None or second is None:
-            return None
-        found.append({"attention": flags | first, "ffn": flags | second})
+    for own, entry in zip(shape.each, to_block_configs(layers, shape), strict=True):
+        attention, layer = entry["attention"], {}
+        group, heads = attention["n_heads_in_group"], attention.get("num_attention_heads") or own.heads
+        sizes = {
+            "attention": ("num_query_groups", group and heads // group),
+            "ffn": ("ffn_hidden_size", entry["ffn"]["intermediate_size"]),
+        }
+        for part, (name, size) in sizes.items():
+            flags = {flag: entry[part][flag] for flag in ("no_op", "replace_with_linear")}
+            if size is None and not any(flags.values()):
+                return None
+            layer[part] = {name: size, **flags}
+        found.append(layer)
     return {"block_configs": found}
 
 
@@ -355,7 +332,6 @@ def _reader(
 def _base_content(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config.json, with the base family's sizes, without the fields that describe a child or this machine."""
     base = base_content(content) if is_child(content) else content
-    added = DEFAULTS.keys() - {"sliding_window"}  # null there is the base family's own
-    dropped = {*OWN_KEYS, *added, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
+    dropped = {*OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
     kept = {key: value for key, value in base.items() if key not in dropped}
     return kept | {"model_type": base["model_type"]}

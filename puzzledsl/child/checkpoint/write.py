@@ -32,7 +32,6 @@ from puzzledsl.child.checkpoint.contents import (
     ChildFiles,
     from_definition,
     megatron_layers,
-    per_layer_config,
     write_shards,
 )
 from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
@@ -271,10 +270,7 @@ def copy_tokenizer(base_dir: Path, directory: Path) -> None:
 
 def child_config_json(child: ChildFiles) -> dict[str, Any]:
     """The base family's config.json, made to describe the child. No path of this machine is kept."""
-    shared, layers = per_layer_config(child.layers, child.shape)
-    known = {key: getattr(child.config, key, default) for key, default in shared.items()}
     return {
-        **known,
         **child.content,
         "model_type": MODEL_TYPE,
         "base_model_type": child.shape.family,
@@ -285,7 +281,6 @@ def child_config_json(child: ChildFiles) -> dict[str, Any]:
         },
         "block_configs": to_block_configs(child.layers, child.shape),
         "dtype": str(child.dtype).removeprefix("torch."),
-        "per_layer_config": layers,
     }
 
 

@@ -68,10 +68,6 @@ class HealingGroups:
         """Return the part of a stream that belongs to the measured groups."""
         return stream[self._judging.stop :]
 
-    def points_of(self, link: Link) -> Points:
-        """Return the parent's stream at the two points that a sub-block is fitted between."""
-        return {point: self.parent.at(point) for point in (link.point, link.goal)}
-
     def past(self, link: Link, stream: Sequence[Tensor], points: Points, *, fit: bool) -> list[Tensor]:
         """Return a child's stream after one more sub-block, whose last map is fitted first if `fit`.
 
@@ -169,7 +165,8 @@ class HealedChildren:
         for index in range(reached, len(links)):
             link = links[index]
             fit = link.sub_block in self._sub_blocks
-            stream = self._groups.past(link, stream, self._groups.points_of(link), fit=fit)
+            between = {point: self._parent.at(point) for point in (link.point, link.goal)}
+            stream = self._groups.past(link, stream, between, fit=fit)
             if (index + 1) % KEPT_EVERY == 0 or index + 1 == len(links):
                 self._keep(links[: index + 1], stream)
         return self._measure.figures(self._normed(stream))

@@ -197,10 +197,6 @@ class ChildSubBlock:
         mean = self._output(read_BSP).float().square().mean(-1, keepdim=True)
         return mean.clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
 
-    def run(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
-        """Return the stream after the sub-block, [B, S, H] -> [B, S, H]."""
-        return stream_BSH + self.added(self.last_input(stream_BSH, attention_kwargs))
-
     def _output(self, read_BSP: Tensor) -> Tensor:
         if self.last is None:
             return read_BSP

@@ -32,7 +32,7 @@ from puzzledsl.child.healing.walk import heal, healed_layer
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_sent
 from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.counts import Budget
-from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
+from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
 from puzzledsl.ir.references import measured_searches, refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
@@ -91,11 +91,12 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Return the blocks of this text that scores and refinements read, and as many again: the unseen text of `score_children`."""
+    """Return twice the blocks of this text that scores and refinements read: no child is healed on what it may be judged by."""
     samples = [
         score.method.samples
         for score in program.scores.values()
-        if isinstance(score.method, ReplaceOne) and data == (score.method.data or _bld_data(program, score))
+        if isinstance(score.method, ReplaceOne)
+        and data == (score.method.data or (program.blds[score.bld].data if score.bld else None))
     ]
     samples += [
         search.refine.samples
@@ -103,10 +104,6 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
         if search.refine is not None and refined_text(program, search) == data
     ]
     return 2 * -(-max(samples, default=0) // context)
-
-
-def _bld_data(program: Program, score: Score) -> str | None:
-    return None if score.bld is None else program.blds[score.bld].data
 
 
 def _up_to(
@@ -201,7 +198,7 @@ def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
     """
     program, definition = inputs.program, inputs.definition
     declaration = _bld_of(program, definition, inputs.jobs)
-    if declaration is None or _is_the_parent(definition):
+    if declaration is None or all(a.attention.is_parent and a.ffn.is_parent for a in definition.layers):
         return {}
     outcome = _known(inputs.work) or _healed(inputs, declaration)
     if outcome is None:
@@ -273,7 +270,3 @@ def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob
             if piece is not None:
                 return program.blds[made_by[piece]]
     return next((program.blds[name] for name in made_by.values()), None)
-
-
-def _is_the_parent(definition: ModelDefinition) -> bool:
-    return all(layer.attention.is_parent and layer.ffn.is_parent for layer in definition.layers)

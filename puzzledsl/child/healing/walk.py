@@ -9,7 +9,7 @@ Shapes: N blocks, S context, B sequences, H hidden, P positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -30,57 +30,6 @@ from puzzledsl.models.families.access import absent, family_of, layers, part
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.stage_plan import tiles
-
-
-class StreamPair:
-    """Token groups with the parent's stream at the points that a sub-block needs and the child's stream at one point."""
-
-    def __init__(
-        self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES
-    ) -> None:
-        """Embed token ids [B, S] of each group. Above `held_bytes`, streams lie in files in `folder`."""
-        self.parent = ParentStream(runner, groups, folder, held_bytes=held_bytes)
-        self.child = self.parent.new()
-        self._positions = sum(group.numel() for group in groups)
-        self._held_bytes = held_bytes
-        self._read: dict[int, Tensor] = {}
-
-    def enter(self, point: int) -> None:
-        """Start the child's stream as a copy of the parent's at a point."""
-        self.parent.drop_below(point)
-        for index, hidden in enumerate(self.parent.at(point)):
-            self.child[index] = hidden
-
-    def fit_batches(self, sub_block: ChildSubBlock) -> Iterator[FitBatch]:
-        """Yield each group's regression data for a sub-block."""
-        link = sub_block.link
-        parent, goal = self.parent.at(link.point), self.parent.at(link.goal)
-        for index, child in enumerate(self.child):
-            yield FitBatch(self._last_input(index, sub_block, child), child, parent[index], goal[index])
-
-    def move(self, sub_block: ChildSubBlock) -> None:
-        """Move the child's stream past a sub-block."""
-        for index, child in enumerate(self.child):
-            self.child[index] = child + sub_block.added(self._last_input(index, sub_block, child))
-        self._read.clear()
-        self.parent.drop_below(sub_block.link.goal)
-
-    def run(self, sub_block: ChildSubBlock, hidden_BSH: Tensor) -> Tensor:
-        """Run another stream of one of the groups through a sub-block, [B, S, H] -> [B, S, H]."""
-        return sub_block.run(hidden_BSH, self._kwargs(sub_block.link, hidden_BSH))
-
-    def _last_input(self, index: int, sub_block: ChildSubBlock, child_BSH: Tensor) -> Tensor:
-        """Return the input of the last map, [B, S, P]; cached until `move` if all groups' fit into the limit."""
-        if index in self._read:
-            return self._read[index]
-        read = sub_block.last_input(child_BSH, self._kwargs(sub_block.link, child_BSH))
-        if self._positions * read.shape[-1] * read.itemsize <= self._held_bytes:
-            self._read[index] = read
-        return read
-
-    def _kwargs(self, link: Link, hidden_BSH: Tensor) -> dict[str, object]:
-        self.parent.at(link.goal)
-        return self.parent.attention_kwargs(link.layer_idx, hidden_BSH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +63,19 @@ def heal(
     """
     without = absent(model)
     links, of_parent = chain(layers, without), points(len(layers), without)
-    runner = LayerRunner(model)
-    calibration, held_out = (
-        StreamPair(runner, _groups(tokens_NS, runner.device), work, held_bytes=held_bytes)
-        for tokens_NS in (calibration_NS, held_out_NS)
-    )
-    walk = _Walk(model, pieces, work, calibration, held_out)
+    walk = _Walk(model, pieces, calibration_NS, held_out_NS, work, held_bytes)
     progress.start("heal", len(layers))
     changed = first_changed(links, of_parent)
     walk.enter(of_parent[changed])
+    progress.ready(len(layers))
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done, kept=True)  # a layer between two links has nothing to heal
+        progress.advance(layer_idx - done, kept=True, work=layer_idx - done)  # there is nothing to heal
         weights |= walk.heal(layer_idx, list(of_layer))
-        progress.advance()
+        progress.advance(work=1)
         done = layer_idx + 1
-    progress.advance(len(layers) - done, kept=True)
+    progress.advance(len(layers) - done, kept=True, work=len(layers) - done)
     healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
     return Healed(weights, healed, *walk.divergences(2 * len(layers)))
 
@@ -146,25 +91,33 @@ def _groups(tokens_NS: Tensor, device: torch.device) -> Sequence[Tensor]:
 
 
 class _Walk:
-    """The streams of a walk: calibration and held-out tokens, and held-out tokens in the child without healing."""
+    """The streams of a walk in groups: calibration tokens, then held-out ones, which the child without healing reads, too."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         pieces: Pieces,
+        calibration_NS: Tensor,
+        held_out_NS: Tensor,
         work: Path,
-        calibration: StreamPair,
-        held_out: StreamPair,
+        held_bytes: int,
     ) -> None:
-        self._runner, self._model, self._pieces, self._work = LayerRunner(model), model, pieces, work
-        self._calibration, self._held_out = calibration, held_out
+        self._runner, self._model, self._pieces = LayerRunner(model), model, pieces
+        self._work, self._held_bytes = work, held_bytes
+        fitted, judging = (_groups(tokens_NS, model.device) for tokens_NS in (calibration_NS, held_out_NS))
+        self._fitted = range(len(fitted))
+        self._judging = range(len(fitted), len(fitted) + len(judging))
+        self._positions = calibration_NS.numel() + held_out_NS.numel()
+        self._parent = ParentStream(self._runner, [*fitted, *judging], work, held_bytes=held_bytes)
+        self._child = self._parent.new()
         self._unhealed: list[Tensor] = []
 
     def enter(self, point: int) -> None:
         """Start all streams at a point up to which child and parent are equal."""
-        self._calibration.enter(point)
-        self._held_out.enter(point)
-        self._unhealed = list(self._held_out.child)
+        self._parent.drop_below(point)
+        for index, hidden in enumerate(self._parent.at(point)):
+            self._child[index] = hidden
+        self._unhealed = [self._child[index] for index in self._judging]
 
     def heal(self, layer_idx: int, links: Sequence[Link]) -> dict[str, LazyTensor]:
         """Heal the sub-blocks of a layer, move the streams past it, and return its healed weights."""
@@ -172,23 +125,44 @@ class _Walk:
         stored = open_file(path) if is_sealed_beside(path) else None
         weights: dict[str, Tensor] = {}
         for link in links:
-            sub_block = ChildSubBlock(self._model, link, self._pieces)
-            self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
-            if sub_block.last is not None:
-                if stored is None:
-                    pairs = self._calibration, self._held_out
-                    fit_last(sub_block, *(pair.fit_batches(sub_block) for pair in pairs))
-                else:
-                    names = sub_block.fitted()
-                    sub_block.load_fitted({name: stored[self._name(link, name)].read() for name in names})
-                fitted = sub_block.fitted()
-                weights |= {self._name(link, name): weight.contiguous() for name, weight in fitted.items()}
-            self._calibration.move(sub_block)
-            self._held_out.move(sub_block)
+            weights |= self._past(ChildSubBlock(self._model, link, self._pieces), stored)
         if stored is None:
             write_bytes(path, to_safetensors(weights))
             seal_beside(path)
         return open_file(path)
+
+    def _past(self, sub_block: ChildSubBlock, stored: Mapping[str, LazyTensor] | None) -> dict[str, Tensor]:
+        """Heal a sub-block, or set what healing it gave, move the streams past it, and return its healed weights."""
+        link, known = sub_block.link, dict[int, Tensor]()
+        parent, goal = self._parent.at(link.point), self._parent.at(link.goal)
+
+        def read(index: int) -> Tensor:
+            """The input of the last map in a group; kept if all groups' fit into the limit."""
+            found = known[index] if index in known else self._read(sub_block, self._child[index])
+            if self._positions * found.shape[-1] * found.itemsize <= self._held_bytes:
+                known[index] = found
+            return found
+
+        def seen(groups: range) -> Iterator[FitBatch]:
+            return (FitBatch(read(i), self._child[i], parent[i], goal[i]) for i in groups)
+
+        self._unhealed = [h + sub_block.added(self._read(sub_block, h)) for h in self._unhealed]
+        fitted: dict[str, Tensor] = {}
+        if sub_block.last is not None:
+            if stored is None:
+                fit_last(sub_block, seen(self._fitted), seen(self._judging))
+            else:
+                names = sub_block.fitted()
+                sub_block.load_fitted({name: stored[self._name(link, name)].read() for name in names})
+            fitted = {self._name(link, name): w.contiguous() for name, w in sub_block.fitted().items()}
+        for index, hidden in enumerate(self._child):
+            self._child[index] = hidden + sub_block.added(read(index))
+        self._parent.drop_below(link.goal)
+        return fitted
+
+    def _read(self, sub_block: ChildSubBlock, hidden_BSH: Tensor) -> Tensor:
+        kwargs = self._parent.attention_kwargs(sub_block.link.layer_idx, hidden_BSH)
+        return sub_block.last_input(hidden_BSH, kwargs)
 
     def _name(self, link: Link, weight: str) -> str:
         """Return the name of a sub-block's weight in the checkpoint."""
@@ -197,9 +171,10 @@ class _Walk:
 
     def divergences(self, end: int) -> tuple[float, float]:
         """Return KL(parent || child) of the child before and after healing, in nats, means over held-out positions."""
-        parent = self._held_out.parent.at(end)
+        stream = self._parent.at(end)
+        parent, child = ([of[index] for index in self._judging] for of in (stream, self._child))
         before = sum(self._kl(p, c) for p, c in zip(parent, self._unhealed, strict=True))
-        after = sum(self._kl(p, c) for p, c in zip(parent, self._held_out.child, strict=True))
+        after = sum(self._kl(p, c) for p, c in zip(parent, child, strict=True))
         positions = sum(hidden.shape[:2].numel() for hidden in parent)
         return before / positions, after / positions
 

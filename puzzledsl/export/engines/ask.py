@@ -28,13 +28,12 @@ TIMEOUT_S = 1800
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`logits[m][p]` [S, V] (or log-probabilities) and `greedy[m][p]` for model m and prompt p; `facts[m]` speeds and text."""
+    """`logits[m][p]` [S, V] (or log-probabilities) and `greedy[m][p]` for model m and prompt p."""
 
     version: str
     logprobs: bool
     logits: list[list[NDArray[Any]]]
     greedy: list[list[list[int]]]
-    facts: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,9 @@ for as long as it lives: it depends on which pages were free when it began."""
 def environment(engine: str, threads: int, folder: str) -> dict[str, str]:
     """Return the variables of an engine's process, whose own files are in `folder`."""
     found = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
+    found["PZL_STARTED_BY"] = str(
+        os.getpid()
+    )  # it ends with this process, also where that is gone before it begins
     found["GLIBC_TUNABLES"] = ":".join(filter(None, (HUGE_PAGES, os.environ.get("GLIBC_TUNABLES"))))
     found.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
     if engine == "llama_cpp" and (library := llama_library()) is not None:
@@ -100,8 +102,6 @@ def ask(
     context: int = 512,
     threads: int = 1,
     dtype: str = "float32",
-    speed: dict[str, Any] | None = None,
-    text: str | None = None,
 ) -> Answer | Crash:
     """Run models on disk in an installed engine. See `worker.py` for the request."""
     request: dict[str, Any] = {
@@ -111,10 +111,6 @@ def ask(
         "context": context,
         "threads": threads,
         "dtype": dtype,
-        "speed": speed,
-        "text": text,
-        # llama.cpp's wrapper runs the head at every position of a prompt; a server does not
-        "serving": engine == "llama_cpp" and speed is not None and not prompts,
     }
     python = python_of(engine)
     assert python is not None
@@ -152,4 +148,4 @@ def _read(path: Path, models: int, prompts: int) -> Answer:
         greedy = [
             [[int(token) for token in file[f"greedy.{m}.{p}"]] for p in range(prompts)] for m in range(models)
         ]
-    return Answer(facts["version"], facts["logprobs"], logits, greedy, facts["models"])
+    return Answer(facts["version"], facts["logprobs"], logits, greedy)

@@ -110,19 +110,18 @@ class Engine:
         """Empty the KV cache."""
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._llama._ctx), True)
 
-    def forward(self, tokens: Sequence[int], past: int, *, every: bool = True) -> Any:
-        """Return the logits (S, V) of tokens that follow `past` cached ones; of the last alone with `every` false."""
+    def forward(self, tokens: Sequence[int], past: int) -> Any:
+        """Return the logits (S, V) of tokens that follow `past` cached ones."""
         batch = self._lib.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
             batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = int(token), past + i, 1, 0
-            batch.logits[i] = every or i == len(tokens) - 1
+            batch.logits[i] = True
         try:
             if self._lib.llama_decode(self._llama._ctx, batch) != 0:
                 raise RuntimeError("llama_decode failed")
             vocab = self._llama.n_vocab
-            wanted = range(len(tokens)) if every else [len(tokens) - 1]
-            rows = [self._lib.llama_get_logits_ith(self._llama._ctx, i) for i in wanted]
+            rows = [self._lib.llama_get_logits_ith(self._llama._ctx, i) for i in range(len(tokens))]
             return np.stack(
                 [np.frombuffer(self._ffi.buffer(row, vocab * 4), dtype=np.float32).copy() for row in rows]
             )
@@ -138,16 +137,6 @@ class Engine:
             row = self.forward(chosen[-1:], len(prompt) + len(chosen) - 1)[-1]
             chosen.append(int(row.argmax()))
         return logits, chosen
-
-    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """Return prompt tokens per second and output tokens per second of one sequence."""
-        self.reset_cache()
-        start = time.perf_counter()
-        row = self.forward(prompt, 0, every=False)[-1]
-        middle = time.perf_counter()
-        for i in range(steps):
-            row = self.forward([int(row.argmax())], len(prompt) + i)[-1]
-        return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
 
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""

@@ -52,16 +52,6 @@ class Engine:
             chosen.append(int(self.forward(chosen[-1:])[-1].argmax()))
         return logits, chosen
 
-    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """Return prompt tokens per second and output tokens per second of one sequence."""
-        self.reset_cache()
-        start = time.perf_counter()
-        row = self.forward(prompt)[-1]
-        middle = time.perf_counter()
-        for _ in range(steps):
-            row = self.forward([int(row.argmax())])[-1]
-        return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
-
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""
         self.reset_cache()

@@ -59,15 +59,24 @@ class Engine:
             chosen.append(int(self.forward(chosen[-1:])[-1].argmax()))
         return logits, chosen
 
-    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """Return prompt tokens per second and output tokens per second of one sequence."""
+    def time_prefill(self, prompt: int) -> float:
+        """Return the seconds of one prompt, from an empty cache."""
         self._cache = None
+        return self._timed(prompt)
+
+    def fill(self, context: int) -> None:
+        """Give the sequence `context` tokens. Steps then go on from there."""
+        self.time_prefill(context)
+
+    def time_steps(self, steps: int) -> list[float]:
+        """Return the seconds of decode steps."""
+        return [self._timed(1) for _ in range(steps)]
+
+    def _timed(self, tokens: int) -> float:
+        ids = [(7 + 13 * i * i) % min(251, self._model.config.vocab_size) for i in range(tokens)]
         start = time.perf_counter()
-        row = self.forward(prompt)[-1]
-        middle = time.perf_counter()
-        for _ in range(steps):
-            row = self.forward([int(row.argmax())])[-1]
-        return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
+        self.forward(ids)[-1].argmax()
+        return time.perf_counter() - start
 
     def text(self, prompt: str, steps: int) -> str:
         """Return the greedy continuation of a prompt, of `steps` tokens."""

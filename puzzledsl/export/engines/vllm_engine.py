@@ -73,15 +73,6 @@ class Engine:
                 table[i, token] = entry.logprob
         return table, list(output.token_ids)
 
-    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """Return prompt tokens per second and output tokens per second of one sequence."""
-        start = time.perf_counter()
-        self._generate(prompt, 1)
-        middle = time.perf_counter()
-        self._generate(prompt, 1 + steps)
-        end = time.perf_counter()
-        return len(prompt) / (middle - start), steps / max(end - middle - (middle - start), 1e-9)
-
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""
         self._ask(prompt, 1)

@@ -3,14 +3,15 @@
 `python worker.py ENGINE REQUEST.json RESULT.npz` writes the answers of some models.
 
 Request: `models` (paths), `prompts` (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache),
-`threads`, `dtype`; optionally `speed` {`prompt`: token ids, `steps`, `rounds`} and `text`, a prompt in words.
-Result: `logits.M.P` [S, V] and `greedy.M.P` [steps] for model M and prompt P; `facts`, JSON: the engine's `version`, whether
-the logits are log-probabilities, and for each model `prefill` and `decode` (tokens a second, by round) and `text`.
+`threads`, `dtype`.
+Result: `logits.M.P` [S, V] and `greedy.M.P` [steps] for model M and prompt P; `facts`, JSON: the engine's `version`, and whether
+the logits are log-probabilities.
 
 `python worker.py ENGINE --serve` times one model. It reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
 `{"op": "open", "path": …, "request": …}` loads it, with the engine's usual settings (`batch`, `context`, `threads`, `dtype`);
 `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives every sequence N tokens,
-after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
+after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds. Before any of these,
+`{"op": "text", "text": …}` continues a prompt in words, greedily; then `request` has `text`, true.
 
 `python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE [HEAD_TYPE]]` is llama.cpp's own quantiser.
 
@@ -38,22 +39,14 @@ POLL_S = 0.5
 def run(name: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(facts, arrays) of a request."""
     engine_class = _module(name).Engine
-    facts: dict[str, Any] = {"models": [], "logprobs": engine_class.logprobs}
+    facts: dict[str, Any] = {"logprobs": engine_class.logprobs}
     arrays: dict[str, Any] = {}
     for index, path in enumerate(request["models"]):
         engine = engine_class(path, request)
         facts["version"] = engine.version
-        entry: dict[str, Any] = {}
         for number, prompt in enumerate(request["prompts"]):
             logits, chosen = engine.greedy(prompt, request["steps"])
             arrays[f"logits.{index}.{number}"], arrays[f"greedy.{index}.{number}"] = logits, chosen
-        if speed := request.get("speed"):
-            engine.speed(speed["prompt"], 2)  # the first time is slower in every engine
-            rounds = [engine.speed(speed["prompt"], speed["steps"]) for _ in range(speed["rounds"])]
-            entry["prefill"], entry["decode"] = [r[0] for r in rounds], [r[1] for r in rounds]
-        if request.get("text"):
-            entry["text"] = engine.text(request["text"], 48)
-        facts["models"].append(entry)
         engine.close()
     return facts, arrays
 
@@ -81,6 +74,8 @@ def serve(name: str) -> None:
                 case "open":
                     model = _module(name).Engine(asked["path"], asked["request"] | {"serving": True})
                     found: Any = model.version
+                case "text":
+                    found = model.text(asked["text"], 48)
                 case "prefill":
                     found = model.time_prefill(asked["prompt"])
                 case "fill":
@@ -105,7 +100,8 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    starter = int(os.environ.get("PZL_STARTED_BY") or os.getppid())
+    threading.Thread(target=end_with, args=(starter,), daemon=True).start()
     if sys.argv[2] == "--serve":
         serve(sys.argv[1])
         os._exit(0)  # some engines' threads never end

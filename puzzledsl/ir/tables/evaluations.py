@@ -217,7 +217,7 @@ class EngineResult(Frozen):
 
 
 class EngineSpeed(Frozen):
-    """One model in one engine: bytes of its weights there, and tokens a second of one sequence (median of the rounds)."""
+    """One model in one engine: bytes of its weights there, and tokens a second of one sequence (lower decile of the times)."""
 
     model: Literal["parent", "child"]
     engine: EngineName

@@ -72,8 +72,7 @@ class CellTiming(Frozen):
     """Trust in one scenario's measured costs at one batch.
 
     Times of the whole parent. Errors are mean absolute errors of sums of costs, as shares, on random whole children. Spreads
-    are robust standard deviations of the parent's time between rounds, as shares. `plain_*`: the parent's time as measured /
-    its time in plain `generate` - 1, where there is such a time to compare.
+    are robust standard deviations of the parent's time between rounds, as shares.
     """
 
     scenario: str
@@ -85,8 +84,6 @@ class CellTiming(Frozen):
     latency_error: float
     prefill_spread: float
     decode_spread: float
-    plain_prefill: float | None = None
-    plain_decode: float | None = None
 
 
 class CostTable(Artefact):

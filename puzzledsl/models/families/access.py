@@ -33,8 +33,12 @@ _NAMES = "names_of_parts"
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
     """The family's table. Raises DiagnosticError (UnknownFamily)."""
     config = model.config if isinstance(model, PreTrainedModel) else model
-    model_type = getattr(config, "base_model_type", None) or config.model_type
-    if model_type not in FAMILIES:
+    return family_named(getattr(config, "base_model_type", None) or config.model_type)
+
+
+def family_named(model_type: object) -> Family:
+    """Return the family of a `model_type`. Raises DiagnosticError (UnknownFamily)."""
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise DiagnosticError(UnknownFamily(None, model_type=model_type, supported=", ".join(FAMILIES)))
     return FAMILIES[model_type]
 

@@ -40,31 +40,88 @@ def dequantised(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """A canonical weight as rows of a joined one."""
+class Part:
+    """A canonical weight in a parameter that holds several: as entries `start` to `stop` of its first dimension."""
 
     whole: str
-    """Name of the joined weight."""
+    """Its name: `self_attn.qkv_proj.weight`; `experts.gate_up_proj`, [E, 2 W, H] or, transposed, [E, H, 2 W]."""
     start: int
     stop: int
+    kind: str = ""
+    """`gate`, `up` or `down` of an expert; empty for rows of a joined projection."""
+    interleaved: bool = False
 
     def of(self, whole: Tensor) -> Tensor:
-        """Return the rows, sharing the memory of the whole."""
-        return whole[self.start : self.stop]
+        """Return the weight, sharing the memory of the parameter."""
+        return self.view(whole[self.start : self.stop])
+
+    def view(self, entries: Tensor) -> Tensor:
+        """Return the weight in these entries of the parameter, sharing memory."""
+        if not self.kind:
+            return entries
+        block = entries[0]
+        rows = block.T if self.interleaved and block.ndim == 2 else block
+        if not self.whole.removesuffix("_bias").endswith("gate_up_proj"):
+            return rows
+        if self.interleaved:
+            return rows[self.kind == "up" :: 2]
+        half = len(rows) // 2
+        return rows[:half] if self.kind == "gate" else rows[half:]
 
 
-def rows_of(weights: Shapes, family: Family) -> dict[str, Rows]:
-    """Return those canonical weights that a family's classes join, as rows of the joined ones."""
-    found: dict[str, Rows] = {}
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A parameter that holds several canonical weights, by their names."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: Mapping[str, Part]
+
+
+def wholes_of(weights: Shapes, family: Family) -> list[Whole]:
+    """Return the parameters that hold several of these canonical weights: joined projections, then experts."""
+    groups: dict[str, dict[str, Part]] = {}
+    for name, part in (*_rows_of(weights, family), *_experts_of(weights, family)):
+        groups.setdefault(part.whole, {})[name] = part
+    found = []
+    for whole, parts in groups.items():
+        name, part = next(iter(parts.items()))
+        shape, length = weights[name], max(each.stop for each in parts.values())
+        if not part.kind:
+            found.append(Whole(whole, (length, *shape[1:]), parts))
+            continue
+        if whole.removesuffix("_bias").endswith("gate_up_proj"):
+            shape = (2 * shape[0], *shape[1:])
+        found.append(Whole(whole, (length, *(reversed(shape) if part.interleaved else shape)), parts))
+    return found
+
+
+def _rows_of(weights: Shapes, family: Family) -> Iterator[tuple[str, Part]]:
+    """Yield those canonical weights that a family's classes join, as rows of the joined ones."""
     for name in weights:
         prefix, part, kind = _apart(name)
         for whole, parts in family.joined.items():
             names = [f"{prefix}{other}.{kind}" for other in parts]
             if part == parts[0] and all(other in weights for other in names):
                 ends = accumulate((weights[other][0] for other in names), initial=0)
-                places = [Rows(f"{prefix}{whole}.{kind}", *ends) for ends in pairwise(ends)]
-                found |= dict(zip(names, places, strict=True))
-    return found
+                places = [Part(f"{prefix}{whole}.{kind}", *ends) for ends in pairwise(ends)]
+                yield from zip(names, places, strict=True)
+
+
+_EXPERT = re.compile(
+    r"(?P<mixture>.*?)experts\.(?P<expert>\d+)\.(?P<part>gate|up|down)_proj\.(?P<kind>weight|bias)"
+)
+
+
+def _experts_of(weights: Shapes, family: Family) -> Iterator[tuple[str, Part]]:
+    """Yield those canonical weights that are experts', as their shares of fused parameters."""
+    gated = {name.partition("experts.")[0] for name in weights if ".gate_proj." in name}
+    for name in weights:
+        if (match := _EXPERT.fullmatch(name)) is not None:
+            mixture, part, expert = match["mixture"], match["part"], int(match["expert"])
+            stem = "gate_up" if mixture in gated and part != "down" else part
+            whole = f"{mixture}experts.{stem}_proj{'_bias' if match['kind'] == 'bias' else ''}"
+            yield name, Part(whole, expert, expert + 1, part, family.mixture.fused == "interleaved")
 
 
 def _apart(name: str) -> tuple[str, str, str]:
@@ -74,7 +131,7 @@ def _apart(name: str) -> tuple[str, str, str]:
     return prefix + dot, part, kind
 
 
-def rows_of_module(module: nn.Module, family: Family) -> Iterator[tuple[str, Rows]]:
+def rows_of_module(module: nn.Module, family: Family) -> Iterator[tuple[str, Part]]:
     """Yield (canonical name, rows) of each part of a sub-block's joined projections, which have no biases."""
     for whole, parts in family.joined.items():
         linear, output = getattr(module, whole, None), getattr(module, "o_proj", None)
@@ -84,7 +141,7 @@ def rows_of_module(module: nn.Module, family: Family) -> Iterator[tuple[str, Row
         rest = (linear.out_features - sum(queries)) // 2
         ends = accumulate((*queries, rest, rest), initial=0)
         for part, (start, stop) in zip(parts, pairwise(ends), strict=True):
-            yield f"{part}.weight", Rows(f"{whole}.weight", start, stop)
+            yield f"{part}.weight", Part(f"{whole}.weight", start, stop)
 
 
 def whole_name(name: str, family: Family) -> str:
@@ -93,59 +150,15 @@ def whole_name(name: str, family: Family) -> str:
     return next((f"{prefix}{w}.{kind}" for w, parts in family.joined.items() if part in parts), name)
 
 
-_EXPERT = re.compile(
-    r"(?P<mixture>.*?)experts\.(?P<expert>\d+)\.(?P<part>gate|up|down)_proj\.(?P<kind>weight|bias)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One expert's share of a fused parameter."""
-
-    parameter: str
-    """`experts.gate_up_proj`, [E, 2 W, H] or, transposed, [E, H, 2 W]; `experts.down_proj`; their biases end with `_bias`."""
-    expert: int
-    part: str
-    """`gate`, `up` or `down`."""
-
-
-def share_of(name: str, *, gated: bool = True) -> Share | None:
-    """Return the share that a canonical name denotes; None if the name is no expert's."""
-    found = _EXPERT.fullmatch(name)
-    if found is None:
-        return None
-    part = found["part"]
-    stem = "gate_up_proj" if gated and part != "down" else f"{part}_proj"
-    ending = "_bias" if found["kind"] == "bias" else ""
-    return Share(f"{found['mixture']}experts.{stem}{ending}", int(found["expert"]), part)
-
-
-def names_of_shares(parameter: str, experts: int) -> Iterator[tuple[str, Share]]:
+def experts_in(parameter: str, experts: int, family: Family) -> Iterator[tuple[str, Part]]:
     """Yield the canonical names of all shares of a fused parameter, expert by expert."""
     holder, _, own = parameter.rpartition("experts.")
     stem, kind = own.removesuffix("_bias"), "bias" if own.endswith("_bias") else "weight"
     parts = ("gate", "up") if stem == "gate_up_proj" else (stem.removesuffix("_proj"),)
-    for expert in range(experts):
+    for e in range(experts):
         for part in parts:
-            yield f"{holder}experts.{expert}.{part}_proj.{kind}", Share(parameter, expert, part)
-
-
-def view(block: Tensor, share: Share, family: Family) -> Tensor:
-    """Return the canonical weight, sharing memory, in an expert's `block`: [2 W, H], [H, W], either transposed, or a bias."""
-    rows = block.T if family.mixture.fused == "interleaved" and block.ndim == 2 else block
-    if not share.parameter.removesuffix("_bias").endswith("gate_up_proj"):
-        return rows
-    if family.mixture.fused == "interleaved":
-        return rows[share.part == "up" :: 2]
-    half = len(rows) // 2
-    return rows[:half] if share.part == "gate" else rows[half:]
-
-
-def fused_shape(share: Share, shape: tuple[int, ...], experts: int, family: Family) -> tuple[int, ...]:
-    """Return the shape of the fused parameter whose shares have this shape."""
-    if share.parameter.removesuffix("_bias").endswith("gate_up_proj"):
-        shape = (2 * shape[0], *shape[1:])
-    return (experts, *(reversed(shape) if family.mixture.fused == "interleaved" else shape))
+            place = Part(parameter, e, e + 1, part, family.mixture.fused == "interleaved")
+            yield f"{holder}experts.{e}.{part}_proj.{kind}", place
 
 
 def canonical_name(name: str, family: Family) -> str:

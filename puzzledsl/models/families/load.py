@@ -42,6 +42,7 @@ from puzzledsl.models.families.access import (
     PARENT_BLOCKS,
     base_shape_of,
     blocks_of,
+    family_named,
     family_of,
     note_names,
     shape_of,
@@ -54,7 +55,7 @@ from puzzledsl.models.families.slots import (
     source_layers,
     source_names,
 )
-from puzzledsl.models.families.stored import check_sizes, select
+from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.kernels.attention import FAST_SDPA, fold_head
 from puzzledsl.models.replace import number_cache_slots, put
@@ -66,7 +67,7 @@ OWN_KEYS = (  # keys of a child's config.json that its base family's config does
     "auto_map",
     "base_model_type",
     "transformers_version",
-    "per_layer_config",  # per-layer differences for other readers; this loader numbers the KV cache's slots itself
+    "per_layer_config",  # of children of older versions
     BLOCKS,
 )
 
@@ -133,9 +134,16 @@ def read_config_json(directory: Path) -> dict[str, Any]:
 def load_config(directory: Path) -> PreTrainedConfig:
     """The config of a parent of a known family, or of a child as a parent. Raises DiagnosticError."""
     content = read_config_json(directory)
-    check_sizes(directory, content)
     if is_child(content):
         return config_of_child(directory, content, as_parent=True)
+    if "model_type" in content:
+        family_named(content["model_type"])
+    try:  # before transformers makes lists of as many items as a number says
+        shape_of_config(content)
+    except BadConfig as error:
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
+        ) from error
     try:
         with quiet():
             whole = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -145,12 +153,6 @@ def load_config(directory: Path) -> PreTrainedConfig:
     ) as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
-        ) from error
-    try:
-        shape_of_config(content | {"model_type": family_of(config).model_type})
-    except BadConfig as error:
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
         ) from error
     if hasattr(config, "quantization_config"):  # weights are dequantised as they are read
         del config.quantization_config
@@ -168,7 +170,7 @@ def load_parent(
 
     `room_bytes`: see `load_weights`.
 
-    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
     """
     return load_weights(directory, load_config(directory), dtype=dtype, device=device, room_bytes=room_bytes)
 

@@ -24,7 +24,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.access import HeadsView, family_of
 from puzzledsl.models.families.clamped import ClampedMLP
-from puzzledsl.models.families.fused import Rows, Share, canonical_name, names_of_shares, rows_of_module, view
+from puzzledsl.models.families.fused import Part, canonical_name, experts_in, rows_of_module
 from puzzledsl.models.families.tensors import LazyTensor
 
 DENSE: dict[str, type[nn.Module]] = {"gpt_oss": ClampedMLP}
@@ -114,15 +114,16 @@ def slots(module: nn.Module) -> dict[str, Slot]:
             if own + name in joined:
                 found |= {part: Slot(inner, name, rows.of) for part, rows in joined[own + name]}
             elif family is not None and parameter.ndim > 1:
-                found |= _shares(inner, name, len(parameter), holder, family)
+                shares = experts_in(own + name, len(parameter), family)
+                found |= {canonical: Slot(inner, name, part.of) for canonical, part in shares}
             else:
                 found[_canonical(own + name, mixtures)] = Slot(inner, name)
     return found
 
 
-def _joined(module: nn.Module) -> dict[str, list[tuple[str, Rows]]]:
+def _joined(module: nn.Module) -> dict[str, list[tuple[str, Part]]]:
     """Return the canonical names of the rows of each joined projection, by the projection's name."""
-    found: dict[str, list[tuple[str, Rows]]] = {}
+    found: dict[str, list[tuple[str, Part]]] = {}
     for path, inner in module.named_modules():
         config, start = getattr(inner, "config", None), f"{path}." if path else ""
         config = config.config if isinstance(config, HeadsView) else config
@@ -130,16 +131,6 @@ def _joined(module: nn.Module) -> dict[str, list[tuple[str, Rows]]]:
             for name, rows in rows_of_module(inner, family_of(config)):
                 found.setdefault(start + rows.whole, []).append((start + name, rows))
     return found
-
-
-def _shares(inner: nn.Module, name: str, experts: int, holder: str, family: Family) -> dict[str, Slot]:
-    parameter = f"{holder}.experts.{name}" if holder else f"experts.{name}"
-
-    def taker(share: Share) -> Callable[[Tensor], Tensor]:
-        return lambda whole: view(whole[share.expert], share, family)
-
-    shares = names_of_shares(parameter, experts)
-    return {canonical: Slot(inner, name, taker(share)) for canonical, share in shares}
 
 
 def _canonical(name: str, mixtures: Mapping[str, Family]) -> str:

@@ -284,7 +284,10 @@ def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width
         dense[routed.tokens, e] = routed.weights[:, 0]
     firsts = [group[0] for group in groups]
     alone = [len(group) == 1 and width >= mixture.experts[group[0]].width for group in groups]
-    experts = [_room(mixture.experts[m], width, kept) for m, kept in zip(firsts, alone, strict=True)]
+    experts = [  # memory for the merged ones; one alone is the parent's but for a copy of its down projection
+        mixture.experts[m].with_own_down() if kept else mixture.experts[m].room(width)
+        for m, kept in zip(firsts, alone, strict=True)
+    ]
     rows = []
     for place, group in zip(experts, groups, strict=True):
         members = list(group)
@@ -295,11 +298,6 @@ def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width
         rows.append(_row(mixture, members, x, logits_TE[used][:, members]))
     bias = None if mixture.bias is None else mixture.bias[firsts]
     return replace(mixture, router=torch.stack(rows), bias=bias, experts=experts)
-
-
-def _room(expert: Expert, width: int, kept: bool) -> Expert:
-    """Return memory for a merged expert. A kept one is the parent's but for a copy of its down projection."""
-    return expert.with_own_down() if kept else expert.room(width)
 
 
 def _one_of_several(

@@ -277,7 +277,8 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
     where there are no inputs.
     """
     weight, plain, xx = weight_RC.float(), nearest(weight_RC, precision), xx_CC.double()
-    if _is_on_grid(weight, precision):
+    # the first row tells of most others that they are none
+    if all(codes_of(rows, precision) is not None for rows in (weight[:1], weight)):
         return weight
     if not bool(xx.diagonal().mean() > 0):
         return plain
@@ -296,21 +297,12 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
     return torch.cat([*map(rounded_rows, torch.split(weight, ROWS), torch.split(plain, ROWS))])
 
 
-def _is_on_grid(weight_RC: Tensor, precision: Precision) -> bool:
-    """Return True for a matrix of points of the grid; the first rows tell of most others that they are none."""
-    return all(codes_of(rows, precision) is not None for rows in (weight_RC[:1], weight_RC))
-
-
 def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
     """Return for each row the rounding that changes its outputs least; the first of equals."""
-    changes = torch.stack([_row_changes(found, weight_RC, xx_CC) for found in tried])
+    errors = (found.to(xx_CC) - weight_RC.to(xx_CC) for found in tried)
+    changes = torch.stack([((error @ xx_CC) * error).sum(1) for error in errors])
     best = changes.argmin(0)
     return torch.stack(list(tried))[best, torch.arange(len(weight_RC), device=weight_RC.device)]
-
-
-def _row_changes(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
-    error = found_RC.to(xx_CC) - weight_RC.to(xx_CC)
-    return ((error @ xx_CC) * error).sum(1)
 
 
 def _inverse_factor(xx: Tensor) -> Tensor:

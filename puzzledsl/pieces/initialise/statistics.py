@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
 from puzzledsl.models.kernels.products import repeatable
@@ -24,39 +23,18 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram, LayerStatistics
 from puzzledsl.pieces.errors import NoCalibration
 
-KEPT_TOKENS = 8192
-"""Number of tokens per layer whose calls `collect_statistics` keeps, to fit alternatives on."""
-
-
-def collect_statistics(
-    model: PreTrainedModel,
-    token_blocks: Iterable[Tensor],
-    progress: Progress | None = None,
-    layers: Sequence[int] | None = None,
-    *,
-    keep_tokens: int | None = KEPT_TOKENS,
-) -> dict[int, LayerStatistics]:
-    """Return the statistics of the given layers (default: all) together. `walk_layers` needs the memory of one layer only."""
-    return dict(walk_layers(model, token_blocks, progress, layers, keep_tokens=keep_tokens))
-
 
 def walk_layers(
-    model: PreTrainedModel,
-    token_blocks: Iterable[Tensor],
-    progress: Progress | None = None,
-    layers: Sequence[int] | None = None,
-    *,
-    keep_tokens: int | None = None,
+    model: PreTrainedModel, token_blocks: Iterable[Tensor], layers: Sequence[int] | None = None
 ) -> Iterator[tuple[int, LayerStatistics]]:
-    """Yield each wanted layer's statistics, in order of layers, from blocks of token ids (B, S) without padding.
+    """Yield each wanted layer's statistics (default: all), in order, from blocks of token ids (B, S) without padding.
 
-    `keep_tokens` limits the tokens whose calls are kept (None: all). To keep memory at one layer, drop a layer's
-    statistics before requesting the next. Raises DiagnosticError (NoCalibration).
+    To keep memory at one layer, drop a layer's statistics before requesting the next. Raises DiagnosticError (NoCalibration).
     """
-    wanted = range(len(access.layers(model))) if layers is None else layers
     runner = LayerRunner(model)
-    entering = [runner.embed(tokens.to(model.device)) for tokens in token_blocks]
-    yield from _walk(model, runner, entering, 0, wanted, progress or Silent(), keep_tokens)
+    entering = (runner.embed(tokens.to(model.device)) for tokens in token_blocks)
+    wanted = range(len(runner)) if layers is None else layers
+    return walk_from(model, 0, entering, wanted, runner)
 
 
 def walk_from(
@@ -64,34 +42,19 @@ def walk_from(
     first: int,
     hidden_states: Iterable[Tensor],
     layers: Sequence[int],
-    *,
-    keep_tokens: int | None = None,
+    runner: LayerRunner | None = None,
 ) -> Iterator[tuple[int, LayerStatistics]]:
     """Yield the statistics like `walk_layers`, from hidden states (B, S, H) that enter layer `first`; skip earlier layers."""
+    runner = runner or LayerRunner(model)
     entering = [hidden.to(model.device) for hidden in hidden_states]
-    yield from _walk(model, LayerRunner(model), entering, first, layers, Silent(), keep_tokens)
-
-
-def _walk(
-    model: PreTrainedModel,
-    runner: LayerRunner,
-    entering: list[Tensor],
-    first: int,
-    layers: Sequence[int],
-    report: Progress,
-    keep_tokens: int | None,
-) -> Iterator[tuple[int, LayerStatistics]]:
     if not entering:
         raise DiagnosticError(NoCalibration(None))
-    wanted, end = set(layers), max(layers, default=-1) + 1
-    report.start("calibrate", max(0, end - first) * len(entering))
     shape = access.shape_of(model.config)
-    for layer_idx in range(first, end):
-        statistics = _empty(shape.at(layer_idx), model.device) if layer_idx in wanted else None
+    for layer_idx in range(first, max(layers, default=-1) + 1):
+        statistics = _empty(shape.at(layer_idx), model.device) if layer_idx in layers else None
         for index, hidden in enumerate(entering):
             with torch.no_grad(), repeatable(model.device):
-                entering[index] = _run(runner, layer_idx, statistics, hidden, keep_tokens)
-            report.advance()
+                entering[index] = _run(runner, layer_idx, statistics, hidden)
         if statistics is not None:
             yield layer_idx, statistics
             statistics = None  # the caller may have dropped it, too
@@ -107,13 +70,7 @@ def _empty(shape: Shape, device: torch.device) -> LayerStatistics:
     )
 
 
-def _run(
-    runner: LayerRunner,
-    layer_idx: int,
-    statistics: LayerStatistics | None,
-    entering: Tensor,
-    keep_tokens: int | None,
-) -> Tensor:
+def _run(runner: LayerRunner, layer_idx: int, statistics: LayerStatistics | None, entering: Tensor) -> Tensor:
     """Run a layer, add its sub-blocks' inputs and outputs to `statistics`, and return its output.
 
     The output has the same bits with and without statistics, and as in the training behind it: spans of layers on several workers
@@ -125,9 +82,7 @@ def _run(
         trace = runner.trace_layer(layer_idx, entering)
     statistics.attention.add(trace.attention_input, trace.attention_output)
     statistics.ffn.add(trace.ffn_input, trace.ffn_output)
-    kept = sum(hidden.shape[:-1].numel() for hidden, _ in statistics.calls)
-    if keep_tokens is None or kept < keep_tokens:
-        statistics.calls.append((entering, trace))
+    statistics.calls.append((entering, trace))
     return trace.output
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,9 +24,9 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
@@ -43,9 +42,10 @@ from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
-from puzzledsl.pieces.train.stage import Enter, Stage, weights_of
-from puzzledsl.pieces.train.stream import LocalExecutor, stream
-from puzzledsl.pieces.train.sweep import Kind, has_begun, make_parts, passes, sweep, sweeps
+from puzzledsl.pieces.train.stage import Enter, weights_of
+from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
+from puzzledsl.pieces.train.sweep import Kind, has_begun, make_parts, passes, prepare_work, sweep, sweeps
+from puzzledsl.plan.flop import heads_work, layer_work
 from puzzledsl.plan.memory.bld import WorkerPlan
 
 
@@ -54,7 +54,8 @@ def make_heads(
     order: Order, jobs: Sequence[BldJob], library: Library, enter: Enter, progress: Progress
 ) -> None:
     """Make the pieces of an order's head, and call `enter` for each whose file is written. The loss is that of the outputs."""
-    runner = LayerRunner(reachable_parent(order.parent_dir, progress, once=True))
+    model = reachable_parent(order.parent_dir, progress, once=True)
+    runner, work = LayerRunner(model), heads_work(shape_of(model.config), jobs)
     gram = Gram.zeros(runner.hidden_size, 0, runner.device)
     for tokens_BS in order.calibration_batches():
         entering = runner.embed(tokens_BS.to(runner.device))
@@ -70,7 +71,7 @@ def make_heads(
         loss = _size(found_VH - weight_VH.float(), gram) / whole
         piece = library.write(job, {"weight": found_VH.cpu()}, loss, loss, 0, order.made_from)
         enter(piece, "initial")
-        progress.advance(head=job.head, loss=f"{loss:.3g}")
+        progress.advance(work=work / len(jobs), head=job.head, loss=f"{loss:.3g}")
 
 
 def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
@@ -79,23 +80,12 @@ def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
     return float(torch.stack(sized).sum()) / max(1, gram.tokens)
 
 
-LAYOUT = "2"
-"""Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""
-
-
-class BldExecutor(Protocol):
-    """Trainer of all pieces of an order, in this process or on other machines."""
-
-    def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
-        """Make every piece of the order and call `enter` for each whose file is written. Raises DiagnosticError."""
-
-
 @dataclass(frozen=True)
 class BldInputs:
     """Inputs of one BLD: `jobs` are all those of the declaration `bld`.
 
     Relative data paths start at `base`. `work` holds the state that an interrupted run resumes from and is removed at the
-    end. `make` executes the order; the default is `train_locally`.
+    end. `executor`: the workers that train.
     """
 
     program: nodes.Program
@@ -106,7 +96,7 @@ class BldInputs:
     library: Library
     work: Path
     progress: Progress
-    make: BldExecutor | None = None
+    executor: Executor = field(default_factory=LocalExecutor)
 
     @property
     def declaration(self) -> nodes.Bld:
@@ -135,12 +125,15 @@ def run_bld(inputs: BldInputs) -> None:
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
         todo = [job for job in todo if job.head is None]
-        order = Order(
-            inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from
-        )
+        given = (inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from)
+        shape = inputs.program.parents[inputs.program.spaces[declaration.space].parent].shape
+        order = Order(*given, work_behind=heads_work(shape, heads))
         enter = partial(_enter, library, progress)
         if todo:
-            (inputs.make or partial(train_locally, declaration))(order, enter, progress)
+            if inputs.executor.is_local:
+                train_locally(declaration, order, enter, progress)
+            else:
+                train_elsewhere(inputs.executor, order, enter, progress)
         if heads:
             make_heads(order, heads, library, enter, progress)
     library.finish()
@@ -192,6 +185,8 @@ def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: 
     def make_part(part: Order, enter: Enter) -> None:
         make(model, part, enter, progress)
 
+    each = [layer_work(shape, part.jobs) for part in parts]
+    progress.ready(order.work_behind + sum(sum(layers.values()) for layers in each))
     make_parts(parts, kind, make_part, enter, progress, span_of(declaration.where))
 
 
@@ -208,24 +203,12 @@ def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress
 
 
 def _streamed(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
-    stage = Stage(part, 0, part.last_layer + 1, model, tell=teller(progress))
-    stream(part, LocalExecutor(stage), enter, progress)
+    stream(part, Pipeline(model=model, tell=teller(progress)), enter, progress)
 
 
 def teller(progress: Progress) -> Tell:
     """Return what logs sentences about memory."""
     return lambda text: progress.log("memory", text=text)
-
-
-def prepare_work(order: Order, arithmetic: str) -> None:
-    """Empty `work` unless its content comes from the same parent, text, budget and arithmetic (device and dtype)."""
-    key = f"{LAYOUT}\n{order.made_from}\n{order.budget}\n{arithmetic}\n"
-    stamp = order.work / "made_from.txt"
-    if stamp.is_file() and stamp.read_text() == key:
-        return
-    shutil.rmtree(order.work, ignore_errors=True)
-    order.work.mkdir(parents=True)
-    write_text(stamp, key)
 
 
 def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:

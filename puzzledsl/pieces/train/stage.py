@@ -13,11 +13,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from time import monotonic
 
 import torch
 from safetensors import safe_open
@@ -72,14 +72,10 @@ class SavedState:
         _write_sealed(self._initial(layer_idx), _flat(tensors), {"losses": json.dumps(losses)})
         self._keep_on_disk(layer_idx, trainer)
 
-    def taken(self, trainer: LayerTrainer, *, copy: bool) -> dict[str, Tensor]:
-        """Return the state of a layer's pieces in the host's memory; `copy`: the training that goes on does not change it."""
+    def save(self, step: int, layer_idx: int, trainer: LayerTrainer) -> None:
+        """Save the state of a layer's pieces after `step` steps; on return it is on the disk."""
         tensors = {piece.student.job.id: piece.state_dict() for piece in trainer.pieces}
-        return {name: tensor.detach().to("cpu", copy=copy) for name, tensor in _flat(tensors).items()}
-
-    def save(self, step: int, layer_idx: int, taken: dict[str, Tensor]) -> None:
-        """Save what `taken` returned after `step` steps; on return it is on the disk."""
-        _write_sealed(self._trained(step, layer_idx), taken, {})
+        _write_sealed(self._trained(step, layer_idx), _flat(tensors), {})
 
     def load(self, step: int, layer_idx: int, model: PreTrainedModel) -> LayerTrainer:
         """Load a layer's pieces as they were after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
@@ -185,7 +181,7 @@ class Finished:
 
     pieces: Sequence[tuple[Piece, str]]  # with the weights that each keeps: "trained" | "initial"
     problems: Sequence[Diagnostic]
-    news: Sequence[str] = ()
+    news: Sequence[str]
 
 
 class Stage:
@@ -197,16 +193,12 @@ class Stage:
         first: int,
         end: int,
         model: PreTrainedModel | None = None,
-        threads: int | None = None,
         tell: Tell | None = None,
     ) -> None:
         """Set up the stage. Without a `model`, it reads only its own layers of the checkpoint, when they first run.
 
-        `threads`: number of torch threads of this process; None leaves it unchanged. `tell` gets sentences for the user;
-        without it, `written` and `finish` return them.
+        `tell` gets sentences for the user; without it, `save` and `finish` return them.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._loaded = range(0) if model is None else range(len(layers(model)))
         if model is None:
             device, dtype = placement(order.parent_dir)
@@ -214,13 +206,12 @@ class Stage:
         self._order, self._layers, self._model = order, range(first, end), model
         self._runner, self._saved = LayerRunner(model), SavedState(order)
         self._trainers: dict[int, LayerTrainer] = {}
+        self._calibration: list[Tensor] = []
         self._news: list[str] = []
         own = [job for job in order.jobs if job.layer in self._layers]
         plan = WorkerPlan(shape_of(model.config), own, first, end, self.device(), whole=bool(self._loaded))
         blocks = plan.micro_blocks if own else order.budget.batch
         self._micro = MicroBatches(self._runner, blocks, tell or self._news.append)
-        self._writer, self._copies = ThreadPoolExecutor(1), self._runner.device.type == "cuda"
-        self._writing: Future[None] | None = None
 
     def arithmetic(self) -> str:
         """Return device type and dtype, on which the bits of a piece depend besides its inputs."""
@@ -233,23 +224,28 @@ class Stage:
             self._runner.device, self._runner.dtype, held_bytes=held * self._runner.dtype.itemsize
         ).shared_by(os.cpu_count() or 1)
 
-    def _news_once(self) -> list[str]:
-        news, self._news[:] = list(self._news), []
-        return news
+    def _told(self) -> list[str]:
+        told, self._news[:] = list(self._news), []
+        return told
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
         """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""
         return self._runner.embed(tokens_BS.to(self._runner.device)).cpu()
 
-    def forward(self, hidden_BSH: Tensor) -> Tensor:
-        """Run the parent's layers of this stage, without the pieces: [B, S, H] -> [B, S, H]."""
+    def calibrate(self, hidden_BSH: Tensor) -> Tensor | None:
+        """Keep a calibration batch that enters the stage. Return what leaves it, [B, S, H]; None above all pieces."""
+        self._calibration.append(hidden_BSH)
+        if self._layers.stop > self._order.last_layer:
+            return None
         return self._micro.forward(self._layers, hidden_BSH).cpu()
 
-    def initialise(self, *entering: Tensor) -> None:
-        """Initialise every piece from the calibration batches [B, S, H] that enter the stage's first layer."""
-        self._trainers = {}
-        wanted = self._layers_with_jobs()
-        for layer_idx, statistics in walk_from(self._model, self._layers[0], entering, wanted):
+    def initialise(self) -> None:
+        """Initialise every piece from the calibration batches that were kept."""
+        self._trainers, entering = {}, self._calibration
+        self._calibration = []
+        for layer_idx, statistics in walk_from(
+            self._model, self._layers[0], entering, self._layers_with_jobs()
+        ):
             self._trainers[layer_idx] = LayerTrainer.build(self._order, self._model, layer_idx, statistics)
 
     def evaluate(self, hidden_BSH: Tensor) -> Tensor:
@@ -270,33 +266,12 @@ class Stage:
         """Check early stopping of every piece in training on a held-out batch. Returns the stage's output, [B, S, H]."""
         return self._through(hidden_BSH, CHECK)
 
-    def save(self, step: int) -> None:
-        """Save the state after `step` steps: a GPU's while training goes on, until `written`; a CPU's at once."""
-        self.flush()
-        taken = {
-            idx: self._saved.taken(trainer, copy=self._copies) for idx, trainer in self._trainers.items()
-        }
-
-        def write() -> None:
-            for layer_idx, tensors in taken.items():
-                self._saved.save(step, layer_idx, tensors)
-
-        self._writing = self._writer.submit(write)
-        if not self._copies:
-            self.flush()
-
-    def written(self) -> list[str] | None:
-        """Return None until what `save` took last is on the disk, then the user's sentences since. Raises as the writing did."""
-        if self._writing is not None and not self._writing.done():
-            return None
-        self.flush()
-        return self._news_once()
-
-    def flush(self) -> None:
-        """Wait until what `save` took last is on the disk."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+    def save(self, step: int) -> tuple[float, list[str]]:
+        """Save the state after `step` steps; on return it is on the disk. Return the seconds that it took, and sentences."""
+        began = monotonic()
+        for layer_idx, trainer in self._trainers.items():
+            self._saved.save(step, layer_idx, trainer)
+        return monotonic() - began, self._told()
 
     def restore(self, step: int) -> None:
         """Load what any stages saved of these layers after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
@@ -310,7 +285,7 @@ class Stage:
         problems = write_finished(
             self._order, outcomes, self._runner.dtype, lambda *piece: pieces.append(piece)
         )
-        return Finished(pieces, problems, self._news_once())
+        return Finished(pieces, problems, self._told())
 
     def _layers_with_jobs(self) -> list[int]:
         return [layer_idx for layer_idx in self._layers if self._order.jobs_of(layer_idx)]

@@ -1,25 +1,50 @@
 """BLD without stored activations: each batch runs through a pipeline of stages, and each stage trains its own pieces on it.
 
-A `StageExecutor` calls the stages, which may run in other processes. All stages save their state every SAVED_STEPS steps, or less
-often where saving would take more than SAVED_SHARE of the time. When a worker or the driver is lost, the run resumes from the
-last step that all stages had saved. The pieces are those of `pieces.train.sweep`, bit for bit, however often the run is
+In this process there is one stage with all layers; on a cluster each worker has a span of consecutive layers, and only hidden
+states travel. All stages save their state every SAVED_STEPS steps, or less often where saving would take more than SAVED_SHARE of
+the time. When a worker or the driver is lost, the run resumes from the last step that all stages had saved, on the workers that
+there are; if workers join, on all of them. The pieces are those of `pieces.train.sweep`, bit for bit, however often the run is
 interrupted.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import WorkerLost
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.cluster.tasks import (
+    Executor,
+    LocalExecutor,
+    PiecesDontFit,
+    StatefulTeam,
+    Step,
+    Task,
+    TeamSpec,
+    WorkerLost,
+    WorkersKeepDying,
+)
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import Piece
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
+from puzzledsl.pieces.train.micro_batches import Tell
 from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
+from puzzledsl.pieces.train.sweep import make_parts, passes, prepare_work
+from puzzledsl.plan.bld import spans, work_of
+from puzzledsl.plan.memory.bld import alone, fits
+from puzzledsl.plan.memory.stage_plan import Device
 
 SAVED_STEPS = 100
 """Steps between two savings: most steps that are repeated when a worker is lost."""
@@ -27,62 +52,94 @@ SAVED_SHARE = 0.05
 """Largest share of the time from one saving to the next that a saving may take."""
 MAX_LOSSES = 5
 """The run fails when it loses more workers than this between two savings."""
-
-
-Message = tuple[str, Any, int]
-"""(method of `Stage`, batch of tokens, training step that this message completes, or 0)."""
+WORTH_A_RESTART = 0.9
+"""Workers that join are used if they cut the busiest worker's work to this share at least."""
 
 
 class WorkersJoined(Exception):
     """Further workers can share the work. Everything up to the last step is saved."""
 
 
-class StageExecutor(Protocol):
-    """The stages of a pipeline, in order of their layers, and asynchronous calls to them."""
-
-    @property
-    def size(self) -> int:
-        """Number of stages."""
-
-    def call(self, stage: int, method: str, *arguments: Any) -> Any:
-        """Queue a call after the stage's earlier ones, with handles among the arguments; return the handle of its result."""
-
-    def result(self, answer: Any) -> Any:
-        """Wait for the call with this handle and return its result. Raises WorkerLost, or the exception of the call."""
-
-    def restart(self) -> None:
-        """Replace the stages by new ones on the present workers. Raises DiagnosticError if there is none."""
-
-    def can_grow(self) -> bool:
-        """True if workers have joined with which `restart` would make the stages noticeably shorter."""
+class SpansGrew(Exception):
+    """After the loss of workers the spans are longer, and the order's pieces no longer fit into a worker's memory."""
 
 
-class LocalExecutor:
-    """A single stage in this process; calls run immediately."""
+@dataclass(frozen=True)
+class Stages:
+    """The stages of one order: the members of a team, with the layers (first, end) of each and the work of every layer."""
 
-    size = 1
+    team: StatefulTeam
+    layers: Sequence[tuple[int, int]]
+    work: Sequence[float]
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def through(self, method: str, batch: Tensor, step: int = 0) -> Task:
+        """Return the task that brings a batch of tokens through all stages."""
+        rest = (Step(method, (), member) for member in range(len(self.layers)))
+        return Task((method, step), (Step("embed", (batch,), 0), *rest))
 
-    def call(self, stage: int, method: str, *arguments: Any) -> Any:
-        """See `StageExecutor`."""
-        return getattr(self._stage, method)(*arguments)
+    def each(self, method: str, *arguments: Any) -> list[Task]:
+        """Return the tasks that call a method of each stage."""
+        return [Task((method, 0), (Step(method, arguments, member),)) for member in range(len(self.layers))]
 
-    def result(self, answer: Any) -> Any:
-        """See `StageExecutor`."""
-        return answer
+    def ask(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of each stage and return the results."""
+        return [result for _, result in self.team.run(self.each(method, *arguments))]
 
-    def restart(self) -> None:
-        """Do nothing: a stage in this process cannot be lost."""
+    def pass_through(self, method: str, batches: Iterable[Tensor]) -> None:
+        """Bring batches of tokens through all stages."""
+        for _ in self.team.run(self.through(method, batch) for batch in batches):
+            pass
 
-    def can_grow(self) -> bool:
-        """Return False."""
-        return False
+    def device(self) -> Device:
+        """Return the workers as plans take them: as many of the smallest as there are stages."""
+        devices: list[Device] = self.ask("device")
+        smallest = min(devices, key=lambda device: device.usable_bytes)
+        return replace(smallest, count=len(devices))
+
+    def would_be_shorter(self, free: int) -> bool:
+        """Return True if further workers would make the longest span noticeably shorter."""
+        if not free or len(self.layers) == len(self.work):
+            return False
+        longest = (
+            max(sum(self.work[first:end]) for first, end in layers)
+            for layers in (spans(self.work, len(self.layers) + free), self.layers)
+        )
+        return next(longest) <= WORTH_A_RESTART * next(longest)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Maker of stages: in this process one with the loaded `model`, elsewhere one on each worker of the executor."""
+
+    executor: Executor = field(default_factory=LocalExecutor)
+    model: PreTrainedModel | None = None
+    tell: Tell | None = None
+
+    @contextmanager
+    def stages(self, order: Order, progress: Progress) -> Iterator[Stages]:
+        """Return a context with the stages of an order. Raises DiagnosticError (NoWorkers)."""
+        work = work_of(order.jobs, shape_of(load_config(order.parent_dir)))
+        layers = spans(work, self.executor.settled())
+        if not self.executor.is_local:
+            progress.log("workers", on=self.executor.on, layers=layers)
+            order = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
+        make = partial(_stage, order, layers, self.model, self.tell)
+        with self.executor.open(TeamSpec(make, size=len(layers)), progress) as team:
+            yield Stages(team, layers, work)
+
+
+def _stage(
+    order: Order,
+    layers: Sequence[tuple[int, int]],
+    model: PreTrainedModel | None,
+    tell: Tell | None,
+    member: int,
+) -> Stage:
+    return Stage(order, *layers[member], model, tell)
 
 
 def stream(
-    order: Order, executor: StageExecutor, enter: Enter, progress: Progress, *, saved_steps: int | None = None
+    order: Order, pipeline: Pipeline, enter: Enter, progress: Progress, *, saved_steps: int | None = None
 ) -> None:
     """Make the pieces of an order, resuming after lost workers.
 
@@ -90,26 +147,86 @@ def stream(
     save every `saved_steps` steps (default: SAVED_STEPS, or less often where saving takes long).
 
     Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost after more than
-    MAX_LOSSES losses without progress.
+    MAX_LOSSES losses without progress; SpansGrew.
     """
-    losses, before = 0, None
+    losses, before, begun = 0, None, False
     while True:
         try:
-            return _Attempt(order, executor, progress, Savings(saved_steps)).run(enter)
+            with pipeline.stages(order, progress) as stages:
+                if begun and not fits(_shape(order), order.jobs, stages.device()):
+                    raise SpansGrew
+                begun = True
+                return _Attempt(order, stages, pipeline.executor, progress, Savings(saved_steps)).run(enter)
         except WorkersJoined:
             progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
-            executor.restart()
         except WorkerLost as lost:
             saved = SavedState(order).last_step()
             losses, before = (losses + 1, saved) if saved == before else (1, saved)
-            progress.log(
-                "worker_lost",
-                text=f"a worker was lost ({lost}); going on from step {saved or 0}",
-                step=saved or 0,
-            )
+            text = f"a worker was lost ({lost}); going on from step {saved or 0}"
+            progress.log("worker_lost", text=text, step=saved or 0)
             if losses > MAX_LOSSES:
                 raise
-            executor.restart()
+
+
+def _shape(order: Order) -> Shape:
+    return shape_of(load_config(order.parent_dir))
+
+
+def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Progress) -> None:
+    """Make an order's pieces on the workers of a cluster, in as few passes as fit into their memory.
+
+    Parent, library and work directory are on a file system that all machines share. Raises DiagnosticError for a stage's mistakes
+    and for failures of the cluster.
+    """
+    paths = {name: getattr(order, name).resolve() for name in ("parent_dir", "library_root", "work")}
+    order, pipeline, made = replace(order, **paths), Pipeline(executor), set[str]()
+
+    def entered(piece: Piece, kept: str) -> None:
+        enter(piece, kept)
+        made.add(piece.job.id)
+
+    def make(part: Order, enter: Enter) -> None:
+        stream(part, pipeline, enter, progress)
+
+    while todo := [job for job in order.jobs if job.id not in made]:
+        try:
+            parts = _parts(replace(order, jobs=todo), pipeline, progress)
+            make_parts(parts, "pass", make, entered, progress)
+        except SpansGrew:
+            text = "fewer workers have too little memory for this pass: the rest is divided anew"
+            progress.log("spans_grew", text=text)
+        except WorkerLost as lost:
+            count, reason = MAX_LOSSES + 1, str(lost)
+            problem = WorkersKeepDying(None, on=executor.on, count=count, reason=reason)
+            raise DiagnosticError(problem) from lost
+
+
+def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[Order]:
+    """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost."""
+    device = _device(order, pipeline, progress)
+    parts = passes(order, _shape(order), device)
+    if parts is None:
+        needed = format_quantity(max(alone(_shape(order), job, device) for job in order.jobs), BYTES)
+        room = format_quantity(device.usable_bytes, BYTES)
+        raise DiagnosticError(PiecesDontFit(None, on=pipeline.executor.on, needed=needed, room=room))
+    if len(parts) > 1:
+        text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"
+        progress.log("passes", text=text, passes=len(parts))
+    return parts
+
+
+def _device(order: Order, pipeline: Pipeline, progress: Progress) -> Device:
+    """Return the workers' device, and empty `work` of what was made by other arithmetic; others start for those that are lost."""
+    for losses in range(MAX_LOSSES + 1):
+        try:
+            with pipeline.stages(order, progress) as stages:
+                prepare_work(order, stages.ask("arithmetic")[0])
+                return stages.device()
+        except WorkerLost as lost:
+            progress.log("worker_lost", text=f"a worker was lost ({lost}) before it began; others start")
+            if losses == MAX_LOSSES:
+                raise
+    raise AssertionError("the last loss is raised")
 
 
 @dataclass
@@ -117,60 +234,55 @@ class Savings:
     """Steps after which the state is saved: every `steps` steps, or for None every SAVED_STEPS unless that takes too long."""
 
     steps: int | None = None
-    _began: float = field(init=False, default=-math.inf)
+    _began: float | None = field(init=False, default=None)
     _took_s: float = field(init=False, default=0.0)
+    _waits: bool = field(init=False, default=False)
 
     def is_due(self, step: int) -> bool:
         """Return True if the state is to be saved after this step."""
-        if step % (self.steps or SAVED_STEPS):
+        if self._waits or step % (self.steps or SAVED_STEPS):
             return False
-        return self.steps is not None or monotonic() - self._began >= self._took_s / SAVED_SHARE
+        if self.steps is not None or self._began is None:
+            return True
+        return monotonic() - self._began >= self._took_s / SAVED_SHARE
 
     def begin(self) -> None:
         """Note that a saving begins."""
-        self._began = monotonic()
+        self._began, self._waits = monotonic(), True
 
-    def end(self) -> None:
-        """Note that the saving is on the disk."""
-        self._took_s = monotonic() - self._began
+    def end(self, took_s: float) -> None:
+        """Note that the saving is on the disk, and the seconds that the slowest stage has spent on it."""
+        self._took_s, self._waits = took_s, False
 
 
 class _Attempt:
     """One attempt to run an order, from the last saved step to the end or the loss of a worker."""
 
-    def __init__(self, order: Order, executor: StageExecutor, progress: Progress, savings: Savings) -> None:
-        self._order, self._executor, self._progress = order, executor, progress
+    def __init__(
+        self, order: Order, stages: Stages, executor: Executor, progress: Progress, savings: Savings
+    ) -> None:
+        self._order, self._stages, self._executor, self._progress = order, stages, executor, progress
         self._savings, self._saved = savings, SavedState(order)
-        self._unwritten: int | None = None  # step whose state the stages are writing
-        self._saving: Sequence[Any] = ()
 
     def run(self, enter: Enter) -> None:
         """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
+        stages, held_out = self._stages, self._order.held_out_batches()
         steps, begun = self._order.budget.steps, self._saved.last_step()
         if begun is None:
-            executor = self._executor
-            entering = [executor.call(0, "embed", batch) for batch in self._order.calibration_batches()]
-            for stage in range(executor.size):
-                leaving = (
-                    [executor.call(stage, "forward", hidden) for hidden in entering]
-                    if stage + 1 < executor.size
-                    else []
-                )
-                executor.call(stage, "initialise", *entering)
-                entering = leaving
-            self._evaluate()
-            self._on_all_stages("begin")
-            self._saved.commit(0)
-            begun = 0
+            stages.pass_through("calibrate", self._order.calibration_batches())
+            stages.ask("initialise")
+            stages.pass_through("evaluate", held_out)
+            stages.ask("begin")
+            self._saved.commit(begun := 0)
         else:
-            self._on_all_stages("restore", begun)
+            stages.ask("restore", begun)
         self._progress.start(f"bld {self._order.name}, steps", steps)
         self._progress.advance(begun, kept=True)
         self._train(begun, steps)
         if steps:
-            self._evaluate()
-        finished: list[Finished] = self._on_all_stages("finish")
-        self._tell([sentence for made in finished for sentence in made.news])
+            stages.pass_through("evaluate", held_out)
+        finished: list[Finished] = stages.ask("finish")
+        self._tell(sentence for made in finished for sentence in made.news)
         for piece, kept in (piece for made in finished for piece in made.pieces):
             enter(piece, kept)
         if problems := [problem for made in finished for problem in made.problems]:
@@ -178,96 +290,33 @@ class _Attempt:
 
     def _train(self, begun: int, steps: int) -> None:
         """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
-        began, tokens, batches = monotonic(), 0, self._order.training_batches()
-        asked: deque[tuple[int, int, list[Any]]] = (
-            deque()
-        )  # sent with a step: step saved, answers of `written`
+        began, tokens, took = monotonic(), 0, list[float]()
+        for task, result in self._stages.team.run(self._tasks(begun, steps)):
+            method, step = task.name
+            if method == "step":
+                tokens += self._order.budget.batch * self._order.budget.context
+                self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+            elif method == "save":
+                seconds, news = result
+                took.append(seconds)
+                self._tell(news)
+                if len(took) == len(self._stages.layers):
+                    self._saved.commit(step)
+                    self._savings.end(max(took))
+                    took.clear()
+                    if step < steps and self._stages.would_be_shorter(self._executor.free()):
+                        raise WorkersJoined
 
-        def sent(step: int) -> None:
-            if not step:
-                return
-            if self._unwritten is None and (self._savings.is_due(step) or step == steps):
-                self._save(step)
-            if self._unwritten is not None:
-                asked.append((step, self._unwritten, self._call_all("written")))
-
-        for step in self._pass(self._training_messages(begun, steps), sent):
-            if not step:
-                continue
-            tokens += batches[step - 1].numel()
-            self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
-            while asked and asked[0][0] == step:
-                _, saved, answers = asked.popleft()
-                if self._commit_if_written(saved, answers) and step < steps and self._executor.can_grow():
-                    raise WorkersJoined
-        self._settle()
-        if self._saved.last_step() != steps:  # an earlier state was being written at the end
-            self._save(steps)
-            self._settle()
-
-    def _save(self, step: int) -> None:
-        """Ask all stages to save their state, which they may write while they go on."""
-        self._savings.begin()
-        self._unwritten, self._saving = step, self._call_all("save", step)
-
-    def _settle(self) -> None:
-        """Wait until all stages have written the state that they save."""
-        if self._unwritten is not None:
-            self._on_all_stages("flush")
-            self._commit_if_written(self._unwritten, self._call_all("written"))
-
-    def _commit_if_written(self, step: int, answers: Sequence[Any]) -> bool:
-        """Record a saved step whose state all stages have written. Return False if they have not, or it is recorded already."""
-        news = [self._executor.result(answer) for answer in answers]
-        self._tell([sentence for told in news if told for sentence in told])
-        if step != self._unwritten or any(told is None for told in news):
-            return False
-        for answer in self._saving:
-            self._executor.result(answer)
-        self._saved.commit(step)
-        self._unwritten = None
-        self._savings.end()
-        return True
+    def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
+        """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
+        for step, batch in enumerate(self._order.training_batches()[begun:steps], begun + 1):
+            yield self._stages.through("step", batch, step)
+            if is_checked_after(step, steps):
+                yield self._stages.through("check", self._order.held_out_batches()[0], step)
+            if step == steps or self._savings.is_due(step):
+                self._savings.begin()
+                yield from (replace(task, name=("save", step)) for task in self._stages.each("save", step))
 
     def _tell(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
             self._progress.log("memory", text=sentence)
-
-    def _training_messages(self, begun: int, steps: int) -> Iterator[Message]:
-        """Yield each step's training batch, followed after some steps by the held-out batch for early stopping."""
-        for step, batch in enumerate(self._order.training_batches()[begun:steps], begun + 1):
-            checks = self._order.held_out_batches()[:1] if is_checked_after(step, steps) else ()
-            yield "step", batch, 0 if checks else step
-            for check in checks:
-                yield "check", check, step
-
-    def _evaluate(self) -> None:
-        for _ in self._pass(("evaluate", batch, 0) for batch in self._order.held_out_batches()):
-            pass
-
-    def _pass(
-        self, messages: Iterable[Message], sent: Callable[[int], None] = lambda _: None
-    ) -> Iterator[int]:
-        """Send batches through all stages, two a stage in flight. `sent(step)` is called when one is queued."""
-        in_flight: deque[tuple[int, Any]] = deque()
-        for method, batch, step in messages:
-            hidden = self._executor.call(0, "embed", batch)
-            for stage in range(self._executor.size):
-                hidden = self._executor.call(stage, method, hidden)
-            sent(step)
-            in_flight.append((step, hidden))
-            if len(in_flight) >= 2 * self._executor.size:
-                yield self._arrived(in_flight)
-        while in_flight:
-            yield self._arrived(in_flight)
-
-    def _arrived(self, in_flight: deque[tuple[int, Any]]) -> int:
-        step, hidden = in_flight.popleft()
-        self._executor.result(hidden)
-        return step
-
-    def _on_all_stages(self, method: str, *arguments: Any) -> list[Any]:
-        return [self._executor.result(answer) for answer in self._call_all(method, *arguments)]
-
-    def _call_all(self, method: str, *arguments: Any) -> list[Any]:
-        return [self._executor.call(stage, method, *arguments) for stage in range(self._executor.size)]

@@ -28,11 +28,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve
+from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve, write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.errors import NoRoomForPiece
 from puzzledsl.pieces.initialise.statistics import walk_layers
@@ -47,6 +48,7 @@ from puzzledsl.pieces.train.micro_batches import (
     uploaded,
 )
 from puzzledsl.pieces.train.stage import Enter, write_finished
+from puzzledsl.plan.flop import layer_work
 from puzzledsl.plan.memory.bld import passes_of, sweeps_of
 from puzzledsl.plan.memory.stage_plan import Device
 
@@ -92,6 +94,21 @@ def _part(order: Order, jobs: Sequence[BldJob], kind: Kind) -> Order:
 def has_begun(order: Order) -> bool:
     """True if an earlier run has left a work directory of a pass."""
     return any(order.work.glob("pass-*"))
+
+
+LAYOUT = "2"
+"""Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""
+
+
+def prepare_work(order: Order, arithmetic: str) -> None:
+    """Empty `work` unless its content comes from the same parent, text, budget and arithmetic (device and dtype)."""
+    key = f"{LAYOUT}\n{order.made_from}\n{order.budget}\n{arithmetic}\n"
+    stamp = order.work / "made_from.txt"
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    shutil.rmtree(order.work, ignore_errors=True)
+    order.work.mkdir(parents=True)
+    write_text(stamp, key)
 
 
 MakePart = Callable[[Order, Enter], None]
@@ -221,10 +238,13 @@ def sweep(
 
     Raises DiagnosticError: LossNotFinite, and those of `LayerTrainer.build`. Raises DoesNotFit.
     """
+    work = layer_work(shape_of(model.config), order.jobs)
 
     def entered(piece: Piece, kept: str) -> None:
+        """All pieces of a layer end together: the first one counts for them."""
         enter(piece, kept)
-        progress.advance(layer=piece.job.layer, loss=f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}")
+        layer, losses = piece.job.layer, f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}"
+        progress.advance(work=work.pop(layer, 0.0), layer=layer, loss=losses)
 
     runner, budget = LayerRunner(model), order.budget
     layers = sorted({job.layer for job in order.jobs})

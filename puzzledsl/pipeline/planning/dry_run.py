@@ -192,8 +192,6 @@ def _durations(log: Path) -> tuple[dict[Key, float], dict[Key, _Begun]]:
                 took[key] = float(event["seconds"])
                 begun.pop(key, None)
             elif event["event"] == "progress":
-                if event["stage"] == "refine" and event["task"] != f"refine {event['name']}":
-                    continue  # the bar of one child
                 units = _Begun(int(event["done"]), int(event["total"]), float(event["seconds_left"]))
                 begun[event["stage"], event["name"]] = units
         except (ValueError, KeyError, TypeError):

@@ -18,37 +18,56 @@ from puzzledsl.pipeline.process import interrupts
 PLAIN_INTERVAL_S = 10.0
 """Most seconds between two lines where there is no terminal, and between two lines of the log about one bar."""
 WARMED_UP = 4
-"""Units after which the first one, in which models are loaded, does not count for the pace any more."""
+"""Units after which the first one, in which caches and allocators fill, does not count for the pace any more."""
 
 
 @dataclass
 class _Count:
-    """Units of one bar: `kept` were finished by an earlier run. `first_s`, `last_s`: times at which others were done."""
+    """Units of one bar, and the work that is to be done, by whose pace since `since_s` the time that is left is estimated.
+
+    `first`, `first_s`: work of the first unit, and the time at which it was done.
+    """
 
     title: str
     total: int
     began_s: float
     done: int = 0
-    kept: int = 0
+    made: float = 0.0
+    first: float = 0.0
     first_s: float = 0.0
     last_s: float = 0.0
-    first: int = 0
+    waiting: int = 1
+    """Units that are done before the pace is known: of several at once, the first ones end together."""
 
-    def add(self, amount: int, *, kept: bool) -> None:
+    def __post_init__(self) -> None:
+        """Take units for alike."""
+        self.since_s, self.left, self._alike, self.cold = self.began_s, float(self.total), True, 0
+
+    def ready(self, work: float | None, at_once: int, cold: int) -> None:
+        self.cold = cold
+        self.since_s, self.made, self.first, self.waiting = time.monotonic(), 0.0, 0.0, at_once
+        if work is not None:
+            self._alike, self.left = False, work
+
+    def add(self, amount: int, *, kept: bool, work: float | None) -> None:
         self.done += amount
+        size = amount if work is None or self._alike else work
         if kept:
-            self.kept += amount
-        elif amount:
-            self.last_s = time.monotonic()
+            self.left -= amount if self._alike else work or 0.0
+        elif self.cold > 0:
+            self.cold, self.left, self.since_s = self.cold - amount, self.left - size, time.monotonic()
+        elif size:
+            self.made, self.left, self.last_s = self.made + size, self.left - size, time.monotonic()
+            self.waiting -= amount
             if not self.first:
-                self.first_s, self.first = self.last_s, amount
+                self.first_s, self.first = self.last_s, size
 
     @property
     def left_s(self) -> float | None:
         """Seconds that the other units take at the pace so far, less what the present one has taken; None before the first."""
-        if not self.first:
+        if not self.made or self.waiting > 0:
             return None
-        made, since_s, left = self.done - self.kept, self.began_s, self.total - self.done
+        made, since_s, left = self.made, self.since_s, max(self.left, 0.0) if self.done < self.total else 0.0
         if made - self.first >= WARMED_UP * self.first:
             made, since_s = made - self.first, self.first_s
         present_s = time.monotonic() - self.last_s if left else 0.0
@@ -121,16 +140,24 @@ class Reporter:
         else:
             self._print(f"{task}: 0/{total}")
 
-    def advance(self, amount: int = 1, *, kept: bool = False, **figures: float | str) -> None:
+    def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
+        """Begin to measure the pace."""
+        if self._count is not None:
+            self._count.ready(work, at_once, cold)
+
+    def advance(
+        self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
+    ) -> None:
         """Advance the bar."""
         interrupts.check()
         if (count := self._count) is None:
             return
-        count.add(amount, kept=kept)
+        before = count.left_s
+        count.add(amount, kept=kept, work=work)
         self._figures = "  ".join(
             f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items()
         )
-        if count.done - count.kept == amount or time.monotonic() - self._logged > PLAIN_INTERVAL_S:
+        if before is None or time.monotonic() - self._logged > PLAIN_INTERVAL_S:
             self._log_count(count)
         if self._task is not None:
             left = "" if count.left_s is None else f"{duration(count.left_s)} left"

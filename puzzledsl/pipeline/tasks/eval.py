@@ -15,18 +15,21 @@ from puzzledsl.ir.references import children_evaluated, children_in_full, childr
 from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, importance, measured_scenarios
-from puzzledsl.pipeline.planning.flop import (
+from puzzledsl.pipeline.stamps import Unfinished, digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.task import (
     TRAINING,
+    DeclaredTask,
+    Key,
+    Work,
     child_bytes,
     decoding_work,
     item_tokens,
+    only_text,
     shape_of,
     timed_work,
     token_flop,
     weight_bytes_of,
 )
-from puzzledsl.pipeline.stamps import Unfinished, digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Work, only_text
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import evaluating_plan
 from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan

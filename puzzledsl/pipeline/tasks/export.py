@@ -23,9 +23,18 @@ from puzzledsl.pipeline.inputs import (
     importance,
     pieces_of,
 )
-from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
 from puzzledsl.pipeline.stamps import digest_of, failures, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched, Work
+from puzzledsl.pipeline.task import (
+    HEALED_SHARE,
+    DeclaredTask,
+    Key,
+    Task,
+    Touched,
+    Work,
+    child_bytes,
+    healing_flop,
+    shape_of,
+)
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import export_plan, realise_plan
 

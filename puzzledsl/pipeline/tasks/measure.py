@@ -14,9 +14,17 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import written_for
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline.inputs import measured_scenarios
-from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_work, token_flop, weight_bytes_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Task, Work
+from puzzledsl.pipeline.task import (
+    BYTES_A_TOKEN,
+    DeclaredTask,
+    Task,
+    Work,
+    shape_of,
+    timed_work,
+    token_flop,
+    weight_bytes_of,
+)
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import DECODING, MeasuringSizes, measuring_plan, sampling_plan
 

@@ -29,16 +29,18 @@ from puzzledsl.pipeline.inputs import (
     scores_of,
     table_inputs,
 )
-from puzzledsl.pipeline.planning.flop import (
+from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.task import (
     HEALED_SHARE,
+    DeclaredTask,
+    Key,
+    Work,
     child_bytes,
     healing_flop,
     item_tokens,
     shape_of,
     token_flop,
 )
-from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import realise_plan
 

@@ -11,8 +11,13 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, pieces_of
-from puzzledsl.pipeline.planning.flop import (
+from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.task import (
     BYTES_A_TOKEN,
+    DeclaredTask,
+    Key,
+    Touched,
+    Work,
     file_bytes,
     head_flop,
     piece_params,
@@ -20,9 +25,7 @@ from puzzledsl.pipeline.planning.flop import (
     token_flop,
     weight_bytes,
 )
-from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
-from puzzledsl.plan.memory.activations import weights_of
+from puzzledsl.plan.memory.bld import weights_of
 from puzzledsl.plan.memory.bld_stage import bld_stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan
@@ -65,22 +68,19 @@ class Score(DeclaredTask[nodes.Score]):
         return self.declaration.bld
 
     def needs(self) -> tuple[Key, ...]:
-        around = self.method.around
-        return ("bld", self.bld), *((("solve", around),) if around else ())
+        return (("bld", self.bld),)
 
     def inputs(self) -> dict[str, str]:
         ctx, method = self.ctx, self.method
         tasks = {"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}
         parent = ctx.fingerprint(self.space, "score")
         pieces = ctx.made("bld", self.bld, "the pieces")
-        child = {"child": ctx.made("solve", method.around, "the solutions")} if method.around else {}
         return {
             "score": meaning(method),
             "scoring": SCORING,
             "space": meaning(self.program.spaces[self.space]),
             "pieces": pieces,
             "parent": parent,
-            **child,
             **tasks,
             **data_inputs(ctx, method.data or self.program.blds[self.bld].data),
             **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
@@ -101,7 +101,7 @@ class Score(DeclaredTask[nodes.Score]):
             count = sum(len(layer.attention) * len(layer.ffn) for layer in layers)
         tokens = self._tokens()
         body, head, dropped = token_flop(shape, head=False), head_flop(shape), self._runs()
-        replaced = method.rounds * count * tokens * (body / 2 + head)
+        replaced = count * tokens * (body / 2 + head)
         whole = method.children * tokens * token_flop(shape, head=True)
         runs = tokens * sum(body * (1 - (first + length) / shape.layers) + head for first, length in dropped)
         healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
@@ -129,21 +129,17 @@ class Score(DeclaredTask[nodes.Score]):
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.pipeline.rounds.rescoring import scores_around
         from puzzledsl.scoring.inputs import ScoreInputs
         from puzzledsl.scoring.run import run_score
 
-        ctx, name, around = self.ctx, self.name, self.method.around
+        ctx, name = self.ctx, self.name
         ctx.made("bld", self.bld, "the pieces")
         library, jobs = Library(ctx.build.library), pieces_of(ctx, self.bld)
         parent, work = ctx.parent_directory(self.space, "score"), ctx.build.work("score", name)
-        if around is not None:
-            work = ctx.build.work("score", f"{name}-{digest_of(self.inputs())[:16]}")
         given = (ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress)
         inputs = ScoreInputs(*given, executor=ctx.executor)
-        table = run_score(inputs) if around is None else scores_around(ctx, inputs, around)
         output = ctx.build.scores(name)
-        write_text(output, table.canonical_json())
+        write_text(output, run_score(inputs).canonical_json())
         shutil.rmtree(ctx.build.work("score", name), ignore_errors=True)
         return [output]
 
@@ -207,12 +203,7 @@ class Bld(DeclaredTask[nodes.Bld]):
 
         ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
         parent, work = ctx.parent_directory(self.space, "bld"), ctx.build.work("bld", self.name)
-        maker = None
-        if ctx.cluster is not None:
-            from puzzledsl.pieces.cluster.on_ray import OnRay
-
-            maker = OnRay(ctx.cluster)
-        given = (ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
+        given = (ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, ctx.executor)
         run_bld(BldInputs(*given))
         made = {job.id for job in jobs}
         return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]

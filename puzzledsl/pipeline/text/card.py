@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from puzzledsl.ir.references import evaluations_of
 from puzzledsl.ir.tables import (
     AnsweredPrompt,
     Evaluation,
-    Kept,
     ModelComparison,
     ModelFigures,
     Refinement,
@@ -38,25 +37,26 @@ def bound_text(swept: str, target: float, ratio: float | None) -> str:
     return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table's lines."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+
+
 def model_card(ctx: Context, search: str, result: SearchResult) -> str:
     """Return Markdown with the parent, the search, its proof, the architecture and code that loads the checkpoint."""
     declaration = ctx.program.searches[search]
-    parent = ctx.program.parents[ctx.program.spaces[declaration.space].parent]
+    space = ctx.program.spaces[declaration.space]
+    parent = ctx.program.parents[space.parent]
     best, refinement = chosen_child(ctx, search), refinement_of(ctx, search)
     source = parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
-    rows = [
-        f"| {name} | {metric_text(name, result.parent_metrics.get(name, float('nan')))} | {metric_text(name, value)} |"
-        if name in result.parent_metrics
-        else f"| {name} | | {metric_text(name, value)} |"
-        for name, value in sorted(best.metrics.items())
-    ]
-    has_ends = ctx.program.spaces[declaration.space].ends is not None
-    ends = [f"{site.capitalize()}: {name}." for site, name in best.ends] if has_ends else []
-    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.of_layers)]
-    attention = ", ".join(
-        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.of_layers).items())
+    metrics = [(name, metric_text(name, value)) for name, value in sorted(best.metrics.items())]
+    of_parent = {name: metric_text(name, value) for name, value in result.parent_metrics.items()}
+    ends = [] if space.ends is None else [f"{site.capitalize()}: {name}." for site, name in best.ends]
+    attention, ffn = (
+        ", ".join(f"{count} x {name}" for name, count in sorted(Counter(names).items()))
+        for names in ([x.attention for x in best.of_layers], [x.ffn for x in best.of_layers])
     )
-    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.of_layers).items()))
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
     lines = [
         "---",
@@ -75,27 +75,24 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         "```",
         "",
         "## The search",
-        _answer(result, bound),
+        f"Status {result.status}, objective {result.solutions[0].objective:.6g}, proven bound {bound}, solver {result.solver}.",
         *([_measured(refinement)] if refinement is not None else []),
         "",
-        "| metric | parent | child |",
-        "|---|---|---|",
-        *rows,
+        *markdown_table(
+            ("metric", "parent", "child"),
+            ((n, f"{of_parent[n]} | {text}" if n in of_parent else f"| {text}") for n, text in metrics),
+        ),
         "",
         "## Architecture",
         " ".join([f"Attention: {attention}. FFN: {ffn}.", *ends]),
         "",
-        "| layer | attention | FFN |",
-        "|---|---|---|",
-        *layers,
+        *markdown_table(
+            ("layer", "attention", "FFN"),
+            ((str(i), layer.attention, layer.ffn) for i, layer in enumerate(best.of_layers)),
+        ),
         "",
     ]
     return "\n".join(lines)
-
-
-def _answer(result: SearchResult, bound: str) -> str:
-    objective = result.solutions[0].objective
-    return f"Status {result.status}, objective {objective:.6g}, proven bound {bound}, solver {result.solver}."
 
 
 def _measured(found: Refinement) -> str:
@@ -145,23 +142,23 @@ def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
 
 
 def _texts(names: Sequence[str], parent: ModelFigures, child: ModelFigures) -> Iterator[str]:
-    if not names:
-        return
-    yield "| held-out text | KL to the parent, nats a token | perplexity | parent's perplexity |"
-    yield "|---|---|---|---|"
+    header = ("held-out text", "KL to the parent, nats a token", "perplexity", "parent's perplexity")
+    rows = []
     for text in names:
-        figures = child.texts[text]
-        before = parent.texts[text]["perplexity"].value
-        yield f"| {text} | {figures['kl'].value:.4g} | {figures['perplexity'].value:.4g} | {before:.4g} |"
-    yield ""
+        found = child.texts[text]["kl"], child.texts[text]["perplexity"], parent.texts[text]["perplexity"]
+        rows.append((text, *(f"{figure.value:.4g}" for figure in found)))
+    if rows:
+        yield from (*markdown_table(header, rows), "")
 
 
 def _tasks(comparison: ModelComparison) -> Iterator[str]:
-    yield "| task | items | chance | parent | child | kept beyond chance | 95% interval | plain |"
-    yield "|---|---|---|---|---|---|---|---|"
-    yield from (_row(task, kept) for task, kept in pooled_last(comparison.kept))
-    yield ""
-    yield MEANING
+    header = "task", "items", "chance", "parent", "child", "kept beyond chance", "95% interval", "plain"
+    rows = []
+    for task, kept in pooled_last(comparison.kept):
+        shares = (f"{value:.1%}" for value in (kept.chance, kept.parent, kept.child))
+        plain = "" if kept.plain is None else f"{kept.plain:.1%}"
+        rows.append((task, str(kept.items), *shares, kept_text(kept), interval_text(kept), plain))
+    yield from (*markdown_table(header, rows), "", MEANING)
 
 
 def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:
@@ -180,9 +177,3 @@ def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:
             yield from ("    " + line for line in text.strip().splitlines())
     if asked:
         yield ""
-
-
-def _row(task: str, kept: Kept) -> str:
-    plain = "" if kept.plain is None else f"{kept.plain:.1%}"
-    shares = " | ".join(f"{value:.1%}" for value in (kept.chance, kept.parent, kept.child))
-    return f"| {task} | {kept.items} | {shares} | {kept_text(kept)} | {interval_text(kept)} | {plain} |"

@@ -25,10 +25,6 @@ from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
 
 NS_PER_S = 10**9
-APART = 0.10
-"""Share by which the parent's time may differ from plain `generate`."""
-GENERATE_NS = 1e6
-"""Time of `generate` itself in a step, by which it may differ too."""
 SPREAD = 0.15
 """Robust standard deviation of the parent's time between rounds, as a share, on a quiet machine at most."""
 DRIFT = 0.20
@@ -38,15 +34,12 @@ PARENT = "parent"
 
 def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
     """Return a warning for each scenario of a measured table whose times are in doubt."""
-    from puzzledsl.measure.errors import BusyMachine, TimedUnlikePlain
+    from puzzledsl.measure.errors import BusyMachine
 
     found: list[Diagnostic] = []
     for timing in _timings(ctx, spaces):
         said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.file.name}
         span = span_of(ctx.program.scenarios[timing.scenario].where)
-        for phase, apart in _apart(timing):
-            words = f"{abs(apart):.0%} {'longer' if apart > 0 else 'less'}"
-            found.append(TimedUnlikePlain(span, phase=phase, apart=words, **said))
         for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
             if spread > SPREAD:
                 found.append(BusyMachine(span, phase=phase, spread=f"{spread:.0%}", **said))
@@ -90,16 +83,6 @@ def _timings(ctx: Context, spaces: Sequence[str]) -> Iterator[CellTiming]:
         if path.is_file():
             table = ctx.load(path, CostTable, "measure", space)
             yield from (t for t in table.timings if t.scenario in ctx.program.scenarios)
-
-
-def _apart(timing: CellTiming) -> Iterator[tuple[str, float]]:
-    """Yield the phases whose times differ from plain `generate` by too much, with timed / plain - 1."""
-    for phase, own_ns, apart in (
-        ("prefill", timing.parent_prefill_ns, timing.plain_prefill),
-        ("a decode step", timing.parent_decode_ns, timing.plain_decode),
-    ):
-        if apart is not None and abs(apart) > APART and abs(apart) * own_ns > GENERATE_NS:
-            yield phase, apart
 
 
 def _times(

@@ -2,7 +2,7 @@
 
 Work is cut to sizes by type of device: as much as it needs for its full speed, and no more memory. A CPU's tiles stay in its
 caches. A GPU's are large enough to fill it: its products are 100 times as fast, and a launch of each takes as long. A whole model
-lies on one device, in spans of layers over several, or is read layer by layer.
+lies on one device, or is read layer by layer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from math import ceil
 from typing import Literal
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -210,12 +209,11 @@ READ_BYTES_PER_S = 2e9
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Bytes of a model's weights on the fullest of `devices` devices, and the seconds of reading it once if it is paged."""
+    """Bytes of a model's weights on a device, and the seconds of reading it once if it is paged."""
 
     weights_bytes: int
-    devices: int
-    read_s: float
-    choices: tuple[Choice, ...]
+    read_s: float = 0.0
+    choices: tuple[Choice, ...] = ()
 
 
 def layer_params(shape: Shape) -> list[int]:
@@ -223,23 +221,14 @@ def layer_params(shape: Shape) -> list[int]:
     return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
 
 
-def holding(shape: Shape, device: Device, *, spans: bool = False, once: bool = False) -> Holding:
-    """Return how a model is held.
-
-    `spans`: the stage runs on all devices, as a pipeline if the model does not fit one. `once`: each layer is used once, and no
-    logits are computed.
-    """
+def holding(shape: Shape, device: Device, *, once: bool = False) -> Holding:
+    """Return how a model is held. `once`: each layer is used once, and no logits are computed."""
     whole, room = total_params(shape) * device.number_bytes, int(PARENT_SHARE * device.memory_bytes)
     if whole <= room:
-        return Holding(whole, device.count if spans else 1, 0.0, ())
+        return Holding(whole)
     why = f"its weights take {size_text(whole)} of {size_text(room)}"
-    own, fixed = layer_params(shape), fixed_params(shape)
-    if spans and device.count > 1:
-        part = (max(own) * ceil(shape.layers / device.count) + fixed) * device.number_bytes
-        if part <= room:
-            choice = Choice("sharding", f"spans of layers over {device.count} devices", why)
-            return Holding(part, device.count, 0.0, (choice,))
-    kept = 0 if once else fixed * device.number_bytes + int(KEPT_SHARE * device.memory_bytes)
-    page = max(own) * device.number_bytes + kept
-    choice = Choice("paging", "the parent is read layer by layer", why)
-    return Holding(page, 1, whole / READ_BYTES_PER_S, (choice,))
+    kept = 0 if once else fixed_params(shape) * device.number_bytes + int(KEPT_SHARE * device.memory_bytes)
+    page = max(layer_params(shape)) * device.number_bytes + kept
+    return Holding(
+        page, whole / READ_BYTES_PER_S, (Choice("paging", "the parent is read layer by layer", why),)
+    )

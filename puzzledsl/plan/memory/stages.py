@@ -18,7 +18,7 @@ from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.plan.flop import widest
-from puzzledsl.plan.memory.activations import widest_forward
+from puzzledsl.plan.memory.bld import widest_forward
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
@@ -104,9 +104,9 @@ class ScoringSizes:
 
 
 def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) -> StagePlan:
-    """Return the plan of a score. Several devices share out the replacements, or are a pipeline of the parent's layers."""
+    """Return the plan of a score. Several devices share out the replacements."""
     shape, number = sizes.shape, device.number_bytes
-    held = holding(shape, device, spans=True)
+    held = holding(shape, device)
     states = sizes.positions * shape.hidden
     cut = tiles(device.kind)
     group = min(sizes.positions, cut.group_tokens)
@@ -125,8 +125,8 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
             "activations": group * forward * number,
             "logits": TILES * FLOAT32_BYTES * tile,
         },
-        seconds=flop / device.flop_per_s / held.devices + 2 * held.read_s,
-        devices=held.devices,
+        seconds=flop / device.flop_per_s / device.count + 2 * held.read_s,
+        devices=device.count,
         choices=held.choices,
     )
 

@@ -2,8 +2,7 @@
 
 A rank holds its part of the child (float32 weights, gradients and AdamW's moments) and of the teacher, the layers that are
 gathered to run, and the activations of a micro-batch. Choices, from the cheapest in time: a smaller micro-batch, recomputing
-layers in the backward pass, the child's state in the host's memory (FSDP2's offload), and 8-bit moments (torchao's, which can be
-sharded).
+layers in the backward pass, and the child's state in the host's memory (FSDP2's offload).
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape, Uptrain
-from puzzledsl.plan.memory.activations import NORM_BYTES, training_numbers, widest_forward
+from puzzledsl.plan.memory.bld import NORM_BYTES, training_numbers, widest_forward
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     Choice,
@@ -37,8 +35,6 @@ HOST_BYTES_PER_S = 100e9
 """Speed at which one rank's share of a host reads and writes the optimiser's state."""
 RECOMPUTED = 5 / 4
 """FLOP of a step with recomputed layers in those of one without: 1 of the teacher, 3 of the child, and 1 more."""
-
-Optimizer = Literal["adamw", "adamw8bit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,6 @@ class UptrainChoice:
 
     micro_blocks: int
     recompute: bool
-    optimizer: Optimizer
     offload: bool
 
 
@@ -85,19 +80,18 @@ def uptrain_plan(
     *,
     name: str = "",
     flop: float = 0.0,
-    has_8bit: bool = False,
 ) -> tuple[StagePlan, UptrainChoice]:
     """Return the plan of a training over `device.count` ranks, and its choices: the fastest that fit, else the smallest.
 
-    `flop`: of the whole training without recomputing. `has_8bit`: 8-bit moments may be chosen.
+    `flop`: of the whole training without recomputing.
     """
-    options = list(_options(sizes, device, has_8bit=has_8bit))
+    options = list(_options(sizes, device))
     fitting = (option for option in options if _plan(sizes, device, option, name, flop).fits(device))
     choice = next(fitting, options[-1])
     return _plan(sizes, device, choice, name, flop), choice
 
 
-def _options(sizes: UptrainSizes, device: Device, *, has_8bit: bool) -> Iterator[UptrainChoice]:
+def _options(sizes: UptrainSizes, device: Device) -> Iterator[UptrainChoice]:
     """Yield choices from the fastest to the smallest."""
     most = ceil(sizes.batch / device.count)
     blocks = [most]
@@ -105,19 +99,15 @@ def _options(sizes: UptrainSizes, device: Device, *, has_8bit: bool) -> Iterator
         blocks.append(blocks[-1] // 2)
     if sizes.micro_batch is not None:
         blocks = [min(sizes.micro_batch, most)]
-    states: list[tuple[Optimizer, bool]] = [("adamw", False)]
-    if device.is_gpu:
-        states += [("adamw", True)]
-        states += [("adamw8bit", False), ("adamw8bit", True)] if has_8bit else []
-    for optimizer, offload in states:
+    for offload in (False, True) if device.is_gpu else (False,):
         # offloaded weights cross the link once a micro-batch, so that recomputing costs less than smaller ones
         order = (True,) if sizes.recompute or offload else (False, True)
         for recompute in order:
-            yield from (UptrainChoice(micro, recompute, optimizer, offload) for micro in blocks)
+            yield from (UptrainChoice(micro, recompute, offload) for micro in blocks)
 
 
 def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str, flop: float) -> StagePlan:
-    state = _state_bytes(sizes, choice) // device.count
+    state = _state_bytes(sizes) // device.count
     rate = device.flop_per_s if device.flop_per_s else 1.0
     seconds = flop * (RECOMPUTED if choice.recompute else 1) / (rate * device.count)
     parts = dict(_parts(sizes, device, choice))
@@ -136,14 +126,9 @@ def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str,
     )
 
 
-def _state_bytes(sizes: UptrainSizes, choice: UptrainChoice) -> int:
-    """Return the bytes of the child between steps: weights, gradients and two moments.
-
-    Moments of 8 bits are for the layers alone: an embedding's rows have gradients now and then.
-    """
-    params = total_params(sizes.child)
-    small = params - fixed_params(sizes.child) if choice.optimizer == "adamw8bit" else 0
-    return 16 * params - 6 * small
+def _state_bytes(sizes: UptrainSizes) -> int:
+    """Return the bytes of the child between steps: weights, gradients and two moments."""
+    return 16 * total_params(sizes.child)
 
 
 def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:
@@ -199,14 +184,12 @@ def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> fl
 
 def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: int) -> Iterator[Choice]:
     if device.count > 1:
-        of_all = size_text(_state_bytes(sizes, choice))
+        of_all = size_text(_state_bytes(sizes))
         yield Choice("sharding", f"{device.count} ranks", f"the child's state is {of_all} in all")
     usable = size_text(device.usable_bytes)
     if choice.offload:
         why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"
         yield Choice("offload", "the child's state in the host's memory", why)
-    if choice.optimizer == "adamw8bit":
-        yield Choice("optimiser", "8-bit AdamW (torchao)", f"float32 moments do not fit in {usable}")
     most = ceil(sizes.batch / device.count)
     if choice.micro_blocks < most:
         yield Choice(

@@ -11,7 +11,8 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
 from puzzledsl.models.machine import Ascent, Workers
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.sweep.sweep import Measured, Scored, Sweep, Unit, is_known, single_units
+from puzzledsl.scoring.sweep.sweep import Flight, Measured, Scored, Sweep, Unit, single_units
 
 METHOD = "1"
 """Version of the method, part of the cache's key. Increase it when a change of the code changes losses."""
@@ -97,10 +98,10 @@ def _layer(replacement: Replacement) -> LayerDefinition:
 class HealedSweep(Sweep):
     """A sweep that heals each replacement or run before measuring it. The parent is never changed."""
 
-    def __init__(self, groups: Callable[[], HealingGroups], *given: Any) -> None:
+    def __init__(self, groups: Callable[[], HealingGroups], *given: Any, **named: Any) -> None:
         """`groups`: maker of groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
-        super().__init__(*given)
-        self._make, self._without = groups, absent(self.incumbent.model)
+        super().__init__(*given, **named)
+        self._make, self._without = groups, absent(self.model)
         self._healing: HealingGroups | None = None
         self._lowest = 0
         """The lowest point of the parent's stream that is still kept."""
@@ -109,26 +110,15 @@ class HealedSweep(Sweep):
         """Return replacements and runs one at a time, by ascending first layer."""
         return single_units(todo, runs)
 
-    def measured(self, unit: Unit) -> list[Measured]:
-        """Measure one unit in this thread."""
-        healed, points = self._prepared(unit)
-        return self._healed(unit, healed, points, Ascent(0))
-
-    def _measure_all(self, found: Sequence[Unit], workers: Workers) -> None:
+    def _measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Measured]]]:
         """Measure units one group of tokens at a time, in shapes for which the layers' arguments are known already."""
-        for unit in found:
-            if is_known(unit, self.cache):
-                self.progress.advance()
-                continue
-            healed, points = self._prepared(unit)
-            ascent = Ascent(0)
-            self._start(unit, ascent, partial(self._healed, unit, healed, points, ascent), workers)
-        self._keep_all()
+        return self._flown(found, workers)
 
-    def _prepared(self, unit: Unit) -> tuple[HealedReplacement, Points]:
+    def _flight(self, unit: Unit) -> Flight:
         ((_, scored),) = unit
         healed = HealedReplacement.of(scored, len(self.runner), self._without)
-        return healed, self._points(healed, below=scored.layer)
+        points, ascent = self._points(healed, below=scored.layer), self._ascent(0)
+        return Flight(unit, ascent, partial(self._healed, healed, points, ascent))
 
     @property
     def _groups(self) -> HealingGroups:
@@ -148,17 +138,15 @@ class HealedSweep(Sweep):
         self._lowest = lowest
         return {point: self._groups.parent.at(point) for point in sorted(wanted)}
 
-    def _healed(
-        self, unit: Unit, healed: HealedReplacement, points: Points, ascent: Ascent
-    ) -> list[Measured]:
+    def _healed(self, healed: HealedReplacement, points: Points, ascent: Ascent) -> list[Measured]:
         """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
         healing = self._groups
-        with ascent:
-            stream: Sequence[Tensor] = list(points[healed.start])
-            for link in healed.changed:
-                stream = healing.past(link, stream, points, fit=healed.is_fitted(link))
-            hidden = healing.measured(stream)
-            for layer_idx in range(healed.behind + 1, len(self.runner)):
-                ascent.to(layer_idx)
-                hidden = [self.runner.run_layer(layer_idx, group) for group in hidden]
-        return [self.rows.of(self.measure, [self.runner.final_norm(group) for group in hidden])]
+        stream: Sequence[Tensor] = list(points[healed.start])
+        for link in healed.changed:
+            stream = healing.past(link, stream, points, fit=healed.is_fitted(link))
+        hidden = healing.measured(stream)
+        for layer_idx in range(healed.behind + 1, len(self.runner)):
+            ascent.to(layer_idx)
+            hidden = [self.runner.run_layer(layer_idx, group) for group in hidden]
+        ascent.to(math.inf)
+        return [self._figures(self._normed(hidden))]

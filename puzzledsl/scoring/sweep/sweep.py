@@ -11,25 +11,81 @@ Shapes: B sequences, S positions, H hidden, P scored positions.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from puzzledsl.base.progress import Progress
-from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Ascent, Workers, room_bytes
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.fit import Sums, counted, observed_pass
-from puzzledsl.scoring.measures import Figures, Measure, PositionKls, group_tokens
-from puzzledsl.scoring.replacements import Incumbent, Replacement, Run
-from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.table import INCUMBENT, MemoryCache, Name
+from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
+from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.table import Name
+
+Entering = tuple[Tensor, Tensor | None]
+"""(input of a layer, stream after its attention) of a group, [B, S, H] each. The second is None for a paged parent, whose FFN
+cannot run alone."""
+
+
+class Climb:
+    """Streams of all groups at a layer and at the `longest` layers below it, where dropped runs begin."""
+
+    def __init__(
+        self,
+        runner: LayerRunner,
+        entering: Sequence[Tensor],
+        *,
+        longest: int = 0,
+        before: Callable[[int], None] = lambda layer_idx: None,
+    ) -> None:
+        """Start with the streams that enter layer 0. `before(layer)` is called before a layer runs."""
+        self._runner, self._bottom, self._longest, self._before = runner, list(entering), longest, before
+        self._restart()
+
+    def entering(self, layer_idx: int) -> Sequence[Tensor]:
+        """Return the input of a layer, [B, S, H] for each group."""
+        self._rise(layer_idx, layer_idx)
+        return self._streams[layer_idx]
+
+    def groups(self, layer_idx: int) -> Sequence[Entering]:
+        """Return the input of a layer and the stream after its attention, for each group."""
+        self._rise(layer_idx + 1, layer_idx)
+        if layer_idx != self._top - 1:  # another unit has been higher already
+            self._restart()
+            self._rise(layer_idx + 1, layer_idx)
+        return list(zip(self._streams[layer_idx], self._attended, strict=True))
+
+    def _restart(self) -> None:
+        """Go back to the bottom: a worker gets lower layers again when another worker is lost."""
+        self._streams, self._top = {0: self._bottom}, 0
+        self._attended: Sequence[Tensor | None] = ()
+
+    def _rise(self, top: int, wanted: int) -> None:
+        """Run layers until the input of `top` is known, and still that of `wanted`."""
+        if wanted not in self._streams and wanted < self._top:
+            self._restart()
+        while self._top < top:
+            self._before(self._top)
+            halves = [self._halves(self._top, hidden) for hidden in self._streams[self._top]]
+            self._attended = [attended for attended, _ in halves]
+            self._top += 1
+            self._streams[self._top] = [leaving for _, leaving in halves]
+            self._streams.pop(self._top - 2 - self._longest, None)
+
+    def _halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the stream after the layer's attention (None for a paged parent) and the layer's output, [B, S, H] each."""
+        if self._runner.paged:
+            return None, self._runner.run_layer(layer_idx, hidden_BSH)
+        return self._runner.run_halves(layer_idx, hidden_BSH)
+
 
 Scored = Replacement | Run
 Unit = tuple[tuple[int, Scored], ...]
@@ -67,9 +123,9 @@ def enters(unit: Unit) -> int:
     return scored.end if isinstance(scored, Run) else scored.layer + 1
 
 
-def is_known(unit: Unit, cache: MemoryCache) -> bool:
-    """True if all metrics of a unit are cached."""
-    return all(figures_name(scored) in cache.figures for _, scored in unit)
+def is_known(unit: Unit, known: Collection[Name]) -> bool:
+    """True if all metrics of a unit are known."""
+    return all(figures_name(scored) in known for _, scored in unit)
 
 
 def figures_name(scored: Scored) -> Name:
@@ -79,204 +135,153 @@ def figures_name(scored: Scored) -> Name:
 
 WAVE_SHARE = 1 / 4
 """Share of the free memory of the device that the hidden states of a wave may take."""
-
-
-@dataclass
-class _Flight:
-    """A unit on its way, with its hidden states [B, S, H] of all groups."""
-
-    unit: Unit
-    together: list[Tensor]
-
-
-class Wavefront:
-    """Brings units from the layers where they branch off to the top."""
-
-    def __init__(
-        self,
-        runner: LayerRunner,
-        climb: Callable[[int], object],
-        started: Callable[[Unit], tuple[list[Tensor], int]],
-        room_bytes: int | None = None,
-    ) -> None:
-        """`climb(layer)` brings the parent's stream to a layer. `started`: a unit's states, and the layer that they enter."""
-        self._runner, self._climb, self._started = runner, climb, started
-        self._room_bytes = _room_bytes(runner.device) if room_bytes is None else room_bytes
-
-    def arriving(self, found: Sequence[Unit]) -> Iterator[tuple[Unit, list[Tensor]]]:
-        """Yield each unit with its hidden states above the last layer."""
-        of_layer: dict[int, list[Unit]] = {}
-        for unit in found:
-            of_layer.setdefault(enters(unit), []).append(unit)
-        wave: list[_Flight] = []
-        for layer_idx in range(len(self._runner) + 1):
-            if not wave and all(entered < layer_idx for entered in of_layer):
-                return
-            if layer_idx:
-                self._climb(layer_idx - 1)
-                self._pass(layer_idx - 1, wave)
-            for unit in of_layer.get(layer_idx, ()):
-                together, _ = self._started(unit)
-                wave.append(_Flight(unit, together))
-                if self._held_bytes(wave) > self._room_bytes:
-                    yield from self._landed(wave, layer_idx)
-                    wave = []
-        yield from self._landed(wave, len(self._runner))
-
-    def _pass(self, layer_idx: int, wave: Sequence[_Flight]) -> None:
-        for flight in wave:
-            flight.together = [self._runner.run_layer(layer_idx, hidden) for hidden in flight.together]
-
-    def _landed(self, wave: Sequence[_Flight], first: int) -> Iterator[tuple[Unit, list[Tensor]]]:
-        for layer_idx in range(first, len(self._runner)):
-            self._pass(layer_idx, wave)
-        return ((flight.unit, flight.together) for flight in wave)
-
-    def _held_bytes(self, wave: Sequence[_Flight]) -> int:
-        return sum(hidden.nbytes for flight in wave for hidden in flight.together)
-
-
-def _room_bytes(device: torch.device) -> int:
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else room_bytes()
-    return int(WAVE_SHARE * free)
-
-
 STREAMS_SHARE = 1 / 8
 """Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
 Measured = tuple[Figures, Tensor] | None
-"""(metrics, KLs by position); None for a replacement that was measured before."""
+"""(metrics, KLs by position, empty where they are not kept); None for a replacement that was measured before."""
 
 
-@dataclass(frozen=True)
-class _UnderWay:
-    """A unit that a worker is measuring."""
+@dataclass
+class Flight:
+    """A unit on its way through the layers above what is replaced, to be measured in a thread of its own."""
 
     unit: Unit
     ascent: Ascent
-    found: Future[list[Measured]]
+    work: Callable[[], list[Measured]] | None
+
+    def land(self) -> list[Measured]:
+        """Return what is measured of the unit, and drop its hidden states."""
+        work, self.work = self.work, None
+        assert work is not None, "a unit is measured once"
+        with self.ascent:
+            return work()
 
 
 class Sweep:
-    """One pass up the layers of a model (`incumbent`) that measures every replacement and stores its metrics in `cache`."""
+    """One pass up the layers of a model, from which every replacement branches off to be measured."""
 
     def __init__(
         self,
         runner: LayerRunner,
         measure: Measure,
-        metric: str,
-        cache: MemoryCache,
-        progress: Progress,
-        incumbent: Incumbent,
-        rows: PositionKls,
+        model: PreTrainedModel,
+        library: Library,
         work: Path,
+        *,
         behind: Sequence[Tensor] = (),
+        keeps_kls: bool = False,
     ) -> None:
         """Prepare a sweep with temporary files in `work`. `behind`: further tokens [B, S], only for block influence."""
-        self.runner, self.measure, self.metric, self.cache = runner, measure, metric, cache
-        self.progress, self.incumbent, self.rows = progress, incumbent, rows
-        self.work, self.behind = work, behind
+        self.runner, self.measure, self.model, self._library = runner, measure, model, library
+        self._work, self._behind, self._keeps_kls = work, behind, keeps_kls
         self.influence: Sequence[Sums] = ()
-        self._under_way: deque[_UnderWay] = deque()
-        self.climb = Climb(runner, ())
-
-    def run(
-        self, todo: Sequence[Replacement], around: ModelDefinition | None, runs: Sequence[Run] = ()
-    ) -> None:
-        """Measure everything in `todo` and `runs` that is not cached; before them, with `around`, the child itself."""
-        found = self.units(todo, runs)
-        with Workers(self.runner.device, shared=not self.runner.paged) as workers:
-            self.open(around, runs, workers)
-            with self.runner.packed():
-                self._measure_all(found, workers)
-        self.cache.restore_order([*([] if around is None else [INCUMBENT]), *names_of(found)])
+        self._climb = Climb(runner, ())
+        self._known: Collection[Name] = ()
+        self._ascents: deque[Ascent] = deque()
 
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
         """Return what is measured together, in the order of measuring."""
-        return units(todo, runs, len(self.runner), self._together())
+        groups = self.measure.groups
+        together = max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
+        return units(todo, runs, len(self.runner), together)
 
-    def open(
-        self, around: ModelDefinition | None, runs: Sequence[Run], workers: Workers, *, observed: bool = True
-    ) -> None:
-        """Run the parent, then become the child `around` and measure it. `observed`: compute the block influence, too."""
+    def open(self, runs: Sequence[Run], workers: Workers, *, observed: bool = True) -> None:
+        """Run the parent. `observed`: compute the block influence, too."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
         normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
         self.measure.set_parent(normed)
-        if around is not None:
-            self.incumbent.become(around)
-            if INCUMBENT not in self.cache.figures:
-                self.cache.add(INCUMBENT, self.measure.figures(leaving(self.runner, entering)))
         longest = max((run.length for run in runs), default=0)
-        self.climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
+        self._climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
 
-    def measured(self, unit: Unit) -> list[Measured]:
-        """Measure one unit in this thread."""
-        together, above = self.started(unit)
-        return self._finished(unit, together, above, Ascent(above))
+    def measuring(
+        self, found: Sequence[Unit], known: Collection[Name], workers: Workers
+    ) -> Iterator[tuple[Unit, list[Measured]]]:
+        """Yield each unit with what is measured of it, but for names in `known`.
 
-    def _measure_all(self, found: Sequence[Unit], workers: Workers) -> None:
-        """Measure units, several at once. The parent's layers are changed only here, when all workers are above them."""
+        Several units are on their way at once. The model's layers are changed only here, when all units are above them.
+        """
+        self._known, self._ascents = known, deque(maxlen=workers.count + 1)
+        yield from self._measuring(found, workers)
+
+    def _measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Measured]]]:
         if self.runner.paged:
-            self._measure_paged(found)
+            yield from ((unit, self._arrived(unit, together)) for unit, together in self._in_waves(found))
             return
         self._ask_for_arguments(found)
-        for unit in found:
-            if is_known(unit, self.cache):
-                self.progress.advance(len(unit), kept=True)
-                continue
-            together, above = self.started(unit)
-            ascent = Ascent(above)
-            self._start(unit, ascent, partial(self._finished, unit, together, above, ascent), workers)
-        self._keep_all()
+        yield from self._flown(found, workers)
 
-    def _measure_paged(self, found: Sequence[Unit]) -> None:
-        """Measure units layer by layer: all of them pass a layer while its weights are in memory."""
-        unknown = [unit for unit in found if not is_known(unit, self.cache)]
-        self.progress.advance(sum(map(len, found)) - sum(map(len, unknown)), kept=True)
-        wave = Wavefront(self.runner, self.climb.entering, self.started)
-        for unit, together in wave.arriving(unknown):
-            self._keep(unit, self.arrived(unit, together))
+    def _flown(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Measured]]]:
+        for flight, measured in workers.each(Flight.land, map(self._flight, found)):
+            yield flight.unit, measured
+
+    def _flight(self, unit: Unit) -> Flight:
+        together = self._started(unit)
+        ascent = self._ascent(enters(unit))
+        return Flight(unit, ascent, partial(self._finished, unit, together, ascent))
+
+    def _ascent(self, layer: int) -> Ascent:
+        self._ascents.append(ascent := Ascent(layer))
+        return ascent
+
+    def _in_waves(self, found: Sequence[Unit]) -> Iterator[tuple[Unit, list[Tensor]]]:
+        """Yield units with their states above the last layer: all of a wave pass a layer while its weights are in memory."""
+        of_layer: dict[int, list[Unit]] = {}
+        for unit in found:
+            of_layer.setdefault(enters(unit), []).append(unit)
+        room, wave = _room_bytes(self.runner.device), list[tuple[Unit, list[Tensor]]]()
+        for layer_idx in range(len(self.runner) + 1):
+            if not wave and all(entered < layer_idx for entered in of_layer):
+                return
+            if layer_idx:
+                self._climb.entering(layer_idx - 1)
+                wave = self._passed(wave, layer_idx - 1, layer_idx)
+            for unit in of_layer.get(layer_idx, ()):
+                wave.append((unit, self._started(unit)))
+                if sum(hidden.nbytes for _, on in wave for hidden in on) > room:
+                    yield from self._passed(wave, layer_idx, len(self.runner))
+                    wave = []
+        yield from wave
+
+    def _passed(
+        self, wave: Sequence[tuple[Unit, list[Tensor]]], first: int, end: int
+    ) -> list[tuple[Unit, list[Tensor]]]:
+        """Return a wave that has passed the layers `first` to `end - 1`."""
+        passed = list(wave)
+        for layer_idx in range(first, end):
+            for place, (unit, on) in enumerate(passed):
+                passed[place] = unit, [self.runner.run_layer(layer_idx, hidden) for hidden in on]
+        return passed
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
         """Return the parent's final states after the last norm, and set `influence`, by group; paged, all groups at once."""
-        more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.behind]
-        is_text = [
-            *self.measure.is_text,
-            *(torch.ones_like(tokens, dtype=torch.bool) for tokens in self.behind),
-        ]
-        groups, index = [*entering, *more], counted(is_text)
+        more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self._behind]
+        behind = (torch.ones_like(tokens, dtype=torch.bool) for tokens in self._behind)
+        groups, index = [*entering, *more], counted([*self.measure.is_text, *behind])
         size = len(groups) if self.runner.paged else 1
         held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count / size)
-        found = [
-            workers.submit(
-                partial(
-                    observed_pass,
-                    self.runner,
-                    groups[start : start + size],
-                    index[start : start + size],
-                    self.work,
-                    held_bytes,
-                )
-            )
-            for start in range(0, len(groups), size)
-        ]
-        passed = [group for part in found for group in part.result()]
+
+        def observed(start: int) -> list[tuple[Tensor, Sums]]:
+            part = slice(start, start + size)
+            return observed_pass(self.runner, groups[part], index[part], self._work, held_bytes)
+
+        parts = [workers.submit(partial(observed, start)) for start in range(0, len(groups), size)]
+        passed = [group for part in parts for group in part.result()]
         self.influence = [sums for _, sums in passed]
         return [self.runner.final_norm(hidden) for hidden, _ in passed[: len(entering)]]
 
-    def started(self, unit: Unit) -> tuple[list[Tensor], int]:
-        """Return a unit's hidden states above what is replaced, one tensor for each group, and the layer that they enter."""
+    def _started(self, unit: Unit) -> list[Tensor]:
+        """Return a unit's hidden states above what is replaced, one tensor for each group."""
         scored = unit[0][1]
         if isinstance(scored, Run):
-            streams = [self.climb.entering(run.layer) for _, run in unit]
-            return joined(streams), scored.end
-        groups = self.climb.groups(scored.layer)
+            return joined([self._climb.entering(run.layer) for _, run in unit])
+        groups = self._climb.groups(scored.layer)
         self._wait_until_above(scored.layer)
         above: list[list[Tensor]] = []
         for _, replacement in unit:
             assert isinstance(replacement, Replacement)
-            with replacement.applied(self.incumbent):
+            with replacement.applied(self.model, self._library):
                 above.append([self._layer(replacement, *group) for group in groups])
-        return joined(above), scored.layer + 1
+        return joined(above)
 
     def _layer(self, replacement: Replacement, hidden_BSH: Tensor, attended_BSH: Tensor | None) -> Tensor:
         """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
@@ -284,56 +289,47 @@ class Sweep:
             return self.runner.run_layer(replacement.layer, hidden_BSH)
         return self.runner.run_ffn(replacement.layer, attended_BSH)
 
-    def _finished(self, unit: Unit, together: Sequence[Tensor], above: int, ascent: Ascent) -> list[Measured]:
-        """Run a unit through the layers from `above` on and measure it."""
-        with ascent:
-            for layer_idx in range(above, len(self.runner)):
-                together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
-                ascent.to(layer_idx + 1)
-        return self.arrived(unit, together)
+    def _finished(self, unit: Unit, together: Sequence[Tensor], ascent: Ascent) -> list[Measured]:
+        """Run a unit through the layers above what is replaced and measure it."""
+        for layer_idx in range(enters(unit), len(self.runner)):
+            together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
+            ascent.to(layer_idx + 1)
+        ascent.to(math.inf)
+        return self._arrived(unit, together)
 
-    def arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
-        """Measure a unit above the last layer; None for replacements that are cached already."""
-        normed = [self.runner.final_norm(hidden) for hidden in together]
-        apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in normed]
+    def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
+        """Measure a unit above the last layer; None for replacements that are known already."""
+        apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in self._normed(together)]
         return [
-            None if figures_name(scored) in self.cache.figures else self.rows.of(self.measure, states)
+            None if figures_name(scored) in self._known else self._figures(states)
             for (_, scored), states in zip(unit, zip(*apart, strict=True), strict=True)
         ]
 
-    def _start(
-        self, unit: Unit, ascent: Ascent, work: Callable[[], list[Measured]], workers: Workers
-    ) -> None:
-        """Have a worker measure a unit; if all workers are busy, first store the oldest unit's results."""
-        self._under_way.append(_UnderWay(unit, ascent, workers.submit(work)))
-        if len(self._under_way) > workers.count:
-            self._keep_oldest()
+    def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
+        return [self.runner.final_norm(hidden) for hidden in stream]
+
+    def _figures(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
+        """Return a replacement's metrics and its KLs [P], which are empty if they are not kept."""
+        if not self._keeps_kls:
+            return self.measure.figures(normed), torch.empty(0)
+        assert isinstance(self.measure, Divergence)
+        return self.measure.measured(normed)
 
     def _wait_until_above(self, layer_idx: int) -> None:
-        """Wait until all workers are above a layer, so that it may be changed."""
-        for earlier in self._under_way:
-            earlier.ascent.wait_until_above(layer_idx)
-
-    def _together(self) -> int:
-        groups = self.measure.groups
-        return max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
+        """Wait until all units on their way are above a layer, so that it may be changed."""
+        for ascent in self._ascents:
+            ascent.wait_until_above(layer_idx)
 
     def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
         """Compute the layers' arguments for all shapes before workers run: `layer_kwargs` swaps layers for recorders."""
-        for hidden in self.climb.entering(0):
+        for hidden in self._climb.entering(0):
             for size in {len(unit) for unit in found}:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
 
-    def _keep_oldest(self) -> None:
-        done = self._under_way.popleft()
-        self._keep(done.unit, done.found.result())
 
-    def _keep(self, unit: Unit, found: Sequence[Measured]) -> None:
-        keep(unit, found, self.rows, self.cache, self.progress, self.metric)
-
-    def _keep_all(self) -> None:
-        while self._under_way:
-            self._keep_oldest()
+def _room_bytes(device: torch.device) -> int:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else room_bytes()
+    return int(WAVE_SHARE * free)
 
 
 def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -351,24 +347,3 @@ def leaving(runner: LayerRunner, stream: Sequence[Tensor]) -> list[Tensor]:
     for layer_idx in range(len(runner)):
         stream = [runner.run_layer(layer_idx, hidden) for hidden in stream]
     return [runner.final_norm(hidden) for hidden in stream]
-
-
-def keep(
-    unit: Unit,
-    found: Sequence[Measured],
-    rows: PositionKls,
-    cache: MemoryCache,
-    progress: Progress,
-    metric: str,
-) -> None:
-    """Store the results of a unit and report them."""
-    for (row, scored), measured in zip(unit, found, strict=True):
-        if measured is None:
-            progress.advance()
-            continue
-        figures, kl_P = measured
-        if row >= 0:
-            rows.put(row, kl_P)  # before the entry, which implies that they are stored
-        cache.add(figures_name(scored), figures)
-        named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
-        progress.advance(layer=scored.layer, alternative=named, score=figures[metric])

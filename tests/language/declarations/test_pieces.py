@@ -106,13 +106,12 @@ def test_scores(tmp_path: Path) -> None:
     assert method("b", "kl_divergence").top_k is None
     assert (method("b", "lm_loss").unit, method("c", "lm_loss").unit) == ("subblock", "block")
     assert method("b", "lm_loss, unit: block").unit == "block"
-    more = method("b", "lm_loss, samples: 4Ki, around: s, rounds: 2, data: d")
-    assert (more.samples, more.around, more.rounds, more.data) == (4096, "s", 2, "d")
+    more = method("b", "lm_loss, samples: 4Ki, data: d")
+    assert (more.samples, more.data) == (4096, "d")
     fitted = {
         "kl_divergence": 24,
         "kl_divergence, samples: 1024": 24,
         "kl_divergence, samples: 1023": 0,
-        "kl_divergence, around: s": 0,
         "cosine": 0,
         "kl_divergence, children: 8": 8,
     }

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.errors import AbsurdConfig, DamagedWeights, WeightsDontFit
+from puzzledsl.models.errors import DamagedWeights, UnreadableCheckpoint, WeightsDontFit
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.stored import LIMITS
 from puzzledsl.models.families.tensors import INDEX, open_file, open_weights
 from tests.tiny import save_tiny
 
@@ -128,13 +127,13 @@ def test_a_wrong_shape_names_the_weight_and_both_shapes(parent: Path) -> None:
     assert "`model.layers.1.mlp.up_proj.weight` is [41, 24], and should be [40, 24]" in found.message
 
 
-@pytest.mark.parametrize("name", list(LIMITS))
+@pytest.mark.parametrize("name", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
 @pytest.mark.parametrize("value", [10**9, 10**30, 0, -1, 1.5, "3", True, [8], 1e308])
 def test_absurd_sizes(parent: Path, name: str, value: object) -> None:
     path = parent / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     found = refused(lambda: load_parent(parent))
-    assert isinstance(found, AbsurdConfig) and name in found.message
+    assert isinstance(found, UnreadableCheckpoint) and name in found.message
 
 
 def test_large_sizes_that_a_model_could_have_are_refused_by_the_weights(parent: Path) -> None:

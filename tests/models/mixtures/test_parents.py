@@ -21,7 +21,7 @@ from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
 from puzzledsl.models.mixtures.smaller import frequency, highest, reap
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
 
 SMALLER = [
@@ -46,7 +46,7 @@ def place(family: str) -> int:
 @cache
 def statistics(family: str, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> LayerStatistics:
     index = place(family)
-    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in seeds], layers=[index])[
+    return dict(walk_layers(parent(family), [tiny_tokens(16, 32, seed=i) for i in seeds], layers=[index]))[
         index
     ]
 

@@ -13,9 +13,9 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
-from puzzledsl.cluster.tasks import Cluster, WorkerLost
+from puzzledsl.cluster.ray_tasks import RayExecutor
+from puzzledsl.cluster.tasks import Cluster, LocalExecutor
 from puzzledsl.ir import nodes
-from puzzledsl.pieces.cluster.on_ray import OnRay, patiently
 from puzzledsl.pieces.store.index import faults, pieces_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
@@ -44,8 +44,9 @@ def make(
 ) -> dict[str, bytes]:
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    maker = OnRay(Cluster(on)) if on else None
-    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), maker))
+    executor = RayExecutor(Cluster(on)) if on else LocalExecutor()
+    given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
+    run_bld(BldInputs(*given))
     return contents(library.root)
 
 
@@ -210,20 +211,6 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
         _ = Cluster("local").ray
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E1422" and "timed out" in diagnostic.message
-
-
-def test_workers_that_are_lost_before_they_begin_are_replaced() -> None:
-    log, starts = Killer(), iter(range(100))
-
-    def start(until: int) -> int:
-        if (number := next(starts)) < until:
-            raise WorkerLost("killed")
-        return number
-
-    assert patiently(lambda: start(3), log) == 3 and log.lost == 3
-    with pytest.raises(WorkerLost):
-        patiently(lambda: start(1000), log)
-    assert next(starts) == 3 + 1 + streaming.MAX_LOSSES + 1
 
 
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:

@@ -22,7 +22,7 @@ from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.errors import NoCalibration
-from puzzledsl.pieces.initialise.statistics import collect_statistics, walk_layers
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.tiny import DENSE, FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
@@ -46,7 +46,7 @@ def parent(family: str, **extra: bool) -> PreTrainedModel:
 
 @cache
 def calibration(family: str) -> dict[int, LayerStatistics]:
-    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(4)])
+    return dict(walk_layers(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(4)]))
 
 
 def traffic(model: PreTrainedModel, layer_idx: int, sub_block: str, tokens: torch.Tensor):
@@ -120,7 +120,7 @@ def test_llama_biases_are_kept(flags: dict[str, bool]) -> None:
     """Biases move with their rows; least squares aims at the output without the output's bias."""
     model = parent("llama", **flags)
     shape = shape_of(model.config)
-    statistics = collect_statistics(model, [tiny_tokens(16, 32, seed=i) for i in range(4)])
+    statistics = dict(walk_layers(model, [tiny_tokens(16, 32, seed=i) for i in range(4)]))
     for sub_block, alternative in SHRUNK:
         errors = []
         for init in (Initialisers(), PAPER):
@@ -161,32 +161,17 @@ def test_channels_activations_reproduce_the_ffn() -> None:
     assert (statistics.activation_abs > 0).all()
 
 
-def test_walking_gives_what_collecting_gives() -> None:
-    model, blocks = parent("qwen3"), [tiny_tokens(4, 16, seed=i) for i in range(3)]
-    together = collect_statistics(model, blocks)
-    for layer_idx, statistics in walk_layers(model, blocks, layers=[1]):
-        assert layer_idx == 1
-        assert torch.equal(statistics.attention.xx, together[1].attention.xx)
-        assert torch.equal(statistics.activations.xx, together[1].activations.xx)
-
-
-def test_calls_are_kept_up_to_a_limit() -> None:
-    model, blocks = parent("llama"), [tiny_tokens(4, 16, seed=i) for i in range(5)]
-    assert [len(s.calls) for _, s in walk_layers(model, blocks, keep_tokens=128)] == [2, 2]
-    assert [len(s.calls) for _, s in walk_layers(model, blocks)] == [5, 5]
-
-
 def test_statistics_leave_the_parent_as_it_was() -> None:
     model, tokens = tiny_model(), tiny_tokens()
     before = model(tokens).logits
-    collect_statistics(model, [tokens])
+    dict(walk_layers(model, [tokens]))
     assert torch.equal(model(tokens).logits, before)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_weights_have_the_parents_dtype() -> None:
     model = tiny_model(layers=1).to(torch.bfloat16)
-    statistics = collect_statistics(model, [tiny_tokens(8, 32)])[0]
+    statistics = dict(walk_layers(model, [tiny_tokens(8, 32)]))[0]
     for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=9), LinearFfn()):
         state = initialise(layers(model)[0], alternative, statistics, Initialisers(), shape_of(model.config))
         assert {weight.dtype for weight in state.values()} == {torch.bfloat16}
@@ -204,5 +189,5 @@ def test_what_cannot_be_made_is_a_diagnostic() -> None:
             initialise(layers(model)[0], alternative, calibration("llama")[0], Initialisers(), shape)
         assert isinstance(caught.value.diagnostics[0], kind)
     with pytest.raises(DiagnosticError) as caught:
-        collect_statistics(model, [])
+        dict(walk_layers(model, []))
     assert isinstance(caught.value.diagnostics[0], NoCalibration)

@@ -11,7 +11,7 @@ from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.student import Student
 from tests.tiny import tiny_model, tiny_tokens
 
@@ -24,7 +24,7 @@ def test_a_coupled_piece_of_a_layer_without_an_ffn_is_its_attention() -> None:
         shapes={}, init="least_squares", loss="mse", tokens=0, context=12, batch=2,
         lr=Schedule(peak=1e-3, warmup=0), calibration_tokens=24, seed=0,
     )  # fmt: skip
-    statistics = collect_statistics(model, [tokens])[1]
+    statistics = dict(walk_layers(model, [tokens]))[1]
     student = Student.build(job, model, statistics, Initialisers(), shape.at(1))
     runner = LayerRunner(model)
     hidden = runner.run_layer(0, runner.embed(tokens))

@@ -22,7 +22,7 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerStatistics
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.quantise import refine
 from puzzledsl.pieces.train.student import Student
@@ -52,7 +52,7 @@ def parent(family: str) -> PreTrainedModel:
 
 @cache
 def calibration(family: str) -> LayerStatistics:
-    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(8)])[1]
+    return dict(walk_layers(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(8)]))[1]
 
 
 def job(attention: Alternative | None, ffn: Alternative | None, init: Initialisers) -> BldJob:

@@ -1,9 +1,7 @@
-"""States are written while training goes on, no more often than they are worth, and initial weights lie on the disk alone."""
+"""States are written no more often than they are worth, and initial weights lie on the disk alone."""
 
 from __future__ import annotations
 
-import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.data.counts import Budget
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.stage import SavedState, Stage
-from puzzledsl.pieces.train.stream import LocalExecutor, Savings, stream
+from puzzledsl.pieces.train.stream import Pipeline, Savings, stream
 from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld_stage import _state_bytes
@@ -41,68 +38,30 @@ def order_in(base: Path) -> Order:
 def begun(order: Order) -> Stage:
     """A stage of both layers with initialised pieces."""
     stage = Stage(order, 0, 2)
-    stage.initialise(*map(stage.embed, order.calibration_batches()))
+    for batch in order.calibration_batches():
+        assert stage.calibrate(stage.embed(batch)) is None, "no stage is above"
+    stage.initialise()
     for batch in order.held_out_batches():
         stage.evaluate(stage.embed(batch))
     stage.begin()
     return stage
 
 
-def test_training_goes_on_while_its_state_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = order_in(tmp_path)
-    stage, first = begun(order), order.training_batches()[0]
-    stage._copies = True  # as on a GPU
-    stage.step(stage.embed(first))
-    expected = SavedState(order).taken(stage._trainers[1], copy=True)
-    free, save = threading.Event(), SavedState.save
-
-    def waiting(self: SavedState, *arguments: Any) -> None:
-        assert free.wait(60)
-        save(self, *arguments)
-
-    monkeypatch.setattr(SavedState, "save", waiting)
-    stage.save(1)
-    assert stage.written() is None, "a state that is not on the disk is not recorded"
-    stage.step(stage.embed(order.training_batches()[1]))
-    changed = SavedState(order).taken(stage._trainers[1], copy=True)
-    free.set()
-    stage.flush()
-    assert stage.written() == []
-    restored = Stage(order, 0, 2)
-    restored.restore(1)
-    saved = SavedState(order).taken(restored._trainers[1], copy=True)
-    assert all(torch.equal(saved[name], value) for name, value in expected.items())
-    assert any(not torch.equal(changed[name], value) for name, value in expected.items())
-
-
 def test_a_state_is_recorded_when_all_of_it_is_written(tmp_path: Path) -> None:
-    """A stage that takes three steps to write: steps are recorded late, and the last one at the end."""
     order, recorded = order_in(tmp_path), []
-
-    class Slow(Stage):
-        asked = 0
-
-        def written(self) -> list[str] | None:
-            self.asked += 1
-            return super().written() if self.asked % 3 == 0 or self._flushed else None
-
-        _flushed = False
-
-        def flush(self) -> None:
-            super().flush()
-            self._flushed = True
 
     class Recording(SavedState):
         def commit(self, step: int) -> None:
             recorded.append(step)
+            restored = Stage(order, 0, 2)
+            restored.restore(step)
             super().commit(step)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "SavedState", Recording)
         (tmp_path / "work").mkdir()
-        stream(order, LocalExecutor(Slow(order, 0, 2)), lambda piece, kept: None, Silent(), saved_steps=1)
-    assert recorded[0] == 0 and recorded[-1] == 5 and recorded == sorted(recorded)
-    assert len(Library(order.library_root).pieces()) in (0, len(order.jobs))
+        stream(order, Pipeline(), lambda piece, kept: None, Silent(), saved_steps=2)
+    assert recorded == [0, 2, 4, 5]
 
 
 def test_saving_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,17 +74,25 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.Monkey
             saved.append(step)
             savings.begin()
             now[0] += 60.0
-            savings.end()
+            savings.end(60.0)
     assert saved[0] == 100 and saved[1] >= 100 + 60 / streaming.SAVED_SHARE - 60
     assert 60 * (len(saved) - 1) <= streaming.SAVED_SHARE * now[0]
-    quick = Savings()
-    assert [step for step in range(1, 301) if quick.is_due(step)] == [100, 200, 300]
+    quick, due = Savings(), []
+    for step in range(1, 301):
+        if quick.is_due(step):
+            due.append(step)
+            quick.begin()
+            assert not quick.is_due(step), "one saving is on its way"
+            quick.end(0.0)
+    assert due == [100, 200, 300]
 
 
 def test_initial_weights_are_read_when_the_end_needs_them(tmp_path: Path) -> None:
     order = order_in(tmp_path)
     stage = Stage(order, 0, 2)
-    stage.initialise(*map(stage.embed, order.calibration_batches()))
+    for batch in order.calibration_batches():
+        assert stage.calibrate(stage.embed(batch)) is None, "no stage is above"
+    stage.initialise()
     pieces = [piece for trainer in stage._trainers.values() for piece in trainer.pieces]
     before = [piece.initial for piece in pieces]
     for batch in order.held_out_batches():
@@ -155,15 +122,6 @@ def test_activations_are_sealed_as_they_are_written(tmp_path: Path, monkeypatch:
     with torch.no_grad():
         expected = runner.run_layer(0, runner.embed(order.tokens[:8]))
     torch.testing.assert_close(torch.cat(seen), expected)
-
-
-def test_one_process_saves_as_it_always_did(tmp_path: Path) -> None:
-    """Without a second memory to copy to, the state is on the disk when `save` returns."""
-    order = order_in(tmp_path)
-    stage = begun(replace(order))
-    stage.step(stage.embed(order.training_batches()[0]))
-    stage.save(1)
-    assert (order.work / "state" / "step-1" / "layer-1.safetensors").is_file() and stage.written() == []
 
 
 def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.cluster.tasks import LocalExecutor, LocalTeam, Task, TeamSpec, WorkerLost
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
@@ -27,9 +28,9 @@ from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
-from puzzledsl.pieces.train.stage import Enter, Stage
-from puzzledsl.pieces.train.stream import MAX_LOSSES, Savings, WorkerLost, _Attempt, stream
+from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.stage import Enter
+from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
 from puzzledsl.pieces.train.sweep import passes, sweep
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import alone, sweeps_of, workers_of
@@ -48,80 +49,77 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Stages:
-    """An executor in this process, of several stages, which loses a worker at the calls that `lost_at` counts."""
+class Elsewhere(LocalExecutor):
+    """Workers in this process that are taken for remote ones, one of which is lost at the tasks that `lost_at` counts."""
 
-    def __init__(
-        self,
-        order: Order,
-        *spans: tuple[int, int],
-        lost_at: frozenset[int] = frozenset(),
-        grown: tuple[tuple[int, int], ...] = (),
-    ) -> None:
-        """`grown`: the stages with workers that join at the first saving."""
-        self._order, self._spans, self._lost_at, self._grown = order, spans, lost_at, grown
-        self._calls = itertools.count()
-        self.restarts = 0
-        self.size = len(spans)
-        self._stages = [Stage(order, *span) for span in spans]
+    is_local, on = False, "elsewhere"
 
-    def call(self, stage: int, method: str, *arguments: Any) -> Any:
-        if next(self._calls) in self._lost_at:
-            raise WorkerLost(f"stage {stage}")
-        return getattr(self._stages[stage], method)(*arguments)
+    def __init__(self, workers: int, lost_at: frozenset[int] = frozenset(), joining: int = 0) -> None:
+        """`joining`: workers that join after the start."""
+        self._workers, self._lost_at, self._joining = workers, lost_at, joining
+        self._tasks = itertools.count()
+        self.teams: list[LocalTeam] = []
 
-    def result(self, answer: Any) -> Any:
-        return answer
+    def settled(self) -> int:
+        return self._workers
 
-    def can_grow(self) -> bool:
-        return bool(self._grown)
+    def free(self) -> int:
+        joined, self._joining = self._joining, 0
+        self._workers += joined
+        return joined
 
-    def restart(self) -> None:
-        """On the workers that have joined, or on one less, where there are several."""
-        self.restarts += 1
-        if self._grown:
-            self._spans, self._grown = self._grown, ()
-        elif self.size > 1:
-            self._spans = ((self._spans[0][0], self._spans[1][1]), *self._spans[2:])
-        self.size = len(self._spans)
-        self._stages = [Stage(self._order, *span) for span in self._spans]
+    @contextmanager
+    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[LocalTeam]:
+        with super().open(spec, progress) as team:
+            done = team._done
+
+            def counted(task: Task) -> Any:
+                if next(self._tasks) in self._lost_at:
+                    self._workers = max(1, self._workers - 1)
+                    raise WorkerLost("killed")
+                return done(task)
+
+            team._done = counted  # type: ignore[method-assign]
+            self.teams.append(team)
+            yield team
+
+
+@pytest.fixture(autouse=True)
+def often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
 
 
 def make(
     program: nodes.Program,
     base: Path,
     build: str,
-    spans: tuple[tuple[int, int], ...] = (),
+    workers: int = 0,
     *,
     lost_at: frozenset[int] = frozenset(),
-    grown: tuple[tuple[int, int], ...] = (),
+    joining: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, bytes]:
-    """The library's files: by the sweep where there are no `spans`."""
+    """The library's files: by the sweep where there are no `workers`."""
+    executor = Elsewhere(workers, lost_at, joining) if workers else LocalExecutor()
     library, work = Library(base / build / "library"), base / build / "work"
-
-    def maker(order: Order, enter: Enter, progress: Progress) -> None:
-        prepare_work(order, "here")
-        stream(order, Stages(order, *spans, lost_at=lost_at, grown=grown), enter, progress, saved_steps=2)
-
-    chosen = maker if spans else None
     jobs = bld_plan(program, "b")
-    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), chosen))
+    given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
+    run_bld(BldInputs(*given))
     assert len(library.pieces()) == len(jobs) and not work.exists()
     return {p.name: p.read_bytes() for p in library.root.iterdir() if not p.name.startswith(".")}
 
 
-@pytest.mark.parametrize("spans", [((0, 3),), ((0, 1), (1, 3)), ((0, 1), (1, 2), (2, 3))])
-def test_the_pieces_are_those_of_the_sweep(spans: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_pieces_are_those_of_the_sweep(workers: int, tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
-    assert make(program, tmp_path, "stream", spans) == make(program, tmp_path, "sweep")
+    assert make(program, tmp_path, "stream", workers) == make(program, tmp_path, "sweep")
 
 
 def test_workers_that_join_take_their_share_from_the_last_saved_step(tmp_path: Path) -> None:
     """The pieces stay the same, and joining is no loss."""
     log = Log()
     program = make_program(tmp_path, **SHORT)
-    made = make(program, tmp_path, "grown", ((0, 3),), grown=((0, 1), (1, 3)), progress=log)
+    made = make(program, tmp_path, "grown", 1, joining=1, progress=log)
     assert made == make(program, tmp_path, "sweep")
     assert log.events.count("workers_joined") == 1 and "worker_lost" not in log.events
 
@@ -142,18 +140,20 @@ def test_coupled_pieces_and_untrained_ones_too(tmp_path: Path) -> None:
     for name, more in (("coupled", {"mode": "coupled"}), ("untrained", {"tokens": 0})):
         base = tmp_path / name
         program = make_program(base, attention=attention, ffn=ffn, model={"layers": 2}, **SHORT | more)
-        assert make(program, base, "stream", ((0, 1), (1, 2))) == make(program, base, "sweep")
+        assert make(program, base, "stream", 2) == make(program, base, "sweep")
 
 
-SLOW_PLACES = [pytest.param(step, marks=pytest.mark.slow) for step in (3, 40, 70, 80)]
+SLOW_PLACES = [pytest.param(step, marks=pytest.mark.slow) for step in (3, 12, 25)]
 
 
-@pytest.mark.parametrize("first", [0, 20, 55, *SLOW_PLACES])
+@pytest.mark.parametrize("first", [0, 7, 20, *SLOW_PLACES])
 def test_a_lost_worker_costs_nothing_but_time(first: int, tmp_path: Path) -> None:
-    program = make_program(tmp_path, **SHORT)
-    lost_at = frozenset({first, first + 25})
-    made = make(program, tmp_path, "stream", ((0, 1), (1, 2), (2, 3)), lost_at=lost_at)
+    """Two are lost of three: as their sizes are asked for, while they begin, and in training."""
+    program, log = make_program(tmp_path, **SHORT), Log()
+    lost_at = frozenset({first, first + 12})
+    made = make(program, tmp_path, "stream", 3, lost_at=lost_at, progress=log)
     assert made == make(program, tmp_path, "sweep")
+    assert log.events.count("worker_lost") == 2
 
 
 def test_pieces_stop_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +164,8 @@ def test_pieces_stop_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.Monke
     swept = make(program, tmp_path, "sweep")
     pieces = Library(tmp_path / "sweep" / "library").pieces()
     assert {piece.tokens for piece in pieces if "linear" not in name_of(piece)} == {12 * 64}  # of 20 steps
-    for build, spans, lost in (("one", ((0, 2),), {30}), ("two", ((0, 1), (1, 2)), {40, 75})):
-        assert make(program, tmp_path, build, spans, lost_at=frozenset(lost)) == swept
+    for workers, lost in ((1, {30}), (2, {40, 75})):
+        assert make(program, tmp_path, str(workers), workers, lost_at=frozenset(lost)) == swept
 
 
 def name_of(piece: Piece) -> str:
@@ -176,33 +176,39 @@ def name_of(piece: Piece) -> str:
 
 def test_a_run_that_only_loses_workers_ends(tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
-    with pytest.raises(WorkerLost):
-        make(program, tmp_path, "stream", ((0, 3),), lost_at=frozenset(range(10_000)))
+    for first in (0, 2):  # as workers are asked for their size, and later
+        with pytest.raises(DiagnosticError) as caught:
+            make(program, tmp_path, "stream", 1, lost_at=frozenset(range(first, 10_000)))
+        assert [problem.code for problem in caught.value.diagnostics] == ["E1424"]
     assert MAX_LOSSES < 10
 
 
 def test_an_interrupted_driver_goes_on_with_other_stages(tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
-    for after, spans in ((1, ((0, 3),)), (3, ((0, 2), (2, 3))), (4, ((0, 1), (1, 3)))):
+    for after, workers in ((1, 1), (3, 2), (4, 3)):
         with pytest.raises(KeyboardInterrupt):
-            make(program, tmp_path, "stream", spans, progress=Interrupting(after))
-        assert (tmp_path / "stream" / "work" / "state" / "saved.json").is_file()
-    assert make(program, tmp_path, "stream", ((0, 3),)) == make(program, tmp_path, "sweep")
+            make(program, tmp_path, "stream", workers, progress=Interrupting(after))
+        assert [*(tmp_path / "stream" / "work").glob("pass-*/state/saved.json")]
+    assert make(program, tmp_path, "stream", 1) == make(program, tmp_path, "sweep")
 
 
 def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
-    program, seen = make_program(tmp_path, **SHORT), []
-
-    def maker(order: Order, enter: Enter, progress: Progress) -> None:
-        prepare_work(order, "here")
-        executor = Stages(order, (0, 1), (1, 3))
-        stream(order, executor, enter, progress)
-        seen.extend(stage._model.__dict__["pages"].present for stage in executor._stages)
-
-    work = tmp_path / "work"
+    program, executor = make_program(tmp_path, **SHORT), Elsewhere(3)
     jobs, library = bld_plan(program, "b"), Library(tmp_path / "library")
-    run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, Silent(), maker))
-    assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1", "model.layers.2")]
+    given = (
+        program,
+        "b",
+        jobs,
+        tmp_path / "parent",
+        tmp_path,
+        library,
+        tmp_path / "work",
+        Silent(),
+        executor,
+    )
+    run_bld(BldInputs(*given))
+    seen = [stage._model.__dict__["pages"].present for stage in executor.teams[-1].members]
+    assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1",), ("model.layers.2",)]
 
 
 def test_without_room_for_activations_none_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +221,6 @@ def test_without_room_for_activations_none_are_kept(tmp_path: Path, monkeypatch:
     swept = make(program, tmp_path, "sweep")
     usage = type("Usage", (), {"free": 10_000})
     monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
     assert make(program, tmp_path, "stream", progress=Log()) == swept
     assert events.count("streaming") == 1 and events.count("piece") == len(bld_plan(program, "b"))
 
@@ -227,7 +232,7 @@ def test_training_that_ends_in_no_number_keeps_the_other_pieces(
     loss_of = piece_state.loss_of
     monkeypatch.setattr(piece_state, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
     with pytest.raises(DiagnosticError) as caught:
-        make(program, tmp_path, "stream", ((0, 1), (1, 3)))
+        make(program, tmp_path, "stream", 2)
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}
     pieces = Library(tmp_path / "stream" / "library").pieces()
     assert len(pieces) == 6 and {piece.job.init for piece in pieces} == {"least_squares"}
@@ -305,20 +310,6 @@ def test_micro_batches_of_a_paged_parent_have_the_room_of_its_other_layers(
     make(program, tmp_path, "paged")
     spans = [(first, end, whole) for first, end, _, whole in seen]
     assert spans == [(n, n + 1, whole) for whole in (True, False) for n in range(len(spans) // 2)]
-
-
-def test_sentences_of_a_stage_that_has_written_before_others_are_told(tmp_path: Path) -> None:
-    told: list[str] = []
-
-    class Log(Silent):
-        def log(self, event: str, **fields: object) -> None:
-            told.append(str(fields["text"]))
-
-    executor: Any = SimpleNamespace(result=lambda answer: answer)
-    order: Any = SimpleNamespace(work=tmp_path)
-    attempt = _Attempt(order, executor, Log(), Savings())
-    assert not attempt._commit_if_written(2, [["out of memory"], None])
-    assert told == ["out of memory"]
 
 
 def cpu(memory_bytes: int, count: int = 1) -> Device:

@@ -21,8 +21,6 @@ class Block(dict):
 class DeciLMConfig(LlamaConfig):
     model_type = "nemotron-nas"
 
-    def __init__(self, block_configs=(), per_layer_config=None, **kwargs):
-        # per_layer_config repeats block_configs for other readers. It is not followed here: slots of the KV cache are
-        # numbered by attention layer, not by layer.
+    def __init__(self, block_configs=(), **kwargs):
         self.block_configs = [Block(block) for block in block_configs]
         super().__init__(**kwargs)

@@ -92,9 +92,9 @@ def _check(
     progress: Progress,
     trust: bool,
 ) -> EngineCheck:
-    from puzzledsl.export.engine_speed import measure
     from puzzledsl.export.verify import verify
     from puzzledsl.ir.tables import EngineCheck
+    from puzzledsl.serving.engine_speed import measure
 
     results = verify(directory, engines, progress, trust=trust)
     speeds = () if parent is None else measure(directory, parent, engines, progress, threads=threads)

@@ -1,4 +1,4 @@
-"""Scores inside a child are differences of whole forward passes of its neighbours."""
+"""Scores that are fitted to whole children predict children; interrupted, and with any threads, they are the same bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.scoring.fit import FEWEST
-from puzzledsl.scoring.run import score_children
 from puzzledsl.scoring.table import FiguresCache
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -51,48 +50,6 @@ def total(table: ScoreTable, layers: list[tuple[Any, Any]]) -> float:
     tables = {"attention": table.attention, "ffn": table.ffn, "block": table.pairs}
     single = sum(tables[part][i].get(name, 0.0) for i, part, name in chosen if tables[part])
     return table.offset + single
-
-
-@pytest.mark.parametrize("metric", ["kl_divergence", "cosine"])
-@pytest.mark.parametrize("unit", ["subblock", "block"])
-@torch.no_grad()
-def test_a_table_around_a_child_is_right_for_it_and_its_neighbours(
-    case: Case, unit: str, metric: str
-) -> None:
-    table = case.score(around=case.child(CHILD), metric=metric, samples=SAMPLES, unit=unit)
-    assert total(table, CHILD) == pytest.approx(case.figures(CHILD, SAMPLES)[metric], abs=1e-5)
-    neighbours = [
-        (0, (ParentAttention(), MlpFfn(width=16))),
-        (1, (ParentAttention(), LinearFfn())),
-        (1, (NoOpAttention(), NoOpFfn())),
-        (2, (ParentAttention(), ParentFfn())),
-    ]
-    if unit == "block":
-        neighbours += [(0, (ParentAttention(), ParentFfn())), (2, (NoOpAttention(), NoOpFfn()))]
-    for layer, choice in neighbours:
-        neighbour = [*CHILD[:layer], choice, *CHILD[layer + 1 :]]
-        expected = case.figures(neighbour, SAMPLES)[metric]
-        assert total(table, neighbour) == pytest.approx(expected, abs=1e-5)
-
-
-@torch.no_grad()
-def test_whole_children_are_measured_one_after_another(case: Case) -> None:
-    plain: list[tuple[Any, Any]] = [(ParentAttention(), ParentFfn())] * 3
-    other: list[tuple[Any, Any]] = [*plain[:2], (NoOpAttention(), LinearFfn())]
-    children = [CHILD, other, plain, CHILD]
-    inputs = case.inputs().with_method(metric="kl_divergence", samples=SAMPLES, data=None)
-    found = score_children(inputs, [case.child(layers) for layers in children])
-    expected = [case.figures(layers, SAMPLES)["kl_divergence"] for layers in children]
-    assert found == pytest.approx(expected, abs=1e-5) and found[0] == found[3]
-
-
-@torch.no_grad()
-def test_around_the_parent_is_the_plain_table(case: Case) -> None:
-    parent = case.child([(ParentAttention(), ParentFfn())] * 3)
-    plain, around = (case.score(around=c, metric="kl_divergence", samples=SAMPLES) for c in (None, parent))
-    assert around.offset == pytest.approx(0, abs=1e-6)
-    for one, other in zip(plain.attention + plain.ffn, around.attention + around.ffn, strict=True):
-        assert one == pytest.approx(other, abs=1e-6)
 
 
 def test_an_interrupted_score_goes_on(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

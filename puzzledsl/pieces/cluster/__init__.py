@@ -1,1 +1,0 @@
-"""Training of pieces outside this process: on the workers of a Ray cluster."""

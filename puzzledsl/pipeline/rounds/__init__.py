@@ -1,1 +1,0 @@
-"""Searches that are solved again: in narrowed spaces, and with scores around their child."""

@@ -130,7 +130,7 @@ def _drawn() -> Tensor:
     return SCALE * torch.randn(CHUNK, generator=torch.Generator().manual_seed(0))
 
 
-TRIES = 4
+TRIES = 6
 """Times that a model is loaded whose weights come to lie in small pages: such a process decodes a fifth slower (SmolLM2)."""
 SPARE = 64
 """Tokens of a sequence's cache beyond what is timed."""

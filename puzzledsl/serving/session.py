@@ -17,7 +17,7 @@ from puzzledsl.export.engines.ask import environment, python_of
 
 TIMEOUT_S = 1800
 GIB = 1 << 30
-FEW_SMALL_BYTES, FEW_SMALL_SHARE = 40 << 20, 0.1
+FEW_SMALL_BYTES, FEW_SMALL_SHARE = 28 << 20, 0.1
 """Memory in small pages that slows no weights: 21 MiB are Python's and llama.cpp's own, and of much memory it is a part."""
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2"
 SLOWEST = 1.1
+FEW = "512"
 HEAD = """\
 use "std/parents.pzl" (smollm2_135m)
 parent smollm = hf("{example}/parent", shape: smollm2_135m)
@@ -41,7 +42,7 @@ score kl of pieces = replace_one(kl_divergence, samples: 512)
 """
 CHILD = """\
 search c{n} of small {{ {goal}, solver = cpsat(time: 20s) }}
-eval e{n} of c{n} {{ data = heldout, tokens = {tokens}, ladder = {ladder} }}
+eval e{n} of c{n} {{ data = heldout, tokens = {read}, ladder = {last} }}
 """
 
 
@@ -56,53 +57,46 @@ def fastest(program: Path, build: Path) -> float:
     body = "search top of small { maximize chat.throughput, require count(l.ffn is noop for l in layers) <= 3 }\n"
     top = program.with_name("top.pzl")
     top.write_text(program.read_text("utf-8") + body, "utf-8")
-    pzl("measure", str(top), "-o", str(build))
-    pzl("bld", str(top), "-o", str(build))
-    pzl("score", str(top), "-o", str(build))
-    found = json.loads(pzl("solve", str(top), "top", "-o", str(build), "--json"))
-    (answer,) = found if isinstance(found, list) else [found]
-    return speed_up(answer)
+    for stage in ("measure", "bld", "score", "solve"):
+        pzl(stage, str(top), "-o", str(build))
+    return speed_up(build / "solutions" / "top.json")
 
 
-def speed_up(answer: dict[str, Any]) -> float:
-    """The predicted speed-up of an answer's child."""
-    found = answer["solutions"][0]["metrics"]["chat.throughput"] / answer["parent_metrics"]["chat.throughput"]
-    return float(found)
+def speed_up(solution: Path) -> float:
+    """Return the predicted speed-up of a search's child."""
+    answer = json.loads(solution.read_text("utf-8"))
+    own, parents = answer["solutions"][0]["metrics"], answer["parent_metrics"]
+    return float(own["chat.throughput"] / parents["chat.throughput"])
 
 
-def row(build: Path, number: int) -> dict[str, Any]:
-    """A child's speed-up, predicted and measured, and its KL divergence."""
-    answer = json.loads((build / "solutions" / f"c{number}.json").read_text("utf-8"))
+def row(build: Path, number: int, quality: dict[str, Any]) -> dict[str, Any]:
+    """Return a child's speed-up, predicted and measured, and its KL divergence."""
     evaluation = json.loads((build / "evals" / f"e{number}.json").read_text("utf-8"))
-    parent, child = (model["figures"] for model in evaluation["models"][:2])
-    speed = child["chat.throughput"]["value"] / parent["chat.throughput"]["value"]
-    return {
-        "name": f"child {number}",
-        "predicted": speed_up(answer),
-        "measured": speed,
-        "kl": child["kl"]["value"],
-        "stderr": child["kl"]["stderr"],
-        "parent": parent["chat.throughput"]["value"],
-        "ladder": evaluation.get("ladder"),
-    }
+    figures = {model["model"]: model["figures"] for model in evaluation["models"]}
+    name = f"c{number}"
+    parent, child = (figures[model]["chat.throughput"]["value"] for model in ("parent", name))
+    predicted = speed_up(build / "solutions" / f"{name}.json")
+    return {"name": name, "predicted": predicted, "measured": child / parent, "kl": quality[name]["kl"]}
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(build: Path, children: int) -> None:
     """Print the table, and the mean and the largest error of the predicted speed-ups."""
+    last = json.loads((build / "evals" / f"e{children - 1}.json").read_text("utf-8"))
+    quality = {model["model"]: model["figures"] for model in last["models"]}
     print("file                          predicted  measured  error    KL")
-    for each in rows:
-        error = each["predicted"] / each["measured"] - 1
-        speeds = f"{each['predicted']:8.3f}x {each['measured']:8.3f}x {error:+7.1%}"
-        print(f"{each['name']:28}  {speeds}  {each['kl']:.4f} ± {each['stderr']:.4f}")
-    for model in (rows[-1]["ladder"] or {"models": []})["models"]:
+    errors = []
+    for number in range(children):
+        each = row(build, number, quality)
+        errors.append(each["predicted"] / each["measured"] - 1)
+        speeds = f"{each['predicted']:8.3f}x {each['measured']:8.3f}x {errors[-1]:+7.1%}"
+        print(f"{each['name']:28}  {speeds}  {each['kl']['value']:.4f} ± {each['kl']['stderr']:.4f}")
+    for model in last["ladder"]["models"]:
         figures = model["figures"]
-        speed = figures["chat.throughput"]["value"] / rows[-1]["parent"]
+        speed = figures["chat.throughput"]["value"] / quality["parent"]["chat.throughput"]["value"]
         kl = figures["kl"]
         print(f"{model['model']:28}  {'':9} {speed:8.3f}x {'':7}  {kl['value']:.4f} ± {kl['stderr']:.4f}")
-    errors = [abs(each["predicted"] / each["measured"] - 1) for each in rows]
-    print(
-        f"speed-ups predicted within {statistics.fmean(errors):.1%} (target: 3%), at most {max(errors):.1%} (6%)"
-    )
+    mean, most = statistics.fmean(map(abs, errors)), max(map(abs, errors))
+    print(f"speed-ups predicted within {mean:.1%} (target: 3%), at most {most:.1%} (6%)")
 
 
 def main() -> None:
@@ -117,22 +111,25 @@ def main() -> None:
     option("--fitting", default="4Ki", metavar="TOKENS", help="that pieces are fitted to")
     option("--tokens", default="4Ki", metavar="TOKENS", help="of held-out text")
     options = parser.parse_args()
-    settings = {
-        name: getattr(options, name) for name in ("example", "chats", "seed", "fitting", "tokens")
-    } | {"example": options.example.resolve()}
+    settings = {name: getattr(options, name) for name in ("example", "chats", "seed", "fitting")} | {
+        "example": options.example.resolve()
+    }
     options.folder.mkdir(parents=True, exist_ok=True)
     program, build = options.folder / "ladder.pzl", options.folder / "build"
     program.write_text(HEAD.format(**settings), "utf-8")
     top = fastest(program, build)
     steps = [SLOWEST + (top - SLOWEST) * n / (options.children - 1) for n in range(options.children)]
     goals = [f"minimize kl, require chat.throughput >= {step:.4f}x" for step in steps]
-    lines = [
-        CHILD.format(n=n, goal=goal, ladder=str(n == len(goals) - 1).lower(), **settings)
-        for n, goal in enumerate(goals)
-    ]
+    lines = []
+    for n, goal in enumerate(
+        goals
+    ):  # an evaluation reads the text with all children: the last is for quality
+        last = n == len(goals) - 1
+        read = options.tokens if last else FEW
+        lines.append(CHILD.format(n=n, goal=goal, read=read, last=str(last).lower()))
     program.write_text(HEAD.format(**settings) + "".join(lines), "utf-8")
     pzl("run", str(program), "-o", str(build))
-    show([row(build, n) for n in range(options.children)])
+    show(build, options.children)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import subprocess
 from contextlib import ExitStack
@@ -16,6 +17,8 @@ from puzzledsl.export.engines.ask import environment, python_of
 
 TIMEOUT_S = 1800
 GIB = 1 << 30
+FEW_SMALL_BYTES, FEW_SMALL_SHARE = 40 << 20, 0.1
+"""Memory in small pages that slows no weights: 21 MiB are Python's and llama.cpp's own, and of much memory it is a part."""
 
 
 class SessionFailed(Exception):
@@ -49,6 +52,17 @@ class Session:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_in_huge_pages(self) -> bool:
+        """False of a process whose weights lie in small pages, since the system had no others; True where it does not say."""
+        try:
+            told = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text("ascii")
+        except OSError:
+            return True
+        sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", told, re.MULTILINE))
+        anonymous, huge = (int(sizes.get(name, 0)) << 10 for name in ("Anonymous", "AnonHugePages"))
+        return anonymous - huge <= max(FEW_SMALL_BYTES, FEW_SMALL_SHARE * anonymous)
 
     def text(self, prompt: str) -> str:
         """Return how the model continues a prompt, if the request has `text`; before anything is timed. Raises SessionFailed."""

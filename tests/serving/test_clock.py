@@ -73,6 +73,46 @@ def measured(path: Path, progress=None) -> CostTable:
     return costs.measure_costs(checked(path), "wide", *given)
 
 
+@pytest.mark.parametrize(
+    ("engine", "good", "loads"), [("llama_cpp", 3, 3), ("llama_cpp", 99, 4), ("vllm", 99, 1)]
+)
+def test_a_model_in_small_pages_is_loaded_again(tmp_path, monkeypatch, engine, good, loads):
+    """From the first load on that lies in huge pages; four at most, and one of an engine without them."""
+    made: list[str] = []
+
+    class Loaded:
+        is_in_huge_pages = property(lambda self: made.count("open") >= good)
+
+        def __init__(self, *given) -> None:
+            made.append("open")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error) -> None:
+            made.append("closed")
+
+    program = checked(program_in(tmp_path, engine, "bf16" if engine == "vllm" else "q8_0"))
+    hardware, shape = program.hardware["here"], program.parents["tiny"].shape
+    monkeypatch.setattr(clock, "Session", Loaded)
+    monkeypatch.setattr(clock, "python_of", lambda name: Path(sys.executable))
+    with clock.Bed.of(hardware).load(tmp_path, Workload(1, 1, 1), shape, "a child"):
+        assert made.count("open") == loads and made.count("closed") == loads - 1
+    assert made.count("closed") == loads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
+def test_a_process_says_whether_it_has_huge_pages(tmp_path, few, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")  # the last of them counts
+    path = clock.write_model(program_in(tmp_path).parent / "parent", "llama_cpp", tmp_path, "q8_0")
+    request = {"batch": 1, "context": 64, "threads": 1, "dtype": "q8_0", "device": "cpu"}
+    with Session("llama_cpp", path, request) as small:
+        assert small.is_in_huge_pages, "so little memory slows nothing"
+        monkeypatch.setattr(session, "FEW_SMALL_BYTES", 1 << 20)
+        monkeypatch.setattr(session, "FEW_SMALL_SHARE", 0.0)
+        assert not small.is_in_huge_pages
+
+
 def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
     path = program_in(tmp_path)
     assert run(["measure", str(path)]) == 0

@@ -163,11 +163,19 @@ FACTORS = tuple(round(0.70 + 0.03 * step, 2) for step in range(16))
 """Multiples of the usual scale that are tried: 0.70 to 1.15."""
 
 
+CACHED = 1 << 18
+"""Numbers whose scales are searched at a time: the tables of a search stay in a processor's cache."""
+
+
 def column_scales(weight_RC: Tensor, importance_C: Tensor, precision: Precision) -> Tensor:
     """Return the searched scale of each number of a matrix, as stored, float32 (R, C)."""
-    groups = blocks_of(weight_RC.float(), precision)
-    scales = searched_scales(groups, blocks_of(importance_C[None], precision), precision).expand_as(groups)
-    return scales.flatten(1)[:, : weight_RC.shape[-1]]
+    importance, columns = blocks_of(importance_C[None], precision), weight_RC.shape[-1]
+    found = []
+    for rows in torch.split(weight_RC.float(), max(1, CACHED // columns)):
+        groups = blocks_of(rows, precision)
+        scales = searched_scales(groups, importance, precision).expand_as(groups)
+        found.append(scales.flatten(1)[:, :columns])
+    return torch.cat(found)
 
 
 def searched_scales(blocks: Tensor, importance: Tensor, precision: Precision) -> Tensor:
@@ -280,10 +288,13 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
     upper = _inverse_factor(damped[order][:, order])
     importance = torch.empty_like(upper[0])
     importance[order] = upper.diagonal().square().reciprocal()
-    scales = column_scales(weight, importance, precision)
-    found = torch.empty_like(weight)
-    found[:, order] = _compensated(weight[:, order], upper, precision, scales[:, order])
-    return best_rows([plain, found, with_fitted_scales(found, weight, damped, precision)], weight, xx)
+
+    def rounded_rows(weight: Tensor, plain: Tensor) -> Tensor:
+        scales, found = column_scales(weight, importance, precision), torch.empty_like(weight)
+        found[:, order] = _compensated(weight[:, order], upper, precision, scales[:, order])
+        return best_rows([plain, found, with_fitted_scales(found, weight, damped, precision)], weight, xx)
+
+    return torch.cat([*map(rounded_rows, torch.split(weight, ROWS), torch.split(plain, ROWS))])
 
 
 def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tensor:

@@ -119,9 +119,10 @@ def keep(
     metric: str,
     effort: ScoringWork,
 ) -> None:
-    """Store the results of a unit and report them."""
+    """Store the results of a unit and report them: the first counts for all, which end together."""
+    whole = sum(effort.above(scored) for _, scored in unit)
     for (row, scored), measured in zip(unit, found, strict=True):
-        work = effort.above(scored)
+        work, whole = whole, 0.0
         if measured is None:
             progress.advance(work=work)
             continue

@@ -28,6 +28,8 @@ CLASSES: dict[TokenClass, tuple[str, str]] = {
     "error": ("Error", ""),
 }
 """Class -> its name in Pygments and in the language server, which colours names by their meaning."""
+DECLARES = ("let", "param", "fn")
+"""Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")
 ASSIGNS = ("EQUAL", "EXTEND", "REMOVE", "KEEP")
 MISTAKES = ("FOREIGN", "UNTERMINATED", "UNKNOWN")
@@ -68,9 +70,7 @@ def _class(token: Token, before: Sequence[tuple[Token, TokenClass]], following: 
     last, last_class = before[-1] if before else (None, None)
     if last is None and token.column == 1 and token in DECLARATIONS and following == "NAME":
         return "kind"
-    if last_class == "kind" or (
-        last is not None and last_class == "keyword" and last in ("let", "param", "fn")
-    ):
+    if last_class == "kind" or (last is not None and last_class == "keyword" and last in DECLARES):
         return "declaration"
     if last is not None and last.type == "DOT":
         return "attribute"

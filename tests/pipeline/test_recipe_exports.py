@@ -1,4 +1,4 @@
-"""Whole-file recipes at the end of a run: errors are weighed by the inputs on the text that children are healed on."""
+"""Whole-file recipes at the end of a run: weighed by inputs on the text that children are healed on, or pieces fitted to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ export small of best = gguf("small.gguf", dtype: q4_0, lower: true)
 
 
 @pytest.mark.parametrize("heal", [0, 256])
-def test_the_file_is_weighed_where_there_is_text(tmp_path: Path, heal: int) -> None:
+def test_the_file_is_weighed_by_as_much_text_as_is_read(tmp_path: Path, heal: int) -> None:
     write_tiny_program(tmp_path)
     shutil.rmtree(tmp_path / "parent")
     save_tiny(tmp_path / "parent", layers=2, hidden=64, intermediate=64)
@@ -38,5 +38,4 @@ def test_the_file_is_weighed_where_there_is_text(tmp_path: Path, heal: int) -> N
     assert result.returncode == 0, result.stderr
     plain = tmp_path / "plain.gguf"
     write_export(tmp_path / "build/models/best", plain, "gguf", "llama_cpp", "q4_0", name="small")
-    same = plain.read_bytes() == (tmp_path / "small.gguf").read_bytes()
-    assert same == (heal == 0)
+    assert plain.read_bytes() != (tmp_path / "small.gguf").read_bytes()

@@ -20,9 +20,10 @@ QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
+    "pieces/train/losses.py",
     "pieces/train/sweep.py",
     "scoring/replacements.py",
-    "scoring/measures.py",
+    "scoring/vocabulary.py",
     "models/machine.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""

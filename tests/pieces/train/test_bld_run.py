@@ -367,7 +367,7 @@ def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
 
 
 def test_losses_are_what_they_say() -> None:
-    from puzzledsl.pieces.train.piece_state import loss_of
+    from puzzledsl.pieces.train.losses import loss_of
 
     parent = torch.tensor([[[3.0, 4.0], [0.0, 2.0]]])
     child = torch.tensor([[[3.0, 4.0], [1.0, 0.0]]])

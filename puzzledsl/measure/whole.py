@@ -11,6 +11,7 @@ Shapes: B sequences, S prompt tokens, K key/value heads, N cached tokens, D head
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -167,6 +168,11 @@ class Workload(flops.Workload):
         return max(1, self.prompt + self.output // 2 - self.window // 2)
 
 
+def cache_keyword(model: nn.Module) -> str:
+    """Return the cache argument of `model.forward`: `cache`, or `past_key_values` as in Transformers 5.20."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def prompt_ids(model: nn.Module, workload: Workload) -> Tensor:
     """Return random token ids [B, S], the same at every call."""
     device = next(model.parameters()).device
@@ -181,6 +187,7 @@ class Forward:
     def __init__(self, model: nn.Module, workload: Workload) -> None:
         self.model = model
         self.workload = workload
+        self._keyword = cache_keyword(model)
         self._ids = prompt_ids(model, workload)
         self._next = self._ids[:, -1:]
         self._cache: Any = None
@@ -188,9 +195,9 @@ class Forward:
 
     def prefill(self) -> None:
         """Run the prompt with an empty cache; logits of the last position only, as `generate` does."""
-        cache = {"cache": emptied(self._cache)} if self._on_gpu and self._cache is not None else {}
+        cache = {self._keyword: emptied(self._cache)} if self._on_gpu and self._cache is not None else {}
         output = self.model(input_ids=self._ids, use_cache=True, logits_to_keep=1, **cache)
-        self._cache = output.cache
+        self._cache = getattr(output, self._keyword)
         self._next = output.logits[:, -1].argmax(-1, keepdim=True)
 
     def lengthen(self) -> None:
@@ -210,7 +217,7 @@ class Forward:
 
     def decode_step(self) -> None:
         """Decode one greedy token for every sequence of the batch."""
-        output = self.model(input_ids=self._next, cache=self._cache, use_cache=True)
+        output = self.model(input_ids=self._next, **{self._keyword: self._cache}, use_cache=True)
         self._next = output.logits[:, -1].argmax(-1, keepdim=True)
 
 

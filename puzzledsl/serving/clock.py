@@ -131,7 +131,7 @@ def _drawn() -> Tensor:
 
 
 TRIES = 6
-"""Times that a model is loaded whose weights come to lie in small pages: such a process decodes a fifth slower (SmolLM2)."""
+"""Times that a model is loaded whose weights come to lie in small pages: such a process decodes an eighth slower (SmolLM2)."""
 SPARE = 64
 """Tokens of a sequence's cache beyond what is timed."""
 TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

@@ -43,7 +43,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def total(table: ScoreTable, layers: list[tuple[Any, Any]]) -> float:
-    """What a table predicts of a child."""
+    """A table's prediction of a child."""
     chosen = {(i, "attention", a.name) for i, (a, _) in enumerate(layers)}
     chosen |= {(i, "ffn", f.name) for i, (_, f) in enumerate(layers)}
     chosen |= {(i, "block", f"{a.name}/{f.name}") for i, (a, f) in enumerate(layers)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ SECOND = 10**9
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a random program says of its traffic."""
+    """Traffic as a random program says it."""
 
     rate: Fraction
     prompt: int
@@ -273,12 +274,7 @@ def exact(name: str, value: Fraction) -> Fraction:
     return parse_quantity(with_unit(name, value)).value
 
 
-COMPARE = {
-    "<=": lambda a, b: a <= b,
-    ">=": lambda a, b: a >= b,
-    "<": lambda a, b: a < b,
-    ">": lambda a, b: a > b,
-}
+COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
 def is_right(asked: Question, child: Child, parent: Child) -> bool:
@@ -363,7 +359,7 @@ def test_an_answer_is_simulated_by_a_seed(tmp_path: Path) -> None:
 
 @pytest.mark.states("traffic.measured")
 def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
-    """Of any times; but no step is faster with more sequences, and no sequence's share of a step is slower."""
+    """Any times will do; but no step is faster with more sequences, and no sequence's share of a step is slower."""
     traffic = Traffic(Fraction(5), 100, 20, 12, Fraction(0))
     text = program_text(Random(1), traffic, "minimize busy.tpot")
     program = read(tmp_path, text)

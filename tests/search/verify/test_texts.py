@@ -1,4 +1,4 @@
-"""Of every form of docs/language.md the verifier accepts exactly the children that its text means, with their own figures."""
+"""The verifier accepts exactly the children that a text means, in every form of docs/language.md, with their own figures."""
 
 from __future__ import annotations
 

@@ -3,17 +3,19 @@
     python -m benchmarks.estimates my.pzl [-o build]      # runs it, in CPU seconds
     python -m benchmarks.estimates build/log.jsonl        # reads the log of a run, in wall seconds
 
-With a program, all times are CPU seconds of the process, so that other work on the machine does not count; times of engines in
-processes of their own are left out. A row is the first estimate of a stage: the units that were done, the seconds that it said
-were left, and those that it took.
+With a program, all times are CPU seconds of the process and of the engines that it starts, so that other work on the machine does
+not count; run it on one core, where these are the seconds of a machine that does nothing else. A row is the first estimate of a
+stage: the units that were done, the seconds that it said were left, and those that it took.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,13 +26,27 @@ from puzzledsl.pipeline.process import reporter
 from puzzledsl.pipeline.process.reporter import Reporter
 
 
+def cpu_seconds() -> float:
+    """CPU seconds of this process, and of the processes below it: of those that have ended, and of those that run."""
+    ticks, parents = {}, {}
+    for process in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if process > os.getpid():  # the others are older
+            with suppress(OSError):  # it ended meanwhile
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+                parents[process], ticks[process] = int(fields[1]), sum(map(int, fields[11:15]))
+    below, last = 0, {os.getpid()}
+    while last := {process for process, parent in parents.items() if parent in last}:
+        below += sum(map(ticks.__getitem__, last))
+    return time.process_time() + sum(os.times()[2:4]) + below / os.sysconf("SC_CLK_TCK")
+
+
 def run_in_cpu_time(arguments: list[str]) -> int:
     """`pzl run`, whose reporter reads a clock of CPU time, and writes it into the log, too."""
-    reporter.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
+    reporter.time = SimpleNamespace(monotonic=cpu_seconds)  # type: ignore[assignment]
     append = Reporter._append
 
     def with_cpu(self: Reporter, event: str, fields: dict[str, object]) -> None:
-        append(self, event, {**fields, "cpu_s": time.process_time()})
+        append(self, event, {**fields, "cpu_s": cpu_seconds()})
 
     Reporter._append = with_cpu  # type: ignore[method-assign]
     return run(["run", *arguments])

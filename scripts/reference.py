@@ -179,7 +179,8 @@ def _runtimes() -> Iterator[str]:
     titles = [r.title if len(r.architectures) == 1 else f"{r.title}: {e.name}" for r, e in columns]
     yield f"| | {' | '.join(titles)} |\n|---|{'---|' * len(titles)}"
     yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())
-    yield "\nA runtime with several columns runs a child in the first of them that can.\n"
+    yield "\nA runtime with several columns runs a child in the first of them that can. Families with `no` alone: none of its"
+    yield "architectures whose layers may differ computes their layers.\n"
     yield from (
         f"- {t}: read from `{e.source}`, {r.version}" for t, (r, e) in zip(titles, columns, strict=True)
     )

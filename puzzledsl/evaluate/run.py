@@ -45,6 +45,9 @@ from puzzledsl.measure.stopwatch import machine
 class MeasureLadder(Protocol):
     """Measurement of an engine's ladder beside a child, whose speed by scenario and whose parent are measured."""
 
+    def effort(self, plan: Plan) -> tuple[int, float]:
+        """Return its units and their work, as a bar counts them: 0 where no engine with one times children."""
+
     def __call__(
         self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
@@ -200,12 +203,14 @@ def _measured(
     """Yield every unit that is not in `found`, to which, or to `refused`, the caller adds each, as it is measured."""
     todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
     work = EvalWork.of(inputs.parent_dir)
+    ladder = inputs.ladder if plan.declaration.ladder else None
+    behind, behind_work = ladder.effort(plan) if ladder is not None else (0, 0.0)
 
     def begin(title: str) -> None:
-        """Begin a bar that counts all units, also those that are measured."""
-        progress.start(title, sum(unit.size for unit in units))
+        """Begin a bar that counts all units, also those that are measured, and those of the ladder, which is behind them."""
+        progress.start(title, sum(unit.size for unit in units) + behind)
         progress.advance(sum(unit.size for unit in units if unit in found), kept=True)
-        progress.ready(work.units(plan, (unit for unit in units if unit not in found)))
+        progress.ready(work.units(plan, (unit for unit in units if unit not in found)) + behind_work)
 
     if executor.is_local:
         with executor.open(_teams(inputs, alone=False), progress) as teams:

@@ -32,10 +32,10 @@ from puzzledsl.report.sections.regrets import move_of, regrets
 from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.traffic import traffic_tables
 from puzzledsl.report.subject import PARENT, Subject, main_search
-from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.highlight import classified
 from puzzledsl.syntax.parse import normalise
 
-_SHOWN: dict[TokenClass, str] = {
+_SHOWN: dict[str, str] = {
     "comment": "comment",
     "doc": "comment",
     "string": "string",

@@ -17,14 +17,25 @@ from typing import cast
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.definition import RecipeFailed
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
-from puzzledsl.evaluate.units import ROUNDS, Found, Measured, Speed, Store, Unit, assembled, relative_speed
+from puzzledsl.evaluate.units import (
+    ROUNDS,
+    EvalWork,
+    Found,
+    Kind,
+    Measured,
+    Speed,
+    Store,
+    Unit,
+    assembled,
+    relative_speed,
+)
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
@@ -37,6 +48,9 @@ from puzzledsl.serving.clock import Bed, in_turn, write_model
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
+
+FILE_TOKENS = 256
+"""Tokens of a forward in the time in which a file of a parent is made and read back (SmolLM2 on two cores)."""
 
 
 def seconds_of(speed: Speed, timed: Timed) -> float:
@@ -56,6 +70,34 @@ class LadderMeter:
     parent_dir: Path
     importance: Callable[[], Importance | None]
     progress: Progress
+
+    def effort(self, plan: Plan) -> tuple[int, float]:
+        """Return the units of all files and of two that answer tasks, and their work."""
+        timed = [each for each in plan.timed if _is_there(each)]
+        if not timed:
+            return 0, 0.0
+        efforts = [self.effort_of(plan, self.of_file(plan, rung, timed), made=True) for rung in LADDER]
+        efforts += 2 * [self.effort_of(plan, self.of_tasks(plan, LADDER[0]), made=False)]
+        return sum(units for units, _ in efforts), sum(work for _, work in efforts)
+
+    def effort_of(self, plan: Plan, units: Sequence[Unit], *, made: bool) -> tuple[int, float]:
+        """Return the size and the work of units of a file; `made`: and of the file."""
+        effort = EvalWork.of(self.parent_dir)
+        file = FILE_TOKENS * (effort.body + effort.head) if made else 0
+        return sum(unit.size for unit in units) + made, effort.units(plan, units) + file
+
+    def of_file(self, plan: Plan, rung: Rung, timed: Sequence[Timed]) -> list[Unit]:
+        """Return the units of a file: times first, then texts."""
+        times = [self._unit(rung, "speed", each.scenario, 2 * ROUNDS) for each in timed]
+        return [*times, *(self._unit(rung, "text", text.name, len(text.blocks_NT)) for text in plan.texts)]
+
+    def of_tasks(self, plan: Plan, rung: Rung) -> list[Unit]:
+        """Return the units of a file's tasks."""
+        return [self._unit(rung, "task", task.name, len(task.items)) for task in plan.tasks]
+
+    def _unit(self, rung: Rung, kind: Kind, of: str, size: int) -> Unit:
+        """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""
+        return Unit(rung.name, self.parent_dir, kind, of, size)
 
     def __call__(
         self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
@@ -95,6 +137,9 @@ class _Climb:
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         found = {}
+        size, work = self.meter.effort(self.plan)
+        self.meter.progress.start("files of llama.cpp", size)
+        self.meter.progress.ready(work)
         for rung in LADDER:
             if not rung.weighed or self._importance is not None:
                 try:
@@ -110,38 +155,49 @@ class _Climb:
         return found
 
     def _measured(self, rung: Rung, timed: Sequence[Timed]) -> dict[Unit, Found]:
-        """Return texts and times of a file."""
-        texts = [self._unit(rung, "text", text.name, len(text.blocks_NT)) for text in self.plan.texts]
-        times = [self._unit(rung, "speed", each.scenario, 2 * ROUNDS) for each in timed]
-        found = {unit: kept for unit in (*texts, *times) if (kept := self.store.read(unit)) is not None}
-        missing = [unit for unit in (*times, *texts) if unit not in found]
-        if missing:
-            self.meter.progress.start(f"llama.cpp's {rung.name}", 1 + sum(unit.size for unit in missing))
+        """Return times and texts of a file."""
+        units = self.meter.of_file(self.plan, rung, timed)
+        found, part = self._begun(rung, units, made=True)
+        if len(found) < len(units):
             file = self._file(rung)
-            self.meter.progress.advance()
-            for unit, each in zip(times, timed, strict=True):
-                if unit in missing:
+            part.advance(work=self.meter.effort_of(self.plan, [], made=True)[1])
+            for unit, each in zip(units, timed, strict=False):
+                if unit not in found:
                     found[unit] = self._keep(unit, Found(speed=self._speed(rung, file, each)))
-                    self.meter.progress.advance(unit.size)
+                    part.advance(unit.size, work=self.meter.effort_of(self.plan, [unit], made=False)[1])
             with self._read_back(file) as directory:
-                for unit in texts:
-                    if unit in missing:
+                for unit in units[len(timed) :]:
+                    if unit not in found:
                         new = self._bench.measure(replace(unit, directory=directory))
                         sized = new.model_copy(update={"stored_bytes": file.stat().st_size})
                         found[unit] = self._keep(unit, sized)
-        return {unit: found[unit] for unit in (*texts, *times)}
+        part.end()
+        return {unit: found[unit] for unit in units}
 
     def _answered(self, rung: Rung) -> dict[Unit, Found]:
         """Return a file's answers to the tasks."""
-        tasks = [self._unit(rung, "task", task.name, len(task.items)) for task in self.plan.tasks]
-        found = {unit: kept for unit in tasks if (kept := self.store.read(unit)) is not None}
-        missing = [unit for unit in tasks if unit not in found]
-        if missing:
-            self.meter.progress.start(f"llama.cpp's {rung.name}: tasks", sum(unit.size for unit in missing))
+        units = self.meter.of_tasks(self.plan, rung)
+        found, part = self._begun(rung, units, made=False)
+        if len(found) < len(units):
             with self._read_back(self._file(rung)) as directory:
-                for unit in missing:
-                    found[unit] = self._keep(unit, self._bench.measure(replace(unit, directory=directory)))
-        return {unit: found[unit] for unit in tasks}
+                for unit in units:
+                    if unit not in found:
+                        new = self._bench.measure(replace(unit, directory=directory))
+                        found[unit] = self._keep(unit, new)
+        part.end()
+        return {unit: found[unit] for unit in units}
+
+    def _begun(self, rung: Rung, units: Sequence[Unit], *, made: bool) -> tuple[dict[Unit, Found], Part]:
+        """Return the units of a file that an earlier run has measured, and the part of the bar for all of them."""
+        found = {unit: kept for unit in units if (kept := self.store.read(unit)) is not None}
+        size, work = self.meter.effort_of(self.plan, units, made=made)
+        part = Part(self.meter.progress, size, work, {"file": rung.name})
+        part.ready(work)
+        is_done = len(found) == len(units)
+        kept, kept_work = self.meter.effort_of(self.plan, [*found], made=made and is_done)
+        part.advance(kept, kept=True, work=kept_work)
+        self._bench.tell(part)
+        return found, part
 
     def _nearest(self, found: Mapping[Rung, Mapping[Unit, Found]], timed: Sequence[Timed]) -> list[Rung]:
         """Return the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
@@ -199,10 +255,6 @@ class _Climb:
                 more = in_turn([own, other], timed.workload, ROUNDS)
                 found = relative_speed(usual, of_child + more[0], of_file + more[1])
         return found
-
-    def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:
-        """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""
-        return Unit(rung.name, self.meter.parent_dir, kind, of, size)  # type: ignore[arg-type]
 
     def _keep(self, unit: Unit, found: Found) -> Found:
         self.store.write(unit, found)

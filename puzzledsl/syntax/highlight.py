@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.tokens import Token, lex
 
-TokenClass = str
-CLASSES: dict[TokenClass, tuple[str, str]] = {
+CLASSES: dict[str, tuple[str, str]] = {
     "comment": ("Comment.Single", "comment"),
     "doc": ("String.Doc", "comment"),
     "keyword": ("Keyword", "keyword"),
@@ -33,7 +32,7 @@ DECLARES = ("let", "param", "fn")
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")
 ASSIGNS = ("EQUAL", "EXTEND", "REMOVE", "KEEP")
 MISTAKES = ("FOREIGN", "UNTERMINATED", "UNKNOWN")
-_FIXED: dict[str, TokenClass] = {
+_FIXED: dict[str, str] = {
     "COMMENT": "comment",
     "STRING": "string",
     "QUANTITY": "number",
@@ -43,11 +42,11 @@ _FIXED: dict[str, TokenClass] = {
 }
 
 
-def classified(text: str) -> list[tuple[Token, TokenClass]]:
+def classified(text: str) -> list[tuple[Token, str]]:
     """Return every token of a text with its class, newlines aside."""
     tokens = [*lex(text)]
-    found: list[tuple[Token, TokenClass]] = []
-    before: list[tuple[Token, TokenClass]] = []  # on the line
+    found: list[tuple[Token, str]] = []
+    before: list[tuple[Token, str]] = []  # on the line
     for index, token in enumerate(tokens):
         if token.type == "_NL":
             before = []
@@ -58,14 +57,14 @@ def classified(text: str) -> list[tuple[Token, TokenClass]]:
     return found
 
 
-def _class(token: Token, before: Sequence[tuple[Token, TokenClass]], following: str) -> TokenClass:
+def _class(token: Token, before: Sequence[tuple[Token, str]], following: str) -> str:
     """Return the class of a token: by what stands before it on its line, then by the kind of what follows."""
     if token.type in _FIXED:
         return _FIXED[token.type]
     if token.type == "DOC":
         return "comment" if before else "doc"
     if token.type != "NAME":
-        known: TokenClass = "operator_word" if token in OPERATOR_KEYWORDS else "keyword"
+        known: str = "operator_word" if token in OPERATOR_KEYWORDS else "keyword"
         return known if token in KEYWORDS else "operator"
     last, last_class = before[-1] if before else (None, None)
     if last is None and token.column == 1 and token in DECLARATIONS and following == "NAME":

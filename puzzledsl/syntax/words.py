@@ -24,7 +24,7 @@ FOREIGN = {
     "−": ("ADD", "-", "write `-`"),
     ";": ("COMMA", ",", "statements end with their line; on one line, separate them with `,`"),
 }
-LOOKALIKES = {**dict.fromkeys("“”‘’'`", '"'), "\xa0": " ", "–": "-", "&": "and", "^": "*"}
+LOOKALIKES = {**dict.fromkeys("“”‘’'`", '"'), "–": "-", "&": "and", "^": "*"}
 
 
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
@@ -106,10 +106,13 @@ class _Reader:
             return
         shown = run if run.isprintable() else run.encode("unicode_escape").decode()
         shown = shown if len(shown) <= 20 else shown[:19] + "…"
-        where, meant, plural = self.at(first, last), LOOKALIKES.get(run[0]), "s" * (len(run) > 1)
+        where, plural = self.at(first, last), "s" * (len(run) > 1)
+        meant = " " if run.isspace() else LOOKALIKES.get(run[0])
         help = "write a plain space" if meant == " " else f"did you mean `{meant}`?" if meant else ""
         help = "`if` chooses between two values: `if CONDITION then A else B`" if run == "?" else help
-        fixes = [Fix.replace(where, meant, safe=meant == " ")] if meant is not None and not plural else []
+        fixes = (
+            [Fix.replace(where, meant, safe=meant == " ")] if meant == " " or (meant and not plural) else []
+        )
         self.sink.add(errors.UnknownCharacter(where, text=shown, plural=plural, help=help, fixes=fixes))
         self.words.tainted.add(where.line)
 

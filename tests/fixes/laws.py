@@ -131,7 +131,8 @@ def _renamed(text: str, broken: Broken) -> str:
     if len(wrong) != len(right) or len(changed) != 1:
         return text
     (misspelt, meant) = changed.pop()
-    return re.sub(rf"\b{misspelt}\b", meant, text)
+    renamed = re.sub(rf"\b{misspelt}\b", meant, text)
+    return json.dumps(json.loads(renamed), sort_keys=True)  # in the order of the right names
 
 
 def _syntax(outcome: Outcome) -> int:

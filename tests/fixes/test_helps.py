@@ -64,6 +64,7 @@ FIXED = {
         "space v of p {\n  attention = parent | gqa(kv_heads: 2)\n}"
     ),
     "space v of p { attention = parent |\xa0noop }": "space v of p { attention = parent | noop }",
+    "space v of p { attention = parent |\u2009\u3000noop }": "space v of p { attention = parent | noop }",
     'space v of p { attention = parent | gqa(kv_heads: 4, window: "1Ki") }': (
         "space v of p { attention = parent | gqa(kv_heads: 4, window: 1Ki) }"
     ),
@@ -83,6 +84,9 @@ FIXED = {
 
 HELPED = {
     search("require talk.memroy <= 5GiB"): "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
+    search("require best.memory <= 5GiB"): "or write `chat.memory`",
+    search("require best.kept >= 95%"): "declare `judge best of PARENT = tasks(…) { data = … }`",
+    search("require best.accuracy >= 95%"): "then write `best.kept`",
     "hardware g = h100": 'write `use "std/hardware.pzl" (h100_sxm)` and `h100_sxm`',
     search("require head.width >= 2"): "`head is parent(dtype: q8_0)`",
     "parent q = shape(family: llama, layers: 8, hidden: 64, heads: 8, intermediate: 64, vocab: 256)": (
@@ -122,6 +126,9 @@ HELPED = {
     ),
     f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, lr = cosine(1e-4, warmup: 100) }}": (
         "it is a share, such as `5%`"
+    ),
+    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, ema = 99 }}": (
+        "the weights that are best on held-out text are kept"
     ),
     f"{search('require params <= 3B')}\nassert s.memory <= 3GiB": "`chat.memory`",
 }

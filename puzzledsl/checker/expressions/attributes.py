@@ -35,8 +35,7 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
         case values.Ref(symbol=symbol) if symbol.kind in _OF:
             return _OF[symbol.kind](ctx, symbol, node)
         case values.Ref(symbol=symbol):
-            names = ctx.file_of(node.span).names
-            scenario = next((n for n, s in names.items() if getattr(s, "kind", "") == "scenario"), "SCENARIO")
+            scenario = next((s.name for s in ctx.file_of(node.span).symbols("scenario")), "SCENARIO")
             help = f"metrics belong to a scenario: `{scenario}.{name}`" if name in METRICS else ""
             return _unknown(ctx, node, f"{symbol.kind} `{symbol.name}`", (), help)
         case values.Layers() if name in BOTH and target.indices:

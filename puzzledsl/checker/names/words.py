@@ -112,10 +112,6 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), 
     ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
 
 
-_JUDGED_WORDS = frozenset(("quality", "accuracy", "kept", "agreement", "perplexity"))
-"""Words of users for measured quality, which has no name of its own."""
-
-
 def report_unknown_names(ctx: Context) -> None:
     """Report each undeclared name once, at its first use; or the unused declaration that uses on several lines agree to mean."""
     forgotten = [(file, name) for file, name in ctx.unknown if name in shipped_names()]
@@ -129,14 +125,8 @@ def report_unknown_names(ctx: Context) -> None:
         help, fixes = f"did you mean `{near}`?" if near else "", list[Fix]()
         if name.lower() in ("none", "null"):
             help = "no value is written by leaving the setting out"
-        if name in _JUDGED_WORDS and near is None:
-            figure = "kept" if name not in JUDGED else name
-            declared = "`judge taste of PARENT = tasks(…) { data = … }`"
-            help = f"a judge measures it of whole children: declare {declared}, then write `taste.{figure}`"
-        if near is None and _is_asked_for(ctx, span):
-            help = (
-                f"a metric is one of a scenario: declare `scenario {name} on HARDWARE = batch(1, 1Ki -> 256)`"
-            )
+        elif near is None:
+            help = _of_a_metric(ctx, name, span)
         if (file, name) in forgotten:
             help = f"the standard library has it: write `{use_of([name])}`"
             fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]
@@ -152,10 +142,21 @@ def report_unknown_names(ctx: Context) -> None:
         ctx.report(errors.UnknownName(place, **said))
 
 
-def _is_asked_for(ctx: Context, span: Span) -> bool:
-    """Return True for a name before a metric, or nearly one: `chat` of `chat.memroy`."""
-    behind = re.match(r"\.(\w+)", ctx.file_of(span).lines[span.end_line - 1][span.end_column - 1 :])
-    return behind is not None and closest(behind[1], METRICS) is not None
+def _of_a_metric(ctx: Context, name: str, span: Span) -> str:
+    """Return the help for a word for measured quality, and for a name before a metric, or nearly one: `chat.memroy`."""
+    file = ctx.file_of(span)
+    behind = re.match(r"\.(\w+)", file.lines[span.end_line - 1][span.end_column - 1 :])
+    word = behind[1] if behind else name
+    if word in JUDGED or word in ("quality", "accuracy"):
+        judge, figure = name if behind else "taste", word if word in JUDGED else "kept"
+        declared = f"`judge {judge} of PARENT = tasks(…) {{ data = … }}`"
+        return f"a judge measures it of whole children: declare {declared}, then write `{judge}.{figure}`"
+    metric = word if word in METRICS else closest(word, METRICS)
+    if behind is None or metric is None:
+        return ""
+    instead = [f", or write `{scenario.name}.{metric}`" for scenario in file.symbols("scenario")]
+    declared = f"declare `scenario {name} on HARDWARE = batch(1, 1Ki -> 256)`"
+    return f"a metric is one of a scenario: {declared}{''.join(instead[:1])}"
 
 
 @cache

@@ -30,10 +30,9 @@ def cpu_seconds() -> float:
     """CPU seconds of this process, and of the processes below it: of those that have ended, and of those that run."""
     ticks, parents = {}, {}
     for process in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        if process > os.getpid():  # the others are older
-            with suppress(OSError):  # it ended meanwhile
-                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-                parents[process], ticks[process] = int(fields[1]), sum(map(int, fields[11:15]))
+        with suppress(OSError):  # it ended meanwhile
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            parents[process], ticks[process] = int(fields[1]), sum(map(int, fields[11:15]))
     below, last = 0, {os.getpid()}
     while last := {process for process, parent in parents.items() if parent in last}:
         below += sum(map(ticks.__getitem__, last))

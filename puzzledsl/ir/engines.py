@@ -26,7 +26,6 @@ class Runtime(Frozen):
 
 
 def _families(*names: str) -> dict[str, Support]:
-    """Return the families that an architecture has, and why it lacks hybrids."""
     lack = Absent(reason="its layers have no state in attention's place")
     hybrids: dict[str, Support] = {name: lack for name, family in FAMILIES.items() if "mixer" in family.takes}
     return {**hybrids, **dict.fromkeys(names, NATIVE)}

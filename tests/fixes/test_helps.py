@@ -83,6 +83,9 @@ FIXED = {
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 
 HELPED = {
+    'use "std/parents.pzl" (smollm2_135m)\nspace v of smollm2_135m { ffn = parent | noop }': (
+        "`parent my_parent = smollm2_135m`, and write `my_parent` here"
+    ),
     search("require talk.memroy <= 5GiB"): "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
     search("require best.memory <= 5GiB"): "or write `chat.memory`",
     search("require best.kept >= 95%"): "declare `judge best of PARENT = tasks(…) { data = … }`",
@@ -194,3 +197,13 @@ def test_a_family_that_a_runtime_lacks_is_no_matter_of_alternatives(tmp_path: Pa
         [error] = errors_of(f"{GEMMA}{text}", tmp_path)
         assert "none of its architectures for layers that differ has gemma3_text layers" in error.message
         assert error.help and "drop" not in error.help
+
+
+def test_an_engine_says_why_it_lacks_a_hybrid_family(tmp_path: Path) -> None:
+    program = (
+        'use "std/parents.pzl" (qwen3_5_9b)\nparent q = qwen3_5_9b\nspace v of q { ffn = parent | noop }\n'
+    )
+    program += 'score loss of v = table("l.csv")\nsearch s of v { minimize loss }\n'
+    for export in ('gguf("child.gguf")', 'mlx("child")', 'hf("child", runtime: vllm)'):
+        [error] = errors_of(f"{program}export out of s = {export}", tmp_path)
+        assert "its layers have no state in attention's place" in error.message and error.help

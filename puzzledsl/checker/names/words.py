@@ -79,13 +79,14 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
         case values.Ref(symbol=symbol):
             name, got = symbol.name, values.article(symbol.kind)
         case values.Constructed(name=word):
-            name, got = word, "a word of the language"
+            name = expr.text if isinstance(expr, tree.Name) else word
+            got = "a word of the language" if name == word else article(word)
         case _:
             name, got = ctx.source(expr.span), values.describe(value)
     wanted = " or ".join(values.article(k) for k in kinds)
     known = ((k, [f"`{s.name}`" for s in scope.file.symbols(k) if s.file is scope.file]) for k in kinds)
     help = "; ".join(f"{kind}: {', '.join(declared[:8])}" for kind, declared in known if declared)
-    if isinstance(value, values.Constructed) and isinstance(expr, tree.Call):
+    if isinstance(value, values.Constructed) and ctx.source(expr.span) != value.name:
         names = chain([f"my_{kinds[0]}"], (f"my_{kinds[0]}{i}" for i in count(2)))
         named = next(free for free in names if free not in scope.file.names)
         help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"

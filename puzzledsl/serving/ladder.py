@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -28,12 +28,14 @@ from puzzledsl.evaluate.units import ROUNDS, Found, Measured, Speed, Store, Unit
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
-from puzzledsl.ir.nodes import Hardware
+from puzzledsl.ir.nodes import Hardware, Shape
 from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import Ladder
+from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.clock import Bed, in_turn, write_model
+from puzzledsl.serving.session import Session
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
@@ -66,11 +68,11 @@ class LadderMeter:
         if not timed:
             return None
         bed = Bed.of(cast(Hardware, timed[0].on))
-        with scratch("ladder") as folder:
+        with scratch("ladder") as folder, ExitStack() as sessions:
             file = write_model(child, bed.name, folder, bed.spec.dtype)
             child_bytes = file.stat().st_size
             store = Store(work / times, plan, self.parent_dir)
-            found = _Climb(self, plan, store, file, usual).found(timed)
+            found = _Climb(self, plan, store, file, usual, sessions).found(timed)
         measured = [assembled(plan, rung.name, units) for rung, units in found.items()]
         return Ladder(
             engine=bed.engine.title,
@@ -91,6 +93,8 @@ class _Climb:
     store: Store
     child_file: Path
     usual: Mapping[str, Speed]
+    sessions: ExitStack
+    _loaded: dict[Workload, Session] = field(default_factory=dict)
 
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
@@ -188,10 +192,8 @@ class _Climb:
         assert isinstance(timed.on, Hardware)
         bed = Bed.of(timed.on)
         shape = shape_of(load_config(self.meter.parent_dir))
-        with (
-            bed.load(self.child_file, timed.workload, shape, f"`{self.meter.child}`") as own,
-            bed.load(file, timed.workload, shape, f"`{rung.name}`") as other,
-        ):
+        own = self._own(bed, timed.workload, shape)
+        with bed.load(file, timed.workload, shape, f"`{rung.name}`") as other:
             usual = self.usual[timed.scenario]
             of_child, of_file = in_turn([own, other], timed.workload, ROUNDS)
             found = relative_speed(usual, of_child, of_file)
@@ -199,6 +201,15 @@ class _Climb:
                 more = in_turn([own, other], timed.workload, ROUNDS)
                 found = relative_speed(usual, of_child + more[0], of_file + more[1])
         return found
+
+    def _own(self, bed: Bed, workload: Workload, shape: Shape) -> Session:
+        """Return the child, loaded for a workload; it stays loaded while files of the same workload are timed beside it."""
+        if workload not in self._loaded:
+            self._loaded.clear()
+            self.sessions.close()
+            load = bed.load(self.child_file, workload, shape, f"`{self.meter.child}`")
+            self._loaded[workload] = self.sessions.enter_context(load)
+        return self._loaded[workload]
 
     def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:
         """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""

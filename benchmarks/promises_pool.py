@@ -156,7 +156,7 @@ class Pool:
     def _solution(self, child: Child) -> Solution:
         from puzzledsl.search.answer import solution_of
 
-        return solution_of(self._candidates.tables, child, {})
+        return solution_of(self._candidates.tables, child, dict(self._refined(FIRST).batches))
 
     def _timed(self, solutions: Sequence[Solution]) -> list[float]:
         """Return the measured speed of each child, tokens a second: the parent's, times the ratio of both in turn."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import scratch
+from puzzledsl.base.files import scratch, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
@@ -25,6 +26,7 @@ from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
 from puzzledsl.evaluate.units import ROUNDS, Found, Measured, Speed, Store, Unit, assembled, relative_speed
+from puzzledsl.export.engines.ask import llama_library
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
@@ -46,6 +48,17 @@ def seconds_of(speed: Speed, timed: Timed) -> float:
     return speed.prefill_s + timed.workload.output * speed.decode_step_s
 
 
+def _made_by(importance: Importance | None) -> str:
+    """Return a digest of what the files depend on besides the parent: llama.cpp's build, and the importance matrix."""
+    library = llama_library()
+    found = hashlib.sha256(
+        version("llama-cpp-py-sync").encode() if library is None else sha256_of(library).encode()
+    )
+    for name, values in sorted((importance or {}).items()):
+        found.update(name.encode() + values.tobytes())
+    return f"ladder-{found.hexdigest()[:16]}"
+
+
 def _is_there(timed: Timed) -> bool:
     return isinstance(timed.on, Hardware) and has_ladder(timed.on)
 
@@ -60,9 +73,13 @@ class LadderMeter:
     progress: Progress
 
     def __call__(
-        self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+        self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
-        """Measure all files; None where the child was timed in other engines alone. Raises DiagnosticError."""
+        """Measure all files; None where the child was timed in other engines alone. Raises DiagnosticError.
+
+        Times are measured beside each child, and kept in `work`; files of one parent do the same on texts and tasks, which is
+        kept in `kept`.
+        """
         times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
         timed = [each for each in plan.timed if each.scenario in usual and _is_there(each)]
         if not timed:
@@ -71,8 +88,9 @@ class LadderMeter:
         with scratch("ladder") as folder, ExitStack() as sessions:
             file = write_model(child, bed.name, folder, bed.spec.dtype)
             child_bytes = file.stat().st_size
-            store = Store(work / times, plan, self.parent_dir)
-            found = _Climb(self, plan, store, file, usual, sessions).found(timed)
+            importance = self.importance()
+            store = Store(work / times, plan, self.parent_dir, kept / _made_by(importance))
+            found = _Climb(self, plan, store, file, usual, importance, sessions).found(timed)
         measured = [assembled(plan, rung.name, units) for rung, units in found.items()]
         return Ladder(
             engine=bed.engine.title,
@@ -93,6 +111,7 @@ class _Climb:
     store: Store
     child_file: Path
     usual: Mapping[str, Speed]
+    importance: Importance | None
     sessions: ExitStack
     _loaded: dict[Workload, Session] = field(default_factory=dict)
 
@@ -100,7 +119,7 @@ class _Climb:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         found = {}
         for rung in LADDER:
-            if not rung.weighed or self._importance is not None:
+            if not rung.weighed or self.importance is not None:
                 try:
                     found[rung] = self._measured(rung, timed)
                 except DiagnosticError as error:
@@ -174,7 +193,7 @@ class _Climb:
                 path,
                 rung.recipe,
                 name=rung.name,
-                importance=self._importance if rung.weighed else None,
+                importance=self.importance if rung.weighed else None,
                 head=rung.head,
                 unquantised=self.child_file.with_name("unquantised.gguf"),
             )
@@ -218,10 +237,6 @@ class _Climb:
     def _keep(self, unit: Unit, found: Found) -> Found:
         self.store.write(unit, found)
         return found
-
-    @cached_property
-    def _importance(self) -> Importance | None:
-        return self.meter.importance()
 
     @cached_property
     def _parent(self) -> ChildFiles:

@@ -213,7 +213,8 @@ class Trainer:
         last_saved, writing_s = time.monotonic(), 0.0
         self._evaluate_when_due(done)
         later = sum(at > done.step for at in self._evaluations)
-        self.progress.ready(self._step_work * (self.steps - done.step) + self._heldout_tokens * later)
+        work = self._step_work * (self.steps - done.step) + self._heldout_tokens * later
+        self.progress.ready(work, cold=1)  # the first step gets gradients' and the optimiser's memory
         self.lr = schedule_for(self.declaration, done.heldout[0])
         while done.step < self.steps:
             began = time.monotonic()

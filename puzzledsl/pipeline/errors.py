@@ -20,7 +20,7 @@ class ParentHasNoWeights(Diagnostic, code="E0602"):
     help_template = 'declare it as `parent {name} = hf("directory or hub id")`'
 
 
-class NotMadeYet(Diagnostic, code="E0603", template="{what} of `{name}` are not made yet"):
+class NotMadeYet(Diagnostic, code="E0603", template="{what} of `{name}` must be made first"):
     """A stage that was started before the stage whose results it reads."""
 
     help_template = "run `pzl {stage} {file}` first, or `pzl run {file}` for everything in order"

@@ -17,7 +17,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import unsealed_line
 from puzzledsl.cli.app import application
 from puzzledsl.cli.main import run
-from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS, Described
+from puzzledsl.cli.schemas import DESCRIBED, FILES, OTHERS, OUTPUTS, Described
 from puzzledsl.pipeline.errors import NotReady
 from puzzledsl.pipeline.process.locks import Holder
 from puzzledsl.pipeline.stamps import record

@@ -139,7 +139,7 @@ def schema(
 
     Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
     """
-    from puzzledsl.cli.schemas.registry import DESCRIBED
+    from puzzledsl.cli.schemas import DESCRIBED
 
     if list_:
         width = max(map(len, DESCRIBED))

@@ -84,12 +84,12 @@ PANELS: dict[str, dict[str, str]] = {
         "schema": "program.explain:schema",
     },
     "Search": {
-        "compile": "search.solve:compile_",
-        "cost": "search.solve:cost",
-        "solve": "search.solve:solve",
-        "why": "search.why:why",
-        "explore": "search.explore:explore",
-        "frontier": "search.solve:frontier",
+        "compile": "search:compile_",
+        "cost": "search:cost",
+        "solve": "search:solve",
+        "why": "search:why",
+        "explore": "search:explore",
+        "frontier": "search:frontier",
     },
     "Build a child": {
         "run": "child.run:run",

@@ -136,6 +136,11 @@ def ladder_text(evaluation: Evaluation) -> str:
     return _table([[f"files of {ladder.engine}", *keys, "kept beyond chance"], *rows])
 
 
+def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
+    """Return all that a user must know of finished evaluations: first requirements that are missed."""
+    return [*ending_of(ctx, names), *remarks(ctx, names), *drifted_parents(ctx, names)]
+
+
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     """Return what a user must know of evaluated children: requirements missed, figures that say nothing; as the report does."""
     from puzzledsl.pipeline.errors import (

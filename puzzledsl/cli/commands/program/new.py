@@ -18,21 +18,22 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
 
+NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
+PARENT_HELP = "A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
+HARDWARE_HELP = "`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm."
+ENGINE_HELP = "Where the child will be served: it is costed there on this machine, and exported for it."
+KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
+
+
 def new(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]",
-            help="The file to write, with or without `.pzl`; `-` prints it. Default: after the parent.",
-        ),
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
     parent: Annotated[
         str,
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
             autocompletion=completion.if_asked(completion.complete_parent),
-            help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
+            help=PARENT_HELP,
         ),
     ] = "smollm2_135m",
     hardware: Annotated[
@@ -41,23 +42,13 @@ def new(
             "--hardware",
             metavar="PROFILE",
             autocompletion=completion.if_asked(completion.complete_hardware),
-            help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
+            help=HARDWARE_HELP,
         ),
     ] = completion.MEASURED,
     engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            metavar="torch|llama_cpp|vllm|mlx",
-            help="Where the child will be served: it is costed there on this machine, and exported for it.",
-        ),
+        str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
     ] = "torch",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            "--keep", metavar="SHARE", help="As fast as can be while this much accuracy is kept: 95%."
-        ),
-    ] = None,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="SHARE", help=KEEP_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""

@@ -31,8 +31,8 @@ from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import MADE_BY, Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
-from puzzledsl.pipeline.tasks.eval import Uptrain
-from puzzledsl.pipeline.tasks.solve import Frontier, Solve
+from puzzledsl.pipeline.tasks.children import Uptrain
+from puzzledsl.pipeline.tasks.searching import Frontier, Solve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)

@@ -22,10 +22,10 @@ from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates, rates_of
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.estimates import HEALED_SHARE, healing_flop
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
-from puzzledsl.pipeline.task import HEALED_SHARE, healing_flop
-from puzzledsl.pipeline.tasks.export import Realise
+from puzzledsl.pipeline.tasks.children import Realise
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.pretended_gpu import pretended_gpu
@@ -82,7 +82,7 @@ def test_healing_is_counted_from_the_first_change_of_a_child(
 ) -> None:
     ctx = loading.context(copied(), None, None)
     known = Realise(ctx, "best").work().flop
-    monkeypatch.setattr("puzzledsl.pipeline.tasks.export.child_so_far", unknown)
+    monkeypatch.setattr("puzzledsl.pipeline.inputs.child_so_far", unknown)
     shape, tokens = ctx.program.parents["tiny"].shape, ctx.program.blds["pieces"].heal_tokens
     assert Realise(ctx, "best").work().flop == healing_flop(shape, tokens, HEALED_SHARE * 3)
     layers = solution_of(ctx, "best").solutions[0].layers

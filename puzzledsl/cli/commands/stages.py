@@ -173,7 +173,7 @@ def report(ctx: Context) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.tasks.export import Report
+    from puzzledsl.pipeline.tasks.children import Report
 
     with locked(ctx):
         execute(ctx, [Report(ctx)], force=True)

@@ -20,9 +20,10 @@ from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import FLOAT32_SHARE, Device, StagePlan
 

@@ -10,8 +10,7 @@ cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention
@@ -54,8 +53,6 @@ def realise_plan(
         return StagePlan(stage, name, {}, 0.0, host_bytes=_file_bytes(shape, device))
     held = holding(shape, device, once=True)
     width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
-    layer = max(layer_params(shape))
-    forward = widest_forward(shape)
     solved = FLOAT32_BYTES if heal_tokens <= SINGLE_PRECISION_TOKENS else FLOAT64_BYTES
     matrix = width**2 + 2 * width * hidden  # the Gram matrix, and its right-hand sides
     grams = matrix * (GRAMS_SUMMED * FLOAT64_BYTES + GRAMS_SOLVED * solved)
@@ -66,11 +63,12 @@ def realise_plan(
         name=name,
         parts={
             "parent": held.weights_bytes,
-            "the child's layer": layer * number,
+            "the child's layer": max(layer_params(shape)) * number,
             "Gram matrices": grams,
             "streams": STREAMS * heal_tokens * hidden * number,
             "inputs of a last map": read if read <= HELD_BYTES else 0,
-            "activations": tokens * (forward * number + 2 * (width + 2 * hidden) * FLOAT32_BYTES),
+            "activations": tokens
+            * (widest_forward(shape) * number + 2 * (width + 2 * hidden) * FLOAT32_BYTES),
         },
         seconds=flop / device.flop_per_s + 2 * held.read_s,
         host_bytes=_file_bytes(shape, device),
@@ -93,25 +91,23 @@ TILES = 2
 """Float32 tiles of logits at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScoringSizes:
-    """Sizes of a score: positions, weights of the widest alternative, and the most layers that are dropped together."""
+def scoring_plan(
+    name: str,
+    shape: Shape,
+    device: Device,
+    flop: float,
+    *,
+    positions: int,
+    piece_weights: int,
+    longest_run: int,
+) -> StagePlan:
+    """Return the plan of a score. Several devices share out the replacements.
 
-    shape: Shape
-    positions: int
-    piece_weights: int
-    longest_run: int
-
-
-def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) -> StagePlan:
-    """Return the plan of a score. Several devices share out the replacements."""
-    shape, number = sizes.shape, device.number_bytes
-    held = holding(shape, device)
-    states = sizes.positions * shape.hidden
-    cut = tiles(device.kind)
-    group = min(sizes.positions, cut.group_tokens)
-    tile = min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)
-    forward = widest_forward(shape)
+    `piece_weights`: of the widest alternative. `longest_run`: the most layers that are dropped together.
+    """
+    number, held, cut = device.number_bytes, holding(shape, device), tiles(device.kind)
+    states = positions * shape.hidden
+    group = min(positions, cut.group_tokens)
     return StagePlan(
         stage="score",
         name=name,
@@ -119,11 +115,13 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
             "parent": held.weights_bytes,
             # a CPU keeps copies of all layers' weights in the order that its products like best
             "packed weights": 0 if device.is_gpu or held.choices else sum(layer_params(shape)) * number,
-            "piece": sizes.piece_weights * number,
-            "streams": states * number * (SCORED_STREAMS + sizes.longest_run),
+            "piece": piece_weights * number,
+            "streams": states * number * (SCORED_STREAMS + longest_run),
             "the parent's statistics": states * (number + FLOAT32_BYTES),
-            "activations": group * forward * number,
-            "logits": TILES * FLOAT32_BYTES * tile,
+            "activations": group * widest_forward(shape) * number,
+            "logits": TILES
+            * FLOAT32_BYTES
+            * (min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)),
         },
         seconds=flop / device.flop_per_s / device.count + 2 * held.read_s,
         devices=device.count,
@@ -131,61 +129,49 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuringSizes:
-    """Sizes of a measurement: the parent, the distinct alternatives with their layers' shapes, and the scenarios."""
+def measuring_plan(
+    name: str,
+    shape: Shape,
+    device: Device,
+    flop: float,
+    alternatives: Iterable[tuple[Alternative, Shape]],
+    scenarios: Sequence[Scenario],
+) -> StagePlan:
+    """Return the plan of timing whole models; each timed model stands on one device.
 
-    shape: Shape
-    alternatives: tuple[tuple[Alternative, Shape], ...]
-    scenarios: tuple[Scenario, ...]
-
-
-def measuring_plan(name: str, sizes: MeasuringSizes, device: Device, flop: float) -> StagePlan:
-    """Return the plan of timing whole models; each timed model stands on one device."""
-    shape, number = sizes.shape, device.number_bytes
+    `alternatives`: the distinct ones, with the shapes of their layers.
+    """
+    number = device.number_bytes
     whole, room = total_params(shape) * number, int(TIMED_SHARE * device.memory_bytes)
-    choice = Choice(
-        "weights",
-        "some layers use the weights of others",
-        f"all take {size_text(whole)} of {size_text(room)}",
-    )
-    pool = sum(a.params(own) for a, own in sizes.alternatives) * number
-    forward = widest_forward(shape)
-    prompts = max((_batch(scenario) * scenario.prompt for scenario in sizes.scenarios), default=0)
+    why = f"all take {size_text(whole)} of {size_text(room)}"
+    choice = Choice("weights", "some layers use the weights of others", why)
+    # keys and values of all layers at the end of the largest batch
+    batches = [(max(each.batches, default=1), each) for each in scenarios]
+    cached = max((batch * (each.prompt + each.output) for batch, each in batches), default=0)
+    prompts = max((batch * each.prompt for batch, each in batches), default=0)
     return StagePlan(
         stage="measure",
         name=name,
         parts={
             "parent": min(whole, room),
-            "alternatives": pool,
-            "caches": max((_cache(shape, scenario) for scenario in sizes.scenarios), default=0) * number,
-            "activations": prompts * forward * number,
+            "alternatives": sum(a.params(own) for a, own in alternatives) * number,
+            "caches": cached * _cached_numbers(shape) * number,
+            "activations": prompts * widest_forward(shape) * number,
         },
         seconds=flop / device.flop_per_s,
         choices=(choice,) if whole > room else (),
     )
 
 
-def _batch(scenario: Scenario) -> int:
-    return max(scenario.batches, default=1)
-
-
-def _cache(shape: Shape, scenario: Scenario) -> int:
-    """Return the numbers of all layers' keys and values at the end of the largest batch."""
-    tokens = _batch(scenario) * (scenario.prompt + scenario.output)
-    return tokens * sum(2 * heads * own.head_dim for own, heads in _cached(shape))
-
-
-def _cached(shape: Shape) -> Iterable[tuple[Shape, int]]:
-    return ((own, ParentAttention().cached_heads(own)) for own in shape.each)
+def _cached_numbers(shape: Shape) -> int:
+    """Return the numbers of a token's keys and values in all layers."""
+    return sum(2 * ParentAttention().cached_heads(own) * own.head_dim for own in shape.each)
 
 
 BLOCK_TOKENS = 512
 """Tokens of a block of text that runs at a time."""
 LOGIT_TILES = 4
 """Float32 tiles of logits of one chunk: log-probabilities of both models, and their products."""
-
-
 AT_ONCE = 4
 """Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
 
@@ -195,26 +181,21 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
 
     Both models are in memory if they fit together, else one after the other: the parent's final states are kept.
     """
-    number = device.number_bytes
-    held = holding(shape, device)
-    both = 2 * held.weights_bytes
-    together = not held.choices and both <= PARENT_SHARE * device.memory_bytes
+    number, held = device.number_bytes, holding(shape, device)
+    both, choices = 2 * held.weights_bytes, held.choices
+    together = not choices and both <= PARENT_SHARE * device.memory_bytes
+    if not together and not choices:
+        choices = (Choice("models", "one after the other", f"both take {size_text(both)}"),)
     chunk = min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
     at_once = AT_ONCE if device.kind == "cpu" else 1
-    forward = widest_forward(shape)
-    choices = held.choices
-    if not together and not choices:
-        why = f"both take {size_text(both)}"
-        choices = (Choice("models", "one after the other", why),)
-    heads = 0 if together else shape.vocab * shape.hidden * number
     return StagePlan(
         stage="eval",
         name=name,
         parts={
             "models": both if together else held.weights_bytes,
-            "the other's head": heads,
+            "the other's head": 0 if together else shape.vocab * shape.hidden * number,
             "final states": 2 * tokens * shape.hidden * number,
-            "activations": at_once * min(tokens, BLOCK_TOKENS) * forward * number,
+            "activations": at_once * min(tokens, BLOCK_TOKENS) * widest_forward(shape) * number,
             "logits": at_once * LOGIT_TILES * chunk * shape.vocab * FLOAT32_BYTES,
         },
         seconds=flop / device.flop_per_s + 2 * held.read_s * max(1, tokens // BLOCK_TOKENS),
@@ -231,15 +212,9 @@ LOGITS = 4  # float32 copies of a step's logits: scaled, sorted, probabilities, 
 
 def sampling_plan(name: str, shape: Shape, length: int, device: Device, flop: float) -> StagePlan:
     """Return the plan of writing documents of at most `length` tokens behind short prompts."""
-    number = device.number_bytes
-    cached = sum(2 * ParentAttention().cached_heads(own) * own.head_dim for own in shape.each)
-    return StagePlan(
-        stage="sample",
-        name=name,
-        parts={
-            "parent": total_params(shape) * number,
-            "KV cache": ROWS * length * cached * number,
-            "logits": LOGITS * ROWS * shape.vocab * FLOAT32_BYTES,
-        },
-        seconds=flop / device.flop_per_s,
-    )
+    parts = {
+        "parent": total_params(shape) * device.number_bytes,
+        "KV cache": ROWS * length * _cached_numbers(shape) * device.number_bytes,
+        "logits": LOGITS * ROWS * shape.vocab * FLOAT32_BYTES,
+    }
+    return StagePlan("sample", name, parts, flop / device.flop_per_s)

@@ -8,7 +8,7 @@ layers in the backward pass, and the child's state in the host's memory (FSDP2's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -39,30 +39,15 @@ RECOMPUTED = 5 / 4
 
 @dataclass(frozen=True, slots=True)
 class UptrainSizes:
-    """Sizes of a training. `micro_batch` and `recompute` are the program's; the plan keeps them where they are set."""
+    """A training and its models; a child that is not known yet is at most as large as its parent."""
 
+    declaration: Uptrain
     child: Shape
     parent: Shape
-    tokens: int
-    context: int
-    batch: int
-    micro_batch: int | None
-    recompute: bool
-    cosine: bool
 
-    @classmethod
-    def of(cls, declaration: Uptrain, child: Shape, parent: Shape) -> UptrainSizes:
-        """Return the sizes of a declaration; a child that is not known yet is at most as large as its parent."""
-        return cls(
-            child=child,
-            parent=parent,
-            tokens=declaration.tokens,
-            context=declaration.context,
-            batch=declaration.batch,
-            micro_batch=declaration.micro_batch,
-            recompute=declaration.recompute,
-            cosine=declaration.cosine != 0,
-        )
+    def at(self, micro_batch: int) -> UptrainSizes:
+        """Return the sizes at a micro-batch that the plan keeps."""
+        return replace(self, declaration=self.declaration.model_copy(update={"micro_batch": micro_batch}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +78,15 @@ def uptrain_plan(
 
 def _options(sizes: UptrainSizes, device: Device) -> Iterator[UptrainChoice]:
     """Yield choices from the fastest to the smallest."""
-    most = ceil(sizes.batch / device.count)
+    most = ceil(sizes.declaration.batch / device.count)
     blocks = [most]
     while blocks[-1] > 1:
         blocks.append(blocks[-1] // 2)
-    if sizes.micro_batch is not None:
-        blocks = [min(sizes.micro_batch, most)]
+    if sizes.declaration.micro_batch is not None:
+        blocks = [min(sizes.declaration.micro_batch, most)]
     for offload in (False, True) if device.is_gpu else (False,):
         # offloaded weights cross the link once a micro-batch, so that recomputing costs less than smaller ones
-        order = (True,) if sizes.recompute or offload else (False, True)
+        order = (True,) if sizes.declaration.recompute or offload else (False, True)
         for recompute in order:
             yield from (UptrainChoice(micro, recompute, offload) for micro in blocks)
 
@@ -133,7 +118,7 @@ def _state_bytes(sizes: UptrainSizes) -> int:
 
 def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:
     number, child, parent = device.number_bytes, sizes.child, sizes.parent
-    tokens = choice.micro_blocks * sizes.context
+    tokens = choice.micro_blocks * sizes.declaration.context
     yield "teacher", number * total_params(parent) // device.count
     if device.count > 1 or choice.offload:
         layers = GATHERED_LAYERS * max(*layer_params(child), *layer_params(parent))
@@ -162,7 +147,7 @@ def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
     child = sizes.child
     kept = sum(child.hidden * number if recompute else _kept_bytes(own, number) for own in child.each)
     kept += (
-        child.layers * child.hidden * number if sizes.cosine else 0
+        child.layers * child.hidden * number if sizes.declaration.cosine else 0
     )  # the teacher's; the child's are kept anyway
     return kept + 2 * child.hidden * (number + FLOAT32_BYTES)
 
@@ -176,8 +161,8 @@ def _kept_bytes(own: Shape, number: int) -> int:
 def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> float:
     """Return the seconds of copies between host and device, and of the optimiser on the host, as if nothing overlapped."""
     share = total_params(sizes.child) / device.count
-    steps = max(1, sizes.tokens // (sizes.batch * sizes.context))
-    micro = ceil(sizes.batch / device.count / choice.micro_blocks)
+    steps = max(1, sizes.declaration.tokens // (sizes.declaration.batch * sizes.declaration.context))
+    micro = ceil(sizes.declaration.batch / device.count / choice.micro_blocks)
     copied = micro * 3 * FLOAT32_BYTES * share / HOST_LINK_BYTES_PER_S  # weights twice, gradients once
     return steps * (copied + 28 * share / HOST_BYTES_PER_S)
 
@@ -190,14 +175,16 @@ def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: 
     if choice.offload:
         why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"
         yield Choice("offload", "the child's state in the host's memory", why)
-    most = ceil(sizes.batch / device.count)
+    most = ceil(sizes.declaration.batch / device.count)
     if choice.micro_blocks < most:
         yield Choice(
             "micro-batch", f"{choice.micro_blocks} of {most} sequences", _why(sizes, device, choice, most)
         )
-    if choice.recompute and not sizes.recompute:
+    if choice.recompute and not sizes.declaration.recompute:
         needed = (
-            choice.micro_blocks * sizes.context * _token_bytes(sizes, device.number_bytes, recompute=False)
+            choice.micro_blocks
+            * sizes.declaration.context
+            * _token_bytes(sizes, device.number_bytes, recompute=False)
         )
         yield Choice(
             "recompute", "layers in the backward pass", f"their activations take {size_text(needed)}"
@@ -205,7 +192,7 @@ def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: 
 
 
 def _why(sizes: UptrainSizes, device: Device, choice: UptrainChoice, most: int) -> str:
-    if sizes.micro_batch is not None:
+    if sizes.declaration.micro_batch is not None:
         return "as the program says"
     token = _token_bytes(sizes, device.number_bytes, recompute=choice.recompute)
-    return f"activations of {most} take {size_text(most * sizes.context * token)}"
+    return f"activations of {most} take {size_text(most * sizes.declaration.context * token)}"

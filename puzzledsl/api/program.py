@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from puzzledsl.api.session import Session
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer
-    from puzzledsl.api.child import Child
-    from puzzledsl.api.frontier import Frontier
+    from puzzledsl.api.answer import Answer, Child, Frontier
     from puzzledsl.api.session import Run
     from puzzledsl.api.tables import Costs, Space
     from puzzledsl.api.variations import Regrets, Variations
@@ -152,7 +150,7 @@ class Program:
         Raises:
             DiagnosticError: The program has no such frontier, or a table that it reads is not there yet.
         """
-        from puzzledsl.api.frontier import Frontier
+        from puzzledsl.api.answer import Frontier
         from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.execute import solved_frontier
         from puzzledsl.pipeline.process.locks import locked
@@ -232,7 +230,7 @@ class Program:
             DiagnosticError: The program has no such search, or a table that it reads is not there yet.
             ValueError: A layer may not have its choice, or a scenario has no such batch.
         """
-        from puzzledsl.api.child import Child, assignments
+        from puzzledsl.api.answer import Child, assignments
         from puzzledsl.search.answer import child_figures
 
         with self._session.explained():

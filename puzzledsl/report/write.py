@@ -17,21 +17,17 @@ from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.ir.tables import AnsweredPrompt
 from puzzledsl.ir.tables.evaluations import Answer
-from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.endings import endings
 from puzzledsl.report.environment import environment
-from puzzledsl.report.headline import headlines, uncalibrated_notes, verdict
+from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.pictures.frontier import points_as_svg
 from puzzledsl.report.sections import measured, requirements, searches
-from puzzledsl.report.sections.engines import ladders, speed_pairs
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
 from puzzledsl.report.sections.pieces import libraries
 from puzzledsl.report.sections.refined import refined
-from puzzledsl.report.sections.regrets import move_of, regrets
-from puzzledsl.report.sections.searches import STATUS
-from puzzledsl.report.sections.traffic import traffic_tables
-from puzzledsl.report.subject import PARENT, Subject, main_search
+from puzzledsl.report.sections.searches import STATUS, move_of, regrets
+from puzzledsl.report.sections.serving import ladders, speed_pairs, traffic_tables
+from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.highlight import TokenClass, classified
 from puzzledsl.syntax.parse import normalise
 

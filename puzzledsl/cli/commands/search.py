@@ -48,7 +48,7 @@ def cost(
     Without --solution the parents are shown. Needs no weights. Measured scenarios appear after `pzl measure`.
     """
     from puzzledsl.costs.breakdown import as_text
-    from puzzledsl.pipeline.text.refined_text import breakdowns
+    from puzzledsl.pipeline.text.child_text import breakdowns
 
     found = breakdowns(ctx, solution, scenario or ())
     loading.show(json, lambda: [one.as_json() for one in found], lambda: map(as_text, found))

@@ -118,7 +118,7 @@ def refine(ctx: Context, names: NamesArgument = None, json: JsonOption = False) 
     """
     from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
     from puzzledsl.pipeline.tasks import TASKS
-    from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
+    from puzzledsl.pipeline.text.child_text import refined_frontier_text, refinement_text
 
     documents, texts, missed = [], [], []
     for name in do_stage(ctx, "refine", names):

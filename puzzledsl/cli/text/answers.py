@@ -113,14 +113,14 @@ def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
     from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.pipeline.text.card import metric_text
+    from puzzledsl.pipeline.text.child_text import metric_text
 
     best, search = result.solutions[0], program.searches[result.search]
     lines = [
         f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {_parts(result)}, verified"
     ]
     if search.refine is not None:
-        from puzzledsl.pipeline.text.refined_text import solve_note
+        from puzzledsl.pipeline.text.child_text import solve_note
 
         lines.append(f"  {solve_note(search)}")
     for name, value in sorted(best.metrics.items()):
@@ -181,7 +181,7 @@ def _parts(result: SearchResult) -> str:
 def _goal_text(search: Search, value: float) -> str:
     """Format a value of the goal: with its unit where the goal is one metric."""
     from puzzledsl.ir.nodes import MetricTerm
-    from puzzledsl.pipeline.text.card import metric_text
+    from puzzledsl.pipeline.text.child_text import metric_text
 
     if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
         return metric_text(f"{term.scenario}.{term.metric}", value)
@@ -246,7 +246,7 @@ def columns_of(search: Search) -> list[str]:
 
 
 def _figures(search: Search, solution: Solution) -> list[str]:
-    from puzzledsl.pipeline.text.card import metric_text
+    from puzzledsl.pipeline.text.child_text import metric_text
 
     metrics = solution.figures
     return [metric_text(name, metrics[name]) if name in metrics else "" for name in columns_of(search)]
@@ -281,7 +281,7 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
 def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
     """Return the points of a frontier as a table, and the files they were written to."""
     from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.pipeline.text.card import bound_text
+    from puzzledsl.pipeline.text.child_text import bound_text
     from puzzledsl.report.sections.searches import describe_term
 
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]

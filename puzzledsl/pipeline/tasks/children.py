@@ -90,7 +90,7 @@ class Realise(DeclaredTask[nodes.Search]):
         from puzzledsl.child.definition import model_definition
         from puzzledsl.child.healing.run import HealingInputs, healed_weights
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.pipeline.text.card import model_card
+        from puzzledsl.pipeline.text.child_text import model_card
 
         ctx, search = self.ctx, self.name
         card = model_card(ctx, search, inputs.best_solution(ctx, search))
@@ -315,7 +315,7 @@ class Export(DeclaredTask[nodes.Export]):
         return (needs.child(self.program, self.declaration.of),)
 
     def inputs(self) -> dict[str, str]:
-        from puzzledsl.pipeline.text.card import quality_of
+        from puzzledsl.pipeline.text.child_text import quality_of
 
         quality = quality_of(self.ctx, self.declaration.of)
         return {
@@ -337,7 +337,7 @@ class Export(DeclaredTask[nodes.Export]):
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite
         from puzzledsl.export.write import write_export
         from puzzledsl.pipeline.process.locks import clear_leftovers, copy_directory
-        from puzzledsl.pipeline.text.card import add_quality, quality_of
+        from puzzledsl.pipeline.text.child_text import add_quality, quality_of
 
         declared = self.declaration
         self._child()

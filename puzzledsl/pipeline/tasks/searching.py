@@ -311,7 +311,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         return run_refine_frontier(given, self.name, solved, around)
 
     def remark(self) -> str:
-        from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
+        from puzzledsl.pipeline.text.child_text import refined_line, refined_points_line
 
         if self.frontier is not None:
             return f", {refined_points_line(inputs.refined_frontier_of(self.ctx, self.name))}"
@@ -323,7 +323,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         found = None if self.frontier is not None else refinement_of(self.ctx, self.name)
         if found is None or not found.best.missed:
             return None
-        from puzzledsl.pipeline.text.refined_text import judged_text
+        from puzzledsl.pipeline.text.child_text import judged_text
 
         first = next(
             r for r in self.search.requirements if isinstance(r, nodes.LinearRequirement) and r.judged

@@ -150,9 +150,8 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
         NotAsTheFileSays,
         UptrainedForNothing,
     )
-    from puzzledsl.report.artefacts import load_artefacts
-    from puzzledsl.report.endings import endings
-    from puzzledsl.report.subject import Subject
+    from puzzledsl.report.headline import endings
+    from puzzledsl.report.subject import Subject, load_artefacts
 
     kinds: dict[str, type[Diagnostic]] = {
         "missed": MissedInTheEnd,

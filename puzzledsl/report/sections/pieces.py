@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.tables import Piece
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.report.artefacts import Artefacts
+from puzzledsl.report.subject import Artefacts
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,10 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.base.render import to_json
     from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all
+    from puzzledsl.pipeline.inputs import evaluation_of
     from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.text.child_text import summary
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, findings
-    from puzzledsl.pipeline.text.refined_text import evaluations_of, summary
 
     problems = list[Diagnostic]()
     with Reporter(ctx.build.log) as progress:
@@ -94,9 +95,9 @@ def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     if is_wanted("measure", until, only):
         problems += doubtful_timings(ctx, list(ctx.program.spaces))
     if json:
-        loading.print_json(
-            {"evaluations": evaluations_of(ctx), "diagnostics": to_json(problems)["diagnostics"]}
-        )
+        found = filter(None, (evaluation_of(ctx, name) for name in ctx.program.evals))
+        evaluations = [evaluation.model_dump(mode="json") for evaluation in found]
+        loading.print_json({"evaluations": evaluations, "diagnostics": to_json(problems)["diagnostics"]})
         problems = [each for each in problems if each.severity == "error"]
     else:
         print(summary(ctx, lambda stage: is_wanted(stage, until, only)))

@@ -165,7 +165,7 @@ def plan(
     `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
     `--set` applies to NEW.
     """
-    from puzzledsl.changes.text import as_text
+    from puzzledsl.changes.compare import as_text
     from puzzledsl.pipeline.planning.status import compare
 
     before, after = _program(old, None), _program(new, set_)

@@ -133,16 +133,16 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     `children: N`, `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them.
     """
     from puzzledsl.cli.text import answers
-    from puzzledsl.pipeline.compile import chosen
-    from puzzledsl.pipeline.execute import ready, solved_frontier
+    from puzzledsl.pipeline.compile import chosen, not_ready
+    from puzzledsl.pipeline.execute import solved_frontier
     from puzzledsl.pipeline.process.locks import locked
 
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
     solvable, problems = [], []
     for name in names:
-        _, waiting = ready(ctx, [ctx.program.frontiers[name].search])
-        problems += waiting
-        solvable += [] if waiting else [name]
+        waiting = not_ready(ctx, ctx.program.frontiers[name].search)
+        solvable += [name] if waiting is None else []
+        problems += [waiting] if waiting is not None else []
     with locked(ctx):
         results = [solved_frontier(ctx, name) for name in solvable]
     if json:

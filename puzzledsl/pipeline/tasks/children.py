@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.files import sha256_of
+from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import LADDER, RECIPES
@@ -336,16 +336,15 @@ class Export(DeclaredTask[nodes.Export]):
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite
         from puzzledsl.export.write import write_export
-        from puzzledsl.pipeline.process.locks import clear_leftovers, copy_directory
         from puzzledsl.pipeline.text.child_text import add_quality, quality_of
 
         declared = self.declaration
         self._child()
         child, target = self.ctx.build.model(declared.of), self.ctx.base / declared.path
-        clear_leftovers(target)
         if declared.runtime == "transformers" and declared.dtype is None:
             refuse_to_overwrite(target)
-            copy_directory(child, target)
+            with appearing(target) as directory:
+                shutil.copytree(child, directory, dirs_exist_ok=True)
         else:
             write_export(
                 child,

@@ -60,11 +60,7 @@ class UptrainChoice:
 
 
 def uptrain_plan(
-    sizes: UptrainSizes,
-    device: Device,
-    *,
-    name: str = "",
-    flop: float = 0.0,
+    sizes: UptrainSizes, device: Device, *, name: str = "", flop: float = 0.0
 ) -> tuple[StagePlan, UptrainChoice]:
     """Return the plan of a training over `device.count` ranks, and its choices: the fastest that fit, else the smallest.
 

@@ -56,7 +56,7 @@ def tiny(tmp_path: Path, known_rates: Rates) -> Context:
 
 def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
     found = dry_run(tiny, None, None)
-    peaks = {(s.status.task.stage, s.status.task.name): s.estimate.peak_bytes for s in found.steps}
+    peaks = {(s.status.task.stage, s.status.task.name): s.peak_bytes for s in found.steps}
     assert peaks.pop(("solve", "best")) == peaks.pop(("report", "")) == 0
     models = {key: peak for key, peak in peaks.items() if key[0] != "solve"}
     assert all(peak > LIBRARIES_BYTES for peak in models.values())
@@ -66,7 +66,7 @@ def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
 
 def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
     def seconds(stage: str) -> float:
-        steps = {s.status.task.stage: s.estimate.seconds for s in dry_run(tiny, None, None).steps}
+        steps = {s.status.task.stage: s.seconds for s in dry_run(tiny, None, None).steps}
         return steps[stage]
 
     score, bld = seconds("score"), seconds("bld")

@@ -1,11 +1,14 @@
 """Write report.html: values are computed here, the template only places them, and escapes every one.
 
 Text of the program as highlighted, escaped HTML.
+
+Losses of the block library, initial and trained, by alternative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -15,15 +18,15 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.version import __version__
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.nodes import HfSource, Program
-from puzzledsl.ir.tables import AnsweredPrompt
+from puzzledsl.ir.tables import AnsweredPrompt, Piece
 from puzzledsl.ir.tables.evaluations import Answer
+from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.pictures.frontier import points_as_svg
 from puzzledsl.report.sections import measured, requirements, searches
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
-from puzzledsl.report.sections.pieces import libraries
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.searches import STATUS, move_of, regrets
 from puzzledsl.report.sections.serving import ladders, speed_pairs, traffic_tables
@@ -177,3 +180,43 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
         "origin": f"a child of {parent}, {subject.shape.layers} layers",
         "objective_label": searches.describe(subject.search.objective),
     }
+
+
+@dataclass(frozen=True)
+class Library:
+    """All pieces of one BLD declaration. `groups`: those of each alternative, (sub-block, name), by layer.
+
+    `worst`: the largest loss, a whole bar.
+    """
+
+    name: str
+    made: list[Piece]
+    planned: int
+    depth: int
+    groups: dict[tuple[str, str], list[Piece]]
+    worst: float
+
+
+def libraries(found: Artefacts) -> Iterator[Library]:
+    """Yield one table per BLD declaration with at least one piece. Pieces of other programs are left out."""
+    for name in found.program.blds:
+        jobs = bld_plan(found.program, name)
+        made = [found.pieces[job.id] for job in jobs if job.id in found.pieces]
+        groups: dict[tuple[str, str], list[Piece]] = {}
+        for piece in made:
+            groups.setdefault(_group(piece), []).append(piece)
+        for group in groups.values():
+            group.sort(key=lambda piece: piece.job.layer)
+        if made:
+            depth = len(found.program.spaces[found.program.blds[name].space].layers)
+            worst = max(max(piece.loss_initial, piece.loss_final) for piece in made) or 1
+            yield Library(name, made, len(jobs), depth, groups, worst)
+
+
+def _group(piece: Piece) -> tuple[str, str]:
+    job = piece.job
+    if job.attention and job.ffn:
+        return "block", f"{job.attention.name}/{job.ffn.name}"
+    if job.attention:
+        return "attention", job.attention.name
+    return "FFN", job.ffn.name if job.ffn else ""

@@ -19,7 +19,7 @@ from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.placement import this_device
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan, tiles
-from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.ranks import Ranks
 

@@ -12,7 +12,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
 from puzzledsl.models import placement as this_device
 from puzzledsl.plan.memory.stage_plan import Device
-from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain import means
 from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.means import PLAIN, Means, chosen, means_for

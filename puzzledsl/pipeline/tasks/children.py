@@ -31,7 +31,7 @@ from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fin
 from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched, only_text
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
-from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 
 
 class Realise(DeclaredTask[nodes.Search]):

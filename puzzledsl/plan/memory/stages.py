@@ -6,18 +6,26 @@ enters the layers below from which runs of dropped layers start; the parent's fi
 and the head's logits exist in tiles. Measuring holds the parent, one module of each alternative, and the largest batch's caches;
 an evaluation parent and child beside each other, blocks of text, and logits in chunks; sampling a batch of documents with a KV
 cache.
+
+Memory and time of global knowledge distillation (Puzzle, section 3): what one rank holds, and what makes it fit.
+
+A rank holds its part of the child (float32 weights, gradients and AdamW's moments) and of the teacher, the layers that are
+gathered to run, and the activations of a micro-batch. Choices, from the cheapest in time: a smaller micro-batch, recomputing
+layers in the backward pass, and the child's state in the host's memory (FSDP2's offload).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.parent import ParentAttention
-from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.nodes import Scenario, Shape
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.ir.facts import fixed_params, total_params
+from puzzledsl.ir.nodes import Scenario, Shape, Uptrain
 from puzzledsl.plan.flop import widest
-from puzzledsl.plan.memory.bld import widest_forward
+from puzzledsl.plan.memory.bld import NORM_BYTES, training_numbers, widest_forward
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
@@ -218,3 +226,172 @@ def sampling_plan(name: str, shape: Shape, length: int, device: Device, flop: fl
         "logits": LOGITS * ROWS * shape.vocab * FLOAT32_BYTES,
     }
     return StagePlan("sample", name, parts, flop / device.flop_per_s)
+
+
+LOSS_TILES = 3
+"""Float32 tiles of logits that the loss holds."""
+GATHERED_LAYERS = 2
+"""Layers that are gathered at a time: the one that runs and the next. The teacher runs before the child."""
+HOST_LINK_BYTES_PER_S = 50e9
+"""Speed of copies between a GPU and pinned memory: PCIe 5.0 x16, 64 GB/s, less its overhead."""
+HOST_BYTES_PER_S = 100e9
+"""Speed at which one rank's share of a host reads and writes the optimiser's state."""
+RECOMPUTED = 5 / 4
+"""FLOP of a step with recomputed layers in those of one without: 1 of the teacher, 3 of the child, and 1 more."""
+
+
+@dataclass(frozen=True, slots=True)
+class UptrainSizes:
+    """A training and its models; a child that is not known yet is at most as large as its parent."""
+
+    declaration: Uptrain
+    child: Shape
+    parent: Shape
+
+    def at(self, micro_batch: int) -> UptrainSizes:
+        """Return the sizes at a micro-batch that the plan keeps."""
+        return replace(self, declaration=self.declaration.model_copy(update={"micro_batch": micro_batch}))
+
+
+@dataclass(frozen=True, slots=True)
+class UptrainChoice:
+    """Settings of a training on each rank. `micro_blocks`: blocks of one forward and backward pass."""
+
+    micro_blocks: int
+    recompute: bool
+    offload: bool
+
+
+def uptrain_plan(
+    sizes: UptrainSizes, device: Device, *, name: str = "", flop: float = 0.0
+) -> tuple[StagePlan, UptrainChoice]:
+    """Return the plan of a training over `device.count` ranks, and its choices: the fastest that fit, else the smallest.
+
+    `flop`: of the whole training without recomputing.
+    """
+    options = list(_options(sizes, device))
+    fitting = (option for option in options if _plan(sizes, device, option, name, flop).fits(device))
+    choice = next(fitting, options[-1])
+    return _plan(sizes, device, choice, name, flop), choice
+
+
+def _options(sizes: UptrainSizes, device: Device) -> Iterator[UptrainChoice]:
+    """Yield choices from the fastest to the smallest."""
+    most = ceil(sizes.declaration.batch / device.count)
+    blocks = [most]
+    while blocks[-1] > 1:
+        blocks.append(blocks[-1] // 2)
+    if sizes.declaration.micro_batch is not None:
+        blocks = [min(sizes.declaration.micro_batch, most)]
+    for offload in (False, True) if device.is_gpu else (False,):
+        # offloaded weights cross the link once a micro-batch, so that recomputing costs less than smaller ones
+        order = (True,) if sizes.declaration.recompute or offload else (False, True)
+        for recompute in order:
+            yield from (UptrainChoice(micro, recompute, offload) for micro in blocks)
+
+
+def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str, flop: float) -> StagePlan:
+    state = _state_bytes(sizes) // device.count
+    rate = device.flop_per_s if device.flop_per_s else 1.0
+    seconds = flop * (RECOMPUTED if choice.recompute else 1) / (rate * device.count)
+    parts = dict(_parts(sizes, device, choice))
+    if choice.offload:
+        seconds += _offload_s(sizes, device, choice)
+    else:
+        parts = {"weights, gradients, moments": state} | parts
+    return StagePlan(
+        stage="uptrain",
+        name=name,
+        parts=parts,
+        seconds=seconds,
+        devices=device.count,
+        host_bytes=state if choice.offload else 0,
+        choices=tuple(_choices(sizes, device, choice, state)),
+    )
+
+
+def _state_bytes(sizes: UptrainSizes) -> int:
+    """Return the bytes of the child between steps: weights, gradients and two moments."""
+    return 16 * total_params(sizes.child)
+
+
+def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:
+    number, child, parent = device.number_bytes, sizes.child, sizes.parent
+    tokens = choice.micro_blocks * sizes.declaration.context
+    yield "teacher", number * total_params(parent) // device.count
+    if device.count > 1 or choice.offload:
+        layers = GATHERED_LAYERS * max(*layer_params(child), *layer_params(parent))
+        fixed = fixed_params(child) + fixed_params(parent)
+        gradients = (number + FLOAT32_BYTES) * max(layer_params(child))
+        yield "gathered", number * (layers + fixed) + gradients
+    elif number < FLOAT32_BYTES:
+        yield "weights in bf16", number * total_params(child)
+    yield "activations", tokens * _token_bytes(sizes, number, recompute=choice.recompute)
+    sharded = device.count > 1 or choice.offload
+    copy = 0 if sharded or number == FLOAT32_BYTES else number  # sharded weights are gathered in bf16
+    heads = (
+        (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
+    )  # the embedding's gradient, and a tile's part of it
+    loss = LOSS_TILES * FLOAT32_BYTES * min(tokens, tiles(device.kind).loss_positions) * parent.vocab
+    running = widest_forward(parent) * number
+    if choice.recompute:
+        layer = tokens * max(_kept_bytes(own, number) for own in child.each)
+        yield "loss, or a layer computed again", max(heads + max(loss, layer), tokens * running)
+    else:
+        yield "loss", heads + loss
+
+
+def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
+    """Return the bytes a token that a forward pass keeps, and of the final hidden states and their gradients."""
+    child = sizes.child
+    kept = sum(child.hidden * number if recompute else _kept_bytes(own, number) for own in child.each)
+    kept += (
+        child.layers * child.hidden * number if sizes.declaration.cosine else 0
+    )  # the teacher's; the child's are kept anyway
+    return kept + 2 * child.hidden * (number + FLOAT32_BYTES)
+
+
+def _kept_bytes(own: Shape, number: int) -> int:
+    """Return the bytes a token that a layer keeps for its backward pass."""
+    numbers = sum(training_numbers(part, own).kept for part in (ParentAttention(), ParentFfn()))
+    return number * (numbers + 4 * own.hidden) + 2 * own.norms * NORM_BYTES * own.hidden
+
+
+def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> float:
+    """Return the seconds of copies between host and device, and of the optimiser on the host, as if nothing overlapped."""
+    share = total_params(sizes.child) / device.count
+    steps = max(1, sizes.declaration.tokens // (sizes.declaration.batch * sizes.declaration.context))
+    micro = ceil(sizes.declaration.batch / device.count / choice.micro_blocks)
+    copied = micro * 3 * FLOAT32_BYTES * share / HOST_LINK_BYTES_PER_S  # weights twice, gradients once
+    return steps * (copied + 28 * share / HOST_BYTES_PER_S)
+
+
+def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: int) -> Iterator[Choice]:
+    if device.count > 1:
+        of_all = size_text(_state_bytes(sizes))
+        yield Choice("sharding", f"{device.count} ranks", f"the child's state is {of_all} in all")
+    usable = size_text(device.usable_bytes)
+    if choice.offload:
+        why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"
+        yield Choice("offload", "the child's state in the host's memory", why)
+    most = ceil(sizes.declaration.batch / device.count)
+    if choice.micro_blocks < most:
+        yield Choice(
+            "micro-batch", f"{choice.micro_blocks} of {most} sequences", _why(sizes, device, choice, most)
+        )
+    if choice.recompute and not sizes.declaration.recompute:
+        needed = (
+            choice.micro_blocks
+            * sizes.declaration.context
+            * _token_bytes(sizes, device.number_bytes, recompute=False)
+        )
+        yield Choice(
+            "recompute", "layers in the backward pass", f"their activations take {size_text(needed)}"
+        )
+
+
+def _why(sizes: UptrainSizes, device: Device, choice: UptrainChoice, most: int) -> str:
+    if sizes.declaration.micro_batch is not None:
+        return "as the program says"
+    token = _token_bytes(sizes, device.number_bytes, recompute=choice.recompute)
+    return f"activations of {most} take {size_text(most * sizes.declaration.context * token)}"

@@ -24,8 +24,7 @@ from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import WorkerPlan, weights_of
-from puzzledsl.plan.memory.stages import scoring_plan
-from puzzledsl.plan.memory.uptrain import UptrainChoice, UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, scoring_plan, uptrain_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from puzzledsl.uptrain.model import Student, Teacher

@@ -7,7 +7,7 @@ Losses of the block library, initial and trained, by alternative.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from puzzledsl.report.pictures.frontier import points_as_svg
 from puzzledsl.report.sections import measured, requirements, searches
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
 from puzzledsl.report.sections.refined import refined
-from puzzledsl.report.sections.searches import STATUS, move_of, regrets
+from puzzledsl.report.sections.searches import STATUS, move_of
 from puzzledsl.report.sections.serving import ladders, speed_pairs, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.highlight import TokenClass, classified
@@ -91,7 +91,7 @@ def render(found: Artefacts, source_text: str) -> str:
     return (
         template.render(
             **_head(found, subject),
-            **(_sections(subject) if subject else dict.fromkeys(SECTIONS, ())),
+            **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
             subject=subject,
             engines=[check for _, check in sorted(found.engines.items())],
             conflicts={
@@ -116,40 +116,32 @@ def render(found: Artefacts, source_text: str) -> str:
     )
 
 
-SECTIONS = (
-    *("headlines", "strip", "optimum", "refined", "comparisons", "kept", "ladders", "children", "answers"),
-    *("result", "regrets", "requirements", "uncalibrated", "predictions", "searches", "bars", "verdict"),
-    *("endings", "curves", "traffic", "stale"),
-)
+SECTIONS: dict[str, Callable[[Subject], object]] = {
+    "headlines": headlines,
+    "strip": architecture.strip_of,
+    "optimum": architecture.optimum_strip,
+    "refined": refined,
+    "comparisons": measured.comparisons,
+    "kept": measured.kept_tables,
+    "ladders": lambda subject: [*ladders(subject)],
+    "children": lambda subject: [
+        c for _, e in subject.evaluations for c in e.comparisons if c.model in subject.children(e)
+    ],
+    "answers": lambda subject: [*_answers(subject)],
+    "result": lambda subject: subject.result,
+    "regrets": searches.regrets,
+    "requirements": requirements.requirement_lines,
+    "uncalibrated": uncalibrated_notes,
+    "predictions": measured.predictions,
+    "searches": searches.search_rows,
+    "bars": lambda subject: searches.objective_bars(searches.search_rows(subject)),
+    "verdict": verdict,
+    "endings": endings,
+    "curves": curves.curves,
+    "traffic": traffic_tables,
+    "stale": lambda subject: bool(subject.result and subject.result.solutions and subject.best is None),
+}
 """Values that only a page of a search has; without one all are empty."""
-
-
-def _sections(subject: Subject) -> dict[str, object]:
-    return {
-        "headlines": headlines(subject),
-        "strip": architecture.strip_of(subject),
-        "optimum": architecture.optimum_strip(subject),
-        "refined": refined(subject),
-        "comparisons": measured.comparisons(subject),
-        "kept": measured.kept_tables(subject),
-        "ladders": [*ladders(subject)],
-        "children": [
-            c for _, e in subject.evaluations for c in e.comparisons if c.model in subject.children(e)
-        ],
-        "answers": [*_answers(subject)],
-        "result": subject.result,
-        "regrets": regrets(subject),
-        "requirements": requirements.requirement_lines(subject),
-        "uncalibrated": uncalibrated_notes(subject),
-        "predictions": measured.predictions(subject),
-        "searches": (rows := searches.search_rows(subject)),
-        "bars": searches.objective_bars(rows),
-        "verdict": verdict(subject),
-        "endings": endings(subject),
-        "curves": curves.curves(subject),
-        "traffic": traffic_tables(subject),
-        "stale": bool(subject.result and subject.result.solutions and subject.best is None),
-    }
 
 
 def _answers(subject: Subject) -> Iterator[tuple[str, list[tuple[AnsweredPrompt, dict[str, Answer]]]]]:

@@ -57,7 +57,13 @@ def new(
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.format import format_source
 
-    wanted = Wanted(_hardware(hardware), _engine(engine, hardware), _keep(keep))
+    known = _hardware(hardware)
+    if engine not in HERE:
+        message = f"`{engine}` is no engine; engines: {', '.join(HERE)}"
+        raise typer.BadParameter(message, param_hint="--engine")
+    if keep is not None and not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", keep):
+        raise typer.BadParameter(f"`{keep}` is no share below 100 %; write `95%`", param_hint="--keep")
+    wanted = Wanted(known, engine, keep or "")
     if name == "-":
         sys.stdout.write(_checked(format_source(program(_parent(parent, Path()), wanted)), Path("new.pzl")))
         return
@@ -138,11 +144,15 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         )
     budget = CPU if hardware == completion.MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
+    param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
+    if wanted.keep:
+        param = f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%"
     return f"""\
 # {parent.comment}
 # `pzl check` finds mistakes, `pzl show` prints the space, `pzl run` does everything, in order, and can be stopped.
 {use}
-{_param(wanted)}
+{param}
+
 parent original = {parent.value}
 
 ## What each of the {parent.shape.layers} layers may become.
@@ -176,12 +186,6 @@ score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data:
 {_finished(parent.shape, wanted, budget)}
 export ship of {"best" if _has_bits(parent.shape, wanted.engine) else "final"} = {EXPORTS[wanted.engine]}
 """
-
-
-def _param(wanted: Wanted) -> str:
-    if wanted.keep:
-        return f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%\n"
-    return "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x\n"
 
 
 def _judge(wanted: Wanted) -> str:
@@ -375,21 +379,6 @@ def _std_shape(name: str) -> Shape:
         checked, _ = inspect(path, {})
     assert checked.program is not None
     return checked.program.parents["p"].shape
-
-
-def _engine(given: str, hardware: str) -> str:
-    if given not in HERE:
-        raise typer.BadParameter(f"`{given}` is no engine; engines: {', '.join(HERE)}", param_hint="--engine")
-    return given
-
-
-def _keep(given: str | None) -> str:
-    """The share as the program writes it."""
-    if given is None:
-        return ""
-    if not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", given):
-        raise typer.BadParameter(f"`{given}` is no share below 100 %; write `95%`", param_hint="--keep")
-    return given
 
 
 def _checked(text: str, path: Path) -> str:

@@ -287,7 +287,8 @@ class Eval(DeclaredTask[nodes.Eval]):
         weighed = partial(inputs.importance, ctx, self.space, parent)
         meter = LadderMeter(self.declaration.of, parent.resolve(), weighed, ctx.progress)
         ladder = meter if self._has_ladder() else None
-        wanted = EvalInputs(ctx.program, name, *given, ctx.executor, time_in_engine, ladder)
+        more = (ctx.executor, time_in_engine, ladder, ctx.build.eval_units)
+        wanted = EvalInputs(ctx.program, name, *given, *more)
         try:
             return self.keep(output, run_eval(wanted))
         except PartlyEvaluated as error:

@@ -8,9 +8,11 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any, cast
 
@@ -18,27 +20,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.families.access import (
-    entrance,
-    family_of,
-    ffn,
-    layers,
-    norm_behind,
-    part_of,
-    read_by_head,
-    sub_block_of,
-)
+from puzzledsl.models.families.access import family_of, ffn, layers, part_of, read_by_head
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import is_paged
 from puzzledsl.models.replace import without
+from puzzledsl.models.transformers_private import with_own_modules
 
 
 class LayerRunner:
-    """Runs layers of `model`, or modules put in their place, one at a time, without KV cache and padding; changes nothing."""
+    """Runs layers of `model`, or others in their place, one at a time, without KV cache and padding.
+
+    Nothing of the model changes while layers run, so several threads may run them at once.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         family = family_of(model)
@@ -106,23 +102,20 @@ class LayerRunner:
         """Return a layer's module."""
         return layers(self._model)[layer_idx]
 
-    def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
-        """Run one whole layer, [B, S, H] -> [B, S, H], with the fast products of `models.kernels.products`."""
-        layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
+    def run_layer(self, layer_idx: int, hidden_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
+        """Run one whole layer, or `layer` in its place, [B, S, H] -> [B, S, H], with the fast products of `models.kernels`."""
+        layer, kwargs = layer or self.layer(layer_idx), self.layer_kwargs(layer_idx, hidden_BSH)
         with self._kernels(hidden_BSH.device):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
-    def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
-        """Run one layer. Return the stream after attention and the layer's output, [B, S, H] each."""
-        with _between(layers(self._model)[layer_idx]) as seen:
-            leaving = self.run_layer(layer_idx, hidden_BSH)
-        return seen.get("between", leaving), leaving
+    def run_attention(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
+        """Run a layer without its FFN. Return the stream after attention, [B, S, H]. Not for a `paged` model."""
+        return self.run_layer(layer_idx, hidden_BSH, without(self.layer(layer_idx), "ffn"))
 
-    def run_ffn(self, layer_idx: int, attended_BSH: Tensor) -> Tensor:
+    def run_ffn(self, layer_idx: int, attended_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
         """Run a layer without its attention, on the stream after it: [B, S, H] -> [B, S, H]. Not for a `paged` model."""
-        half = without(layers(self._model)[layer_idx], "attention")
-        with self._kernels(attended_BSH.device):
-            return cast(Tensor, half(attended_BSH, **self.layer_kwargs(layer_idx, attended_BSH)))
+        half = without(layer or self.layer(layer_idx), "attention")
+        return self.run_layer(layer_idx, attended_BSH, half)
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
         """Run the layers from `start` to the last, [B, S, H] -> [B, S, H]."""
@@ -132,8 +125,8 @@ class LayerRunner:
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         """Run one whole layer and return the inputs and outputs of its two sub-blocks."""
-        with traced(layers(self._model)[layer_idx]) as seen:
-            output = self.run_layer(layer_idx, hidden_BSH)
+        layer, seen = observed(self.layer(layer_idx))
+        output = self.run_layer(layer_idx, hidden_BSH, layer)
         return seen.trace(hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
@@ -198,11 +191,11 @@ class _Recorder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Notes of hooks on one run of a layer: calls of its parts, and the stream between them."""
+    """Notes of one run of an observed layer: calls of its parts, and the stream between them."""
 
-    attention: Mapping[str, Any]
-    ffn: Mapping[str, Any]
-    between: Mapping[str, Tensor]
+    attention: dict[str, Any] = field(default_factory=dict)
+    ffn: dict[str, Any] = field(default_factory=dict)
+    between: dict[str, Tensor] = field(default_factory=dict)
 
     def trace(self, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
         """Return the trace of the run."""
@@ -227,51 +220,51 @@ def _nothing(stream: Tensor) -> dict[str, Any]:
     return {"input": stream, "output": zeros, "added": zeros, "kwargs": {}}
 
 
-@contextmanager
-def traced(layer: nn.Module) -> Iterator[Seen]:
-    """Inside the context, note the parts of each run of a layer."""
-    with _tapped(layer, "attention") as a, _tapped(layer, "ffn") as f, _between(layer) as between:
-        yield Seen(a, f, between)
+def observed(layer: nn.Module) -> tuple[nn.Module, Seen]:
+    """Return a copy of a layer on the same weights, and what it notes when it runs. The layer itself notes nothing."""
+    seen, copied = Seen(), with_own_modules(layer)
+    if (attention := part_of(layer, "attention")) is not None:
+        _tap(copied, attention.module, partial(_note_call, seen.attention))
+        if attention.behind is not None:
+            _tap(copied, attention.behind, partial(_note_added, seen.attention))
+    if (own := part_of(layer, "ffn")) is not None:
+        _tap(copied, own.module, partial(_note_call, seen.ffn))
+        if own.behind is not None:
+            _tap(copied, own.behind, partial(_note_added, seen.ffn))
+        _tap(copied, own.before or own.module, partial(_note_between, seen.between))
+    return copied, seen
 
 
-@contextmanager
-def _between(layer: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Inside the context, each run of a layer writes the stream `between` its parts; nothing if it has no FFN."""
-    seen: dict[str, Tensor] = {}
-    if part_of(layer, "ffn") is None:
-        yield seen
-        return
-
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen["between"] = args[0] if args else kwargs["hidden_states"]
-
-    handle = entrance(layer, "ffn").register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()
+Note = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
+"""Takes the arguments and the output of a call."""
 
 
-@contextmanager
-def _tapped(layer: nn.Module, sub_block: SubBlock) -> Iterator[dict[str, Any]]:
-    """Inside the context, a run writes `input`, `kwargs`, `output`, and what is `added` behind a norm, if there is the part."""
-    seen: dict[str, Any] = {}
-    if part_of(layer, sub_block) is None:
-        yield seen
-        return
+def _tap(layer: nn.Module, name: str, note: Note) -> None:
+    """Put a copy of a layer's module in its place, on the same weights and hooks, whose calls are noted."""
+    module: nn.Module = getattr(layer, name)
+    tapped: Any = copy(module)
 
-    def tap(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        rest = dict(kwargs)
-        seen["input"] = args[0] if args else rest.pop("hidden_states")
-        seen["kwargs"] = rest
-        seen["output"] = seen["added"] = output[0] if isinstance(output, tuple) else output
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output = module.forward(*args, **kwargs)
+        note(args, kwargs, output)
+        return output
 
-    def normed(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        seen["added"] = output
+    tapped.forward = forward
+    setattr(layer, name, tapped)
 
-    with ExitStack() as hooks:
-        handle = sub_block_of(layer, sub_block).register_forward_hook(tap, with_kwargs=True)
-        hooks.callback(handle.remove)
-        if (behind := norm_behind(layer, sub_block)) is not None:
-            hooks.callback(behind.register_forward_hook(normed).remove)
-        yield seen
+
+def _note_call(notes: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    rest = dict(kwargs)
+    notes["input"] = args[0] if args else rest.pop("hidden_states")
+    notes["kwargs"] = rest
+    notes["output"] = notes["added"] = output[0] if isinstance(output, tuple) else output
+
+
+def _note_added(notes: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    notes["added"] = output
+
+
+def _note_between(
+    notes: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> None:
+    notes["between"] = args[0] if args else kwargs["hidden_states"]

@@ -34,16 +34,15 @@ from puzzledsl.cluster.tasks import (
     WorkerLost,
     WorkersKeepDying,
 )
-from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import Piece
+from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
 from puzzledsl.pieces.train.micro_batches import Tell
 from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
-from puzzledsl.pieces.train.sweep import make_parts, passes, prepare_work
+from puzzledsl.pieces.train.sweep import make_parts, prepare_work
 from puzzledsl.plan.bld import spans, work_of
-from puzzledsl.plan.memory.bld import alone, fits
+from puzzledsl.plan.memory.bld import alone, passes_of
 from puzzledsl.plan.memory.stage_plan import Device
 
 SAVED_STEPS = 100
@@ -58,10 +57,6 @@ WORTH_A_RESTART = 0.9
 
 class WorkersJoined(Exception):
     """Further workers can share the work. Everything up to the last step is saved."""
-
-
-class SpansGrew(Exception):
-    """After the loss of workers the spans are longer, and the order's pieces no longer fit into a worker's memory."""
 
 
 @dataclass(frozen=True)
@@ -138,48 +133,26 @@ def _stage(
     return Stage(order, *layers[member], model, tell)
 
 
-def stream(
-    order: Order, pipeline: Pipeline, enter: Enter, progress: Progress, *, saved_steps: int | None = None
-) -> None:
-    """Make the pieces of an order, resuming after lost workers.
+def stream(order: Order, pipeline: Pipeline, enter: Enter, progress: Progress) -> None:
+    """Make the pieces of an order, from the last saved step on.
 
-    `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial"). All stages
-    save every `saved_steps` steps (default: SAVED_STEPS, or less often where saving takes long).
-
-    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost after more than
-    MAX_LOSSES losses without progress; SpansGrew.
+    `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial").
+    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost; WorkersJoined.
     """
-    losses, before, begun = 0, None, False
-    while True:
-        try:
-            with pipeline.stages(order, progress) as stages:
-                if begun and not fits(_shape(order), order.jobs, stages.device()):
-                    raise SpansGrew
-                begun = True
-                return _Attempt(order, stages, pipeline.executor, progress, Savings(saved_steps)).run(enter)
-        except WorkersJoined:
-            progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
-        except WorkerLost as lost:
-            saved = SavedState(order).last_step()
-            losses, before = (losses + 1, saved) if saved == before else (1, saved)
-            text = f"a worker was lost ({lost}); going on from step {saved or 0}"
-            progress.log("worker_lost", text=text, step=saved or 0)
-            if losses > MAX_LOSSES:
-                raise
-
-
-def _shape(order: Order) -> Shape:
-    return shape_of(load_config(order.parent_dir))
+    with pipeline.stages(order, progress) as stages:
+        _Attempt(order, stages, pipeline.executor, progress).run(enter)
 
 
 def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Progress) -> None:
     """Make an order's pieces on the workers of a cluster, in as few passes as fit into their memory.
 
+    After the loss of a worker, or where workers join, the rest is divided anew over the workers that there are.
     Parent, library and work directory are on a file system that all machines share. Raises DiagnosticError for a stage's mistakes
     and for failures of the cluster.
     """
     paths = {name: getattr(order, name).resolve() for name in ("parent_dir", "library_root", "work")}
     order, pipeline, made = replace(order, **paths), Pipeline(executor), set[str]()
+    losses, before = 0, (0, 0)
 
     def entered(piece: Piece, kept: str) -> None:
         enter(piece, kept)
@@ -191,22 +164,30 @@ def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Pr
     while todo := [job for job in order.jobs if job.id not in made]:
         try:
             parts = _parts(replace(order, jobs=todo), pipeline, progress)
-            make_parts(parts, "pass", make, entered, progress)
-        except SpansGrew:
-            text = "fewer workers have too little memory for this pass: the rest is divided anew"
-            progress.log("spans_grew", text=text)
+            make_parts(order, parts, make, entered, progress)
+        except WorkersJoined:
+            progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
         except WorkerLost as lost:
-            count, reason = MAX_LOSSES + 1, str(lost)
-            problem = WorkersKeepDying(None, on=executor.on, count=count, reason=reason)
-            raise DiagnosticError(problem) from lost
+            reached = len(made), SavedState(order).step()
+            losses, before = (losses + 1, reached) if reached == before else (1, reached)
+            text = f"a worker was lost ({lost}); going on from step {reached[1]}"
+            progress.log("worker_lost", text=text, step=reached[1])
+            if losses > MAX_LOSSES:
+                problem = WorkersKeepDying(None, on=executor.on, count=losses, reason=str(lost))
+                raise DiagnosticError(problem) from lost
 
 
-def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[Order]:
-    """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost."""
-    device = _device(order, pipeline, progress)
-    parts = passes(order, _shape(order), device)
+def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[list[BldJob]]:
+    """Split the order into passes that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost.
+
+    The directory `work` is emptied of what was made by other arithmetic than the workers'.
+    """
+    with pipeline.stages(order, progress) as stages:
+        prepare_work(order, stages.ask("arithmetic")[0])
+        device, shape = stages.device(), shape_of(load_config(order.parent_dir))
+    parts = passes_of(shape, order.jobs, device)
     if parts is None:
-        needed = format_quantity(max(alone(_shape(order), job, device) for job in order.jobs), BYTES)
+        needed = format_quantity(max(alone(shape, job, device) for job in order.jobs), BYTES)
         room = format_quantity(device.usable_bytes, BYTES)
         raise DiagnosticError(PiecesDontFit(None, on=pipeline.executor.on, needed=needed, room=room))
     if len(parts) > 1:
@@ -215,36 +196,19 @@ def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[Order]:
     return parts
 
 
-def _device(order: Order, pipeline: Pipeline, progress: Progress) -> Device:
-    """Return the workers' device, and empty `work` of what was made by other arithmetic; others start for those that are lost."""
-    for losses in range(MAX_LOSSES + 1):
-        try:
-            with pipeline.stages(order, progress) as stages:
-                prepare_work(order, stages.ask("arithmetic")[0])
-                return stages.device()
-        except WorkerLost as lost:
-            progress.log("worker_lost", text=f"a worker was lost ({lost}) before it began; others start")
-            if losses == MAX_LOSSES:
-                raise
-    raise AssertionError("the last loss is raised")
-
-
 @dataclass
 class Savings:
-    """Steps after which the state is saved: every `steps` steps, or for None every SAVED_STEPS unless that takes too long."""
+    """Steps after which the state is saved: every SAVED_STEPS steps unless that takes too long."""
 
-    steps: int | None = None
     _began: float | None = field(init=False, default=None)
     _took_s: float = field(init=False, default=0.0)
     _waits: bool = field(init=False, default=False)
 
     def is_due(self, step: int) -> bool:
         """Return True if the state is to be saved after this step."""
-        if self._waits or step % (self.steps or SAVED_STEPS):
+        if self._waits or step % SAVED_STEPS:
             return False
-        if self.steps is not None or self._began is None:
-            return True
-        return monotonic() - self._began >= self._took_s / SAVED_SHARE
+        return self._began is None or monotonic() - self._began >= self._took_s / SAVED_SHARE
 
     def begin(self) -> None:
         """Note that a saving begins."""
@@ -258,11 +222,9 @@ class Savings:
 class _Attempt:
     """One attempt to run an order, from the last saved step to the end or the loss of a worker."""
 
-    def __init__(
-        self, order: Order, stages: Stages, executor: Executor, progress: Progress, savings: Savings
-    ) -> None:
+    def __init__(self, order: Order, stages: Stages, executor: Executor, progress: Progress) -> None:
         self._order, self._stages, self._executor, self._progress = order, stages, executor, progress
-        self._savings, self._saved = savings, SavedState(order)
+        self._savings, self._saved = Savings(), SavedState(order)
 
     def run(self, enter: Enter) -> None:
         """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""

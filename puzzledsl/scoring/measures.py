@@ -10,7 +10,7 @@ Shapes: B sequences, S positions of a group; P scored positions of all groups; R
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.child.healing.children import Measure as ChildMeasure
-from puzzledsl.data.tasks import EncodedChoice, Item
+from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.scoring.vocabulary import Vocabulary
@@ -178,7 +178,9 @@ class Accuracy:
         self._vocabulary, self._items = Vocabulary(*runner.head_weights()), items
         flat = [(i, j, choice) for i, choices in enumerate(encoded) for j, choice in enumerate(choices)]
         flat.sort(key=lambda entry: len(entry[2].ids))
-        self._groups = list(_grouped(flat, group_tokens(runner.device)))
+        self._groups = list(
+            padded_batches(flat, lambda entry: len(entry[2].ids), group_tokens(runner.device))
+        )
         self.groups: Sequence[Tensor] = [
             _padded([choice for _, _, choice in group]) for group in self._groups
         ]
@@ -230,18 +232,6 @@ class Accuracy:
 
 
 Entry = tuple[int, int, EncodedChoice]
-
-
-def _grouped(entries: Sequence[Entry], tokens: int) -> Iterator[list[Entry]]:
-    """Split entries, sorted by length, into consecutive groups of at most `tokens` tokens with padding (one entry at least)."""
-    group: list[Entry] = []
-    for entry in entries:
-        if group and (len(group) + 1) * len(entry[2].ids) > tokens:
-            yield group
-            group = []
-        group.append(entry)
-    if group:
-        yield group
 
 
 def _padded(choices: Sequence[EncodedChoice]) -> Tensor:

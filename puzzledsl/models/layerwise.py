@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
-from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any, cast
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.models.families.access import family_of, ffn, layers, part_of, read_by_head
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import fused_ffns
@@ -125,9 +125,9 @@ class LayerRunner:
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         """Run one whole layer and return the inputs and outputs of its two sub-blocks."""
-        layer, seen = observed(self.layer(layer_idx))
+        layer, notes = observed(self.layer(layer_idx))
         output = self.run_layer(layer_idx, hidden_BSH, layer)
-        return seen.trace(hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
+        return trace_of(notes, hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
         """Return what the head reads (`read_by_head`), from the last layer's output: [..., H] -> [..., H]."""
@@ -189,58 +189,35 @@ class _Recorder(nn.Module):
         return hidden_states
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Notes of one run of an observed layer: calls of its parts, and the stream between them."""
-
-    attention: dict[str, Any] = field(default_factory=dict)
-    ffn: dict[str, Any] = field(default_factory=dict)
-    between: dict[str, Tensor] = field(default_factory=dict)
-
-    def trace(self, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
-        """Return the trace of the run."""
-        between = self.between.get("between", leaving)
-        a, f = self.attention or _nothing(entering), self.ffn or _nothing(between)
-        return LayerTrace(
-            attention_input=a["input"],
-            attention_output=a["output"],
-            attention_added=a["added"],
-            between=between,
-            ffn_input=f["input"],
-            ffn_output=f["output"],
-            ffn_added=f["added"],
-            output=leaving,
-            attention_kwargs=a["kwargs"],
-            layer_kwargs=layer_kwargs,
-        )
+Notes = dict[str, Any]
+"""Fields of a `LayerTrace`, noted in one run of an observed layer."""
 
 
-def _nothing(stream: Tensor) -> dict[str, Any]:
-    zeros = stream.new_zeros(()).expand_as(stream)
-    return {"input": stream, "output": zeros, "added": zeros, "kwargs": {}}
-
-
-def observed(layer: nn.Module) -> tuple[nn.Module, Seen]:
+def observed(layer: nn.Module) -> tuple[nn.Module, Notes]:
     """Return a copy of a layer on the same weights, and what it notes when it runs. The layer itself notes nothing."""
-    seen, copied = Seen(), with_own_modules(layer)
-    if (attention := part_of(layer, "attention")) is not None:
-        _tap(copied, attention.module, partial(_note_call, seen.attention))
-        if attention.behind is not None:
-            _tap(copied, attention.behind, partial(_note_added, seen.attention))
+    notes, copied = Notes(), with_own_modules(layer)
+    for sub_block in SUB_BLOCKS:
+        if (own := part_of(layer, sub_block)) is not None:
+            _tap(copied, own.module, partial(_note_call, notes, sub_block))
+            if own.behind is not None:
+                _tap(copied, own.behind, partial(_note_added, notes, sub_block))
     if (own := part_of(layer, "ffn")) is not None:
-        _tap(copied, own.module, partial(_note_call, seen.ffn))
-        if own.behind is not None:
-            _tap(copied, own.behind, partial(_note_added, seen.ffn))
-        _tap(copied, own.before or own.module, partial(_note_between, seen.between))
-    return copied, seen
+        _tap(copied, own.before or own.module, partial(_note_between, notes))
+    return copied, notes
 
 
-Note = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
-"""Takes the arguments and the output of a call."""
+def trace_of(notes: Notes, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
+    """Return the trace of a run; a sub-block that is not there gives zeros."""
+    found = {"between": leaving, "attention_kwargs": {}, **notes}
+    for sub_block, stream in (("attention", entering), ("ffn", found["between"])):
+        if f"{sub_block}_input" not in notes:
+            zeros = stream.new_zeros(()).expand_as(stream)
+            found |= {f"{sub_block}_input": stream, f"{sub_block}_output": zeros, f"{sub_block}_added": zeros}
+    return LayerTrace(**found, output=leaving, layer_kwargs=layer_kwargs)
 
 
-def _tap(layer: nn.Module, name: str, note: Note) -> None:
-    """Put a copy of a layer's module in its place, on the same weights and hooks, whose calls are noted."""
+def _tap(layer: nn.Module, name: str, note: Callable[[tuple[Any, ...], dict[str, Any], Any], None]) -> None:
+    """Put a copy of a layer's module in its place, on the same weights and hooks; `note` gets its arguments and output."""
     module: nn.Module = getattr(layer, name)
     tapped: Any = copy(module)
 
@@ -253,18 +230,18 @@ def _tap(layer: nn.Module, name: str, note: Note) -> None:
     setattr(layer, name, tapped)
 
 
-def _note_call(notes: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+def _note_call(notes: Notes, sub_block: str, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
     rest = dict(kwargs)
-    notes["input"] = args[0] if args else rest.pop("hidden_states")
-    notes["kwargs"] = rest
-    notes["output"] = notes["added"] = output[0] if isinstance(output, tuple) else output
+    notes[f"{sub_block}_input"] = args[0] if args else rest.pop("hidden_states")
+    given = output[0] if isinstance(output, tuple) else output
+    notes |= {f"{sub_block}_output": given, f"{sub_block}_added": given}
+    if sub_block == "attention":
+        notes["attention_kwargs"] = rest
 
 
-def _note_added(notes: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-    notes["added"] = output
+def _note_added(notes: Notes, sub_block: str, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
+    notes[f"{sub_block}_added"] = output
 
 
-def _note_between(
-    notes: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-) -> None:
+def _note_between(notes: Notes, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
     notes["between"] = args[0] if args else kwargs["hidden_states"]

@@ -82,10 +82,9 @@ class SavedState:
 
     def save_initial(self, piece: PieceState) -> None:
         """Save the initial weights and loss of a piece, which drops the weights: the end reads them if needed."""
-        _write_sealed(
-            self._initial(piece.student.job), piece.initial, {"loss": json.dumps(piece.loss_initial)}
-        )
-        piece.keep_initial_elsewhere(partial(self._read_initial, piece.student.job))
+        job = piece.student.job
+        _write_sealed(self._initial(job), piece.initial, {"loss": json.dumps(piece.loss_initial)})
+        piece.keep_initial_elsewhere(partial(self._read_initial, job))
 
     def save(self, step: int, piece: PieceState) -> None:
         """Save the state of a piece after `step` steps; on return it is on the disk."""
@@ -137,12 +136,8 @@ def write_finished(
     """
     library, problems = Library(order.library_root), []
     for piece in pieces:
-        student, job, initial, trained = (
-            piece.student,
-            piece.student.job,
-            piece.loss_initial,
-            piece.trained_loss(),
-        )
+        student, initial, trained = piece.student, piece.loss_initial, piece.trained_loss()
+        job = student.job
         last = initial if trained is None else trained
         if not (math.isfinite(initial) and math.isfinite(last)):
             what = "/".join(f"`{a.name}`" for a in (job.attention, job.ffn) if a is not None)

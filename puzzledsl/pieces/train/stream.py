@@ -59,13 +59,43 @@ class WorkersJoined(Exception):
     """Further workers can share the work. Everything up to the last step is saved."""
 
 
+@dataclass
+class Savings:
+    """Steps after which the state is saved: every SAVED_STEPS steps unless that takes too long."""
+
+    _began: float | None = field(init=False, default=None)
+    _took_s: float = field(init=False, default=0.0)
+    _waits: bool = field(init=False, default=False)
+
+    def is_due(self, step: int) -> bool:
+        """Return True if the state is to be saved after this step."""
+        if self._waits or step % SAVED_STEPS:
+            return False
+        return self._began is None or monotonic() - self._began >= self._took_s / SAVED_SHARE
+
+    def begin(self) -> None:
+        """Note that a saving begins."""
+        self._began, self._waits = monotonic(), True
+
+    def end(self, took_s: float) -> None:
+        """Note that the saving is on the disk, and the seconds that the slowest stage has spent on it."""
+        self._took_s, self._waits = took_s, False
+
+
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one order: the members of a team, with the layers (first, end) of each and the work of every layer."""
+    """The stages of one order: the members of a team, with the layers (first, end) of each and the work of every layer.
 
+    They run the order from the last saved step to the end, or to the loss of a worker.
+    """
+
+    order: Order
+    executor: Executor
+    progress: Progress
     team: StatefulTeam
     layers: Sequence[tuple[int, int]]
     work: Sequence[float]
+    savings: Savings = field(default_factory=Savings)
 
     def through(self, method: str, batch: Tensor, step: int = 0) -> Task:
         """Return the task that brings a batch of tokens through all stages."""
@@ -101,6 +131,63 @@ class Stages:
         )
         return next(longest) <= WORTH_A_RESTART * next(longest)
 
+    def run(self, enter: Enter) -> None:
+        """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
+        order, saved, held_out = self.order, SavedState(self.order), self.order.held_out_batches()
+        steps, begun = order.budget.steps, saved.last_step()
+        if begun is None:
+            self.pass_through("calibrate", self.order.calibration_batches())
+            self.ask("initialise")
+            self.pass_through("evaluate", held_out)
+            self.ask("begin")
+            saved.commit(begun := 0)
+        else:
+            self.ask("restore", begun)
+        self.progress.start(f"bld {self.order.name}, steps", steps)
+        self.progress.advance(begun, kept=True)
+        self._train(begun, steps)
+        if steps:
+            self.pass_through("evaluate", held_out)
+        finished: list[Finished] = self.ask("finish")
+        self._tell(sentence for made in finished for sentence in made.news)
+        for piece, kept in (piece for made in finished for piece in made.pieces):
+            enter(piece, kept)
+        if problems := [problem for made in finished for problem in made.problems]:
+            raise DiagnosticError(*problems)
+
+    def _train(self, begun: int, steps: int) -> None:
+        """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
+        began, tokens, took = monotonic(), 0, list[float]()
+        for task, result in self.team.run(self._tasks(begun, steps)):
+            method, step = task.name
+            if method == "step":
+                tokens += self.order.budget.batch * self.order.budget.context
+                self.progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+            elif method == "save":
+                seconds, news = result
+                took.append(seconds)
+                self._tell(news)
+                if len(took) == len(self.layers):
+                    SavedState(self.order).commit(step)
+                    self.savings.end(max(took))
+                    took.clear()
+                    if step < steps and self.would_be_shorter(self.executor.free()):
+                        raise WorkersJoined
+
+    def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
+        """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
+        for step, batch in enumerate(self.order.training_batches()[begun:steps], begun + 1):
+            yield self.through("step", batch, step)
+            if is_checked_after(step, steps):
+                yield self.through("check", self.order.held_out_batches()[0], step)
+            if step == steps or self.savings.is_due(step):
+                self.savings.begin()
+                yield from (replace(task, name=("save", step)) for task in self.each("save", step))
+
+    def _tell(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.progress.log("memory", text=sentence)
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -115,12 +202,12 @@ class Pipeline:
         """Return a context with the stages of an order. Raises DiagnosticError (NoWorkers)."""
         work = work_of(order.jobs, shape_of(load_config(order.parent_dir)))
         layers = spans(work, self.executor.settled())
+        sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
         if not self.executor.is_local:
             progress.log("workers", on=self.executor.on, layers=layers)
-            order = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
-        make = partial(_stage, order, layers, self.model, self.tell)
+        make = partial(_stage, sent, layers, self.model, self.tell)
         with self.executor.open(TeamSpec(make, size=len(layers)), progress) as team:
-            yield Stages(team, layers, work)
+            yield Stages(order, self.executor, progress, team, layers, work)
 
 
 def _stage(
@@ -140,7 +227,7 @@ def stream(order: Order, pipeline: Pipeline, enter: Enter, progress: Progress) -
     Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost; WorkersJoined.
     """
     with pipeline.stages(order, progress) as stages:
-        _Attempt(order, stages, pipeline.executor, progress).run(enter)
+        stages.run(enter)
 
 
 def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Progress) -> None:
@@ -194,91 +281,3 @@ def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[list[Bl
         text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"
         progress.log("passes", text=text, passes=len(parts))
     return parts
-
-
-@dataclass
-class Savings:
-    """Steps after which the state is saved: every SAVED_STEPS steps unless that takes too long."""
-
-    _began: float | None = field(init=False, default=None)
-    _took_s: float = field(init=False, default=0.0)
-    _waits: bool = field(init=False, default=False)
-
-    def is_due(self, step: int) -> bool:
-        """Return True if the state is to be saved after this step."""
-        if self._waits or step % SAVED_STEPS:
-            return False
-        return self._began is None or monotonic() - self._began >= self._took_s / SAVED_SHARE
-
-    def begin(self) -> None:
-        """Note that a saving begins."""
-        self._began, self._waits = monotonic(), True
-
-    def end(self, took_s: float) -> None:
-        """Note that the saving is on the disk, and the seconds that the slowest stage has spent on it."""
-        self._took_s, self._waits = took_s, False
-
-
-class _Attempt:
-    """One attempt to run an order, from the last saved step to the end or the loss of a worker."""
-
-    def __init__(self, order: Order, stages: Stages, executor: Executor, progress: Progress) -> None:
-        self._order, self._stages, self._executor, self._progress = order, stages, executor, progress
-        self._savings, self._saved = Savings(), SavedState(order)
-
-    def run(self, enter: Enter) -> None:
-        """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
-        stages, held_out = self._stages, self._order.held_out_batches()
-        steps, begun = self._order.budget.steps, self._saved.last_step()
-        if begun is None:
-            stages.pass_through("calibrate", self._order.calibration_batches())
-            stages.ask("initialise")
-            stages.pass_through("evaluate", held_out)
-            stages.ask("begin")
-            self._saved.commit(begun := 0)
-        else:
-            stages.ask("restore", begun)
-        self._progress.start(f"bld {self._order.name}, steps", steps)
-        self._progress.advance(begun, kept=True)
-        self._train(begun, steps)
-        if steps:
-            stages.pass_through("evaluate", held_out)
-        finished: list[Finished] = stages.ask("finish")
-        self._tell(sentence for made in finished for sentence in made.news)
-        for piece, kept in (piece for made in finished for piece in made.pieces):
-            enter(piece, kept)
-        if problems := [problem for made in finished for problem in made.problems]:
-            raise DiagnosticError(*problems)
-
-    def _train(self, begun: int, steps: int) -> None:
-        """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
-        began, tokens, took = monotonic(), 0, list[float]()
-        for task, result in self._stages.team.run(self._tasks(begun, steps)):
-            method, step = task.name
-            if method == "step":
-                tokens += self._order.budget.batch * self._order.budget.context
-                self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
-            elif method == "save":
-                seconds, news = result
-                took.append(seconds)
-                self._tell(news)
-                if len(took) == len(self._stages.layers):
-                    self._saved.commit(step)
-                    self._savings.end(max(took))
-                    took.clear()
-                    if step < steps and self._stages.would_be_shorter(self._executor.free()):
-                        raise WorkersJoined
-
-    def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
-        """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
-        for step, batch in enumerate(self._order.training_batches()[begun:steps], begun + 1):
-            yield self._stages.through("step", batch, step)
-            if is_checked_after(step, steps):
-                yield self._stages.through("check", self._order.held_out_batches()[0], step)
-            if step == steps or self._savings.is_due(step):
-                self._savings.begin()
-                yield from (replace(task, name=("save", step)) for task in self._stages.each("save", step))
-
-    def _tell(self, sentences: Iterable[str]) -> None:
-        for sentence in sentences:
-            self._progress.log("memory", text=sentence)

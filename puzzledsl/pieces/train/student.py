@@ -26,7 +26,7 @@ from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
-from puzzledsl.models.layerwise import observed
+from puzzledsl.models.layerwise import observed, trace_of
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.replace import with_modules
 
@@ -91,9 +91,9 @@ class Student:
             case "ffn":
                 output = self.trained(trace.ffn_input)
             case "block":
-                layer, seen = observed(self.layer)
+                layer, notes = observed(self.layer)
                 output = layer(hidden_BSH, **trace.layer_kwargs)
-                own = seen.trace(hidden_BSH, output, trace.layer_kwargs)  # zeros for an absent sub-block
+                own = trace_of(notes, hidden_BSH, output, trace.layer_kwargs)
                 return own.attention_added + own.ffn_added
         output = output[0] if isinstance(output, tuple) else output
         return cast(Tensor, output if self.trained_norm is None else self.trained_norm(output))

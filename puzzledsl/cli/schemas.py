@@ -374,7 +374,7 @@ OTHERS = {
     "library/*.safetensors": "The weights of one piece, with its job in the header.",
     "models/*/": "A child: a checkpoint that transformers loads, with its own README.md.",
     "tokens/*.npy": "Tokenised text, by digest: a NumPy array with a SHA-256 of its content at the end.",
-    "evals/units/": "Results of models on texts and tasks, sealed, for later evaluations. Its layout may change with any version.",
+    "evals/units/": "Results of models on texts and tasks, sealed, which later evaluations take.",
     "work/": "Unfinished work, from which a stage resumes; removed when it ends. Its layout may change with any version.",
     "report.html": "The report, one page without further files.",
     "ladder-EVAL.svg": "A child beside the files of an engine's own quantiser: speed against KL divergence, from the report.",

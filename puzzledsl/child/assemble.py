@@ -6,7 +6,7 @@ is the number of query heads per key/value head. A sub-block of an installed pac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,16 +16,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, EndName, SubBlock
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.alternatives.registry import (
-    ATTENTION,
-    FFN,
-    AttentionAlternative,
-    FfnAlternative,
-    from_block_config,
-    to_block_config,
-)
-from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
-from puzzledsl.families.children import is_child, on_base
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.block_configs import Layer, on_base, to_block_configs
+from puzzledsl.families.children import is_child
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
@@ -40,39 +33,6 @@ from puzzledsl.models.families.load import (
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
-
-Layer = tuple[AttentionAlternative, FfnAlternative]
-_FLAGS: dict[str, Any] = {"no_op": False, "replace_with_linear": False, "sparsify": None}
-_ATTENTION = _FLAGS | {"n_heads_in_group": None, "window_length": None, "num_sink_tokens": None}
-_FFN = _FLAGS | {"intermediate_size": None}
-
-
-def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
-    """Return one `block_configs` entry per layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
-    return [
-        {"attention": _ATTENTION | _entry(attention, own), "ffn": _FFN | _entry(ffn, own)}
-        for (attention, ffn), own in zip(layers, _each(shape, len(layers)), strict=True)
-    ]
-
-
-def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
-    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError, ValueError."""
-    return [
-        (from_block_config(ATTENTION, entry["attention"], own), from_block_config(FFN, entry["ffn"], own))
-        for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
-    ]
-
-
-def _each(shape: Shape, layers: int) -> Sequence[Shape]:
-    """Return the shape of each of so many layers; a list of another length than the parent's is an error elsewhere."""
-    return shape.each if layers == shape.layers else (shape,) * layers
-
-
-def _entry(alternative: Alternative, shape: Shape) -> dict[str, Any]:
-    entry = to_block_config(alternative, shape)
-    if entry is None:
-        raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
-    return entry
 
 
 def load_child(
@@ -121,7 +81,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
             module = build_alternative(model, layer_idx, alternative)
             if piece is not None:
                 load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
-            elif alternative.kind != "noop":
+            elif not alternative.removes:
                 raise no_piece(layer_idx, sub_block, alternative)
             put(model, layer_idx, sub_block, module.requires_grad_(False))
     number_cache_slots(model)

@@ -29,6 +29,7 @@ from puzzledsl.alternatives.ends import (
     ParentHead,
     stored_apart,
 )
+from puzzledsl.alternatives.state import scan_flop
 from puzzledsl.alternatives.weights import split
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import activation_dtype, head_dtype, peak_flop_per_s, residual_bytes, share_read
@@ -124,11 +125,11 @@ def mixing_s(
 ) -> tuple[Fraction, Fraction]:
     """Seconds that tokens take for others in a prefill and in a decode step: attention, or a recurrence and its state."""
     prefill = decode = NO_TIME
-    if kv_heads := alternative.cached_heads(shape):
-        window = alternative.attended(shape)
-        prefill = attention_scores_s(hardware, shape, alternative.query_heads(shape), window, work)
-        decode = kv_read_s(hardware, shape, kv_heads, window, work)
-    if flop := alternative.scan_flop(shape, hardware.gpus):
+    own = alternative.alone(shape)
+    if own.cached_heads:
+        prefill = attention_scores_s(hardware, shape, own.query_heads, own.attended, work)
+        decode = kv_read_s(hardware, shape, own.cached_heads, own.attended, work)
+    if flop := scan_flop(own, hardware.gpus):
         prefill += _mixing_s(hardware, flop * work.batch * work.prompt)
     if state := state_bytes(hardware, shape, alternative):
         decode += 2 * work.batch * state / bandwidth(hardware)
@@ -152,7 +153,7 @@ def sub_block_times(
     size = size_on(hardware, shape, alternative)
     if not size.params:
         return Times(), Times()
-    routing = alternative.routing(shape)
+    routing = alternative.alone(shape).routing
 
     def forward(tokens: int, mixing: Fraction) -> Times:
         # bytes of the matrices that `tokens` tokens read: of a mixture's experts the expected share
@@ -312,7 +313,7 @@ def line_of(
         compute = matrix_times(hardware, NO_TIME, size.active, tokens, dtype, size.chosen).total
         start, exchange = all_reduce_s(hardware, shape, 0), all_reduce_s(hardware, shape, tokens)
         others = compute, start + hardware.overhead_s, exchange - start + mixing
-        return TimeLine.of((always / rate, experts / rate), others, alternative.routing(shape), tokens)
+        return TimeLine.of((always / rate, experts / rate), others, alternative.alone(shape).routing, tokens)
 
     prefill, decode = mixing_s(hardware, shape, alternative, one)
     return CostLine(

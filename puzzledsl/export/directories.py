@@ -25,11 +25,9 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.linear import NoOpAttention
-from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult, mixture_fields
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.files import appearing
-from puzzledsl.child.assemble import to_block_configs
 from puzzledsl.child.checkpoint.compressed import packed
 from puzzledsl.child.checkpoint.contents import SHARD_BYTES, ChildFiles, write_shards
 from puzzledsl.child.checkpoint.write import (
@@ -52,6 +50,7 @@ from puzzledsl.export.lowering import (
     windows,
     with_linear_biases,
 )
+from puzzledsl.families.block_configs import FFN_MULTIPLE, MIXTURE, ffn_mult, to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX
@@ -168,7 +167,7 @@ def is_native(child: ChildFiles) -> bool:
         and shape.head_dim * shape.heads == shape.hidden
         and not any(windows(child))
         and bool(attentions)
-        and attentions[0].cached_heads(shape) > 0
+        and attentions[0].alone(shape).cached_heads > 0
     )
 
 
@@ -308,9 +307,7 @@ def _config(child: ChildFiles) -> dict[str, Any]:
 def _mixtures(child: ChildFiles) -> set[tuple[int, ...]]:
     """Return the sizes of the child's mixtures: experts, those of a token, and channels of an expert."""
     blocks = (block["ffn"] for block in to_block_configs(child.layers, child.shape))
-    return {
-        tuple(block[name] for name in mixture_fields(0, 0, 0)) for block in blocks if block.get("num_experts")
-    }
+    return {tuple(block[name] for name in MIXTURE.values()) for block in blocks if block.get("num_experts")}
 
 
 def _kind(window: int | None) -> str:
@@ -319,4 +316,4 @@ def _kind(window: int | None) -> str:
 
 def _cached(child: ChildFiles) -> list[bool]:
     layers = zip(child.shape.each, child.layers, strict=True)
-    return [attention.cached_heads(own) > 0 for own, (attention, _) in layers]
+    return [attention.alone(own).cached_heads > 0 for own, (attention, _) in layers]

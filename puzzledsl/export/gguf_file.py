@@ -91,7 +91,7 @@ def _sizes(child: ChildFiles) -> dict[int, tuple[int, int, int]]:
     for layer, (own, (_, ffn)) in enumerate(zip(child.shape.each, child.layers, strict=True)):
         if is_mixture(ffn, own):
             width = ffn.width if isinstance(ffn, MoeFfn) else own.expert_width
-            found[layer] = (*ffn.routing(own), width)
+            found[layer] = (*ffn.alone(own).routing, width)
     return found
 
 
@@ -259,9 +259,11 @@ def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     kv_heads: list[int] = []
     widths: list[int] = []
     for own, (attention, ffn) in zip(shape.each, child.layers, strict=True):
-        heads.append(0 if isinstance(attention, NoOpAttention) else attention.query_heads(own) or own.heads)
-        kv_heads.append(attention.cached_heads(own))
-        widths.append(0 if is_mixture(ffn, own) else ffn.channels(own))
+        heads.append(
+            0 if isinstance(attention, NoOpAttention) else attention.alone(own).query_heads or own.heads
+        )
+        kv_heads.append(attention.alone(own).cached_heads)
+        widths.append(0 if is_mixture(ffn, own) else ffn.alone(own).channels)
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)

@@ -96,7 +96,7 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         layers.append(_idle(engine, zeros))
     child = joined(child, layers)
     if isinstance(engine.width, Lowered):
-        widest = max((layer.ffn.channels(layer.own) for layer in layers if _is_dense(layer)), default=0)
+        widest = max((layer.ffn.alone(layer.own).channels for layer in layers if _is_dense(layer)), default=0)
         child = pad_widths(child, lambda _: widest)
     return child
 
@@ -104,7 +104,7 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
 def windows(child: ChildFiles) -> list[int | None]:
     """Return each layer's window: the shorter of its alternative's and the parent layer's; None without, or if all fits."""
     shape = _with_short_windows(child)
-    return [attention.attended(shape.at(layer)) for layer, (attention, _) in enumerate(child.layers)]
+    return [attention.alone(shape.at(layer)).attended for layer, (attention, _) in enumerate(child.layers)]
 
 
 def _with_short_windows(child: ChildFiles) -> Shape:
@@ -160,7 +160,7 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
     for layer in split(child):
         weights = dict(layer.weights)
         if _is_dense(layer):
-            width = layer.ffn.channels(shape)
+            width = layer.ffn.alone(shape).channels
             for name, size in MlpFfn(width=width).stored(shape).items():
                 weights.setdefault(f"mlp.{name}", zeros(*size))
         layers.append(replace(layer, weights=weights))
@@ -189,7 +189,7 @@ def pad_widths(
     """Pad each FFN, or each quantised one, with zero channels to the wanted width."""
     layers = []
     for layer in split(child):
-        width, kept = layer.ffn.channels(layer.own), quantised_only and layer.ffn.dtype is None
+        width, kept = layer.ffn.alone(layer.own).channels, quantised_only and layer.ffn.dtype is None
         room = wanted(width) - width if _is_dense(layer) and not kept else 0
         if room:
             weights = dict(layer.weights)

@@ -63,7 +63,9 @@ def read_gguf(path: Path, child: ChildFiles) -> Read:
         except _Unlike as error:
             reason = str(error)
             continue
-        layers = tuple((attention.unquantised, ffn.unquantised) for attention, ffn in lowered.layers)
+        layers = tuple(
+            (attention.in_precision(None), ffn.in_precision(None)) for attention, ffn in lowered.layers
+        )
         return Read(replace(lowered, layers=layers, weights=weights), lowered)
     raise DiagnosticError(NotThisChild(None, path=path, reason=reason))
 

@@ -159,7 +159,7 @@ class _LayerReplacements:
     def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
         if alternative.is_parent:
             return ()
-        if alternative.kind == "noop":
+        if alternative.removes:
             return ((sub_block, alternative, None),)
         if piece is None:
             what, score = f"{sub_block} `{alternative.name}`", self.score

@@ -13,7 +13,8 @@ from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention, NoOpFf
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import assemble, from_block_configs, to_block_configs
+from puzzledsl.child.assemble import assemble
+from puzzledsl.families.block_configs import from_block_configs, to_block_configs
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit

@@ -26,16 +26,14 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import (
-    Layer,
     Pieces,
     child_config,
     choices_of,
     fitting,
-    from_block_configs,
     layers_on_base,
     no_piece,
-    to_block_configs,
 )
+from puzzledsl.families.block_configs import Layer, from_block_configs, to_block_configs
 from puzzledsl.families.children import base_content, is_child
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
@@ -294,7 +292,7 @@ def _put(
         own = f"{prefix}{part.module}."
         for name in [name for name in weights if name.startswith(own)]:
             del weights[name]
-        if alternative.kind == "noop":
+        if alternative.removes:
             for norm in part.norms:
                 del weights[f"{prefix}{norm}.weight"]
         elif piece is None:

@@ -25,7 +25,7 @@ import torch
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.child.assemble import Layer, Pieces, to_block_configs
+from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
 from puzzledsl.child.checkpoint.contents import (
     SHARD_BYTES,
@@ -35,6 +35,7 @@ from puzzledsl.child.checkpoint.contents import (
     write_shards,
 )
 from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
+from puzzledsl.families.block_configs import Layer, to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES

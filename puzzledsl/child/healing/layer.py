@@ -78,7 +78,7 @@ def chain(layers: Sequence[LayerDefinition], absent: Absent = frozenset()) -> tu
     goal = 2 * len(layers)
     for layer_idx in reversed(range(len(layers))):
         for sub_block, alternative, piece in reversed(choices_of(layers[layer_idx])):
-            if alternative.kind != "noop" and (layer_idx, sub_block) not in absent:
+            if not alternative.removes and (layer_idx, sub_block) not in absent:
                 point = point_of(layer_idx, sub_block)
                 links.append(Link(layer_idx, sub_block, alternative, piece, goal, goal == after[point]))
                 goal = point
@@ -128,12 +128,11 @@ class ChildSubBlock:
             )  # a fused one (`models.kernels.gated`) applies the last map
         else:
             self._module, pieces_weights = _piece(model, link, pieces)
-        self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""
-        last = getattr(self._module, self.name, None)
+        self.name, last = access.last_map(self._module, link.alternative)
         self.last: nn.Linear | ExpertByExpert | None = None
         """The last map; None for a sub-block without one, and for a quantised mixture, whose experts are not fitted."""
         self.grid: Grid | None = None
-        if isinstance(last, nn.Linear):
+        if last is not None:
             self.last = _copied(last)
             if link.alternative.dtype is not None:
                 weight = pieces_weights[f"{self.name}.weight"].to(last.weight.device)

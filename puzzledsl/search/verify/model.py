@@ -20,6 +20,7 @@ from typing import assert_never
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.state import state_size
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
@@ -259,11 +260,11 @@ class Model:
         own, attention = self._shape.at(layer), self._alternative(layer, "attention")
         kept_whole = hardware.kv_policy == "full"
         length = here.prompt + (here.output if kept_whole else ceil(Fraction(here.output, 2)))
-        window = attention.attended(own)
+        window = attention.alone(own).attended
         kept = length if window is None else min(length, window)
         tokens = ceil(Fraction(kept, hardware.page_tokens)) * hardware.page_tokens
-        heads = ceil(Fraction(attention.cached_heads(own), hardware.gpus))
-        state = attention.state_size(own, hardware.gpus)
+        heads = ceil(Fraction(attention.alone(own).cached_heads, hardware.gpus))
+        state = state_size(attention.alone(own), hardware.gpus)
         residual = max(DTYPE_BYTES[hardware.activation_dtype or hardware.dtype], Fraction(2))
         cache = tokens * 2 * heads * own.head_dim * DTYPE_BYTES[hardware.kv_dtype]
         return cache + 4 * state.scan + residual * state.conv

@@ -1,4 +1,4 @@
-"""A removed sub-block as a module."""
+"""One matrix, or nothing, in place of a sub-block. Shapes: B sequences, S positions, H hidden."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
-from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State
 
+class Substitute(nn.Module):
+    """One H x H matrix without a bias; without a `size`, zeros: one expanded scalar, which takes no memory."""
 
-class NoOp(nn.Module):
-    """Removed sub-block: adds zero to the residual stream. The zeros are one expanded scalar, so they take no memory."""
-
-    def __init__(self, *, pair: bool) -> None:
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        pair: bool,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
         super().__init__()
         self.pair = pair
+        self.linear = None if size is None else nn.Linear(size, size, bias=False, dtype=dtype, device=device)
+        self.eval()
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Return zeros [B, S, H], or (zeros, None) in place of a module that returns a tuple."""
-        output = hidden_states.new_zeros(()).expand_as(hidden_states)
+        """Map [B, S, H] to [B, S, H]; return (output, None) in place of a module that returns a tuple."""
+        zeros = hidden_states.new_zeros(()).expand_as(hidden_states)
+        output = zeros if self.linear is None else self.linear(hidden_states)
         return (output, None) if self.pair else output
 
 
@@ -36,13 +43,3 @@ class NoNorm(nn.Identity):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         self.__dict__["weight"] = fn(self.__dict__["weight"])
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def build(alternative: NoOpAttention | NoOpFfn, site: Site) -> nn.Module:
-    """Build a module without weights."""
-    return NoOp(pair=site.part(alternative.sub_block).pair).eval()
-
-
-def initialise(alternative: NoOpAttention | NoOpFfn, parent: ParentLayer) -> State:
-    """Return no weights."""
-    return {}

@@ -1,29 +1,22 @@
-"""A child in memory: assembled from its ModelDefinition, the parent and pieces, or loaded from its checkpoint directory.
-
-`block_configs` of config.json (DeciLM, nemotron-nas) describe its layers; no code of the directory is run. `n_heads_in_group`
-is the number of query heads per key/value head. A sub-block of an installed package has `module`, its word, and `arguments`.
-"""
+"""A child in memory, loaded from its checkpoint directory, none of whose code is run; and pieces that fit its sub-blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import PREFIXES, Alternative, EndName, SubBlock
-from puzzledsl.alternatives.precision import PrecisionName
+from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.families.block_configs import Layer, on_base, to_block_configs
+from puzzledsl.families.block_configs import Layer, on_base
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
-from puzzledsl.models.families import access
+from puzzledsl.models.errors import PieceDoesNotFit
 from puzzledsl.models.families.load import (
     config_of_child,
     load_parent,
@@ -31,8 +24,6 @@ from puzzledsl.models.families.load import (
     read_config_json,
 )
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.precision.gptq import rounded_end
-from puzzledsl.models.replace import number_cache_slots, put
 
 
 def load_child(
@@ -59,58 +50,6 @@ def child_config(directory: Path) -> PreTrainedConfig:
 Pieces = Callable[[str], Mapping[str, Tensor]]
 """Look up a piece's weights by job id. Names are relative to the sub-block (`q_proj.weight`, `linear.weight`, …); those of a
 coupled piece start with `self_attn.` or `mlp.`."""
-
-
-def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
-    """Turn a loaded parent into the child, in place, and return it, in evaluation mode and without gradients.
-
-    `config.block_configs` describes the child: `export` writes it and `load_child` reads it.
-    Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit, CannotRealise.
-    """
-    shape = access.shape_of(model.config)
-    if len(definition.layers) != shape.layers:
-        raise DiagnosticError(
-            NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
-        )
-    config: Any = model.config
-    config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
-    for layer_idx, layer in enumerate(definition.layers):
-        for sub_block, alternative, piece in choices_of(layer):
-            if alternative.is_parent:  # a coupled piece stores its own half only
-                continue
-            module = build_alternative(model, layer_idx, alternative)
-            if piece is not None:
-                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
-            elif not alternative.removes:
-                raise no_piece(layer_idx, sub_block, alternative)
-            put(model, layer_idx, sub_block, module.requires_grad_(False))
-    number_cache_slots(model)
-    head = None if definition.head_piece is None else pieces(definition.head_piece)["weight"]
-    _put_ends(model, definition.ends.types, head)
-    return model
-
-
-def _put_ends(model: PreTrainedModel, types: Mapping[EndName, PrecisionName], head_VH: Tensor | None) -> None:
-    """Put embedding and head in their types; types that differ untie them. `head_VH`: the head's piece, where it has one."""
-    if not types:
-        return
-    config: Any = model.config
-    embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    whole: dict[EndName, Tensor] = {"embedding": embedding.weight, "head": head.weight}
-    given: dict[EndName, Tensor] = {} if head_VH is None else {"head": head_VH}
-    rounded = {
-        site: (given[site] if site in given else rounded_end(weight.detach(), types[site])).to(weight)
-        for site, weight in whole.items()
-        if site in types
-    }
-    tied = config.tie_word_embeddings and types.get("embedding") == types.get("head")
-    config.tie_word_embeddings, config.end_dtypes = tied, dict(types)
-    for site, module in (("embedding", embedding), ("head", head)):
-        if site in rounded:
-            module.weight = nn.Parameter(rounded[site], requires_grad=False)
-    if tied:
-        head.weight = embedding.weight
 
 
 def layers_on_base(definition: ModelDefinition, shape: Shape) -> list[Layer]:

@@ -106,9 +106,7 @@ class AnyBatch:
     def ends(self) -> dict[str, CostLine]:
         """Embedding, final norm and head, by the types that the ends may have, the parent's among them."""
         known = (self.choice or EndsChoice()).by_name()
-        return {
-            name: fixed_line(self.hardware, self.shape, self.scenario, *both) for name, both in known.items()
-        }
+        return {name: fixed_line(self.hardware, self.shape, *both) for name, both in known.items()}
 
     def costs(self, batch: int) -> BatchCosts:
         """The costs at a batch."""

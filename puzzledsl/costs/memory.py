@@ -102,11 +102,6 @@ def sequence_bytes(
     return cache + state_bytes(hardware, shape, alternative)
 
 
-def kv_cache_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload) -> int:
-    """Return the bytes of the whole batch's KV cache and states in one layer."""
-    return ceil(work.batch * sequence_bytes(hardware, shape, alternative, work))
-
-
 def size_on(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Size:
     """Return the size of an alternative in a layer of this shape on the most loaded GPU."""
     return alternative.size(shape, hardware.gpus, hardware.expert_parallel)

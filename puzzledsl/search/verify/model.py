@@ -23,7 +23,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.state import state_size
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.metric_records import metrics_under
@@ -304,7 +304,7 @@ class Model:
         offered = self.program.spaces[self.costs.space].ends or nodes.EndsChoice()
         embedding = next((e for e in offered.embedding if e.name == self.ends.embedding), ParentEmbedding())
         head = next((h for h in offered.head if h.name == self.ends.head), ParentHead())
-        yield fixed_cost(hardware, self._shape, work, embedding, head)
+        yield fixed_line(hardware, self._shape, embedding, head).at(batch)
         for part in SUB_BLOCKS:
             for layer in range(len(self.layers)):
                 own = self._shape.at(layer)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import Pieces, choices_of, layers_on_base, load_piece, no_piece
+from puzzledsl.child.assemble import Pieces, chosen_in, layers_on_base
 from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
@@ -35,15 +35,13 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
     config: Any = model.config
     config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
     for layer_idx, layer in enumerate(definition.layers):
-        for sub_block, alternative, piece in choices_of(layer):
-            if alternative.is_parent:  # a coupled piece stores its own half only
+        for chosen in chosen_in(layer_idx, layer):
+            if chosen.alternative.is_parent:  # a coupled piece stores its own half only
                 continue
-            module = build_alternative(model, layer_idx, alternative)
-            if piece is not None:
-                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
-            elif not alternative.removes:
-                raise no_piece(layer_idx, sub_block, alternative)
-            put(model, layer_idx, sub_block, module.requires_grad_(False))
+            module = build_alternative(model, layer_idx, chosen.alternative)
+            if not chosen.alternative.removes or chosen.piece is not None:
+                chosen.load(module, pieces)
+            put(model, layer_idx, chosen.sub_block, module.requires_grad_(False))
     number_cache_slots(model)
     head = None if definition.head_piece is None else pieces(definition.head_piece)["weight"]
     _put_ends(model, definition.ends.types, head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -58,64 +59,49 @@ def layers_on_base(definition: ModelDefinition, shape: Shape) -> list[Layer]:
     return [cast(Layer, (on_base(layer.attention, own), on_base(layer.ffn, own))) for layer, own in pairs]
 
 
-def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
-    """Return (sub-block, alternative, id of the piece with its weights, or None) for both sub-blocks of a layer."""
-    return [
-        ("attention", layer.attention, layer.block_piece or layer.attention_piece),
-        ("ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
-    ]
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A sub-block of a child, with the id of the piece that has its weights; None without one."""
+
+    layer_idx: int
+    sub_block: SubBlock
+    alternative: Alternative
+    piece: str | None
+
+    def load(self, module: nn.Module, pieces: Pieces) -> Mapping[str, Tensor]:
+        """Copy the piece's weights into the module, and return them. Raises DiagnosticError (PieceDoesNotFit)."""
+        wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
+        weights = self.weights(pieces, wanted)
+        load_weights_into(module, weights)
+        return weights
+
+    def weights(self, pieces: Pieces, wanted: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
+        """Return the piece's weights for the sub-block, without the prefix of a coupled piece.
+
+        Raises DiagnosticError (PieceDoesNotFit) if there is no piece, or if names and shapes are not exactly those in `wanted`.
+        """
+        if self.piece is None:
+            raise self.misfit("the definition names no piece")
+        weights, prefixes = pieces(self.piece), {name: f"{prefix}." for name, prefix in PREFIXES.items()}
+        if any(key.startswith(tuple(prefixes.values())) for key in weights):
+            own = prefixes[self.sub_block]
+            weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
+        if odd := sorted(set(weights) ^ set(wanted)):
+            raise self.misfit(f"unlike weights {', '.join(odd[:4])}")
+        for key, value in weights.items():
+            if tuple(value.shape) != wanted[key]:
+                raise self.misfit(f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}")
+        return weights
+
+    def misfit(self, reason: str) -> DiagnosticError:
+        """Return the error for a piece that does not fit."""
+        where = {"layer": self.layer_idx, "sub_block": self.sub_block, "alternative": self.alternative.name}
+        return DiagnosticError(PieceDoesNotFit(None, piece=self.piece or "(none)", reason=reason, **where))
 
 
-def load_piece(
-    module: nn.Module,
-    weights: Mapping[str, Tensor],
-    piece: str,
-    layer_idx: int,
-    sub_block: SubBlock,
-    alternative: Alternative,
-) -> None:
-    """Copy a piece's weights (all, or one half of a coupled piece) into `module`. Raises DiagnosticError (PieceDoesNotFit)."""
-    wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
-    load_weights_into(module, fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
-
-
-def fitting(
-    weights: Mapping[str, Tensor],
-    wanted: Mapping[str, tuple[int, ...]],
-    piece: str,
-    layer_idx: int,
-    sub_block: SubBlock,
-    alternative: Alternative,
-) -> Mapping[str, Tensor]:
-    """Return a piece's weights for one sub-block, without the prefix of a coupled piece.
-
-    Raises DiagnosticError (PieceDoesNotFit) if their names and shapes are not exactly those in `wanted`.
-    """
-    prefixes = {name: f"{prefix}." for name, prefix in PREFIXES.items()}
-    if any(key.startswith(tuple(prefixes.values())) for key in weights):
-        own = prefixes[sub_block]
-        weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
-    if set(weights) != set(wanted):
-        odd = sorted(set(weights) ^ set(wanted))
-        reason = f"unlike weights {', '.join(odd[:4])}"
-        raise _misfit(piece, layer_idx, sub_block, alternative, reason)
-    for key, value in weights.items():
-        if tuple(value.shape) != wanted[key]:
-            reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}"
-            raise _misfit(piece, layer_idx, sub_block, alternative, reason)
-    return weights
-
-
-def no_piece(layer: int, sub_block: SubBlock, alternative: Alternative) -> DiagnosticError:
-    """Return the error for an alternative that needs weights while the definition names no piece for it."""
-    return _misfit("(none)", layer, sub_block, alternative, "the definition names no piece")
-
-
-def _misfit(
-    piece: str, layer: int, sub_block: SubBlock, alternative: Alternative, reason: str
-) -> DiagnosticError:
-    return DiagnosticError(
-        PieceDoesNotFit(
-            None, piece=piece, layer=layer, sub_block=sub_block, alternative=alternative.name, reason=reason
-        )
+def chosen_in(layer_idx: int, layer: LayerDefinition) -> tuple[Chosen, Chosen]:
+    """Return both sub-blocks of a child's layer. A coupled piece stores its own half of the parent's alone."""
+    return (
+        Chosen(layer_idx, "attention", layer.attention, layer.block_piece or layer.attention_piece),
+        Chosen(layer_idx, "ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
     )

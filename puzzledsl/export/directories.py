@@ -56,7 +56,7 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX
 from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.gptq import Codes, codes_of
+from puzzledsl.models.precision.gptq import Codes, stored_codes
 
 WORD = 32
 Types = Mapping[str, Precision]
@@ -97,10 +97,7 @@ def _stored(name: str, weight: LazyTensor, precision: Precision, dtype: torch.dt
     kind = dtype if dtype in (own, torch.float32) else torch.float32
 
     def codes() -> Codes:
-        found = codes_of(weight.read(), precision)
-        if found is None:
-            raise ValueError(f"`{name}` is not on the grid of {precision.name}")
-        return found
+        return stored_codes(weight.read(), precision, f"`{name}`")
 
     def scales() -> Tensor:
         return codes().scales.to(kind)

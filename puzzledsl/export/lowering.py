@@ -129,16 +129,12 @@ def as_family(child: ChildFiles, family: Literal["llama", "qwen2"]) -> ChildFile
     )
     content = {key: value for key, value in child.content.items() if key not in WINDOW_KEYS}
     content |= {"attention_bias": biased, "mlp_bias": False, "head_dim": shape.head_dim}
-    zeros = _Zeros(shape, child.dtype)
-    layers = []
-    for layer in split(child):
-        weights = dict(layer.weights)
-        if isinstance(layer.attention, ParentAttention | GqaAttention):
-            for name, size in layer.attention.weights(shape).items():
-                if name.endswith(".bias"):
-                    weights.setdefault(f"{ATTENTION.module}.{name}", zeros(*size.shape))
-        layers.append(replace(layer, weights=weights))
-    return joined(_with(child, shape, content), layers)
+    return _with_zeros(
+        _with(child, shape, content),
+        lambda layer: {
+            f"{ATTENTION.module}.{name}": w.shape for name, w in layer.attention.weights(shape).items()
+        },
+    )
 
 
 def untied(child: ChildFiles) -> ChildFiles:
@@ -155,31 +151,35 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
     if child.shape.mlp_bias:
         return child
     shape = child.shape.model_copy(update={"mlp_bias": True})
-    zeros = _Zeros(shape, child.dtype)
-    layers = []
-    for layer in split(child):
-        weights = dict(layer.weights)
-        if _is_dense(layer):
-            width = layer.ffn.alone(shape).channels
-            for name, size in MlpFfn(width=width).stored(shape).items():
-                weights.setdefault(f"mlp.{name}", zeros(*size))
-        layers.append(replace(layer, weights=weights))
-    return joined(_with(child, shape, child.content | {"mlp_bias": True}), layers)
+    return _with_zeros(
+        _with(child, shape, child.content | {"mlp_bias": True}),
+        lambda layer: {
+            f"{FFN.module}.{name}": weight.shape
+            for name, weight in (layer.ffn.weights(layer.own).items() if _is_dense(layer) else ())
+        },
+    )
 
 
 def with_linear_biases(child: ChildFiles) -> ChildFiles:
     """Add a zero bias to linear sub-blocks of a child whose attentions, or FFNs, have biases, as mlx-lm requires."""
-    zeros = _Zeros(child.shape, child.dtype)
-    layers = []
+    flags = {LinearAttention: child.shape.attention_bias, LinearFfn: child.shape.mlp_bias}
+    return _with_zeros(
+        child,
+        lambda layer: {
+            f"{part.module}.linear.bias": (child.shape.hidden,)
+            for part, alternative in ((ATTENTION, layer.attention), (FFN, layer.ffn))
+            if flags.get(type(alternative))
+        },
+    )
+
+
+def _with_zeros(child: ChildFiles, wanted: Callable[[_Layer], Mapping[str, tuple[int, ...]]]) -> ChildFiles:
+    """Return the child with zeros for those of the wanted weights that a layer lacks, by their names inside the layer."""
+    zeros, layers = _Zeros(child.shape, child.dtype), []
     for layer in split(child):
-        weights = dict(layer.weights)
-        for sub_block, part, flag in (
-            ("self_attn", layer.attention, child.shape.attention_bias),
-            ("mlp", layer.ffn, child.shape.mlp_bias),
-        ):
-            if flag and isinstance(part, LinearAttention | LinearFfn):
-                weights[f"{sub_block}.linear.bias"] = zeros(child.shape.hidden)
-        layers.append(replace(layer, weights=weights))
+        lacking = {name: size for name, size in wanted(layer).items() if name not in layer.weights}
+        made = {name: zeros(*size) for name, size in lacking.items()}
+        layers.append(replace(layer, weights=layer.weights | made))
     return joined(child, layers)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Args, DiagnosticError
 from puzzledsl.families.block_configs import Layer, on_base
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.nodes import Shape
@@ -95,7 +95,11 @@ class Chosen:
 
     def misfit(self, reason: str) -> DiagnosticError:
         """Return the error for a piece that does not fit."""
-        where = {"layer": self.layer_idx, "sub_block": self.sub_block, "alternative": self.alternative.name}
+        where: Args = {
+            "layer": self.layer_idx,
+            "sub_block": self.sub_block,
+            "alternative": self.alternative.name,
+        }
         return DiagnosticError(PieceDoesNotFit(None, piece=self.piece or "(none)", reason=reason, **where))
 
 

@@ -130,9 +130,10 @@ def _at_batch(
                     same = known[id(flop)] = cost.model_copy(update=flop)
                 layers[index][row.attention, row.ffn] = same
     for cost_of, names in zip(layers, asked, strict=True):
-        for sub_block, key in ((names.attention, ("noop", "")), (names.ffn, ("", "noop"))):
-            if "noop" in sub_block:
-                cost_of.setdefault(key, ZERO)
+        removed = [(a.name, "") for a in names.attention.values() if a.removes]
+        removed += [("", f.name) for f in names.ffn.values() if f.removes]
+        for key in removed:
+            cost_of.setdefault(key, ZERO)
     _report_missing(layers, asked, table, scenario.name, span, sink)
     pairs = tuple(
         {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}

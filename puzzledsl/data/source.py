@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import Args, DiagnosticError, Span
 from puzzledsl.data.errors import BadConversation, ColumnMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -121,7 +121,7 @@ def documents_of(place: Place[Any], file: Path, records: Iterable[Record], word:
             try:
                 yield Conversation(_messages(fields[field]), at)
             except ValueError as error:
-                said = {"file": file, "number": number, "field": field, "reason": str(error)}
+                said: Args = {"file": file, "number": number, "field": field, "reason": str(error)}
                 raise DiagnosticError(BadConversation(place.span, name=place.name, **said)) from None
             continue
         text = fields.get(field)

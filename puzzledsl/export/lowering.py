@@ -162,7 +162,7 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
 
 def with_linear_biases(child: ChildFiles) -> ChildFiles:
     """Add a zero bias to linear sub-blocks of a child whose attentions, or FFNs, have biases, as mlx-lm requires."""
-    flags = {LinearAttention: child.shape.attention_bias, LinearFfn: child.shape.mlp_bias}
+    flags: dict[type, bool] = {LinearAttention: child.shape.attention_bias, LinearFfn: child.shape.mlp_bias}
     return _with_zeros(
         child,
         lambda layer: {

@@ -92,7 +92,7 @@ def _shape_of_family(content: Mapping[str, Any], field: str) -> Shape:
     if method is not None and method not in family.quantised:
         forms = ", ".join(("bfloat16", "float16", *family.quantised))
         raise BadConfig(f"its weights are quantised by {shown(method)}; those in {forms} or float32 are read")
-    shape = _possible(family.read(config))
+    shape = _possible(family.shape(config))
     computation_of(family, config, shape)
     return shape
 

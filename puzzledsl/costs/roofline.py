@@ -18,7 +18,6 @@ constants are fitted to published serving figures of Llama models (`benchmarks/p
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from fractions import Fraction
 from functools import cached_property
 from math import lcm
@@ -70,10 +69,10 @@ class Times:
     @property
     def total(self) -> Fraction:
         """All of it."""
-        return sum(astuple(self), NO_TIME)
+        return sum(vars(self).values(), NO_TIME)
 
     def __add__(self, other: Times) -> Times:
-        return Times(*map(add, astuple(self), astuple(other)))
+        return Times(*map(add, vars(self).values(), vars(other).values()))
 
 
 @record(eq=False)

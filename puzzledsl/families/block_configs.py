@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import KIND_FIELDS, SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.moe import MAX_EXPERTS, MoeFfn
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.registry import KINDS, AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
 FFN_MULTIPLE = 256
@@ -106,40 +107,57 @@ def ffn_mult(width: int, hidden: int) -> float:
     return multiple
 
 
+class BadEntry(ValueError):
+    """A size of an entry that no layer of the shape can have."""
+
+    def __init__(self, sub_block: SubBlock, reason: object) -> None:
+        super().__init__(str(reason))
+        self.sub_block = sub_block
+
+
 def from_entry(sub_block: SubBlock, entry: Mapping[str, Any], shape: Shape) -> Alternative:
-    """Return the alternative of an entry, `parent` by the parent's size. Raises KeyError, TypeError, ValueError."""
+    """Return the alternative of an entry, `parent` by the parent's size. Raises KeyError, TypeError, ValueError (BadEntry)."""
     if (module := entry.get("module")) is not None:
-        kind = KINDS[sub_block].get(module)
+        kind = KINDS[sub_block].get(module) if isinstance(module, str) else None
         if kind is None or kind.in_families:
-            raise ValueError(f"no installed package has the alternative `{module}`")
+            raise BadEntry(sub_block, f"no installed package has the alternative {shown(module)}")
         found: Alternative = kind.model_validate(entry["arguments"])
     else:
-        found = alternative_of(sub_block, replace(shape, **_fields(sub_block, entry, shape)), shape)
+        try:
+            fields = _fields(sub_block, Config(entry), shape)
+        except BadConfig as error:
+            raise BadEntry(sub_block, error) from error
+        found = alternative_of(sub_block, replace(shape, **fields), shape)
     if (dtype := entry.get(DTYPE)) is not None and dtype not in PRECISIONS:
         raise ValueError(f"`{dtype}` is no storage type")
     return found.in_precision(dtype)
 
 
-def _fields(sub_block: SubBlock, entry: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """Return the LAYER_FIELDS that an entry says."""
-    name = "mixer" if sub_block == "attention" else "ffn"
-    if entry["no_op"] or entry["replace_with_linear"]:
-        return {name: "none" if entry["no_op"] else "linear"}
-    if getattr(shape, name) not in ("attention", "dense", "moe"):
+def _fields(sub_block: SubBlock, entry: Config, shape: Shape) -> dict[str, Any]:
+    """Return the LAYER_FIELDS that an entry says. Raises BadConfig."""
+    kind = KIND_FIELDS[sub_block]
+    if entry.flag("no_op") or entry.flag("replace_with_linear"):
+        return {kind: "none" if entry.flag("no_op") else "linear"}
+    if getattr(shape, kind) not in ("attention", "dense", "moe"):
         return {}
     if sub_block == "attention":
-        heads = entry.get("num_attention_heads") or shape.heads
-        sizes = {"heads": heads, "kv_heads": heads // int(entry["n_heads_in_group"])}
-        if (window := entry.get("window_length")) is None:
-            return sizes
-        return sizes | {"window": window, "window_sinks": entry.get("num_sink_tokens") or 0}
-    if entry.get("num_experts") is None:
-        return {"ffn": "dense", "intermediate": int(entry["intermediate_size"])}
-    sizes = {field: int(entry[key]) for field, key in MIXTURE.items()}
-    if not 1 <= sizes["top_k"] <= sizes["experts"] or sizes["expert_width"] < 1:
-        shown = f"a mixture of {sizes['experts']} experts of {sizes['expert_width']} channels"
-        raise ValueError(f"{shown}, {sizes['top_k']} of a token")
-    return {"ffn": "moe", **sizes}
+        group = entry.whole("n_heads_in_group")
+        heads = entry.optional("num_attention_heads", shape.heads, shape.heads)
+        if heads % group:
+            raise BadConfig(f"n_heads_in_group is {group}, which does not divide {heads} heads")
+        sizes = {"heads": heads, "kv_heads": heads // group}
+        window = entry.optional("window_length", MAX_WINDOW, MAX_WINDOW, MAX_WINDOW)
+        sinks = entry.whole("num_sink_tokens") if entry.content.get("num_sink_tokens") else 0
+        if sinks >= window:
+            raise BadConfig(f"num_sink_tokens is {sinks} of a window of {window}")
+        return sizes | ({"window": window, "window_sinks": sinks} if entry.has("window_length") else {})
+    if not entry.has("num_experts"):
+        return {"ffn": "dense", "intermediate": entry.whole("intermediate_size")}
+    experts, top_k = entry.whole("num_experts", MAX_EXPERTS), entry.whole("num_experts_per_tok")
+    width = entry.whole("moe_intermediate_size")
+    if shape.ffn != "moe" or top_k > experts:
+        raise BadConfig(f"num_experts is {experts} and num_experts_per_tok is {top_k}")
+    return {"ffn": "moe", "experts": experts, "top_k": top_k, "expert_width": width}
 
 
 def alternative_of(sub_block: SubBlock, own: Shape, base: Shape) -> Alternative:

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
-from puzzledsl.alternatives.moe import MAX_EXPERTS
-from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
-from puzzledsl.families.block_configs import FFN_MULTIPLE, Layer, layer_of
-from puzzledsl.families.config import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
+from puzzledsl.families.block_configs import FFN_MULTIPLE, BadEntry, Layer, layer_of
+from puzzledsl.families.config import MAX_SIZE, BadConfig, Config, shown
 
 MODEL_TYPE = "nemotron-nas"
 BLOCKS = "block_configs"
@@ -66,11 +64,11 @@ def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...
     found = []
     for index, (block, own) in enumerate(zip(blocks, base.each, strict=True)):
         try:
-            found.append(layer_of({s: _checked(block[s], s, own, index) for s in SUB_BLOCKS}, own))
+            found.append(layer_of(block, own))
+        except BadEntry as error:
+            raise BadConfig(f"{BLOCKS}[{index}].{error.sub_block}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise (
-                error if isinstance(error, BadConfig) else BadConfig(f"{BLOCKS}[{index}]: {error}")
-            ) from error
+            raise BadConfig(f"{BLOCKS}[{index}]: {error}") from error
     return tuple(found)
 
 
@@ -128,48 +126,3 @@ def _entry(block: Any, sub_block: SubBlock, index: int, hidden: int) -> dict[str
             raise BadConfig(f"{BLOCKS}[{index}].ffn.ffn_mult is {shown(multiple)}")
         found["intermediate_size"] = -(-int(2 * multiple * hidden / 3) // FFN_MULTIPLE) * FFN_MULTIPLE
     return found
-
-
-def _checked(entry: dict[str, Any], sub_block: SubBlock, own: Shape, index: int) -> dict[str, Any]:
-    """Return an entry whose fields have possible values in a layer of this shape. Raises BadConfig."""
-    config = Config(entry)
-    try:
-        removed = config.flag("no_op") or config.flag("replace_with_linear")
-        if (module := entry.get("module")) is not None and not _is_a_module(module, sub_block):
-            raise BadConfig(f"no installed package has the alternative {shown(module)}")
-        if not removed and module is None:
-            check = _check_attention if sub_block == "attention" else _check_ffn
-            check(config, own)
-    except BadConfig as error:
-        raise BadConfig(f"{BLOCKS}[{index}].{sub_block}: {error}") from error
-    return entry
-
-
-def _is_a_module(word: Any, sub_block: SubBlock) -> bool:
-    """Return True for the word of an alternative whose entry is a module and its arguments, as that of a package."""
-    kind = KINDS[sub_block].get(word) if isinstance(word, str) else None
-    return kind is not None and not kind.in_families
-
-
-def _check_attention(config: Config, own: Shape) -> None:
-    if own.mixer != "attention":
-        return
-    group, heads = (
-        config.whole("n_heads_in_group"),
-        config.optional("num_attention_heads", own.heads, own.heads),
-    )
-    if heads % group:
-        raise BadConfig(f"n_heads_in_group is {group}, which does not divide {heads} heads")
-    window = config.optional("window_length", MAX_WINDOW, MAX_WINDOW, MAX_WINDOW)
-    if config.content.get("num_sink_tokens") and (sinks := config.whole("num_sink_tokens")) >= window:
-        raise BadConfig(f"num_sink_tokens is {sinks} of a window of {window}")
-
-
-def _check_ffn(config: Config, own: Shape) -> None:
-    if config.has("num_experts"):
-        experts, top_k = config.whole("num_experts", MAX_EXPERTS), config.whole("num_experts_per_tok")
-        config.whole("moe_intermediate_size")
-        if own.ffn != "moe" or top_k > experts:
-            raise BadConfig(f"num_experts is {experts} and num_experts_per_tok is {top_k}")
-    elif own.ffn != "none":
-        config.whole("intermediate_size")

@@ -73,7 +73,7 @@ def test_parts_on_several_gpus_make_up_the_whole(example: Alternative) -> None:
 
 def test_a_module_that_no_package_has_is_an_error() -> None:
     entry = {"no_op": False, "replace_with_linear": False, "module": "mamba", "arguments": {}}
-    with pytest.raises(ValueError, match="`mamba`"):
+    with pytest.raises(ValueError, match='"mamba"'):
         from_entry("attention", entry, LLAMA_8B)
 
 

@@ -62,9 +62,9 @@ def _kept(alternative: Alternative, shape: Shape) -> float:
     """Share of the parent's sub-block that is left: of its channels, or the root of that of its heads: two steps look alike."""
     own = alternative.alone(shape)
     match own.mixer, own.ffn:
-        case "attention", _:
+        case "attention", _ if alternative.in_families:
             return float((own.kv_heads / shape.kv_heads * own.heads / shape.heads) ** 0.5)
-        case _, "dense":
+        case _, "dense" if alternative.in_families:
             return own.intermediate / shape.ffn_width
         case _, "moe":
             return own.experts * own.expert_width / (shape.experts * shape.expert_width)

@@ -21,7 +21,7 @@ from puzzledsl.models.families.access import (
     part_of,
     sub_block_of,
 )
-from puzzledsl.models.families.substitutes import NoNorm, Substitute
+from puzzledsl.models.families.build import NoNorm, Substitute
 from puzzledsl.models.transformers_private import with_own_modules
 
 

@@ -1,14 +1,18 @@
-"""Fresh modules of a family's sub-blocks in another size. The only place that constructs transformers' layer classes."""
+"""Fresh modules of a family's sub-blocks in another size, and what stands in their place: one matrix, or nothing.
+
+The only place that constructs transformers' layer classes. Shapes: B sequences, S positions, H hidden.
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
@@ -18,7 +22,6 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.access import HeadsView, family_of, names_of, shape_of
 from puzzledsl.models.families.slots import classes_of
-from puzzledsl.models.families.substitutes import Substitute
 from puzzledsl.models.families.window import LimitWindow
 
 
@@ -106,3 +109,39 @@ def _construct(module_class: type[nn.Module], site: Site, sizes: dict[str, int])
     held: Any = module
     held.config = site.config
     return module.eval()
+
+
+class Substitute(nn.Module):
+    """One H x H matrix without a bias; without a `size`, zeros: one expanded scalar, which takes no memory."""
+
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        pair: bool,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.pair = pair
+        self.linear = None if size is None else nn.Linear(size, size, bias=False, dtype=dtype, device=device)
+        self.eval()
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Map [B, S, H] to [B, S, H]; return (output, None) in place of a module that returns a tuple."""
+        zeros = hidden_states.new_zeros(()).expand_as(hidden_states)
+        output = zeros if self.linear is None else self.linear(hidden_states)
+        return (output, None) if self.pair else output
+
+
+class NoNorm(nn.Identity):
+    """Norm of a removed sub-block. It has no weights, but some layers ask its `weight` for the dtype of the norm."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        weight: Any = norm.weight
+        self.__dict__["weight"] = torch.empty(0, dtype=weight.dtype, device="cpu")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        self.__dict__["weight"] = fn(self.__dict__["weight"])
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]

@@ -24,7 +24,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.files import appearing
@@ -50,7 +49,7 @@ from puzzledsl.export.lowering import (
     windows,
     with_linear_biases,
 )
-from puzzledsl.families.block_configs import FFN_MULTIPLE, MIXTURE, ffn_mult, to_block_configs
+from puzzledsl.families.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX
@@ -158,13 +157,13 @@ def write_mlx(
 def is_native(child: ChildFiles) -> bool:
     """Return True if mlx-lm's nemotron-nas model computes exactly this child."""
     shape = child.shape
-    attentions = [attention for attention, _ in child.layers if not isinstance(attention, NoOpAttention)]
+    attentions = [own for own, _ in child.sub_blocks if own.mixer != "none"]
     return (
         not shape.qk_norm
         and shape.head_dim * shape.heads == shape.hidden
         and not any(windows(child))
         and bool(attentions)
-        and attentions[0].alone(shape).cached_heads > 0
+        and attentions[0].cached_heads > 0
     )
 
 
@@ -303,8 +302,7 @@ def _config(child: ChildFiles) -> dict[str, Any]:
 
 def _mixtures(child: ChildFiles) -> set[tuple[int, ...]]:
     """Return the sizes of the child's mixtures: experts, those of a token, and channels of an expert."""
-    blocks = (block["ffn"] for block in to_block_configs(child.layers, child.shape))
-    return {tuple(block[name] for name in MIXTURE.values()) for block in blocks if block.get("num_experts")}
+    return {(*own.routing, own.expert_width) for _, own in child.sub_blocks if own.ffn == "moe"}
 
 
 def _kind(window: int | None) -> str:
@@ -312,5 +310,4 @@ def _kind(window: int | None) -> str:
 
 
 def _cached(child: ChildFiles) -> list[bool]:
-    layers = zip(child.shape.each, child.layers, strict=True)
-    return [attention.alone(own).cached_heads > 0 for own, (attention, _) in layers]
+    return [own.cached_heads > 0 for own, _ in child.sub_blocks]

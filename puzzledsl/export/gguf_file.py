@@ -21,12 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.linear import NoOpAttention
-from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName
-from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
@@ -43,11 +38,6 @@ SHARED = 32
 """Channels of the shared expert of zeros."""
 NEVER = -1e30
 """Bias in the choice of experts that are not there."""
-
-
-def is_mixture(ffn: Alternative, shape: Shape) -> bool:
-    """Return True for a mixture of experts in a layer of this shape."""
-    return isinstance(ffn, MoeFfn) or (isinstance(ffn, ParentFfn) and shape.ffn == "moe")
 
 
 def add_mixtures(writer: Any, child: ChildFiles) -> None:
@@ -88,12 +78,8 @@ def mixture_tensors(child: ChildFiles) -> Iterator[tuple[str, LazyTensor]]:
 
 def _sizes(child: ChildFiles) -> dict[int, tuple[int, int, int]]:
     """Return experts, those of a token, and channels of an expert, of each layer with a mixture."""
-    found = {}
-    for layer, (own, (_, ffn)) in enumerate(zip(child.shape.each, child.layers, strict=True)):
-        if is_mixture(ffn, own):
-            width = ffn.width if isinstance(ffn, MoeFfn) else own.expert_width
-            found[layer] = (*ffn.alone(own).routing, width)
-    return found
+    ffns = enumerate(ffn for _, ffn in child.sub_blocks)
+    return {layer: (*own.routing, own.expert_width) for layer, own in ffns if own.ffn == "moe"}
 
 
 def _router(weight: LazyTensor, experts: int) -> LazyTensor:
@@ -301,21 +287,14 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
 
 def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     shape, config = child.shape, cast(Any, child.config)
-    heads: list[int] = []
-    kv_heads: list[int] = []
-    widths: list[int] = []
-    for own, (attention, ffn) in zip(shape.each, child.layers, strict=True):
-        heads.append(
-            0 if isinstance(attention, NoOpAttention) else attention.alone(own).query_heads or own.heads
-        )
-        kv_heads.append(attention.alone(own).cached_heads)
-        widths.append(0 if is_mixture(ffn, own) else ffn.alone(own).channels)
+    heads = [0 if own.mixer == "none" else own.heads for own, _ in child.sub_blocks]
+    widths = [0 if own.ffn == "moe" else own.channels for _, own in child.sub_blocks]
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)
     writer.add_feed_forward_length(widths if engine is not STEP35 else max(widths))
     writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
+    writer.add_head_count_kv([own.cached_heads for own, _ in child.sub_blocks])
     writer.add_key_length(shape.head_dim)
     writer.add_value_length(shape.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -336,7 +315,7 @@ def _add_step35(writer: Any, child: ChildFiles) -> None:
     writer.add_array(
         f"{name}.attention.sliding_window_pattern", pattern if any(pattern) else [True, *pattern[1:]]
     )
-    if any(is_mixture(ffn, own) for own, (_, ffn) in zip(child.shape.each, child.layers, strict=True)):
+    if _sizes(child):
         add_mixtures(writer, child)
     else:
         writer.add_expert_feed_forward_length(0)

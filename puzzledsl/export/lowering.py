@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
@@ -356,11 +356,11 @@ def _needs_biases(child: ChildFiles, engine: Architecture) -> bool:
 
 
 def _is_empty(layer: _Layer) -> bool:
-    return isinstance(layer.attention, NoOpAttention) and isinstance(layer.ffn, NoOpFfn)
+    return layer.attention.removes and layer.ffn.removes
 
 
 def _is_dense(layer: _Layer) -> bool:
-    return isinstance(layer.ffn, MlpFfn) or (isinstance(layer.ffn, ParentFfn) and layer.own.ffn == "dense")
+    return layer.ffn.alone(layer.own).ffn == "dense"
 
 
 def _padded(weight: LazyTensor, dim: int, room: int) -> LazyTensor:

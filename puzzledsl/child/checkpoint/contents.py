@@ -136,6 +136,12 @@ class ChildFiles:
     weights: dict[str, LazyTensor]
 
     @property
+    def sub_blocks(self) -> list[tuple[Shape, Shape]]:
+        """Each layer with its attention alone and with its FFN alone, for their figures."""
+        pairs = zip(self.layers, self.shape.each, strict=True)
+        return [(attention.alone(own), ffn.alone(own)) for (attention, ffn), own in pairs]
+
+    @property
     def params(self) -> int:
         """Return the number of parameters; a tied embedding counts once."""
         return sum(torch.Size(weight.shape).numel() for weight in self.weights.values())

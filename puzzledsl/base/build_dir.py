@@ -67,6 +67,8 @@ class BuildDir:
     """Unfinished work of a stage, from which it resumes; removed when the stage ends."""
     evaluation = _Named("evals/{}.json")
     """Measured figures (ir.tables.Evaluation)."""
+    eval_units = _Fixed("evals/units")
+    """What models did on texts and tasks, by digest, for every later evaluation."""
     failure = _Named("failures/{}-{}.json")
     """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
     engines = _Named("engines/{}.json")

@@ -46,9 +46,12 @@ class MeasureLadder(Protocol):
     """Measurement of an engine's ladder beside a child, whose speed by scenario and whose parent are measured."""
 
     def __call__(
-        self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+        self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
-        """Measure it; None where no engine with one timed the child; unfinished work is in `work`. Raises DiagnosticError."""
+        """Measure it; None where no engine with one timed the child. Raises DiagnosticError.
+
+        Times that are finished are in `work`, what the files do on texts and tasks is in `kept`.
+        """
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class EvalInputs:
     """Inputs of one evaluation.
 
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start
-    at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end. `executor`
-    provides the workers that measure. `engines` times models in the engines of `measured(engine: ...)` hardware, and `ladder`
-    measures what such an engine's quantiser makes of the parent.
+    at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end, and those that
+    last in `kept`, if it is given. `executor` provides the workers that measure. `engines` times models in the engines of
+    `measured(engine: ...)` hardware, and `ladder` measures what such an engine's quantiser makes of the parent.
     """
 
     program: Program
@@ -73,6 +76,7 @@ class EvalInputs:
     executor: Executor = field(default_factory=LocalExecutor)
     engines: TimeInEngine | None = None
     ladder: MeasureLadder | None = None
+    kept: Path | None = None
 
     def plan(self) -> Plan:
         """Read and tokenise everything. Raises DiagnosticError."""
@@ -101,7 +105,7 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
         for name, directory in given.items()
         for unit in units_of(plan, name, directory.resolve(), full=name in {PARENT, *inputs.full})
     ]
-    store = Store(inputs.work, plan, inputs.parent_dir.resolve())
+    store = Store(inputs.work, plan, inputs.parent_dir.resolve(), inputs.kept)
     found = {unit: kept for unit in units if (kept := store.read(unit)) is not None}
     refused: dict[Unit, Refused] = {}
     for unit, new in _measured(inputs, plan, units, found, refused):
@@ -152,7 +156,7 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
     usual = {u.of: new.speed for u, new in found.items() if u.model == child and new.speed is not None}
     if inputs.ladder is None or not plan.declaration.ladder or not usual:
         return None
-    return inputs.ladder(plan, inputs.work, inputs.models[child], usual, parent)
+    return inputs.ladder(plan, inputs.work, inputs.kept or inputs.work, inputs.models[child], usual, parent)
 
 
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:

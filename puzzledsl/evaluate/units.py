@@ -38,6 +38,9 @@ Kind = Literal["text", "task", "harness", "answers", "speed"]
 SPARED = ("harness", "speed")
 """Kinds of units that an evaluation does without if they cannot be measured: data sets that are not there, models too large."""
 
+LASTING = ("text", "task", "answers")
+"""Kinds of units that come out the same at every run on a machine, so that later evaluations take them as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -136,10 +139,11 @@ class Refused:
 
 
 class Store:
-    """Finished units in a folder, by a digest of everything that they depend on."""
+    """Finished units, by a digest of everything that they depend on: those of LASTING kinds in `kept`, others in `folder`."""
 
-    def __init__(self, folder: Path, plan: Plan, parent_dir: Path) -> None:
-        self._folder, self._plan, self._parent_dir = folder, plan, parent_dir
+    def __init__(self, folder: Path, plan: Plan, parent_dir: Path, kept: Path | None = None) -> None:
+        self._folder, self._kept = folder, kept or folder
+        self._plan, self._parent_dir = plan, parent_dir
         self._hashes: dict[Path, str] = {}
 
     def read(self, unit: Unit) -> Found | None:
@@ -158,7 +162,8 @@ class Store:
         digest = hashlib.sha256()
         for part in self._parts(unit):
             digest.update(part if isinstance(part, bytes) else f"{part}\n".encode())
-        return self._folder / f"{unit.model}-{digest.hexdigest()[:16]}.json"
+        folder = self._kept if unit.kind in LASTING else self._folder
+        return folder / f"{unit.model}-{digest.hexdigest()[:16]}.json"
 
     def _parts(self, unit: Unit) -> Iterator[str | bytes]:
         plan = self._plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -210,16 +211,24 @@ class Bed:
             raise DiagnosticError(failed) from error
 
 
-def in_turn(sessions: Sequence[Session], workload: Workload, turns: int) -> list[Samples]:
-    """Return the times of models in turn, after a warm-up of each. Raises SessionFailed."""
+def in_turn(
+    sessions: Sequence[Session], workload: Workload, turns: int, *, prefill: bool = True
+) -> list[Samples]:
+    """Return the times of models in turn, after a warm-up of each. Raises SessionFailed.
+
+    Without `prefill`, of which nothing is to be known, it is judged by the time in which the sequences are filled.
+    """
     found = [Samples() for _ in sessions]
-    for turn in range(turns + 1):
+    for turn in range(turns + 1 if prefill else 0):
         for session, samples in zip(sessions, found, strict=True):
             seconds = session.prefill(workload.prompt)
             if turn:
                 samples.prefill.append(seconds)
-    for session in sessions:
+    for session, samples in zip(sessions, found, strict=True):
+        begun = time.perf_counter()
         session.fill(workload.context)
+        if not prefill:
+            samples.prefill.append((time.perf_counter() - begun) * workload.prompt / workload.context)
     for turn in range(turns + 1):
         for session, samples in zip(sessions, found, strict=True):
             steps = session.steps(workload.window)
@@ -293,10 +302,25 @@ class ServingClock:
         parent = self._loaded[1]
         try:
             with self._bed.load(path, workload, self._shape, "a child") as own:
-                of_parent, of_child = in_turn([parent, own], workload, turns or CHECK_ROUNDS)
+                of_parent, of_child = in_turn(
+                    [parent, own], workload, turns or CHECK_ROUNDS, prefill=self._needs_prefill(workload)
+                )
         finally:
             shutil.rmtree(path.parent, ignore_errors=True)
         return Check.of(seed, child, of_parent, of_child, "".join(child.get("ends", ())))
+
+    def _needs_prefill(self, workload: Workload) -> bool:
+        """Return True unless traffic alone runs the workload, whose prompts take what they do in its smallest batch."""
+        alike = [
+            scenario
+            for scenario in self._program.scenarios.values()
+            if scenario.hardware == self._bed.hardware.name
+            and (scenario.prompt, scenario.output) == (workload.prompt, workload.output)
+        ]
+        return any(
+            scenario.traffic is None or workload.batch <= min(scenario.batches, default=1)
+            for scenario in alike
+        )
 
     def close(self) -> None:
         """End the parent's process, and remove the files."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import scratch
+from puzzledsl.base.files import scratch, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
@@ -25,15 +26,18 @@ from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
 from puzzledsl.evaluate.units import ROUNDS, Found, Measured, Speed, Store, Unit, assembled, relative_speed
+from puzzledsl.export.engines.ask import llama_library
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
-from puzzledsl.ir.nodes import Hardware
+from puzzledsl.ir.nodes import Hardware, Shape
 from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import Ladder
+from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.clock import Bed, in_turn, write_model
+from puzzledsl.serving.session import Session
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
@@ -42,6 +46,17 @@ CLOSE = 0.1
 def seconds_of(speed: Speed, timed: Timed) -> float:
     """Return the seconds of a whole request: prompt and output."""
     return speed.prefill_s + timed.workload.output * speed.decode_step_s
+
+
+def _made_by(importance: Importance | None) -> str:
+    """Return a digest of what the files depend on besides the parent: llama.cpp's build, and the importance matrix."""
+    library = llama_library()
+    found = hashlib.sha256(
+        version("llama-cpp-py-sync").encode() if library is None else sha256_of(library).encode()
+    )
+    for name, values in sorted((importance or {}).items()):
+        found.update(name.encode() + values.tobytes())
+    return f"ladder-{found.hexdigest()[:16]}"
 
 
 def _is_there(timed: Timed) -> bool:
@@ -58,19 +73,24 @@ class LadderMeter:
     progress: Progress
 
     def __call__(
-        self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+        self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
     ) -> Ladder | None:
-        """Measure all files; None where the child was timed in other engines alone. Raises DiagnosticError."""
+        """Measure all files; None where the child was timed in other engines alone. Raises DiagnosticError.
+
+        Times are measured beside each child, and kept in `work`; files of one parent do the same on texts and tasks, which is
+        kept in `kept`.
+        """
         times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
         timed = [each for each in plan.timed if each.scenario in usual and _is_there(each)]
         if not timed:
             return None
         bed = Bed.of(cast(Hardware, timed[0].on))
-        with scratch("ladder") as folder:
+        with scratch("ladder") as folder, ExitStack() as sessions:
             file = write_model(child, bed.name, folder, bed.spec.dtype)
             child_bytes = file.stat().st_size
-            store = Store(work / times, plan, self.parent_dir)
-            found = _Climb(self, plan, store, file, usual).found(timed)
+            importance = self.importance()
+            store = Store(work / times, plan, self.parent_dir, kept / _made_by(importance))
+            found = _Climb(self, plan, store, file, usual, importance, sessions).found(timed)
         measured = [assembled(plan, rung.name, units) for rung, units in found.items()]
         return Ladder(
             engine=bed.engine.title,
@@ -91,12 +111,15 @@ class _Climb:
     store: Store
     child_file: Path
     usual: Mapping[str, Speed]
+    importance: Importance | None
+    sessions: ExitStack
+    _loaded: dict[Workload, Session] = field(default_factory=dict)
 
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         found = {}
         for rung in LADDER:
-            if not rung.weighed or self._importance is not None:
+            if not rung.weighed or self.importance is not None:
                 try:
                     found[rung] = self._measured(rung, timed)
                 except DiagnosticError as error:
@@ -170,7 +193,7 @@ class _Climb:
                 path,
                 rung.recipe,
                 name=rung.name,
-                importance=self._importance if rung.weighed else None,
+                importance=self.importance if rung.weighed else None,
                 head=rung.head,
                 unquantised=self.child_file.with_name("unquantised.gguf"),
             )
@@ -188,10 +211,8 @@ class _Climb:
         assert isinstance(timed.on, Hardware)
         bed = Bed.of(timed.on)
         shape = shape_of(load_config(self.meter.parent_dir))
-        with (
-            bed.load(self.child_file, timed.workload, shape, f"`{self.meter.child}`") as own,
-            bed.load(file, timed.workload, shape, f"`{rung.name}`") as other,
-        ):
+        own = self._own(bed, timed.workload, shape)
+        with bed.load(file, timed.workload, shape, f"`{rung.name}`") as other:
             usual = self.usual[timed.scenario]
             of_child, of_file = in_turn([own, other], timed.workload, ROUNDS)
             found = relative_speed(usual, of_child, of_file)
@@ -200,6 +221,15 @@ class _Climb:
                 found = relative_speed(usual, of_child + more[0], of_file + more[1])
         return found
 
+    def _own(self, bed: Bed, workload: Workload, shape: Shape) -> Session:
+        """Return the child, loaded for a workload; it stays loaded while files of the same workload are timed beside it."""
+        if workload not in self._loaded:
+            self._loaded.clear()
+            self.sessions.close()
+            load = bed.load(self.child_file, workload, shape, f"`{self.meter.child}`")
+            self._loaded[workload] = self.sessions.enter_context(load)
+        return self._loaded[workload]
+
     def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:
         """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""
         return Unit(rung.name, self.meter.parent_dir, kind, of, size)  # type: ignore[arg-type]
@@ -207,10 +237,6 @@ class _Climb:
     def _keep(self, unit: Unit, found: Found) -> Found:
         self.store.write(unit, found)
         return found
-
-    @cached_property
-    def _importance(self) -> Importance | None:
-        return self.meter.importance()
 
     @cached_property
     def _parent(self) -> ChildFiles:

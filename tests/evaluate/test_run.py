@@ -14,6 +14,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate import bench as models
+from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.errors import (
     ItemTooLong,
     NoEvalData,
@@ -195,6 +196,32 @@ def test_a_child_that_is_its_parent_scores_as_its_parent(case, tmp_path):
     found = run(case, tmp_path / "work", models={"same": case.parent}, full=("same",))
     for name in (*CHEAP, "quiz", "quiz_norm"):
         assert found["same"][name] == found["parent"][name]
+
+
+def test_a_later_evaluation_takes_texts_and_tasks_and_times_anew(case, tmp_path, monkeypatch):
+    measured: list[str] = []
+    measure = Bench.measure
+
+    def counted(self, unit, usual=None):
+        measured.append(unit.kind)
+        return measure(self, unit, usual)
+
+    monkeypatch.setattr(Bench, "measure", counted)
+
+    def evaluated(case, work):
+        measured.clear()
+        given = {"best": case.child}, {"best"}, case.parent, case.base, case.base / "tokens", tmp_path / work
+        return run_eval(EvalInputs(case.program, "e", *given, Silent(), kept=tmp_path / "kept"))
+
+    first = evaluated(case, "one")
+    assert sorted(measured) == sorted(2 * ["answers", "speed", "task", "text"])
+    again = evaluated(case, "two")
+    assert measured == ["speed", "speed"] and not (tmp_path / "two").exists()
+    assert again.answers == first.answers and again.comparisons == first.comparisons
+    evaluated(
+        with_eval(case, tokens=240), "three"
+    )  # another text, which prompts are taken from, and the same questions
+    assert sorted(measured) == sorted(2 * ["answers", "speed", "text"])
 
 
 def test_finished_models_are_not_measured_again(case, tmp_path):

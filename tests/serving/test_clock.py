@@ -235,6 +235,27 @@ def test_interrupted_it_goes_on(tmp_path, few):
     assert progress.advanced == progress.named("start")[0]["total"]
 
 
+def test_prompts_of_traffic_are_timed_at_one_sequence_alone(tmp_path, few, monkeypatch):
+    """With more they take as many times as long, and filling the sequences takes long enough."""
+    path = program_in(tmp_path)
+    path.write_text(path.read_text().replace("batch(2, 8 -> 4)", "traffic(20 req/s, 8 -> 4, at_most: 2)"))
+    batches: list[int] = []
+    begin, prefill = Session.__init__, Session.prefill
+
+    def opened(self, engine, path, request, cache_bytes=0):
+        self.batch = request["batch"]
+        begin(self, engine, path, request, cache_bytes)
+
+    def counted(self, prompt):
+        batches.append(self.batch)
+        return prefill(self, prompt)
+
+    monkeypatch.setattr(Session, "__init__", opened)
+    monkeypatch.setattr(Session, "prefill", counted)
+    table = measured(path)
+    assert set(batches) == {1} and {found.batch for found in table.scenarios["chat"]} == {1, 2}
+
+
 def test_speeds_of_real_models_in_turn(tmp_path):
     path = program_in(tmp_path, dtype="f32")
     hardware = checked(path).hardware["here"]

@@ -154,7 +154,9 @@ class Eval(DeclaredTask[nodes.Eval]):
             self.declaration.of, parent.resolve(), lambda: importance(ctx, self.space, parent), ctx.progress
         )
         ladder = meter if self._has_ladder() else None
-        inputs = EvalInputs(ctx.program, name, *given, ctx.executor, time_in_engine, ladder)
+        inputs = EvalInputs(
+            ctx.program, name, *given, ctx.executor, time_in_engine, ladder, ctx.build.eval_units
+        )
         try:
             write_text(output, run_eval(inputs).canonical_json())
         except PartlyEvaluated as error:

@@ -24,8 +24,8 @@ from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
-from puzzledsl.child.checkpoint.write import code_for, foreign_code, refuse_foreign_code, write_checkpoint
-from puzzledsl.child.definition import NotThisChild
+from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
+from puzzledsl.child.definition import NotThisChild, UntrustedCode
 from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.gguf_file import Encode, GgufDtype, as_llama_cpp, place_of, write_gguf
@@ -214,9 +214,9 @@ def verify(
     Raises DiagnosticError: UntrustedCode, and those of a directory without a model.
     """
     child = open_model(directory)
-    own_code = is_child(read_config_json(directory)) and bool(foreign_code(directory, child))
-    if own_code and not trust:
-        refuse_foreign_code(directory, child)
+    foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else []
+    if foreign and not trust:
+        raise DiagnosticError(*(UntrustedCode(None, path=own.path, reason=own.reason) for own in foreign))
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
     expected = _references(model, prompts, progress)
@@ -225,7 +225,7 @@ def verify(
     with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
-            as_it_is = own_code and code_for(engine, directory)
+            as_it_is = bool(foreign) and code_for(engine, directory)
             path = directory if as_it_is else None
             results.append(_one(child, directory, engine, folder, prompts, expected, path))
             progress.advance()

@@ -67,31 +67,19 @@ def build_alternative(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    of_base: bool = False,
 ) -> nn.Module:
     """Build a module with the call signature and outputs of the sub-block it replaces. Its weights are uninitialised.
 
-    `dtype` and `device` default to the model's (float32 on the CPU for a config). A no-op has no weights.
-    Raises DiagnosticError: CannotRealise, BrokenModule, HeadsDontDivide.
+    `dtype` and `device` default to the model's (float32 on the CPU for a config). A no-op has no weights. `of_base`: the
+    alternative is one to the base family's layer. Raises DiagnosticError: CannotRealise, BrokenModule, HeadsDontDivide.
     """
-    config = model_or_config.config if isinstance(model_or_config, PreTrainedModel) else model_or_config
-    alternative = on_base(config, layer_idx, alternative)
-    return build_on_base(model_or_config, layer_idx, alternative, dtype=dtype, device=device)
-
-
-def build_on_base(
-    model_or_config: PreTrainedModel | PreTrainedConfig,
-    layer_idx: int,
-    alternative: Alternative,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-) -> nn.Module:
-    """Build a module as `build_alternative` does, of an alternative to the base family's layer."""
+    config = model_or_config
     if isinstance(model_or_config, PreTrainedModel):
         config = model_or_config.config
         dtype, device = dtype or model_or_config.dtype, device or model_or_config.device
-    else:
-        config = model_or_config
+    assert isinstance(config, PreTrainedConfig)
+    alternative = alternative if of_base else on_base(config, layer_idx, alternative)
     site = Site(config, base_shape_of(config).at(layer_idx), layer_idx, dtype or torch.float32, device)
     if alternative.in_families:
         return new_sub_block(site, alternative)

@@ -30,7 +30,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.children import BLOCKS, base_content, is_child
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config, text_part
-from puzzledsl.models.alternatives.build import build_on_base
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import (
     NoCheckpoint,
     NotAChild,
@@ -103,7 +103,8 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
             for layer_idx, pair in enumerate(blocks_of(self.config) or ()):
                 for sub_block, alternative in zip(SUB_BLOCKS, pair, strict=True):
                     if not alternative.is_parent:
-                        put(self, layer_idx, sub_block, build_on_base(self, layer_idx, alternative))
+                        module = build_alternative(self, layer_idx, alternative, of_base=True)
+                        put(self, layer_idx, sub_block, module)
             note_names(self, shape_of(self.config))
             number_cache_slots(self)
 

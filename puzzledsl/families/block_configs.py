@@ -51,7 +51,7 @@ def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> li
     return [layer_of(entry, own) for entry, own in zip(entries, each, strict=True)]
 
 
-def layer_of(entry: Mapping[str, Any], own: Shape) -> Layer:
+def layer_of(entry: Mapping[Any, Any], own: Shape) -> Layer:
     """Return the alternatives of one entry. Raises KeyError, TypeError, ValueError."""
     return cast(Layer, tuple(from_entry(part, entry[part], own) for part in SUB_BLOCKS))
 

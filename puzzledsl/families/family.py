@@ -70,7 +70,7 @@ class Mixture:
 
 @record
 class Sizes:
-    """What transformers takes where a config.json of a family says nothing, and the flags that it has."""
+    """Sizes that transformers takes where a config.json of a family says nothing, and the flags that it has."""
 
     flags: tuple[str, ...] = ()
     """Those of the biases that it may have."""

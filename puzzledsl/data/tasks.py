@@ -7,11 +7,12 @@ WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normali
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data.errors import BadTask, TasksMissing
@@ -38,6 +39,22 @@ class EncodedChoice:
 
     ids: tuple[int, ...]
     start: int
+
+
+T = TypeVar("T")
+
+
+def padded_batches(items: Iterable[T], length: Callable[[T], int], tokens: int) -> Iterator[list[T]]:
+    """Split items into consecutive runs of at most `tokens` tokens with padding (one item at least)."""
+    batch, longest = list[T](), 0
+    for item in items:
+        longest = max(longest, length(item))
+        if batch and (len(batch) + 1) * longest > tokens:
+            yield batch
+            batch, longest = [], length(item)
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None) -> tuple[Item, ...]:

@@ -1,10 +1,9 @@
-"""Put modules into a model, for a while or permanently, run a layer with others, and renumber the slots of a KV cache."""
+"""Put modules into a model, make a layer with others, and renumber the slots of a KV cache."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -14,33 +13,12 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.families.access import (
     HeadsView,
     attention,
-    give_back,
-    held_by,
     layers,
     part,
     part_of,
-    sub_block_of,
 )
 from puzzledsl.models.families.build import NoNorm, Substitute
 from puzzledsl.models.transformers_private import with_own_modules
-
-
-@contextmanager
-def replace(
-    model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module
-) -> Iterator[nn.Module]:
-    """Inside the context, `module` replaces one sub-block; the old one comes back afterwards. Yields the old module.
-
-    For forward passes without a KV cache (`use_cache=False`), such as replace-1-block scoring. A no-op also removes the
-    norms.
-    """
-    layer = layers(model)[layer_idx]
-    before, old = held_by(layer, sub_block), sub_block_of(layer, sub_block)
-    try:
-        put(model, layer_idx, sub_block, module)
-        yield old
-    finally:
-        give_back(layer, before)
 
 
 def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:

@@ -5,13 +5,15 @@ They are tried from the cheapest: recomputed layers and smaller micro-batches, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import read_sealed, write_sealed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Uptrain
@@ -28,14 +30,48 @@ MOST_PROCESSES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Measures by which a training fits into memory. `offload`: the child's weights, gradients and moments are in the host's."""
+    """Measures by which a training fits into memory.
+
+    `micro_blocks`: blocks at a time; None: as many as a device needs for its speed. `recompute`: layers are computed twice.
+    `offload`: the child's weights, gradients and moments are in the host's memory.
+    """
 
     micro_blocks: int | None = None
     recompute: bool = False
     offload: bool = False
 
+    def less(self, batch: int) -> Means | None:
+        """Return half of the blocks or, from one block on, recomputation; None if nothing is left to try."""
+        micro = min(self.micro_blocks or batch, batch)
+        if micro > 1:
+            return replace(self, micro_blocks=micro // 2)
+        return None if self.recompute else replace(self, micro_blocks=1, recompute=True)
+
+    def least(self, other: Means | None) -> Means:
+        """Return what both allow, where the other is in the same memory."""
+        if other is None:
+            return self
+        micro = min(each.micro_blocks for each in (self, other) if each.micro_blocks is not None)
+        return replace(self, micro_blocks=micro, recompute=self.recompute or other.recompute)
+
+    def sentence(self) -> str:
+        """Say what comes next, after "it goes on"."""
+        return "and computes layers twice" if self.recompute else f"with {self.micro_blocks} blocks at a time"
+
 
 PLAIN = Means()
+REMEMBERED = "less.json"
+
+
+def remember(work: Path, means: Means) -> None:
+    """Keep means for the next start; the least counts."""
+    write_sealed(work / REMEMBERED, json.dumps(asdict(means.least(remembered(work)))))
+
+
+def remembered(work: Path) -> Means | None:
+    """Return what the last starts have left, if anything."""
+    content = read_sealed(work / REMEMBERED)
+    return None if content is None else Means(**json.loads(content))
 
 
 def means_for(

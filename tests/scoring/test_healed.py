@@ -32,7 +32,7 @@ from puzzledsl.scoring import run
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement
-from puzzledsl.scoring.sweep.healed import HealedReplacement, needed_from
+from puzzledsl.scoring.sweep import HealedReplacement, needed_from
 from tests.assembled import assemble
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

@@ -121,10 +121,6 @@ class ParentStream:
             self._points[2 * self._layer_idx] = leaving
         return self._points[point]
 
-    def reaches(self, point: int) -> bool:
-        """True if `at` returns this point without running a layer."""
-        return point <= 2 * self._layer_idx
-
     def drop_below(self, point: int) -> None:
         """Drop the streams below a point. The last computed point is kept, because the next layer reads it."""
         self.at(point)

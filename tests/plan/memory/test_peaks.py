@@ -124,7 +124,7 @@ def test_a_gpu_that_is_too_small_goes_on_with_less(tmp_path: Path) -> None:
         for batch in order.training_batches():
             stage.step(stage.embed(batch))
     assert said[-1].endswith("going on with 1 of 4 sequences at a time")
-    pieces = [piece for trainer in stage._trainers.values() for piece in trainer.pieces]
+    pieces = [*stage._all()]
     assert {piece.done for piece in pieces if piece.student.needs_training} == {2}
 
 

@@ -14,9 +14,8 @@ from typing import Any
 from puzzledsl.base.files import appearing
 from puzzledsl.base.gguf_tokenizers import PRE_TOKENIZERS
 from puzzledsl.child.checkpoint.contents import write_shards
-from puzzledsl.export.gguf_file import INSIDE, OUTSIDE
+from puzzledsl.export.gguf_file import FUSED, INSIDE, OUTSIDE, Place
 from puzzledsl.export.gguf_tokenizer import read_without_arrays
-from puzzledsl.export.verify import FUSED, Place
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor

@@ -173,7 +173,7 @@ def measuring_plan(
 
 def _cached_numbers(shape: Shape) -> int:
     """Return the numbers of a token's keys and values in all layers."""
-    return sum(2 * ParentAttention().cached_heads(own) * own.head_dim for own in shape.each)
+    return sum(2 * own.cached_heads * own.head_dim for own in shape.each)
 
 
 BLOCK_TOKENS = 512

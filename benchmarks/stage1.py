@@ -32,7 +32,7 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.train import piece_state
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.student import Student
 
 LAYERS, H, N, K, D, F = 8, 512, 8, 4, 64, 1536
@@ -123,7 +123,7 @@ class Bench:
         for layer in range(layers):
             jobs = [job(layer, alternative) for alternative in (*ATTENTION, *FFN)]
             students = [Student.build(j, self.model, calibration[layer], PAPER, shape) for j in jobs]
-            self.trainers.append(LayerTrainer(students, steps=10**6))
+            self.trainers.append([PieceState(student, steps=10**6) for student in students])
 
     def step(self) -> None:
         """One forward pass of the parent feeds every piece of every layer."""
@@ -131,20 +131,22 @@ class Bench:
         for layer, trainer in enumerate(self.trainers):
             with torch.no_grad():
                 trace = self.runner.trace_layer(layer, hidden)
-            for piece in trainer.pieces:
-                piece.step(hidden, trace)
+            for piece in trainer:
+                piece.accumulate(hidden, trace)
+                piece.update()
             hidden = trace.output
 
     def step_by_prefixes(self) -> None:
         """Each job for itself: the parent from the bottom to its layer, then its piece."""
         for layer, trainer in enumerate(self.trainers):
-            for piece in trainer.pieces:
+            for piece in trainer:
                 with torch.no_grad():
                     hidden: Tensor = self.runner.embed(self.tokens)
                     for below in range(layer):
                         hidden = self.runner.run_layer(below, hidden)
                     trace = self.runner.trace_layer(layer, hidden)
-                piece.step(hidden, trace)
+                piece.accumulate(hidden, trace)
+                piece.update()
 
     def flop(self, positions: float = CONTEXT) -> float:
         """FLOP of one step, with attention to so many positions."""

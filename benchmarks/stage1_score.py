@@ -35,7 +35,7 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.stage_plan import CPU
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement, replacements
-from puzzledsl.scoring.sweep.sweep import Sweep, figures_name
+from puzzledsl.scoring.sweep import Sweep, figures_name
 from puzzledsl.scoring.table import Name
 
 FASTER, LIMIT_SHARE, DIFFERENCE = 2.0, 0.8, 1e-5
@@ -74,9 +74,8 @@ class Subject:
             sweep = Sweep(self.runner, measure, self.model, self.library, Path(folder))
             sweep.open((), workers)
             with self.runner.packed():
-                for unit, measured in sweep.measuring(sweep.units(todo, ()), (), workers):
+                for unit, measured in sweep.measuring(sweep.units(todo, ()), workers):
                     for (_, scored), each in zip(unit, measured, strict=True):
-                        assert each is not None, "nothing is known before"
                         found[figures_name(scored)] = each[0]["kl_divergence"]
         return [found[figures_name(replacement)] for replacement in todo]
 
@@ -85,12 +84,15 @@ class Subject:
         groups = torch.split(self.tokens_NS, max(1, 2048 // self.tokens_NS.shape[1]))
         teacher = [self._log_probs(group) for group in groups]
         found = []
+        own = layers(self.model)
         for replacement in todo:
-            with replacement.applied(self.model, self.library):
-                kl = sum(
-                    float(F.kl_div(self._log_probs(group), p, log_target=True, reduction="sum"))
-                    for group, p in zip(groups, teacher, strict=True)
-                )
+            before = own[replacement.layer]
+            own[replacement.layer] = replacement.layer_of(self.model, self.library)
+            kl = sum(
+                float(F.kl_div(self._log_probs(group), p, log_target=True, reduction="sum"))
+                for group, p in zip(groups, teacher, strict=True)
+            )
+            own[replacement.layer] = before
             found.append(kl / self.tokens_NS.numel())
         return found
 

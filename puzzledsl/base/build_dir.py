@@ -68,7 +68,7 @@ class BuildDir:
     evaluation = _Named("evals/{}.json")
     """Measured figures (ir.tables.Evaluation)."""
     eval_units = _Fixed("evals/units")
-    """What models did on texts and tasks, by digest, for every later evaluation."""
+    """Results of models on texts and tasks, by digest, for every later evaluation."""
     failure = _Named("failures/{}-{}.json")
     """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
     engines = _Named("engines/{}.json")

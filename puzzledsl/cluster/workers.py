@@ -22,17 +22,6 @@ from puzzledsl.cluster.tasks import Cluster, first_line
 
 _VIEWED = {1: torch.uint8, 2: torch.int16}
 """Integers of the size of a dtype that NumPy lacks (bfloat16, float8)."""
-_KNOWN = {
-    torch.bool,
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.float16,
-    torch.float32,
-    torch.float64,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +36,11 @@ def pack(value: Any) -> Any:
     """Replace the tensors in nested lists, tuples, dicts and dataclasses by views of their content on the CPU."""
     if isinstance(value, Tensor):
         held = value.detach().cpu().contiguous()
-        name = str(held.dtype).removeprefix("torch.")
-        return Packed((held if held.dtype in _KNOWN else held.view(_VIEWED[held.itemsize])).numpy(), name)
+        try:
+            array = held.numpy()
+        except TypeError:
+            array = held.view(_VIEWED[held.itemsize]).numpy()
+        return Packed(array, str(held.dtype).removeprefix("torch."))
     return _nested(value, pack)
 
 
@@ -148,7 +140,7 @@ class Workers:
 
     def start(self, make: Callable[[int], Any], size: int, threads: int | None = None) -> Team | None:
         """Start a team; None if there is no room for it. Several workers are packed onto as few machines as possible."""
-        unit, threads = self.unit, threads or torch.get_num_threads()
+        unit = self.unit
         resources = {"num_cpus": int(unit == "CPU"), "num_gpus": int(unit == "GPU")}
         if size == 1:
             return Team([self._actor(make, 0, threads, **resources)])
@@ -176,7 +168,7 @@ class Workers:
         """Start workers that share no processor: one for each free GPU, or one for each machine that is not in `used`."""
         if self.unit == "GPU":
             for _ in range(self.free()):
-                yield Team([self._actor(make, 0, threads or torch.get_num_threads(), num_cpus=0, num_gpus=1)])
+                yield Team([self._actor(make, 0, threads, num_cpus=0, num_gpus=1)])
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -185,11 +177,11 @@ class Workers:
             if node["Alive"] and cpus and (name := node["NodeID"]) not in used:
                 here = NodeAffinitySchedulingStrategy(name, soft=False)
                 given = {"num_cpus": cpus, "scheduling_strategy": here}
-                yield Team([self._actor(make, 0, threads or torch.get_num_threads(), **given)], node=name)
+                yield Team([self._actor(make, 0, threads, **given)], node=name)
 
-    def _actor(self, make: Callable[[int], Any], member: int, threads: int, **options: Any) -> Any:
+    def _actor(self, make: Callable[[int], Any], member: int, threads: int | None, **options: Any) -> Any:
         actor = self.cluster.ray.remote(Member).options(**options, max_restarts=0, max_task_retries=0)
-        return actor.remote(make, member, threads)
+        return actor.remote(make, member, threads or torch.get_num_threads())
 
     def end(self, team: Team) -> None:
         """End a team's processes."""
@@ -202,14 +194,8 @@ class Workers:
 
     def loss(self, error: BaseException) -> str | None:
         """Return a line that describes the loss of a worker; None for any other error."""
-        cause = cause_of(self.cluster.ray, error)
-        if isinstance(cause, self._losses()) or is_of_hardware(cause):
-            return first_line(cause)
-        return None
-
-    def _losses(self) -> tuple[type[BaseException], ...]:
-        errors = self.cluster.ray.exceptions
-        return (
+        errors, cause = self.cluster.ray.exceptions, cause_of(self.cluster.ray, error)
+        losses = (
             errors.RayActorError,
             errors.ObjectLostError,
             errors.WorkerCrashedError,
@@ -217,6 +203,7 @@ class Workers:
             errors.LocalRayletDiedError,
             errors.OutOfMemoryError,
         )
+        return first_line(cause) if isinstance(cause, losses) or is_of_hardware(cause) else None
 
     def mistake(self, error: BaseException) -> BaseException:
         """Return the error to raise for a call that failed in a worker that is not lost."""

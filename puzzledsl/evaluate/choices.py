@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.data.tasks import EncodedChoice, Item
+from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.families.access import output_embedding, read_by_head
 from puzzledsl.models.kernels import products as float32_products
@@ -133,7 +133,8 @@ def score_choices(
         with fast_products(model.device):
             return _score(model, [row for _, row in batch], share_context, greedy)
 
-    batches = _batches(rows, ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"]))
+    most = ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"])
+    batches = padded_batches(rows, lambda pair: len(pair[1].ids), most)
     with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
         for batch, done in workers.each(measured, batches):
             where = [(index, choice) for index, row in batch for _, _, choice in row.targets]
@@ -144,17 +145,6 @@ def score_choices(
             finished = sum(waiting[index] == 0 for index in {index for index, _ in batch})
             advance(finished, [row for _, row in batch])
     return scores
-
-
-def _batches(rows: Sequence[tuple[int, Row]], tokens: int) -> list[list[tuple[int, Row]]]:
-    """Runs of rows, longest first, of at most `tokens` tokens with padding (or one row)."""
-    batches: list[list[tuple[int, Row]]] = []
-    for pair in rows:
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0][1].ids) <= tokens:
-            batches[-1].append(pair)
-        else:
-            batches.append([pair])
-    return batches
 
 
 def _score(

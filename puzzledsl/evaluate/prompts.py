@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.chat import Asked, prompts_of_file, prompts_of_program
+from puzzledsl.data.tasks import padded_batches
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Eval
 from puzzledsl.plan.memory.stage_plan import tiles
@@ -130,24 +131,16 @@ def continued_ids(
         range(len(prompts)), key=lambda i: (prompts[i].length, prompts[i].until, -len(prompts[i].ids))
     )
     for _, alike in groupby(order, key=lambda i: (prompts[i].length, prompts[i].until)):
-        for batch in _batches(list(alike), prompts, tiles(model.device.type).generated_tokens):
+        for batch in padded_batches(
+            alike,
+            lambda i: len(prompts[i].ids) + prompts[i].length,
+            tiles(model.device.type).generated_tokens,
+        ):
             rows = _generate(model, tokenizer, [prompts[i] for i in batch])
             for i, ids in zip(batch, rows, strict=True):
                 found[i] = ids
             advance(len(batch))
     return found
-
-
-def _batches(order: Sequence[int], prompts: Sequence[Prompt], tokens: int) -> Iterator[list[int]]:
-    """Yield runs of prompts, longest first, of at most `tokens` tokens with padding and what is generated (or one prompt)."""
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) + 1) * (len(prompts[batch[0]].ids) + prompts[i].length) > tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 @torch.inference_mode()

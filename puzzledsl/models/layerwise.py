@@ -8,9 +8,10 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy
+from functools import partial
 from operator import attrgetter
 from typing import Any, cast
 
@@ -18,27 +19,22 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.families.access import (
-    entrance,
-    family_of,
-    ffn,
-    layers,
-    norm_behind,
-    part_of,
-    read_by_head,
-    sub_block_of,
-)
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.models.families.access import family_of, ffn, layers, part_of, read_by_head
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import is_paged
 from puzzledsl.models.replace import without
+from puzzledsl.models.transformers_private import with_own_modules
 
 
 class LayerRunner:
-    """Runs layers of `model`, or modules put in their place, one at a time, without KV cache and padding; changes nothing."""
+    """Runs layers of `model`, or others in their place, one at a time, without KV cache and padding.
+
+    Nothing of the model changes while layers run, so several threads may run them at once.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         family = family_of(model)
@@ -106,23 +102,20 @@ class LayerRunner:
         """Return a layer's module."""
         return layers(self._model)[layer_idx]
 
-    def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
-        """Run one whole layer, [B, S, H] -> [B, S, H], with the fast products of `models.kernels.products`."""
-        layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
+    def run_layer(self, layer_idx: int, hidden_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
+        """Run one whole layer, or `layer` in its place, [B, S, H] -> [B, S, H], with the fast products of `models.kernels`."""
+        layer, kwargs = layer or self.layer(layer_idx), self.layer_kwargs(layer_idx, hidden_BSH)
         with self._kernels(hidden_BSH.device):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
-    def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
-        """Run one layer. Return the stream after attention and the layer's output, [B, S, H] each."""
-        with _between(layers(self._model)[layer_idx]) as seen:
-            leaving = self.run_layer(layer_idx, hidden_BSH)
-        return seen.get("between", leaving), leaving
+    def run_attention(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
+        """Run a layer without its FFN. Return the stream after attention, [B, S, H]. Not for a `paged` model."""
+        return self.run_layer(layer_idx, hidden_BSH, without(self.layer(layer_idx), "ffn"))
 
-    def run_ffn(self, layer_idx: int, attended_BSH: Tensor) -> Tensor:
+    def run_ffn(self, layer_idx: int, attended_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
         """Run a layer without its attention, on the stream after it: [B, S, H] -> [B, S, H]. Not for a `paged` model."""
-        half = without(layers(self._model)[layer_idx], "attention")
-        with self._kernels(attended_BSH.device):
-            return cast(Tensor, half(attended_BSH, **self.layer_kwargs(layer_idx, attended_BSH)))
+        half = without(layer or self.layer(layer_idx), "attention")
+        return self.run_layer(layer_idx, attended_BSH, half)
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
         """Run the layers from `start` to the last, [B, S, H] -> [B, S, H]."""
@@ -132,9 +125,9 @@ class LayerRunner:
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         """Run one whole layer and return the inputs and outputs of its two sub-blocks."""
-        with traced(layers(self._model)[layer_idx]) as seen:
-            output = self.run_layer(layer_idx, hidden_BSH)
-        return seen.trace(hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
+        layer, notes = observed(self.layer(layer_idx))
+        output = self.run_layer(layer_idx, hidden_BSH, layer)
+        return trace_of(notes, hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
         """Return what the head reads (`read_by_head`), from the last layer's output: [..., H] -> [..., H]."""
@@ -196,82 +189,59 @@ class _Recorder(nn.Module):
         return hidden_states
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Notes of hooks on one run of a layer: calls of its parts, and the stream between them."""
-
-    attention: Mapping[str, Any]
-    ffn: Mapping[str, Any]
-    between: Mapping[str, Tensor]
-
-    def trace(self, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
-        """Return the trace of the run."""
-        between = self.between.get("between", leaving)
-        a, f = self.attention or _nothing(entering), self.ffn or _nothing(between)
-        return LayerTrace(
-            attention_input=a["input"],
-            attention_output=a["output"],
-            attention_added=a["added"],
-            between=between,
-            ffn_input=f["input"],
-            ffn_output=f["output"],
-            ffn_added=f["added"],
-            output=leaving,
-            attention_kwargs=a["kwargs"],
-            layer_kwargs=layer_kwargs,
-        )
+Notes = dict[str, Any]
+"""Fields of a `LayerTrace`, noted in one run of an observed layer."""
 
 
-def _nothing(stream: Tensor) -> dict[str, Any]:
-    zeros = stream.new_zeros(()).expand_as(stream)
-    return {"input": stream, "output": zeros, "added": zeros, "kwargs": {}}
+def observed(layer: nn.Module) -> tuple[nn.Module, Notes]:
+    """Return a copy of a layer on the same weights, and what it notes when it runs. The layer itself notes nothing."""
+    notes, copied = Notes(), with_own_modules(layer)
+    for sub_block in SUB_BLOCKS:
+        if (own := part_of(layer, sub_block)) is not None:
+            _tap(copied, own.module, partial(_note_call, notes, sub_block))
+            if own.behind is not None:
+                _tap(copied, own.behind, partial(_note_added, notes, sub_block))
+    if (own := part_of(layer, "ffn")) is not None:
+        _tap(copied, own.before or own.module, partial(_note_between, notes))
+    return copied, notes
 
 
-@contextmanager
-def traced(layer: nn.Module) -> Iterator[Seen]:
-    """Inside the context, note the parts of each run of a layer."""
-    with _tapped(layer, "attention") as a, _tapped(layer, "ffn") as f, _between(layer) as between:
-        yield Seen(a, f, between)
+def trace_of(notes: Notes, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
+    """Return the trace of a run; a sub-block that is not there gives zeros."""
+    found = {"between": leaving, "attention_kwargs": {}, **notes}
+    for sub_block, stream in (("attention", entering), ("ffn", found["between"])):
+        if f"{sub_block}_input" not in notes:
+            zeros = stream.new_zeros(()).expand_as(stream)
+            found |= {f"{sub_block}_input": stream, f"{sub_block}_output": zeros, f"{sub_block}_added": zeros}
+    return LayerTrace(**found, output=leaving, layer_kwargs=layer_kwargs)
 
 
-@contextmanager
-def _between(layer: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Inside the context, each run of a layer writes the stream `between` its parts; nothing if it has no FFN."""
-    seen: dict[str, Tensor] = {}
-    if part_of(layer, "ffn") is None:
-        yield seen
-        return
+def _tap(layer: nn.Module, name: str, note: Callable[[tuple[Any, ...], dict[str, Any], Any], None]) -> None:
+    """Put a copy of a layer's module in its place, on the same weights and hooks; `note` gets its arguments and output."""
+    module: nn.Module = getattr(layer, name)
+    tapped: Any = copy(module)
 
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen["between"] = args[0] if args else kwargs["hidden_states"]
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output = module.forward(*args, **kwargs)
+        note(args, kwargs, output)
+        return output
 
-    handle = entrance(layer, "ffn").register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()
+    tapped.forward = forward
+    setattr(layer, name, tapped)
 
 
-@contextmanager
-def _tapped(layer: nn.Module, sub_block: SubBlock) -> Iterator[dict[str, Any]]:
-    """Inside the context, a run writes `input`, `kwargs`, `output`, and what is `added` behind a norm, if there is the part."""
-    seen: dict[str, Any] = {}
-    if part_of(layer, sub_block) is None:
-        yield seen
-        return
+def _note_call(notes: Notes, sub_block: str, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
+    rest = dict(kwargs)
+    notes[f"{sub_block}_input"] = args[0] if args else rest.pop("hidden_states")
+    given = output[0] if isinstance(output, tuple) else output
+    notes |= {f"{sub_block}_output": given, f"{sub_block}_added": given}
+    if sub_block == "attention":
+        notes["attention_kwargs"] = rest
 
-    def tap(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        rest = dict(kwargs)
-        seen["input"] = args[0] if args else rest.pop("hidden_states")
-        seen["kwargs"] = rest
-        seen["output"] = seen["added"] = output[0] if isinstance(output, tuple) else output
 
-    def normed(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        seen["added"] = output
+def _note_added(notes: Notes, sub_block: str, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
+    notes[f"{sub_block}_added"] = output
 
-    with ExitStack() as hooks:
-        handle = sub_block_of(layer, sub_block).register_forward_hook(tap, with_kwargs=True)
-        hooks.callback(handle.remove)
-        if (behind := norm_behind(layer, sub_block)) is not None:
-            hooks.callback(behind.register_forward_hook(normed).remove)
-        yield seen
+
+def _note_between(notes: Notes, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
+    notes["between"] = args[0] if args else kwargs["hidden_states"]

@@ -6,10 +6,8 @@ With one thread per forward, what is measured is the same bytes for any number o
 
 from __future__ import annotations
 
-import math
 import os
 import resource
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,34 +75,6 @@ class Workers:
                 yield first, future.result()
         for item, future in begun:
             yield item, future.result()
-
-
-class Ascent:
-    """Progress of a worker up a model's layers. Layers below may be changed; when the context ends, all of them may be."""
-
-    def __init__(self, layer: int) -> None:
-        """Start at `layer`."""
-        self._layer: float = layer
-        self._moved = threading.Condition()
-
-    def to(self, layer: float) -> None:
-        """Record that the worker no longer needs any layer below this one."""
-        with self._moved:
-            self._layer = layer
-            self._moved.notify_all()
-
-    def wait_until_above(self, layer_idx: int) -> None:
-        """Return when the worker no longer needs this layer."""
-        with self._moved:
-            self._moved.wait_for(lambda: self._layer > layer_idx)
-
-    def __enter__(self) -> Ascent:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.to(math.inf)
 
 
 _UNLIMITED = 1 << 60

@@ -1,46 +1,24 @@
-"""Put modules into a model, for a while or permanently, run a layer with others, and renumber the slots of a KV cache."""
+"""Put modules into a model, make a layer with others, and renumber the slots of a KV cache."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.alternatives.noop import NoNorm, NoOp
 from puzzledsl.models.families.access import (
     HeadsView,
     attention,
-    give_back,
-    held_by,
     layers,
     part,
     part_of,
-    sub_block_of,
 )
+from puzzledsl.models.families.build import NoNorm, Substitute
 from puzzledsl.models.transformers_private import with_own_modules
-
-
-@contextmanager
-def replace(
-    model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module
-) -> Iterator[nn.Module]:
-    """Inside the context, `module` replaces one sub-block; the old one comes back afterwards. Yields the old module.
-
-    For forward passes without a KV cache (`use_cache=False`), such as replace-1-block scoring. A no-op also removes the
-    norms.
-    """
-    layer = layers(model)[layer_idx]
-    before, old = held_by(layer, sub_block), sub_block_of(layer, sub_block)
-    try:
-        put(model, layer_idx, sub_block, module)
-        yield old
-    finally:
-        give_back(layer, before)
 
 
 def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:
@@ -60,7 +38,7 @@ def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.
 def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
     own = part(layer, sub_block)
     setattr(layer, own.module, module)
-    if isinstance(module, NoOp):
+    if isinstance(module, Substitute) and module.linear is None:
         for name in own.norms:
             setattr(layer, name, NoNorm(getattr(layer, name)))
 
@@ -76,7 +54,7 @@ def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.
 def without(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
     """Return a copy of a layer that shares its modules and has a no-op in place of one sub-block."""
     own = part_of(layer, sub_block)
-    return layer if own is None else with_modules(layer, {sub_block: NoOp(pair=own.pair)})
+    return layer if own is None else with_modules(layer, {sub_block: Substitute(pair=own.pair)})
 
 
 def number_cache_slots(model: PreTrainedModel) -> None:

@@ -9,22 +9,34 @@ about the best.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import BY_INFLUENCE, refined_score, without_judges
-from puzzledsl.ir.tables import Assignment, CostTable, MeasuredChild, ScoreTable, SearchResult, Solution
+from puzzledsl.ir.tables import (
+    Assignment,
+    CostTable,
+    Figure,
+    MeasuredChild,
+    ScoreTable,
+    SearchResult,
+    Solution,
+)
 from puzzledsl.refining.surrogate import Surrogate
 from puzzledsl.search.answer import batches_of, solution_of
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify.verify import verify
 
+Figures = Mapping[str, Figure]
+"""`JUDGE.FIGURE` -> its value and standard error."""
 Rule = Literal["uniform", "block_influence", "angular_run"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 """Baseline rules whose children are measured in addition to the optimum."""
@@ -42,11 +54,11 @@ class Candidates:
         """Raises DiagnosticError if a table is missing, ValueError if the objective is not one score measured on text."""
         self._program, self._costs, self._scores = program, costs, dict(scores)
         declared = program.searches[search]
-        self._tables = tables_of(program, search, costs, scores)
+        self.tables = tables_of(program, search, costs, scores)
         score = refined_score(program, declared)
         self._verified = without_judges(program, search)
         self._search = self._verified.searches[search]
-        self._judged = [r for r in declared.requirements if r not in self._search.requirements]
+        self.judged = [r for r in declared.requirements if r not in self._search.requirements]
         if score is None or not isinstance(self._search.solver, nodes.CpSat):
             raise ValueError(f"search {search} minimises no score that is measured on text")
         self.score = score
@@ -55,11 +67,6 @@ class Candidates:
     def table(self) -> ScoreTable:
         """The original table of the score."""
         return self._scores[self.score]
-
-    @property
-    def tables(self) -> Tables:
-        """The search with its space, cost table and score tables."""
-        return self._tables
 
     @property
     def maximizes(self) -> bool:
@@ -75,7 +82,8 @@ class Candidates:
         goal = _with_score(self._search.objective, self.score, self._refitted_name)
         if most is None:
             return self._refitted(table, objective=goal)
-        bounded = [_at_most(requirement, self._refitted_name, most) for requirement in self._judged[:1]]
+        bound = {"bound": Fraction(most).limit_denominator(10**9), "left": _sum_of(self._refitted_name)}
+        bounded = [each.model_copy(update={**bound, "judged": None}) for each in self.judged[:1]]
         return self._refitted(table, objective=goal, requirements=(*self._search.requirements, *bounded))
 
     def least(self, table: ScoreTable) -> Solution | None:
@@ -107,13 +115,13 @@ class Candidates:
 
     def solution(self, layers: tuple[Assignment, ...], batches: Mapping[str, int]) -> Solution | None:
         """Return the child with its objective and metrics; None if it violates a requirement."""
-        solution = solution_of(self._tables, layers, dict(batches))
+        solution = solution_of(self.tables, layers, dict(batches))
         wrong = verify(self._verified, self._search, self._costs, self._scores, solution)
         return None if wrong else solution
 
     def meeting(self, layers: tuple[Assignment, ...], near: Mapping[str, int]) -> Solution | None:
         """Return a child at the first batches, those `near` before others, that meet every requirement; None without any."""
-        found = (self.solution(layers, batches) for batches in batches_of(self._tables, layers, near))
+        found = (self.solution(layers, batches) for batches in batches_of(self.tables, layers, near))
         return next((solution for solution in found if solution is not None), None)
 
     def predicted(self, solution: Solution) -> float:
@@ -138,11 +146,6 @@ def _sum_of(score: str) -> nodes.Linear:
     return nodes.Linear(
         terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
     )
-
-
-def _at_most(requirement: nodes.Requirement, score: str, most: float) -> nodes.Requirement:
-    bound = Fraction(most).limit_denominator(10**9)
-    return requirement.model_copy(update={"left": _sum_of(score), "bound": bound, "judged": None})
 
 
 def _with_score(goal: nodes.Linear, before: str, after: str) -> nodes.Linear:
@@ -172,59 +175,197 @@ class Proposal:
     predicted: float
     stderr: float
 
-    def measured(self, loss: float) -> MeasuredChild:
-        """Return the record of the child with its measured loss."""
+    def measured(self, loss: float, **judged: Any) -> MeasuredChild:
+        """Return the record of the child with its measured loss, and what else is known of it."""
         return MeasuredChild(
             layers=self.solution.layers,
             origin=self.origin,
             predicted=self.predicted,
             predicted_stderr=self.stderr,
             measured=loss,
+            **judged,
         )
 
 
 class Proposals:
-    """Thompson sampling over a `Surrogate`. Deterministic for given losses and seed."""
+    """Thompson sampling over a `Surrogate`, and the children that are measured. Deterministic for given losses and seed."""
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int) -> None:
         """Start from `optimum`, the search's own solution, which is proposed first."""
         self._candidates = candidates
         self.surrogate = Surrogate(candidates.table, candidates.tables.dropped())
         self._generator = np.random.default_rng(seed)
-        self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
-        self._first += [(solution, rule) for rule, solution in candidates.baselines()]
+        self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum"), *self._baselines()]
         self._seen: set[tuple[Assignment, ...]] = set()
         self._turn = 0
+        self.solutions: list[Solution] = []
+        self.children: list[MeasuredChild] = []
 
     def next(self) -> Proposal | None:
-        """Return a child that was not proposed before; None if TRIES draws bring none."""
+        """Return a child that was not proposed before; None if none is found."""
         while self._first:
             solution, origin = self._first.pop(0)
             if solution.layers not in self._seen:
                 return self._proposed(solution, origin)
-        if self._turn % TURN == 0 and (found := self.model_optimum()) is not None:
-            self._turn += 1
-            if found.layers not in self._seen:
-                return self._proposed(found, "model")
-        for _ in range(TRIES):
-            drawn = self._candidates.optimum(self.surrogate.table(self._generator, SPREAD))
-            if drawn is not None and drawn.layers not in self._seen:
-                self._turn += 1
-                return self._proposed(drawn, "drawn")
-        return None
+        return self._refitted()
 
-    def tell(self, child: tuple[Assignment, ...], loss: float) -> None:
-        """Refit the scores to the measured loss of a child too."""
-        self.surrogate.tell(child, loss)
+    def add(self, proposal: Proposal, loss: float, figures: Figures | None = None) -> MeasuredChild:
+        """Note a proposal's measured loss, and refit the scores to it too. `figures`: what judges found."""
+        child = proposal.measured(loss, **self._judged(proposal.solution, figures))
+        self.surrogate.tell(proposal.solution.layers, loss)
+        self.solutions.append(proposal.solution)
+        self.children.append(child)
+        return child
 
-    def predict(self, child: tuple[Assignment, ...]) -> tuple[float, float]:
-        """Return the expected loss by the refitted scores and its standard deviation."""
-        return self.surrogate.predict(child)
+    def best(self) -> int:
+        """Return the number of the best child; of equally good ones the first."""
+        return min(range(len(self.children)), key=self._order)
 
     def model_optimum(self) -> Solution | None:
         """Return the optimum of the refitted scores."""
         return self._candidates.optimum(self.surrogate.table())
 
+    def _baselines(self) -> Iterator[tuple[Solution, Origin]]:
+        return ((solution, rule) for rule, solution in self._candidates.baselines())
+
+    def _refitted(self) -> Proposal | None:
+        if self._turn % TURN == 0 and (found := self.model_optimum()) is not None:
+            self._turn += 1
+            if found.layers not in self._seen:
+                return self._proposed(found, "model")
+        found = self._drawn()
+        self._turn += found is not None
+        return None if found is None else self._proposed(found, "drawn")
+
+    def _drawn(self, most: float | None = None) -> Solution | None:
+        """Return a new optimum of scores drawn around the refitted ones; None if TRIES draws bring none."""
+        for _ in range(TRIES):
+            drawn = self._candidates.optimum(self.surrogate.table(self._generator, SPREAD), most)
+            if drawn is not None and drawn.layers not in self._seen:
+                return drawn
+        return None
+
+    def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, object]:
+        return {}
+
+    def _order(self, number: int) -> tuple[object, ...]:
+        return (self.children[number].measured,)
+
     def _proposed(self, solution: Solution, origin: Origin) -> Proposal:
         self._seen.add(solution.layers)
         return Proposal(solution, origin, *self.surrogate.predict(solution.layers))
+
+
+STEP = 0.15, 1.5
+"""The least and the greatest step of log t while all children meet the requirements, or none does."""
+INSIDE = 0.15
+"""A step between two children stays so far from both, as a share of their distance in log t."""
+NO_BETTER_THAN_A_COIN = 0.5
+"""Confidence at which a figure counts as it was measured, without its error."""
+LEAST_LOSS = 1e-4
+"""Figures better than the parent's count as this loss in nats."""
+
+
+def slack(judged: nodes.Judged, figure: Figure, sure: float) -> float:
+    """Return log(allowed / measured loss) in nats, above 0 where met with confidence `sure`. Raises KeyError if not measured."""
+    record = judged.record
+    error = statistics.NormalDist().inv_cdf(sure) * (figure.stderr or 0.0)
+    worst = figure.value + error if record.better == "less" else figure.value - error
+    allowed, lost = (max(LEAST_LOSS, float(record.guess(Fraction(each)))) for each in (judged.bound, worst))
+    return math.log(allowed / lost)
+
+
+class JudgedProposals(Proposals):
+    """Proposals for requirements on judged figures: the bound on the refitted sum moves by false position.
+
+    Dahlquist & Bjorck 1974, section 6.3, in the logarithm.
+    """
+
+    def __init__(self, candidates: Candidates, optimum: Solution, seed: int, program: nodes.Program) -> None:
+        """`program`: declares the judges and their requirements."""
+        super().__init__(candidates, optimum, seed)
+        self._requirements = [
+            (requirement, requirement.judged, float(program.judges[requirement.judged.judge].sure))
+            for requirement in candidates.judged
+            if isinstance(requirement, nodes.LinearRequirement) and requirement.judged is not None
+        ]
+        self._slacks: dict[tuple[Assignment, ...], float] = {}
+        self._unreachable = 0.0
+        self._reached = min(float(requirement.limit) for requirement, _, _ in self._requirements)
+
+    def bound(self) -> float:
+        """Return the next bound on the refitted sum, in nats."""
+        seen = ((self.surrogate.predict(child)[0], slack) for child, slack in self._slacks.items())
+        floored = [(max(LEAST_LOSS, loss), slack) for loss, slack in seen]
+        return next_bound(floored, self._unreachable, self._reached)
+
+    def model_optimum(self) -> Solution | None:
+        """Return the optimum of the refitted scores under the next bound."""
+        return self._candidates.optimum(self.surrogate.table(), self.bound())
+
+    def _baselines(self) -> Iterator[tuple[Solution, Origin]]:
+        return iter(())
+
+    def _refitted(self) -> Proposal | None:
+        """Return the optimum under the next bound, by refitted or drawn scores."""
+        table = self.surrogate.table()
+        most = self.bound()
+        for _ in range(TRIES):
+            found = self._candidates.optimum(table, most)
+            if found is None:
+                self._unreachable = most
+                found = self._candidates.least(table)
+            if found is None or found.layers not in self._slacks:
+                break
+            if self._slacks[found.layers] >= 0:  # nothing that is allowed serves the goal better
+                self._reached = most
+            if (moved := self.bound()) == most:
+                break
+            most = moved
+        if found is not None and found.layers not in self._slacks:
+            return self._proposed(found, "model")
+        drawn = self._drawn(most)
+        return None if drawn is None else self._proposed(drawn, "drawn")
+
+    def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, object]:
+        """Keep the least slack of all requirements; return the figures, and the requirements that the child misses."""
+        assert figures is not None, "children are judged"
+        slacks = [self._slack(judged, figures, sure) for _, judged, sure in self._requirements]
+        self._slacks[solution.layers] = min(slacks)
+        each = zip(self._requirements, slacks, strict=True)
+        missed = tuple(nodes.written(requirement) for (requirement, _, _), left in each if left < 0)
+        return {"judged": dict(figures), "objective": solution.objective, "missed": missed}
+
+    def _slack(self, judged: nodes.Judged, figures: Figures, sure: float) -> float:
+        """Return a requirement's slack; a figure that could not be had meets nothing."""
+        figure = figures.get(f"{judged.judge}.{judged.figure}")
+        if figure is None or (figure.stderr is None and sure > NO_BETTER_THAN_A_COIN):
+            return -STEP[0]  # one block of text, or a parent at chance: nothing is sure
+        return slack(judged, figure, sure)
+
+    def _order(self, number: int) -> tuple[object, ...]:
+        """Order children that meet the requirements by the goal, before others by how much they miss."""
+        child, sign = self.children[number], -1 if self._candidates.maximizes else 1
+        if not child.missed:
+            return False, sign * self.solutions[number].objective, child.measured
+        return True, -self._slacks[child.layers], child.measured
+
+
+def next_bound(seen: Sequence[tuple[float, float]], unreachable: float = 0.0, reached: float = 0.0) -> float:
+    """Return the next bound from (predicted loss, slack) of measured children.
+
+    Below `unreachable` there is no child; up to `reached` the best one is known, and meets the requirements.
+    """
+    met = [pair for pair in seen if pair[1] >= 0]
+    low = max(met, default=None)
+    above = [pair for pair in seen if pair[1] < 0 and (low is None or pair[0] > low[0])]
+    high = min(above, default=None)
+    if low is None:
+        assert high is not None, "a child was measured"
+        wanted = high[0] * math.exp(min(-STEP[0], max(-STEP[1], high[1])))
+        return wanted if wanted > unreachable else math.sqrt(max(unreachable, LEAST_LOSS) * high[0])
+    if high is None:
+        return max(low[0], reached) * math.exp(max(STEP[0], min(STEP[1], low[1])))
+    begin = max(low[0], min(reached, high[0]))
+    share = min(1 - INSIDE, max(INSIDE, low[1] / (low[1] - high[1])))
+    return begin * math.exp(share * math.log(high[0] / begin))

@@ -38,7 +38,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library, origin
-from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.replacements import HEALING
 from puzzledsl.scoring.table import FiguresCache
@@ -51,7 +51,6 @@ class RefineInputs:
     `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
     Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
     `healing_work` gives the folder in which a child is healed, which building it reads; None: in `work`.
-    `figures`: file of measured losses, in place of the one in the build directory.
     """
 
     program: Program
@@ -67,7 +66,6 @@ class RefineInputs:
     heal: bool = True
     executor: Executor = field(default_factory=LocalExecutor)
     healing_work: Callable[[Sequence[Assignment]], Path] | None = None
-    figures: Path | None = None
 
     @property
     def build(self) -> BuildDir:
@@ -99,8 +97,6 @@ class RefineInputs:
 
 METHOD = "1"
 """Version of building and measuring, part of the cache's key."""
-Figures = Mapping[str, Figure]
-"""`JUDGE.FIGURE` -> its value and standard error."""
 
 
 class Judges:
@@ -113,16 +109,24 @@ class Judges:
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
         self._healed: dict[tuple[Assignment, ...], Path] = {}
         self._healing = self._healing_work()
-        self.first = next(iter(names))
+        self.metric = f"{next(iter(names))}.kl"
         key = self._key()
         self._known = FiguresCache(
             inputs.build.figures(f"judged-{hashlib.sha256(key.encode()).hexdigest()[:24]}"), key
         )
 
-    @property
-    def tokens(self) -> int:
-        """The tokens that the first judge compares a child on."""
+    def samples(self) -> int:
+        """Return the number of tokens that the first judge compares a child on."""
         return self._judges[0].tokens
+
+    def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
+        """Judge a proposal, and report what it misses. The healed weights of the best child so far are kept."""
+        title = f"{len(proposals.children) + 1} of {children}"
+        figures = self.figures(proposal.solution, title)
+        child = proposals.add(proposal, figures[self.metric].value, figures)
+        self.keep(proposals.children[proposals.best()].layers)
+        log = self._inputs.progress.log
+        log("judged", missed=list(child.missed), kl=child.measured, predicted=child.predicted)
 
     def start(self, title: str, children: int) -> None:
         """Begin a bar of so many children: of the layers that are healed and what is judged of each, and of the parent once."""

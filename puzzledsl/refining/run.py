@@ -8,31 +8,23 @@ best.
 
 Where requirements are on measured quality, each search finds the child that serves the goal best among those whose refitted sum
 is at most t. Measured children refit the sum, and t moves between the largest sum that met the requirements and the smallest
-that did not, by false position (Dahlquist & Bjorck 1974, section 6.3) in the logarithm. It is proven that no child with a
-smaller refitted sum serves the goal better; that a child meets the requirements is measured.
+that did not. It is proven that no child with a smaller refitted sum serves the goal better, and measured that a child meets the
+requirements.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import statistics
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 
-import numpy as np
 import torch
 
-from puzzledsl.base.progress import Progress
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.layer import child_digest
-from puzzledsl.ir.nodes import Judged, LinearRequirement, Program, Search, written
 from puzzledsl.ir.references import judged_by, refine_of
 from puzzledsl.ir.tables import (
-    Assignment,
-    Figure,
     FrontierResult,
     MeasuredChild,
     RefinedFrontier,
@@ -45,9 +37,8 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import origin
-from puzzledsl.refining.candidates import SPREAD, TRIES, Candidates, Origin, Proposals
-from puzzledsl.refining.judges import Figures, Judges, RefineInputs
-from puzzledsl.refining.surrogate import Surrogate
+from puzzledsl.refining.candidates import Candidates, JudgedProposals, Proposal, Proposals
+from puzzledsl.refining.judges import Judges, RefineInputs
 from puzzledsl.scoring.inputs import healing_blocks, measure_of
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.table import FiguresCache
@@ -81,7 +72,7 @@ class Meter:
         parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
         key = json.dumps(parts, sort_keys=True)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._known = FiguresCache(inputs.figures or scored.build.figures(f"children-{name}"), key)
+        self._known = FiguresCache(scored.build.figures(f"children-{name}"), key)
 
     def start(self, title: str, children: int) -> None:
         """Begin a bar of so many children."""
@@ -91,10 +82,14 @@ class Meter:
         """Count children that need no measuring."""
         self._inputs.progress.advance(children, kept=True)
 
-    @property
-    def measured(self) -> int:
-        """Number of children that this run and earlier ones have measured."""
-        return len(self._known.figures)
+    def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
+        """Measure a proposal, and report the best of all so far."""
+        before = len(self._known.figures)
+        loss = self.loss(proposal.solution)
+        proposals.add(proposal, loss)
+        best = proposals.children[proposals.best()].measured
+        kept = len(self._known.figures) == before
+        self._inputs.progress.advance(1, kept=kept, measured=loss, best=best)
 
     def samples(self) -> int:
         """Return the number of token positions that a loss is a mean over."""
@@ -122,165 +117,6 @@ class Meter:
         return self._known.figures[name][self.metric]
 
 
-STEP = 0.15, 1.5
-"""The least and the greatest step of log t while all children meet the requirements, or none does."""
-INSIDE = 0.15
-"""A step between two children stays so far from both, as a share of their distance in log t."""
-NO_BETTER_THAN_A_COIN = 0.5
-"""Confidence at which a figure counts as it was measured, without its error."""
-LEAST_LOSS = 1e-4
-"""Figures better than the parent's count as this loss in nats."""
-
-
-def slack(judged: Judged, figure: Figure, sure: float) -> float:
-    """Return log(allowed / measured loss) in nats, above 0 where met with confidence `sure`. Raises KeyError if not measured."""
-    record = judged.record
-    error = statistics.NormalDist().inv_cdf(sure) * (figure.stderr or 0.0)
-    worst = figure.value + error if record.better == "less" else figure.value - error
-    allowed, lost = (max(LEAST_LOSS, float(record.guess(Fraction(each)))) for each in (judged.bound, worst))
-    return math.log(allowed / lost)
-
-
-class Requirements:
-    """Requirements of a search on judged figures."""
-
-    def __init__(self, program: Program, search: Search) -> None:
-        self._all = [
-            (requirement, requirement.judged, float(program.judges[requirement.judged.judge].sure))
-            for requirement in search.requirements
-            if isinstance(requirement, LinearRequirement) and requirement.judged is not None
-        ]
-
-    @property
-    def first(self) -> float:
-        """The bound on the summed loss that a search begins with."""
-        return min(float(requirement.limit) for requirement, _, _ in self._all)
-
-    def slack(self, figures: Figures) -> float:
-        """Return the least slack of all requirements; a figure that could not be had meets nothing."""
-        return min(self._slack(judged, figures, sure) for _, judged, sure in self._all)
-
-    def missed(self, figures: Figures) -> tuple[str, ...]:
-        """Return the requirements that a child misses, as they are written."""
-        return tuple(written(r) for r, judged, sure in self._all if self._slack(judged, figures, sure) < 0)
-
-    def _slack(self, judged: Judged, figures: Figures, sure: float) -> float:
-        figure = figures.get(f"{judged.judge}.{judged.figure}")
-        if figure is None or (figure.stderr is None and sure > NO_BETTER_THAN_A_COIN):
-            return -STEP[0]  # one block of text, or a parent at chance: nothing is sure
-        return slack(judged, figure, sure)
-
-
-class JudgedSearch:
-    """Children that are measured for requirements on their quality. Deterministic for given figures and seed."""
-
-    def __init__(self, candidates: Candidates, judges: Judges, requirements: Requirements, seed: int) -> None:
-        self._candidates, self._judges, self._requirements = candidates, judges, requirements
-        self.surrogate = Surrogate(candidates.table, candidates.tables.dropped())
-        self._generator = np.random.default_rng(seed)
-        self._slacks: dict[tuple[Assignment, ...], float] = {}
-        self._unreachable, self._reached = 0.0, requirements.first
-        self.solutions: list[Solution] = []
-        self.children: list[MeasuredChild] = []
-
-    def run(self, first: Solution, children: int, progress: Progress) -> None:
-        """Measure `first`, then children that are proposed, until there are so many or no new one is proposed."""
-        proposal: tuple[Origin, Solution] | None = ("optimum", first)
-        while proposal is not None:
-            child = self._measured(*proposal, f"{len(self.children) + 1} of {children}")
-            progress.log("judged", missed=list(child.missed), kl=child.measured, predicted=child.predicted)
-            proposal = self._next() if len(self.children) < children else None
-
-    def best(self) -> MeasuredChild:
-        """Return the best child that meets the requirements; where none does, the one that misses by least."""
-        return self.children[self._best()]
-
-    def solution(self) -> Solution:
-        """Return the child of `best` with its objective and metrics."""
-        return self.solutions[self._best()]
-
-    def _best(self) -> int:
-        sign = -1 if self._candidates.maximizes else 1
-        order = [
-            (False, sign * solution.objective, child.measured)
-            if not child.missed
-            else (True, -self._slacks[child.layers], child.measured)
-            for solution, child in zip(self.solutions, self.children, strict=True)
-        ]
-        return order.index(min(order))
-
-    def _measured(self, origin: Origin, solution: Solution, title: str) -> MeasuredChild:
-        mean, stderr = self.surrogate.predict(solution.layers)
-        figures = self._judges.figures(solution, title)
-        loss = figures[f"{self._judges.first}.kl"].value
-        child = MeasuredChild(
-            layers=solution.layers,
-            origin=origin,
-            predicted=mean,
-            predicted_stderr=stderr,
-            measured=loss,
-            judged=dict(figures),
-            objective=solution.objective,
-            missed=self._requirements.missed(figures),
-        )
-        self.surrogate.tell(solution.layers, loss)
-        self._slacks[solution.layers] = self._requirements.slack(figures)
-        self.solutions.append(solution)
-        self.children.append(child)
-        self._judges.keep(self.best().layers)
-        return child
-
-    def _next(self) -> tuple[Origin, Solution] | None:
-        """Return a child that is not measured yet, the optimum under the next bound by refitted or drawn scores; or None."""
-        table = self.surrogate.table()
-        most = self.bound()
-        for _ in range(TRIES):
-            found = self._candidates.optimum(table, most)
-            if found is None:
-                self._unreachable = most
-                found = self._candidates.least(table)
-            if found is None or found.layers not in self._slacks:
-                break
-            if self._slacks[found.layers] >= 0:  # nothing that is allowed serves the goal better
-                self._reached = most
-            if (moved := self.bound()) == most:
-                break
-            most = moved
-        if found is not None and found.layers not in self._slacks:
-            return "model", found
-        for _ in range(TRIES):
-            drawn = self._candidates.optimum(self.surrogate.table(self._generator, SPREAD), most)
-            if drawn is not None and drawn.layers not in self._slacks:
-                return "drawn", drawn
-        return None
-
-    def bound(self) -> float:
-        """Return the next bound on the refitted sum, in nats."""
-        seen = ((self.surrogate.predict(child)[0], slack) for child, slack in self._slacks.items())
-        floored = [(max(LEAST_LOSS, loss), slack) for loss, slack in seen]
-        return next_bound(floored, self._unreachable, self._reached)
-
-
-def next_bound(seen: Sequence[tuple[float, float]], unreachable: float = 0.0, reached: float = 0.0) -> float:
-    """Return the next bound from (predicted loss, slack) of measured children.
-
-    Below `unreachable` there is no child; up to `reached` the best one is known, and meets the requirements.
-    """
-    met = [pair for pair in seen if pair[1] >= 0]
-    low = max(met, default=None)
-    above = [pair for pair in seen if pair[1] < 0 and (low is None or pair[0] > low[0])]
-    high = min(above, default=None)
-    if low is None:
-        assert high is not None, "a child was measured"
-        wanted = high[0] * math.exp(min(-STEP[0], max(-STEP[1], high[1])))
-        return wanted if wanted > unreachable else math.sqrt(max(unreachable, LEAST_LOSS) * high[0])
-    if high is None:
-        return max(low[0], reached) * math.exp(max(STEP[0], min(STEP[1], low[1])))
-    begin = max(low[0], min(reached, high[0]))
-    share = min(1 - INSIDE, max(INSIDE, low[1] / (low[1] - high[1])))
-    return begin * math.exp(share * math.log(high[0] / begin))
-
-
 def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
     """Measure `refine.children` children of a solved search, none of them twice. Raises DiagnosticError, ValueError."""
     candidates = inputs.candidates()
@@ -299,69 +135,32 @@ def meter_of(inputs: RefineInputs, candidates: Candidates) -> Meter | Judges:
     return Meter(inputs, candidates.score)
 
 
-def judged(inputs: RefineInputs, result: SearchResult, candidates: Candidates, judges: Judges) -> Refinement:
-    """Measure children until the best one that meets the requirements on judged figures is bracketed."""
-    program, optimum = inputs.program, result.solutions[0]
-    requirements = Requirements(program, program.searches[inputs.search])
-    found = JudgedSearch(candidates, judges, requirements, _seed(program, candidates.score))
-    found.run(optimum, inputs.refine.children, inputs.progress)
-    bound = found.bound()
-    model_optimum = candidates.optimum(found.surrogate.table(), bound) or optimum
-    return Refinement(
-        search=inputs.search,
-        score=candidates.score,
-        metric=f"{judges.first}.kl",
-        healed=0,
-        samples=judges.tokens,
-        children=tuple(found.children),
-        solution=found.solution(),
-        parent_metrics=result.parent_metrics,
-        model_optimum=model_optimum.layers,
-        model_prediction=found.surrogate.predict(model_optimum.layers)[0],
-        proven=optimum.objective,
-    )
-
-
 def refined(
     inputs: RefineInputs, result: SearchResult, candidates: Candidates, meter: Meter | Judges
 ) -> Refinement:
     """Propose and measure children until there are `refine.children` of them or no new one is proposed."""
-    if isinstance(meter, Judges):
-        return judged(inputs, result, candidates, meter)
-    refine, progress = inputs.refine, inputs.progress
-    optimum = result.solutions[0]
-    proposals = Proposals(candidates, optimum, _seed(inputs.program, candidates.score))
-    measured: list[MeasuredChild] = []
-    best: tuple[float, Solution] | None = None
-    while len(measured) < refine.children and (proposal := proposals.next()) is not None:
-        before = meter.measured
-        loss = meter.loss(proposal.solution)
-        proposals.tell(proposal.solution.layers, loss)
-        if best is None or loss < best[0]:
-            best = loss, proposal.solution
-        measured.append(proposal.measured(loss))
-        progress.advance(1, kept=meter.measured == before, measured=loss, best=best[0])
-    meter.keep_known(refine.children - len(measured))
-    assert best is not None, "the optimum is proposed first"
+    program, children, optimum = inputs.program, inputs.refine.children, result.solutions[0]
+    bld = program.scores[candidates.score].bld
+    given = candidates, optimum, 0 if bld is None else program.blds[bld].seed
+    proposals = Proposals(*given) if isinstance(meter, Meter) else JudgedProposals(*given, program)
+    while len(proposals.children) < children and (proposal := proposals.next()) is not None:
+        meter.measure(proposal, proposals, children)
+    if isinstance(meter, Meter):
+        meter.keep_known(children - len(proposals.children))
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
         search=inputs.search,
         score=candidates.score,
         metric=meter.metric,
-        healed=refine.healed,
+        healed=inputs.refine.healed if isinstance(meter, Meter) else 0,
         samples=meter.samples(),
-        children=tuple(measured),
-        solution=best[1],
+        children=tuple(proposals.children),
+        solution=proposals.solutions[proposals.best()],
         parent_metrics=result.parent_metrics,
         model_optimum=model_optimum.layers,
-        model_prediction=proposals.predict(model_optimum.layers)[0],
+        model_prediction=proposals.surrogate.predict(model_optimum.layers)[0],
         proven=optimum.objective,
     )
-
-
-def _seed(program: Program, score: str) -> int:
-    bld = program.scores[score].bld
-    return 0 if bld is None else program.blds[bld].seed
 
 
 def with_elsewhere(

@@ -142,17 +142,21 @@ def _keys(table: ScoreTable, index: int, layer: Assignment) -> list[tuple[Kind, 
     return [("attention", index, layer.attention, 1), ("ffn", index, layer.ffn, 1)]
 
 
+def _parts(table: ScoreTable) -> list[tuple[Kind, str, Sequence[dict[str, float]]]]:
+    """Return the parts of a table without its runs: their kind, their field, and their scores by layer."""
+    return [
+        ("attention", "attention", table.attention),
+        ("ffn", "ffn", table.ffn),
+        ("pair", "pairs", table.pairs),
+        ("embedding", "embedding", (table.embedding,)),
+        ("head", "head", (table.head,)),
+    ]
+
+
 def _entries(table: ScoreTable) -> list[Entry]:
     """Return every entry of a table except the parent's, which are not refitted."""
     found: list[Entry] = []
-    parts: list[tuple[Kind, Sequence[dict[str, float]]]] = [
-        ("attention", table.attention),
-        ("ffn", table.ffn),
-        ("pair", table.pairs),
-        ("embedding", (table.embedding,)),
-        ("head", (table.head,)),
-    ]
-    for kind, layers in parts:
+    for kind, _, layers in _parts(table):
         for index, layer in enumerate(layers):
             names = sorted(name for name in layer if name not in ("parent", "parent/parent"))
             found += [Entry(kind, index, name, layer[name]) for name in names]
@@ -186,23 +190,15 @@ def _shared(entry: Entry, layers: int) -> list[tuple[tuple[object, ...], float]]
 
 
 def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], float]) -> ScoreTable:
-    def layers(kind: Kind, before: Sequence[dict[str, float]]) -> tuple[dict[str, float], ...]:
-        return tuple(
+    changed: dict[str, object] = {}
+    for kind, field, layers in _parts(table):
+        each = tuple(
             {name: entries.get((kind, index, name, 1), value) for name, value in layer.items()}
-            for index, layer in enumerate(before)
+            for index, layer in enumerate(layers)
         )
-
+        changed[field] = each[0] if kind in ("embedding", "head") else each
     runs = (
         run.model_copy(update={"value": entries["run", run.first, "noop/noop", run.length]})
         for run in table.runs
     )
-    return table.model_copy(
-        update={
-            "attention": layers("attention", table.attention),
-            "ffn": layers("ffn", table.ffn),
-            "pairs": layers("pair", table.pairs),
-            "embedding": layers("embedding", (table.embedding,))[0],
-            "head": layers("head", (table.head,))[0],
-            "runs": tuple(runs),
-        }
-    )
+    return table.model_copy(update={**changed, "runs": tuple(runs)})

@@ -164,7 +164,9 @@ class _Writer:
         self._tokenizer: Any = load_tokenizer(inputs.parent_dir)
         config = load_config(inputs.parent_dir)
         self._positions = int(getattr(config, "max_position_embeddings", POSITIONS))
-        self._ends = _end_tokens(config, self._tokenizer)
+        named = getattr(config, "eos_token_id", None)
+        ends = [self._tokenizer.eos_token_id, *(named if isinstance(named, list | tuple) else [named])]
+        self._ends = tuple(sorted({int(token) for token in ends if token is not None}))
         self._prompts = self._beginnings()
 
     def batches(self) -> Iterator[tuple[WrittenText, ...]]:
@@ -195,7 +197,7 @@ class _Writer:
             ends=self._ends,
             temperature=source.temperature,
             top_k=source.top_k,
-            seed=_seed_of(source.seed, number),
+            seed=int.from_bytes(hashlib.sha256(f"{source.seed} {number}".encode()).digest()[:7]),
             tick=lambda: self._inputs.progress.advance(0),
         )
 
@@ -238,17 +240,6 @@ class _Writer:
         if len(ids) >= self._positions:
             raise DiagnosticError(prompt.too_long(len(ids), self._positions - 1, span))
         return ids
-
-
-def _end_tokens(config: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Return the tokens that end a text: the tokenizer's, and those of the parent's config."""
-    named = getattr(config, "eos_token_id", None)
-    found = [tokenizer.eos_token_id, *(named if isinstance(named, list | tuple) else [named])]
-    return tuple(sorted({int(token) for token in found if token is not None}))
-
-
-def _seed_of(seed: int, batch: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {batch}".encode()).digest()[:7])
 
 
 def _read(path: Path) -> tuple[WrittenText, ...] | None:

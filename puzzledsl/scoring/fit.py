@@ -145,10 +145,6 @@ class Form:
     singles_R: Floats
     fit: ScoreFit | None = None
 
-    def of(self, rows: Rows) -> float:
-        """Return the predicted KL of a child."""
-        return _sum(self.singles_R, rows)
-
 
 def fitted(kl_RP: Floats, children: Measured) -> Form:
     """Return the form that predicts the children best, with leave-one-out errors; the plain sum for fewer than FEWEST."""

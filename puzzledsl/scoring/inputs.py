@@ -6,15 +6,16 @@ Shapes: N blocks, S tokens of a block.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from puzzledsl.alternatives.alternative import EndName
@@ -43,9 +44,7 @@ from puzzledsl.scoring.errors import NoHealingText, NoScoringText
 from puzzledsl.scoring.fit import POSITIONS, Sums
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, group_tokens
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
-from puzzledsl.scoring.sweep.sweep import Measured, Sweep, Unit, final_states
-from puzzledsl.scoring.table import Name
+from puzzledsl.scoring.sweep import HealedSweep, Measured, Sweep, Unit, leaving, points_at_a_time
 
 
 @dataclass(frozen=True)
@@ -127,34 +126,45 @@ class Subject:
         return self._sweep.influence
 
     @torch.inference_mode()
-    def measuring(
-        self, numbers: Sequence[int], known: Collection[Name]
-    ) -> Iterator[tuple[int, list[Measured]]]:
-        """Yield the number of each of these units with what is measured of it, but for names in `known`."""
+    def measuring(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Measured]]]:
+        """Yield the number of each of these units with what is measured of it."""
         found = self._sweep.units(self._todo, self._runs)
         with self._threads() as workers:
             self._open(workers, packed=True)
-            measured = self._sweep.measuring([found[number] for number in numbers], known, workers)
+            measured = self._sweep.measuring([found[number] for number in numbers], workers)
             places = {id(found[number]): number for number in numbers}
             yield from ((places[id(unit)], each) for unit, each in measured)
 
     @torch.inference_mode()
     def whole(self, replacements: Sequence[Replacement]) -> Figures:
         """Return the metrics of the child with several replacements."""
-        with self._threads() as workers, ExitStack() as stack:
+        replaced: dict[int, nn.Module] = {}
+        with self._threads() as workers:
             self._open(workers)
-            for replacement in replacements:
-                stack.enter_context(replacement.applied(self.model, self.inputs.library))
-            return self.measure.figures(final_states(self.runner, self.measure))
+            for each in replacements:
+                replaced[each.layer] = each.layer_of(
+                    self.model, self.inputs.library, replaced.get(each.layer)
+                )
+            return self.measure.figures(self._final_states(replaced))
 
     @torch.inference_mode()
     def end(self, site: EndName, dtype: PrecisionName) -> Figures:
         """Return the metrics of the parent with its embedding or its head rounded to a storage type."""
         with self._threads() as workers:
             self._open(workers)
-            head_VH = self._rounded_head(dtype) if site == "head" else None
-            with self._rounded_embedding(dtype if site == "embedding" else None):
-                return self.measure.figures(final_states(self.runner, self.measure), head_VH)
+            if site == "head":
+                return self.measure.figures(self._final_states(), self._rounded_head(dtype))
+            embedding = self.model.get_input_embeddings()  # a tied head stays as it is
+            hook = embedding.register_forward_hook(partial(_rounded_rows, dtype))
+            try:
+                return self.measure.figures(self._final_states())
+            finally:
+                hook.remove()
+
+    def _final_states(self, replaced: Mapping[int, nn.Module] = MappingProxyType({})) -> list[Tensor]:
+        """Return the final hidden states after the last norm, one [B, S, H] for each group, with some layers replaced."""
+        entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
+        return leaving(self.runner, entering, replaced)
 
     def _threads(self) -> Workers:
         return Workers(self.runner.device, shared=not self.runner.paged)
@@ -176,18 +186,6 @@ class Subject:
             if job.head == dtype:
                 return self.inputs.library.load(job.id)["weight"].to(self.runner.device)
         return rounded_end(self.runner.head_weights()[0], dtype)
-
-    @contextmanager
-    def _rounded_embedding(self, dtype: PrecisionName | None) -> Iterator[None]:
-        """Inside the context the model has its embedding in a storage type (None: as it is); a tied head stays as it is."""
-        if dtype is None:
-            yield
-            return
-        hook = self.model.get_input_embeddings().register_forward_hook(partial(_rounded_rows, dtype))
-        try:
-            yield
-        finally:
-            hook.remove()
 
 
 def _rounded_rows(dtype: PrecisionName, embedding: Any, tokens: tuple[Tensor], found: Tensor) -> Tensor:

@@ -10,52 +10,29 @@ Shapes: B sequences, S positions of a group; P scored positions of all groups; R
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from puzzledsl.child.healing.children import Measure as ChildMeasure
-from puzzledsl.data.tasks import EncodedChoice, Item
+from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.scoring.vocabulary import Vocabulary
 
+StoredKls = np.memmap[Any, np.dtype[np.float32]]
 
-@dataclass(frozen=True)
-class StoredKls:
-    """A file of KL divergences, float32 [R, P] with one row for each replacement, never wholly in memory."""
 
-    path: Path
-    shape: tuple[int, int]
-
-    @classmethod
-    def at(cls, path: Path, replacements: int, positions: int) -> StoredKls:
-        """Open the file; create it, filled with zeros, if it is missing or has another size."""
-        size = 4 * replacements * positions
-        if not path.is_file() or path.stat().st_size != size:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                file.truncate(size)
-        return cls(path, (replacements, positions))
-
-    def put(self, row: int, kl_P: Tensor) -> None:
-        """Write a replacement's row; on return it is on the disk."""
-        content = kl_P.detach().to("cpu", torch.float32).contiguous()
-        with self.path.open("r+b") as file:
-            file.seek(4 * row * self.shape[1])
-            file.write(content.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-
-    def all(self) -> Tensor:
-        """Return all rows, [R, P], memory-mapped."""
-        size = self.shape[0] * self.shape[1]
-        return torch.from_file(str(self.path), shared=False, size=size, dtype=torch.float32).view(self.shape)
+def stored_kls(path: Path, replacements: int, positions: int) -> StoredKls:
+    """Return the KL divergences in a file, float32 [R, P], memory-mapped; zeros if it is missing or has another size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_there = path.is_file() and path.stat().st_size == 4 * replacements * positions
+    return np.memmap(path, np.float32, "r+" if is_there else "w+", shape=(replacements, positions))
 
 
 Figures = dict[str, float]
@@ -201,13 +178,16 @@ class Accuracy:
         self._vocabulary, self._items = Vocabulary(*runner.head_weights()), items
         flat = [(i, j, choice) for i, choices in enumerate(encoded) for j, choice in enumerate(choices)]
         flat.sort(key=lambda entry: len(entry[2].ids))
-        self._groups = list(_grouped(flat, group_tokens(runner.device)))
+        self._groups = list(
+            padded_batches(flat, lambda entry: len(entry[2].ids), group_tokens(runner.device))
+        )
         self.groups: Sequence[Tensor] = [
             _padded([choice for _, _, choice in group]) for group in self._groups
         ]
+        lengths = [torch.tensor([len(choice.ids) for _, _, choice in group]) for group in self._groups]
         self.is_text: Sequence[Tensor] = [
-            _is_token([choice for _, _, choice in group], tokens_BS)
-            for group, tokens_BS in zip(self._groups, self.groups, strict=True)
+            torch.arange(tokens_BS.shape[1]) < lengths_B[:, None]
+            for lengths_B, tokens_BS in zip(lengths, self.groups, strict=True)
         ]
         self._targets = [_targets(group) for group in self._groups]
         self._labels = torch.cat([labels for *_, labels in self._targets]).to(runner.device)
@@ -254,27 +234,10 @@ class Accuracy:
 Entry = tuple[int, int, EncodedChoice]
 
 
-def _grouped(entries: Sequence[Entry], tokens: int) -> Iterator[list[Entry]]:
-    """Split entries, sorted by length, into consecutive groups of at most `tokens` tokens with padding (one entry at least)."""
-    group: list[Entry] = []
-    for entry in entries:
-        if group and (len(group) + 1) * len(entry[2].ids) > tokens:
-            yield group
-            group = []
-        group.append(entry)
-    if group:
-        yield group
-
-
 def _padded(choices: Sequence[EncodedChoice]) -> Tensor:
     """Return token ids [B, S], padded on the right with 0. With causal attention the padding changes no result."""
     longest = max(len(choice.ids) for choice in choices)
     return torch.tensor([[*choice.ids, *[0] * (longest - len(choice.ids))] for choice in choices])
-
-
-def _is_token(choices: Sequence[EncodedChoice], padded_BS: Tensor) -> Tensor:
-    lengths_B = torch.tensor([len(choice.ids) for choice in choices])
-    return torch.arange(padded_BS.shape[1]) < lengths_B[:, None]
 
 
 def _targets(group: Sequence[Entry]) -> tuple[Tensor, Tensor, Tensor]:

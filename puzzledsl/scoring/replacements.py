@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative, EndName, SubBlock
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError, NoPieceForAlternative
-from puzzledsl.child.assemble import load_piece
+from puzzledsl.child.assemble import Chosen
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import runs_to_drop
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.replace import replace
+from puzzledsl.models.families.access import layers
+from puzzledsl.models.replace import with_modules
 from puzzledsl.pieces.store.library import Library
 
 Part = tuple[SubBlock, Alternative, str | None]
@@ -36,16 +37,15 @@ class Replacement:
     name: str
     parts: tuple[Part, ...]
 
-    @contextmanager
-    def applied(self, model: PreTrainedModel, library: Library) -> Iterator[None]:
-        """Inside the context, the model has this replacement; for forward passes without a KV cache."""
-        with ExitStack() as stack:
-            for sub_block, alternative, piece in self.parts:
-                module = build_alternative(model, self.layer, alternative)
-                if piece is not None:
-                    load_piece(module, library.load(piece), piece, self.layer, sub_block, alternative)
-                stack.enter_context(replace(model, self.layer, sub_block, module.requires_grad_(False)))
-            yield
+    def layer_of(self, model: PreTrainedModel, library: Library, layer: nn.Module | None = None) -> nn.Module:
+        """Return a copy of the model's layer, or of `layer`, with this replacement; for forward passes without a KV cache."""
+        modules: dict[SubBlock, nn.Module] = {}
+        for sub_block, alternative, piece in self.parts:
+            module = build_alternative(model, self.layer, alternative)
+            if piece is not None:
+                Chosen(self.layer, sub_block, alternative, piece).load(module, library.load)
+            modules[sub_block] = module.requires_grad_(False)
+        return with_modules(layer or layers(model)[self.layer], modules)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class _LayerReplacements:
     def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
         if alternative.is_parent:
             return ()
-        if alternative.kind == "noop":
+        if alternative.removes:
             return ((sub_block, alternative, None),)
         if piece is None:
             what, score = f"{sub_block} `{alternative.name}`", self.score

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
@@ -31,7 +30,7 @@ from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
 from puzzledsl.scoring.fit import Rows as Child
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
-from puzzledsl.scoring.measures import Figures, StoredKls
+from puzzledsl.scoring.measures import Figures, StoredKls, stored_kls
 from puzzledsl.scoring.replacements import (
     Replacement,
     Run,
@@ -40,8 +39,7 @@ from puzzledsl.scoring.replacements import (
     replacements,
     runs_to_score,
 )
-from puzzledsl.scoring.sweep.healed import METHOD
-from puzzledsl.scoring.sweep.sweep import Measured, Unit, figures_name, is_known, names_of
+from puzzledsl.scoring.sweep import METHOD, Measured, Unit, figures_name, is_known, names_of
 from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
 
 PAGED_PARTS = 32
@@ -63,9 +61,7 @@ class Scorer:
         inputs, units = self._inputs, self.facts.units
         wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
-        parts = [
-            Task.call("units", "measuring", part, self._names(part, known)) for part in self._parts(wanted)
-        ]
+        parts = [Task.call("units", "measuring", part) for part in self._parts(wanted)]
         for task, result in self._teams.run([Task.call("parent", "observe"), *parts]):
             if task.name == "parent":
                 self.influence = result
@@ -91,9 +87,6 @@ class Scorer:
             return [wanted] if wanted else []
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
-
-    def _names(self, part: Sequence[int], known: FiguresCache) -> frozenset[Name]:
-        return frozenset(known.figures.keys() & {*names_of([self.facts.units[number] for number in part])})
 
     def end(self, site: EndName, dtype: PrecisionName) -> Figures:
         """Return the metrics of the parent with its embedding or its head in a storage type. After `measure`."""
@@ -121,14 +114,14 @@ def keep(
 ) -> None:
     """Store the results of a unit and report them: the first counts for all, which end together."""
     whole = sum(effort.above(scored) for _, scored in unit)
-    for (row, scored), measured in zip(unit, found, strict=True):
+    for (row, scored), (figures, kl_P) in zip(unit, found, strict=True):
         work, whole = whole, 0.0
-        if measured is None:
+        if figures_name(scored) in cache.figures:  # measured before, unlike others of the unit
             progress.advance(work=work)
             continue
-        figures, kl_P = measured
         if row >= 0 and rows is not None:
-            rows.put(row, kl_P)  # before the entry, which implies that they are stored
+            rows[row] = kl_P.float().cpu().numpy()
+            rows.flush()  # before the entry, which implies that they are stored
         cache.add(figures_name(scored), figures)
         named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
         progress.advance(work=work, layer=scored.layer, alternative=named, score=figures[metric])
@@ -148,9 +141,9 @@ class Children:
     cache: FiguresCache
     progress: Progress
 
-    def fitted(self, count: int, seed: int, kl_RP: Tensor) -> Form:
+    def fitted(self, count: int, seed: int, kl_RP: StoredKls) -> Form:
         """Return single scores fitted to `count` children, from stored KLs by position; the same bytes for any threads."""
-        kls = kl_RP.numpy().astype(np.float64)
+        kls = np.array(kl_RP, np.float64)
         places = Places.of(self.todo, self.shape)
         self.progress.start("children", count)
         form = Form(kls.mean(axis=1))
@@ -210,7 +203,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         # entry implies that its KLs are stored.
         fits = method.children > 0
         known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
-        rows = StoredKls.at(work / "kls.bin", len(todo), facts.samples) if fits else None
+        rows = stored_kls(work / "kls.bin", len(todo), facts.samples) if fits else None
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
         healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
         unknown = sum(_end_name(*end) not in known.figures for end in ends)
@@ -221,7 +214,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         table = score_table(score, method.metric, unit, *sizes, known.figures, runs)
         if rows is not None:
             children = Children(todo, shape, scorer, known, progress)
-            table = fitted_table(table, children.fitted(method.children, bld.seed, rows.all()), todo)
+            table = fitted_table(table, children.fitted(method.children, bld.seed, rows), todo)
             _tell_fit(score, table, progress)
             known.copy_to(kept)
     influence = block_influence(scorer.influence, method.tasks or inputs.data or "")

@@ -5,13 +5,15 @@ They are tried from the cheapest: recomputed layers and smaller micro-batches, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import read_sealed, write_sealed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Uptrain
@@ -19,7 +21,7 @@ from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.placement import this_device
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan, tiles
-from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.ranks import Ranks
 
@@ -28,14 +30,48 @@ MOST_PROCESSES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Measures by which a training fits into memory. `offload`: the child's weights, gradients and moments are in the host's."""
+    """Measures by which a training fits into memory.
+
+    `micro_blocks`: blocks at a time; None: as many as a device needs for its speed. `recompute`: layers are computed twice.
+    `offload`: the child's weights, gradients and moments are in the host's memory.
+    """
 
     micro_blocks: int | None = None
     recompute: bool = False
     offload: bool = False
 
+    def less(self, batch: int) -> Means | None:
+        """Return half of the blocks or, from one block on, recomputation; None if nothing is left to try."""
+        micro = min(self.micro_blocks or batch, batch)
+        if micro > 1:
+            return replace(self, micro_blocks=micro // 2)
+        return None if self.recompute else replace(self, micro_blocks=1, recompute=True)
+
+    def least(self, other: Means | None) -> Means:
+        """Return what both allow, where the other is in the same memory."""
+        if other is None:
+            return self
+        micro = min(each.micro_blocks for each in (self, other) if each.micro_blocks is not None)
+        return replace(self, micro_blocks=micro, recompute=self.recompute or other.recompute)
+
+    def sentence(self) -> str:
+        """Say what comes next, after "it goes on"."""
+        return "and computes layers twice" if self.recompute else f"with {self.micro_blocks} blocks at a time"
+
 
 PLAIN = Means()
+REMEMBERED = "less.json"
+
+
+def remember(work: Path, means: Means) -> None:
+    """Keep means for the next start; the least counts."""
+    write_sealed(work / REMEMBERED, json.dumps(asdict(means.least(remembered(work)))))
+
+
+def remembered(work: Path) -> Means | None:
+    """Return what the last starts have left, if anything."""
+    content = read_sealed(work / REMEMBERED)
+    return None if content is None else Means(**json.loads(content))
 
 
 def means_for(
@@ -46,10 +82,10 @@ def means_for(
     dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
     here, together = this_device(device, dtype), ranks.world // ranks.nodes
     here = replace(here.shared_by(together), host_bytes=here.host_bytes // together, count=ranks.world)
-    sizes = UptrainSizes.of(declaration, child, parent)
+    sizes = UptrainSizes(declaration, child, parent)
     if not here.is_gpu:  # its sums depend on the micro-batch, which therefore does not depend on free memory
         usual = max(1, tiles("cpu").training_tokens // declaration.context)
-        sizes = replace(sizes, micro_batch=declaration.micro_batch or usual)
+        sizes = sizes.at(declaration.micro_batch or usual)
     means = chosen(sizes, here)
     if means is None:
         raise DiagnosticError(_no_room(declaration, sizes, here))
@@ -70,9 +106,11 @@ def chosen(sizes: UptrainSizes, device: Device) -> Means | None:
     plan, choice = uptrain_plan(sizes, device)
     if not _fits(plan, device):
         return None
-    if device.is_gpu and sizes.micro_batch is None:  # no more tokens at a time than a GPU needs for its speed
-        most = max(1, tiles("cuda").training_tokens // sizes.context)
-        sizes = replace(sizes, micro_batch=min(choice.micro_blocks, most))
+    if (
+        device.is_gpu and sizes.declaration.micro_batch is None
+    ):  # no more tokens at a time than a GPU needs for its speed
+        most = max(1, tiles("cuda").training_tokens // sizes.declaration.context)
+        sizes = sizes.at(min(choice.micro_blocks, most))
         plan, choice = uptrain_plan(sizes, device)
     return Means(
         micro_blocks=choice.micro_blocks if device.is_gpu else None,

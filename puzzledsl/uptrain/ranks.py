@@ -95,6 +95,13 @@ class Ranks:
         value: T = told[0]
         return value
 
+    def gather(self, value: T) -> list[T]:
+        """Return the picklable objects of all processes, in their order."""
+        each = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(each, value)
+        return each
+
     def barrier(self) -> None:
         """Wait for all processes."""
         self.sum([0.0])

@@ -145,7 +145,7 @@ def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[s
         yield source.name, {name: state[name].cast(tensor.dtype) for name, tensor in stored.items()}
 
 
-METHOD = "4"  # raise it when training changes, so that unfinished work is not continued
+METHOD = "5"  # raise it when training changes, so that unfinished work is not continued
 HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
     16,
     4,
@@ -192,7 +192,10 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     data = _data(inputs.program, declaration)
     if declaration.kld == declaration.cosine == declaration.lm == 0:
         raise DiagnosticError(NoLoss(span_of(declaration.where), name=inputs.uptrain))
-    _check_vocabularies(inputs, declaration)
+    child, parent = child_config(child_dir).vocab_size, load_config(parent_dir).vocab_size
+    if child != parent:
+        span = span_of(declaration.where)
+        raise DiagnosticError(OtherVocabulary(span, name=inputs.uptrain, child=child, parent=parent))
     steps, heldout, count = steps_of(declaration), heldout_blocks(declaration), blocks_wanted(declaration)
     blocks = ranks.from_first(lambda: _unread_blocks(inputs, data, count))
     device, parent_dtype = placement(parent_dir)
@@ -230,14 +233,6 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     finally:
         if ranks.world == 1:
             leave()
-
-
-def _check_vocabularies(inputs: UptrainInputs, declaration: Uptrain) -> None:
-    """Raise DiagnosticError (OtherVocabulary) if parent and child predict different tokens."""
-    child, parent = child_config(inputs.child_dir).vocab_size, load_config(inputs.parent_dir).vocab_size
-    if child != parent:
-        span = span_of(declaration.where)
-        raise DiagnosticError(OtherVocabulary(span, name=inputs.uptrain, child=child, parent=parent))
 
 
 def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:

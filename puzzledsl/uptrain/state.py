@@ -1,18 +1,135 @@
-"""State of an unfinished training run: weights, moments of AdamW, random numbers, progress."""
+"""State of an unfinished training run: weights, moments of AdamW, random numbers, progress.
+
+Each process writes its rows of every tensor to a safetensors file of its own. Any number of processes reads them. A checksum of
+every file guards them: a set that is torn or changed is never read.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from puzzledsl.uptrain.ranks import Ranks
-from puzzledsl.uptrain.store import Store
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import make_directory, read_sealed, sha256_of, write_sealed
+from puzzledsl.models.errors import UnfinishedWorkDamaged
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, first_row, local
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """The present set of a key: its number, its notes, and the checksum of each process's file, in their order.
+
+    `KEY.json` is sealed, and replaced once a new set is complete. Until then, the old set is the present one.
+    """
+
+    number: int
+    notes: dict[str, str]
+    checksums: dict[str, str]
+
+
+class Store:
+    """Named sets of named tensors, each with notes. A set is stored completely or not at all. Methods are collective."""
+
+    def __init__(self, folder: Path, ranks: Ranks = SINGLE_PROCESS) -> None:
+        self.folder, self.ranks = folder, ranks
+
+    def save(self, key: str, tensors: Mapping[str, Tensor], notes: dict[str, str]) -> None:
+        """Save a set; it replaces an older one of this key."""
+        number = self.ranks.from_first(lambda: self._next_number(key))
+        name = f"{key}-{number}-{self.ranks.rank}.safetensors"
+        make_directory(self.folder)
+        held = {each: local(value.detach()).contiguous().cpu() for each, value in tensors.items()}
+        save_file(held, path := self.folder / name)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        checksums = dict(self.ranks.gather((name, sha256_of(path))))
+        if self.ranks.leads:
+            content = {"number": number, "notes": notes, "checksums": checksums}
+            write_sealed(self.folder / f"{key}.json", json.dumps(content))
+            self._remove_others(key, checksums)
+
+    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+        """Return the names of a set's tensors, and its notes; None if there is no intact set."""
+        if (present := self._checked(key)) is None:
+            return None
+        with ExitStack() as stack:
+            files = self._opened(present, stack)
+            return {name for file in files for name in file.keys()}, present.notes  # noqa: SIM118
+
+    @torch.no_grad()
+    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
+        """Load a set's values into these of its tensors. Raises DiagnosticError (UnfinishedWorkDamaged)."""
+        if (present := self._checked(key)) is None:
+            path = self.folder / f"{key}.json"
+            raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
+        with ExitStack() as stack:
+            files = [(file, set(file.keys())) for file in self._opened(present, stack)]
+            for name, tensor in into.items():
+                _fill(tensor, name, [file for file, names in files if name in names])
+
+    def _next_number(self, key: str) -> int:
+        """Return the number of the next set; what an interrupted write left is removed."""
+        present = self._present(key)
+        self._remove_others(key, () if present is None else present.checksums)
+        return 0 if present is None else present.number + 1
+
+    def _remove_others(self, key: str, kept: Iterable[str]) -> None:
+        for path in self.folder.glob(f"{key}-*.safetensors"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+    def _present(self, key: str) -> StoredSet | None:
+        content = read_sealed(self.folder / f"{key}.json")
+        found = {} if content is None else json.loads(content)
+        return StoredSet(**found) if set(found) == {"number", "notes", "checksums"} else None
+
+    def _checked(self, key: str) -> StoredSet | None:
+        """Return the present set if it is intact. Each process checks its share of the files."""
+        present = self.ranks.from_first(lambda: self._present(key))
+        if present is None:
+            return None
+        mine = list(present.checksums.items())[self.ranks.rank :: self.ranks.world]
+        bad = sum(not _is_intact(self.folder / name, checksum) for name, checksum in mine)
+        return None if self.ranks.sum([float(bad)])[0] else present
+
+    def _opened(self, present: StoredSet, stack: ExitStack) -> list[Any]:
+        return [stack.enter_context(safe_open(self.folder / name, "pt")) for name in present.checksums]
+
+
+def _is_intact(path: Path, checksum: str) -> bool:
+    try:
+        return sha256_of(path) == checksum
+    except OSError:
+        return False
+
+
+def _fill(tensor: Tensor, name: str, files: Sequence[Any]) -> None:
+    """Fill a tensor, or this process's rows of it, from the rows that each process wrote. A scalar is the same in all."""
+    own = local(tensor)
+    if not own.ndim:
+        own.copy_(files[0].get_tensor(name))
+        return
+    first, reached = first_row(tensor) if isinstance(tensor, DTensor) else 0, 0
+    for rows in (file.get_slice(name) for file in files):
+        begin, end = reached, reached + rows.get_shape()[0]
+        low, high = max(begin, first), min(end, first + len(own))
+        if low < high:
+            own[low - first : high - first].copy_(rows[low - begin : high - begin])
+        reached = end
+
+
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 
 
@@ -21,9 +138,6 @@ def adamw(model: PreTrainedModel, peak: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         model.parameters(), fused=True, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0
     )
-
-
-STATE, BEST = "state", "best"
 
 
 @dataclass(slots=True)
@@ -39,13 +153,44 @@ class TrainingProgress:
         return min(self.heldout, key=lambda step: (self.heldout[step], step))
 
 
+STATE, BEST = "state", "best"
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """All state that changes while training."""
+    """All state that changes while training, and the store of the last and the best one."""
 
     model: nn.Module
     optimizer: torch.optim.AdamW
-    ranks: Ranks
+    store: Store
+
+    def save(self, done: TrainingProgress) -> None:
+        """Save everything that a run needs to resume exactly."""
+        heldout = {str(step): kl for step, kl in done.heldout.items()}
+        self.store.save(STATE, self.tensors(), {"step": str(done.step), "heldout": json.dumps(heldout)})
+
+    def load(self) -> TrainingProgress | None:
+        """Restore a saved run and return its progress; None, and nothing changed, if nothing is saved that fits the model."""
+        found = self.store.contents(STATE)
+        if found is None:
+            return None
+        names, notes = found
+        if not {f"weight/{name}" for name, _ in self.model.named_parameters()} <= names:
+            return None
+        self._make_room(names)
+        tensors = {name: value for name, value in self.tensors().items() if name in names}
+        self.store.load(STATE, tensors)
+        self._set_random(tensors)
+        heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
+        return TrainingProgress(int(notes["step"]), heldout)
+
+    def save_best(self) -> None:
+        """Save the weights as the best so far."""
+        self.store.save(BEST, self._weights(), {})
+
+    def load_best(self) -> None:
+        """Load the best weights."""
+        self.store.load(BEST, self._weights())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every present tensor under its name in the file."""
@@ -59,7 +204,10 @@ class TrainingState:
             states.append(torch.cuda.get_rng_state())
         return found | {self._random_key: torch.cat(states)}
 
-    def make_room(self, names: set[str]) -> None:
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.detach() for name, weight in self.model.named_parameters()}
+
+    def _make_room(self, names: set[str]) -> None:
         """Allocate the optimiser moments that a file contains."""
         for name, weight in self.model.named_parameters():
             if f"step/{name}" in names:
@@ -71,9 +219,9 @@ class TrainingState:
 
     @property
     def _random_key(self) -> str:
-        return f"random/{self.ranks.rank}"
+        return f"random/{self.store.ranks.rank}"
 
-    def set_random(self, tensors: dict[str, Tensor]) -> None:
+    def _set_random(self, tensors: dict[str, Tensor]) -> None:
         """Restore the state of the random numbers."""
         if self._random_key in tensors:
             state = tensors[self._random_key]
@@ -81,35 +229,3 @@ class TrainingState:
             torch.set_rng_state(state[:size].clone())
             if torch.cuda.is_available() and state.numel() > size:
                 torch.cuda.set_rng_state(state[size:].clone())
-
-
-def save_state(store: Store, run: TrainingState, done: TrainingProgress) -> None:
-    """Save everything that a run needs to resume exactly."""
-    heldout = {str(step): kl for step, kl in done.heldout.items()}
-    store.save(STATE, run.tensors(), {"step": str(done.step), "heldout": json.dumps(heldout)})
-
-
-def load_state(store: Store, run: TrainingState) -> TrainingProgress | None:
-    """Restore a saved run and return its progress; None, and nothing changed, if nothing is saved that fits the model."""
-    found = store.contents(STATE)
-    if found is None:
-        return None
-    names, notes = found
-    if not {f"weight/{name}" for name, _ in run.model.named_parameters()} <= names:
-        return None
-    run.make_room(names)
-    tensors = {name: value for name, value in run.tensors().items() if name in names}
-    store.load(STATE, tensors)
-    run.set_random(tensors)
-    heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
-    return TrainingProgress(int(notes["step"]), heldout)
-
-
-def save_weights(store: Store, model: nn.Module) -> None:
-    """Save the weights as the best so far."""
-    store.save(BEST, {name: weight.detach() for name, weight in model.named_parameters()}, {})
-
-
-def load_weights(store: Store, model: nn.Module) -> None:
-    """Load the best weights."""
-    store.load(BEST, {name: weight.detach() for name, weight in model.named_parameters()})

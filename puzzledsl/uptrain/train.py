@@ -10,10 +10,9 @@ count, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +20,6 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import read_sealed, write_sealed
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
@@ -29,7 +27,7 @@ from puzzledsl.models.divergence import learning_rate
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
-from puzzledsl.uptrain.means import PLAIN, Means
+from puzzledsl.uptrain.means import PLAIN, Means, remember, remembered
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -49,53 +47,7 @@ from puzzledsl.uptrain.ranks import (
     reshard,
     shares,
 )
-from puzzledsl.uptrain.state import (
-    TrainingProgress,
-    TrainingState,
-    adamw,
-    load_state,
-    load_weights,
-    save_state,
-    save_weights,
-)
-from puzzledsl.uptrain.store import Store
-
-NAME = "less.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Memory that a step asks for: `micro` blocks at a time, and layers that are computed once or, with `recompute`, twice."""
-
-    micro: int
-    recompute: bool
-
-    def less(self, batch: int) -> Demand | None:
-        """Return half of the blocks or, from one block on, recomputation; None if nothing is left to try."""
-        if self.micro > 1:
-            return Demand(min(self.micro, batch) // 2 or 1, self.recompute)
-        return None if self.recompute else Demand(1, True)
-
-    def least(self, other: Demand | None) -> Demand:
-        """Return what both allow."""
-        if other is None:
-            return self
-        return Demand(min(self.micro, other.micro), self.recompute or other.recompute)
-
-    def sentence(self) -> str:
-        """Say what comes next, after "it goes on"."""
-        return "and computes layers twice" if self.recompute else f"with {self.micro} blocks at a time"
-
-
-def remember(work: Path, demand: Demand) -> None:
-    """Keep a demand for the next start; the least counts."""
-    write_sealed(work / NAME, json.dumps(asdict(demand.least(remembered(work)))))
-
-
-def remembered(work: Path) -> Demand | None:
-    """Return what the last starts have left, if anything."""
-    content = read_sealed(work / NAME)
-    return None if content is None else Demand(**json.loads(content))
+from puzzledsl.uptrain.state import Store, TrainingProgress, TrainingState, adamw
 
 
 class MicroBatch(NamedTuple):
@@ -181,21 +133,20 @@ class Trainer:
         self.declaration, self.lr = declaration, declaration.lr
         self.teacher, self.student, self.child = teacher, student, child
         self.train_NT, self.heldout_NT = train_NT, heldout_NT
-        self.progress, self.sharding, self.means = progress, sharding, means
+        self.progress, self.sharding, self._work = progress, sharding, work
         self.ranks = SINGLE_PROCESS if sharding is None else sharding.ranks
         self.device = child.device if sharding is None else sharding.device
         self.steps = len(train_NT) // declaration.batch
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
-        asked = Demand(declaration.micro_batch or usual, declaration.recompute or means.recompute)
-        demand = asked.least(self.ranks.from_first(lambda: remembered(work)))
-        self.micro, self.recompute, self._work = demand.micro, demand.recompute, work
+        micro, recompute = declaration.micro_batch or usual, declaration.recompute or means.recompute
+        asked = replace(means, micro_blocks=micro, recompute=recompute)
+        self.means = asked.least(self.ranks.from_first(lambda: remembered(work)))
         self.bf16 = in_bf16(self.device, declaration.dtype)
         train_all_but_quantised(child)
-        if self.recompute:
+        if self.means.recompute:
             recompute_layers(child)
         self.optimizer = adamw(child, declaration.lr.peak)
-        self._run = TrainingState(child, self.optimizer, self.ranks)
-        self._store = Store(work, self.ranks)
+        self._run = TrainingState(child, self.optimizer, Store(work, self.ranks))
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> TrainingProgress:
@@ -205,7 +156,7 @@ class Trainer:
             return self._run_seeded()
 
     def _run_seeded(self) -> TrainingProgress:
-        done = load_state(self._store, self._run) or TrainingProgress()
+        done = self._run.load() or TrainingProgress()
         self.progress.start(f"uptraining {self.declaration.name}", self.steps)
         if done.step:
             self.progress.log("uptrain_resumed", step=done.step)
@@ -226,10 +177,10 @@ class Trainer:
             due = time.monotonic() - last_saved >= max(CHECKPOINT_S, writing_s / CHECKPOINT_SHARE)
             if self.ranks.broadcast(due):
                 began = time.monotonic()
-                save_state(self._store, self._run, done)
+                self._run.save(done)
                 last_saved = time.monotonic()
                 writing_s = last_saved - began
-        load_weights(self._store, self.child)
+        self._run.load_best()
         return done
 
     def step(self, step: int) -> Step:
@@ -273,7 +224,7 @@ class Trainer:
 
     def _use_less(self) -> bool:
         """Halve the blocks at a time, or recompute layers; False if nothing is left. Raises MemoryOfRank on several."""
-        less = Demand(self.micro, self.recompute).less(self.declaration.batch)
+        less = self.means.less(self.declaration.batch)
         if less is None:
             return False
         if self.ranks.world > 1:
@@ -281,11 +232,11 @@ class Trainer:
             rank, name = self.ranks.rank, self.declaration.name
             raise DiagnosticError(MemoryOfRank(None, name=name, rank=rank, less=less.sentence()))
         self._parent_heldout.clear()  # they are kept by micro-batch
-        if less.recompute and not self.recompute:
+        if less.recompute and not self.means.recompute:
             recompute_layers(self.child)
-        self.micro, self.recompute = less.micro, less.recompute
+        self.means = less
         text = f"uptraining ran out of memory: it goes on {less.sentence()}"
-        self.progress.log("memory", text=text, micro_batch=self.micro, recompute=self.recompute)
+        self.progress.log("memory", text=text, micro_batch=less.micro_blocks, recompute=less.recompute)
         return True
 
     def _to_device(self, tensor: Tensor) -> Tensor:
@@ -339,13 +290,18 @@ class Trainer:
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
         if done.step == kept:
-            save_weights(self._store, self.child)
+            self._run.save_best()
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
         self.progress.advance(1, work=self._step_work, **shown)
         rate = learning_rate(self.lr, step - 1, self.steps)
         self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
+
+    @property
+    def micro(self) -> int:
+        """Blocks at a time."""
+        return self.means.micro_blocks or 1
 
     @property
     def _evaluations(self) -> set[int]:

@@ -15,8 +15,8 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.replace import replace
 from tests.children import ATTENTIONS, FFNS
+from tests.replaced import replace
 from tests.tiny import DENSE, FAMILIES, tiny_model, tiny_tokens
 
 EVERY = [("attention", a) for a in (*ATTENTIONS, ParentAttention())] + [

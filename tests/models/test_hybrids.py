@@ -14,8 +14,8 @@ from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_parent
 from puzzledsl.models.alternatives.build import initialise
-from puzzledsl.models.alternatives.noop import NoNorm
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
+from puzzledsl.models.families.build import NoNorm
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.layerwise import LayerRunner
@@ -73,11 +73,11 @@ def test_layers_one_at_a_time_are_the_model(family: str) -> None:
         hidden = runner.embed(tokens)
         for layer in range(len(runner)):
             trace = runner.trace_layer(layer, hidden)
-            halves = runner.run_halves(layer, hidden)
+            attended = runner.run_attention(layer, hidden)
             torch.testing.assert_close(hidden + trace.attention_added, trace.between)
             torch.testing.assert_close(trace.between + trace.ffn_added, trace.output)
-            assert torch.equal(halves[0], trace.between) and torch.equal(halves[1], trace.output)
-            torch.testing.assert_close(runner.run_ffn(layer, halves[0]), trace.output)
+            assert torch.equal(attended, trace.between)
+            assert torch.equal(runner.run_ffn(layer, attended), trace.output)
             hidden = runner.run_layer(layer, hidden)
             assert torch.equal(hidden, trace.output)
         logits = runner.head(runner.final_norm(hidden))

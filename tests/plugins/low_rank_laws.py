@@ -13,8 +13,8 @@ from puzzledsl.ir.nodes import Initialisers, LayerChoice
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.least_squares.grams import Gram
-from puzzledsl.models.replace import replace
 from puzzledsl.pieces.initialise.statistics import walk_layers
+from tests.replaced import replace
 from tests.tiny import DENSE, tiny_model, tiny_tokens
 
 HIDDEN = 24

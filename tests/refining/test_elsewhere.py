@@ -33,7 +33,7 @@ def measured(made: Instance, number: int) -> Point:
     while len(children) < number and (proposal := proposals.next()) is not None:
         layers = proposal.solution.layers
         value = loss(candidates.predicted(proposal.solution), layers)
-        proposals.tell(layers, value)
+        proposals.add(proposal, value)
         if not children or value < min(child.measured for child in children):
             best = proposal.solution
         children.append(proposal.measured(value))

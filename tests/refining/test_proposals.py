@@ -22,7 +22,7 @@ def asked(made: Instance, number: int, seed: int = 0) -> tuple[Candidates, list[
     while len(found) < number and (proposal := proposals.next()) is not None:
         solution = proposal.solution
         measured = loss(candidates.predicted(solution), solution.layers)
-        proposals.tell(solution.layers, measured)
+        proposals.add(proposal, measured)
         found.append((proposal, measured))
     return candidates, found
 

@@ -75,7 +75,7 @@ def test_errors_are_of_children_that_the_fit_has_not_seen() -> None:
     errors = []
     for left_out, (rows, true) in enumerate(children):
         others = fitted(singles, [c for i, c in enumerate(children) if i != left_out])
-        errors.append(others.of(rows) / true - 1)
+        errors.append(sum(others.singles_R[list(rows)]) / true - 1)
     assert fit.error_rms == pytest.approx(math.sqrt(np.mean(np.square(errors))))
     assert fit.error_most == pytest.approx(max(map(abs, errors)))
 

@@ -16,7 +16,7 @@ from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import fit as influence
 from puzzledsl.scoring import inputs as text
-from puzzledsl.scoring.sweep import sweep
+from puzzledsl.scoring import sweep
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiles import cut

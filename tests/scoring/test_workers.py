@@ -1,4 +1,4 @@
-"""Workers go up the layers while the layers below them are changed."""
+"""Workers go up layers that nothing changes meanwhile."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.machine import Ascent, Workers
+from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.scoring import inputs as subject
 from puzzledsl.scoring.run import run_score
@@ -38,27 +39,6 @@ def three_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_who_waits_goes_on_when_the_layer_is_done_with_or_its_worker_failed() -> None:
-    for ends in ("above", "failed"):
-        ascent, passed = Ascent(2), threading.Event()
-
-        def wait(ascent: Ascent = ascent, passed: threading.Event = passed) -> None:
-            ascent.wait_until_above(3)
-            passed.set()
-
-        ascent.wait_until_above(1)  # at once
-        waiting = threading.Thread(target=wait, daemon=True)
-        waiting.start()
-        ascent.to(3)
-        assert not passed.wait(0.05)
-        if ends == "above":
-            ascent.to(4)
-        else:
-            with pytest.raises(ZeroDivisionError), ascent:
-                raise ZeroDivisionError
-        assert passed.wait(10)
-
-
 @pytest.mark.usefixtures("three_threads")
 def test_no_layer_is_changed_while_a_worker_runs_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer that a worker runs is the parent's own and not observed, whatever stands in it in between."""
@@ -66,7 +46,9 @@ def test_no_layer_is_changed_while_a_worker_runs_it(case: Case, monkeypatch: pyt
     alien: list[int] = []
     real = LayerRunner.run_layer
 
-    def look(self: LayerRunner, layer_idx: int, hidden_BSH: torch.Tensor) -> torch.Tensor:
+    def look(
+        self: LayerRunner, layer_idx: int, hidden_BSH: torch.Tensor, other: nn.Module | None = None
+    ) -> torch.Tensor:
         layer = self._model.model.layers[layer_idx]
         now = (layer.self_attn, layer.mlp, layer.input_layernorm, layer.post_attention_layernorm)
         if threading.current_thread() is not threading.main_thread():
@@ -77,7 +59,7 @@ def test_no_layer_is_changed_while_a_worker_runs_it(case: Case, monkeypatch: pyt
                 alien.append(layer_idx)
         elif layer.self_attn._forward_hooks:
             threading.Event().wait(0.05)  # gives workers time to come by
-        return real(self, layer_idx, hidden_BSH)
+        return real(self, layer_idx, hidden_BSH, other)
 
     expected = case.score().canonical_json()
     forget(case)

@@ -15,11 +15,11 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.uptrain import run
 from puzzledsl.uptrain.errors import MemoryOfRank
-from puzzledsl.uptrain.means import PLAIN, Means
+from puzzledsl.uptrain.means import PLAIN, Means, remembered
 from puzzledsl.uptrain.model import Student, Teacher, logit_loss
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import Demand, MicroBatch, Trainer, remembered
+from puzzledsl.uptrain.train import MicroBatch, Trainer
 from tests.pretended_gpu import Gpu
 from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
 from tests.uptrain.test_train import IDS
@@ -83,8 +83,8 @@ def test_out_of_memory_it_takes_less_at_a_time(case, tmp_path, pretended: Gpu) -
     real, seen = trainer._backward, []
 
     def needing(batch: MicroBatch):
-        seen.append((len(batch.ids_BT), trainer.recompute))
-        if len(batch.ids_BT) > 1 or (not trainer.recompute and len(seen) > 6):
+        seen.append((len(batch.ids_BT), trainer.means.recompute))
+        if len(batch.ids_BT) > 1 or (not trainer.means.recompute and len(seen) > 6):
             raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
         return real(batch)
 
@@ -115,7 +115,7 @@ def test_one_of_several_that_is_out_of_memory_leaves_the_next_start_less(
         with pytest.raises(DiagnosticError) as caught:
             trainer.step(0)
         assert isinstance(caught.value.diagnostics[0], MemoryOfRank)
-        assert remembered(tmp_path) == Demand(*expected)
+        assert remembered(tmp_path) == Means(*expected)
     last = trainer_of(case, tmp_path, micro_batch=6)
     last.ranks = Ranks(1, 2)
     last._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
-from puzzledsl.uptrain.ranks import Ranks
-from puzzledsl.uptrain.state import TrainingProgress, TrainingState, load_state, save_state
-from puzzledsl.uptrain.store import Store
+from puzzledsl.uptrain.state import Store, TrainingProgress, TrainingState
 from tests.tiny import tiny_model, tiny_tokens
 
 
-def trained(seed: int, steps: int = 2, **sizes) -> TrainingState:
+def trained(folder: Path, seed: int, steps: int = 2, **sizes) -> TrainingState:
     model = tiny_model(seed=seed, **{"tied": True, **sizes}).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
-    run = TrainingState(model, optimizer, Ranks())
+    run = TrainingState(model, optimizer, Store(folder))
     for step in range(steps):
         take_step(run, step)
     return run
@@ -28,11 +29,11 @@ def take_step(run: TrainingState, step: int) -> None:
 
 def test_going_on_from_a_file_is_going_on(tmp_path):
     with torch.random.fork_rng():
-        one, other = trained(0), trained(5, steps=0)
-        save_state(Store(tmp_path), one, TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}))
+        one, other = trained(tmp_path, 0), trained(tmp_path, 5, steps=0)
+        one.save(TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}))
         take_step(one, 7)
         torch.manual_seed(99)
-        done = load_state(Store(tmp_path), other)
+        done = other.load()
         assert done == TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}) and done.best_step == 0
         take_step(other, 7)
     ours, theirs = one.tensors(), other.tensors()
@@ -41,19 +42,19 @@ def test_going_on_from_a_file_is_going_on(tmp_path):
 
 
 def test_files_that_are_no_state_change_nothing(tmp_path):
-    run = trained(0, steps=0)
+    run = trained(tmp_path, 0, steps=0)
     before = {name: value.clone() for name, value in run.tensors().items() if not name.startswith("random")}
     cut, flipped, smaller = tmp_path / "cut", tmp_path / "flipped", tmp_path / "smaller"
-    save_state(Store(cut), trained(1), TrainingProgress(2))
+    trained(cut, 1).save(TrainingProgress(2))
     (file,) = cut.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-1000])
-    save_state(Store(flipped), trained(1), TrainingProgress(2))
+    trained(flipped, 1).save(TrainingProgress(2))
     (file,) = flipped.glob("*.safetensors")
     content = bytearray(file.read_bytes())
     content[-1000] ^= 1  # in a tensor: the file can be read
     file.write_bytes(content)
-    save_state(Store(smaller), trained(1, layers=1), TrainingProgress(2))
+    trained(smaller, 1, layers=1).save(TrainingProgress(2))
     for folder in (tmp_path / "absent", cut, flipped, smaller):
-        assert load_state(Store(folder), run) is None
+        assert replace(run, store=Store(folder)).load() is None
         now = run.tensors()
         assert now.keys() >= before.keys() and all(torch.equal(now[name], before[name]) for name in before)

@@ -10,9 +10,9 @@ import torch
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.uptrain import store
+from puzzledsl.uptrain import state
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, join_alone, leave
-from puzzledsl.uptrain.store import Store
+from puzzledsl.uptrain.state import Store
 
 
 def test_a_file_cut_anywhere_is_not_read(tmp_path: Path) -> None:
@@ -38,14 +38,14 @@ def test_killed_while_a_set_is_written_the_old_one_stays(tmp_path: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, during, killed)
+        patch.setattr(state, during, killed)
         with pytest.raises(KeyboardInterrupt):
             kept.save("state", {"one": torch.ones(3)}, {"step": "2"})
     again = Store(tmp_path)
     assert again.contents("state") == ({"one"}, {"step": "1"})
     again.save("state", {"one": torch.ones(3)}, {"step": "3"})
     assert again.contents("state") == ({"one"}, {"step": "3"})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-1.safetensors", "state.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-1-0.safetensors", "state.json"]
 
 
 def test_tensors_cut_over_one_process_are_kept(tmp_path: Path) -> None:

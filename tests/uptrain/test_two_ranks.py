@@ -19,7 +19,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.store import Store
+from puzzledsl.uptrain.state import Store
 from tests.child.checkpoint.test_hybrid_children import LAYERS, MIXED
 from tests.children import Choice, define, random_pieces
 from tests.tiny import DENSE, HYBRIDS, MIXTURES, save_tiny
@@ -127,7 +127,10 @@ def test_a_run_of_one_process_goes_on_with_two_and_back(base, found) -> None:
     store.load("state", into)
     assert torch.equal(into["cut"], CUT) and torch.equal(into["same"], torch.arange(4.0))
     store.save("state", into, {"step": "9"})
-    assert sorted(path.name for path in (base / "of_two").iterdir()) == ["state-1.safetensors", "state.json"]
+    assert sorted(path.name for path in (base / "of_two").iterdir()) == [
+        "state-1-0.safetensors",
+        "state.json",
+    ]
 
 
 def test_only_waiting_for_rank_0_is_patient(found) -> None:

@@ -31,7 +31,7 @@ from puzzledsl.uptrain.errors import NoLoss
 from puzzledsl.uptrain.means import Means
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
-from puzzledsl.uptrain.store import Pointer, Store
+from puzzledsl.uptrain.state import Store
 from tests.tiny import tiny_tokens
 from tests.uptrain.cases import Recorder
 
@@ -143,12 +143,12 @@ def disagreeing(base: Path, ranks: Ranks) -> bool:
     store = Store(folder, ranks)
     store.save("state", {"one": torch.zeros(3)}, {"step": "1"})
     ranks.barrier()
-    old = Pointer.read(folder, "state")
+    old = store._present("state")
     ranks.barrier()
     store.save("state", {"one": torch.ones(3)}, {"step": "2"})
     with ExitStack() as stack:
         if not ranks.leads:
-            stack.enter_context(mock.patch.object(Pointer, "read", return_value=old))
+            stack.enter_context(mock.patch.object(Store, "_present", return_value=old))
         found, one = store.contents("state"), torch.zeros(3)
         store.load("state", {"one": one})
     return found is not None and found[1] == {"step": "2"} and bool((one == 1).all())

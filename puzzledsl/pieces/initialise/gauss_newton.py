@@ -218,7 +218,8 @@ class Fit(Generic[B]):
             torch.autograd.backward(residual, residual.detach())
             residuals.append(residual.detach())
             rows += residual.shape[:-1].numel()
-        gradient = [_gradient(linear.weight) / rows for linear in self.linears]
+        weights_of = [linear.weight for linear in self.linears]
+        gradient = [(torch.zeros_like(w) if w.grad is None else w.grad) / rows for w in weights_of]
         for linear in self.linears:
             linear.weight.grad = None
         return Point(weights, residuals, gradient, _dot(residuals, residuals))
@@ -260,10 +261,6 @@ def _mixed(shares: Sequence[float], points: Sequence[Weights]) -> Weights:
             mixed.add_(tensor, alpha=share)
         found.append(mixed)
     return found
-
-
-def _gradient(weight: Tensor) -> Tensor:
-    return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
 
 def _sum(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:

@@ -86,7 +86,7 @@ class Library:
         piece = self._find(id)
         if piece is None or (inputs is not None and piece.inputs != dict(inputs)):
             return False
-        return self._fault(piece, self._read(piece)) is None
+        return not self._content(piece)[1]
 
     def write(
         self,
@@ -128,9 +128,8 @@ class Library:
         piece = self._find(id)
         if piece is None:
             raise DiagnosticError(PieceMissing(None, root=self.root, id=id))
-        content = self._read(piece)
-        fault = self._fault(piece, content)
-        if fault is None and content is not None:
+        content, fault = self._content(piece)
+        if not fault:
             try:
                 return parse_safetensors(content)
             except SafetensorError as error:
@@ -147,15 +146,11 @@ class Library:
             self._known = self.index.read()
         return self._known.get(id)
 
-    def _read(self, piece: Piece) -> bytes | None:
+    def _content(self, piece: Piece) -> tuple[bytes, str]:
+        """Return the content of a piece's file, and what is wrong with it; an empty text if nothing is."""
         try:
-            return (self.root / piece.file).read_bytes()
+            content = (self.root / piece.file).read_bytes()
         except OSError:
-            return None
-
-    def _fault(self, piece: Piece, content: bytes | None) -> str | None:
-        if content is None:
-            return "the file is gone or cannot be read"
-        if hashlib.sha256(content).hexdigest() != piece.sha256:
-            return "its SHA-256 is not the one in the index"
-        return None
+            return b"", "the file is gone or cannot be read"
+        whole = hashlib.sha256(content).hexdigest() == piece.sha256
+        return content, "" if whole else "its SHA-256 is not the one in the index"

@@ -8,7 +8,7 @@ Shapes: N blocks, B sequences, S positions, H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import return_freed_memory
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.pieces.errors import ParentNotFinite
-from puzzledsl.pieces.train.piece_state import Outcome, PieceState
+from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.quantise import quantise, refine
 from puzzledsl.pieces.train.student import Student, alternatives_of
 
@@ -90,57 +90,29 @@ def is_checked_after(step: int, steps: int) -> bool:
     return step % max(MIN_INTERVAL, math.ceil(steps / CHECKS)) == 0 and step < steps
 
 
-class LayerTrainer:
-    """The pieces of one layer in training.
+def initialised(
+    order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
+) -> list[PieceState]:
+    """Return a layer's pieces, initialised from its calibration statistics, whose `calls` are dropped. Raises DiagnosticError.
 
-    A batch is the hidden states [B, S, H] that enter the layer, with the trace of the parent's layer on them; `MicroBatches`
-    passes it to every piece, as a `Visit` says. All held-out batches come first, then `begin`, the training batches and, where
-    `is_checked_after` says so, the first held-out batch; in the end the held-out batches again.
+    They are trained side by side: `MicroBatches` passes each batch of hidden states [B, S, H] that enter the layer, with the
+    trace of the parent's layer on them, to every piece, as a `Visit` says. All held-out batches come first, then `begin`, the
+    training batches and, where `is_checked_after` says so, the first held-out batch; in the end the held-out batches again.
     """
-
-    def __init__(self, students: Sequence[Student], steps: int) -> None:
-        self.pieces = [PieceState(student, steps) for student in students]
-
-    @classmethod
-    def build(
-        cls, order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
-    ) -> LayerTrainer:
-        """Initialise a layer's pieces from its calibration statistics, whose `calls` are dropped. Raises DiagnosticError."""
-        for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
-            if not math.isfinite(gram.yy):
-                words = str(model.dtype).removeprefix("torch.")
-                raise DiagnosticError(
-                    ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words)
-                )
-        shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
-        students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
-        copies = _copies(students)
-        refine([student for student in students if student not in copies], statistics.calls)
-        for student, original in copies.items():
-            load_weights_into(student.trained, weights_of(original.trained))
-        quantise(students, statistics, order.init.quantise)
-        statistics.calls.clear()  # the largest part of the statistics, no longer needed
-        return_freed_memory()  # as large as the pieces, whose weights were copied into modules
-        return cls(students, order.budget.steps)
-
-    def begin(self) -> None:
-        """Take the losses of the batches evaluated so far as the initial losses."""
-        for piece in self.pieces:
-            piece.begin()
-
-    def mark(self) -> None:
-        """Remember the state before a batch, for `rewind`."""
-        for piece in self.pieces:
-            piece.mark()
-
-    def rewind(self) -> None:
-        """Forget the unfinished batch. Pieces that have taken its step keep it, and do not take it again."""
-        for piece in self.pieces:
-            piece.rewind()
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield the result of each piece, with losses on the batches evaluated since `begin`."""
-        return (piece.outcome() for piece in self.pieces)
+    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+        if not math.isfinite(gram.yy):
+            words = str(model.dtype).removeprefix("torch.")
+            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))
+    shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
+    students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
+    copies = _copies(students)
+    refine([student for student in students if student not in copies], statistics.calls)
+    for student, original in copies.items():
+        load_weights_into(student.trained, weights_of(original.trained))
+    quantise(students, statistics, order.init.quantise)
+    statistics.calls.clear()  # the largest part of the statistics, no longer needed
+    return_freed_memory()  # as large as the pieces, whose weights were copied into modules
+    return [PieceState(student, order.budget.steps) for student in students]
 
 
 def _copies(students: Sequence[Student]) -> dict[Student, Student]:
@@ -148,7 +120,7 @@ def _copies(students: Sequence[Student]) -> dict[Student, Student]:
     found: dict[Student, Student] = {}
     first: dict[tuple[object, ...], Student] = {}
     for student in sorted(students, key=lambda student: student.has_storage_type):
-        plain = tuple((s, a.unquantised) for s, a in alternatives_of(student.job).items())
+        plain = tuple((s, a.in_precision(None)) for s, a in alternatives_of(student.job).items())
         names = student.weight_names()
         if (plain, names) in first and student.has_storage_type:
             found[student] = first[plain, names]

@@ -1,4 +1,4 @@
-"""Run a batch through layers and their trainers in micro-batches that fit in memory; out of memory halves them.
+"""Run a batch through layers and their pieces in micro-batches that fit in memory; out of memory halves them.
 
 Gradients of a batch are the sums of its micro-batches', so the step is that of the whole batch but for the rounding of sums.
 A batch that fits runs whole, in the same operations as ever. On a GPU, copies overlap with computation: pinned memory, a stream
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
 from puzzledsl.pieces.train.piece_state import PieceState
 
 Deliver = Callable[[Tensor], None]
@@ -55,70 +54,55 @@ def uploaded(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
         here.wait_stream(stream)  # before the memory of a copy that nobody waits for is used again
 
 
+Copy = tuple[torch.cuda.Event, Tensor, Deliver]
+"""A copy under way: the event that ends it, its memory, and who gets it."""
+
+
 class Downloads:
     """Copies from the device to the host, each delivered when the next one is asked for, or by `finish`."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._waiting = device, None if device.type != "cuda" else _Waiting()
+    def __init__(self) -> None:
+        self._under_way: Copy | None = None
 
     def add(self, tensor: Tensor, deliver: Deliver) -> None:
         """Deliver a tensor's content in the host's memory, in the order of these calls."""
-        if self._waiting is None or not tensor.is_cuda:
+        if not tensor.is_cuda:
             self.finish()
             deliver(tensor)
             return
         pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         pinned.copy_(tensor, non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        copied.record(torch.cuda.current_stream(self._device))
-        self._waiting.put(copied, pinned, deliver)
+        copied.record(torch.cuda.current_stream(tensor.device))
+        self.finish((copied, pinned, deliver))
 
-    def finish(self) -> None:
-        """Deliver what is under way."""
-        if self._waiting is not None:
-            self._waiting.deliver()
-
-
-class _Waiting:
-    """A copy under way: the event that ends it, its memory, and who gets it."""
-
-    def __init__(self) -> None:
-        self._copy: tuple[torch.cuda.Event, Tensor, Deliver] | None = None
-
-    def put(self, copied: torch.cuda.Event, pinned: Tensor, deliver: Deliver) -> None:
-        """Deliver the copy before, and wait for this one next."""
-        before, self._copy = self._copy, (copied, pinned, deliver)
-        _deliver(before)
-
-    def deliver(self) -> None:
-        """Deliver the copy under way."""
-        before, self._copy = self._copy, None
-        _deliver(before)
+    def finish(self, following: Copy | None = None) -> None:
+        """Deliver what is under way; `following` is then."""
+        before, self._under_way = self._under_way, following
+        if before is not None:
+            copied, pinned, deliver = before
+            copied.synchronize()
+            deliver(pinned)
 
 
-def _deliver(copy: tuple[torch.cuda.Event, Tensor, Deliver] | None) -> None:
-    if copy is not None:
-        copied, pinned, deliver = copy
-        copied.synchronize()
-        deliver(pinned)
-
-
-Each = Callable[[PieceState, Tensor, LayerTrace], None]
 Tell = Callable[[str], None]
 """Takes a sentence for the user."""
 
 
+Each = Callable[[PieceState, Tensor, LayerTrace], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Calls of a piece on a batch: `whole` on all of it, or `part` on each micro-batch and `end_of_parts`; then `end`."""
+    """Calls of a piece on a batch: `whole` on all of it, or `part` on each of several micro-batches, `update`, and `end`."""
 
     whole: Each
     part: Each
+    update: Callable[[PieceState], None] = lambda piece: None
     end: Callable[[PieceState], None] = lambda piece: None
-    end_of_parts: Callable[[PieceState], None] = lambda piece: None
 
 
-STEP = Visit(PieceState.step, PieceState.accumulate, end_of_parts=PieceState.update)
+STEP = Visit(PieceState.accumulate, PieceState.accumulate_part, update=PieceState.update)
 EVALUATE = Visit(PieceState.evaluate, PieceState.evaluate)
 CHECK = Visit(PieceState.observe, PieceState.observe, end=PieceState.judge)
 
@@ -140,19 +124,22 @@ class MicroBatches:
     def __init__(self, runner: LayerRunner, blocks: int, tell: Tell = lambda text: None) -> None:
         self._runner, self.blocks, self._tell = runner, blocks, tell
 
-    def through(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
-        """Run one layer and its trainer on a batch; return the output [B, S, H], on the host if in parts. Raises DoesNotFit."""
-        trainer.mark()
+    def through(
+        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
+    ) -> Tensor:
+        """Run one layer and its pieces on a batch; return the output [B, S, H], on the host if in parts. Raises DoesNotFit."""
+        for piece in pieces:
+            piece.mark()
 
         def run() -> Tensor:
             if len(hidden_BSH) <= self.blocks:
-                return self._whole(layer_idx, trainer, hidden_BSH.to(self._runner.device), visit)
-            return self._parts(layer_idx, trainer, hidden_BSH, visit)
+                return self._whole(layer_idx, pieces, hidden_BSH.to(self._runner.device), visit)
+            return self._parts(layer_idx, pieces, hidden_BSH, visit)
 
-        return self._smaller_until_it_fits(layer_idx, len(hidden_BSH), run, trainer.rewind)
+        return self._smaller_until_it_fits(layer_idx, hidden_BSH, pieces, run)
 
     def forward(self, layers: Sequence[int], hidden_BSH: Tensor) -> Tensor:
-        """Run consecutive layers without trainers on a batch. Return the last one's output, [B, S, H]. Raises DoesNotFit."""
+        """Run consecutive layers without pieces on a batch. Return the last one's output, [B, S, H]. Raises DoesNotFit."""
 
         def part(part_BSH: Tensor) -> Tensor:
             with torch.no_grad():
@@ -165,18 +152,20 @@ class MicroBatches:
                 return part(hidden_BSH.to(self._runner.device))
             return self._collected(hidden_BSH, part)
 
-        return self._smaller_until_it_fits(layers[0], len(hidden_BSH), run, lambda: None)
+        return self._smaller_until_it_fits(layers[0], hidden_BSH, (), run)
 
     def _smaller_until_it_fits(
-        self, layer_idx: int, size: int, run: Callable[[], Tensor], rewind: Callable[[], None]
+        self, layer_idx: int, hidden_BSH: Tensor, pieces: Sequence[PieceState], run: Callable[[], Tensor]
     ) -> Tensor:
+        size = len(hidden_BSH)
         while True:
             try:
                 return run()
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
             # outside of `except`, whose traceback holds the tensors of the batch
-            rewind()
+            for piece in pieces:
+                piece.rewind()
             blocks = min(self.blocks, size)
             if blocks == 1:
                 raise DoesNotFit(layer_idx, reason)
@@ -186,31 +175,36 @@ class MicroBatches:
                 f"out of memory in layer {layer_idx}: going on with {self.blocks} of {size} sequences at a time"
             )
 
-    def _whole(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+    def _whole(
+        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
+    ) -> Tensor:
         trace = self._traced(layer_idx, hidden_BSH)
-        for piece in trainer.pieces:
+        for piece in pieces:  # one piece's gradients exist at a time
             visit.whole(piece, hidden_BSH, trace)
-        for piece in trainer.pieces:  # when all have seen the batch, which one may have no memory for
+            visit.update(piece)
+        for piece in pieces:  # when all have seen the batch, which one may have no memory for
             visit.end(piece)
         return trace.output
 
-    def _parts(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+    def _parts(
+        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
+    ) -> Tensor:
         def part(part_BSH: Tensor) -> Tensor:
             trace = self._traced(layer_idx, part_BSH)
-            for piece in trainer.pieces:
+            for piece in pieces:
                 visit.part(piece, part_BSH, trace)
             return trace.output
 
         leaving_BSH = self._collected(hidden_BSH, part)
-        for piece in trainer.pieces:
-            visit.end_of_parts(piece)
+        for piece in pieces:
+            visit.update(piece)
             visit.end(piece)
         return leaving_BSH
 
     def _collected(self, hidden_BSH: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the results of `run` on each micro-batch, together, in the host's memory."""
         leaving_BSH = torch.empty(hidden_BSH.shape, dtype=hidden_BSH.dtype)
-        places, downloads = iter(torch.split(leaving_BSH, self.blocks)), Downloads(self._runner.device)
+        places, downloads = iter(torch.split(leaving_BSH, self.blocks)), Downloads()
         for part_BSH in uploaded(torch.split(hidden_BSH, self.blocks), self._runner.device):
             downloads.add(run(part_BSH), partial(_put, next(places)))
         downloads.finish()

@@ -30,33 +30,6 @@ PATIENCE = 5
 
 
 @dataclass
-class Outcome:
-    """Result of a piece. `weights`: the better of initial and trained on held-out tokens. Losses: normalised MSE on these."""
-
-    student: Student
-    weights: dict[str, Tensor]
-    loss_initial: float
-    loss_trained: float | None  # None: not trained
-    steps: int = 0  # number of training steps taken
-
-    @property
-    def improved(self) -> bool:
-        """True when the trained weights are kept."""
-        return self.loss_trained is not None and self.loss_trained < self.loss_initial
-
-    @property
-    def finite(self) -> bool:
-        """False if the initial loss or the loss after training is NaN or infinite."""
-        trained = self.loss_trained
-        return math.isfinite(self.loss_initial) and (trained is None or math.isfinite(trained))
-
-    @property
-    def loss_final(self) -> float:
-        """Loss of the weights that are kept."""
-        return self.loss_trained if self.loss_trained is not None and self.improved else self.loss_initial
-
-
-@dataclass
 class SquaredErrors:
     """Running sums of ||child - parent||^2 and ||parent||^2 over batches."""
 
@@ -79,20 +52,12 @@ class SquaredErrors:
         return float(self.error) / max(float(self.norm), TINY)
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """State of a piece before a batch, to which it returns if the batch does not fit in memory."""
-
-    done: int
-    errors: SquaredErrors
-
-
 @dataclass
 class PieceState:
     """A piece, and its optimiser if it needs training in a run of `steps` steps.
 
-    A batch is one call of `step` or `evaluate`, or several micro-batches: `accumulate` and then `update`, `evaluate`,
-    or `observe` and then `judge`. Weights that only the end needs, the initial and the best ones, are in the host's memory.
+    A batch is one micro-batch or several: `accumulate` and then `update`, `evaluate`, or `observe` and then `judge`. Weights that
+    only the end needs, the initial and the best ones, are in the host's memory.
     """
 
     student: Student
@@ -105,7 +70,9 @@ class PieceState:
     _errors: SquaredErrors = field(init=False, default_factory=SquaredErrors)
     _observed: SquaredErrors = field(init=False, default_factory=SquaredErrors)
     _weight: Tensor | None = field(init=False, default=None)  # of the micro-batches accumulated so far
-    _mark: _Mark | None = field(init=False, default=None)
+    _mark: tuple[int, SquaredErrors] | None = field(
+        init=False, default=None
+    )  # steps and losses before the batch
     _best: float = field(init=False, default=math.inf)
     _best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
     _stale: int = field(init=False, default=0)
@@ -138,34 +105,60 @@ class PieceState:
         """Take the loss of the batches evaluated so far as the initial loss."""
         self.loss_initial, self._errors = self._errors.normalized_mse, SquaredErrors()
 
-    def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Take one step of AdamW on one batch, unless the piece needs no training or has stopped."""
-        if self._trains:
-            self._backward(hidden_BSH, trace, weighted=False)
-            self._update()
+    @torch.enable_grad()
+    def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace, *, weighted: bool = False) -> None:
+        """Add a batch's gradients, unless the piece needs no training or has stopped; `weighted`: those of a micro-batch.
 
-    def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add the gradients of one micro-batch."""
-        if self._trains:
-            self._backward(hidden_BSH, trace, weighted=True)
+        A micro-batch's loss counts by its weight in the batch's.
+        """
+        if not self._trains:
+            return
+        name: LossName = self.student.job.loss  # type: ignore[assignment]
+        device = hidden_BSH.device
+        with repeatable(device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
+                output = self.student.forward(hidden_BSH, trace)
+            target = self.student.target(trace)
+            loss = loss_of(name, output, target)
+            if weighted:
+                weight = weight_of(name, target)
+                loss = loss * weight
+                self._weight = weight if self._weight is None else self._weight + weight
+            torch.autograd.backward(loss)
+
+    def accumulate_part(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add the gradients of one of several micro-batches."""
+        self.accumulate(hidden_BSH, trace, weighted=True)
 
     def update(self) -> None:
-        """Take one step of AdamW on the gradients of the batch's micro-batches."""
-        if self._trains and self._weight is not None:
-            for weight in self.student.trained.parameters():
-                if weight.grad is not None:
-                    weight.grad.div_(self._weight)
+        """Take one step of AdamW on the gradients of the batch."""
+        if not self._trains:
+            return
+        weights = list(self.student.trained.parameters())
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if self._weight is not None:
+            for gradient in gradients:
+                gradient.div_(self._weight)
             self._weight = None
-            self._update()
+        norm = get_total_norm(gradients)
+        # Clipping is rare; without it, it only multiplies all gradients by 1. On a GPU, asking would take longer.
+        if norm.is_cuda or norm > MAX_GRAD_NORM:
+            clip_grads_with_norm_(weights, MAX_GRAD_NORM, norm)
+        assert self._optimizer is not None
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.done += 1
 
     def mark(self) -> None:
         """Remember the state before a batch."""
-        self._mark = _Mark(self.done, replace(self._errors))
+        self._mark = self.done, replace(self._errors)
 
     def rewind(self) -> None:
         """Forget the unfinished batch since `mark`. A step that was taken stays, and is not taken again."""
         if self._mark is not None:
-            self._errors, self._observed = replace(self._mark.errors), SquaredErrors()
+            self._errors, self._observed = replace(self._mark[1]), SquaredErrors()
         self._weight = None
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
@@ -181,7 +174,7 @@ class PieceState:
             return
         loss, self._observed = self._observed.normalized_mse, SquaredErrors()
         if not math.isfinite(loss):
-            return  # the final evaluation reports it (`Outcome.finite`)
+            return  # the final evaluation reports it (`stage.write_finished`)
         if loss < self._best:
             self._best, self._best_weights, self._stale = loss, self.student.weights(), 0
             return
@@ -193,7 +186,7 @@ class PieceState:
     @property
     def _trains(self) -> bool:
         """False for a piece that needs no training, has stopped, or has taken its step on this batch."""
-        stepped = self._mark is not None and self.done > self._mark.done
+        stepped = self._mark is not None and self.done > self._mark[0]
         return self._optimizer is not None and not self.stopped and not stepped
 
     @property
@@ -201,12 +194,9 @@ class PieceState:
         warming_up = self.done < warmup_steps(self.student.job.lr, self.steps)
         return self._optimizer is not None and not self.stopped and not warming_up
 
-    def outcome(self) -> Outcome:
-        """Return the result, with the loss of the batches evaluated since `begin`."""
-        trained = None if self._optimizer is None else self._errors.normalized_mse
-        outcome = Outcome(self.student, {}, self.loss_initial, trained, self.done)
-        outcome.weights = self.student.weights() if outcome.improved else self.initial
-        return outcome
+    def trained_loss(self) -> float | None:
+        """Return the loss of the batches evaluated since `begin`; None for a piece that is not trained."""
+        return None if self._optimizer is None else self._errors.normalized_mse
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state of training besides initial weights and loss; empty for a piece that needs no training.
@@ -243,32 +233,3 @@ class PieceState:
             }
             if moments:
                 self._optimizer.state[weight] = moments
-
-    @torch.enable_grad()
-    def _backward(self, hidden_BSH: Tensor, trace: LayerTrace, *, weighted: bool) -> None:
-        """Add the gradients of a batch's loss; `weighted`: of a micro-batch's loss times its weight in the batch's."""
-        name: LossName = self.student.job.loss  # type: ignore[assignment]
-        device = hidden_BSH.device
-        with repeatable(device):
-            with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
-                output = self.student.forward(hidden_BSH, trace)
-            target = self.student.target(trace)
-            loss = loss_of(name, output, target)
-            if weighted:
-                weight = weight_of(name, target)
-                loss = loss * weight
-                self._weight = weight if self._weight is None else self._weight + weight
-            torch.autograd.backward(loss)
-
-    def _update(self) -> None:
-        assert self._optimizer is not None
-        weights = list(self.student.trained.parameters())
-        norm = get_total_norm([p.grad for p in weights if p.grad is not None])
-        # Clipping is rare; without it, it only multiplies all gradients by 1. On a GPU, asking would take longer.
-        if norm.is_cuda or norm > MAX_GRAD_NORM:
-            clip_grads_with_norm_(weights, MAX_GRAD_NORM, norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.done += 1

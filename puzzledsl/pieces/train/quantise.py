@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
-from puzzledsl.models.families.access import norm_behind, part_of, sub_block_of
+from puzzledsl.models.families.access import last_map, norm_behind, part_of, sub_block_of
 from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
@@ -68,16 +69,16 @@ def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:
     fitted = [float_batch(call) for call in calls[:batches]]
     judging = [float_batch(calls[-1])]
     for student in wanted:
-        if Fit(_linears(student), _Residual(student), fitted, judging).run():
+        if Fit(_linears(student.trained), partial(_residual, student), fitted, judging).run():
             _refit_last(student, calls)
 
 
-def _linears(student: Student) -> list[nn.Linear]:
-    return [module for module in student.trained.modules() if isinstance(module, nn.Linear)]
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [inner for inner in module.modules() if isinstance(inner, nn.Linear)]
 
 
 def _size(student: Student) -> int:
-    return sum(linear.weight.numel() for linear in _linears(student))
+    return sum(linear.weight.numel() for linear in _linears(student.trained))
 
 
 def _is_float32(student: Student) -> bool:
@@ -87,14 +88,9 @@ def _is_float32(student: Student) -> bool:
     return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())
 
 
-class _Residual:
-    """Residual of the fit: what the piece adds to the stream minus what the parent's sub-block adds, [B, S, H]."""
-
-    def __init__(self, student: Student) -> None:
-        self._student = student
-
-    def __call__(self, batch: TracedBatch) -> Tensor:
-        return self._student.forward(*batch) - self._student.target(batch[1])
+def _residual(student: Student, batch: TracedBatch) -> Tensor:
+    """Return the residual of the fit: what the piece adds to the stream minus what the parent's sub-block adds, [B, S, H]."""
+    return student.forward(*batch) - student.target(batch[1])
 
 
 @torch.no_grad()
@@ -125,15 +121,15 @@ def _last(student: Student) -> nn.Linear | None:
     if job.ffn is not None and job.ffn.is_parent:
         return None
     sub_block: SubBlock
-    if job.ffn is not None and job.ffn.kind != "noop":
-        sub_block, name = "ffn", job.ffn.last_map
+    if job.ffn is not None and not job.ffn.removes:
+        sub_block, made = "ffn", cast(Alternative, job.ffn)
     elif job.attention is not None and not job.attention.is_parent:
-        sub_block, name = "attention", job.attention.last_map
+        sub_block, made = "attention", job.attention
     else:
         return None
-    if name is None or norm_behind(student.layer, sub_block) is not None:
+    if norm_behind(student.layer, sub_block) is not None:
         return None
-    return cast(nn.Linear, getattr(sub_block_of(student.layer, sub_block), name))
+    return last_map(sub_block_of(student.layer, sub_block), made)[1]
 
 
 JUDGED = 1024
@@ -169,32 +165,30 @@ def quantise_sub_block(
     precision = PRECISIONS[alternative.dtype]
     places = {n: slot for n, slot in slots(module).items() if is_quantised(n, tuple(slot.weight.shape))}
     calls = [float_batch(call) for call in statistics.calls] if method == "gptq" else []
-    read = _Inputs(module, sub_block, calls, alternative.last_map)
+    read = _Inputs(module, sub_block, calls, last_map(module, alternative)[1])
     own = statistics.attention if sub_block == "attention" else statistics.ffn
     original = {name: slot.weight.clone() for name, slot in places.items()}
     rounded: set[str] = set()
     for linears in read.groups():
         held = {n: slot for n, slot in places.items() if slot.holder in linears}
-        inside = not read.is_own_input(linears[0])
+        inside = linears[0] not in read.own
         gram = read.gram(linears[0]) if inside and held else own
         for slot in held.values():
             fitted = inside and slot.share is None and gram.xy.shape[1] == len(slot.weight)
-            _put(
-                slot,
-                gptq(refit(gram, slot.weight) if fitted else slot.weight, gram.xx, precision, gram.tokens),
-            )
+            weight = refit(gram, slot.weight) if fitted else slot.weight
+            slot.weight.copy_(gptq(weight, gram.xx, precision, gram.tokens))
         rounded |= set(held)
         if not inside:
             _keep_where_outputs_are_nearer(held, original, precision, read)
     for name in set(places) - rounded:
-        _put(places[name], nearest(original[name], precision))
+        places[name].weight.copy_(nearest(original[name], precision))
     if rounded:
         found, error = {name: places[name].weight.clone() for name in rounded}, read.error()
         for name in rounded:
-            _put(places[name], nearest(original[name], precision))
+            places[name].weight.copy_(nearest(original[name], precision))
         if error <= read.error():
             for name in rounded:
-                _put(places[name], found[name])
+                places[name].weight.copy_(found[name])
 
 
 def _keep_where_outputs_are_nearer(
@@ -207,26 +201,23 @@ def _keep_where_outputs_are_nearer(
     error = read.error()
     for name, slot in held.items():
         compensated = slot.weight.clone()
-        _put(slot, nearest(original[name], precision))
+        slot.weight.copy_(nearest(original[name], precision))
         if (other := read.error()) < error:
             error = other
         else:
-            _put(slot, compensated)
-
-
-def _put(slot: Slot, weight_RC: Tensor) -> None:
-    slot.weight.copy_(weight_RC)
+            slot.weight.copy_(compensated)
 
 
 class _Inputs:
     """Inputs of the linear maps inside a sub-block on calibration calls."""
 
     def __init__(
-        self, module: nn.Module, sub_block: SubBlock, calls: Sequence[TracedBatch], last: str | None
+        self, module: nn.Module, sub_block: SubBlock, calls: Sequence[TracedBatch], last: nn.Module | None
     ) -> None:
         self._module, self._sub_block, self._calls = module, sub_block, calls
-        self._last = getattr(module, last, None) if last else None
-        self._own: set[nn.Module] = set()
+        self._last = last
+        self.own: set[nn.Module] = set()
+        """The maps that read the sub-block's input; known once `groups` has begun."""
 
     def groups(self) -> Iterator[list[nn.Module]]:
         """Yield the maps that read the same input, in the order in which they read."""
@@ -239,14 +230,10 @@ class _Inputs:
             held.append(args[0])
             seen.setdefault(args[0].data_ptr(), []).append(module)
 
-        with self._hooked(self._linears(), note):
+        with _hooked(_linears(self._module), note):
             given = self._run(self._calls[0])
-        self._own = set(seen.get(given.data_ptr(), []))
+        self.own = set(seen.get(given.data_ptr(), []))
         yield from (list(dict.fromkeys(linears)) for linears in seen.values())
-
-    def is_own_input(self, linear: nn.Module) -> bool:
-        """Return True if a map reads the sub-block's input."""
-        return linear in self._own
 
     def gram(self, linear: nn.Module) -> Gram:
         """Return the Gram matrix of a map's inputs, with the weights that the module has now."""
@@ -255,7 +242,7 @@ class _Inputs:
         outputs = wanted.out_features if is_last else 0
         gram = Gram.zeros(wanted.in_features, outputs, wanted.weight.device)
         read: list[Tensor] = []
-        with self._hooked([wanted], lambda module, args: read.append(args[0])):
+        with _hooked([wanted], lambda module, args: read.append(args[0])):
             for call in self._calls:
                 self._run(call)
                 gram.add(read.pop(), self._target(call, wanted) if is_last else None)
@@ -282,18 +269,6 @@ class _Inputs:
         bias = cast(Tensor | None, last.bias)  # torch's type stubs do not allow None
         return output if bias is None else output - bias
 
-    def _linears(self) -> list[nn.Module]:
-        return [module for module in self._module.modules() if isinstance(module, nn.Linear)]
-
-    @contextmanager
-    def _hooked(self, linears: Sequence[nn.Module], note: Any) -> Iterator[None]:
-        hooks = [linear.register_forward_pre_hook(note) for linear in linears]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
     def _run(self, call: TracedBatch) -> Tensor:
         """Run the sub-block on a call's inputs, which are returned."""
         self._outputs(call)
@@ -307,3 +282,14 @@ class _Inputs:
             else:
                 output = self._module(trace.ffn_input)
         return cast(Tensor, output[0] if isinstance(output, tuple) else output)
+
+
+@contextmanager
+def _hooked(linears: Sequence[nn.Module], note: Any) -> Iterator[None]:
+    """Inside the context, `note` gets the arguments of each call of these maps."""
+    hooks = [linear.register_forward_pre_hook(note) for linear in linears]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -12,7 +12,7 @@ Shapes: V tokens of the vocabulary, H hidden.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,11 @@ from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
-from puzzledsl.pieces.train.stage import Enter, weights_of
+from puzzledsl.pieces.train.stage import Enter, SavedState, weights_of
 from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
-from puzzledsl.pieces.train.sweep import Kind, has_begun, make_parts, passes, prepare_work, sweep, sweeps
+from puzzledsl.pieces.train.sweep import make_parts, prepare_work, sweep
 from puzzledsl.plan.flop import heads_work, layer_work
-from puzzledsl.plan.memory.bld import WorkerPlan
+from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of
 
 
 @torch.inference_mode()
@@ -115,7 +115,8 @@ def run_bld(inputs: BldInputs) -> None:
     if not jobs:
         library.finish()
         return
-    declaration, budget, parent_dir = inputs.declaration, _one_budget(jobs), inputs.parent_dir
+    (budget,) = {Budget.of(job) for job in jobs}  # the jobs of one bld have one
+    declaration, parent_dir = inputs.declaration, inputs.parent_dir
     tokens = _text(inputs, budget)
     made_from = origin(parent_dir, tokens)
     todo = [job for job in jobs if not library.has(job.id, made_from)]
@@ -149,48 +150,33 @@ def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: 
     """
     model = reachable_parent(order.parent_dir, progress, once=True)
     prepare_work(order, f"{model.device.type} {model.dtype}")
-    shape = shape_of(model.config)
+    shape, paged, span = shape_of(model.config), is_paged(model), span_of(declaration.where)
     needed = 2 * shape.hidden * model.dtype.itemsize * order.tokens[order.budget.calibration :].numel()
     free = shutil.disk_usage(order.work).free
-    paged = is_paged(model)
     held = 0 if paged else weights_of(model) * model.dtype.itemsize
     device = this_device(model.device, model.dtype, held_bytes=held)
-    make: _Make
-    if not has_begun(order) and (needed <= free or any(order.work.glob("hidden-*.bin"))):
-        parts, make = sweeps(order, shape, device, whole=not paged), _swept
+    parts: Sequence[Sequence[BldJob]] | None
+    if not SavedState(order).has_begun() and (needed <= free or any(order.work.glob("hidden-*.bin"))):
+        # of a single piece that does not seem to fit: free memory is no hard limit on a CPU, and a GPU out of memory is heard
+        parts, make = sweeps_of(shape, order.jobs, device, whole=not paged) or [order.jobs], _swept
         if len(parts) > 1:
             text = (
                 f"the pieces of a layer do not fit in memory together: they are made in {len(parts)} sweeps"
             )
             progress.log("memory", text=text, sweeps=len(parts))
     else:
-        split = None if paged else passes(order, shape, device)
-        if split is None:
+        parts, make = None if paged else passes_of(shape, order.jobs, device), _streamed
+        wanted, left = format_quantity(needed, BYTES), format_quantity(free, BYTES)
+        if parts is None:
             raise DiagnosticError(
-                NoScratchSpace(
-                    span_of(declaration.where),
-                    name=declaration.name,
-                    work=order.work,
-                    needed=format_quantity(needed, BYTES),
-                    free=format_quantity(free, BYTES),
-                )
+                NoScratchSpace(span, name=declaration.name, work=order.work, needed=wanted, free=left)
             )
-        parts, make = split, _streamed
-        text = f"activations ({format_quantity(needed, BYTES)}) are not kept: {format_quantity(free, BYTES)} of disk is free"
+        text = f"activations ({wanted}) are not kept: {left} of disk is free"
         if len(parts) > 1:
             text += f"; the pieces do not fit in memory together: they are made in {len(parts)} passes"
         progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free, passes=len(parts))
-    kind: Kind = "sweep" if make is _swept else "pass"
-
-    def make_part(part: Order, enter: Enter) -> None:
-        make(model, part, enter, progress)
-
-    each = [layer_work(shape, part.jobs) for part in parts]
-    progress.ready(order.work_behind + sum(sum(layers.values()) for layers in each))
-    make_parts(parts, kind, make_part, enter, progress, span_of(declaration.where))
-
-
-_Make = Callable[[PreTrainedModel, Order, Enter, Progress], None]
+    progress.ready(order.work_behind + sum(sum(layer_work(shape, jobs).values()) for jobs in parts))
+    make_parts(order, parts, lambda part, enter: make(model, part, enter, progress), enter, progress, span)
 
 
 def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
@@ -216,13 +202,6 @@ def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> Non
     library.enter(piece)
     losses = {"loss_initial": piece.loss_initial, "loss_final": piece.loss_final}
     progress.log("piece", id=piece.job.id, layer=piece.job.layer, kept=kept, tokens=piece.tokens, **losses)
-
-
-def _one_budget(jobs: Sequence[BldJob]) -> Budget:
-    budgets = {Budget.of(job) for job in jobs}
-    if len(budgets) != 1:
-        raise ValueError("the jobs of one bld have one token budget")
-    return budgets.pop()
 
 
 def _text(inputs: BldInputs, budget: Budget) -> Tensor:

@@ -34,16 +34,15 @@ from puzzledsl.cluster.tasks import (
     WorkerLost,
     WorkersKeepDying,
 )
-from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import Piece
+from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
 from puzzledsl.pieces.train.micro_batches import Tell
 from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
-from puzzledsl.pieces.train.sweep import make_parts, passes, prepare_work
+from puzzledsl.pieces.train.sweep import make_parts, prepare_work
 from puzzledsl.plan.bld import spans, work_of
-from puzzledsl.plan.memory.bld import alone, fits
+from puzzledsl.plan.memory.bld import alone, passes_of
 from puzzledsl.plan.memory.stage_plan import Device
 
 SAVED_STEPS = 100
@@ -60,17 +59,43 @@ class WorkersJoined(Exception):
     """Further workers can share the work. Everything up to the last step is saved."""
 
 
-class SpansGrew(Exception):
-    """After the loss of workers the spans are longer, and the order's pieces no longer fit into a worker's memory."""
+@dataclass
+class Savings:
+    """Steps after which the state is saved: every SAVED_STEPS steps unless that takes too long."""
+
+    _began: float | None = field(init=False, default=None)
+    _took_s: float = field(init=False, default=0.0)
+    _waits: bool = field(init=False, default=False)
+
+    def is_due(self, step: int) -> bool:
+        """Return True if the state is to be saved after this step."""
+        if self._waits or step % SAVED_STEPS:
+            return False
+        return self._began is None or monotonic() - self._began >= self._took_s / SAVED_SHARE
+
+    def begin(self) -> None:
+        """Note that a saving begins."""
+        self._began, self._waits = monotonic(), True
+
+    def end(self, took_s: float) -> None:
+        """Note that the saving is on the disk, and the seconds that the slowest stage has spent on it."""
+        self._took_s, self._waits = took_s, False
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one order: the members of a team, with the layers (first, end) of each and the work of every layer."""
+    """The stages of one order: the members of a team, with the layers (first, end) of each and the work of every layer.
 
+    They run the order from the last saved step to the end, or to the loss of a worker.
+    """
+
+    order: Order
+    executor: Executor
+    progress: Progress
     team: StatefulTeam
     layers: Sequence[tuple[int, int]]
     work: Sequence[float]
+    savings: Savings = field(default_factory=Savings)
 
     def through(self, method: str, batch: Tensor, step: int = 0) -> Task:
         """Return the task that brings a batch of tokens through all stages."""
@@ -106,6 +131,63 @@ class Stages:
         )
         return next(longest) <= WORTH_A_RESTART * next(longest)
 
+    def run(self, enter: Enter) -> None:
+        """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
+        order, saved, held_out = self.order, SavedState(self.order), self.order.held_out_batches()
+        steps, begun = order.budget.steps, saved.last_step()
+        if begun is None:
+            self.pass_through("calibrate", self.order.calibration_batches())
+            self.ask("initialise")
+            self.pass_through("evaluate", held_out)
+            self.ask("begin")
+            saved.commit(begun := 0)
+        else:
+            self.ask("restore", begun)
+        self.progress.start(f"bld {self.order.name}, steps", steps)
+        self.progress.advance(begun, kept=True)
+        self._train(begun, steps)
+        if steps:
+            self.pass_through("evaluate", held_out)
+        finished: list[Finished] = self.ask("finish")
+        self._tell(sentence for made in finished for sentence in made.news)
+        for piece, kept in (piece for made in finished for piece in made.pieces):
+            enter(piece, kept)
+        if problems := [problem for made in finished for problem in made.problems]:
+            raise DiagnosticError(*problems)
+
+    def _train(self, begun: int, steps: int) -> None:
+        """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
+        began, tokens, took = monotonic(), 0, list[float]()
+        for task, result in self.team.run(self._tasks(begun, steps)):
+            method, step = task.name
+            if method == "step":
+                tokens += self.order.budget.batch * self.order.budget.context
+                self.progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+            elif method == "save":
+                seconds, news = result
+                took.append(seconds)
+                self._tell(news)
+                if len(took) == len(self.layers):
+                    SavedState(self.order).commit(step)
+                    self.savings.end(max(took))
+                    took.clear()
+                    if step < steps and self.would_be_shorter(self.executor.free()):
+                        raise WorkersJoined
+
+    def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
+        """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
+        for step, batch in enumerate(self.order.training_batches()[begun:steps], begun + 1):
+            yield self.through("step", batch, step)
+            if is_checked_after(step, steps):
+                yield self.through("check", self.order.held_out_batches()[0], step)
+            if step == steps or self.savings.is_due(step):
+                self.savings.begin()
+                yield from (replace(task, name=("save", step)) for task in self.each("save", step))
+
+    def _tell(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.progress.log("memory", text=sentence)
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -120,12 +202,12 @@ class Pipeline:
         """Return a context with the stages of an order. Raises DiagnosticError (NoWorkers)."""
         work = work_of(order.jobs, shape_of(load_config(order.parent_dir)))
         layers = spans(work, self.executor.settled())
+        sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
         if not self.executor.is_local:
             progress.log("workers", on=self.executor.on, layers=layers)
-            order = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
-        make = partial(_stage, order, layers, self.model, self.tell)
+        make = partial(_stage, sent, layers, self.model, self.tell)
         with self.executor.open(TeamSpec(make, size=len(layers)), progress) as team:
-            yield Stages(team, layers, work)
+            yield Stages(order, self.executor, progress, team, layers, work)
 
 
 def _stage(
@@ -138,48 +220,26 @@ def _stage(
     return Stage(order, *layers[member], model, tell)
 
 
-def stream(
-    order: Order, pipeline: Pipeline, enter: Enter, progress: Progress, *, saved_steps: int | None = None
-) -> None:
-    """Make the pieces of an order, resuming after lost workers.
+def stream(order: Order, pipeline: Pipeline, enter: Enter, progress: Progress) -> None:
+    """Make the pieces of an order, from the last saved step on.
 
-    `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial"). All stages
-    save every `saved_steps` steps (default: SAVED_STEPS, or less often where saving takes long).
-
-    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost after more than
-    MAX_LOSSES losses without progress; SpansGrew.
+    `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial").
+    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost; WorkersJoined.
     """
-    losses, before, begun = 0, None, False
-    while True:
-        try:
-            with pipeline.stages(order, progress) as stages:
-                if begun and not fits(_shape(order), order.jobs, stages.device()):
-                    raise SpansGrew
-                begun = True
-                return _Attempt(order, stages, pipeline.executor, progress, Savings(saved_steps)).run(enter)
-        except WorkersJoined:
-            progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
-        except WorkerLost as lost:
-            saved = SavedState(order).last_step()
-            losses, before = (losses + 1, saved) if saved == before else (1, saved)
-            text = f"a worker was lost ({lost}); going on from step {saved or 0}"
-            progress.log("worker_lost", text=text, step=saved or 0)
-            if losses > MAX_LOSSES:
-                raise
-
-
-def _shape(order: Order) -> Shape:
-    return shape_of(load_config(order.parent_dir))
+    with pipeline.stages(order, progress) as stages:
+        stages.run(enter)
 
 
 def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Progress) -> None:
     """Make an order's pieces on the workers of a cluster, in as few passes as fit into their memory.
 
+    After the loss of a worker, or where workers join, the rest is divided anew over the workers that there are.
     Parent, library and work directory are on a file system that all machines share. Raises DiagnosticError for a stage's mistakes
     and for failures of the cluster.
     """
     paths = {name: getattr(order, name).resolve() for name in ("parent_dir", "library_root", "work")}
     order, pipeline, made = replace(order, **paths), Pipeline(executor), set[str]()
+    losses, before = 0, (0, 0)
 
     def entered(piece: Piece, kept: str) -> None:
         enter(piece, kept)
@@ -191,132 +251,33 @@ def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Pr
     while todo := [job for job in order.jobs if job.id not in made]:
         try:
             parts = _parts(replace(order, jobs=todo), pipeline, progress)
-            make_parts(parts, "pass", make, entered, progress)
-        except SpansGrew:
-            text = "fewer workers have too little memory for this pass: the rest is divided anew"
-            progress.log("spans_grew", text=text)
+            make_parts(order, parts, make, entered, progress)
+        except WorkersJoined:
+            progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
         except WorkerLost as lost:
-            count, reason = MAX_LOSSES + 1, str(lost)
-            problem = WorkersKeepDying(None, on=executor.on, count=count, reason=reason)
-            raise DiagnosticError(problem) from lost
+            reached = len(made), SavedState(order).step()
+            losses, before = (losses + 1, reached) if reached == before else (1, reached)
+            text = f"a worker was lost ({lost}); going on from step {reached[1]}"
+            progress.log("worker_lost", text=text, step=reached[1])
+            if losses > MAX_LOSSES:
+                problem = WorkersKeepDying(None, on=executor.on, count=losses, reason=str(lost))
+                raise DiagnosticError(problem) from lost
 
 
-def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[Order]:
-    """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost."""
-    device = _device(order, pipeline, progress)
-    parts = passes(order, _shape(order), device)
+def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[list[BldJob]]:
+    """Split the order into passes that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost.
+
+    The directory `work` is emptied of what was made by other arithmetic than the workers'.
+    """
+    with pipeline.stages(order, progress) as stages:
+        prepare_work(order, stages.ask("arithmetic")[0])
+        device, shape = stages.device(), shape_of(load_config(order.parent_dir))
+    parts = passes_of(shape, order.jobs, device)
     if parts is None:
-        needed = format_quantity(max(alone(_shape(order), job, device) for job in order.jobs), BYTES)
+        needed = format_quantity(max(alone(shape, job, device) for job in order.jobs), BYTES)
         room = format_quantity(device.usable_bytes, BYTES)
         raise DiagnosticError(PiecesDontFit(None, on=pipeline.executor.on, needed=needed, room=room))
     if len(parts) > 1:
         text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"
         progress.log("passes", text=text, passes=len(parts))
     return parts
-
-
-def _device(order: Order, pipeline: Pipeline, progress: Progress) -> Device:
-    """Return the workers' device, and empty `work` of what was made by other arithmetic; others start for those that are lost."""
-    for losses in range(MAX_LOSSES + 1):
-        try:
-            with pipeline.stages(order, progress) as stages:
-                prepare_work(order, stages.ask("arithmetic")[0])
-                return stages.device()
-        except WorkerLost as lost:
-            progress.log("worker_lost", text=f"a worker was lost ({lost}) before it began; others start")
-            if losses == MAX_LOSSES:
-                raise
-    raise AssertionError("the last loss is raised")
-
-
-@dataclass
-class Savings:
-    """Steps after which the state is saved: every `steps` steps, or for None every SAVED_STEPS unless that takes too long."""
-
-    steps: int | None = None
-    _began: float | None = field(init=False, default=None)
-    _took_s: float = field(init=False, default=0.0)
-    _waits: bool = field(init=False, default=False)
-
-    def is_due(self, step: int) -> bool:
-        """Return True if the state is to be saved after this step."""
-        if self._waits or step % (self.steps or SAVED_STEPS):
-            return False
-        if self.steps is not None or self._began is None:
-            return True
-        return monotonic() - self._began >= self._took_s / SAVED_SHARE
-
-    def begin(self) -> None:
-        """Note that a saving begins."""
-        self._began, self._waits = monotonic(), True
-
-    def end(self, took_s: float) -> None:
-        """Note that the saving is on the disk, and the seconds that the slowest stage has spent on it."""
-        self._took_s, self._waits = took_s, False
-
-
-class _Attempt:
-    """One attempt to run an order, from the last saved step to the end or the loss of a worker."""
-
-    def __init__(
-        self, order: Order, stages: Stages, executor: Executor, progress: Progress, savings: Savings
-    ) -> None:
-        self._order, self._stages, self._executor, self._progress = order, stages, executor, progress
-        self._savings, self._saved = savings, SavedState(order)
-
-    def run(self, enter: Enter) -> None:
-        """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
-        stages, held_out = self._stages, self._order.held_out_batches()
-        steps, begun = self._order.budget.steps, self._saved.last_step()
-        if begun is None:
-            stages.pass_through("calibrate", self._order.calibration_batches())
-            stages.ask("initialise")
-            stages.pass_through("evaluate", held_out)
-            stages.ask("begin")
-            self._saved.commit(begun := 0)
-        else:
-            stages.ask("restore", begun)
-        self._progress.start(f"bld {self._order.name}, steps", steps)
-        self._progress.advance(begun, kept=True)
-        self._train(begun, steps)
-        if steps:
-            stages.pass_through("evaluate", held_out)
-        finished: list[Finished] = stages.ask("finish")
-        self._tell(sentence for made in finished for sentence in made.news)
-        for piece, kept in (piece for made in finished for piece in made.pieces):
-            enter(piece, kept)
-        if problems := [problem for made in finished for problem in made.problems]:
-            raise DiagnosticError(*problems)
-
-    def _train(self, begun: int, steps: int) -> None:
-        """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
-        began, tokens, took = monotonic(), 0, list[float]()
-        for task, result in self._stages.team.run(self._tasks(begun, steps)):
-            method, step = task.name
-            if method == "step":
-                tokens += self._order.budget.batch * self._order.budget.context
-                self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
-            elif method == "save":
-                seconds, news = result
-                took.append(seconds)
-                self._tell(news)
-                if len(took) == len(self._stages.layers):
-                    self._saved.commit(step)
-                    self._savings.end(max(took))
-                    took.clear()
-                    if step < steps and self._stages.would_be_shorter(self._executor.free()):
-                        raise WorkersJoined
-
-    def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
-        """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
-        for step, batch in enumerate(self._order.training_batches()[begun:steps], begun + 1):
-            yield self._stages.through("step", batch, step)
-            if is_checked_after(step, steps):
-                yield self._stages.through("check", self._order.held_out_batches()[0], step)
-            if step == steps or self._savings.is_due(step):
-                self._savings.begin()
-                yield from (replace(task, name=("save", step)) for task in self._stages.each("save", step))
-
-    def _tell(self, sentences: Iterable[str]) -> None:
-        for sentence in sentences:
-            self._progress.log("memory", text=sentence)

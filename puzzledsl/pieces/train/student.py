@@ -9,7 +9,7 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,7 +26,7 @@ from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products, repeatable
 from puzzledsl.models.layer_trace import LayerTrace
-from puzzledsl.models.layerwise import traced
+from puzzledsl.models.layerwise import observed, trace_of
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.replace import with_modules
 
@@ -79,8 +79,9 @@ class Student:
         For a coupled block it is the sum of its attention's and its FFN's; the FFN reads the stream after the new
         attention. With a bfloat16 parent, the float32 weights are multiplied in bfloat16 (autocast).
         """
-        device = hidden_BSH.device
-        with repeatable(device), fast_products(device), _as_the_parent_multiplies(hidden_BSH):
+        device, is_half = hidden_BSH.device, hidden_BSH.dtype == torch.bfloat16
+        half = torch.autocast(device.type, torch.bfloat16) if is_half else nullcontext()
+        with repeatable(device), fast_products(device), half:
             return self._forward(hidden_BSH, trace)
 
     def _forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
@@ -90,11 +91,9 @@ class Student:
             case "ffn":
                 output = self.trained(trace.ffn_input)
             case "block":
-                with traced(self.layer) as seen:
-                    output = self.layer(hidden_BSH, **trace.layer_kwargs)
-                own = seen.trace(
-                    hidden_BSH, output, trace.layer_kwargs
-                )  # zeros for a sub-block that is not there
+                layer, notes = observed(self.layer)
+                output = layer(hidden_BSH, **trace.layer_kwargs)
+                own = trace_of(notes, hidden_BSH, output, trace.layer_kwargs)
                 return own.attention_added + own.ffn_added
         output = output[0] if isinstance(output, tuple) else output
         return cast(Tensor, output if self.trained_norm is None else self.trained_norm(output))
@@ -118,7 +117,7 @@ class Student:
         """
         alternative = self.job.attention or self.job.ffn
         assert alternative is not None
-        solved = alternative.is_solved(self.job.init) and self.trained_norm is None
+        solved = alternative.solved_by == self.job.init and self.trained_norm is None
         frozen = not any(weight.requires_grad for weight in self.trained.parameters())
         return not frozen and (self.job.sub_block == "block" or not solved)
 
@@ -144,12 +143,6 @@ class Student:
     def weight_names(self) -> tuple[str, ...]:
         """Return the names of the trained weights."""
         return tuple(weights_of(self.trained))
-
-
-def _as_the_parent_multiplies(hidden_BSH: Tensor) -> AbstractContextManager[object]:
-    if hidden_BSH.dtype != torch.bfloat16:
-        return nullcontext()
-    return torch.autocast(hidden_BSH.device.type, torch.bfloat16)
 
 
 _SetWeights = Callable[[nn.Module, SubBlock, Alternative], None]

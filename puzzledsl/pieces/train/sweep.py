@@ -13,15 +13,12 @@ Shapes: N blocks, B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,13 +28,12 @@ from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve, write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.counts import Budget
-from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.errors import NoRoomForPiece
 from puzzledsl.pieces.initialise.statistics import walk_layers
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order, is_checked_after
+from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after
 from puzzledsl.pieces.train.micro_batches import (
     CHECK,
     EVALUATE,
@@ -47,56 +43,11 @@ from puzzledsl.pieces.train.micro_batches import (
     MicroBatches,
     uploaded,
 )
-from puzzledsl.pieces.train.stage import Enter, write_finished
+from puzzledsl.pieces.train.piece_state import PieceState
+from puzzledsl.pieces.train.stage import Enter, SavedState, write_finished
 from puzzledsl.plan.flop import layer_work
-from puzzledsl.plan.memory.bld import passes_of, sweeps_of
-from puzzledsl.plan.memory.stage_plan import Device
 
-Kind = Literal["pass", "sweep"]
-"""Parts of an order: passes without activations, with a work directory each, or sweeps over them, which share the order's."""
-
-
-def passes(order: Order, shape: Shape, device: Device) -> list[Order] | None:
-    """Split an order into as few parts as fit the workers, which are `device.count` devices; None if a single piece does not fit.
-
-    Each part has its own work directory, named by a digest of its jobs. So a resumed run finds it again, although finished
-    parts are no longer in the order.
-    """
-    parts = passes_of(shape, order.jobs, device)
-    return None if parts is None else [_part(order, jobs, "pass") for jobs in parts]
-
-
-def sweeps(order: Order, shape: Shape, device: Device, *, whole: bool) -> list[Order]:
-    """Split an order into sweeps whose pieces of a layer fit in memory together; the order itself if one is enough.
-
-    It is also the answer if a single piece does not seem to fit: free memory is no hard limit on a CPU, and a GPU that runs out
-    of memory is heard.
-    """
-    parts = sweeps_of(shape, order.jobs, device, whole=whole)
-    return [order] if parts is None else [_part(order, jobs, "sweep") for jobs in parts]
-
-
-def halves(order: Order, kind: Kind) -> list[Order]:
-    """Split a part that ran out of memory into two, by layers where it has several; return it alone if it is one job."""
-    jobs = list(order.jobs)
-    if len(jobs) == 1:
-        return [order]
-    return [_part(order, half, kind) for half in (jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :])]
-
-
-def _part(order: Order, jobs: Sequence[BldJob], kind: Kind) -> Order:
-    if kind == "sweep":  # activations are the parent's, whichever pieces are trained on them
-        return replace(order, jobs=jobs)
-    name = hashlib.sha256("\n".join(job.id for job in jobs).encode()).hexdigest()[:12]
-    return replace(order, jobs=jobs, work=order.work / f"pass-{name}")
-
-
-def has_begun(order: Order) -> bool:
-    """True if an earlier run has left a work directory of a pass."""
-    return any(order.work.glob("pass-*"))
-
-
-LAYOUT = "2"
+LAYOUT = "3"
 """Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""
 
 
@@ -116,32 +67,32 @@ MakePart = Callable[[Order, Enter], None]
 
 
 def make_parts(
-    parts: Sequence[Order],
-    kind: Kind,
+    order: Order,
+    parts: Sequence[Sequence[BldJob]],
     make: MakePart,
     enter: Enter,
     progress: Progress,
     span: Span | None = None,
 ) -> None:
-    """Make all parts. Raises DiagnosticError (NoRoomForPiece) if a single piece runs out of memory, and what `make` raises."""
+    """Make an order's jobs in parts, one after the other; one that runs out of memory is made in two.
+
+    Raises DiagnosticError (NoRoomForPiece) if a single piece runs out of memory, and what `make` raises.
+    """
     waiting = deque(parts)
     while waiting:
-        part = waiting.popleft()
-        reason, left = _made(part, make, enter)
+        reason, left = _made(replace(order, jobs=waiting.popleft()), make, enter)
         if reason is None:
-            if kind == "pass":  # its pieces are in the library; the next pass needs the disk
-                shutil.rmtree(part.work, ignore_errors=True)
+            SavedState(order).forget()  # its pieces are in the library; the next part needs the disk
             continue
-        if len(left.jobs) < 2:
-            layer = left.jobs[0].layer
-            raise DiagnosticError(NoRoomForPiece(span, name=part.name, layer=layer, reason=reason))
-        text = f"out of memory ({reason}): the {len(left.jobs)} pieces are made in two passes more"
-        progress.log("memory", text=text, pieces=len(left.jobs))
-        waiting.extendleft(reversed(halves(left, kind)))
+        if len(left) < 2:
+            raise DiagnosticError(NoRoomForPiece(span, name=order.name, layer=left[0].layer, reason=reason))
+        text = f"out of memory ({reason}): the {len(left)} pieces are made in two passes more"
+        progress.log("memory", text=text, pieces=len(left))
+        waiting.extendleft((left[len(left) // 2 :], left[: len(left) // 2]))
 
 
-def _made(part: Order, make: MakePart, enter: Enter) -> tuple[str | None, Order]:
-    """Make a part. Return why it ran out of memory, or None, and what is left of it."""
+def _made(part: Order, make: MakePart, enter: Enter) -> tuple[str | None, list[BldJob]]:
+    """Make a part. Return why it ran out of memory, or None, and the jobs that are left of it."""
     finished: set[str] = set()
 
     def entered(piece: Piece, kept: str) -> None:
@@ -155,10 +106,9 @@ def _made(part: Order, make: MakePart, enter: Enter) -> tuple[str | None, Order]
         reason = str(error).splitlines()[0]
     if reason is not None:
         torch.cuda.empty_cache()  # outside of `except`, whose traceback holds tensors
-    return reason, replace(part, jobs=[job for job in part.jobs if job.id not in finished])
+    return reason, [job for job in part.jobs if job.id not in finished]
 
 
-_NAME = re.compile(r"hidden-(\d+)\.bin")
 Visit = Callable[[int, Tensor], Tensor]
 
 
@@ -193,7 +143,7 @@ class Activations:
         device = torch.device("cpu") if on_host else self._runner.device
         with replacing(self._path(layer_idx)) as temporary:
             reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
-            leaving, downloads = self._map(temporary), Downloads(self._runner.device)
+            leaving, downloads = self._map(temporary), Downloads()
             with Sealing(temporary) as sealing:
                 places = iter([leaving[where] for where in self._batches])
 
@@ -223,9 +173,8 @@ class Activations:
 
 
 def _layers_in(work: Path) -> list[int]:
-    if not work.is_dir():
-        return []
-    return [int(match[1]) for path in work.iterdir() if (match := _NAME.fullmatch(path.name))]
+    found = (path.stem.removeprefix("hidden-") for path in work.glob("hidden-*.bin"))
+    return [int(layer) for layer in found if layer.isdecimal()]
 
 
 def sweep(
@@ -236,7 +185,7 @@ def sweep(
     Resumes from the activations of an interrupted sweep over the same tokens in `order.work`. Calibration tokens are run again
     from layer 0, forward only.
 
-    Raises DiagnosticError: LossNotFinite, and those of `LayerTrainer.build`. Raises DoesNotFit.
+    Raises DiagnosticError: LossNotFinite, and those of `initialised`. Raises DoesNotFit.
     """
     work = layer_work(shape_of(model.config), order.jobs)
 
@@ -252,11 +201,11 @@ def sweep(
     activations = Activations(runner, visited, _batches(budget), order.work, last_layer=layers[0])
     for layer_idx, statistics in walk_layers(model, order.calibration_batches(), layers=layers):
         activations.move_to(layer_idx)
-        trainer = LayerTrainer.build(order, model, layer_idx, statistics)
-        _train(trainer, activations, budget, micro)
-        if problems := write_finished(order, trainer.outcomes(), runner.dtype, entered):
+        pieces = initialised(order, model, layer_idx, statistics)
+        _train(pieces, activations, budget, micro)
+        if problems := write_finished(order, pieces, runner.dtype, entered):
             raise DiagnosticError(*problems)
-        del trainer, statistics  # before the next layer's are made: together they are most of the memory
+        del pieces, statistics  # before the next layer's are made: together they are most of the memory
 
 
 def _batches(budget: Budget) -> list[slice]:
@@ -266,23 +215,26 @@ def _batches(budget: Budget) -> list[slice]:
     return [slice(*ends) for ends in pairwise([*held_out, *range(budget.held_out, total + 1, budget.batch)])]
 
 
-def _train(trainer: LayerTrainer, activations: Activations, budget: Budget, micro: MicroBatches) -> None:
-    """Run the parent's layer once over all tokens, and pass every batch to the layer's trainer."""
+def _train(
+    pieces: Sequence[PieceState], activations: Activations, budget: Budget, micro: MicroBatches
+) -> None:
+    """Run the parent's layer once over all tokens, and pass every batch to the layer's pieces."""
     layer_idx, held_out_batches = activations.layer_idx, -(-budget.held_out // budget.batch)
     held_out: list[Tensor] = []
 
     def visit(number: int, hidden_BSH: Tensor) -> Tensor:
         if number >= held_out_batches:
-            leaving_BSH = micro.through(layer_idx, trainer, hidden_BSH, STEP)
+            leaving_BSH = micro.through(layer_idx, pieces, hidden_BSH, STEP)
             if is_checked_after(number + 1 - held_out_batches, budget.steps):
-                micro.through(layer_idx, trainer, held_out[0], CHECK)
+                micro.through(layer_idx, pieces, held_out[0], CHECK)
             return leaving_BSH
         held_out.append(hidden_BSH)
-        leaving_BSH = micro.through(layer_idx, trainer, hidden_BSH, EVALUATE)
+        leaving_BSH = micro.through(layer_idx, pieces, hidden_BSH, EVALUATE)
         if len(held_out) == held_out_batches:
-            trainer.begin()
+            for piece in pieces:
+                piece.begin()
         return leaving_BSH
 
     activations.step(visit, on_host=micro.blocks < budget.batch)
     for hidden_BSH in held_out if budget.steps else ():
-        micro.through(layer_idx, trainer, hidden_BSH, EVALUATE)
+        micro.through(layer_idx, pieces, hidden_BSH, EVALUATE)

@@ -13,7 +13,7 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import attention, layers, shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads, turning_of
-from puzzledsl.models.replace import replace
+from tests.replaced import replace
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PLAIN = Shape(

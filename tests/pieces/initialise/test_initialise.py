@@ -20,9 +20,9 @@ from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import LayerStatistics
-from puzzledsl.models.replace import replace
 from puzzledsl.pieces.errors import NoCalibration
 from puzzledsl.pieces.initialise.statistics import walk_layers
+from tests.replaced import replace
 from tests.tiny import DENSE, FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")

@@ -19,7 +19,6 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
@@ -31,10 +30,11 @@ from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.micro_batches import MicroBatches
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
+from tests.assembled import assemble
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program, write_text
 from tests.tiny import FAMILIES, tiny_tokenizer
@@ -269,15 +269,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 
 def _killed_at(base: Path, program: str, batches: int) -> None:
     torch.set_num_threads(1)
-    original, seen = LayerTrainer.mark, []
+    original, seen = MicroBatches.through, []
 
-    def mark(self: Any) -> None:
+    def through(*given: Any) -> torch.Tensor:
         seen.append(1)
         if len(seen) > batches:
             os._exit(9)
-        original(self)
+        return original(*given)
 
-    LayerTrainer.mark = mark  # type: ignore[method-assign]
+    MicroBatches.through = through  # type: ignore[method-assign]
     run(nodes.Program.from_json(program), base, "killed")
 
 

@@ -20,8 +20,9 @@ from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import losses
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer, Order
+from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, DoesNotFit, MicroBatches
+from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student
@@ -48,7 +49,7 @@ class Log(Silent):
 
 
 class Layer:
-    """Layer 1 of a tiny parent, its trainer, and a batch [4, 16, H] that enters it."""
+    """Layer 1 of a tiny parent, its pieces, and a batch [4, 16, H] that enters it."""
 
     def __init__(self, base: Path, loss: str = "normalized_mse") -> None:
         program = make_program(base, loss=loss, **SHORT)
@@ -59,8 +60,8 @@ class Layer:
         shape, init = program.parents["p"].shape, program.spaces["w"].init
         jobs = [job for job in bld_plan(program, "b") if job.layer == 0]
         students = [Student.build(job, self.model, statistics[0], init, shape) for job in jobs]
-        self.trainer = LayerTrainer(students, steps=5)
-        for piece in self.trainer.pieces:
+        self.pieces = [PieceState(student, steps=5) for student in students]
+        for piece in self.pieces:
             if piece._optimizer is not None:  # AdamW's first steps would take the sign of a rounding error
                 piece._optimizer = torch.optim.SGD(piece.student.trained.parameters(), lr=0.0)
         self.hidden = self.runner.embed(tokens[:4])
@@ -68,10 +69,10 @@ class Layer:
     def stepped(self, blocks: int) -> dict[str, Tensor]:
         """All pieces' weights after two steps, and their held-out losses."""
         micro = MicroBatches(self.runner, blocks)
-        leaving = [micro.through(0, self.trainer, self.hidden, visit) for visit in (STEP, STEP, EVALUATE)]
+        leaving = [micro.through(0, self.pieces, self.hidden, visit) for visit in (STEP, STEP, EVALUATE)]
         assert all(torch.allclose(leaving[0], other) for other in leaving)
         found = {"leaving": leaving[0]}
-        for number, piece in enumerate(self.trainer.pieces):
+        for number, piece in enumerate(self.pieces):
             found |= {f"{number} {name}": weight for name, weight in piece.student.weights().items()}
             found[f"{number} loss"] = torch.tensor(piece._errors.normalized_mse)
         return found
@@ -153,7 +154,7 @@ def test_no_piece_takes_a_step_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Student, "forward", failing)
     parts = layer.stepped(4)
-    assert {piece.done for piece in layer.trainer.pieces if piece.student.needs_training} == {2}
+    assert {piece.done for piece in layer.pieces if piece.student.needs_training} == {2}
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5, msg=name)
 

@@ -59,8 +59,10 @@ def test_a_state_is_recorded_when_all_of_it_is_written(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "SavedState", Recording)
+        patch.setattr(streaming, "SAVED_STEPS", 2)
+        patch.setattr(streaming, "SAVED_SHARE", float("inf"))
         (tmp_path / "work").mkdir()
-        stream(order, Pipeline(), lambda piece, kept: None, Silent(), saved_steps=2)
+        stream(order, Pipeline(), lambda piece, kept: None, Silent())
     assert recorded == [0, 2, 4, 5]
 
 
@@ -93,7 +95,7 @@ def test_initial_weights_are_read_when_the_end_needs_them(tmp_path: Path) -> Non
     for batch in order.calibration_batches():
         assert stage.calibrate(stage.embed(batch)) is None, "no stage is above"
     stage.initialise()
-    pieces = [piece for trainer in stage._trainers.values() for piece in trainer.pieces]
+    pieces = [*stage._all()]
     before = [piece.initial for piece in pieces]
     for batch in order.held_out_batches():
         stage.evaluate(stage.embed(batch))
@@ -101,8 +103,8 @@ def test_initial_weights_are_read_when_the_end_needs_them(tmp_path: Path) -> Non
     for piece, initial in zip(pieces, before, strict=True):
         assert piece.initial.keys() == initial.keys()
         assert all(torch.equal(piece.initial[name], weight) for name, weight in initial.items())
-    (order.work / "state" / "initial" / "layer-1.safetensors").write_bytes(b"damaged")
     trained = next(p for p in pieces if p.student.job.layer == 1 and p.student.needs_training)
+    (order.work / "state" / "initial" / f"{trained.student.job.id}.safetensors").write_bytes(b"damaged")
     with pytest.raises(DiagnosticError):
         _ = trained.initial
 
@@ -128,7 +130,7 @@ def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_p
     order = order_in(tmp_path)
     stage = begun(order)
     stage.step(stage.embed(order.training_batches()[0]))
-    states = [each for trainer in stage._trainers.values() for each in trainer.pieces if each.state_dict()]
+    states = [each for each in stage._all() if each.state_dict()]
     for state in states:
         state._best_weights = state.student.weights()
     held = sum(value.nbytes for state in states for value in state.state_dict().values() if value.ndim > 1)

@@ -18,7 +18,6 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import LocalExecutor, LocalTeam, Task, TeamSpec, WorkerLost
-from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
@@ -31,9 +30,9 @@ from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
-from puzzledsl.pieces.train.sweep import passes, sweep
+from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld import alone, sweeps_of, workers_of
+from puzzledsl.plan.memory.bld import alone, passes_of, sweeps_of, workers_of
 from puzzledsl.plan.memory.stage_plan import CPU_SHARE, Device
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program
@@ -188,7 +187,7 @@ def test_an_interrupted_driver_goes_on_with_other_stages(tmp_path: Path) -> None
     for after, workers in ((1, 1), (3, 2), (4, 3)):
         with pytest.raises(KeyboardInterrupt):
             make(program, tmp_path, "stream", workers, progress=Interrupting(after))
-        assert [*(tmp_path / "stream" / "work").glob("pass-*/state/saved.json")]
+        assert [*(tmp_path / "stream" / "work").glob("state/saved.json")]
     assert make(program, tmp_path, "stream", 1) == make(program, tmp_path, "sweep")
 
 
@@ -323,24 +322,18 @@ def shape_in(program: nodes.Program) -> nodes.Shape:
 def test_passes_are_few_whole_and_within_the_room(tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
     jobs, shape = bld_plan(program, "b"), shape_in(program)
-    order = Order(
-        "b", tmp_path, jobs, Budget.of(jobs[0]), nodes.Initialisers(), torch.empty(0), tmp_path, tmp_path
-    )
     least = max(
         worker.least_bytes for job in jobs for worker in workers_of(shape, [job], cpu(0)) if worker.jobs
     )
     counts = []
     for room in (least, 1.1 * least, 2 * least, 100 * least):
         device = cpu(int(room / CPU_SHARE) + 1)
-        parts = passes(order, shape, device)
+        parts = passes_of(shape, jobs, device)
         assert parts is not None
-        assert sorted(job.id for part in parts for job in part.jobs) == sorted(job.id for job in jobs)
-        assert len({part.work for part in parts}) == len(parts)
+        assert sorted(job.id for part in parts for job in part) == sorted(job.id for job in jobs)
         assert all(
-            worker.least_bytes <= room + 1
-            for part in parts
-            for worker in workers_of(shape, part.jobs, device)
+            worker.least_bytes <= room + 1 for part in parts for worker in workers_of(shape, part, device)
         )
         counts.append(len(parts))
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1] == 1
-    assert passes(order, shape, cpu(int((least - 100) / CPU_SHARE))) is None
+    assert passes_of(shape, jobs, cpu(int((least - 100) / CPU_SHARE))) is None

@@ -12,7 +12,8 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train import sweep
+from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.pieces.train.bld_programs import make_program
@@ -20,16 +21,16 @@ from tests.pieces.train.bld_programs import make_program
 
 def test_a_layer_is_gone_before_the_next_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = make_program(tmp_path, attention=(ParentAttention(),), ffn=(ParentFfn(), MlpFfn(width=16)))
-    build, made, left = LayerTrainer.build, [], []
+    build, made, left = sweep.initialised, [], []
 
-    def noted(*given: object) -> LayerTrainer:
+    def noted(*given: object) -> list[PieceState]:
         gc.collect()
         left.extend(kind for kind, reference in made if reference() is not None)
-        trainer = build(*given)  # type: ignore[arg-type]
-        made.extend((type(each).__name__, weakref.ref(each)) for each in (trainer, given[-1]))
-        return trainer
+        pieces = build(*given)  # type: ignore[arg-type]
+        made.extend((type(each).__name__, weakref.ref(each)) for each in (*pieces, given[-1]))
+        return pieces
 
-    monkeypatch.setattr(LayerTrainer, "build", noted)
+    monkeypatch.setattr(sweep, "initialised", noted)
     given = program, "b", bld_plan(program, "b"), tmp_path / "parent", tmp_path
     run_bld(BldInputs(*given, Library(tmp_path / "library"), tmp_path / "work", Silent()))
     assert len(made) >= 4 and not left

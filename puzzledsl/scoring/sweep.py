@@ -1,0 +1,435 @@
+"""Measure all replacements in one pass up a model: each branches off at its own layer and runs only the layers above it.
+
+A run of dropped layers takes the input of its first layer and continues at the layer after its last. Replacements of one layer
+are one unit if the scored tokens are few, as are runs that end below one layer; a unit does not depend on what is cached or on
+the number of workers. In a parent whose weights are read layer by layer, all units that have branched off pass a layer
+together, right when the parent's own stream does; if their hidden states exceed a share of memory, they are brought to the top
+first.
+
+Scores after healing are losses after the layer above the replacement is fitted to its new input. Children are healed before use
+(`puzzledsl.child.healing`), so the loss that counts is the one that healing cannot undo. The first layer above a change undoes
+nearly all that can be undone; fitting further layers changes scores little and costs one fit per layer. So each child with a
+single replacement is healed up to the layer above it: the last maps of sub-blocks that read a changed stream, or whose next
+sub-block is dropped, are refitted. A piece that still connects the points that it was trained for is not refitted. Layers
+further up run unchanged.
+
+Shapes: B sequences, S positions, H hidden, P scored positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.child.healing.children import HealingGroups, Points
+from puzzledsl.child.healing.layer import Absent, Link, chain, first_changed, point_of, points
+from puzzledsl.ir.tables import LayerDefinition
+from puzzledsl.models.families.access import absent
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.machine import Workers, room_bytes
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.scoring.fit import Sums, counted, observed_pass
+from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
+from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.table import Name
+
+Entering = tuple[Tensor, Tensor | None]
+"""(input of a layer, stream after its attention) of a group, [B, S, H] each. The second is None for a paged parent, whose FFN
+cannot run alone."""
+
+
+class Climb:
+    """Streams of all groups at a layer and at the `longest` layers below it, where dropped runs begin."""
+
+    def __init__(self, runner: LayerRunner, entering: Sequence[Tensor], *, longest: int = 0) -> None:
+        """Start with the streams that enter layer 0."""
+        self._runner, self._bottom, self._longest = runner, list(entering), longest
+        self._streams: dict[int, Sequence[Tensor]] = {0: self._bottom}
+        self._attended: tuple[int, Sequence[Tensor | None]] = -1, ()
+
+    def entering(self, layer_idx: int) -> Sequence[Tensor]:
+        """Return the input of a layer, [B, S, H] for each group."""
+        if layer_idx not in self._streams and layer_idx < max(self._streams):
+            self._streams = {0: self._bottom}  # a worker gets lower layers again when another worker is lost
+        while layer_idx not in self._streams:
+            self._rise()
+        return self._streams[layer_idx]
+
+    def groups(self, layer_idx: int) -> Sequence[Entering]:
+        """Return the input of a layer and the stream after its attention, for each group."""
+        entering = self.entering(layer_idx)
+        if self._attended[0] != layer_idx:
+            run = self._runner
+            attended = [None if run.paged else run.run_attention(layer_idx, hidden) for hidden in entering]
+            self._attended = layer_idx, attended
+        return list(zip(entering, self._attended[1], strict=True))
+
+    def _rise(self) -> None:
+        """Run the highest layer whose input is known, and drop the lowest stream."""
+        top, run = max(self._streams), self._runner
+        self._streams[top + 1] = [
+            run.run_layer(top, hidden) if attended is None else run.run_ffn(top, attended)
+            for hidden, attended in self.groups(top)
+        ]
+        self._streams.pop(top - self._longest, None)
+
+
+Scored = Replacement | Run
+Unit = tuple[tuple[int, Scored], ...]
+"""Replacements or runs, each with its row in `Rows`; runs have row -1, because nothing but their metrics is kept."""
+
+
+def units(todo: Sequence[Replacement], runs: Sequence[Run], layers: int, together: int) -> list[Unit]:
+    """Return all units in the order of their layers; at a layer, the runs that end below it come first."""
+    found: list[Unit] = []
+    for layer_idx in range(layers + 1):
+        found += _batches([(-1, run) for run in runs if run.end == layer_idx], together)
+        here = [(row, each) for row, each in enumerate(todo) if each.layer == layer_idx]
+        found += _batches(here, together)
+    return found
+
+
+def single_units(todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
+    """Return a unit for each replacement and run, without a row, by ascending first layer."""
+    replaced: list[Scored] = [*todo, *runs]
+    return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
+
+
+def _batches(numbered: Sequence[tuple[int, Scored]], size: int) -> Iterator[Unit]:
+    return (tuple(numbered[start : start + size]) for start in range(0, len(numbered), size))
+
+
+def names_of(found: Sequence[Unit]) -> Iterator[Name]:
+    """Yield the names of all replacements and runs in the order in which they are measured."""
+    return (figures_name(scored) for unit in found for _, scored in unit)
+
+
+def enters(unit: Unit) -> int:
+    """Return the layer that a unit enters after what is replaced."""
+    scored = unit[0][1]
+    return scored.end if isinstance(scored, Run) else scored.layer + 1
+
+
+def is_known(unit: Unit, known: Collection[Name]) -> bool:
+    """True if all metrics of a unit are known."""
+    return all(figures_name(scored) in known for _, scored in unit)
+
+
+def figures_name(scored: Scored) -> Name:
+    """Return the name under which the metrics of a replacement or run are cached."""
+    return scored.layer, scored.table, scored.name
+
+
+WAVE_SHARE = 1 / 4
+"""Share of the free memory of the device that the hidden states of a wave may take."""
+STREAMS_SHARE = 1 / 8
+"""Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
+Wave = tuple[Unit, Sequence[Tensor]]
+"""A unit that has branched off, and its hidden states."""
+Measured = tuple[Figures, Tensor]
+"""(metrics, KLs by position, empty where they are not kept)."""
+
+
+@dataclass
+class Flight:
+    """A unit to be measured in a thread of its own. `streams`: what it starts from, which its thread takes."""
+
+    unit: Unit
+    streams: list[Any]
+
+
+class Sweep:
+    """One pass up the layers of a model, from which every replacement branches off to be measured."""
+
+    def __init__(
+        self,
+        runner: LayerRunner,
+        measure: Measure,
+        model: PreTrainedModel,
+        library: Library,
+        work: Path,
+        *,
+        behind: Sequence[Tensor] = (),
+        keeps_kls: bool = False,
+    ) -> None:
+        """Prepare a sweep with temporary files in `work`. `behind`: further tokens [B, S], only for block influence."""
+        self.runner, self.measure, self.model, self._library = runner, measure, model, library
+        self._work, self._behind, self._keeps_kls = work, behind, keeps_kls
+        self.influence: Sequence[Sums] = ()
+        self._climb = Climb(runner, ())
+
+    def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
+        """Return what is measured together, in the order of measuring."""
+        groups = self.measure.groups
+        together = max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
+        return units(todo, runs, len(self.runner), together)
+
+    def open(self, runs: Sequence[Run], workers: Workers, *, observed: bool = True) -> None:
+        """Run the parent. `observed`: compute the block influence, too."""
+        entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
+        normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
+        self.measure.set_parent(normed)
+        longest = max((run.length for run in runs), default=0)
+        self._climb = Climb(self.runner, entering, longest=longest)
+
+    def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Measured]]]:
+        """Yield each unit with what is measured of it. Several are on their way at once."""
+        if self._waves:
+            yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
+            return
+        self._ask_for_arguments(found)
+        flights = (Flight(unit, [self._streams(unit)]) for unit in found)
+        for flight, measured in workers.each(self._flown, flights):
+            yield flight.unit, measured
+
+    @property
+    def _waves(self) -> bool:
+        """True if units pass a layer together, because its weights come and go."""
+        return self.runner.paged
+
+    def _flown(self, flight: Flight) -> list[Measured]:
+        """Measure a unit, in any thread."""
+        unit = flight.unit
+        above = self._started(unit, flight.streams.pop())
+        return self._arrived(unit, self._passed(above, enters(unit), len(self.runner)))
+
+    def _in_waves(self, found: Sequence[Unit]) -> Iterator[Wave]:
+        """Yield units with their states above the last layer: all of a wave pass a layer while its weights are in memory."""
+        of_layer: dict[int, list[Unit]] = {}
+        for unit in found:
+            of_layer.setdefault(enters(unit), []).append(unit)
+        room, wave = _room_bytes(self.runner.device), list[Wave]()
+        for layer_idx in range(len(self.runner) + 1):
+            if not wave and all(entered < layer_idx for entered in of_layer):
+                return
+            if layer_idx:
+                self._climb.entering(layer_idx - 1)
+                wave = [(unit, self._passed(on, layer_idx - 1, layer_idx)) for unit, on in wave]
+            for unit in of_layer.get(layer_idx, ()):
+                wave.append((unit, self._started(unit, self._streams(unit))))
+                if sum(hidden.nbytes for _, on in wave for hidden in on) > room:
+                    yield from self._to_the_top(wave, layer_idx)
+                    wave = []
+        yield from wave
+
+    def _to_the_top(self, wave: list[Wave], first: int) -> list[Wave]:
+        """Return a wave that has passed the layers from `first` on together."""
+        for layer_idx in range(first, len(self.runner)):
+            wave = [(unit, self._passed(on, layer_idx, layer_idx + 1)) for unit, on in wave]
+        return wave
+
+    def _passed(self, stream: Sequence[Tensor], first: int, end: int) -> Sequence[Tensor]:
+        """Return a stream that has passed the layers `first` to `end - 1`."""
+        for layer_idx in range(first, end):
+            stream = [self.runner.run_layer(layer_idx, hidden) for hidden in stream]
+        return stream
+
+    def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
+        """Return the parent's final states after the last norm, and set `influence`, by group; paged, all groups at once."""
+        more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self._behind]
+        behind = (torch.ones_like(tokens, dtype=torch.bool) for tokens in self._behind)
+        groups, index = [*entering, *more], counted([*self.measure.is_text, *behind])
+        size = len(groups) if self.runner.paged else 1
+        held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count / size)
+
+        def observed(start: int) -> list[tuple[Tensor, Sums]]:
+            part = slice(start, start + size)
+            return observed_pass(self.runner, groups[part], index[part], self._work, held_bytes)
+
+        parts = [workers.submit(partial(observed, start)) for start in range(0, len(groups), size)]
+        passed = [group for part in parts for group in part.result()]
+        self.influence = [sums for _, sums in passed]
+        return [self.runner.final_norm(hidden) for hidden, _ in passed[: len(entering)]]
+
+    def _streams(self, unit: Unit) -> Any:
+        """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""
+        scored = unit[0][1]
+        if isinstance(scored, Run):
+            return [self._climb.entering(run.layer) for _, run in unit]
+        return self._climb.groups(scored.layer)
+
+    def _started(self, unit: Unit, streams: Any) -> Sequence[Tensor]:
+        """Return a unit's hidden states above what is replaced, one tensor for each group."""
+        if isinstance(unit[0][1], Run):
+            return joined(streams)
+        return joined(
+            [self._replaced(scored, streams) for _, scored in unit if isinstance(scored, Replacement)]
+        )
+
+    def _replaced(self, replacement: Replacement, groups: Sequence[Entering]) -> list[Tensor]:
+        """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
+        layer, run = replacement.layer_of(self.model, self._library), self.runner
+        if run.paged or any(sub_block == "attention" for sub_block, _, _ in replacement.parts):
+            return [run.run_layer(replacement.layer, hidden, layer) for hidden, _ in groups]
+        return [
+            run.run_ffn(replacement.layer, attended, layer) for _, attended in groups if attended is not None
+        ]
+
+    def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
+        """Measure a unit above the last layer."""
+        apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in self._normed(together)]
+        return [self._figures(states) for states in zip(*apart, strict=True)]
+
+    def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
+        return [self.runner.final_norm(hidden) for hidden in stream]
+
+    def _figures(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
+        """Return a replacement's metrics and its KLs [P], which are empty if they are not kept."""
+        if not self._keeps_kls:
+            return self.measure.figures(normed), torch.empty(0)
+        assert isinstance(self.measure, Divergence)
+        return self.measure.measured(normed)
+
+    def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
+        """Compute the layers' arguments for all shapes before workers run: `layer_kwargs` swaps layers for recorders."""
+        for hidden in self._climb.entering(0):
+            for size in {len(unit) for unit in found}:
+                self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
+
+
+def _room_bytes(device: torch.device) -> int:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else room_bytes()
+    return int(WAVE_SHARE * free)
+
+
+def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Concatenate the streams of several replacements, group by group."""
+    return [torch.cat(group) if len(group) > 1 else group[0] for group in zip(*streams, strict=True)]
+
+
+def leaving(
+    runner: LayerRunner, stream: Sequence[Tensor], replaced: Mapping[int, nn.Module] = MappingProxyType({})
+) -> list[Tensor]:
+    """Return the final hidden states after the last norm, from those that enter layer 0. All groups pass a layer together."""
+    for layer_idx in range(len(runner)):
+        stream = [runner.run_layer(layer_idx, hidden, replaced.get(layer_idx)) for hidden in stream]
+    return [runner.final_norm(hidden) for hidden in stream]
+
+
+METHOD = "1"
+"""Version of the method, part of the cache's key. Increase it when a change of the code changes losses."""
+
+
+def points_at_a_time(runs: Sequence[Run]) -> int:
+    """Return an upper bound n on the streams alive at once. Each may take 1 / n of the free memory; larger ones go to a file."""
+    return 2 * max((run.length for run in runs), default=1) + 14
+
+
+def needed_from(layer: int, layers: int, without: Absent) -> int:
+    """Return the first point of the parent's stream that children need which differ from it in this layer or further up.
+
+    It is that of the sub-block in front of the layer: if the layer is dropped, that sub-block has another goal.
+    """
+    before = [point for point in points(layers, without) if point < point_of(layer, "attention")]
+    return before[-1] if before else 0
+
+
+@dataclass(frozen=True)
+class HealedReplacement:
+    """A child with a single replacement or run, and its sub-blocks up to the last layer that is healed."""
+
+    layers: Sequence[LayerDefinition]
+    behind: int
+    """Index of the last healed layer."""
+    without: Absent
+    """The sub-blocks that the parent does not have."""
+    changed: Sequence[Link] = field(init=False)
+    """The sub-blocks from the first changed one to the last healed layer."""
+    start: int = field(init=False)
+    """The point (`child.healing.chain`) up to which the child's stream equals the parent's."""
+
+    def __post_init__(self) -> None:
+        """Compute `start` and `changed`."""
+        links, of_parent = chain(self.layers, self.without), points(len(self.layers), self.without)
+        first = first_changed(links, of_parent)
+        object.__setattr__(self, "start", of_parent[first])
+        object.__setattr__(self, "changed", [k for k in links[first:] if k.layer_idx <= self.behind])
+
+    @classmethod
+    def of(cls, scored: Scored, layers: int, without: Absent) -> HealedReplacement:
+        """Make the child of a replacement or run in a parent with `layers` layers, which lack some sub-blocks."""
+        child = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * layers
+        match scored:
+            case Run():
+                dropped = LayerDefinition(attention=NoOpAttention(), ffn=NoOpFfn())
+                child[scored.layer : scored.end] = [dropped] * scored.length
+                behind = scored.end
+            case Replacement():
+                child[scored.layer] = _layer(scored)
+                behind = scored.layer + 1
+        return cls(child, min(behind, layers - 1), without)
+
+
+def _layer(replacement: Replacement) -> LayerDefinition:
+    chosen: dict[str, Alternative | str | None] = {"attention": ParentAttention(), "ffn": ParentFfn()}
+    for sub_block, alternative, piece in replacement.parts:
+        chosen |= {sub_block: alternative, f"{sub_block}_piece": piece}
+    return LayerDefinition.model_validate(chosen)
+
+
+class HealedSweep(Sweep):
+    """A sweep that heals each replacement or run before measuring it. The parent is never changed."""
+
+    def __init__(self, groups: Callable[[], HealingGroups], *given: Any, **named: Any) -> None:
+        """`groups`: maker of groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
+        super().__init__(*given, **named)
+        self._make, self._without = groups, absent(self.model)
+        self._healing: HealingGroups | None = None
+        self._lowest = 0
+        """The lowest point of the parent's stream that is still kept."""
+
+    def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
+        """Return replacements and runs one at a time, by ascending first layer."""
+        return single_units(todo, runs)
+
+    @property
+    def _waves(self) -> bool:
+        return False  # one unit at a time, in shapes for which the layers' arguments are known already
+
+    def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
+        pass
+
+    def _streams(self, unit: Unit) -> tuple[HealedReplacement, Points]:
+        ((_, scored),) = unit
+        healed = HealedReplacement.of(scored, len(self.runner), self._without)
+        return healed, self._points(healed, below=scored.layer)
+
+    @property
+    def _groups(self) -> HealingGroups:
+        if self._healing is None:
+            self._healing, self._lowest = self._make(), 0
+        return self._healing
+
+    def _points(self, healed: HealedReplacement, *, below: int) -> Points:
+        """Return the parent's streams that a child needs, without workers running its layers; drop those below `below`."""
+        wanted = {healed.start, *(p for link in healed.changed for p in (link.point, link.goal))}
+        top, lowest = max(wanted), needed_from(below, len(self.runner), self._without)
+        if lowest < self._lowest:  # a worker gets lower layers again when another worker is lost
+            self._healing = None
+        self._groups.parent.at(top)
+        self._groups.parent.drop_below(lowest)
+        self._lowest = lowest
+        return {point: self._groups.parent.at(point) for point in sorted(wanted)}
+
+    def _flown(self, flight: Flight) -> list[Measured]:
+        """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
+        healing, (healed, points) = self._groups, flight.streams.pop()
+        stream: Sequence[Tensor] = list(points[healed.start])
+        for (
+            link
+        ) in healed.changed:  # a piece that leads from the parent's stream to the next point was trained to
+            fit = link.point != healed.start or not link.adjacent
+            stream = healing.past(link, stream, points, fit=fit)
+        above = self._passed(healing.measured(stream), healed.behind + 1, len(self.runner))
+        return [self._figures(self._normed(above))]

@@ -352,16 +352,16 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
         linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
         terms = (weighted.term for linear in linears for weighted in linear.terms)
         scenarios = [program.scenarios[t.scenario] for t in terms if isinstance(t, nodes.MetricTerm)]
-        scenario = max(scenarios, key=_length, default=None)
+        scenario = max(scenarios, key=lambda each: each.prompt + each.output, default=None)
         for name in mentioned_scores(search):
             score, method = program.scores[name], program.scores[name].method
             if scenario is None or score.bld is None or name in told:
                 continue
             if not isinstance(method, nodes.ReplaceOne) or method.tasks is not None:
                 continue  # it reads no text, or questions
-            if (seen := min(method.samples, program.blds[score.bld].context)) >= _length(scenario):
+            layers, length = program.spaces[search.space].layers, scenario.prompt + scenario.output
+            if (seen := min(method.samples, program.blds[score.bld].context)) >= length:
                 continue
-            layers, length = program.spaces[search.space].layers, _length(scenario)
             gqas = (a for layer in layers for a in layer.attention if isinstance(a, GqaAttention))
             # those that hide something; the parent's own aside
             if windows := sorted({a.window for a in gqas if a.window is not None and a.window < length}):
@@ -369,10 +369,6 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
                 said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
                 said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
                 ctx.report(errors.WindowUnseen(ctx.span_of(score.where), length=length, **said))
-
-
-def _length(scenario: nodes.Scenario) -> int:
-    return scenario.prompt + scenario.output
 
 
 def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:

@@ -212,13 +212,14 @@ class _Climb:
 
     def _begun(self, rung: Rung, units: Sequence[Unit], *, made: bool) -> tuple[dict[Unit, Found], Part]:
         """Return the units of a file that an earlier run has measured, and the part of the bar for all of them."""
-        found = {unit: kept for unit in units if (kept := self.store.read(unit)) is not None}
+        read = ((unit, self.store.read(unit)) for unit in units)
+        found = {unit: kept for unit, kept in read if kept is not None}
         size, work = self.meter.effort_of(self.plan, units, made=made)
         part = Part(self.meter.progress, size, work, {"file": rung.name})
         part.ready(work)
         is_done = len(found) == len(units)
-        kept, kept_work = self.meter.effort_of(self.plan, [*found], made=made and is_done)
-        part.advance(kept, kept=True, work=kept_work)
+        known, known_work = self.meter.effort_of(self.plan, [*found], made=made and is_done)
+        part.advance(known, kept=True, work=known_work)
         self._bench.tell(part)
         return found, part
 

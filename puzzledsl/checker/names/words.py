@@ -173,9 +173,8 @@ def shipped_names() -> dict[str, str]:
 def shipped_like(name: str, kinds: Words) -> list[str]:
     """Return the shipped hardware or parents that a name is the beginning of: `h100_sxm` for `h100`."""
     files = {f"std/{kind if kind == 'hardware' else kind + 's'}.pzl" for kind in kinds}
-    return [
-        known for known, file in shipped_names().items() if file in files and known.startswith(f"{name}_")
-    ]
+    shipped = shipped_names().items()
+    return [known for known, file in shipped if file in files and known.startswith(f"{name}_")]
 
 
 def use_of(names: Iterable[str]) -> str:

@@ -123,9 +123,7 @@ class ChildSubBlock:
         if link.alternative.is_parent:
             load_module_weights(parents)
             self._module = with_own_modules(parents)  # so that the parent keeps its last map
-            self._module.__dict__.pop(
-                "forward", None
-            )  # a fused one (`models.kernels.gated`) applies the last map
+            self._module.__dict__.pop("forward", None)  # a fused one applies the last map
         else:
             self._module, pieces_weights = _piece(model, link, pieces)
         self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""

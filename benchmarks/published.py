@@ -20,7 +20,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import cache_room, largest_batch, parent_weights_bytes, sequence_bytes
-from puzzledsl.costs.roofline import fixed_times, sub_block_times
+from puzzledsl.costs.roofline import fixed_line, sub_block_times
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 DATA = Path(__file__).parent / "data"
@@ -99,7 +99,7 @@ def cells_of(release: str) -> Cells:
 def forward_seconds(profile: RooflineHardware, cell: Cell, batch: int) -> tuple[Fraction, Fraction]:
     """Return the seconds of one prefill of `batch` sequences through the whole model, and of one decode step."""
     work = Workload(batch, cell.prompt, cell.output)
-    prefill = decode = fixed_times(profile, cell.shape, work).total
+    prefill = decode = fixed_line(profile, cell.shape).decode.times(batch).total
     for own, layers in cell.shape.kinds():
         for block in (ParentAttention(), ParentFfn()):
             times = sub_block_times(profile, own, block, work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -13,6 +14,8 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.costs.any_batch import AnyBatch
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.roofline import line_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Where
 from puzzledsl.ir.tables import LayerAssignment
 
@@ -35,6 +38,11 @@ FFN: tuple[FfnAlternative, ...] = (
     NoOpFfn(),
 )
 DTYPES = ("fp32", "bf16", "fp8", "int4")
+
+
+def kv_cache_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload) -> int:
+    """The bytes of a batch's KV cache and states in one layer."""
+    return line_of(hardware, shape, alternative, work).cache_at(work.batch)
 
 
 def a_shape(rng: Random, layers: int | None = None) -> Shape:

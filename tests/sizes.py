@@ -10,5 +10,5 @@ from puzzledsl.ir.nodes import Shape
 def active_params(shape: Shape) -> int:
     """Return the parameters that one token uses: all but those of the experts that it leaves out."""
     attention, ffn = ParentAttention(), ParentFfn()
-    layers = ((len(of), attention.active_params(own) + ffn.active_params(own)) for own, of in shape.kinds())
+    layers = ((len(of), attention.size(own).used + ffn.size(own).used) for own, of in shape.kinds())
     return facts.fixed_params(shape) + sum(number * params for number, params in layers)

@@ -1,24 +1,32 @@
 """Base classes of the alternatives of a sub-block.
 
-An alternative is a frozen value: its fields are its arguments. Everything the other folders ask of it is a method, with
-a default that is right for a module of dense linear maps. Tables, reports and JSON use the canonical names: `parent`,
-`gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`. A storage type follows: `mlp21504@q8_0`.
+An alternative is a frozen value: its fields are its arguments. Weights, costs, figures in patterns, runtimes and the entry in a
+checkpoint follow from the layer that it makes of the parent's (`changes`). Tables, reports and JSON use the canonical names:
+`parent`, `gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`; a storage type follows: `mlp21504@q8_0`.
 """
 
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.state import NO_STATE, StateSize
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Argument, Arguments, Support, worst
-from puzzledsl.alternatives.weights import Shapes, Size, Stored, Weight, Weights, size_of_weights, split
+from puzzledsl.alternatives.weights import (
+    Shapes,
+    Size,
+    Stored,
+    Weights,
+    counted_weights,
+    layer_weights,
+    size_of_weights,
+    split,
+)
 from puzzledsl.base.frozen import Frozen, left_out
 
 SubBlock = Literal["attention", "ffn"]
@@ -29,43 +37,49 @@ Site = Literal["attention", "ffn", "embedding", "head"]
 ENDS: tuple[EndName, ...] = ("embedding", "head")
 PREFIXES: Mapping[SubBlock, str] = {"attention": "self_attn", "ffn": "mlp"}
 """Starts of the names of weights in a coupled piece, whatever the family calls its sub-blocks."""
+KIND_FIELDS: Mapping[str, Literal["mixer", "ffn"]] = {"attention": "mixer", "ffn": "ffn"}
+"""Sub-block -> the field of a shape with its kind."""
 MIXERS = {"mamba2": "Mamba2", "delta_net": "a gated delta net"}
 """Kind of a mixer that is no attention -> its name in sentences."""
 Look = Literal["parent", "reduced", "linear", "noop"]
 UNCAPPED = Fraction(2**200)
 """Figure of a field without a limit, in comparisons."""
-
-
-MATRIX = "there is one matrix, which can only stay or become `noop`"
-"""Why a sub-block of a parent that is a child has no smaller alternatives."""
+ANY_KIND = ("attention", *MIXERS, "dense", "moe", "linear")
+"""Kinds of sub-blocks that a layer has."""
+_UNFIT = {
+    **{
+        kind: f"the mixer there is {name}, which can only stay or become `linear` or `noop`"
+        for kind, name in MIXERS.items()
+    },
+    "moe": "the FFN there is a mixture of experts",
+    "dense": "the FFN there is dense, and no mixture is made of one",
+    "linear": "there is one matrix, which can only stay or become `noop`",
+}
+"""Kind of a sub-block -> the reason why an alternative that does not replace it cannot stand there."""
+_SAME_AS_PARENT = {"attention": "gqa", "dense": "mlp", "moe": "moe", "linear": "linear"}
+"""Kind of the parent's sub-block -> the word of the alternatives that are like it."""
+LAST_MAPS = ("o_proj", "out_proj", "down_proj", "linear")
+"""Names of the last linear maps in families' modules, in whose weight the output is linear."""
 
 
 def absent(site: Site, shape: Shape) -> str:
     """Return a sentence if a layer of this shape lacks a sub-block; empty if it has it, and for an end of the model."""
-    if site in ENDS:
+    if site in ENDS or getattr(shape, KIND_FIELDS[site]) != "none":
         return ""
-    if site == "attention":
-        return "there is no attention" if shape.mixer == "none" else ""
-    return "there is no FFN" if shape.ffn == "none" else ""
+    return "there is no attention" if site == "attention" else "there is no FFN"
 
 
 class Alternative(Frozen, ABC):
     """Alternative of a sub-block. A sub-block owns the norm before it, so a no-op removes both."""
 
     if TYPE_CHECKING:
-
-        @property
-        def kind(self) -> str:
-            """The word of the language, and the tag in JSON."""
+        kind: Any = None
+        """The word of the language, and the tag in JSON."""
 
     dtype: PrecisionName | None = left_out(None)
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
 
     sub_block: ClassVar[Site]
-    shape_field: ClassVar[Literal["mixer", "ffn"]]
-    """Field of a shape with the sub-block's kind."""
-    no_size: ClassVar[Mapping[str, None]]
-    """Fields of a `block_configs` entry that stay empty without a size."""
     summary: ClassVar[str]
     """One sentence, for editors."""
     arguments: ClassVar[Mapping[str, Argument]] = {}
@@ -73,20 +87,28 @@ class Alternative(Frozen, ABC):
     """Number of arguments that can be given without a name."""
     name_pattern: ClassVar[str] = ""
     """Regular expression of the canonical names; empty if the word is the name."""
+    replaces: ClassVar[tuple[str, ...]] = ()
+    """Kinds of the parent's sub-block in whose place it can stand."""
     initialisers: ClassVar[tuple[str, ...]] = ()
     """Ways to make its weights, the default first: a setting of `init { … }`."""
     writes_default: ClassVar[bool] = False
     """True if JSON has that setting at its default, too; without, pieces keep their ids when it is added."""
+    solved_by: ClassVar[str] = ""
+    """The way whose weights are the optimum already, so that training cannot improve them."""
     place: ClassVar[int] = 50
     """Its place in the order of documentation."""
+    in_families: ClassVar[bool] = False
+    """True if families have such layers, so that `changes` says all; False for a module that a checkpoint brings."""
     own_weights: ClassVar[bool] = True
     """True if the alternative has weights of its own, whatever type they are stored in."""
+    removes: ClassVar[bool] = False
+    """True if nothing is left of the sub-block: neither weights nor its norm."""
     quantisable: ClassVar[bool] = True
     """True if the alternative takes `dtype`."""
     refined: ClassVar[bool] = False
     """True if a least-squares start is refined before training (`plan.refinement`)."""
-    last_map: ClassVar[str | None] = None
-    """Name of the last linear map inside the module, in whose weight the output is linear; None without one."""
+    last_maps: ClassVar[tuple[str, ...]] = LAST_MAPS
+    """Names that the last linear map inside the module may have, in whose weight the output is linear."""
     look: ClassVar[Look] = "reduced"
     """Colour in pictures."""
 
@@ -96,14 +118,15 @@ class Alternative(Frozen, ABC):
         return [cls()]
 
     @classmethod
-    @abstractmethod
     def unfit(cls, shape: Shape) -> str:
         """Return the reason why no such alternative can stand in a layer of this shape; empty if one can."""
+        kind = getattr(shape, KIND_FIELDS[cls.sub_block])
+        return "" if kind in cls.replaces else absent(cls.sub_block, shape) or _UNFIT[kind]
 
     @property
     def plain_name(self) -> str:
         """Canonical name without a storage type, such as `gqa4w64s4` or `mlp21504`."""
-        return self.kind
+        return str(self.kind)
 
     @property
     def name(self) -> str:
@@ -115,73 +138,39 @@ class Alternative(Frozen, ABC):
         """True for the parent's own module, untouched; a quantised copy of it is a piece."""
         return self.kind == "parent" and self.dtype is None
 
-    @property
-    def unquantised(self) -> Self:
-        """The alternative with weights in the parent's type."""
-        return self if self.dtype is None else self.model_copy(update={"dtype": None})
-
     def in_precision(self, dtype: str | None) -> Self:
         """Return the alternative with weights in a type of `PRECISIONS`, or in the parent's (None)."""
-        return self.model_copy(update={"dtype": dtype}) if self.quantisable else self
+        return self.model_copy(update={"dtype": dtype}) if self.quantisable and dtype != self.dtype else self
 
     @property
     def trainable(self) -> bool:
         """True if the alternative has weights that are not the parent's."""
         return self.own_weights or self.dtype is not None
 
-    def answers_to(self, word: str, shape: Shape) -> bool:
-        """Return True if a pattern with this word matches."""
-        return self.kind == word
-
     @classmethod
     def fields(cls) -> tuple[str, ...]:
         """Return the names of the fields that a pattern can test."""
         return tuple(name for name in cls.model_fields if name not in ("kind", "dtype"))
 
-    def figure(self, field: str, shape: Shape) -> Fraction | None:
-        """Return a field as patterns compare it; None if the alternative has no such field."""
-        value = getattr(self, field, None)
-        return Fraction(value) if isinstance(value, int) else None
+    def changes(self, shape: Shape) -> dict[str, Any] | None:
+        """Return the LAYER_FIELDS that it changes in a parent's layer of this shape; None if it makes no known kind of layer."""
+        return None
 
-    def whole_width(self, shape: Shape) -> int:
-        """Return the width that percentages in patterns are of."""
-        return shape.ffn_width
+    def alone(self, shape: Shape) -> Shape:
+        """Return the layer with this sub-block and no other, for its figures: heads, window, experts, channels, state."""
+        return _alone(self, shape)
 
-    @abstractmethod
     def weights(self, shape: Shape) -> Weights:
         """Return the weights by their names inside the sub-block; without the norm before it, which is the parent's."""
-
-    def counted(self, shape: Shape) -> Iterable[tuple[Weight, int]]:
-        """Return each weight and its number; a mixture gives one expert's weights with the number of experts."""
-        return ((weight, 1) for weight in self.weights(shape).values())
+        return layer_weights(self.alone(shape))
 
     def size(self, shape: Shape, gpus: int = 1, expert_parallel: int = 1) -> Size:
         """Return the parameters on one of `gpus` GPUs, norm and biases included; `expert_parallel` groups share out experts."""
         return _size(self, shape, gpus, expert_parallel)
 
-    def _stored(self, shape: Shape, gpus: int, expert_parallel: int) -> Stored:
-        """Return the type of the matrices and the number of their scales on one GPU."""
-        assert self.dtype is not None
-        precision, here = PRECISIONS[self.dtype], split(self.routing(shape)[0], expert_parallel)
-        always = of_experts = plain = 0
-        for name, weight in self.weights(shape).items():
-            quantised = is_quantised(name, weight.shape)
-            if weight.of_expert and quantised:
-                of_experts += scales_of(precision, weight, gpus // expert_parallel)
-            elif quantised:
-                always += scales_of(precision, weight, gpus)
-            elif len(weight.shape) > 1:
-                plain += weight.count(gpus)
-        return Stored(self.dtype, always, of_experts * here // self.routing(shape)[0], plain)
-
     def params(self, shape: Shape) -> int:
         """Return the parameters, including biases and the norm."""
         return self.size(shape).params
-
-    def active_params(self, shape: Shape) -> int:
-        """Return the parameters that one token uses: all but those of the experts that it leaves out."""
-        size = self.size(shape)
-        return size.params - size.idle
 
     def stored(self, shape: Shape) -> Shapes:
         """Return names and shapes of the weights that a piece stores; empty for the parent's sub-block and a no-op."""
@@ -189,37 +178,19 @@ class Alternative(Frozen, ABC):
             return {}
         return {name: weight.shape for name, weight in self.weights(shape).items()}
 
-    def routing(self, shape: Shape) -> tuple[int, int]:
-        """Return the number of experts and the number that one token uses."""
-        return 1, 1
+    def answers_to(self, word: str, shape: Shape) -> bool:
+        """Return True if a pattern with this word matches; `gqa`, `mlp` and `moe` match the parent's, too, by its figures."""
+        if self.kind != "parent" or word == "parent" or self.sub_block in ENDS:
+            return bool(word == self.kind)
+        return word == _SAME_AS_PARENT.get(getattr(shape, KIND_FIELDS[self.sub_block]))
 
-    def query_heads(self, shape: Shape) -> int:
-        """Return the heads that score keys and weigh values; 0 without a cache."""
-        return shape.heads if self.cached_heads(shape) else 0
-
-    def cached_heads(self, shape: Shape) -> int:
-        """Return the key/value heads with a cache; 0 without one."""
-        return 0
-
-    def last(self, shape: Shape) -> str | None:
-        """Return the name of the last linear map in a layer of this shape."""
-        return self.last_map
-
-    def attended(self, shape: Shape) -> int | None:
-        """Return the most tokens that a token attends to: the shorter of the parent's window and its own. None: no cap."""
-        return None
-
-    def state_size(self, shape: Shape, gpus: int = 1) -> StateSize:
-        """Return the numbers that a sequence keeps in place of a cache, on the most loaded GPU."""
-        return NO_STATE
-
-    def scan_flop(self, shape: Shape, gpus: int = 1) -> int:
-        """Return the FLOP of one token's recurrence on the most loaded GPU, beside the linear maps."""
-        return 0
-
-    def channels(self, shape: Shape) -> int:
-        """Return the intermediate channels of an FFN, over all experts."""
-        return 0
+    def figure(self, field: str, shape: Shape) -> Fraction | None:
+        """Return a field as patterns compare it; None if the alternative has no such field."""
+        alone = self.alone(shape)
+        if self.changes(shape) is None or field not in alone.figures:
+            value = getattr(self, field, None)
+            return Fraction(value) if isinstance(value, int) else None
+        return Fraction(alone.figures[field] or (UNCAPPED if field == "window" else 0))
 
     def initialiser(self, init: Initialisers) -> str:
         """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
@@ -227,92 +198,78 @@ class Alternative(Frozen, ABC):
             return str(getattr(init, self.kind))
         return "least_squares" if self.own_weights else "none"
 
-    def is_solved(self, initialiser: str) -> bool:
-        """Return True if the initial weights are the optimum already, so that training cannot improve them."""
-        return False
-
-    def kept(self, shape: Shape, parent_params: int) -> float:
-        """Return the share of the parent's sub-block that is kept, as the shade in pictures."""
-        return self.params(shape) / parent_params
-
-    def misfit(self, shape: Shape) -> str:
-        """Return the reason why the weights cannot be stored in the type `dtype`; empty if they can."""
-        if self.dtype is None:
-            return ""
-        if self.sub_block == "attention" and shape.mixer in MIXERS and self.kind == "parent":
-            return f"the mixer there is {MIXERS[shape.mixer]}, whose weights stay as they are"
-        shapes = ((name, weight.shape) for name, weight in self.weights(shape).items())
-        return misfit(PRECISIONS[self.dtype], shapes)
-
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """Return an architecture's support; `first`: no attention below. By default only transformers has the module."""
+        """Return an architecture's support; `first`: no attention below. Only transformers has modules that checkpoints bring."""
+        if self.in_families:
+            return worst(NATIVE, *engine.of_layer(self.sub_block, shape, self.alone(shape), first=first))
         return NATIVE if engine.own_modules else Absent(reason=f"it has no `{self.kind}` sub-blocks")
-
-    def served(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """Return an architecture's support of the alternative and of the type that it is stored in, as `support` does."""
-        mixture = self.routing(shape) != (1, 1)
-        return worst(engine.storage(self.dtype, mixture=mixture), self.support(engine, shape, first=first))
-
-    def block_config(self, shape: Shape) -> dict[str, Any] | None:
-        """Return the fields of a DeciLM / nemotron-nas `block_configs` entry; None without a module."""
-        arguments = self.model_dump(mode="json", exclude={"kind"})
-        return {"module": self.kind, "arguments": arguments}
-
-    @classmethod
-    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
-        """Return the alternative of an entry; None if it is another's."""
-        return cls.model_validate(entry["arguments"]) if entry.get("module") == cls.kind_of() else None
-
-    @classmethod
-    def kind_of(cls) -> str:
-        """Return the word of the language."""
-        return str(cls.model_fields["kind"].default)
-
-    def in_parent(self, shape: Shape) -> dict[str, Any] | None:
-        """Return the LAYER_FIELDS that change if the child is a parent; None for an alternative that no parent can have."""
-        return None
-
-    def on_base(self, shape: Shape, base: Shape) -> Alternative:
-        """Return the alternative of the same module for the layer `base` of the family that the parent, a child, came from."""
-        return self
 
 
 class Attention(Alternative):
     """Alternative of an attention."""
 
     sub_block: ClassVar[Literal["attention"]] = "attention"
-    shape_field: ClassVar[Literal["mixer", "ffn"]] = "mixer"
-    no_size: ClassVar[Mapping[str, None]] = {}
-
-    @classmethod
-    def unfit(cls, shape: Shape) -> str:
-        """By default only an attention can be replaced."""
-        if shape.mixer in MIXERS:
-            return (
-                f"the mixer there is {MIXERS[shape.mixer]}, which can only stay or become `linear` or `noop`"
-            )
-        if shape.mixer == "linear":
-            return MATRIX
-        return absent("attention", shape)
+    replaces: ClassVar[tuple[str, ...]] = ("attention",)
 
 
 class Ffn(Alternative):
     """Alternative of an FFN."""
 
     sub_block: ClassVar[Literal["ffn"]] = "ffn"
-    shape_field: ClassVar[Literal["mixer", "ffn"]] = "ffn"
-    no_size: ClassVar[Mapping[str, None]] = {"ffn_mult": None}
-
-    @classmethod
-    def unfit(cls, shape: Shape) -> str:
-        """By default only a dense FFN can be replaced."""
-        if shape.ffn == "linear":
-            return MATRIX
-        return "the FFN there is a mixture of experts" if shape.ffn == "moe" else absent("ffn", shape)
+    replaces: ClassVar[tuple[str, ...]] = ("dense",)
 
 
-@functools.lru_cache(maxsize=4096)  # layers are much alike
+def served(alternative: Alternative, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+    """Return an architecture's support of an alternative and of the type that it is stored in, as `support` does."""
+    mixture = alternative.alone(shape).routing != (1, 1)
+    storage = engine.storage(alternative.dtype, mixture=mixture)
+    return worst(storage, alternative.support(engine, shape, first=first))
+
+
+def storage_misfit(alternative: Alternative, shape: Shape) -> str:
+    """Return the reason why the weights cannot be stored in the type `dtype`; empty if they can."""
+    if alternative.dtype is None:
+        return ""
+    mixer = alternative.alone(shape).mixer
+    if mixer in MIXERS:
+        return f"the mixer there is {MIXERS[mixer]}, whose weights stay as they are"
+    shapes = ((name, weight.shape) for name, weight in alternative.weights(shape).items())
+    return misfit(PRECISIONS[alternative.dtype], shapes)
+
+
+@functools.lru_cache(maxsize=1 << 14)  # layers are much alike
+def _alone(of: Alternative, shape: Shape) -> Shape:
+    own = KIND_FIELDS.get(of.sub_block)
+    changed = of.changes(shape)
+    none: dict[str, Any] = {
+        field: "none" for field in KIND_FIELDS.values() if field != own or changed is None
+    }
+    return replace(shape, **{"by_layer": (), "base": None, **(changed or {}), **none})
+
+
+@functools.lru_cache(maxsize=4096)
 def _size(of: Alternative, shape: Shape, gpus: int, expert_parallel: int) -> Size:
-    norms = shape.norms * shape.hidden
-    size = size_of_weights(of.counted(shape), norms, of.routing(shape), gpus, expert_parallel)
-    return size if of.dtype is None else replace(size, stored=of._stored(shape, gpus, expert_parallel))
+    own = of.alone(shape)
+    norms = shape.norms * shape.hidden if of.sub_block in SUB_BLOCKS else 0
+    counted = (
+        counted_weights(own) if of.in_families else ((weight, 1) for weight in of.weights(shape).values())
+    )
+    size = size_of_weights(counted, norms, own.routing, gpus, expert_parallel)
+    return size if of.dtype is None else replace(size, stored=_stored(of, shape, gpus, expert_parallel))
+
+
+def _stored(of: Alternative, shape: Shape, gpus: int, expert_parallel: int) -> Stored:
+    """Return the type of the matrices and the number of their scales on one GPU."""
+    assert of.dtype is not None
+    experts, _ = of.alone(shape).routing
+    precision, here = PRECISIONS[of.dtype], split(experts, expert_parallel)
+    always = of_experts = plain = 0
+    for name, weight in of.weights(shape).items():
+        quantised = is_quantised(name, weight.shape)
+        if weight.of_expert and quantised:
+            of_experts += scales_of(precision, weight, gpus // expert_parallel)
+        elif quantised:
+            always += scales_of(precision, weight, gpus)
+        elif len(weight.shape) > 1:
+            plain += weight.count(gpus)
+    return Stored(of.dtype, always, of_experts * here // experts, plain)

@@ -7,13 +7,11 @@ up. In a parent that ties them both are one matrix: types that differ untie them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from fractions import Fraction
 from typing import ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, EndName, Look
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.weights import Size, Weight, Weights
+from puzzledsl.alternatives.weights import Weight, Weights
 
 END_DTYPES = "end_dtypes"
 """Key of a child's config.json with the storage types of its ends, by name; absent where none has one."""
@@ -31,17 +29,9 @@ class End(Alternative):
         """Return no reason: every model has both ends."""
         return ""
 
-    def figure(self, field: str, shape: Shape) -> Fraction | None:
-        """Return None: an end has no figures."""
-        return None
-
     def weights(self, shape: Shape) -> Weights:
         """Return the matrix [vocab, hidden], whose rows the GPUs share out."""
         return {"weight": Weight((shape.vocab, shape.hidden), 0)}
-
-    def size(self, shape: Shape, gpus: int = 1, expert_parallel: int = 1) -> Size:
-        """Return the size of the matrix on one GPU: the norm behind the last layer belongs to no end."""
-        return replace(super().size(shape, gpus, expert_parallel), vectors=0)
 
 
 class ParentEmbedding(End):

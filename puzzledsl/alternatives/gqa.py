@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import partial
 from math import gcd
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
+from puzzledsl.alternatives.alternative import Alternative, Attention
 from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
-from puzzledsl.alternatives.parent import ParentAttention, attention_weights
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.support import NATIVE, Architecture, Argument, Arguments, Support, worst
-from puzzledsl.alternatives.weights import Weights
+from puzzledsl.alternatives.support import Argument, Arguments
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.frozen import left_out
 from puzzledsl.base.phrases import listed
@@ -59,7 +57,7 @@ class GqaAttention(Attention):
     writes_default: ClassVar[bool] = True
     name_pattern: ClassVar[str] = r"gqa\d+(h\d+)?(w\d+(s\d+)?)?"
     refined: ClassVar[bool] = True
-    last_map: ClassVar[str | None] = "o_proj"
+    in_families: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
@@ -87,87 +85,16 @@ class GqaAttention(Attention):
         seen += "" if self.window is None else f"w{self.window}"
         return f"gqa{self.kv_heads}{seen}" + (f"s{self.sinks}" if self.sinks else "")
 
-    def figure(self, field: str, shape: Shape) -> Fraction | None:
-        """Return a field; no window compares as larger than any, missing heads are the parent's."""
-        if field == "window":
-            return Fraction(self.attended(shape) or UNCAPPED)
-        if field == "heads" and self.heads is None:
-            return Fraction(shape.heads)
-        return super().figure(field, shape)
-
-    def weights(self, shape: Shape) -> Weights:
-        """Return q, k, v, o with optional biases and per-head q/k norms."""
-        return attention_weights(shape.model_copy(update={"heads": self.query_heads(shape)}), self.kv_heads)
-
-    def query_heads(self, shape: Shape) -> int:
-        """Return the number of query heads."""
-        return shape.heads if self.heads is None else self.heads
-
-    def cached_heads(self, shape: Shape) -> int:
-        """Return the key/value heads."""
-        return self.kv_heads
-
-    def attended(self, shape: Shape) -> int | None:
-        """Return the tokens in both the parent's window and this one's."""
-        return self._seen(shape)[0]
-
-    def _seen(self, shape: Shape) -> tuple[int | None, int]:
-        """Return window and sinks of what the parent's layer and this one both see."""
-        if self.window is None or shape.window is None:
-            own = self.window is not None
-            return (self.window, self.sinks) if own else (shape.window, shape.window_sinks)
-        sinks = min(self.sinks, shape.window_sinks)
-        return min(self.window - self.sinks, shape.window - shape.window_sinks) + sinks, sinks
-
-    def in_parent(self, shape: Shape) -> dict[str, Any]:
-        """Return heads and window."""
-        window, sinks = self._seen(shape)
-        heads = {"heads": self.query_heads(shape), "kv_heads": self.kv_heads}
+    def changes(self, shape: Shape) -> dict[str, Any]:
+        """Heads, and the tokens in both the parent's window and this one's."""
+        window, sinks = self.window, self.sinks
+        if window is None:
+            window, sinks = shape.window, shape.window_sinks
+        elif shape.window is not None:
+            sinks = min(self.sinks, shape.window_sinks)
+            window = min(window - self.sinks, shape.window - shape.window_sinks) + sinks
+        heads = {"heads": self.heads or shape.heads, "kv_heads": self.kv_heads}
         return {"mixer": "attention", **heads, "window": window, "window_sinks": sinks}
-
-    def on_base(self, shape: Shape, base: Shape) -> Alternative:
-        """Keep query heads and window of the parent's layer, unless the family's own layer has them."""
-        heads, window, sinks = self.query_heads(shape), *self._seen(shape)
-        if (window, sinks) == (base.window, base.window_sinks):
-            window, sinks = None, 0
-        if window is None and (heads, self.kv_heads) == (base.heads, base.kv_heads):
-            return ParentAttention()
-        own = None if heads == base.heads else heads
-        return GqaAttention(kv_heads=self.kv_heads, heads=own, window=window, sinks=sinks)
-
-    def kept(self, shape: Shape, parent_params: int) -> float:
-        """Return the root of the share of heads: steps of two heads look alike."""
-        return float((self.kv_heads / shape.kv_heads * self.query_heads(shape) / shape.heads) ** 0.5)
-
-    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """Return what the architecture has of its heads and its window."""
-        return worst(
-            engine.heads if self.heads is not None else NATIVE,
-            engine.window if self.attended(shape) is not None else NATIVE,
-            engine.first_tokens if self._seen(shape)[1] else NATIVE,
-            engine.kv_heads if self.kv_heads != shape.kv_heads else NATIVE,
-        )
-
-    def block_config(self, shape: Shape) -> dict[str, Any]:
-        """Return query heads per key/value head, window and sinks; and the query heads if there are fewer."""
-        fields = {} if self.heads is None else {"num_attention_heads": self.heads}
-        return {
-            "n_heads_in_group": self.query_heads(shape) // self.kv_heads,
-            "window_length": self.window,
-            "num_sink_tokens": self.sinks or None,
-            **fields,
-        }
-
-    @classmethod
-    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
-        """An attention with fewer heads than the parent's, or with a window."""
-        if entry["no_op"] or entry["replace_with_linear"]:
-            return None
-        heads, window = entry.get("num_attention_heads"), entry.get("window_length")
-        kv_heads = (heads or shape.heads) // int(entry["n_heads_in_group"])
-        if window is None and kv_heads == shape.kv_heads and heads is None:
-            return None
-        return cls(kv_heads=kv_heads, heads=heads, window=window, sinks=entry.get("num_sink_tokens") or 0)
 
 
 def _heads(call: Arguments) -> list[tuple[int, int | None]]:

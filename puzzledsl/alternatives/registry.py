@@ -16,7 +16,7 @@ from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.frozen import BY_KIND, add_fields, left_out, type_of
 from puzzledsl.base.resources import entry_points
 
@@ -33,11 +33,11 @@ def _declared(base: type[A]) -> dict[str, type[A]]:
     modules = [import_module(f"{__package__}.{name}") for name in names]
     own = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
     found = [each for each in dict.fromkeys(own) if issubclass(each, base) and "kind" in each.model_fields]
-    return {each.kind_of(): each for each in sorted(found, key=lambda each: each.place)}
+    return {each.kind: each for each in sorted(found, key=lambda each: each.place)}
 
 
-ATTENTION = _declared(Attention)  # type: ignore[type-abstract]
-FFN = _declared(Ffn)  # type: ignore[type-abstract]
+ATTENTION = _declared(Attention)
+FFN = _declared(Ffn)
 KINDS: Mapping[Site, Mapping[str, type[Alternative]]] = {
     "attention": ATTENTION,
     "ffn": FFN,
@@ -45,8 +45,6 @@ KINDS: Mapping[Site, Mapping[str, type[Alternative]]] = {
     "head": {"parent": ParentHead},
 }
 """Site -> word -> class, in the order of documentation."""
-DTYPE = "dtype"
-"""Key of a `block_configs` entry with the storage type of a quantised sub-block."""
 BROKEN: list[BrokenPackage] = []
 """Installed packages whose alternative does not load."""
 
@@ -74,8 +72,8 @@ def _objection(name: str, found: Any) -> str:
     kind = found.model_fields.get("kind")
     if kind is None or (*get_args(type_of(found, "kind")), kind.default) != (name, name):
         return f'its class has no field `kind: Literal["{name}"] = "{name}"`'
-    if found.__abstractmethods__:
-        return f"its class has no {', '.join(sorted(found.__abstractmethods__))}"
+    if found.weights is Alternative.weights and found.changes is Alternative.changes:
+        return "its class has no weights"
     taken = any(name in kinds for kinds in KINDS.values())
     return "there is one of this name already" if taken else ""
 
@@ -103,28 +101,6 @@ if TYPE_CHECKING:
 else:
     AttentionAlternative = Annotated[Union[tuple(ATTENTION.values())], BY_KIND]  # noqa: UP007
     FfnAlternative = Annotated[Union[tuple(FFN.values())], BY_KIND]  # noqa: UP007
-
-
-def from_block_config(kinds: Mapping[str, type[A]], entry: Mapping[str, Any], shape: Shape) -> A:
-    """Return the alternative of a `block_configs` entry, `parent` by the parent's size. Raises KeyError, ValueError."""
-    if (module := entry.get("module")) is not None:
-        if module not in kinds:
-            raise ValueError(f"no installed package has the alternative `{module}`")
-        kinds = {module: kinds[module]}
-    found = (kind.from_block_config(entry, shape) for kind in kinds.values())
-    plain = next(alternative for alternative in found if alternative is not None)
-    dtype = entry.get(DTYPE)
-    if dtype is None:
-        return plain
-    if dtype not in PRECISIONS:
-        raise ValueError(f"`{dtype}` is no storage type")
-    return plain.model_copy(update={"dtype": dtype})
-
-
-def to_block_config(alternative: Alternative, shape: Shape) -> dict[str, Any] | None:
-    """Return the fields of an alternative's `block_configs` entry, its storage type among them; None without a module."""
-    entry = alternative.unquantised.block_config(shape)
-    return entry if entry is None or alternative.dtype is None else {**entry, DTYPE: alternative.dtype}
 
 
 def is_canonical(name: str, site: Site) -> bool:

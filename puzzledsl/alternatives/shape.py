@@ -158,6 +158,45 @@ class Shape(Frozen):
             yield own, tuple(sorted(indices))
 
     @property
+    def query_heads(self) -> int:
+        """The heads that score keys and weigh values; 0 without a cache."""
+        return self.heads if self.mixer == "attention" else 0
+
+    @property
+    def cached_heads(self) -> int:
+        """The key/value heads with a cache; 0 without one."""
+        return self.kv_heads if self.mixer == "attention" else 0
+
+    @property
+    def attended(self) -> int | None:
+        """The most tokens that a token attends to; None: no cap."""
+        return self.window if self.mixer == "attention" else None
+
+    @property
+    def routing(self) -> tuple[int, int]:
+        """The number of experts and the number that one token uses."""
+        return (self.experts, self.top_k) if self.ffn == "moe" else (1, 1)
+
+    @property
+    def channels(self) -> int:
+        """The intermediate channels of the FFN; of a mixture, over all experts, shared ones too."""
+        every = self.experts * self.expert_width + self.shared_width
+        return {"dense": self.intermediate, "moe": every, "linear": 0, "none": 0}[self.ffn]
+
+    @property
+    def figures(self) -> dict[str, int | None]:
+        """The figures of the layer that patterns compare, by the arguments of `gqa`, `mlp` and `moe`."""
+        return {
+            "kv_heads": self.kv_heads,
+            "heads": self.heads,
+            "sinks": self.window_sinks,
+            "window": self.attended,
+            "experts": self.experts,
+            "top_k": self.top_k,
+            "width": self.expert_width if self.ffn == "moe" else self.ffn_width,
+        }
+
+    @property
     def ffn_width(self) -> int:
         """The channels that one token uses: those of a dense FFN, or of a mixture's active and shared experts."""
         match self.ffn:

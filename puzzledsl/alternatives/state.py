@@ -7,7 +7,7 @@ Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y 
 
 from __future__ import annotations
 
-from puzzledsl.alternatives.shape import Mixer, StateShape
+from puzzledsl.alternatives.shape import Mixer, Shape
 from puzzledsl.alternatives.weights import split
 from puzzledsl.base.frozen import Frozen, record
 
@@ -26,16 +26,18 @@ class StateSize:
 NO_STATE = StateSize(0, 0)
 
 
-def state_size(state: StateShape, gpus: int = 1) -> StateSize:
-    """Return the size on the most loaded of `gpus`: heads and groups are split, fewer groups than GPUs replicated."""
+def state_size(own: Shape, gpus: int = 1) -> StateSize:
+    """Return a layer's size on the most loaded of `gpus`: heads and groups are split, fewer groups than GPUs replicated."""
+    if (state := own.state) is None or own.mixer not in FLOP_OF_A_CELL:
+        return NO_STATE
     heads, groups = split(state.heads, gpus), split(state.groups, gpus)
     channels = heads * state.head_dim + 2 * groups * state.state
     return StateSize(conv=(state.conv - 1) * channels, scan=heads * state.head_dim * state.state)
 
 
-def scan_flop(mixer: Mixer, state: StateShape, gpus: int = 1) -> int:
-    """Return the FLOP of one token's recurrence on the most loaded of `gpus`; a chunked prefill is counted alike."""
-    return FLOP_OF_A_CELL[mixer] * state_size(state, gpus).scan
+def scan_flop(own: Shape, gpus: int = 1) -> int:
+    """Return the FLOP of one token's recurrence in a layer on the most loaded of `gpus`; a chunked prefill is counted alike."""
+    return FLOP_OF_A_CELL.get(own.mixer, 0) * state_size(own, gpus).scan
 
 
 PARTIAL = "partial"

@@ -182,6 +182,26 @@ class Architecture(Frozen):
             return self.quantised_experts if mixture else NATIVE
         return Absent(reason=f"`{dtype}`: {self.no_precision}")
 
+    def of_layer(self, sub_block: str, shape: Shape, own: Shape, *, first: bool) -> Iterator[Support]:
+        """Yield the support of each way in which a sub-block, that of the layer `own`, differs from that of a parent's layer."""
+        if sub_block == "attention" and own.mixer == "attention":
+            yield self.heads if own.heads != shape.heads else NATIVE
+            yield self.window if own.window is not None else NATIVE
+            yield self.first_tokens if own.window_sinks else NATIVE
+            yield self.kv_heads if own.kv_heads != shape.kv_heads else NATIVE
+        elif sub_block == "attention" and own.mixer != shape.mixer:
+            gone = self.no_first_attention if first else self.no_attention
+            yield self.linear_attention if own.mixer == "linear" else gone
+        elif own.ffn == "moe":
+            yield self.experts if own.experts != shape.experts else NATIVE
+            yield self.expert_width if own.expert_width != shape.expert_width else NATIVE
+        elif own.ffn == "dense" and shape.ffn == "moe":
+            yield self.dense_in_mixture
+        elif own.ffn == "dense":
+            yield self.width if own.intermediate != shape.intermediate else NATIVE
+        elif sub_block == "ffn" and own.ffn != shape.ffn:
+            yield self.linear_ffn if own.ffn == "linear" else self.no_ffn
+
     def of_model(self, shape: Shape, computation: Computation) -> Iterator[tuple[str, Support]]:
         """Yield the properties of the whole model that it lacks, in words."""
         absent = Absent(reason=f"none of its architectures for layers that differ has {shape.family} layers")

@@ -73,6 +73,11 @@ class Size:
         """The total."""
         return self.matrices + self.vectors
 
+    @property
+    def used(self) -> int:
+        """The parameters that one token uses: all but those of the experts that it leaves out."""
+        return self.params - self.idle
+
 
 def size_of_weights(
     counted: Iterable[tuple[Weight, int]],
@@ -121,9 +126,94 @@ def split(count: int, gpus: int) -> int:
     return -(-count // gpus)
 
 
+def layer_weights(own: Shape) -> Weights:
+    """Return the weights of a layer with one sub-block, by their names inside it; experts' are split by channels."""
+    match own.ffn:
+        case "dense":
+            return ffn_weights(own, own.intermediate)
+        case "moe":
+            found = dict(_of_every_token(own))
+            for expert in range(own.experts):
+                found |= ffn_weights(own, own.expert_width, f"experts.{expert}.", of_expert=True)
+            return found
+        case "linear":
+            return matrix_weights(own)
+        case "none":
+            return mixer_weights(own)
+        case _:
+            assert_never(own.ffn)
+
+
+def counted_weights(own: Shape) -> Iterable[tuple[Weight, int]]:
+    """Yield each weight of `layer_weights` and its number: one expert's weights with the number of experts."""
+    if own.ffn != "moe":
+        yield from ((weight, 1) for weight in layer_weights(own).values())
+        return
+    yield from ((weight, 1) for weight in _of_every_token(own).values())
+    each = ffn_weights(own, own.expert_width, of_expert=True).values()
+    yield from ((weight, own.experts) for weight in each)
+
+
+def attention_weights(shape: Shape) -> Weights:
+    """Return the weights of attention.
+
+    Shapes: q [heads * head_dim, hidden], k, v [kv_heads * head_dim, hidden], o [hidden, heads * head_dim]. Heads are
+    split over the GPUs; fewer key/value heads than GPUs are replicated.
+    """
+    dim = shape.head_dim
+    queries, keys = shape.heads * dim, shape.kv_heads * dim
+    made = 2 * queries if shape.output_gate else queries
+    found = {
+        "q_proj.weight": Weight((made, shape.hidden), 0, made // shape.heads),
+        "k_proj.weight": Weight((keys, shape.hidden), 0, dim),
+        "v_proj.weight": Weight((keys, shape.hidden), 0, dim),
+        "o_proj.weight": Weight((shape.hidden, queries), 1, dim),
+    }
+    if shape.attention_bias:
+        found |= {
+            "q_proj.bias": Weight((made,), 0, made // shape.heads),
+            "k_proj.bias": Weight((keys,), 0, dim),
+            "v_proj.bias": Weight((keys,), 0, dim),
+        }
+    if shape.output_bias:
+        found["o_proj.bias"] = Weight((shape.hidden,))
+    if shape.qk_norm_whole:
+        found |= {"q_norm.weight": Weight((queries,), 0, dim), "k_norm.weight": Weight((keys,), 0, dim)}
+    elif shape.qk_norm:
+        found |= {"q_norm.weight": Weight((dim,)), "k_norm.weight": Weight((dim,))}
+    if shape.sinks:
+        found["sinks"] = Weight((shape.heads,), 0)
+    return found
+
+
+def ffn_weights(shape: Shape, width: int, prefix: str = "", *, of_expert: bool = False) -> Weights:
+    """Return the weights of an FFN, split by channels: gate (if it has one) and up [width, hidden], down [hidden, width]."""
+    into = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
+    found = {f"{name}.weight": Weight((width, shape.hidden), 0, of_expert=of_expert) for name in into}
+    found["down_proj.weight"] = Weight((shape.hidden, width), 1, of_expert=of_expert)
+    if shape.mlp_bias:
+        found |= {f"{name}.bias": Weight((width,), 0, of_expert=of_expert) for name in into}
+        found["down_proj.bias"] = Weight((shape.hidden,), of_expert=of_expert)
+    return {prefix + name: weight for name, weight in found.items()}
+
+
+def _of_every_token(shape: Shape) -> Weights:
+    """Return the weights of a mixture that every token uses: the router, whole on every GPU, and shared experts."""
+    found = {"gate.weight": Weight((shape.experts, shape.hidden))}
+    if shape.router_bias:
+        found["gate.bias"] = Weight((shape.experts,))
+    if shape.shared_width:
+        found |= ffn_weights(shape, shape.shared_width, "shared_expert.")
+    if shape.shared_gate:
+        found["shared_expert_gate.weight"] = Weight((1, shape.hidden))
+    return found
+
+
 def mixer_weights(shape: Shape) -> Weights:
-    """Return the weights of a layer's mixer that is no attention; nothing where the layer has none."""
+    """Return the weights of a layer's mixer; nothing where the layer has none."""
     match shape.mixer:
+        case "attention":
+            return attention_weights(shape)
         case "mamba2":
             return _mamba2(shape.hidden, _state(shape))
         case "delta_net":
@@ -132,8 +222,6 @@ def mixer_weights(shape: Shape) -> Weights:
             return matrix_weights(shape)
         case "none":
             return {}
-        case "attention":
-            raise ValueError("attention has no state")
         case _:
             assert_never(shape.mixer)
 

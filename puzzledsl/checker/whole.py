@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, served
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base import diagnostics as stage_errors
@@ -356,7 +356,7 @@ class _ExportCheck:
         if lack.kept:
             drop = f"replace `{name}`, which the parent has, in those layers"
         for runtime in RUNTIMES.values():
-            answers = (lack.alternative.served(a, own, first=False) for a in runtime.architectures)
+            answers = (served(lack.alternative, a, own, first=False) for a in runtime.architectures)
             if any(answer.kind != "absent" for answer in answers):
                 return f"{drop}, or write {self._runtime(runtime.name)}"
         return drop
@@ -395,6 +395,6 @@ def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tu
         return None
     for index, layer in enumerate(space.layers):
         for alternative in (*layer.attention, *layer.ffn):
-            if alternative.dtype is None and alternative.kind != "noop":
+            if alternative.dtype is None and not alternative.removes:
                 return f"`{alternative.name}` in {layers_in_words([index])}", spec.dtype
     return None

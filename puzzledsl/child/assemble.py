@@ -1,36 +1,23 @@
-"""A child in memory: assembled from its ModelDefinition, the parent and pieces, or loaded from its checkpoint directory.
-
-`block_configs` of config.json (DeciLM, nemotron-nas) describe its layers; no code of the directory is run. `n_heads_in_group`
-is the number of query heads per key/value head. A sub-block of an installed package has `module`, its word, and `arguments`.
-"""
+"""A child in memory, loaded from its checkpoint directory, none of whose code is run; and pieces that fit its sub-blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import PREFIXES, Alternative, EndName, SubBlock
-from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.alternatives.registry import (
-    ATTENTION,
-    FFN,
-    AttentionAlternative,
-    FfnAlternative,
-    from_block_config,
-    to_block_config,
-)
-from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
-from puzzledsl.families.children import is_child, on_base
+from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
+from puzzledsl.base.diagnostics import Args, DiagnosticError
+from puzzledsl.families.block_configs import Layer, on_base
+from puzzledsl.families.children import is_child
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
-from puzzledsl.models.families import access
+from puzzledsl.models.errors import PieceDoesNotFit
 from puzzledsl.models.families.load import (
     config_of_child,
     load_parent,
@@ -38,41 +25,6 @@ from puzzledsl.models.families.load import (
     read_config_json,
 )
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.precision.gptq import rounded_end
-from puzzledsl.models.replace import number_cache_slots, put
-
-Layer = tuple[AttentionAlternative, FfnAlternative]
-_FLAGS: dict[str, Any] = {"no_op": False, "replace_with_linear": False, "sparsify": None}
-_ATTENTION = _FLAGS | {"n_heads_in_group": None, "window_length": None, "num_sink_tokens": None}
-_FFN = _FLAGS | {"intermediate_size": None}
-
-
-def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
-    """Return one `block_configs` entry per layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
-    return [
-        {"attention": _ATTENTION | _entry(attention, own), "ffn": _FFN | _entry(ffn, own)}
-        for (attention, ffn), own in zip(layers, _each(shape, len(layers)), strict=True)
-    ]
-
-
-def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
-    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError, ValueError."""
-    return [
-        (from_block_config(ATTENTION, entry["attention"], own), from_block_config(FFN, entry["ffn"], own))
-        for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
-    ]
-
-
-def _each(shape: Shape, layers: int) -> Sequence[Shape]:
-    """Return the shape of each of so many layers; a list of another length than the parent's is an error elsewhere."""
-    return shape.each if layers == shape.layers else (shape,) * layers
-
-
-def _entry(alternative: Alternative, shape: Shape) -> dict[str, Any]:
-    entry = to_block_config(alternative, shape)
-    if entry is None:
-        raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
-    return entry
 
 
 def load_child(
@@ -101,122 +53,59 @@ Pieces = Callable[[str], Mapping[str, Tensor]]
 coupled piece start with `self_attn.` or `mlp.`."""
 
 
-def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
-    """Turn a loaded parent into the child, in place, and return it, in evaluation mode and without gradients.
-
-    `config.block_configs` describes the child: `export` writes it and `load_child` reads it.
-    Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit, CannotRealise.
-    """
-    shape = access.shape_of(model.config)
-    if len(definition.layers) != shape.layers:
-        raise DiagnosticError(
-            NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
-        )
-    config: Any = model.config
-    config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
-    for layer_idx, layer in enumerate(definition.layers):
-        for sub_block, alternative, piece in choices_of(layer):
-            if alternative.is_parent:  # a coupled piece stores its own half only
-                continue
-            module = build_alternative(model, layer_idx, alternative)
-            if piece is not None:
-                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
-            elif alternative.kind != "noop":
-                raise no_piece(layer_idx, sub_block, alternative)
-            put(model, layer_idx, sub_block, module.requires_grad_(False))
-    number_cache_slots(model)
-    head = None if definition.head_piece is None else pieces(definition.head_piece)["weight"]
-    _put_ends(model, definition.ends.types, head)
-    return model
-
-
-def _put_ends(model: PreTrainedModel, types: Mapping[EndName, PrecisionName], head_VH: Tensor | None) -> None:
-    """Put embedding and head in their types; types that differ untie them. `head_VH`: the head's piece, where it has one."""
-    if not types:
-        return
-    config: Any = model.config
-    embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    whole: dict[EndName, Tensor] = {"embedding": embedding.weight, "head": head.weight}
-    given: dict[EndName, Tensor] = {} if head_VH is None else {"head": head_VH}
-    rounded = {
-        site: (given[site] if site in given else rounded_end(weight.detach(), types[site])).to(weight)
-        for site, weight in whole.items()
-        if site in types
-    }
-    tied = config.tie_word_embeddings and types.get("embedding") == types.get("head")
-    config.tie_word_embeddings, config.end_dtypes = tied, dict(types)
-    for site, module in (("embedding", embedding), ("head", head)):
-        if site in rounded:
-            module.weight = nn.Parameter(rounded[site], requires_grad=False)
-    if tied:
-        head.weight = embedding.weight
-
-
 def layers_on_base(definition: ModelDefinition, shape: Shape) -> list[Layer]:
     """Return the layers of a child of a parent of this shape, as alternatives to those of the base family."""
     pairs = zip(definition.layers, shape.each, strict=True)
     return [cast(Layer, (on_base(layer.attention, own), on_base(layer.ffn, own))) for layer, own in pairs]
 
 
-def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
-    """Return (sub-block, alternative, id of the piece with its weights, or None) for both sub-blocks of a layer."""
-    return [
-        ("attention", layer.attention, layer.block_piece or layer.attention_piece),
-        ("ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
-    ]
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A sub-block of a child, with the id of the piece that has its weights; None without one."""
+
+    layer_idx: int
+    sub_block: SubBlock
+    alternative: Alternative
+    piece: str | None
+
+    def load(self, module: nn.Module, pieces: Pieces) -> Mapping[str, Tensor]:
+        """Copy the piece's weights into the module, and return them. Raises DiagnosticError (PieceDoesNotFit)."""
+        wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
+        weights = self.weights(pieces, wanted)
+        load_weights_into(module, weights)
+        return weights
+
+    def weights(self, pieces: Pieces, wanted: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
+        """Return the piece's weights for the sub-block, without the prefix of a coupled piece.
+
+        Raises DiagnosticError (PieceDoesNotFit) if there is no piece, or if names and shapes are not exactly those in `wanted`.
+        """
+        if self.piece is None:
+            raise self.misfit("the definition names no piece")
+        weights, prefixes = pieces(self.piece), {name: f"{prefix}." for name, prefix in PREFIXES.items()}
+        if any(key.startswith(tuple(prefixes.values())) for key in weights):
+            own = prefixes[self.sub_block]
+            weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
+        if odd := sorted(set(weights) ^ set(wanted)):
+            raise self.misfit(f"unlike weights {', '.join(odd[:4])}")
+        for key, value in weights.items():
+            if tuple(value.shape) != wanted[key]:
+                raise self.misfit(f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}")
+        return weights
+
+    def misfit(self, reason: str) -> DiagnosticError:
+        """Return the error for a piece that does not fit."""
+        where: Args = {
+            "layer": self.layer_idx,
+            "sub_block": self.sub_block,
+            "alternative": self.alternative.name,
+        }
+        return DiagnosticError(PieceDoesNotFit(None, piece=self.piece or "(none)", reason=reason, **where))
 
 
-def load_piece(
-    module: nn.Module,
-    weights: Mapping[str, Tensor],
-    piece: str,
-    layer_idx: int,
-    sub_block: SubBlock,
-    alternative: Alternative,
-) -> None:
-    """Copy a piece's weights (all, or one half of a coupled piece) into `module`. Raises DiagnosticError (PieceDoesNotFit)."""
-    wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
-    load_weights_into(module, fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
-
-
-def fitting(
-    weights: Mapping[str, Tensor],
-    wanted: Mapping[str, tuple[int, ...]],
-    piece: str,
-    layer_idx: int,
-    sub_block: SubBlock,
-    alternative: Alternative,
-) -> Mapping[str, Tensor]:
-    """Return a piece's weights for one sub-block, without the prefix of a coupled piece.
-
-    Raises DiagnosticError (PieceDoesNotFit) if their names and shapes are not exactly those in `wanted`.
-    """
-    prefixes = {name: f"{prefix}." for name, prefix in PREFIXES.items()}
-    if any(key.startswith(tuple(prefixes.values())) for key in weights):
-        own = prefixes[sub_block]
-        weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
-    if set(weights) != set(wanted):
-        odd = sorted(set(weights) ^ set(wanted))
-        reason = f"unlike weights {', '.join(odd[:4])}"
-        raise _misfit(piece, layer_idx, sub_block, alternative, reason)
-    for key, value in weights.items():
-        if tuple(value.shape) != wanted[key]:
-            reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}"
-            raise _misfit(piece, layer_idx, sub_block, alternative, reason)
-    return weights
-
-
-def no_piece(layer: int, sub_block: SubBlock, alternative: Alternative) -> DiagnosticError:
-    """Return the error for an alternative that needs weights while the definition names no piece for it."""
-    return _misfit("(none)", layer, sub_block, alternative, "the definition names no piece")
-
-
-def _misfit(
-    piece: str, layer: int, sub_block: SubBlock, alternative: Alternative, reason: str
-) -> DiagnosticError:
-    return DiagnosticError(
-        PieceDoesNotFit(
-            None, piece=piece, layer=layer, sub_block=sub_block, alternative=alternative.name, reason=reason
-        )
+def chosen_in(layer_idx: int, layer: LayerDefinition) -> tuple[Chosen, Chosen]:
+    """Return both sub-blocks of a child's layer. A coupled piece stores its own half of the parent's alone."""
+    return (
+        Chosen(layer_idx, "attention", layer.attention, layer.block_piece or layer.attention_piece),
+        Chosen(layer_idx, "ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
     )

@@ -7,12 +7,12 @@ kind of layer, however many layers there are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
 from functools import cached_property
 
-from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.memory import cache_room, largest_batch
 from puzzledsl.costs.roofline import FREE, CostLine, fixed_line, line_of
@@ -30,16 +30,6 @@ from puzzledsl.ir.tables import (
 
 Key = tuple[int, str]
 """Kind of layer (`AnyBatch.kinds`) and alternative's name."""
-Costs = Mapping[Key, Cost]
-
-
-@record
-class BatchCosts:
-    """The cost of every alternative at one batch, by kind of layer and name, and of the model's ends by their names."""
-
-    attention: Costs
-    ffn: Costs
-    ends: dict[str, Cost]
 
 
 @record(eq=False)
@@ -51,7 +41,6 @@ class AnyBatch:
     layers: tuple[LayerChoice, ...]
     scenario: Scenario
     choice: EndsChoice | None = None
-    _costs: dict[int, BatchCosts] = field(default_factory=dict)
     _tables: dict[int, ScenarioCosts] = field(default_factory=dict)
 
     @property
@@ -81,78 +70,65 @@ class AnyBatch:
         return [(place[0], choice, counts[place]) for place, choice in self._choices.items()]
 
     @cached_property
-    def attention(self) -> dict[Key, CostLine]:
-        """Every attention of the space, and the parent's, in the kinds of layers that may have it."""
-        return self._lines(ParentAttention(), lambda choice: choice.attention)
+    def lines(self) -> dict[SubBlock, dict[Key, CostLine]]:
+        """Every alternative of the space, and the parent's, in the kinds of layers that may have it."""
+        return {part: self._lines(part) for part in SUB_BLOCKS}
 
-    @cached_property
-    def ffn(self) -> dict[Key, CostLine]:
-        """Every FFN of the space, and the parent's, in the kinds of layers that may have it."""
-        return self._lines(ParentFfn(), lambda choice: choice.ffn)
-
-    def _lines(
-        self, parent: Alternative, part: Callable[[LayerChoice], Sequence[Alternative]]
-    ) -> dict[Key, CostLine]:
-        alternatives: dict[int, dict[Alternative, None]] = {kind: {} for kind in range(len(self._shapes))}
-        for (kind, _), choice in self._choices.items():
-            alternatives[kind] |= dict.fromkeys(part(choice))
+    def _lines(self, part: SubBlock) -> dict[Key, CostLine]:
+        pairs = ((kind, a) for (kind, _), choice in self._choices.items() for a in getattr(choice, part))
+        parents = ((kind, PARENTS[part]) for kind in range(len(self._shapes)))
         return {
             (kind, a.name): line_of(self.hardware, self._shapes[kind], a, self.scenario)
-            for kind, offered in alternatives.items()
-            for a in {**offered, parent: None}
+            for kind, a in dict.fromkeys((*pairs, *parents))
         }
 
     @cached_property
     def ends(self) -> dict[str, CostLine]:
         """Embedding, final norm and head, by the types that the ends may have, the parent's among them."""
         known = (self.choice or EndsChoice()).by_name()
-        return {
-            name: fixed_line(self.hardware, self.shape, self.scenario, *both) for name, both in known.items()
-        }
-
-    def costs(self, batch: int) -> BatchCosts:
-        """The costs at a batch."""
-        if batch not in self._costs:
-            attention = {key: line.at(batch) for key, line in self.attention.items()}
-            ffn = {key: line.at(batch) for key, line in self.ffn.items()}
-            self._costs[batch] = BatchCosts(
-                attention, ffn, {n: line.at(batch) for n, line in self.ends.items()}
-            )
-        return self._costs[batch]
+        return {name: fixed_line(self.hardware, self.shape, *both) for name, both in known.items()}
 
     def at(self, batch: int) -> ScenarioCosts:
         """The costs at a batch as a cost table has them. Layers alike in kind and choice share their dictionaries."""
         if batch not in self._tables:
-            costs = self.costs(batch)
-            known = {place: _layer(costs, place[0], choice) for place, choice in self._choices.items()}
+            ends = {name: line.at(batch) for name, line in self.ends.items()}
             self._tables[batch] = ScenarioCosts(
                 scenario=self.scenario.name,
                 batch=batch,
                 prompt=self.scenario.prompt,
                 output=self.scenario.output,
-                fixed=costs.ends[PARENT_ENDS.name] if self.choice is None else FREE,
-                ends={} if self.choice is None else costs.ends,
+                fixed=ends[PARENT_ENDS.name] if self.choice is None else FREE,
+                ends={} if self.choice is None else ends,
                 reserve_bytes=self.hardware.reserve_bytes,
-                attention=tuple(known[place][0] for place in self._places),
-                ffn=tuple(known[place][1] for place in self._places),
+                attention=self._layers("attention", batch),
+                ffn=self._layers("ffn", batch),
                 capacity_bytes=self.hardware.memory_bytes,
                 kv_fraction=self.hardware.kv_fraction,
                 **running_costs(self.hardware),
             )
         return self._tables[batch]
 
+    def _layers(self, part: SubBlock, batch: int) -> tuple[dict[str, Cost], ...]:
+        """Return each layer's costs of what it may have, by name."""
+        costs = {key: line.at(batch) for key, line in self.lines[part].items()}
+        known = {
+            place: {a.name: costs[place[0], a.name] for a in getattr(choice.with_parent(), part)}
+            for place, choice in self._choices.items()
+        }
+        return tuple(known[place] for place in self._places)
+
     def largest(self, child: Sequence[Assignment]) -> int:
         """Return the largest batch at which a model fits, 0 if none. Raises KeyError for an alternative that is not offered."""
-        layers = layers_of_child(child)
-        attention = Counter((kind, choice.attention) for kind, choice in zip(self.kinds, layers, strict=True))
-        ffn = Counter((kind, choice.ffn) for kind, choice in zip(self.kinds, layers, strict=True))
-        weights = sum(n * self.attention[a].weights_bytes for a, n in attention.items())
-        weights += sum(n * self.ffn[f].weights_bytes for f, n in ffn.items())
-        weights += self.ends[ends_of_child(child).name].weights_bytes
-        room = cache_room(self.hardware, weights)
+        layers = [*zip(self.kinds, layers_of_child(child), strict=True)]
+        chosen = {
+            part: Counter(self.lines[part][kind, getattr(choice, part)] for kind, choice in layers)
+            for part in SUB_BLOCKS
+        }
+        weights = sum(n * line.weights_bytes for lines in chosen.values() for line, n in lines.items())
+        room = cache_room(self.hardware, weights + self.ends[ends_of_child(child).name].weights_bytes)
 
         def fits(batch: int) -> bool:
-            return sum(n * self.attention[a].cache_at(batch) for a, n in attention.items()) <= room
+            return sum(n * line.cache_at(batch) for line, n in chosen["attention"].items()) <= room
 
         return largest_batch(self.hardware.max_batch, fits)
 
@@ -165,12 +141,14 @@ class AnyBatch:
         """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
 
         def weights(kind: int, choice: LayerChoice) -> int:
-            attention = pick(self.attention[kind, a.name].weights_bytes for a in choice.attention)
-            return attention + pick(self.ffn[kind, f.name].weights_bytes for f in choice.ffn)
+            return sum(
+                pick(self.lines[part][kind, a.name].weights_bytes for a in getattr(choice, part))
+                for part in SUB_BLOCKS
+            )
 
         def cache(batch: int) -> int:
             return sum(
-                n * pick(self.attention[kind, a.name].cache_at(batch) for a in choice.attention)
+                n * pick(self.lines["attention"][kind, a.name].cache_at(batch) for a in choice.attention)
                 for kind, choice, n in self._counts
             )
 
@@ -178,11 +156,6 @@ class AnyBatch:
         ends = pick(self.ends[name].weights_bytes for name in offered)
         room = cache_room(self.hardware, ends + sum(n * weights(kind, c) for kind, c, n in self._counts))
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
-
-
-def _layer(costs: BatchCosts, kind: int, choice: LayerChoice) -> tuple[dict[str, Cost], dict[str, Cost]]:
-    attention, ffn = choice.by_name()
-    return {n: costs.attention[kind, n] for n in attention}, {n: costs.ffn[kind, n] for n in ffn}
 
 
 def any_batch(program: Program, space: Space, table: CostTable, scenario: str) -> AnyBatch | None:

@@ -14,7 +14,7 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
+from puzzledsl.costs.roofline import Times, fixed_line, sub_block_times
 from puzzledsl.costs.table import note
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
@@ -218,7 +218,8 @@ def _causes(
     work = Workload(costs.batch, costs.prompt, costs.output)
     alone = work if costs.rate is None else Workload(1, costs.prompt, costs.output)
     _, head = (space.ends or EndsChoice()).by_name()[ends_of_child(layers).name]
-    prefill, decode = (fixed_times(hardware, shape, each, head) for each in (alone, work))
+    line = fixed_line(hardware, shape, head=head)
+    prefill, decode = line.prefill.times(alone.batch), line.decode.times(work.batch)
     known: dict[tuple[int, Alternative], tuple[Times, Times]] = {}
     for own, choice, chosen in zip(shape.each, space.layers, layers_of_child(layers), strict=True):
         attention, ffn = choice.by_name()

@@ -12,6 +12,7 @@ from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.state import scan_flop
 from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.base.frozen import record
 from puzzledsl.ir.nodes import Shape
@@ -57,11 +58,12 @@ def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tu
 
 def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[Fraction, Fraction]:
     """`sub_block_flop`, exactly: proportional to the batch."""
-    per_token = 2 * alternative.size(shape).active + alternative.scan_flop(shape)
+    own = alternative.alone(shape)
+    per_token = 2 * alternative.size(shape).active + scan_flop(own)
     prefill = Fraction(per_token * work.batch * work.prompt)
     decode = Fraction(per_token * work.batch)
-    if heads := alternative.query_heads(shape):
-        window, per_pair = alternative.attended(shape), 4 * heads * shape.head_dim
+    if heads := own.query_heads:
+        window, per_pair = own.attended, 4 * heads * shape.head_dim
         prefill += work.batch * per_pair * causal_pairs(work.prompt, window)
         decode += work.batch * per_pair * mean_context(work.prompt, work.output, window)
     return prefill, decode

@@ -105,7 +105,6 @@ def _at_batch(
     asked, fixed = _asked(space, shape), ZERO
     layers: list[dict[Key, Cost]] = [{} for _ in asked]
     seen: dict[tuple[int | None, str, str], int] = {}
-    flops: dict[tuple[int, int, int], dict[str, int]] = {}
     for row in sorted(
         rows, key=lambda r: r.layer is not None
     ):  # rows for every layer first: others overrule them
@@ -123,16 +122,17 @@ def _at_batch(
             flop = dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work))
             fixed = cost.model_copy(update=flop)
         else:
-            known: dict[int, Cost] = {}  # by the FLOP
+            known: dict[tuple[int, int], Cost] = {}  # by the FLOP
             for index in range(len(asked)) if row.layer is None else (row.layer,):
-                flop = _flop(row, asked[index], work, flops)
-                if (same := known.get(id(flop))) is None:
-                    same = known[id(flop)] = cost.model_copy(update=flop)
-                layers[index][row.attention, row.ffn] = same
+                prefill, decode = both = _flop(row, asked[index], work)
+                if both not in known:
+                    known[both] = cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
+                layers[index][row.attention, row.ffn] = known[both]
     for cost_of, names in zip(layers, asked, strict=True):
-        for sub_block, key in ((names.attention, ("noop", "")), (names.ffn, ("", "noop"))):
-            if "noop" in sub_block:
-                cost_of.setdefault(key, ZERO)
+        removed = [(a.name, "") for a in names.attention.values() if a.removes]
+        removed += [("", f.name) for f in names.ffn.values() if f.removes]
+        for key in removed:
+            cost_of.setdefault(key, ZERO)
     _report_missing(layers, asked, table, scenario.name, span, sink)
     pairs = tuple(
         {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
@@ -183,17 +183,11 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
     )
 
 
-def _flop(
-    row: Row, names: _Names, work: Workload, known: dict[tuple[int, int, int], dict[str, int]]
-) -> dict[str, int]:
-    """Return the FLOP of a row in one layer, by its shape, as tables have none; `known`: those of other rows and layers."""
-    attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
-    key = id(names.shape), id(attention), id(ffn)
-    if key not in known:
-        flop = [sub_block_flop(names.shape, a, work) for a in (attention, ffn) if a]
-        prefill, decode = (sum(part) for part in zip(*flop, strict=True)) if flop else (0, 0)
-        known[key] = {"prefill_flop": prefill, "decode_flop": decode}
-    return known[key]
+def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
+    """Return the FLOP of a row in one layer, by its shape, as tables have none."""
+    found = (names.attention.get(row.attention), names.ffn.get(row.ffn))
+    flop = [sub_block_flop(names.shape, a, work) for a in found if a]
+    return sum(prefill for prefill, _ in flop), sum(decode for _, decode in flop)
 
 
 def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:

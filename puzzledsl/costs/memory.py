@@ -17,6 +17,7 @@ from puzzledsl.alternatives.ends import (
 )
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.state import state_size
 from puzzledsl.alternatives.weights import Size, Stored, split
 from puzzledsl.costs.dtypes import DTYPE_BYTES, STATE_BYTES, expert_dtype, head_dtype, residual_bytes
 from puzzledsl.costs.flops import Workload, fixed_size
@@ -87,7 +88,7 @@ def cached_tokens(hardware: RooflineHardware, window: int | None, work: Workload
 
 def state_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Fraction:
     """Return the bytes of one sequence's state in one layer on one GPU: the convolution's inputs and the recurrent state."""
-    size = alternative.state_size(shape, hardware.gpus)
+    size = state_size(alternative.alone(shape), hardware.gpus)
     return size.conv * residual_bytes(hardware) + size.scan * STATE_BYTES
 
 
@@ -95,14 +96,10 @@ def sequence_bytes(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> Fraction:
     """Return the bytes that one sequence keeps in one layer: its KV cache in whole pages, and its state."""
-    tokens = cached_tokens(hardware, alternative.attended(shape), work)
-    cache = tokens * kv_bytes_per_token(hardware, shape, alternative.cached_heads(shape))
+    own = alternative.alone(shape)
+    tokens = cached_tokens(hardware, own.attended, work)
+    cache = tokens * kv_bytes_per_token(hardware, shape, own.cached_heads)
     return cache + state_bytes(hardware, shape, alternative)
-
-
-def kv_cache_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload) -> int:
-    """Return the bytes of the whole batch's KV cache and states in one layer."""
-    return ceil(work.batch * sequence_bytes(hardware, shape, alternative, work))
 
 
 def size_on(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Size:

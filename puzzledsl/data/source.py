@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import Args, DiagnosticError, Span
 from puzzledsl.data.errors import BadConversation, ColumnMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -118,7 +118,11 @@ def documents_of(place: Place[Any], file: Path, records: Iterable[Record], word:
         if place.source.messages is not None:
             if field not in fields:
                 raise place.no_column(file, field, f"{word} {number}", sorted(fields))
-            yield Conversation(_messages(place, file, number, fields[field]), at)
+            try:
+                yield Conversation(_messages(fields[field]), at)
+            except ValueError as error:
+                said: Args = {"file": file, "number": number, "field": field, "reason": str(error)}
+                raise DiagnosticError(BadConversation(place.span, name=place.name, **said)) from None
             continue
         text = fields.get(field)
         if not isinstance(text, str):
@@ -127,16 +131,17 @@ def documents_of(place: Place[Any], file: Path, records: Iterable[Record], word:
             yield Text(text, at)
 
 
-def _messages(place: Place[Any], file: Path, number: int, found: object) -> tuple[Message, ...]:
+def _messages(found: object) -> tuple[Message, ...]:
+    """Return the messages of a conversation. Raises ValueError with the reason."""
     if not isinstance(found, list | tuple) or not found:
-        raise _bad(place, file, number, "it is no list of messages")
-    return tuple(_message(place, file, number, i, message) for i, message in enumerate(found, 1))
+        raise ValueError("it is no list of messages")
+    return tuple(_message(f"message {i}", message) for i, message in enumerate(found, 1))
 
 
-def _message(place: Place[Any], file: Path, number: int, i: int, found: object) -> Message:
-    """Return a message with `role` and `content`; other fields, such as `tool_calls`, are kept."""
+def _message(which: str, found: object) -> Message:
+    """Return a message with `role` and `content`; other fields, such as `tool_calls`, are kept. Raises ValueError."""
     if not isinstance(found, Mapping):
-        raise _bad(place, file, number, f"message {i} is no object")
+        raise ValueError(f"{which} is no object")
     message = {key: value for key, value in found.items() if value is not None}
     if "role" not in message and isinstance(message.get("from"), str):
         said = message.pop("from")
@@ -145,18 +150,10 @@ def _message(place: Place[Any], file: Path, number: int, i: int, found: object) 
     role, content = message.get("role"), message.get("content", "" if "tool_calls" in message else None)
     if role not in ROLES:
         shown = "no `role`" if role is None else f"the role `{role}`"
-        raise _bad(place, file, number, f"message {i} has {shown}; a role is one of {', '.join(ROLES)}")
+        raise ValueError(f"{which} has {shown}; a role is one of {', '.join(ROLES)}")
     if isinstance(content, list | tuple):
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         content = "".join(str(t) for t in texts) if all(isinstance(t, str) for t in texts) else None
     if not isinstance(content, str):
-        raise _bad(place, file, number, f"message {i} has no text in `content`")
+        raise ValueError(f"{which} has no text in `content`")
     return {**message, "role": role, "content": content}
-
-
-def _bad(place: Place[Any], file: Path, number: int, reason: str) -> DiagnosticError:
-    return DiagnosticError(
-        BadConversation(
-            place.span, name=place.name, file=file, number=number, field=place.source.messages, reason=reason
-        )
-    )

@@ -64,31 +64,35 @@ def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None
             numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DiagnosticError(TasksMissing(span, file=path, reason=str(error))) from error
-    return tuple(_item(path, number, line, span) for number, line in islice(numbered, limit))
+    found = []
+    for number, line in islice(numbered, limit):
+        try:
+            found.append(_item(line))
+        except _NoItem as error:
+            raise DiagnosticError(BadTask(span, file=path, line=number, reason=str(error))) from error
+    return tuple(found)
 
 
-def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
+class _NoItem(Exception):
+    """A line that is no item, with the reason."""
+
+
+def _item(line: str) -> Item:
     try:
         record = json.loads(line)
         context, choices, answer = record["context"], record["choices"], record["answer"]
     except (ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason)) from error
+        raise _NoItem(f"{type(error).__name__}: {error}") from error
     several = isinstance(choices, list) and len(choices) >= 2
     contexts = context if isinstance(context, list) else [context]
     if not several or not all(isinstance(text, str) and text for text in (*contexts, *choices)):
-        reason = "a context and at least two choices are texts"
-        raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason))
+        raise _NoItem("a context and at least two choices are texts")
     if isinstance(context, list) and len(context) != len(choices):
-        reason = f"{len(context)} contexts for {len(choices)} choices; a list has one context a choice"
-        raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason))
-    names_a_choice = isinstance(answer, int) and 0 <= answer < len(choices)
-    if not names_a_choice:
-        raise DiagnosticError(
-            BadTask(span, file=path, line=number, reason="`answer` is the index of a choice")
-        )
+        raise _NoItem(f"{len(context)} contexts for {len(choices)} choices; a list has one context a choice")
+    if not isinstance(answer, int) or not 0 <= answer < len(choices):
+        raise _NoItem("`answer` is the index of a choice")
     if not isinstance(normalised := record.get("normalised", True), bool):
-        raise DiagnosticError(BadTask(span, file=path, line=number, reason="`normalised` is true or false"))
+        raise _NoItem("`normalised` is true or false")
     return Item(tuple(context) if isinstance(context, list) else context, tuple(choices), answer, normalised)
 
 

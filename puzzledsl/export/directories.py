@@ -24,12 +24,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.linear import NoOpAttention
-from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult, mixture_fields
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.files import appearing
-from puzzledsl.child.assemble import to_block_configs
 from puzzledsl.child.checkpoint.compressed import packed
 from puzzledsl.child.checkpoint.contents import SHARD_BYTES, ChildFiles, write_shards
 from puzzledsl.child.checkpoint.write import (
@@ -52,12 +49,13 @@ from puzzledsl.export.lowering import (
     windows,
     with_linear_biases,
 )
+from puzzledsl.families.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX
 from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.gptq import Codes, codes_of
+from puzzledsl.models.precision.gptq import Codes, stored_codes
 
 WORD = 32
 Types = Mapping[str, Precision]
@@ -98,10 +96,7 @@ def _stored(name: str, weight: LazyTensor, precision: Precision, dtype: torch.dt
     kind = dtype if dtype in (own, torch.float32) else torch.float32
 
     def codes() -> Codes:
-        found = codes_of(weight.read(), precision)
-        if found is None:
-            raise ValueError(f"`{name}` is not on the grid of {precision.name}")
-        return found
+        return stored_codes(weight.read(), precision, f"`{name}`")
 
     def scales() -> Tensor:
         return codes().scales.to(kind)
@@ -162,13 +157,13 @@ def write_mlx(
 def is_native(child: ChildFiles) -> bool:
     """Return True if mlx-lm's nemotron-nas model computes exactly this child."""
     shape = child.shape
-    attentions = [attention for attention, _ in child.layers if not isinstance(attention, NoOpAttention)]
+    attentions = [own for own, _ in child.sub_blocks if own.mixer != "none"]
     return (
         not shape.qk_norm
         and shape.head_dim * shape.heads == shape.hidden
         and not any(windows(child))
         and bool(attentions)
-        and attentions[0].cached_heads(shape) > 0
+        and attentions[0].cached_heads > 0
     )
 
 
@@ -307,10 +302,7 @@ def _config(child: ChildFiles) -> dict[str, Any]:
 
 def _mixtures(child: ChildFiles) -> set[tuple[int, ...]]:
     """Return the sizes of the child's mixtures: experts, those of a token, and channels of an expert."""
-    blocks = (block["ffn"] for block in to_block_configs(child.layers, child.shape))
-    return {
-        tuple(block[name] for name in mixture_fields(0, 0, 0)) for block in blocks if block.get("num_experts")
-    }
+    return {(*own.routing, own.expert_width) for _, own in child.sub_blocks if own.ffn == "moe"}
 
 
 def _kind(window: int | None) -> str:
@@ -318,5 +310,4 @@ def _kind(window: int | None) -> str:
 
 
 def _cached(child: ChildFiles) -> list[bool]:
-    layers = zip(child.shape.each, child.layers, strict=True)
-    return [attention.cached_heads(own) > 0 for own, (attention, _) in layers]
+    return [own.cached_heads > 0 for own, _ in child.sub_blocks]

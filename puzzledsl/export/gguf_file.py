@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,12 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.linear import NoOpAttention
-from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName
-from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
@@ -42,11 +38,6 @@ SHARED = 32
 """Channels of the shared expert of zeros."""
 NEVER = -1e30
 """Bias in the choice of experts that are not there."""
-
-
-def is_mixture(ffn: Alternative, shape: Shape) -> bool:
-    """Return True for a mixture of experts in a layer of this shape."""
-    return isinstance(ffn, MoeFfn) or (isinstance(ffn, ParentFfn) and shape.ffn == "moe")
 
 
 def add_mixtures(writer: Any, child: ChildFiles) -> None:
@@ -87,12 +78,8 @@ def mixture_tensors(child: ChildFiles) -> Iterator[tuple[str, LazyTensor]]:
 
 def _sizes(child: ChildFiles) -> dict[int, tuple[int, int, int]]:
     """Return experts, those of a token, and channels of an expert, of each layer with a mixture."""
-    found = {}
-    for layer, (own, (_, ffn)) in enumerate(zip(child.shape.each, child.layers, strict=True)):
-        if is_mixture(ffn, own):
-            width = ffn.width if isinstance(ffn, MoeFfn) else own.expert_width
-            found[layer] = (*ffn.routing(own), width)
-    return found
+    ffns = enumerate(ffn for _, ffn in child.sub_blocks)
+    return {layer: (*own.routing, own.expert_width) for layer, own in ffns if own.ffn == "moe"}
 
 
 def _router(weight: LazyTensor, experts: int) -> LazyTensor:
@@ -120,6 +107,7 @@ def _zeros(size: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
     return LazyTensor(size, dtype, lambda: torch.zeros(cast(Any, size), dtype=dtype))
 
 
+FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 GgufDtype = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "iq4_nl"]
 Encode = Callable[[LazyTensor, Any], "np.ndarray[Any, Any]"]
 BLOCK = 32  # values of a q8_0 row that share a scale
@@ -134,7 +122,6 @@ INSIDE = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
-    "self_attn.qkv_proj": "attn_qkv",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
     "self_attn.o_proj": "attn_output",
@@ -144,6 +131,51 @@ INSIDE = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The tensor that holds a weight. `first`: its first row there; `expert`: its matrix; `head_dim`: of heads in pairs."""
+
+    tensor: str
+    first: int | None = None
+    expert: int | None = None
+    head_dim: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """True if the weight is all of the tensor."""
+        return self.first is None and self.expert is None
+
+    def cut(self, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the weight from the tensor's value."""
+        if self.expert is not None:
+            value = value[self.expert]
+        if self.first is not None:
+            value = value[self.first :]
+        value = value[tuple(slice(size) for size in shape)]
+        if self.head_dim:
+            value = value.reshape(-1, self.head_dim // 2, 2, *shape[1:]).transpose(1, 2).reshape(shape)
+        return value.contiguous()
+
+
+def place_of(name: str, child: ChildFiles, engine: Architecture) -> Place:
+    """Return the place of a weight of a lowered child in its file."""
+    if name in OUTSIDE:
+        return Place(OUTSIDE[name])
+    index, _, own = name.removeprefix("model.layers.").partition(".")
+    module, _, kind = own.rpartition(".")
+    if module == "mlp.gate":
+        return Place(f"blk.{index}.ffn_gate_inp.weight", first=0)
+    if module.startswith("mlp.experts."):
+        expert, _, projection = module.removeprefix("mlp.experts.").partition(".")
+        return Place(f"blk.{index}.ffn_{projection.removesuffix('_proj')}_exps.weight", expert=int(expert))
+    if engine is OPENELM and module in FUSED:
+        before = FUSED[: FUSED.index(module)]
+        first = sum(child.weights[f"model.layers.{index}.{m}.weight"].shape[0] for m in before)
+        return Place(f"blk.{index}.attn_qkv.weight", first=first)
+    paired = engine is DECI and module in FUSED[:2]
+    return Place(f"blk.{index}.{INSIDE[module]}.{kind}", head_dim=child.shape.head_dim if paired else 0)
 
 
 def write_gguf(
@@ -255,19 +287,14 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
 
 def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     shape, config = child.shape, cast(Any, child.config)
-    heads: list[int] = []
-    kv_heads: list[int] = []
-    widths: list[int] = []
-    for own, (attention, ffn) in zip(shape.each, child.layers, strict=True):
-        heads.append(0 if isinstance(attention, NoOpAttention) else attention.query_heads(own) or own.heads)
-        kv_heads.append(attention.cached_heads(own))
-        widths.append(0 if is_mixture(ffn, own) else ffn.channels(own))
+    heads = [0 if own.mixer == "none" else own.heads for own, _ in child.sub_blocks]
+    widths = [0 if own.ffn == "moe" else own.channels for _, own in child.sub_blocks]
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)
     writer.add_feed_forward_length(widths if engine is not STEP35 else max(widths))
     writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
+    writer.add_head_count_kv([own.cached_heads for own, _ in child.sub_blocks])
     writer.add_key_length(shape.head_dim)
     writer.add_value_length(shape.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -288,7 +315,7 @@ def _add_step35(writer: Any, child: ChildFiles) -> None:
     writer.add_array(
         f"{name}.attention.sliding_window_pattern", pattern if any(pattern) else [True, *pattern[1:]]
     )
-    if any(is_mixture(ffn, own) for own, (_, ffn) in zip(child.shape.each, child.layers, strict=True)):
+    if _sizes(child):
         add_mixtures(writer, child)
     else:
         writer.add_expert_feed_forward_length(0)
@@ -329,41 +356,21 @@ def _tensors(
     if factors is not None:
         yield "rope_freqs.weight", LazyTensor.of(factors), None
     types = child.storage_types()
-    weights = _fused(child.weights) if engine is OPENELM else child.weights
-    for name, weight in weights.items():
-        if ".mlp.experts." in name or ".mlp.gate." in name:
-            continue
-        if name in OUTSIDE:
-            yield OUTSIDE[name], weight, types.get(name)
-            continue
-        index, _, own = name.removeprefix("model.layers.").partition(".")
-        module, _, kind = own.rpartition(".")
-        if engine is DECI and module in ("self_attn.q_proj", "self_attn.k_proj"):
-            weight = _paired(weight, child.shape.head_dim)
-        storage = types.get(name.replace(".qkv_proj.", ".q_proj."))
-        yield f"blk.{index}.{INSIDE[module]}.{kind}", weight, storage
+    tensors: dict[str, list[str]] = {}
+    for name in child.weights:
+        if ".mlp.experts." not in name and ".mlp.gate." not in name:
+            tensors.setdefault(place_of(name, child, engine).tensor, []).append(name)
+    for tensor, names in tensors.items():
+        parts, head_dim = [child.weights[name] for name in names], place_of(names[0], child, engine).head_dim
+        weight = parts[0] if len(parts) == 1 else _stacked(parts)
+        yield tensor, _paired(weight, head_dim) if head_dim else weight, types.get(names[0])
     for name, weight in mixture_tensors(child):
         ffn = child.layers[int(name.split(".")[1])][1]
         yield name, weight, ffn.dtype if name.endswith("_exps.weight") else None
 
 
-def _fused(weights: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Return the weights with queries, keys and values of a layer in one matrix."""
-    found: dict[str, LazyTensor] = {}
-    for name, weight in weights.items():
-        layer, _, own = name.partition(".self_attn.")
-        match own:
-            case "q_proj.weight":
-                parts = [weight, *(weights[f"{layer}.self_attn.{kind}_proj.weight"] for kind in "kv")]
-                found[f"{layer}.self_attn.qkv_proj.weight"] = _stacked(parts)
-            case "k_proj.weight" | "v_proj.weight":
-                pass
-            case _:
-                found[name] = weight
-    return found
-
-
 def _stacked(parts: list[LazyTensor]) -> LazyTensor:
+    """Return several matrices in one: queries, keys and values of a layer."""
     rows = sum(part.shape[0] for part in parts)
     return LazyTensor(
         (rows, *parts[0].shape[1:]), parts[0].dtype, lambda: torch.cat([p.read() for p in parts])

@@ -33,9 +33,8 @@ from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
-from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
+from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, place_of, refuse_to_overwrite, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
-from puzzledsl.export.verify import place_of
 from puzzledsl.ir.measured_engines import Recipe
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}

@@ -21,7 +21,7 @@ from puzzledsl.alternatives.precision import Precision
 from puzzledsl.base.diagnostics import DiagnosticError, UnknownTokenizer
 from puzzledsl.base.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
 from puzzledsl.models.families.load import tokenizer_settings
-from puzzledsl.models.precision.gptq import codes_of
+from puzzledsl.models.precision.gptq import stored_codes
 
 # llama.cpp's llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -128,9 +128,7 @@ BLOCK = 32
 def packed(weight: Tensor, precision: Precision) -> Bytes:
     """Return the blocks of a tensor (..., C) as bytes (..., bytes of a row). Raises ValueError off the grid."""
     rows: Any = weight.flatten(0, -2)
-    found = codes_of(rows, precision)
-    if found is None:
-        raise ValueError(f"weights that are not on the grid of {precision.name}")
+    found = stored_codes(rows, precision, "a matrix")
     codes_N32: NDArray[np.int16] = found.codes.view(-1, BLOCK).numpy().astype(np.int16)
     scales_N2 = found.scales.view(-1, 1).numpy().astype(np.float16).view(np.uint8)
     blocks = np.concatenate([scales_N2, *_coded(codes_N32, precision)], axis=1)
@@ -153,6 +151,11 @@ def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
 
 def tensors_of(path: Path) -> list[Any]:
     """Return the tensors of a GGUF file. Raises ValueError, IndexError or OverflowError for another file."""
+    return list(read_without_arrays(path).tensors)
+
+
+def read_without_arrays(path: Path) -> Any:
+    """Return gguf's reader of a file, whose fields lack arrays. Raises ValueError, IndexError or OverflowError."""
     import gguf
 
     class Reader(gguf.GGUFReader):
@@ -183,4 +186,4 @@ def tensors_of(path: Path) -> list[Any]:
                 return super()._get_field_parts(orig_offs, raw_type)
             return at - orig_offs, [], [], []
 
-    return list(Reader(path).tensors)
+    return Reader(path)

@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
@@ -96,7 +96,7 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         layers.append(_idle(engine, zeros))
     child = joined(child, layers)
     if isinstance(engine.width, Lowered):
-        widest = max((layer.ffn.channels(layer.own) for layer in layers if _is_dense(layer)), default=0)
+        widest = max((layer.ffn.alone(layer.own).channels for layer in layers if _is_dense(layer)), default=0)
         child = pad_widths(child, lambda _: widest)
     return child
 
@@ -104,7 +104,7 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
 def windows(child: ChildFiles) -> list[int | None]:
     """Return each layer's window: the shorter of its alternative's and the parent layer's; None without, or if all fits."""
     shape = _with_short_windows(child)
-    return [attention.attended(shape.at(layer)) for layer, (attention, _) in enumerate(child.layers)]
+    return [attention.alone(shape.at(layer)).attended for layer, (attention, _) in enumerate(child.layers)]
 
 
 def _with_short_windows(child: ChildFiles) -> Shape:
@@ -129,16 +129,12 @@ def as_family(child: ChildFiles, family: Literal["llama", "qwen2"]) -> ChildFile
     )
     content = {key: value for key, value in child.content.items() if key not in WINDOW_KEYS}
     content |= {"attention_bias": biased, "mlp_bias": False, "head_dim": shape.head_dim}
-    zeros = _Zeros(shape, child.dtype)
-    layers = []
-    for layer in split(child):
-        weights = dict(layer.weights)
-        if isinstance(layer.attention, ParentAttention | GqaAttention):
-            for name, size in layer.attention.weights(shape).items():
-                if name.endswith(".bias"):
-                    weights.setdefault(f"{ATTENTION.module}.{name}", zeros(*size.shape))
-        layers.append(replace(layer, weights=weights))
-    return joined(_with(child, shape, content), layers)
+    return _with_zeros(
+        _with(child, shape, content),
+        lambda layer: {
+            f"{ATTENTION.module}.{name}": w.shape for name, w in layer.attention.weights(shape).items()
+        },
+    )
 
 
 def untied(child: ChildFiles) -> ChildFiles:
@@ -155,31 +151,35 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
     if child.shape.mlp_bias:
         return child
     shape = child.shape.model_copy(update={"mlp_bias": True})
-    zeros = _Zeros(shape, child.dtype)
-    layers = []
-    for layer in split(child):
-        weights = dict(layer.weights)
-        if _is_dense(layer):
-            width = layer.ffn.channels(shape)
-            for name, size in MlpFfn(width=width).stored(shape).items():
-                weights.setdefault(f"mlp.{name}", zeros(*size))
-        layers.append(replace(layer, weights=weights))
-    return joined(_with(child, shape, child.content | {"mlp_bias": True}), layers)
+    return _with_zeros(
+        _with(child, shape, child.content | {"mlp_bias": True}),
+        lambda layer: {
+            f"{FFN.module}.{name}": weight.shape
+            for name, weight in (layer.ffn.weights(layer.own).items() if _is_dense(layer) else ())
+        },
+    )
 
 
 def with_linear_biases(child: ChildFiles) -> ChildFiles:
     """Add a zero bias to linear sub-blocks of a child whose attentions, or FFNs, have biases, as mlx-lm requires."""
-    zeros = _Zeros(child.shape, child.dtype)
-    layers = []
+    flags: dict[type, bool] = {LinearAttention: child.shape.attention_bias, LinearFfn: child.shape.mlp_bias}
+    return _with_zeros(
+        child,
+        lambda layer: {
+            f"{part.module}.linear.bias": (child.shape.hidden,)
+            for part, alternative in ((ATTENTION, layer.attention), (FFN, layer.ffn))
+            if flags.get(type(alternative))
+        },
+    )
+
+
+def _with_zeros(child: ChildFiles, wanted: Callable[[_Layer], Mapping[str, tuple[int, ...]]]) -> ChildFiles:
+    """Return the child with zeros for those of the wanted weights that a layer lacks, by their names inside the layer."""
+    zeros, layers = _Zeros(child.shape, child.dtype), []
     for layer in split(child):
-        weights = dict(layer.weights)
-        for sub_block, part, flag in (
-            ("self_attn", layer.attention, child.shape.attention_bias),
-            ("mlp", layer.ffn, child.shape.mlp_bias),
-        ):
-            if flag and isinstance(part, LinearAttention | LinearFfn):
-                weights[f"{sub_block}.linear.bias"] = zeros(child.shape.hidden)
-        layers.append(replace(layer, weights=weights))
+        lacking = {name: size for name, size in wanted(layer).items() if name not in layer.weights}
+        made = {name: zeros(*size) for name, size in lacking.items()}
+        layers.append(replace(layer, weights=layer.weights | made))
     return joined(child, layers)
 
 
@@ -189,7 +189,7 @@ def pad_widths(
     """Pad each FFN, or each quantised one, with zero channels to the wanted width."""
     layers = []
     for layer in split(child):
-        width, kept = layer.ffn.channels(layer.own), quantised_only and layer.ffn.dtype is None
+        width, kept = layer.ffn.alone(layer.own).channels, quantised_only and layer.ffn.dtype is None
         room = wanted(width) - width if _is_dense(layer) and not kept else 0
         if room:
             weights = dict(layer.weights)
@@ -356,11 +356,11 @@ def _needs_biases(child: ChildFiles, engine: Architecture) -> bool:
 
 
 def _is_empty(layer: _Layer) -> bool:
-    return isinstance(layer.attention, NoOpAttention) and isinstance(layer.ffn, NoOpFfn)
+    return layer.attention.removes and layer.ffn.removes
 
 
 def _is_dense(layer: _Layer) -> bool:
-    return isinstance(layer.ffn, MlpFfn) or (isinstance(layer.ffn, ParentFfn) and layer.own.ffn == "dense")
+    return layer.ffn.alone(layer.own).ffn == "dense"
 
 
 def _padded(weight: LazyTensor, dim: int, room: int) -> LazyTensor:

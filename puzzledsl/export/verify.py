@@ -3,8 +3,6 @@
 A quantised GGUF file has its weights compared with the child's; then llama.cpp is compared with those weights in float64.
 llama.cpp rounds activations to 8 bits where it multiplies by quantised matrices. The measure of that is its own `q8_0` file of
 the same dequantised weights, whose further rounding is small; unquantised files have none, and must equal the reference.
-
-Shapes: N heads of D = head_dim rows each, E experts.
 """
 
 from __future__ import annotations
@@ -26,20 +24,18 @@ from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
-from puzzledsl.child.checkpoint.write import code_for, foreign_code, refuse_foreign_code, write_checkpoint
-from puzzledsl.child.definition import NotThisChild
+from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
+from puzzledsl.child.definition import NotThisChild, UntrustedCode
 from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
-from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, Encode, GgufDtype, as_llama_cpp, write_gguf
+from puzzledsl.export.gguf_file import Encode, GgufDtype, as_llama_cpp, place_of, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import choose, lower
 from puzzledsl.families.children import is_child
-from puzzledsl.ir.engines import DECI, OPENELM, RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
 from puzzledsl.models.families.load import load_tokenizer, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor
-
-FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 class Read(NamedTuple):
@@ -63,7 +59,9 @@ def read_gguf(path: Path, child: ChildFiles) -> Read:
         except _Unlike as error:
             reason = str(error)
             continue
-        layers = tuple((attention.unquantised, ffn.unquantised) for attention, ffn in lowered.layers)
+        layers = tuple(
+            (attention.in_precision(None), ffn.in_precision(None)) for attention, ffn in lowered.layers
+        )
         return Read(replace(lowered, layers=layers, weights=weights), lowered)
     raise DiagnosticError(NotThisChild(None, path=path, reason=reason))
 
@@ -88,46 +86,6 @@ def _read(name: str, child: ChildFiles, engine: Architecture, tensors: Mapping[s
         return place.cut(value.reshape(found), shape)
 
     return LazyTensor(shape, torch.float32, read)
-
-
-class Place:
-    """The tensor that holds a weight. `first`: its first row there; `expert`: its matrix; `head_dim`: of heads in pairs."""
-
-    def __init__(
-        self, tensor: str, *, first: int | None = None, expert: int | None = None, head_dim: int = 0
-    ) -> None:
-        self.tensor, self.first, self.expert, self.head_dim = tensor, first, expert, head_dim
-        self.whole = first is None and expert is None
-
-    def cut(self, value: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Return the weight from the tensor's value."""
-        if self.expert is not None:
-            value = value[self.expert]
-        if self.first is not None:
-            value = value[self.first :]
-        value = value[tuple(slice(size) for size in shape)]
-        if self.head_dim:
-            value = value.reshape(-1, self.head_dim // 2, 2, *shape[1:]).transpose(1, 2).reshape(shape)
-        return value.contiguous()
-
-
-def place_of(name: str, child: ChildFiles, engine: Architecture) -> Place:
-    """Return the place of a weight of a lowered child in its file."""
-    if name in OUTSIDE:
-        return Place(OUTSIDE[name])
-    index, _, own = name.removeprefix("model.layers.").partition(".")
-    module, _, kind = own.rpartition(".")
-    if module == "mlp.gate":
-        return Place(f"blk.{index}.ffn_gate_inp.weight", first=0)
-    if module.startswith("mlp.experts."):
-        expert, _, projection = module.removeprefix("mlp.experts.").partition(".")
-        return Place(f"blk.{index}.ffn_{projection.removesuffix('_proj')}_exps.weight", expert=int(expert))
-    if engine is OPENELM and module in FUSED:
-        before = FUSED[: FUSED.index(module)]
-        first = sum(child.weights[f"model.layers.{index}.{m}.weight"].shape[0] for m in before)
-        return Place(f"blk.{index}.attn_qkv.weight", first=first)
-    paired = engine is DECI and module in FUSED[:2]
-    return Place(f"blk.{index}.{INSIDE[module]}.{kind}", head_dim=child.shape.head_dim if paired else 0)
 
 
 AS_ITS_OWN = 3.0
@@ -256,9 +214,9 @@ def verify(
     Raises DiagnosticError: UntrustedCode, and those of a directory without a model.
     """
     child = open_model(directory)
-    own_code = is_child(read_config_json(directory)) and bool(foreign_code(directory, child))
-    if own_code and not trust:
-        refuse_foreign_code(directory, child)
+    foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else []
+    if foreign and not trust:
+        raise DiagnosticError(*(UntrustedCode(None, path=own.path, reason=own.reason) for own in foreign))
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
     expected = _references(model, prompts, progress)
@@ -267,7 +225,7 @@ def verify(
     with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
-            as_it_is = own_code and code_for(engine, directory)
+            as_it_is = bool(foreign) and code_for(engine, directory)
             path = directory if as_it_is else None
             results.append(_one(child, directory, engine, folder, prompts, expected, path))
             progress.advance()

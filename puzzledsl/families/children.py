@@ -8,28 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.moe import MAX_EXPERTS, MoeFfn
-from puzzledsl.alternatives.parent import FFN_MULTIPLE
-from puzzledsl.alternatives.registry import (
-    ATTENTION,
-    FFN,
-    KINDS,
-    AttentionAlternative,
-    FfnAlternative,
-    from_block_config,
-)
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
-from puzzledsl.families.config import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
+from puzzledsl.families.block_configs import FFN_MULTIPLE, BadEntry, Layer, layer_of
+from puzzledsl.families.config import MAX_SIZE, BadConfig, Config, shown
 
 MODEL_TYPE = "nemotron-nas"
 BLOCKS = "block_configs"
-Layer = tuple[AttentionAlternative, FfnAlternative]
 _UNSUPPORTED: Mapping[SubBlock, tuple[str, ...]] = {
     "attention": ("sparsify", "unshifted_sink", "use_prefill_window_in_sink_attention"),
     "ffn": ("sparsify",),
@@ -76,10 +63,11 @@ def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...
         raise BadConfig(f"{BLOCKS} has {len(blocks)} layers, and num_hidden_layers is {base.layers}")
     found = []
     for index, (block, own) in enumerate(zip(blocks, base.each, strict=True)):
-        attention, ffn = (_checked(block[s], s, own, index) for s in SUB_BLOCKS)
         try:
-            found.append((from_block_config(ATTENTION, attention, own), from_block_config(FFN, ffn, own)))
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            found.append(layer_of(block, own))
+        except BadEntry as error:
+            raise BadConfig(f"{BLOCKS}[{index}].{error.sub_block}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
             raise BadConfig(f"{BLOCKS}[{index}]: {error}") from error
     return tuple(found)
 
@@ -90,56 +78,13 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
     for index, (pair, own) in enumerate(zip(layers_of_child(content, base), base.each, strict=True)):
         layer = {name: getattr(own, name) for name in LAYER_FIELDS}
         for alternative in pair:
-            changed = alternative.in_parent(own)
-            if changed is None:
+            if not alternative.in_families:
                 raise BadConfig(
                     f"layer {index} has a `{alternative.name}` sub-block, which a parent cannot have"
                 )
-            layer |= changed
+            layer |= alternative.changes(own) or {}
         layers.append(layer)
     return base.with_layers(_alike(layers)).model_copy(update={"base": base})
-
-
-def on_base(alternative: Alternative, shape: Shape) -> Alternative:
-    """Return an alternative of a parent's layer of a `shape` as the base family's; itself if the parent is no child."""
-    if (base := shape.base) is None:
-        return alternative
-    if alternative.dtype is not None:
-        plain = on_base(alternative.unquantised, shape)
-        return plain.model_copy(update={"dtype": alternative.dtype}) if plain.quantisable else plain
-    if alternative.kind != "parent":
-        return alternative.on_base(shape, base)
-    kept = _mixer(shape) if alternative.sub_block == "attention" else _ffn(shape)
-    return alternative if kept is None else kept.on_base(shape, base)
-
-
-def _mixer(shape: Shape) -> Alternative | None:
-    """Return the alternative that made a child's mixer; None for one that no alternative makes."""
-    match shape.mixer:
-        case "attention":
-            return GqaAttention(kv_heads=shape.kv_heads)
-        case "linear":
-            return LinearAttention()
-        case "none":
-            return NoOpAttention()
-        case "mamba2" | "delta_net":
-            return None
-        case _:
-            assert_never(shape.mixer)
-
-
-def _ffn(shape: Shape) -> Alternative:
-    match shape.ffn:
-        case "dense":
-            return MlpFfn(width=shape.intermediate)
-        case "moe":
-            return MoeFfn(experts=shape.experts, top_k=shape.top_k, width=shape.expert_width)
-        case "linear":
-            return LinearFfn()
-        case "none":
-            return NoOpFfn()
-        case _:
-            assert_never(shape.ffn)
 
 
 def _alike(layers: Sequence[dict[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -181,48 +126,3 @@ def _entry(block: Any, sub_block: SubBlock, index: int, hidden: int) -> dict[str
             raise BadConfig(f"{BLOCKS}[{index}].ffn.ffn_mult is {shown(multiple)}")
         found["intermediate_size"] = -(-int(2 * multiple * hidden / 3) // FFN_MULTIPLE) * FFN_MULTIPLE
     return found
-
-
-def _checked(entry: dict[str, Any], sub_block: SubBlock, own: Shape, index: int) -> dict[str, Any]:
-    """Return an entry whose fields have possible values in a layer of this shape. Raises BadConfig."""
-    config = Config(entry)
-    try:
-        removed = config.flag("no_op") or config.flag("replace_with_linear")
-        if (module := entry.get("module")) is not None and not _is_a_module(module, sub_block):
-            raise BadConfig(f"no installed package has the alternative {shown(module)}")
-        if not removed and module is None:
-            check = _check_attention if sub_block == "attention" else _check_ffn
-            check(config, own)
-    except BadConfig as error:
-        raise BadConfig(f"{BLOCKS}[{index}].{sub_block}: {error}") from error
-    return entry
-
-
-def _is_a_module(word: Any, sub_block: SubBlock) -> bool:
-    """Return True for the word of an alternative whose entry is a module and its arguments, as that of a package."""
-    kind = KINDS[sub_block].get(word) if isinstance(word, str) else None
-    return kind is not None and kind.block_config is Alternative.block_config
-
-
-def _check_attention(config: Config, own: Shape) -> None:
-    if own.mixer != "attention":
-        return
-    group, heads = (
-        config.whole("n_heads_in_group"),
-        config.optional("num_attention_heads", own.heads, own.heads),
-    )
-    if heads % group:
-        raise BadConfig(f"n_heads_in_group is {group}, which does not divide {heads} heads")
-    window = config.optional("window_length", MAX_WINDOW, MAX_WINDOW, MAX_WINDOW)
-    if config.content.get("num_sink_tokens") and (sinks := config.whole("num_sink_tokens")) >= window:
-        raise BadConfig(f"num_sink_tokens is {sinks} of a window of {window}")
-
-
-def _check_ffn(config: Config, own: Shape) -> None:
-    if config.has("num_experts"):
-        experts, top_k = config.whole("num_experts", MAX_EXPERTS), config.whole("num_experts_per_tok")
-        config.whole("moe_intermediate_size")
-        if own.ffn != "moe" or top_k > experts:
-            raise BadConfig(f"num_experts is {experts} and num_experts_per_tok is {top_k}")
-    elif own.ffn != "none":
-        config.whole("intermediate_size")

@@ -6,57 +6,32 @@ and published checkpoints see pictures, too.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.config import MAX_LAYERS, Config, every
-from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
+from puzzledsl.families.config import Config, every
+from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes
 
 KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
 EXPERTS = ("experts", "top_k", "expert_width", "shared_width")
 
 
-def _qwen3_next(config: Config) -> Shape:
-    layers = config.whole("num_hidden_layers", MAX_LAYERS)
+def _ffns(config: Config, layers: int, default: str) -> list[str]:
+    """Return each layer's channel mixer: `default`, but for those that `mlp_only_layers` and `decoder_sparse_step` say."""
     sparse = every(layers, config.given("decoder_sparse_step", 1))
     dense = set(config.indices("mlp_only_layers", layers))
-    ffns = ["moe" if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]
-    return _shape(config, "qwen3_next", kv_heads=2, ffns=ffns, experts=512, top_k=10)
+    return [default if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]
 
 
-def _qwen3_5(config: Config) -> Shape:
-    ffns = ["dense"] * config.whole("num_hidden_layers", MAX_LAYERS)
-    return _shape(config, "qwen3_5_text", kv_heads=4, ffns=ffns, delta_maps=4)
-
-
-def _qwen3_5_moe(config: Config) -> Shape:
-    ffns = ["moe"] * config.whole("num_hidden_layers", MAX_LAYERS)
-    return _shape(config, "qwen3_5_moe_text", kv_heads=2, ffns=ffns, experts=256, top_k=8, delta_maps=4)
-
-
-def _shape(
-    config: Config,
-    family: str,
-    *,
-    kv_heads: int,
-    ffns: list[str],
-    experts: int = 0,
-    top_k: int = 0,
-    **maps: Any,
-) -> Shape:
-    """Return the shape of layers with these channel mixers. Numbers are transformers' defaults; 0 experts: no mixtures."""
-    not_null = ("head_dim", "num_key_value_heads")
-    dense = family != "qwen3_5_moe_text"
-    sizes = dense_fields(
-        config, family, flags=BIASES, head_dim=256, kv_heads=kv_heads, not_null=not_null, dense=dense
-    )
+def _read(config: Config, sizes: dict[str, Any], *, experts: int = 0, top_k: int = 0, ffn: str = "") -> Shape:
+    """Return the shape. Numbers are transformers' defaults; 0 experts: no mixtures. `ffn`: of all layers, if it is the same."""
     if experts:
         sizes |= {
             "experts": config.given("num_experts", experts),
             "top_k": config.given("num_experts_per_tok", top_k),
             "expert_width": config.given("moe_intermediate_size", 512),
             "shared_width": config.given("shared_expert_intermediate_size", 512),
-            "shared_gate": True,
         }
     state = StateShape(
         heads=config.given("linear_num_value_heads", 32),
@@ -65,8 +40,9 @@ def _shape(
         state=config.given("linear_key_head_dim", 128),
         conv=config.given("linear_conv_kernel_dim", 4),
     )
-    shape = Shape(qk_norm=True, output_gate=True, state=state, **maps, **sizes)
+    shape = Shape(state=state, **sizes)
     mixers = _mixers(config, shape.layers)
+    ffns = [ffn] * shape.layers if ffn else _ffns(config, shape.layers, "moe")
     return shape.with_layers([{"mixer": m, "ffn": f} for m, f in zip(mixers, ffns, strict=True)])
 
 
@@ -84,21 +60,25 @@ def _names(shape: Shape) -> Names:
     return Names(Part("linear_attn", "input_layernorm")) if shape.mixer == "delta_net" else Names()
 
 
-def _family(model_type: str, prefix: str, read: Any, literal: dict[str, Any], **more: Any) -> Family:
+def _family(
+    model_type: str, prefix: str, kv_heads: int, literal: dict[str, Any], dense: bool = True, **more: Any
+) -> Family:
     usual = {"qk_norm": True, "output_gate": True, "mixer": "delta_net", "attention_every": 4}
     takes = ("tied", *BIASES, "attention_every", "mixer", *(EXPERTS if "ffn" in literal else ()))
-    return Family(model_type, prefix, read, literal=usual | literal, takes=takes, names=_names, **more)
+    sizes = Sizes(BIASES, 256, kv_heads, ("head_dim", "num_key_value_heads"), dense)
+    return Family(model_type, prefix, sizes, literal=usual | literal, takes=takes, names=_names, **more)
 
 
 _MIXTURE = {"ffn": "moe", "shared_gate": True}
-_PICTURES = {"published": {"model.language_model.": "model."}, "others": ("model.visual.",)}
+_PICTURES: dict[str, Any] = {"published": {"model.language_model.": "model."}, "others": ("model.visual.",)}
 FAMILIES = (
-    _family("qwen3_next", "Qwen3Next", _qwen3_next, _MIXTURE),
+    _family("qwen3_next", "Qwen3Next", 2, _MIXTURE, read=partial(_read, experts=512, top_k=10)),
     _family(
         "qwen3_5_text",
         "Qwen3_5",
-        _qwen3_5,
+        4,
         {"delta_maps": 4},
+        read=partial(_read, ffn="dense"),
         whole="qwen3_5",
         package="qwen3_5",
         config_prefix="Qwen3_5Text",
@@ -107,8 +87,10 @@ FAMILIES = (
     _family(
         "qwen3_5_moe_text",
         "Qwen3_5Moe",
-        _qwen3_5_moe,
+        2,
         {**_MIXTURE, "delta_maps": 4},
+        dense=False,
+        read=partial(_read, experts=256, top_k=8, ffn="moe"),
         whole="qwen3_5_moe",
         package="qwen3_5_moe",
         config_prefix="Qwen3_5MoeText",

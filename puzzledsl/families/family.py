@@ -69,14 +69,41 @@ class Mixture:
 
 
 @record
+class Sizes:
+    """Sizes that transformers takes where a config.json of a family says nothing, and the flags that it has."""
+
+    flags: tuple[str, ...] = ()
+    """Those of the biases that it may have."""
+    head_dim: int | None = None
+    """None: hidden / heads."""
+    kv_heads: int | None = None
+    """None: all heads."""
+    not_null: tuple[str, ...] = ("head_dim",)
+    """Fields that may be missing and not be null."""
+    dense: bool = True
+    """False if no layer has a dense FFN."""
+
+
+SAME_IN_ALL = (
+    *("attention_bias", "mlp_bias", "qk_norm", "qk_norm_whole", "norms", "sinks", "router_bias"),
+    *("output_gate", "delta_maps", "shared_gate"),
+)
+"""Fields of a shape that a family's `literal` gives for a config.json, too."""
+
+
+@record
 class Family:
     """A family. Its classes are transformers' own, in `transformers.models.{module}.modeling_{module}`."""
 
     model_type: str
     prefix: str
     """Start of its classes' names: `Llama` of LlamaForCausalLM, LlamaAttention, LlamaMLP."""
-    read: Callable[[Config], Shape]
-    """Return the shape that a config.json describes. Raises BadConfig."""
+    sizes: Sizes = Sizes()
+    """Its usual sizes."""
+    read: Callable[[Config, dict[str, Any]], Shape] = lambda config, sizes: Shape(**sizes)
+    """Return the shape that a config.json describes, from `fields_of` it and what else it says. Raises BadConfig."""
+    whole_shape: Callable[[Config], Shape] | None = None
+    """Return the shape of a config.json that names even the sizes in its own way. Raises BadConfig."""
     literal: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a shape, and rules for its layers (`families.literal`), where a `shape(…)` does not write them."""
     takes: tuple[str, ...] = ("tied",)
@@ -114,6 +141,10 @@ class Family:
     config_prefix: str = ""
     """Start of its configuration's name, if it differs: `Gemma3Text` of Gemma3TextConfig."""
 
+    def shape(self, config: Config) -> Shape:
+        """Return the shape that a config.json describes. Raises BadConfig."""
+        return self.whole_shape(config) if self.whole_shape else self.read(config, fields_of(self, config))
+
     @property
     def config(self) -> str:
         """Return the start of its configuration's name."""
@@ -125,40 +156,27 @@ class Family:
         return self.package or self.model_type
 
 
-def dense_fields(
-    config: Config,
-    family: str,
-    *,
-    flags: tuple[str, ...] = (),
-    tied: bool = False,
-    head_dim: int | None = None,
-    kv_heads: int | None = None,
-    not_null: tuple[str, ...] = ("head_dim",),
-    dense: bool = True,
-) -> dict[str, Any]:
-    """Return the family and what nearly all name alike: sizes, `tied`, and the biases among `flags`.
-
-    `head_dim`, `kv_heads`: what transformers takes if the field is missing (None: hidden / heads, and all heads);
-    `tied`: whether embedding and head are one where nothing says so. `not_null`: fields that may be missing and not be null.
-    `dense`: False if no layer has a dense FFN.
-    """
-    for name in not_null:
+def fields_of(family: Family, config: Config) -> dict[str, Any]:
+    """Return what nearly all families name alike: the sizes, `tied`, biases, and what is the same in all models of the family."""
+    told = family.sizes
+    for name in told.not_null:
         if name in config.content and not config.has(name):
             raise BadConfig(f"{name} is null")
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
-    if head_dim is None and config.content.get("head_dim") is None and hidden < heads:
+    if told.head_dim is None and config.content.get("head_dim") is None and hidden < heads:
         raise BadConfig(f"hidden_size is {hidden}, less than the number of heads, {heads}")
     bias = "attention_bias"  # one field says it of all maps of an attention
     return {
-        "family": family,
-        "tied": config.flag("tie_word_embeddings", absent=tied),
-        **{flag: config.flag(bias if flag in BIASES else flag) for flag in flags},
+        **{name: value for name, value in family.literal.items() if name in SAME_IN_ALL},
+        "family": family.model_type,
+        "tied": config.flag("tie_word_embeddings", absent=family.literal.get("tied", False)),
+        **{flag: config.flag(bias if flag in BIASES else flag) for flag in told.flags},
         "layers": config.whole("num_hidden_layers", MAX_LAYERS),
         "hidden": hidden,
         "heads": heads,
-        "kv_heads": config.optional("num_key_value_heads", kv_heads or heads, heads),
-        "head_dim": config.optional("head_dim", head_dim or hidden // heads, hidden // heads),
-        "intermediate": config.whole("intermediate_size") if dense else 0,
+        "kv_heads": config.optional("num_key_value_heads", told.kv_heads or heads, heads),
+        "head_dim": config.optional("head_dim", told.head_dim or hidden // heads, hidden // heads),
+        "intermediate": config.whole("intermediate_size") if told.dense else 0,
         "vocab": config.whole("vocab_size", MAX_VOCAB),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import KINDS, MAX_WINDOW, BadConfig, Config, every, shown, windowed
-from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes, fields_of
 
 UNSUPPORTED = {
     "final_logit_softcapping": (),
@@ -23,11 +23,7 @@ def _read(config: Config) -> Shape:
     for name, unused in UNSUPPORTED.items():
         if config.has(name) and config.content[name] not in unused:
             raise BadConfig(f"{name} is {shown(config.content[name])}, which is not supported")
-    not_null = ("head_dim", "num_key_value_heads")
-    sizes = dense_fields(
-        config, "gemma3_text", flags=BIASES, tied=True, head_dim=256, kv_heads=4, not_null=not_null
-    )
-    shape = Shape(qk_norm=True, norms=2, **sizes)
+    shape = Shape(**fields_of(FAMILY, config))
     window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
     if not window:
         raise BadConfig("sliding_window is null")
@@ -45,7 +41,8 @@ NAMES = Names(
 FAMILY = Family(
     "gemma3_text",
     "Gemma3",
-    _read,
+    Sizes(BIASES, 256, 4, ("head_dim", "num_key_value_heads")),
+    whole_shape=_read,
     literal={"qk_norm": True, "norms": 2, "full_every": 6, "tied": True},
     takes=("tied", *BIASES, "window", "full_every"),
     names=lambda shape: NAMES,

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, every, windowed
-from puzzledsl.families.family import BIASES, Family, Mixture, Names, Part, dense_fields, experts_fields
+from puzzledsl.families.family import BIASES, Family, Mixture, Names, Part, Sizes, experts_fields
 
 MAX_CLAMP = 1e6
 """Limit of the activation's constants, far above any model's (7) and in the range of every dtype."""
 
 
-def _read(config: Config) -> Shape:
+def _read(config: Config, sizes: dict[str, Any]) -> Shape:
     for name in ("swiglu_alpha", "swiglu_limit"):
         config.check_number(name, MAX_CLAMP)
     bias = config.flag("attention_bias", True)
-    not_null = ("head_dim", "num_key_value_heads")
-    sizes = dense_fields(config, "gpt_oss", head_dim=64, kv_heads=8, not_null=not_null)
-    shape = Shape(
-        attention_bias=bias,
-        output_bias=bias,
-        mlp_bias=True,
-        router_bias=True,
-        sinks=True,
-        **sizes,
-        **experts_fields(config, experts=128, top_k=4),
-        expert_width=sizes["intermediate"],
-    )
+    sizes |= {"attention_bias": bias, "output_bias": bias, "expert_width": sizes["intermediate"]}
+    shape = Shape(**sizes, **experts_fields(config, experts=128, top_k=4))
     alternating = [KINDS[not full] for full in every(shape.layers, 2)]
     kinds = config.words("layer_types", KINDS, shape.layers) or alternating
     if KINDS[1] not in kinds:
@@ -36,6 +28,7 @@ def _read(config: Config) -> Shape:
 FAMILY = Family(
     "gpt_oss",
     "GptOss",
+    Sizes((), 64, 8, ("head_dim", "num_key_value_heads")),
     _read,
     literal={
         "attention_bias": True,

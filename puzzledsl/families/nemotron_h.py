@@ -96,7 +96,7 @@ def _names(shape: Shape) -> Names:
 FAMILY = Family(
     "nemotron_h",
     "NemotronH",
-    _read,
+    whole_shape=_read,
     literal={"mixer": "mamba2", "router_bias": True, "gated": False, "rope": False},
     takes=("pattern", "mixer", "experts", "top_k", "expert_width", "shared_width"),
     names=_names,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config, sparse_layers
-from puzzledsl.families.family import BIASES, Family, Mixture, dense_fields, experts_fields
+from puzzledsl.families.family import BIASES, Family, Mixture, Sizes, experts_fields
 
 
-def _read(config: Config) -> Shape:
+def _read(config: Config, sizes: dict[str, Any]) -> Shape:
     windowed = config.flag("use_sliding_window")
     shape = Shape(
-        qk_norm=True,
         window=config.optional("sliding_window", 4096, 0, MAX_WINDOW) or None if windowed else None,
-        **dense_fields(
-            config, "qwen3_moe", flags=BIASES, kv_heads=4, not_null=("head_dim", "num_key_value_heads")
-        ),
+        **sizes,
         **experts_fields(config, experts=128, top_k=8),
         expert_width=config.given("moe_intermediate_size", 768),
     )
@@ -24,6 +23,7 @@ def _read(config: Config) -> Shape:
 FAMILY = Family(
     "qwen3_moe",
     "Qwen3Moe",
+    Sizes(BIASES, kv_heads=4, not_null=("head_dim", "num_key_value_heads")),
     _read,
     literal={"qk_norm": True, "ffn": "moe"},
     takes=("tied", *BIASES, "window", "experts", "top_k", "expert_width", "dense_first"),

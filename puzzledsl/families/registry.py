@@ -11,7 +11,8 @@ from typing import Any
 import puzzledsl.families
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.state import Computation
-from puzzledsl.families.children import Layer, base_content, is_child, layers_of_child, shape_of_child
+from puzzledsl.families.block_configs import Layer
+from puzzledsl.families.children import base_content, is_child, layers_of_child, shape_of_child
 from puzzledsl.families.config import BadConfig, Config, canonical, config_content, shown
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import computation_of
@@ -91,7 +92,7 @@ def _shape_of_family(content: Mapping[str, Any], field: str) -> Shape:
     if method is not None and method not in family.quantised:
         forms = ", ".join(("bfloat16", "float16", *family.quantised))
         raise BadConfig(f"its weights are quantised by {shown(method)}; those in {forms} or float32 are read")
-    shape = _possible(family.read(config))
+    shape = _possible(family.shape(config))
     computation_of(family, config, shape)
     return shape
 

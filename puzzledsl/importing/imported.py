@@ -7,16 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
-from puzzledsl.alternatives.registry import (
-    ATTENTION,
-    FFN,
-    AttentionAlternative,
-    FfnAlternative,
-    from_block_config,
-)
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
+from puzzledsl.families.block_configs import from_entry
 from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.ir.nodes import Shape
 
@@ -190,7 +185,7 @@ class Naming:
                 self._cannot("an attention without KV heads" if heads is None else f"{heads} KV heads")
                 return None
             entry["n_heads_in_group"] = own.heads // heads
-        return from_block_config(ATTENTION, entry, own)
+        return cast(AttentionAlternative, from_entry("attention", entry, own))
 
     def ffn(self, config: Mapping[str, Any], layer: int | None = None) -> FfnAlternative | None:
         """An FFN configuration."""
@@ -204,7 +199,7 @@ class Naming:
                 self._cannot("an FFN without a width")
                 return None
             entry["intermediate_size"] = width
-        return from_block_config(FFN, entry, self._own(layer))
+        return cast(FfnAlternative, from_entry("ffn", entry, self._own(layer)))
 
     def _own(self, layer: int | None) -> Shape:
         return self.shape if layer is None or layer >= self.shape.layers else self.shape.at(layer)

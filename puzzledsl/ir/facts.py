@@ -12,13 +12,13 @@ from puzzledsl.ir.nodes import LayerChoice, Shape
 
 _FACTS: Mapping[str, Callable[[Alternative, Shape], int]] = {
     "params": lambda each, own: each.params(own),
-    "active_params": lambda each, own: each.active_params(own),
-    "experts": lambda each, own: each.routing(own)[0] if each.routing(own)[0] > 1 else 0,
-    "top_k": lambda each, own: each.routing(own)[1] if each.routing(own)[0] > 1 else 0,
-    "kv_heads": lambda each, own: each.cached_heads(own),
-    "heads": lambda each, own: each.query_heads(own),
-    "window": lambda each, own: each.attended(own) or 0,  # 0 if nothing caps the KV length
-    "width": lambda each, own: each.channels(own),  # the sum over a mixture's experts
+    "active_params": lambda each, own: each.size(own).used,
+    "experts": lambda each, own: each.alone(own).routing[0] if each.alone(own).routing[0] > 1 else 0,
+    "top_k": lambda each, own: each.alone(own).routing[1] if each.alone(own).routing[0] > 1 else 0,
+    "kv_heads": lambda each, own: each.alone(own).cached_heads,
+    "heads": lambda each, own: each.alone(own).query_heads,
+    "window": lambda each, own: each.alone(own).attended or 0,  # 0 if nothing caps the KV length
+    "width": lambda each, own: each.alone(own).channels,  # the sum over a mixture's experts
 }
 
 

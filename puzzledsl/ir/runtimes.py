@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock, served
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.base.frozen import record
-from puzzledsl.families.children import on_base
+from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
@@ -78,9 +78,9 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
     layers = zip(shape.each, choices, strict=True)
     offered = [(a, own) for own, of_layer in layers for each in of_layer for a in each]
-    sizes = (a.attended(own) for a, own in offered if a.sub_block == "attention")
+    sizes = (a.alone(own).attended for a, own in offered if a.sub_block == "attention")
     windows = _others(architecture.other_windows, (size for size in sizes if size is not None))
-    routed = [a.routing(own) for a, own in offered if _is_mixture(a, own)]
+    routed = [a.alone(own).routing for a, own in offered if _is_mixture(a, own)]
     active = _others(architecture.other_top_k, (top_k for _, top_k in routed))
     most = max((experts for experts, _ in routed), default=0) if computation.weights_of_all else 0
     answers: dict[tuple[int, int, bool], Support] = {}  # layers that are alike share their objects
@@ -89,18 +89,18 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
         for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
             for alternative in alternatives:
                 key = (id(alternative), id(own), layer == 0)
-                answer = answers.get(key) or alternative.served(architecture, own, first=layer == 0)
+                answer = answers.get(key) or served(alternative, architecture, own, first=layer == 0)
                 answers[key] = answer
-                if answer.kind != "absent" and alternative.attended(own) in windows:
+                if answer.kind != "absent" and alternative.alone(own).attended in windows:
                     answer = architecture.other_windows
                 if answer.kind != "absent" and _is_mixture(alternative, own):
-                    experts, top_k = alternative.routing(own)
+                    experts, top_k = alternative.alone(own).routing
                     if top_k in active:
                         answer = architecture.other_top_k
                     elif experts < most:
                         answer = worst(architecture.fewer_of_all, answer)
                 if answer.kind != "native":
-                    later = alternative.served(architecture, own, first=False)
+                    later = served(alternative, architecture, own, first=False)
                     found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
     lacks = tuple(Lack(s, a, answer, tuple(at)) for (s, a, answer, _), at in found.items())
     return Fit(architecture, tuple(architecture.of_model(shape, computation)), lacks)
@@ -115,7 +115,7 @@ def _others(support: Support, values: Iterable[int]) -> set[int]:
 
 
 def _is_mixture(alternative: Alternative, shape: Shape) -> bool:
-    return alternative.sub_block == "ffn" and alternative.routing(shape) != (1, 1)
+    return alternative.alone(shape).ffn == "moe" and alternative.alone(shape).routing != (1, 1)
 
 
 def zero_attention(architecture: Architecture) -> GqaAttention:

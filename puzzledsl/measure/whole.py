@@ -23,6 +23,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead, stored_apart
 from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.state import state_size
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs import flops
 from puzzledsl.costs.dtypes import STATE_BYTES
@@ -49,10 +50,10 @@ def sizes_of(shape: Shape, alternative: Alternative, workload: Workload, stored:
     size = alternative.size(shape)
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
-    if (window := alternative.attended(shape)) is not None:
+    if (window := alternative.alone(shape).attended) is not None:
         length = min(length, window)
-    per_token = 2 * alternative.cached_heads(shape) * shape.head_dim * stored.cached
-    state = alternative.state_size(shape)
+    per_token = 2 * alternative.alone(shape).cached_heads * shape.head_dim * stored.cached
+    state = state_size(alternative.alone(shape))
     kept = state.conv * stored.cached + state.scan * int(STATE_BYTES)
     return {
         "params": size.params,

@@ -10,7 +10,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.alternatives.noop import NoNorm, NoOp
 from puzzledsl.models.families.access import (
     HeadsView,
     attention,
@@ -18,6 +17,7 @@ from puzzledsl.models.families.access import (
     part,
     part_of,
 )
+from puzzledsl.models.families.build import NoNorm, Substitute
 from puzzledsl.models.transformers_private import with_own_modules
 
 
@@ -38,7 +38,7 @@ def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.
 def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
     own = part(layer, sub_block)
     setattr(layer, own.module, module)
-    if isinstance(module, NoOp):
+    if isinstance(module, Substitute) and module.linear is None:
         for name in own.norms:
             setattr(layer, name, NoNorm(getattr(layer, name)))
 
@@ -54,7 +54,7 @@ def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.
 def without(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
     """Return a copy of a layer that shares its modules and has a no-op in place of one sub-block."""
     own = part_of(layer, sub_block)
-    return layer if own is None else with_modules(layer, {sub_block: NoOp(pair=own.pair)})
+    return layer if own is None else with_modules(layer, {sub_block: Substitute(pair=own.pair)})
 
 
 def number_cache_slots(model: PreTrainedModel) -> None:

@@ -134,7 +134,7 @@ class StageOneFlop:
     def training(self, job: BldJob) -> int:
         """Return the FLOP of a piece in training, a token."""
         alternatives = [a for a in (job.attention, job.ffn) if a is not None]
-        if any(a.is_solved(job.init) for a in alternatives) or all(is_frozen(a) for a in alternatives):
+        if any(a.solved_by == job.init for a in alternatives) or all(is_frozen(a) for a in alternatives):
             return 0  # optimal as it starts, or frozen
         first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
         own = self._shape.at(job.layer)
@@ -151,7 +151,7 @@ class StageOneFlop:
         for alternative in (job.attention, job.ffn):
             if alternative is not None and alternative.trainable:
                 inputs = _inputs(alternative, own)
-                channels = 0 if alternative.query_heads(own) else alternative.channels(own)
+                channels = alternative.alone(own).channels
                 found += 2 * inputs**3 / 3 + 4 * inputs**2 * own.hidden
                 found += 2 * inputs * own.hidden * (widest(own) if channels else inputs)
                 found += rounding_flop(alternative, own)
@@ -160,7 +160,7 @@ class StageOneFlop:
     def _refitted(self, job: BldJob, own: Shape) -> int:
         """Return the FLOP of an attention's outputs on all calibration tokens, and of their Gram matrix."""
         alternative = job.attention
-        if alternative is None or not alternative.trainable or alternative.is_solved(job.init):
+        if alternative is None or not alternative.trainable or alternative.solved_by == job.init:
             return 0
         inputs = own.heads * own.head_dim
         token = self.forward(alternative, own) + 2 * inputs * (inputs + own.hidden)
@@ -171,7 +171,7 @@ class StageOneFlop:
         """Return True for a piece whose channels are chosen by elimination."""
         ffn = job.ffn
         chosen = ffn is not None and ffn.trainable and "least_squares" in job.init
-        return chosen and own.ffn == "dense" and 0 < ffn.channels(own) < own.ffn_width  # type: ignore[union-attr]
+        return chosen and own.ffn == "dense" and 0 < ffn.alone(own).channels < own.ffn_width  # type: ignore[union-attr]
 
     def _sums_bytes(self, job: BldJob, own: Shape) -> float:
         """Return the bytes that adding to a layer's Gram matrices moves, once for each calibration batch."""
@@ -230,8 +230,8 @@ def held_out_blocks(tokens: int, context: int) -> int:
 
 def _inputs(alternative: Alternative, own: Shape) -> int:
     """Return the inputs of the map that least squares fit."""
-    heads = alternative.query_heads(own) * own.head_dim
-    return heads or min(alternative.channels(own), widest(own)) or own.hidden
+    alone = alternative.alone(own)
+    return alone.query_heads * own.head_dim or min(alone.channels, widest(own)) or own.hidden
 
 
 @cache

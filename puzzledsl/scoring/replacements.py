@@ -12,7 +12,7 @@ from puzzledsl.alternatives.alternative import Alternative, EndName, SubBlock
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError, NoPieceForAlternative
-from puzzledsl.child.assemble import load_piece
+from puzzledsl.child.assemble import Chosen
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -44,7 +44,7 @@ class Replacement:
         for sub_block, alternative, piece in self.parts:
             module = build_alternative(model, self.layer, alternative)
             if piece is not None:
-                load_piece(module, library.load(piece), piece, self.layer, sub_block, alternative)
+                Chosen(self.layer, sub_block, alternative, piece).load(module, library.load)
             modules[sub_block] = module.requires_grad_(False)
         return with_modules(layer or layers(model)[self.layer], modules)
 
@@ -153,7 +153,7 @@ def _parts(
         if alternative is None or alternative.is_parent:
             continue
         piece = pieces.get((layer, attention, ffn)) or alone
-        if alternative.kind == "noop":
+        if alternative.removes:
             piece = None
         elif piece is None:
             what, span = f"{sub_block} `{alternative.name}`", span_of(score.where)

@@ -200,7 +200,7 @@ def _options(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
 def _kept(document: Document, site: SubBlock, shape: Shape, offered: list[Here]) -> tuple[str, str] | None:
     """Return the shares of the parent's parameters and time that alternatives keep; None where there is nothing to tell."""
     ctx = document.inspected[1]
-    if ctx is None or all(alternative.kind == "noop" for alternative, _ in offered):
+    if ctx is None or all(alternative.removes for alternative, _ in offered):
         return None
     whole, place = PARENTS[site], next(iter(workplaces(ctx, shape)), None)
     shares: dict[str, list[Fraction]] = {"params": [], "time": []}

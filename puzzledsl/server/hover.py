@@ -120,7 +120,7 @@ def _costs(document: Document, occurrence: Occurrence) -> str:
     tables: list[str] = []
     for sub_block in sub_blocks_of(occurrence):
         found = costs.alternatives_of(document, node, occurrence.within, sub_block)
-        if found is not None and any(a.kind != "noop" for a, _ in found[1]):
+        if found is not None and any(not a.removes for a, _ in found[1]):
             tables.append(costs.cost_tables(ctx, *found))
     return "\n\n".join(dict.fromkeys(tables))
 

@@ -70,7 +70,7 @@ def write_blank(
         pieces: dict[str, Any] = {}
         for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
             pieces[sub_block] = alternative
-            if not alternative.is_parent and alternative.kind != "noop":
+            if not alternative.is_parent and not alternative.removes:
                 pieces[f"{sub_block}_piece"] = name = f"{index}.{sub_block}"
                 made[name] = alternative, shape.at(index)
         found.append(LayerDefinition(**pieces))

@@ -259,20 +259,26 @@ FAMILY = '''\
 
 from __future__ import annotations
 
+from typing import Any
+
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import Config
-from puzzledsl.families.family import BIASES, Family, dense_fields
+from puzzledsl.families.family import BIASES, Family, Sizes
 
 
-def _read(config: Config) -> Shape:
-    return Shape(
-        attention_bias=config.flag("attention_bias", True),
-        output_bias=config.flag("attention_out_bias"),
-        **dense_fields(config, "seed_oss", flags=("mlp_bias",), head_dim=128, kv_heads=8, not_null=()),
-    )
+def _read(config: Config, sizes: dict[str, Any]) -> Shape:
+    biases = {"attention_bias": config.flag("attention_bias", True), "output_bias": config.flag("attention_out_bias")}
+    return Shape(**sizes | biases)
 
 
-FAMILY = Family("seed_oss", "SeedOss", _read, literal={"attention_bias": True}, takes=("tied", *BIASES, "mlp_bias"))
+FAMILY = Family(
+    "seed_oss",
+    "SeedOss",
+    Sizes(("mlp_bias",), head_dim=128, kv_heads=8, not_null=()),
+    _read,
+    literal={"attention_bias": True},
+    takes=("tied", *BIASES, "mlp_bias"),
+)
 '''
 
 

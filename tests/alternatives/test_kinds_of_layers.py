@@ -13,8 +13,9 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import ATTENTION, from_block_config, is_canonical
+from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateShape
+from puzzledsl.families.block_configs import entry_of, from_entry
 from puzzledsl.ir.facts import layer_kinds
 
 SIZES: dict[str, Any] = {
@@ -70,14 +71,14 @@ def test_every_difference_belongs_to_a_sub_block() -> None:
 def test_fewer_query_heads(alternative: GqaAttention, name: str, heads: int) -> None:
     assert alternative.name == name
     assert is_canonical(name, "attention")
-    assert alternative.query_heads(DENSE) == heads
+    assert alternative.alone(DENSE).query_heads == heads
     assert alternative.figure("heads", DENSE) == heads
     sizes = alternative.stored(DENSE)
     assert sizes["q_proj.weight"] == (heads * 8, 64)
     assert sizes["o_proj.weight"] == (64, heads * 8)
     assert sizes["k_proj.weight"] == (alternative.kv_heads * 8, 64)
-    entry = {"no_op": False, "replace_with_linear": False} | alternative.block_config(DENSE)
-    assert from_block_config(ATTENTION, entry, DENSE) == alternative
+    entry = {"no_op": False, "replace_with_linear": False} | entry_of(alternative, DENSE)
+    assert from_entry("attention", entry, DENSE) == alternative
     assert type(alternative).from_json(alternative.model_dump_json()) == alternative
 
 
@@ -87,7 +88,7 @@ def test_todays_attention_keeps_its_json() -> None:
         "kv_heads": 2,
         "window": 64,
     }
-    assert "num_attention_heads" not in GqaAttention(kv_heads=2).block_config(DENSE)
+    assert "num_attention_heads" not in entry_of(GqaAttention(kv_heads=2), DENSE)
 
 
 def test_figures_of_the_parent() -> None:

@@ -10,8 +10,9 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import PARENTS, ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import ATTENTION, FFN, KINDS, from_block_config, is_canonical
+from puzzledsl.alternatives.registry import ATTENTION, FFN, KINDS, is_canonical
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.block_configs import from_entry
 from puzzledsl.ir.nodes import LayerChoice
 
 LLAMA_8B = Shape(
@@ -47,7 +48,7 @@ def test_there_is_an_example_of_each() -> None:
 @pytest.mark.parametrize("sub_block", SUB_BLOCKS)
 def test_each_is_under_its_word_and_sub_block(sub_block) -> None:
     for word, kind in KINDS[sub_block].items():
-        assert (kind.kind_of(), kind.sub_block) == (word, sub_block)
+        assert (kind.kind, kind.sub_block) == (word, sub_block)
         assert kind.summary.endswith(".")
         assert set(kind.fields()) <= set(kind.arguments)
         assert 0 <= kind.positional <= len(kind.arguments)
@@ -72,8 +73,8 @@ def test_parts_on_several_gpus_make_up_the_whole(example: Alternative) -> None:
 
 def test_a_module_that_no_package_has_is_an_error() -> None:
     entry = {"no_op": False, "replace_with_linear": False, "module": "mamba", "arguments": {}}
-    with pytest.raises(ValueError, match="`mamba`"):
-        from_block_config(ATTENTION, entry, LLAMA_8B)
+    with pytest.raises(ValueError, match='"mamba"'):
+        from_entry("attention", entry, LLAMA_8B)
 
 
 def test_a_choice_with_the_parent_keeps_its_order() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 from random import Random
 
 import pytest
 
 from puzzledsl.costs.any_batch import AnyBatch
-from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.costs.metrics import fits, metrics_of
-from puzzledsl.costs.roofline import fixed_cost, fixed_line, line_of, sub_block_cost
+from puzzledsl.costs.roofline import CostLine, fixed_line, line_of, sub_block_cost
 from puzzledsl.ir.tables import LayerAssignment
 from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch, mixed_any_batch
 
@@ -23,10 +24,24 @@ def test_a_line_is_the_roofline_at_every_batch(seed: int) -> None:
     shape, hardware, scenario = a_shape(rng), a_profile(rng, 64), a_scenario(rng, "chat", "h")
     for batch in (1, 2, 3, rng.randint(4, 64), rng.randint(65, 5000)):
         work = Workload(batch, scenario.prompt, scenario.output)
-        assert fixed_line(hardware, shape, scenario).at(batch) == fixed_cost(hardware, shape, work)
+        holds_to_fractions(fixed_line(hardware, shape), batch, fixed_flop(shape, work))
         for alternative in (*ATTENTION, *FFN):
-            found = line_of(hardware, shape, alternative, scenario).at(batch)
-            assert found == sub_block_cost(hardware, shape, alternative, work), alternative
+            line, flop = (
+                line_of(hardware, shape, alternative, scenario),
+                sub_block_flop(shape, alternative, work),
+            )
+            holds_to_fractions(line, batch, *flop)
+            assert line.at(batch) == sub_block_cost(hardware, shape, alternative, work), alternative
+
+
+def holds_to_fractions(line: CostLine, batch: int, *flop: int) -> None:
+    """Whole nanoseconds are the exact sum over the causes, rounded up; FLOP are counted for the batch."""
+    found = line.at(batch)
+    times = [
+        ceil(each.times(batch).total * 10**9) if line.params else 0 for each in (line.prefill, line.decode)
+    ]
+    assert [found.prefill_ns, found.decode_ns] == times
+    assert {found.prefill_flop, found.decode_flop} == ({*flop} if line.params else {0})
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -47,7 +62,7 @@ def brute_force(made: AnyBatch, layers: tuple[LayerAssignment, ...]) -> int:
     here, found = made.hardware, 0
     for batch in range(1, here.max_batch + 1):
         work = Workload(batch, made.scenario.prompt, made.scenario.output)
-        costs = [fixed_cost(here, made.shape, work)]
+        costs = [fixed_line(here, made.shape).at(batch)]
         for own, layer, choice in zip(made.shape.each, made.layers, layers, strict=True):
             costs += [
                 sub_block_cost(here, own, alternative, work)

@@ -9,13 +9,13 @@ from transformers import PreTrainedModel, StaticCache
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.checker.check import shipped_profiles
-from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.measure.whole import Widths, sizes_of
 from puzzledsl.models.families.access import shape_of
+from tests.assembled import assemble
 from tests.children import MIXED, define, random_pieces
+from tests.profiles import kv_cache_bytes
 from tests.tiny import tiny_model, tiny_tokens
 
 BATCH, PROMPT, OUTPUT = 3, 11, 6

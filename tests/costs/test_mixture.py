@@ -147,7 +147,7 @@ def test_a_long_prompt_reads_every_expert() -> None:
 def test_active_parameters_leave_out_the_experts_that_a_token_does_not_choose() -> None:
     shape = mixture()
     expert = 3 * 2048 * 768
-    assert FFN.params(shape) - FFN.active_params(shape) == 120 * expert
+    assert FFN.params(shape) - FFN.size(shape).used == 120 * expert
     assert facts.total_params(shape) == 30_532_122_624  # Qwen/Qwen3-30B-A3B: model.safetensors.index.json
     assert active_params(shape) == 30_532_122_624 - 48 * 120 * expert == 3_353_032_704
     assert facts.fact(FFN, "experts", shape) == 128 and facts.fact(FFN, "top_k", shape) == 8

@@ -14,7 +14,6 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.flops import Workload, fixed_size, mean_context
-from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.costs.table import cost_table, merge
@@ -22,6 +21,7 @@ from puzzledsl.ir import facts
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware, Program, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
+from tests.profiles import kv_cache_bytes
 
 Build = Callable[..., Program]
 CHAT = Workload(batch=64, prompt=128, output=1024)

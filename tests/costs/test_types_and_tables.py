@@ -14,7 +14,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.flops import Workload, sub_block_flop
-from puzzledsl.costs.roofline import all_reduce_s, fixed_times, sub_block_times
+from puzzledsl.costs.roofline import all_reduce_s, fixed_line, sub_block_times
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 SHAPES = shipped_shapes()
@@ -42,9 +42,11 @@ def test_weights_of_few_bits_are_read_faster_and_multiplied_as_activations(
 
 
 def test_the_head_has_a_type_of_its_own(llama70b: Shape, h100: RooflineHardware) -> None:
-    one = Workload(1, 8, 8)
     fp8 = h100.model_copy(update={"head_dtype": "fp8"})
-    assert fixed_times(fp8, llama70b, one).weights * 2 == fixed_times(h100, llama70b, one).weights
+    assert (
+        fixed_line(fp8, llama70b).prefill.times(1).weights * 2
+        == fixed_line(h100, llama70b).decode.times(1).weights
+    )
 
 
 def test_gpus_exchange_the_residual_stream(llama70b: Shape, h100: RooflineHardware) -> None:

@@ -16,12 +16,12 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_profiles
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.export.write import write_export
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from tests.child.checkpoint.test_checkpoint import Made
 from tests.children import Choice
+from tests.profiles import kv_cache_bytes
 
 VENV = Path(os.environ.get("PZL_VLLM_VENV") or Path(sys.prefix).parent / ".venv-vllm")
 SPACE_GIB = 1

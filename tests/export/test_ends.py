@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.child.assemble import assemble, load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
@@ -17,6 +17,7 @@ from puzzledsl.export.verify import prepare
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import rounded_end
+from tests.assembled import assemble
 from tests.children import define, random_pieces
 from tests.export.test_engines import request_for
 from tests.export.variants import G1, A, F, Made, Variant, make

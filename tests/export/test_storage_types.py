@@ -61,7 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def unquantised(child: ChildFiles) -> ChildFiles:
     """The same weights, as if nothing said that they lie on grids."""
-    return replace(child, layers=tuple((a.unquantised, f.unquantised) for a, f in child.layers))
+    return replace(child, layers=tuple((a.in_precision(None), f.in_precision(None)) for a, f in child.layers))
 
 
 def test_a_mixed_file_has_the_childs_weights_bit_for_bit(mixed: Made, tmp_path: Path) -> None:

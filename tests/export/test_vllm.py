@@ -118,7 +118,9 @@ def test_a_compressed_child_is_as_near_as_its_weights_in_bfloat16(tmp_path: Path
     )
     made = make(Variant(layers, sizes=HEAD | {"intermediate": 96}), tmp_path)
     child = from_directory(made.child)
-    plain = replace(child, layers=tuple((a.unquantised, f.unquantised) for a, f in child.layers))
+    plain = replace(
+        child, layers=tuple((a.in_precision(None), f.in_precision(None)) for a, f in child.layers)
+    )
     paths = [
         prepare(each, made.child, "vllm", tmp_path / name, "bf16")
         for name, each in (("compressed", child), ("plain", plain))

@@ -20,9 +20,9 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child, to_block_configs
+from puzzledsl.child.assemble import load_child
 from puzzledsl.cli.main import run
-from puzzledsl.families.children import on_base
+from puzzledsl.families.block_configs import on_base, to_block_configs
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config
 from puzzledsl.ir.facts import total_params

@@ -55,7 +55,7 @@ class _Noting(Mapping[str, Any]):
 
 def fields_of(family: str) -> list[str]:
     content = _Noting(SOUND)
-    shape = FAMILIES[family].read(Config(content))
+    shape = FAMILIES[family].shape(Config(content))
     computation_of(FAMILIES[family], Config(content), shape)
     return sorted(content.read)
 

@@ -62,7 +62,7 @@ def active_params(shape: Shape, *, embedding: bool) -> int:
     found = shape.hidden + shape.vocab * shape.hidden * (1 + embedding)
     for own, layers in shape.kinds():
         for alternative in PARENTS.values():
-            experts, active = alternative.routing(own)
+            experts, active = alternative.alone(own).routing
             weights = alternative.weights(own).values()
             found += len(layers) * own.hidden
             found += len(layers) * sum(
@@ -93,7 +93,7 @@ def test_active_matrices_of_a_layer_are_those_of_the_token_s_experts() -> None:
     size = ParentFfn().size(shape)
     assert size.active == 128 * 2048 + 8 * 3 * 2048 * 768
     assert size.matrices == 128 * 2048 + 128 * 3 * 2048 * 768
-    assert ParentFfn().routing(shape) == (128, 8) and ParentFfn().channels(shape) == 128 * 768
+    assert shape.routing == (128, 8) and shape.channels == 128 * 768
 
 
 def test_layers_that_a_step_skips_and_those_of_the_list_are_dense() -> None:
@@ -102,7 +102,7 @@ def test_layers_that_a_step_skips_and_those_of_the_list_are_dense() -> None:
     )
     assert [own.ffn for own in shape.each] == ["dense", "dense", "dense", "moe", "dense", "moe"]
     assert shape.at(0).intermediate == 6144
-    assert ParentFfn().routing(shape.at(0)) == (1, 1)
+    assert shape.at(0).routing == (1, 1)
     assert "gate_proj.weight" in ParentFfn().weights(shape.at(0))
     assert "experts.127.gate_proj.weight" in ParentFfn().weights(shape.at(3))
 

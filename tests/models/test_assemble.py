@@ -13,12 +13,13 @@ from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention, NoOpFf
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import assemble, from_block_configs, to_block_configs
+from puzzledsl.families.block_configs import from_block_configs, to_block_configs
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.load import load_parent
+from tests.assembled import assemble
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, define, random_pieces
 from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
 

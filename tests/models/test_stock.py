@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from puzzledsl.child.assemble import assemble, load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
+from tests.assembled import assemble
 from tests.children import MIXED, PARENT, define, random_pieces
 from tests.export.variants import LLAMA3
 from tests.tiny import FAMILIES, save_tiny, tiny_tokens

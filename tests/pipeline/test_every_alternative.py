@@ -47,7 +47,7 @@ def pattern(alternative: Alternative, own: Shape) -> str:
     """The pattern that only this alternative matches in a layer of this shape; a window's size is that of both together."""
     fields = {name: getattr(alternative, name) for name in alternative.fields() if name != "heads"}
     if "window" in fields:
-        fields["window"] = alternative.attended(own)
+        fields["window"] = alternative.alone(own).attended
     words = {name: "full" if value is None else value for name, value in fields.items()}
     said = ", ".join(f"{name}: {value}" for name, value in words.items())
     return f"{alternative.kind}({said})" if said else alternative.kind

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import assemble
 from puzzledsl.cluster.tasks import LocalExecutor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
@@ -24,6 +23,7 @@ from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
+from tests.assembled import assemble
 from tests.tiny import tiny_tokenizer
 
 

@@ -17,7 +17,6 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import walk
 from puzzledsl.child.healing.children import JUDGING_PART, HealedChildren
 from puzzledsl.child.healing.run import healing_text
@@ -34,6 +33,7 @@ from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement
 from puzzledsl.scoring.sweep import HealedReplacement, needed_from
+from tests.assembled import assemble
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget

@@ -19,7 +19,7 @@ from benchmarks.synthetic import synthetic
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.check import check
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.costs.simulation import simulated
 from puzzledsl.costs.table import cost_table
 from puzzledsl.costs.traffic import filled
@@ -463,5 +463,5 @@ def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:
             )
             assert plain.decode_ns <= own.decode_ns <= plain.decode_ns + 1
             assert own.weights_bytes == plain.weights_bytes
-        alone = fixed_cost(hardware, shape, Workload(1, 100, 20))
+        alone = fixed_line(hardware, shape).at(1)
         assert costs.fixed.prefill_ns == alone.prefill_ns

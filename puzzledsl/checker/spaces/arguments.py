@@ -257,6 +257,6 @@ def _figures(each: Alternative, field: str, percent: bool, own: Shape, info: Spa
         return []
     if not percent:
         return [figure]
-    whole = each.whole_width(own)
+    whole = own.expert_width if each.alone(own).ffn == "moe" else own.ffn_width
     asked = info.asked.get((whole, int(figure)), {figure})
     return [exact / whole for exact in sorted(asked)]

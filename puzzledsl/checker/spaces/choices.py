@@ -13,7 +13,16 @@ from functools import partial
 from typing import TypeVar, cast
 
 from puzzledsl.alternatives import registry
-from puzzledsl.alternatives.alternative import ENDS, MIXERS, SUB_BLOCKS, Alternative, Site, SubBlock, absent
+from puzzledsl.alternatives.alternative import (
+    ENDS,
+    MIXERS,
+    SUB_BLOCKS,
+    Alternative,
+    Site,
+    SubBlock,
+    absent,
+    storage_misfit,
+)
 from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.shape import Shape
@@ -150,7 +159,7 @@ class ChoiceReader:
             return options
         found = [option.in_precision(dtype) for dtype in call.precisions() for option in options]
         for option in found:
-            if why := option.misfit(kind.shape):
+            if why := storage_misfit(option, kind.shape):
                 mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"
                 help = "leave `dtype` out in those layers" if mixer else None
                 said: Args = {"dtype": str(option.dtype), "name": option.plain_name, "why": why}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.models.precision.gptq import Codes, codes_of
+from puzzledsl.models.precision.gptq import Codes, stored_codes
 
 WORD = 32
 Types = Mapping[str, PrecisionName]
@@ -105,10 +105,7 @@ def _stored(
     assert size is not None
 
     def codes() -> Codes:
-        found = codes_of(weight.read(), precision)
-        if found is None:
-            raise ValueError(f"`{name}` is not on the grid of {precision.name}")
-        return found
+        return stored_codes(weight.read(), precision, f"`{name}`")
 
     module = name.removesuffix(".weight")
     found = {

@@ -20,27 +20,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Alternative, EndName, SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, EndName
 from puzzledsl.alternatives.ends import END_DTYPES
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import (
-    Layer,
-    Pieces,
-    child_config,
-    choices_of,
-    fitting,
-    from_block_configs,
-    layers_on_base,
-    no_piece,
-    to_block_configs,
-)
+from puzzledsl.child.assemble import Chosen, Pieces, child_config, chosen_in, layers_on_base
+from puzzledsl.families.block_configs import Layer, from_block_configs, to_block_configs
 from puzzledsl.families.children import base_content, is_child
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
 from puzzledsl.models.families.load import OWN_KEYS, load_config, read_config_json, weights_in
@@ -145,6 +136,12 @@ class ChildFiles:
     weights: dict[str, LazyTensor]
 
     @property
+    def sub_blocks(self) -> list[tuple[Shape, Shape]]:
+        """Each layer with its attention alone and with its FFN alone, for their figures."""
+        pairs = zip(self.layers, self.shape.each, strict=True)
+        return [(attention.alone(own), ffn.alone(own)) for (attention, ffn), own in pairs]
+
+    @property
     def params(self) -> int:
         """Return the number of parameters; a tied embedding counts once."""
         return sum(torch.Size(weight.shape).numel() for weight in self.weights.values())
@@ -214,12 +211,14 @@ def from_definition(
     shape, given = parent.shape, len(definition.layers)
     if given != shape.layers:
         raise DiagnosticError(NoSuchLayer(None, name=definition.name, got=given, expected=shape.layers))
-    chosen = layers_on_base(definition, shape_of(parent.config))
-    layers = tuple(from_block_configs(to_block_configs(chosen, shape), shape))
+    on_base = layers_on_base(definition, shape_of(parent.config))
+    layers = tuple(from_block_configs(to_block_configs(on_base, shape), shape))
     child, last = parent.cast(dtype or parent.dtype), _Last(pieces)
     weights = dict(child.weights)
     for index, layer in enumerate(definition.layers):
-        _put(weights, index, layer, parent.config, last, child.dtype)
+        for chosen in chosen_in(index, layer):
+            if not chosen.alternative.is_parent:
+                _put(weights, chosen, parent.config, last, child.dtype)
     child = _with_ends(replace(child, layers=layers, weights=weights), definition, pieces)
     return replace(child, weights=select(parent_dir, child.shape, child.weights, layers))
 
@@ -261,72 +260,55 @@ class _Last:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._name: str | None = None
-        self._weights: Mapping[str, Tensor] = {}
+        self._known: dict[str, Mapping[str, Tensor]] = {}
 
     def forget(self) -> None:
         """Drop the cached piece."""
-        self._name, self._weights = None, {}
+        self._known.clear()
 
     def __call__(self, name: str) -> Mapping[str, Tensor]:
-        if name != self._name:
-            self._weights = {}  # let go before the next is read
-            self._weights, self._name = self._pieces(name), name
-        return self._weights
+        if name not in self._known:
+            self._known.clear()  # let go before the next is read
+            self._known[name] = self._pieces(name)
+        return self._known[name]
 
 
 def _put(
     weights: dict[str, LazyTensor],
-    index: int,
-    layer: LayerDefinition,
+    chosen: Chosen,
     config: PreTrainedConfig,
     pieces: _Last,
     dtype: torch.dtype,
 ) -> None:
-    """Replace the parent's sub-blocks of one layer by the pieces."""
-    prefix = f"{family_of(config).layers}.{index}."
-    names, shape = names_of(base_shape_of(config), index), shape_of(config).at(index)
-    for sub_block, alternative, piece in choices_of(layer):
-        if alternative.is_parent:  # a coupled piece stores its own half only
-            continue
-        part = names.of(sub_block)
-        assert part is not None, f"layer {index} has no {sub_block}"
-        own = f"{prefix}{part.module}."
-        for name in [name for name in weights if name.startswith(own)]:
-            del weights[name]
-        if alternative.kind == "noop":
-            for norm in part.norms:
-                del weights[f"{prefix}{norm}.weight"]
-        elif piece is None:
-            raise no_piece(index, sub_block, alternative)
-        else:
-            wanted = alternative.stored(shape)
-            for name, size in wanted.items():
-                exact = name in FAMILIES[shape.family].mixture.exact or (
-                    alternative.dtype is not None and is_quantised(name, size)
-                )
-                own_dtype = torch.float32 if exact else dtype
-                read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, own_dtype)
-                weights[own + name] = LazyTensor(size, own_dtype, read)
+    """Replace a sub-block of the parent by its piece."""
+    alternative, shape = chosen.alternative, shape_of(config).at(chosen.layer_idx)
+    prefix = f"{family_of(config).layers}.{chosen.layer_idx}."
+    part = names_of(base_shape_of(config), chosen.layer_idx).of(chosen.sub_block)
+    assert part is not None, f"layer {chosen.layer_idx} has no {chosen.sub_block}"
+    own = f"{prefix}{part.module}."
+    for name in [name for name in weights if name.startswith(own)]:
+        del weights[name]
+    if alternative.removes:
+        for norm in part.norms:
+            del weights[f"{prefix}{norm}.weight"]
+    elif chosen.piece is None:
+        raise chosen.misfit("the definition names no piece")
+    wanted = alternative.stored(shape)
 
+    def reader(name: str, own_dtype: torch.dtype) -> Callable[[], Tensor]:
+        def read() -> Tensor:
+            found = chosen.weights(pieces, wanted)
+            if name == list(wanted)[-1]:  # they are read in this order
+                pieces.forget()
+            return found[name].to(own_dtype).contiguous()
 
-def _reader(
-    pieces: _Last,
-    piece: str,
-    wanted: Mapping[str, tuple[int, ...]],
-    index: int,
-    sub_block: SubBlock,
-    alternative: Alternative,
-    name: str,
-    dtype: torch.dtype,
-) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        weights = fitting(pieces(piece), wanted, piece, index, sub_block, alternative)
-        if name == list(wanted)[-1]:  # they are read in this order
-            pieces.forget()
-        return weights[name].to(dtype).contiguous()
+        return read
 
-    return read
+    for name, size in wanted.items():
+        on_grid = alternative.dtype is not None and is_quantised(name, size)
+        exact = on_grid or name in FAMILIES[shape.family].mixture.exact
+        own_dtype = torch.float32 if exact else dtype
+        weights[own + name] = LazyTensor(size, own_dtype, reader(name, own_dtype))
 
 
 def _base_content(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import torch
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.child.assemble import Layer, Pieces, to_block_configs
+from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
 from puzzledsl.child.checkpoint.contents import (
     SHARD_BYTES,
@@ -34,7 +34,8 @@ from puzzledsl.child.checkpoint.contents import (
     megatron_layers,
     write_shards,
 )
-from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
+from puzzledsl.child.definition import WouldOverwrite
+from puzzledsl.families.block_configs import Layer, to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
@@ -58,12 +59,6 @@ class Foreign:
 
     path: Path
     reason: str
-
-
-def refuse_foreign_code(directory: Path, child: ChildFiles) -> None:
-    """Raise DiagnosticError (UntrustedCode) for each file that `foreign_code` finds. Runs nothing of the directory."""
-    if found := foreign_code(directory, child):
-        raise DiagnosticError(*(UntrustedCode(None, path=own.path, reason=own.reason) for own in found))
 
 
 def foreign_code(directory: Path, child: ChildFiles) -> list[Foreign]:

@@ -180,11 +180,13 @@ def fit_last(
     if isinstance(last, ExpertByExpert):
         with repeatable(last.matrices_HP[0].device):
             return _fit_experts(sub_block, last, calibration, held_out)
-    if sub_block.grid is not None:
-        return _fit_on_grid(sub_block, last, sub_block.grid, calibration, list(held_out))
-    steps_KPH = _steps(last, _gram(sub_block, last, calibration))
-    shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], held_out)
+    gram = _gram(sub_block, last, calibration)
+    judges = held_out if sub_block.grid is None else list(held_out)  # read again
+    steps_KPH = _steps(last, gram)
+    shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], judges)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
+    if sub_block.grid is not None:
+        return shares if _put_on_grid(sub_block, sub_block.grid, step_PH, gram, judges) else (0.0, 0.0)
     last.weight.copy_((last.weight.T.to(step_PH) + step_PH).T.to(last.weight))
     return shares
 
@@ -210,30 +212,22 @@ def _product(step_PH: Tensor, read_BSP: Tensor) -> Tensor:
     return read_BSP.float() @ step_PH.float()
 
 
-def _fit_on_grid(
-    sub_block: ChildSubBlock,
-    last: nn.Linear,
-    grid: Grid,
-    calibration: Iterable[FitBatch],
-    held_out: Sequence[FitBatch],
-) -> tuple[float, float]:
-    """Fit a quantised map as any other, and round it to its grid again, with error compensation.
+def _put_on_grid(
+    sub_block: ChildSubBlock, grid: Grid, step_PH: Tensor, gram: Gram, held_out: Iterable[FitBatch]
+) -> bool:
+    """Round a quantised map to its grid again, with error compensation; False if it stays as it was.
 
-    It stays as it was, and the shares are 0, unless the rounded map has less error on held-out tokens, too.
+    The rounded map is taken if it has less error on held-out tokens, too.
     """
-    gram = _gram(sub_block, last, calibration)
-    steps_KPH = _steps(last, gram)
-    shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], held_out)
-    step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
     found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision, gram.tokens)
     change_PH = (found_HP - grid.weight).T
-    taken = choose_shares(
-        sub_block, [partial(_product, change_PH), partial(_product, 0 * change_PH)], held_out
-    )
-    if taken[0] <= 0.5:  # beyond the half, the whole step has less error than none
-        return 0.0, 0.0
+    effects = [partial(_product, change_PH), partial(_product, 0 * change_PH)]
+    if (
+        choose_shares(sub_block, effects, held_out)[0] <= 0.5
+    ):  # beyond the half, the whole step has less error
+        return False
     sub_block.put_on_grid(found_HP)
-    return shares
+    return True
 
 
 def _gram(sub_block: ChildSubBlock, last: nn.Linear, calibration: Iterable[FitBatch]) -> Gram:

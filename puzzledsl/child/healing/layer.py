@@ -21,15 +21,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.alternatives.precision import PRECISIONS, Precision
-from puzzledsl.child.assemble import Pieces, choices_of, fitting, no_piece
+from puzzledsl.child.assemble import Chosen, Pieces, chosen_in
 from puzzledsl.child.healing.experts import ExpertByExpert, StackedExperts, split_experts
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.pages import load_module_weights
-from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products, repeatable
 from puzzledsl.models.transformers_private import with_own_modules
 
@@ -38,13 +37,9 @@ Absent = AbstractSet[tuple[int, SubBlock]]
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """One sub-block of a child that is not a no-op, with the id of its piece (None for the parent's own)."""
+class Link(Chosen):
+    """One sub-block of a child that is not a no-op."""
 
-    layer_idx: int
-    sub_block: SubBlock
-    alternative: Alternative
-    piece: str | None
     goal: int
     adjacent: bool
     """True if the child has not dropped the sub-block that comes next in the parent."""
@@ -77,10 +72,11 @@ def chain(layers: Sequence[LayerDefinition], absent: Absent = frozenset()) -> tu
     links: list[Link] = []
     goal = 2 * len(layers)
     for layer_idx in reversed(range(len(layers))):
-        for sub_block, alternative, piece in reversed(choices_of(layers[layer_idx])):
-            if alternative.kind != "noop" and (layer_idx, sub_block) not in absent:
-                point = point_of(layer_idx, sub_block)
-                links.append(Link(layer_idx, sub_block, alternative, piece, goal, goal == after[point]))
+        for chosen in reversed(chosen_in(layer_idx, layers[layer_idx])):
+            if not chosen.alternative.removes and (layer_idx, chosen.sub_block) not in absent:
+                point = point_of(layer_idx, chosen.sub_block)
+                place = (layer_idx, chosen.sub_block, chosen.alternative, chosen.piece)
+                links.append(Link(*place, goal, goal == after[point]))
                 goal = point
     return tuple(reversed(links))
 
@@ -125,13 +121,13 @@ class ChildSubBlock:
             self._module = with_own_modules(parents)  # so that the parent keeps its last map
             self._module.__dict__.pop("forward", None)  # a fused one applies the last map
         else:
-            self._module, pieces_weights = _piece(model, link, pieces)
-        self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""
-        last = getattr(self._module, self.name, None)
+            self._module = build_alternative(model, link.layer_idx, link.alternative).requires_grad_(False)
+            pieces_weights = link.load(self._module, pieces)
+        self.name, last = access.last_map(self._module, link.alternative)
         self.last: nn.Linear | ExpertByExpert | None = None
         """The last map; None for a sub-block without one, and for a quantised mixture, whose experts are not fitted."""
         self.grid: Grid | None = None
-        if isinstance(last, nn.Linear):
+        if last is not None:
             self.last = _copied(last)
             if link.alternative.dtype is not None:
                 weight = pieces_weights[f"{self.name}.weight"].to(last.weight.device)
@@ -215,15 +211,3 @@ def _copied(linear: nn.Linear) -> nn.Linear:
     copied = copied.to_empty(device=weight.device).requires_grad_(False)
     copied.load_state_dict(linear.state_dict())
     return copied
-
-
-def _piece(model: PreTrainedModel, link: Link, pieces: Pieces) -> tuple[nn.Module, Mapping[str, Tensor]]:
-    """Return the module of a piece, and the piece's weights by their names inside the sub-block."""
-    if link.piece is None:
-        raise no_piece(link.layer_idx, link.sub_block, link.alternative)
-    module = build_alternative(model, link.layer_idx, link.alternative).requires_grad_(False)
-    place = link.piece, link.layer_idx, link.sub_block, link.alternative
-    wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
-    weights = fitting(pieces(link.piece), wanted, *place)
-    load_weights_into(module, weights)
-    return module, weights

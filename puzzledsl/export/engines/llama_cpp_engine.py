@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -109,14 +110,16 @@ class Engine:
     def reset_cache(self) -> None:
         """Empty the KV cache."""
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._llama._ctx), True)
+        self._past = 0
 
-    def forward(self, tokens: Sequence[int], past: int) -> Any:
-        """Return the logits (S, V) of tokens that follow `past` cached ones."""
+    def forward(self, tokens: Sequence[int]) -> Any:
+        """Return the logits (S, V) of tokens that follow those in the cache."""
         batch = self._lib.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = int(token), past + i, 1, 0
-            batch.logits[i] = True
+            batch.token[i], batch.pos[i] = int(token), self._past + i
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, True
+        self._past += len(tokens)
         try:
             if self._lib.llama_decode(self._llama._ctx, batch) != 0:
                 raise RuntimeError("llama_decode failed")
@@ -127,16 +130,6 @@ class Engine:
             )
         finally:
             self._lib.llama_batch_free(batch)
-
-    def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
-        self.reset_cache()
-        logits = self.forward(prompt, 0)
-        chosen = [int(logits[-1].argmax())]
-        while len(chosen) < steps:
-            row = self.forward(chosen[-1:], len(prompt) + len(chosen) - 1)[-1]
-            chosen.append(int(row.argmax()))
-        return logits, chosen
 
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""
@@ -178,11 +171,9 @@ class Engine:
         finally:
             self._lib.llama_batch_free(batch)
 
-    def text(self, prompt: str, steps: int) -> str:
-        """Return the greedy continuation of a prompt, of `steps` tokens."""
-        tokens = self._llama.tokenize(prompt)
-        _, chosen = self.greedy(tokens, steps)
-        return str(self._llama.detokenize(chosen))
+    def tokenizer(self) -> Any:
+        """Return the tokenizer of the model."""
+        return SimpleNamespace(encode=self._llama.tokenize, decode=self._llama.detokenize)
 
 
 def quantise(

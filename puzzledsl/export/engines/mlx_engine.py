@@ -43,15 +43,6 @@ class Engine:
         logits = self._model(inputs, cache=self._cache)[0].astype(self._mx.float32)
         return np.array(logits)
 
-    def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
-        self.reset_cache()
-        logits = self.forward(prompt)
-        chosen = [int(logits[-1].argmax())]
-        while len(chosen) < steps:
-            chosen.append(int(self.forward(chosen[-1:])[-1].argmax()))
-        return logits, chosen
-
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence, from an empty cache."""
         self.reset_cache()
@@ -92,11 +83,9 @@ class Engine:
     def _chosen(self, ids: Any) -> None:
         self._mx.eval(self._model(ids, cache=self._cache)[:, -1].argmax(-1))
 
-    def text(self, prompt: str, steps: int) -> str:
-        """Return the greedy continuation of a prompt, of `steps` tokens."""
+    def tokenizer(self) -> Any:
+        """Return the tokenizer of the model."""
         from transformers import PreTrainedTokenizerFast
 
         made: Any = PreTrainedTokenizerFast
-        tokenizer = made(tokenizer_file=str(Path(self._path) / "tokenizer.json"))
-        _, chosen = self.greedy(tokenizer.encode(prompt), steps)
-        return str(tokenizer.decode(chosen))
+        return made(tokenizer_file=str(Path(self._path) / "tokenizer.json"))

@@ -42,6 +42,10 @@ class Engine:
         """Free the model."""
         self._model = self._cache = None
 
+    def reset_cache(self) -> None:
+        """Start a new KV cache."""
+        self._cache = None
+
     def forward(self, tokens: Sequence[int]) -> Any:
         """Return the logits (S, V) of tokens that follow those in the cache."""
         with self._torch.no_grad():
@@ -49,15 +53,6 @@ class Engine:
             found = self._model(input_ids=ids, use_cache=True, **{self._cache_name: self._cache})
         self._cache = found[self._cache_name]
         return found.logits[0].float().numpy()
-
-    def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
-        self._cache = None
-        logits = self.forward(prompt)
-        chosen = [int(logits[-1].argmax())]
-        while len(chosen) < steps:
-            chosen.append(int(self.forward(chosen[-1:])[-1].argmax()))
-        return logits, chosen
 
     def time_prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt, from an empty cache."""
@@ -78,9 +73,7 @@ class Engine:
         self.forward(ids)[-1].argmax()
         return time.perf_counter() - start
 
-    def text(self, prompt: str, steps: int) -> str:
-        """Return the greedy continuation of a prompt, of `steps` tokens."""
+    def tokenizer(self) -> Any:
+        """Return the tokenizer of the model."""
         loader: Any = AutoTokenizer
-        tokenizer = loader.from_pretrained(self._path, trust_remote_code=False, local_files_only=True)
-        _, chosen = self.greedy(tokenizer.encode(prompt), steps)
-        return str(tokenizer.decode(chosen))
+        return loader.from_pretrained(self._path, trust_remote_code=False, local_files_only=True)

@@ -45,10 +45,31 @@ def run(name: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
         engine = engine_class(path, request)
         facts["version"] = engine.version
         for number, prompt in enumerate(request["prompts"]):
-            logits, chosen = engine.greedy(prompt, request["steps"])
+            logits, chosen = greedy(engine, prompt, request["steps"])
             arrays[f"logits.{index}.{number}"], arrays[f"greedy.{index}.{number}"] = logits, chosen
         engine.close()
     return facts, arrays
+
+
+def greedy(engine: Any, prompt: list[int], steps: int) -> tuple[Any, list[int]]:
+    """Return the logits of the prompt [S, V] and the `steps` greedy tokens after it, decoded with the KV cache."""
+    if hasattr(engine, "greedy"):
+        found: tuple[Any, list[int]] = engine.greedy(prompt, steps)
+        return found
+    engine.reset_cache()
+    logits = engine.forward(prompt)
+    chosen = [int(logits[-1].argmax())]
+    while len(chosen) < steps:
+        chosen.append(int(engine.forward(chosen[-1:])[-1].argmax()))
+    return logits, chosen
+
+
+def text(engine: Any, prompt: str, steps: int) -> str:
+    """Return the greedy continuation of a prompt, of `steps` tokens."""
+    if hasattr(engine, "text"):
+        return str(engine.text(prompt, steps))
+    tokenizer = engine.tokenizer()
+    return str(tokenizer.decode(greedy(engine, tokenizer.encode(prompt), steps)[1]))
 
 
 @cache
@@ -75,7 +96,7 @@ def serve(name: str) -> None:
                     model = _module(name).Engine(asked["path"], asked["request"] | {"serving": True})
                     found: Any = model.version
                 case "text":
-                    found = model.text(asked["text"], 48)
+                    found = text(model, asked["text"], 48)
                 case "prefill":
                     found = model.time_prefill(asked["prompt"])
                 case "fill":

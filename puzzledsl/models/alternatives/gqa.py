@@ -8,10 +8,8 @@ import torch
 from torch import nn
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
-from puzzledsl.models.errors import HeadsDontDivide
-from puzzledsl.models.families.build import new_attention
+from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
+from puzzledsl.models.families.build import Site, new_sub_block
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.models.least_squares.heads import (
@@ -24,23 +22,6 @@ from puzzledsl.models.least_squares.heads import (
     rows_of,
     turning_of,
 )
-
-
-def build(alternative: GqaAttention, site: Site) -> nn.Module:
-    """Build the family's attention with fewer heads. Raises DiagnosticError (HeadsDontDivide)."""
-    kv_heads, heads = alternative.kv_heads, alternative.query_heads(site.shape)
-    if kv_heads < 1 or heads % kv_heads:
-        raise DiagnosticError(HeadsDontDivide(None, kv_heads=kv_heads, heads=heads))
-    return new_attention(
-        site.config,
-        site.layer_idx,
-        kv_heads,
-        heads=alternative.heads,
-        window=alternative.window,
-        sinks=alternative.sinks,
-        dtype=site.dtype,
-        device=site.device,
-    )
 
 
 def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
@@ -77,7 +58,7 @@ def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gr
     heads = None if parent.shape.heads == base.heads else parent.shape.heads
     whole = alternative.model_copy(update={"heads": heads})
     site = Site(held.config, base, held.layer_idx, weight.dtype, weight.device)
-    module: Any = build(whole, site)
+    module: Any = new_sub_block(site, whole)
     load_weights_into(module, state)
     module.o_proj = nn.Identity()
     gram = Gram.zeros(weight.shape[1], weight.shape[0], weight.device)
@@ -98,7 +79,7 @@ def _with_fewer_queries(
         raise cannot_initialise(alternative, "there are no calibration tokens to choose query heads by")
     shape, gram, weight = parent.shape, _outputs(alternative, state, parent), state["o_proj.weight"].T
     choose = loudest_heads if pooled else kept_heads
-    kept = choose(gram.xx, weight, shape.heads, alternative.kv_heads, alternative.query_heads(shape))
+    kept = choose(gram.xx, weight, shape.heads, alternative.kv_heads, (alternative.heads or shape.heads))
     rows = rows_of(kept, shape.head_dim)
     output = weight[rows] if pooled else refit_rows(gram, weight, rows)
     own = _of_heads(state, kept, shape.heads, whole=shape.qk_norm_whole)

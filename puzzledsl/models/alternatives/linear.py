@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never, cast
+from typing import assert_never, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
-from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, like
+from puzzledsl.models.alternatives.realisation import ParentLayer, State, like
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import TOWARDS_ZERO, Gram, solve_ridge
 from puzzledsl.models.least_squares.heads import Heads
-
-
-class LinearSubBlock(nn.Module):
-    """Linear sub-block: one H x H matrix without a bias, whose weight is named `linear.weight`."""
-
-    def __init__(
-        self,
-        hidden: int,
-        *,
-        pair: bool,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__()
-        self.pair = pair
-        self.linear = nn.Linear(hidden, hidden, bias=False, dtype=dtype, device=device)
-
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Map [B, S, H] to [B, S, H]; return (output, None) in place of a module that returns a tuple."""
-        output = self.linear(hidden_states)
-        return (output, None) if self.pair else output
-
-
-def build(alternative: LinearAttention | LinearFfn, site: Site) -> nn.Module:
-    """Build one matrix."""
-    pair = site.part(alternative.sub_block).pair
-    return LinearSubBlock(site.shape.hidden, pair=pair, dtype=site.dtype, device=site.device).eval()
 
 
 def initialise(alternative: LinearAttention | LinearFfn, parent: ParentLayer) -> State:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.models.alternatives.moe import initialise_dense
-from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
-from puzzledsl.models.families.build import new_ffn
+from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
 from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
-
-
-def build(alternative: MlpFfn, site: Site) -> nn.Module:
-    """Build the family's FFN with fewer channels."""
-    return new_ffn(site.config, alternative.width, dtype=site.dtype, device=site.device)
 
 
 def initialise(alternative: MlpFfn, parent: ParentLayer) -> State:

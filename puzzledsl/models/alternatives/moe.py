@@ -8,31 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
-from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
+from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
 from puzzledsl.models.families.access import sub_block_of
-from puzzledsl.models.families.build import new_mixture
 from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, contributing, dense, expert_of
 from puzzledsl.models.mixtures.smaller import SALIENCIES, damage_order, prune, reap, smaller
-
-
-def build(alternative: MoeFfn, site: Site) -> nn.Module:
-    """Build the family's mixture with other sizes. Raises DiagnosticError (CannotRealise) in place of a dense FFN."""
-    _require_mixture(alternative, site.shape)
-    sizes = alternative.experts, alternative.top_k, alternative.width
-    return new_mixture(site.config, *sizes, dtype=site.dtype, device=site.device)
 
 
 @torch.no_grad()
 def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
     """Return the mixture of these sizes that is nearest to the parent's. Shared experts are the parent's own."""
     shape = parent.shape
-    _require_mixture(alternative, shape)
+    if shape.ffn != "moe":
+        raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
     if alternative.experts > shape.experts or alternative.width > shape.expert_width:
         raise cannot_initialise(
             alternative, f"the parent has {shape.experts} experts of {shape.expert_width} channels"
@@ -74,11 +66,6 @@ def initialise_dense(alternative: MlpFfn, parent: ParentLayer) -> State:
         outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
         made = dense(full, shared, inputs_TH, outputs_TH, alternative.width)
     return {name: like(weight, full.router) for name, weight in made.state("").items()}
-
-
-def _require_mixture(alternative: MoeFfn, shape: Shape) -> None:
-    if shape.ffn != "moe":
-        raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
 
 
 def _mixture(parent: ParentLayer, weights: Mapping[str, Tensor]) -> Mixture:

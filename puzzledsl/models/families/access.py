@@ -15,8 +15,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.families import children
-from puzzledsl.families.children import BLOCKS, Layer
+from puzzledsl.families import block_configs
+from puzzledsl.families.block_configs import Layer
+from puzzledsl.families.children import BLOCKS
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.family import Family, Names, Part
 from puzzledsl.families.registry import FAMILIES, child_of_config, shape_of_config
@@ -61,7 +62,7 @@ def blocks_of(config: PreTrainedConfig) -> tuple[Layer, ...] | None:
 
 def on_base(config: PreTrainedConfig, layer_idx: int, alternative: Alternative) -> Alternative:
     """An alternative of the parent's layer as one of the base family's layer."""
-    return children.on_base(alternative, shape_of(config).at(layer_idx))
+    return block_configs.on_base(alternative, shape_of(config).at(layer_idx))
 
 
 def _read(config: PreTrainedConfig, read: Callable[[dict[str, Any]], T]) -> T:
@@ -173,6 +174,14 @@ def residual_factor(layer: nn.Module) -> float:
     """The factor by which a layer multiplies what its sub-blocks add to the residual stream."""
     name = cast(Names, layer.__dict__[_NAMES]).factor
     return 1.0 if name is None else float(getattr(layer, name))
+
+
+def last_map(module: nn.Module, alternative: Alternative) -> tuple[str, nn.Linear | None]:
+    """Name and module of the last linear map of a sub-block's module, in whose weight its output is linear; None without one."""
+    for name in alternative.last_maps:
+        if isinstance(found := getattr(module, name, None), nn.Linear):
+            return name, found
+    return "", None
 
 
 def read_by_head(model: PreTrainedModel, normed: Tensor) -> Tensor:

@@ -1,88 +1,93 @@
-"""Fresh attention and FFN modules of a family in another size. The only place that constructs transformers' layer classes.
+"""Fresh modules of a family's sub-blocks in another size, and what stands in their place: one matrix, or nothing.
 
-Shapes: H hidden, N query heads, K key/value heads, D head_dim, F intermediate width.
+The only place that constructs transformers' layer classes. Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from puzzledsl.models.families.access import HeadsView, family_of, shape_of
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
+from puzzledsl.families.family import Part
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.models.errors import HeadsDontDivide
+from puzzledsl.models.families.access import HeadsView, family_of, names_of, shape_of
 from puzzledsl.models.families.slots import classes_of
 from puzzledsl.models.families.window import LimitWindow
 
 
-def new_attention(
-    config: PreTrainedConfig,
-    layer_idx: int,
-    kv_heads: int,
-    *,
-    heads: int | None = None,
-    window: int | None = None,
-    sinks: int = 0,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-) -> nn.Module:
-    """Attention of the config's family with `kv_heads` key/value heads, and `heads` query heads if they are others.
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The place of a module: a layer of a model with this config. `shape` is the layer's."""
 
-    Weights are allocated, not initialised.
+    config: PreTrainedConfig
+    shape: Shape
+    layer_idx: int
+    dtype: torch.dtype
+    device: torch.device | str | None
+
+    def part(self, sub_block: SubBlock) -> Part:
+        """Return the names of a sub-block that the layer has."""
+        found = names_of(self.shape, self.layer_idx).of(sub_block)
+        assert found is not None, f"layer {self.layer_idx} has no {sub_block}"
+        return found
+
+
+def new_sub_block(site: Site, alternative: Alternative) -> nn.Module:
+    """Return the module of an alternative to a family's layer; weights are allocated, not initialised. Raises DiagnosticError."""
+    own, attends = alternative.alone(site.shape), alternative.sub_block == "attention"
+    classes, config = classes_of(family_of(site.config).model_type), site.config
+    match own.mixer if attends else own.ffn:
+        case "attention":
+            return _attention(site, own)
+        case "dense":
+            return _construct(classes.ffn, site, {"intermediate_size": own.intermediate})
+        case "moe":
+            names = family_of(config).mixture
+            if site.shape.ffn != "moe" or classes.mixture is None:
+                raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
+            sizes = {
+                names.count: own.experts,
+                "num_experts_per_tok": own.top_k,
+                names.width: own.expert_width,
+            }
+            module: Any = _construct(classes.mixture, site, sizes)
+            module.experts.config = config  # and so the model's implementation of experts
+            return cast(nn.Module, module)
+        case kind:
+            size = own.hidden if kind == "linear" else None
+            pair = site.part("attention" if attends else "ffn").pair
+            return Substitute(size, pair=pair, dtype=site.dtype, device=site.device)
+
+
+def _attention(site: Site, own: Shape) -> nn.Module:
+    """Attention with the heads of the layer `own`, each query of which sees its window at most.
 
     The module keeps the model's own `config`, so that it follows the model's attention implementation; a config copied
     for one layer would lose it, and attention would silently stop being causal.
-    `window`: tokens that a query sees at most, the first `sinks` of them the sequence's first.
     """
-    sizes = {"num_key_value_heads": kv_heads}
-    if heads is not None:
-        sizes |= {"num_attention_heads": heads, "head_dim": shape_of(config).at(layer_idx).head_dim}
-    of_family = classes_of(family_of(config).model_type).attention
-    module: Any = _construct(of_family, config, sizes, layer_idx, dtype, device)
-    if heads is not None:
+    config, base, heads = site.config, site.shape, own.heads
+    if own.kv_heads < 1 or heads % own.kv_heads:
+        raise DiagnosticError(HeadsDontDivide(None, kv_heads=own.kv_heads, heads=heads))
+    sizes = {"num_key_value_heads": own.kv_heads}
+    if heads != base.heads:
+        head_dim = shape_of(config).at(site.layer_idx).head_dim
+        sizes |= {"num_attention_heads": heads, "head_dim": head_dim}
+    module: Any = _construct(classes_of(family_of(config).model_type).attention, site, sizes)
+    if heads != base.heads:
         module.config = HeadsView(config, heads)
-    if window is not None:
-        module.register_forward_pre_hook(LimitWindow(window, sinks), with_kwargs=True)
-    return cast(nn.Module, module)
-
-
-def new_ffn(
-    config: PreTrainedConfig,
-    width: int,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-) -> nn.Module:
-    """Gated FFN of the config's family with `width` channels; weights are allocated, not initialised."""
-    return _construct(
-        classes_of(family_of(config).model_type).ffn,
-        config,
-        {"intermediate_size": width},
-        None,
-        dtype,
-        device,
-    )
-
-
-def new_mixture(
-    config: PreTrainedConfig,
-    experts: int,
-    top_k: int,
-    width: int,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-) -> nn.Module:
-    """Mixture of the config's family, not initialised. Experts keep the model's own `config`, and so its implementation."""
-    family = family_of(config)
-    block, names = classes_of(family.model_type).mixture, family.mixture
-    assert block is not None
-    sizes = {names.count: experts, "num_experts_per_tok": top_k, names.width: width}
-    module: Any = _construct(block, config, sizes, None, dtype, device)
-    module.experts.config = config
+    if own.window is not None and (own.window, own.window_sinks) != (base.window, base.window_sinks):
+        limit = LimitWindow(own.window, own.window_sinks)
+        module.register_forward_pre_hook(limit, with_kwargs=True)
     return cast(nn.Module, module)
 
 
@@ -91,24 +96,52 @@ def arguments_of(module_class: type[nn.Module]) -> tuple[str, ...]:
     return tuple(inspect.signature(module_class).parameters)
 
 
-def _construct(
-    module_class: type[nn.Module],
-    config: PreTrainedConfig,
-    sizes: dict[str, int],
-    layer_idx: int | None,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
-) -> nn.Module:
-    resized = copy.deepcopy(config)
+def _construct(module_class: type[nn.Module], site: Site, sizes: dict[str, int]) -> nn.Module:
+    resized = copy.deepcopy(site.config)
     for name, value in sizes.items():
         setattr(resized, name, value)
-    known = {"config": resized, "layer_idx": layer_idx, **sizes}
+    known = {"config": resized, "layer_idx": site.layer_idx, **sizes}
     with torch.device("meta"):
         module = module_class(**{name: known[name] for name in arguments_of(module_class) if name in known})
-    if dtype is not None:
-        for parameter in module.parameters():  # buffers keep their own
-            parameter.data = parameter.data.to(dtype)
-    module.to_empty(device=device or "cpu")
+    for parameter in module.parameters():  # buffers keep their own
+        parameter.data = parameter.data.to(site.dtype)
+    module.to_empty(device=site.device or "cpu")
     held: Any = module
-    held.config = config
+    held.config = site.config
     return module.eval()
+
+
+class Substitute(nn.Module):
+    """One H x H matrix without a bias; without a `size`, zeros: one expanded scalar, which takes no memory."""
+
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        pair: bool,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.pair = pair
+        self.linear = None if size is None else nn.Linear(size, size, bias=False, dtype=dtype, device=device)
+        self.eval()
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Map [B, S, H] to [B, S, H]; return (output, None) in place of a module that returns a tuple."""
+        zeros = hidden_states.new_zeros(()).expand_as(hidden_states)
+        output = zeros if self.linear is None else self.linear(hidden_states)
+        return (output, None) if self.pair else output
+
+
+class NoNorm(nn.Identity):
+    """Norm of a removed sub-block. It has no weights, but some layers ask its `weight` for the dtype of the norm."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        weight: Any = norm.weight
+        self.__dict__["weight"] = torch.empty(0, dtype=weight.dtype, device="cpu")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        self.__dict__["weight"] = fn(self.__dict__["weight"])
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]

@@ -30,7 +30,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.children import BLOCKS, base_content, is_child
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config, text_part
-from puzzledsl.models.alternatives.build import build_on_base
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import (
     NoCheckpoint,
     NotAChild,
@@ -103,7 +103,8 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
             for layer_idx, pair in enumerate(blocks_of(self.config) or ()):
                 for sub_block, alternative in zip(SUB_BLOCKS, pair, strict=True):
                     if not alternative.is_parent:
-                        put(self, layer_idx, sub_block, build_on_base(self, layer_idx, alternative))
+                        module = build_alternative(self, layer_idx, alternative, of_base=True)
+                        put(self, layer_idx, sub_block, module)
             note_names(self, shape_of(self.config))
             number_cache_slots(self)
 
@@ -121,13 +122,9 @@ def read_config_json(directory: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
-        ) from error
+        raise _unreadable(directory, f"config.json: {error}") from error
     if not isinstance(content, dict):
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason="config.json is not an object")
-        )
+        raise _unreadable(directory, "config.json is not an object")
     return dict(text_part(content))
 
 
@@ -141,19 +138,13 @@ def load_config(directory: Path) -> PreTrainedConfig:
     try:  # before transformers makes lists of as many items as a number says
         shape_of_config(content)
     except BadConfig as error:
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
-        ) from error
+        raise _unreadable(directory, f"config.json: {error}") from error
     try:
         with quiet():
             whole = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
             config = whole.get_text_config()
-    except (
-        Exception
-    ) as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
-        ) from error
+    except Exception as error:  # transformers raises many kinds; all are the checkpoint's fault
+        raise _unreadable(directory, _first_line(error)) from error
     if hasattr(config, "quantization_config"):  # weights are dequantised as they are read
         del config.quantization_config
     return cast(PreTrainedConfig, config)
@@ -213,7 +204,7 @@ def load_weights(
                 model.generation_config = GenerationConfig.from_pretrained(directory, local_files_only=True)
             except Exception as error:
                 reason = f"generation_config.json: {_first_line(error)}"
-                raise DiagnosticError(UnreadableCheckpoint(None, path=directory, reason=reason)) from error
+                raise _unreadable(directory, reason) from error
     return frozen(model, device)
 
 
@@ -236,8 +227,7 @@ def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         path = config.name_or_path or config.model_type
-        reason = f"config.json: {_first_line(error)}"
-        raise DiagnosticError(UnreadableCheckpoint(None, path=path, reason=reason)) from error
+        raise _unreadable(path, f"config.json: {_first_line(error)}") from error
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
@@ -294,9 +284,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     except Exception as error:
         if name := _code_of_tokenizer(directory):
             raise DiagnosticError(TokenizerNeedsCode(None, path=directory, name=name)) from error
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
-        ) from error
+        raise _unreadable(directory, _first_line(error)) from error
     path = directory / "config.json"
     content = read_config_json(directory) if path.is_file() else {}
     named = content.get("eos_token_id")
@@ -330,6 +318,10 @@ def check_tokens(directory: Path, tokens: Tensor) -> None:
     if tokens.numel() and (largest := int(tokens.max())) >= rows:
         reason = f"it makes token {largest:,} of this text, and the embedding has {rows:,} rows"
         raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
+
+
+def _unreadable(path: Path | str, reason: str) -> DiagnosticError:
+    return DiagnosticError(UnreadableCheckpoint(None, path=path, reason=reason))
 
 
 def _first_line(error: BaseException) -> str:

@@ -123,6 +123,14 @@ def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
     return Codes(codes.view(rows, -1), scales.view(rows, groups))
 
 
+def stored_codes(weight_RC: Tensor, precision: Precision, name: str) -> Codes:
+    """Return `codes_of` a weight of a file. Raises ValueError for one off the grid."""
+    found = codes_of(weight_RC, precision)
+    if found is None:
+        raise ValueError(f"{name} is not on the grid of {precision.name}")
+    return found
+
+
 def _levels(precision: Precision, device: torch.device) -> Tensor:
     """Return the codes that a group's largest number can have, by falling magnitude, float32."""
     if precision.high == 0:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
-from puzzledsl.models.families.access import norm_behind, part_of, sub_block_of
+from puzzledsl.models.families.access import last_map, norm_behind, part_of, sub_block_of
 from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
@@ -121,15 +121,15 @@ def _last(student: Student) -> nn.Linear | None:
     if job.ffn is not None and job.ffn.is_parent:
         return None
     sub_block: SubBlock
-    if job.ffn is not None and job.ffn.kind != "noop":
-        sub_block, name = "ffn", job.ffn.last_map
+    if job.ffn is not None and not job.ffn.removes:
+        sub_block, made = "ffn", cast(Alternative, job.ffn)
     elif job.attention is not None and not job.attention.is_parent:
-        sub_block, name = "attention", job.attention.last_map
+        sub_block, made = "attention", job.attention
     else:
         return None
-    if name is None or norm_behind(student.layer, sub_block) is not None:
+    if norm_behind(student.layer, sub_block) is not None:
         return None
-    return cast(nn.Linear, getattr(sub_block_of(student.layer, sub_block), name))
+    return last_map(sub_block_of(student.layer, sub_block), made)[1]
 
 
 JUDGED = 1024
@@ -165,7 +165,7 @@ def quantise_sub_block(
     precision = PRECISIONS[alternative.dtype]
     places = {n: slot for n, slot in slots(module).items() if is_quantised(n, tuple(slot.weight.shape))}
     calls = [float_batch(call) for call in statistics.calls] if method == "gptq" else []
-    read = _Inputs(module, sub_block, calls, alternative.last_map)
+    read = _Inputs(module, sub_block, calls, last_map(module, alternative)[1])
     own = statistics.attention if sub_block == "attention" else statistics.ffn
     original = {name: slot.weight.clone() for name, slot in places.items()}
     rounded: set[str] = set()
@@ -212,10 +212,10 @@ class _Inputs:
     """Inputs of the linear maps inside a sub-block on calibration calls."""
 
     def __init__(
-        self, module: nn.Module, sub_block: SubBlock, calls: Sequence[TracedBatch], last: str | None
+        self, module: nn.Module, sub_block: SubBlock, calls: Sequence[TracedBatch], last: nn.Module | None
     ) -> None:
         self._module, self._sub_block, self._calls = module, sub_block, calls
-        self._last = getattr(module, last, None) if last else None
+        self._last = last
         self.own: set[nn.Module] = set()
         """The maps that read the sub-block's input; known once `groups` has begun."""
 

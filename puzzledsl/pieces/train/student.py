@@ -117,7 +117,7 @@ class Student:
         """
         alternative = self.job.attention or self.job.ffn
         assert alternative is not None
-        solved = alternative.is_solved(self.job.init) and self.trained_norm is None
+        solved = alternative.solved_by == self.job.init and self.trained_norm is None
         frozen = not any(weight.requires_grad for weight in self.trained.parameters())
         return not frozen and (self.job.sub_block == "block" or not solved)
 

@@ -59,7 +59,7 @@ def forward_numbers(alternative: Alternative, own: Shape) -> int:
     """Return the numbers a token that a sub-block holds at the peak of a forward pass, without its input."""
     if alternative.sub_block == "ffn":
         return 3 * _used_channels(alternative, own) + 2 * _chosen(alternative, own) * own.hidden
-    if heads := alternative.query_heads(own):
+    if heads := alternative.alone(own).query_heads:
         queries, keys = _attention_numbers(alternative, own, heads)
         gate = queries if own.output_gate else 0
         # rotary embedding of the queries, beside keys and values; or that of the keys
@@ -69,7 +69,7 @@ def forward_numbers(alternative: Alternative, own: Shape) -> int:
 
 def training_numbers(alternative: Alternative, own: Shape) -> TrainingNumbers:
     """Return the numbers a token of a sub-block in training, without its output."""
-    if alternative.sub_block == "attention" and (heads := alternative.query_heads(own)):
+    if heads := alternative.alone(own).query_heads:
         queries, keys = _attention_numbers(alternative, own, heads)
         return TrainingNumbers(2 * queries + 2 * keys, 4 * queries + 4 * keys)
     width = _used_channels(alternative, own) if alternative.sub_block == "ffn" else 0
@@ -79,7 +79,7 @@ def training_numbers(alternative: Alternative, own: Shape) -> TrainingNumbers:
 
 def normed_numbers(alternative: Alternative, own: Shape) -> int:
     """Return the numbers a token that go through norms inside a sub-block: queries and keys."""
-    heads = alternative.query_heads(own) if alternative.sub_block == "attention" else 0
+    heads = alternative.alone(own).query_heads
     return sum(_attention_numbers(alternative, own, heads)) if heads and own.qk_norm else 0
 
 
@@ -99,7 +99,7 @@ def widest_forward(shape: Shape) -> int:
 
 
 def _attention_numbers(alternative: Alternative, own: Shape, heads: int) -> tuple[int, int]:
-    return heads * own.head_dim, alternative.cached_heads(own) * own.head_dim
+    return heads * own.head_dim, alternative.alone(own).cached_heads * own.head_dim
 
 
 def _mixer_forward(own: Shape) -> int:
@@ -117,15 +117,12 @@ def _mixer_forward(own: Shape) -> int:
 
 def _used_channels(alternative: Alternative, own: Shape) -> int:
     """Return the channels of an FFN that one token goes through."""
-    experts, top_k = alternative.routing(own)
-    if experts == 1:
-        return alternative.channels(own)
-    return (alternative.channels(own) - own.shared_width) // experts * top_k + own.shared_width
+    return alternative.alone(own).ffn_width
 
 
 def _chosen(alternative: Alternative, own: Shape) -> int:
     """Return the experts of one token; 0 without a mixture."""
-    experts, top_k = alternative.routing(own)
+    experts, top_k = alternative.alone(own).routing
     return 0 if experts == 1 else top_k
 
 
@@ -146,7 +143,7 @@ def is_trained(job: BldJob, shape: Shape) -> bool:
         return False
     if not job.tokens or job.sub_block == "block":
         return bool(job.tokens)
-    return has_norm_behind(shape.at(job.layer), job.sub_block) or not alternative.is_solved(job.init)
+    return has_norm_behind(shape.at(job.layer), job.sub_block) or alternative.solved_by != job.init
 
 
 def has_norm_behind(own: Shape, sub_block: Kind) -> bool:

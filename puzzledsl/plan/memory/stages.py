@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.plan.flop import widest
@@ -177,7 +176,7 @@ def _cache(shape: Shape, scenario: Scenario) -> int:
 
 
 def _cached(shape: Shape) -> Iterable[tuple[Shape, int]]:
-    return ((own, ParentAttention().cached_heads(own)) for own in shape.each)
+    return ((own, own.cached_heads) for own in shape.each)
 
 
 BLOCK_TOKENS = 512
@@ -232,7 +231,7 @@ LOGITS = 4  # float32 copies of a step's logits: scaled, sorted, probabilities, 
 def sampling_plan(name: str, shape: Shape, length: int, device: Device, flop: float) -> StagePlan:
     """Return the plan of writing documents of at most `length` tokens behind short prompts."""
     number = device.number_bytes
-    cached = sum(2 * ParentAttention().cached_heads(own) * own.head_dim for own in shape.each)
+    cached = sum(2 * own.cached_heads * own.head_dim for own in shape.each)
     return StagePlan(
         stage="sample",
         name=name,

@@ -40,7 +40,7 @@ def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) 
     """The scale of a space's windows: full is the parent's window, else the longest scenario, but more than any window."""
     owns = {own.window for own in shape.each}
     pairs = zip(shape.each, layers, strict=False)
-    found = {a.attended(own) for own, choice in pairs for a in choice.attention} - {None, *owns}
+    found = {a.alone(own).attended for own, choice in pairs for a in choice.attention} - {None, *owns}
     windows = sorted(window for window in found if window is not None)
     longest = max((s.prompt + s.output for s in program.scenarios.values()), default=1)
     widest = None if None in owns else max((window for window in owns if window is not None), default=None)
@@ -53,10 +53,23 @@ def appearance(alternative: Alternative, shape: Shape, windows: WindowScale) -> 
     """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1, as its shade."""
     if alternative.look != "reduced":
         return alternative.look, 0.0 if alternative.look == "noop" else 1.0
-    whole = PARENTS[alternative.sub_block].params(shape)
-    seen = windows.share(alternative.attended(shape)) / windows.share(shape.window)
-    kept = alternative.kept(shape, whole) * seen
+    seen = windows.share(alternative.alone(shape).attended) / windows.share(shape.window)
+    kept = _kept(alternative, shape) * seen
     return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept, 1.0)
+
+
+def _kept(alternative: Alternative, shape: Shape) -> float:
+    """Share of the parent's sub-block that is left: of its channels, or the root of that of its heads: two steps look alike."""
+    own = alternative.alone(shape)
+    match own.mixer, own.ffn:
+        case "attention", _ if alternative.in_families:
+            return float((own.kv_heads / shape.kv_heads * own.heads / shape.heads) ** 0.5)
+        case _, "dense" if alternative.in_families:
+            return own.intermediate / shape.ffn_width
+        case _, "moe":
+            return own.experts * own.expert_width / (shape.experts * shape.expert_width)
+        case _:
+            return alternative.params(shape) / PARENTS[alternative.sub_block].params(shape)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from typing import assert_never
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.state import state_size
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.metric_records import metrics_under
@@ -259,11 +260,11 @@ class Model:
         own, attention = self._shape.at(layer), self._alternative(layer, "attention")
         kept_whole = hardware.kv_policy == "full"
         length = here.prompt + (here.output if kept_whole else ceil(Fraction(here.output, 2)))
-        window = attention.attended(own)
+        window = attention.alone(own).attended
         kept = length if window is None else min(length, window)
         tokens = ceil(Fraction(kept, hardware.page_tokens)) * hardware.page_tokens
-        heads = ceil(Fraction(attention.cached_heads(own), hardware.gpus))
-        state = attention.state_size(own, hardware.gpus)
+        heads = ceil(Fraction(attention.alone(own).cached_heads, hardware.gpus))
+        state = state_size(attention.alone(own), hardware.gpus)
         residual = max(DTYPE_BYTES[hardware.activation_dtype or hardware.dtype], Fraction(2))
         cache = tokens * 2 * heads * own.head_dim * DTYPE_BYTES[hardware.kv_dtype]
         return cache + 4 * state.scan + residual * state.conv
@@ -303,7 +304,7 @@ class Model:
         offered = self.program.spaces[self.costs.space].ends or nodes.EndsChoice()
         embedding = next((e for e in offered.embedding if e.name == self.ends.embedding), ParentEmbedding())
         head = next((h for h in offered.head if h.name == self.ends.head), ParentHead())
-        yield fixed_cost(hardware, self._shape, work, embedding, head)
+        yield fixed_line(hardware, self._shape, embedding, head).at(batch)
         for part in SUB_BLOCKS:
             for layer in range(len(self.layers)):
                 own = self._shape.at(layer)

@@ -17,12 +17,13 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import assemble, load_checkpoint, load_child
+from puzzledsl.child.assemble import load_checkpoint, load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
 from puzzledsl.child.definition import WouldOverwrite
 from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.load import load_parent, load_tokenizer
+from tests.assembled import assemble
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, define, random_pieces
 from tests.oracle_forward import oracle_logits
 from tests.tiny import FAMILIES, MIXTURES, save_tiny, tiny_model, tiny_tokens

@@ -15,7 +15,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.assemble import assemble, load_child
+from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.families.registry import shape_of_config
@@ -23,6 +23,7 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent
+from tests.assembled import assemble
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import PARENT, Choice, define, random_pieces
 from tests.oracle_forward import oracle_logits

@@ -12,7 +12,6 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention
-from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import children as healed_children
 from puzzledsl.child.healing import children as healing
 from puzzledsl.child.healing.children import HealedChildren
@@ -21,6 +20,7 @@ from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring.measures import Divergence
+from tests.assembled import assemble
 from tests.children import PARENT, Choice, define, random_pieces
 from tests.tiny import FAMILIES, save_tiny, tiny_tokens
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
 from puzzledsl.alternatives.shape import Shape
@@ -21,7 +21,7 @@ class LowRankFfn(Ffn):
     arguments: ClassVar[Mapping[str, Argument]] = {"rank": Argument("Rank of each map: `192 | 96`.")}
     positional: ClassVar[int] = 1
     name_pattern: ClassVar[str] = r"low_rank\d+"
-    last_map: ClassVar[str | None] = "down_out"
+    last_maps: ClassVar[tuple[str, ...]] = ("down_out",)
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
@@ -54,6 +54,6 @@ class LowRankFfn(Ffn):
             }
         return found
 
-    def channels(self, shape: Shape) -> int:
-        """Return the parent's width."""
-        return shape.intermediate
+    def changes(self, shape: Shape) -> dict[str, Any]:
+        """The kind: it has the parent's width."""
+        return {"ffn": "dense"}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Attention
-from puzzledsl.alternatives.parent import attention_weights
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Argument, Arguments
-from puzzledsl.alternatives.weights import Weights
 
 
 class SharedKeys(Attention):
@@ -40,14 +38,6 @@ class SharedKeys(Attention):
         """`shared_keys1w64`."""
         return f"shared_keys{self.kv_heads}w{self.window}"
 
-    def weights(self, shape: Shape) -> Weights:
-        """Return those of an attention with so many key/value heads."""
-        return attention_weights(shape, self.kv_heads)
-
-    def cached_heads(self, shape: Shape) -> int:
-        """Return the key/value heads."""
-        return self.kv_heads
-
-    def attended(self, shape: Shape) -> int | None:
-        """Return the window."""
-        return self.window
+    def changes(self, shape: Shape) -> dict[str, Any]:
+        """Key/value heads and window, from which cache and weights follow."""
+        return {"mixer": "attention", "kv_heads": self.kv_heads, "window": self.window}

@@ -32,7 +32,7 @@ def new(
             "--parent",
             metavar="DIR|ID|SHAPE",
             autocompletion=completion.if_asked(completion.complete_parent),
-            help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
+            help="A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
         ),
     ] = "smollm2_135m",
     hardware: Annotated[
@@ -326,15 +326,19 @@ def _parent(given: str, folder: Path) -> ParentLines:
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes = completion.std_parents()
+    shapes, relative, origin = completion.std_parents(), "", ""
+    if Path(given).is_file() and given.endswith(".gguf"):
+        given, origin = _dequantised(given, folder)
+        relative = Path(given).name
     if (Path(given) / "config.json").is_file():
         try:
             shape = read_config(Path(given) / "config.json")
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        relative = _relative(Path(given), folder)
-        return ParentLines("", f'hf("{relative}")', shape, f"A faster, smaller {Path(given).resolve().name}.")
+        relative = relative or _relative(Path(given), folder)
+        comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
+        return ParentLines("", f'hf("{relative}")', shape, comment)
     name = given if given in shapes else _shape_of(given, shapes)
     if name is not None:
         id = given if "/" in given else shapes[name]
@@ -346,8 +350,30 @@ def _parent(given: str, folder: Path) -> ParentLines:
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
     if Path(given).exists():
-        why = "it has no config.json" if Path(given).is_dir() else "it is a file; a parent is a directory"
+        why = (
+            "it has no config.json"
+            if Path(given).is_dir()
+            else "it is a file; a parent is a directory, or a file that ends in .gguf"
+        )
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
+
+
+def _dequantised(given: str, folder: Path) -> tuple[str, str]:
+    """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
+    from puzzledsl.pipeline.errors import NoSuchParent
+
+    directory = folder / Path(given).stem
+    try:
+        kind = storage_type(Path(given))
+        if not directory.exists():
+            write_parent(Path(given), directory)
+    except NotAParent as error:
+        raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
+    print(f"dequantised {given} ({kind}) into {directory}", file=sys.stderr)
+    flattered = f" It was stored in {kind}: rounding it to that grid again costs less than it would cost the original."
+    return str(directory), "" if kind in ("f32", "f16", "bf16") else flattered
 
 
 def _checkpoints_beside(path: Path, given: str) -> list[str]:

@@ -1,0 +1,191 @@
+"""Entries of `block_configs` in config.json (DeciLM, nemotron-nas), and the alternatives that make one layer of another.
+
+An entry says in DeciLM's terms what a layer is like; a sub-block of an installed package has `module`, its word, and `arguments`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from puzzledsl.alternatives.alternative import KIND_FIELDS, SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MAX_EXPERTS, MoeFfn
+from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.registry import KINDS, AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
+
+Layer = tuple[AttentionAlternative, FfnAlternative]
+FFN_MULTIPLE = 256
+"""Runtimes that read `ffn_mult` round the FFN width up to a multiple of this."""
+DTYPE = "dtype"
+"""Key of an entry with the storage type of a quantised sub-block."""
+MIXTURE = {"experts": "num_experts", "top_k": "num_experts_per_tok", "expert_width": "moe_intermediate_size"}
+"""Field of a layer with a mixture -> key of an entry."""
+_FLAGS: dict[str, Any] = {"no_op": False, "replace_with_linear": False, "sparsify": None}
+_EMPTY: Mapping[SubBlock, dict[str, Any]] = {
+    "attention": _FLAGS | {"n_heads_in_group": None, "window_length": None, "num_sink_tokens": None},
+    "ffn": _FLAGS | {"intermediate_size": None},
+}
+"""Keys that every entry has."""
+
+
+def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
+    """Return one `block_configs` entry per layer."""
+    each = shape.each if len(layers) == shape.layers else (shape,) * len(layers)
+    return [
+        {part: _EMPTY[part] | entry_of(a, own) for part, a in zip(SUB_BLOCKS, pair, strict=True)}
+        for pair, own in zip(layers, each, strict=True)
+    ]
+
+
+def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
+    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError, ValueError."""
+    each = shape.each if len(entries) == shape.layers else (shape,) * len(entries)
+    return [layer_of(entry, own) for entry, own in zip(entries, each, strict=True)]
+
+
+def layer_of(entry: Mapping[Any, Any], own: Shape) -> Layer:
+    """Return the alternatives of one entry. Raises KeyError, TypeError, ValueError."""
+    return cast(Layer, tuple(from_entry(part, entry[part], own) for part in SUB_BLOCKS))
+
+
+def entry_of(alternative: Alternative, shape: Shape) -> dict[str, Any]:
+    """Return the fields of an alternative's entry, its storage type among them."""
+    stored = {} if alternative.dtype is None else {DTYPE: alternative.dtype}
+    if not alternative.in_families:
+        arguments = alternative.model_dump(mode="json", exclude={"kind", DTYPE})
+        return {"module": alternative.kind, "arguments": arguments} | stored
+    own = alternative.alone(shape)
+    if alternative.sub_block == "attention":
+        return _attention_entry(own, shape) | stored
+    return _ffn_entry(own, shape) | stored
+
+
+def _attention_entry(own: Shape, shape: Shape) -> dict[str, Any]:
+    if own.mixer != "attention":
+        return {} if own.mixer == shape.mixer else _gone(own.mixer)
+    seen = (own.window, own.window_sinks)
+    window, sinks = (None, 0) if seen == (shape.window, shape.window_sinks) else seen
+    heads = {} if own.heads == shape.heads else {"num_attention_heads": own.heads}
+    group = {"n_heads_in_group": own.heads // own.kv_heads}
+    return group | {"window_length": window, "num_sink_tokens": sinks or None} | heads
+
+
+def _ffn_entry(own: Shape, shape: Shape) -> dict[str, Any]:
+    """Return the entry of an FFN.
+
+    `ffn_mult` serves runtimes that do not read `intermediate_size`: they compute int(2 * ffn_mult * H / 3) and round it
+    up to a multiple of 256. Another width cannot be expressed so; its entry has no `ffn_mult`, and such a runtime fails
+    instead of building the wrong width.
+    """
+    if own.ffn == "moe":
+        return {key: getattr(own, field) for field, key in MIXTURE.items()}
+    if own.ffn != "dense":
+        return {} if own.ffn == shape.ffn else {"ffn_mult": None} | _gone(own.ffn)
+    sizes: dict[str, Any] = {"intermediate_size": own.intermediate}
+    if own.intermediate % FFN_MULTIPLE:
+        return sizes
+    return {"ffn_mult": ffn_mult(own.intermediate, shape.hidden)} | sizes
+
+
+def _gone(kind: str) -> dict[str, Any]:
+    return {"replace_with_linear": True} if kind == "linear" else {"no_op": True}
+
+
+def ffn_mult(width: int, hidden: int) -> float:
+    """Return the smallest float64 at which int(2 * ffn_mult * hidden / 3) equals `width`."""
+    multiple = 3 * width / (2 * hidden)
+    while int(2 * multiple * hidden / 3) < width:
+        multiple = math.nextafter(multiple, math.inf)
+    return multiple
+
+
+class BadEntry(ValueError):
+    """A size of an entry that no layer of the shape can have."""
+
+    def __init__(self, sub_block: SubBlock, reason: object) -> None:
+        super().__init__(str(reason))
+        self.sub_block = sub_block
+
+
+def from_entry(sub_block: SubBlock, entry: Mapping[str, Any], shape: Shape) -> Alternative:
+    """Return the alternative of an entry, `parent` by the parent's size. Raises KeyError, TypeError, ValueError (BadEntry)."""
+    if (module := entry.get("module")) is not None:
+        kind = KINDS[sub_block].get(module) if isinstance(module, str) else None
+        if kind is None or kind.in_families:
+            raise BadEntry(sub_block, f"no installed package has the alternative {shown(module)}")
+        found: Alternative = kind.model_validate(entry["arguments"])
+    else:
+        try:
+            fields = _fields(sub_block, Config(entry), shape)
+        except BadConfig as error:
+            raise BadEntry(sub_block, error) from error
+        found = alternative_of(sub_block, replace(shape, **fields), shape)
+    if (dtype := entry.get(DTYPE)) is not None and dtype not in PRECISIONS:
+        raise ValueError(f"`{dtype}` is no storage type")
+    return found.in_precision(dtype)
+
+
+def _fields(sub_block: SubBlock, entry: Config, shape: Shape) -> dict[str, Any]:
+    """Return the LAYER_FIELDS that an entry says. Raises BadConfig."""
+    kind = KIND_FIELDS[sub_block]
+    if entry.flag("no_op") or entry.flag("replace_with_linear"):
+        return {kind: "none" if entry.flag("no_op") else "linear"}
+    if getattr(shape, kind) not in ("attention", "dense", "moe"):
+        return {}
+    if sub_block == "attention":
+        group = entry.whole("n_heads_in_group")
+        heads = entry.optional("num_attention_heads", shape.heads, shape.heads)
+        if heads % group:
+            raise BadConfig(f"n_heads_in_group is {group}, which does not divide {heads} heads")
+        sizes = {"heads": heads, "kv_heads": heads // group}
+        window = entry.optional("window_length", MAX_WINDOW, MAX_WINDOW, MAX_WINDOW)
+        sinks = entry.whole("num_sink_tokens") if entry.content.get("num_sink_tokens") else 0
+        if sinks >= window:
+            raise BadConfig(f"num_sink_tokens is {sinks} of a window of {window}")
+        return sizes | ({"window": window, "window_sinks": sinks} if entry.has("window_length") else {})
+    if not entry.has("num_experts"):
+        return {"ffn": "dense", "intermediate": entry.whole("intermediate_size")}
+    experts, top_k = entry.whole("num_experts", MAX_EXPERTS), entry.whole("num_experts_per_tok")
+    width = entry.whole("moe_intermediate_size")
+    if shape.ffn != "moe" or top_k > experts:
+        raise BadConfig(f"num_experts is {experts} and num_experts_per_tok is {top_k}")
+    return {"ffn": "moe", "experts": experts, "top_k": top_k, "expert_width": width}
+
+
+def alternative_of(sub_block: SubBlock, own: Shape, base: Shape) -> Alternative:
+    """Return the alternative to a sub-block of the layer `base` that makes it one of the layer `own`."""
+    parent = PARENTS[sub_block]
+    made: Alternative
+    match own.mixer if sub_block == "attention" else own.ffn:
+        case "attention":
+            seen = (own.window, own.window_sinks)
+            window, sinks = (None, 0) if seen == (base.window, base.window_sinks) else seen
+            heads = None if own.heads == base.heads else own.heads
+            made = GqaAttention(kv_heads=own.kv_heads, heads=heads, window=window, sinks=sinks)
+        case "dense":
+            made = MlpFfn(width=own.intermediate)
+        case "moe":
+            made = MoeFfn(experts=own.experts, top_k=own.top_k, width=own.expert_width)
+        case "linear":
+            made = LinearAttention() if sub_block == "attention" else LinearFfn()
+        case "none":
+            made = NoOpAttention() if sub_block == "attention" else NoOpFfn()
+        case "mamba2" | "delta_net":
+            return parent
+    return parent if made.alone(base) == parent.alone(base) else made
+
+
+def on_base(alternative: Alternative, shape: Shape) -> Alternative:
+    """Return an alternative of a parent's layer of a `shape` as the base family's; itself if the parent is no child."""
+    if shape.base is None or not alternative.in_families or alternative.sub_block not in SUB_BLOCKS:
+        return alternative
+    own = replace(shape, **(alternative.changes(shape) or {}))
+    return alternative_of(alternative.sub_block, own, shape.base).in_precision(alternative.dtype)

@@ -25,7 +25,7 @@ from puzzledsl.pieces.store.library import Library
 
 Part = tuple[SubBlock, Alternative, str | None]
 """(sub-block, its alternative, id of the piece with its weights, or None for a no-op)."""
-Chosen = tuple[AttentionAlternative | None, FfnAlternative | None]
+Pair = tuple[AttentionAlternative | None, FfnAlternative | None]
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 
 
@@ -126,7 +126,7 @@ def replacements(
     found: list[Replacement] = []
     for layer, choice in enumerate(space.layers):
         attention, ffn = dict.fromkeys(choice.attention), dict.fromkeys(choice.ffn)
-        chosen: list[Chosen] = [*((a, None) for a in attention), *((None, f) for f in ffn)]
+        chosen: list[Pair] = [*((a, None) for a in attention), *((None, f) for f in ffn)]
         if unit == "block":
             chosen = [(a, f) for a in attention for f in ffn]
         for a, f in chosen:

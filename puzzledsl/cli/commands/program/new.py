@@ -18,21 +18,24 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
 
+NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
+PARENT_HELP = (
+    "A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
+)
+HARDWARE_HELP = "`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm."
+ENGINE_HELP = "Where the child will be served: it is costed there on this machine, and exported for it."
+KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
+
+
 def new(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]",
-            help="The file to write, with or without `.pzl`; `-` prints it. Default: after the parent.",
-        ),
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
     parent: Annotated[
         str,
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
             autocompletion=completion.if_asked(completion.complete_parent),
-            help="A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
+            help=PARENT_HELP,
         ),
     ] = "smollm2_135m",
     hardware: Annotated[
@@ -41,23 +44,13 @@ def new(
             "--hardware",
             metavar="PROFILE",
             autocompletion=completion.if_asked(completion.complete_hardware),
-            help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
+            help=HARDWARE_HELP,
         ),
     ] = completion.MEASURED,
     engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            metavar="torch|llama_cpp|vllm|mlx",
-            help="Where the child will be served: it is costed there on this machine, and exported for it.",
-        ),
+        str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
     ] = "torch",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            "--keep", metavar="SHARE", help="As fast as can be while this much accuracy is kept: 95%."
-        ),
-    ] = None,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="SHARE", help=KEEP_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
@@ -66,7 +59,13 @@ def new(
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.format import format_source
 
-    wanted = Wanted(_hardware(hardware), _engine(engine, hardware), _keep(keep))
+    known = _hardware(hardware)
+    if engine not in HERE:
+        message = f"`{engine}` is no engine; engines: {', '.join(HERE)}"
+        raise typer.BadParameter(message, param_hint="--engine")
+    if keep is not None and not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", keep):
+        raise typer.BadParameter(f"`{keep}` is no share below 100 %; write `95%`", param_hint="--keep")
+    wanted = Wanted(known, engine, keep or "")
     if name == "-":
         sys.stdout.write(_checked(format_source(program(_parent(parent, Path()), wanted)), Path("new.pzl")))
         return
@@ -147,11 +146,15 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         )
     budget = CPU if hardware == completion.MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
+    param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
+    if wanted.keep:
+        param = f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%"
     return f"""\
 # {parent.comment}
 # `pzl check` finds mistakes, `pzl show` prints the space, `pzl run` does everything, in order, and can be stopped.
 {use}
-{_param(wanted)}
+{param}
+
 parent original = {parent.value}
 
 ## What each of the {parent.shape.layers} layers may become.
@@ -185,12 +188,6 @@ score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data:
 {_finished(parent.shape, wanted, budget)}
 export ship of {"best" if _has_bits(parent.shape, wanted.engine) else "final"} = {EXPORTS[wanted.engine]}
 """
-
-
-def _param(wanted: Wanted) -> str:
-    if wanted.keep:
-        return f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%\n"
-    return "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x\n"
 
 
 def _judge(wanted: Wanted) -> str:
@@ -410,21 +407,6 @@ def _std_shape(name: str) -> Shape:
         checked, _ = inspect(path, {})
     assert checked.program is not None
     return checked.program.parents["p"].shape
-
-
-def _engine(given: str, hardware: str) -> str:
-    if given not in HERE:
-        raise typer.BadParameter(f"`{given}` is no engine; engines: {', '.join(HERE)}", param_hint="--engine")
-    return given
-
-
-def _keep(given: str | None) -> str:
-    """The share as the program writes it."""
-    if given is None:
-        return ""
-    if not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", given):
-        raise typer.BadParameter(f"`{given}` is no share below 100 %; write `95%`", param_hint="--keep")
-    return given
 
 
 def _checked(text: str, path: Path) -> str:

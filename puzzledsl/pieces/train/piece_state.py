@@ -70,7 +70,7 @@ class PieceState:
         self._mark: tuple[int, SquaredErrors] | None = None  # steps and losses before the batch
         self._best, self._stale = math.inf, 0
         self._best_weights: dict[str, Tensor] = {}
-        self._initial = lambda: weights_of(student.trained)  # never changed if the piece is not trained
+        self._initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
         if steps and student.needs_training:
             initial = student.weights()
             self._initial = lambda: initial

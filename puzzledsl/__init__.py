@@ -15,12 +15,12 @@ from puzzledsl.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer as Answer
-    from puzzledsl.api.child import Child as Child
-    from puzzledsl.api.frontier import Frontier as Frontier
-    from puzzledsl.api.frontier import Plot as Plot
+    from puzzledsl.api.answer import Child as Child
+    from puzzledsl.api.answer import Frontier as Frontier
+    from puzzledsl.api.answer import Plot as Plot
     from puzzledsl.api.loading import load as load
+    from puzzledsl.api.loading import load_ipython_extension as load_ipython_extension
     from puzzledsl.api.loading import parse as parse
-    from puzzledsl.api.magic import load_ipython_extension as load_ipython_extension
     from puzzledsl.api.program import Program as Program
     from puzzledsl.api.session import Run as Run
     from puzzledsl.api.tables import Costs as Costs
@@ -35,17 +35,17 @@ _HOMES = {
     "parse": "api.loading",
     "Program": "api.program",
     "Answer": "api.answer",
-    "Child": "api.child",
+    "Child": "api.answer",
     "Space": "api.tables",
     "Costs": "api.tables",
-    "Frontier": "api.frontier",
-    "Plot": "api.frontier",
+    "Frontier": "api.answer",
+    "Plot": "api.answer",
     "Regrets": "api.variations",
     "Variations": "api.variations",
     "Run": "api.session",
     "Diagnostic": "base.diagnostics",
     "DiagnosticError": "base.diagnostics",
-    "load_ipython_extension": "api.magic",
+    "load_ipython_extension": "api.loading",
 }
 """Public name -> the module that has it."""
 __all__ = [*_HOMES, "__version__"]

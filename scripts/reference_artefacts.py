@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS, Described
+from puzzledsl.cli.schemas import DESCRIBED, FILES, OTHERS, OUTPUTS, Described
 from puzzledsl.ir.tables.evaluations import MEASURES
 
 

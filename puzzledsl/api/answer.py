@@ -1,14 +1,34 @@
-"""The answer of a search."""
+"""The answer of a search.
+
+Any child of a search, with exact figures.
+
+A solved frontier, and its picture.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from puzzledsl.api.tables import Library
-    from puzzledsl.ir.tables import ConflictItem, EndsAssignment, LayerAssignment, SearchResult, Solution
+    from puzzledsl.ir.tables import (
+        Assignment,
+        ConflictItem,
+        EndsAssignment,
+        FrontierPoint,
+        FrontierResult,
+        LayerAssignment,
+        SearchResult,
+        Solution,
+    )
     from puzzledsl.report.environment import Table
     from puzzledsl.report.subject import Subject
+    from puzzledsl.search.answer import ChildFigures, RequirementFigures
 
 
 class Answer:
@@ -164,7 +184,7 @@ class Answer:
         return Table.of(("conflicting requirement", "", "best with the others kept"), rows, words=3)
 
     def _metric_table(self) -> Table:
-        from puzzledsl.pipeline.text.card import metric_text
+        from puzzledsl.pipeline.text.child_text import metric_text
         from puzzledsl.report.environment import Table
 
         rows = []
@@ -173,3 +193,185 @@ class Answer:
             beside = ("", "") if not parent else (metric_text(name, parent), f"{value / parent:.3g}x")
             rows.append((name, metric_text(name, value), *beside))
         return Table.of(("", "child", "parent", ""), rows)
+
+
+class Child:
+    """Exact metrics and requirements of a child, from the tables that the solver reads: for searches of your own."""
+
+    def __init__(self, figures: ChildFigures, search: str) -> None:
+        """Wrap figures. `Program.metrics` makes children."""
+        self._figures, self._search = figures, search
+
+    @property
+    def layers(self) -> tuple[LayerAssignment, ...]:
+        """The choice of each layer."""
+        from puzzledsl.ir.tables import layers_of_child
+
+        return layers_of_child(self._figures.layers)
+
+    @property
+    def ends(self) -> EndsAssignment:
+        """The choice of embedding and head."""
+        from puzzledsl.ir.tables import ends_of_child
+
+        return ends_of_child(self._figures.layers)
+
+    @property
+    def objective(self) -> Fraction:
+        """The search's objective, exact."""
+        return self._figures.objective
+
+    @property
+    def metrics(self) -> dict[str, Fraction]:
+        """Every metric, exact, in base units: `chat.memory` in bytes, `chat.latency` in seconds, `params`, scores."""
+        return self._figures.metrics
+
+    @property
+    def batches(self) -> dict[str, int]:
+        """The batch of each scenario."""
+        return self._figures.batches
+
+    @property
+    def requirements(self) -> tuple[RequirementFigures, ...]:
+        """Each requirement: its `line` and `text`, whether it `holds`, and the exact `value` and `bound` it compares.
+
+        `value` and `bound` are in base units; None of a statement about layers.
+        """
+        return self._figures.requirements
+
+    @property
+    def feasible(self) -> bool:
+        """True where the child meets every requirement, and fits the memory where a batch is `auto`."""
+        return self._figures.feasible
+
+    def __repr__(self) -> str:
+        broken = [r.text for r in self.requirements if not r.holds]
+        state = "feasible" if self.feasible else f"breaks {', '.join(broken) or 'the memory'}"
+        return f"<Child of {self._search}: objective {float(self.objective):.6g}, {state}>"
+
+    def _repr_html_(self) -> str:
+        from puzzledsl.pipeline.text.child_text import metric_text
+        from puzzledsl.report.environment import Table, fragment
+
+        metrics = [(name, metric_text(name, float(value))) for name, value in sorted(self.metrics.items())]
+        held = [
+            (r.text, "holds" if r.holds else "does not hold", _text(r.value), _text(r.bound))
+            for r in self.requirements
+        ]
+        tables = [
+            Table.of(("requirement", "", "value", "bound"), held, words=2),
+            Table.of(("metric", ""), metrics),
+        ]
+        return fragment(repr(self).strip("<>"), (), tables)
+
+
+def assignments(layers: Iterable[Assignment | tuple[str, str]]) -> tuple[Assignment, ...]:
+    """Layers as the tables name them; (attention, FFN) pairs of names do, too. The ends may follow."""
+    from puzzledsl.ir.tables import LayerAssignment
+
+    return tuple(
+        LayerAssignment(attention=each[0], ffn=each[1]) if isinstance(each, tuple) else each
+        for each in layers
+    )
+
+
+def _text(value: Fraction | None) -> str:
+    return "" if value is None else f"{float(value):.6g}"
+
+
+class Frontier:
+    """The best child at every value of one metric, each point with its proof."""
+
+    def __init__(self, result: FrontierResult, subject: Subject) -> None:
+        """Wrap a result. `Program.frontier` makes frontiers."""
+        self._result, self._subject = result, subject
+
+    @property
+    def result(self) -> FrontierResult:
+        """The whole artefact, as `build/search/FRONTIER.json` holds it."""
+        return self._result
+
+    @property
+    def name(self) -> str:
+        """The name of the frontier."""
+        return self._result.frontier
+
+    @property
+    def points(self) -> tuple[FrontierPoint, ...]:
+        """The points in sweep order: `target` in base units, `ratio` to the parent's or None, and the `result` there."""
+        return self._result.points
+
+    def to_frame(self, library: Library | None = None) -> Any:
+        """The frontier as a data frame with one row a point: the columns of `build/search/FRONTIER.csv`.
+
+        Columns: `bound:METRIC[unit]`, `times_parent`, `status`, `objective`, `proven_bound`, `gap`, and every metric of
+        the child in base units.
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
+        """
+        from puzzledsl.api.tables import frame
+        from puzzledsl.search.frontier import rows_of
+
+        head, rows = rows_of(self._subject.program, self._result)
+        return frame([dict(zip(head, row, strict=True)) for row in rows], library)
+
+    def plot(self) -> Plot:
+        """Draw the objective over the swept metric, as a picture that shows in a notebook. `to_frame` has its figures."""
+        return Plot(self)
+
+    def _svg(self) -> str:
+        from puzzledsl.report.pictures.frontier import as_svg
+
+        return as_svg(self._subject.program, self._result)
+
+    def __repr__(self) -> str:
+        return f"<Frontier {self.name}: {self._proven()}>"
+
+    def _proven(self) -> str:
+        proven = sum(p.result.status in ("optimal", "infeasible") for p in self.points)
+        return f"{proven} of {len(self.points)} points proven"
+
+    def _repr_html_(self) -> str:
+        from puzzledsl.pipeline.text.child_text import bound_text
+        from puzzledsl.report.environment import Table, fragment
+        from puzzledsl.report.sections.searches import describe_term
+
+        swept = describe_term(self._subject.program.frontiers[self.name].term)
+        rows = []
+        for point in self.points:
+            answer = point.result
+            bound = bound_text(swept, point.target, point.ratio)
+            objective = "" if answer.objective is None else f"{answer.objective:.6g}"
+            gap = "" if answer.gap is None else f"{answer.gap:.2g}"
+            rows.append((bound, answer.status, objective, gap))
+        table = Table.of((swept, "status", "objective", "gap"), rows)
+        title = f"frontier {self.name}: {self._proven()}"
+        return fragment(title, (), [table], svg=self._svg(), svg_text=f"the frontier {self.name}")
+
+
+class Plot:
+    """A frontier as a picture. A notebook shows it; `save` writes it."""
+
+    def __init__(self, frontier: Frontier) -> None:
+        """Wrap a frontier. `Frontier.plot` makes plots."""
+        self._frontier = frontier
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture as SVG.
+
+        Args:
+            path: The file, `.svg`.
+
+        Raises:
+            ValueError: The file has another suffix.
+        """
+        from puzzledsl.base.files import write_text
+
+        if Path(path).suffix != ".svg":
+            raise ValueError(f"{path} is no `.svg`; draw other formats from `Frontier.to_frame()`")
+        write_text(Path(path), self._repr_svg_())
+
+    def __repr__(self) -> str:
+        return f"<Plot of {self._frontier!r}>"
+
+    def _repr_svg_(self) -> str:
+        return self._frontier._svg()

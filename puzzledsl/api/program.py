@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from puzzledsl.api.session import Session
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer
-    from puzzledsl.api.child import Child
-    from puzzledsl.api.frontier import Frontier
+    from puzzledsl.api.answer import Answer, Child, Frontier
     from puzzledsl.api.session import Run
     from puzzledsl.api.tables import Costs, Space
     from puzzledsl.api.variations import Regrets, Variations
@@ -26,7 +24,9 @@ WHY_S = 60.0
 class Program:
     """A program without errors, and the build directory where its stages leave their files.
 
-    What a command `pzl` writes, the methods of the same name read, and the other way round.
+    What a command `pzl` writes, the methods of the same name read, and the other way round. Names that methods get are those
+    of declarations. Methods raise DiagnosticError for a name that is not declared, a table that is not there yet, and whatever
+    the command of the same name would say.
     """
 
     def __init__(
@@ -77,14 +77,8 @@ class Program:
     def space(self, name: str) -> Space:
         """Return a space after choices, rounding and overrides.
 
-        Args:
-            name: A space of the program.
-
         Returns:
             The alternatives of every layer.
-
-        Raises:
-            DiagnosticError: The program has no such space, or it is `used_by` a search that is not solved yet.
         """
         from puzzledsl.api.tables import Space
         from puzzledsl.plan.space_table import SpaceTable
@@ -98,14 +92,8 @@ class Program:
     def costs(self, name: str) -> Costs:
         """Return the costs of a space: those of profiles and tables, and measured ones where `pzl measure` was run.
 
-        Args:
-            name: A space of the program.
-
         Returns:
             The cost of every alternative of every layer in every scenario.
-
-        Raises:
-            DiagnosticError: The program has no such space, or a profile or table lacks what is needed.
         """
         from puzzledsl.api.tables import Costs
         from puzzledsl.pipeline.inputs import costs_of
@@ -121,14 +109,8 @@ class Program:
 
         A search that no child satisfies is an answer, too: its `status` is `infeasible` and it has a `conflict`.
 
-        Args:
-            search: A search of the program.
-
         Returns:
             The verified answer.
-
-        Raises:
-            DiagnosticError: The program has no such search, or a table that it reads is not there yet.
         """
         from puzzledsl.api.answer import Answer
         from puzzledsl.pipeline.execute import solved
@@ -143,16 +125,10 @@ class Program:
     def frontier(self, name: str) -> Frontier:
         """Solve a frontier, as `pzl frontier` does. Points of the same inputs in the build directory are read back.
 
-        Args:
-            name: A frontier of the program.
-
         Returns:
             The best child at every point, each with its proof.
-
-        Raises:
-            DiagnosticError: The program has no such frontier, or a table that it reads is not there yet.
         """
-        from puzzledsl.api.frontier import Frontier
+        from puzzledsl.api.answer import Frontier
         from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.execute import solved_frontier
         from puzzledsl.pipeline.process.locks import locked
@@ -189,7 +165,6 @@ class Program:
             The regret of each alternative, in the objective's units.
 
         Raises:
-            DiagnosticError: The program has no such search, it has no solution, or a table is not there yet.
             ValueError: The parent has no such layer, or a sub-block is given without a layer.
         """
         from puzzledsl.api.variations import Regrets
@@ -229,10 +204,9 @@ class Program:
             The child with its figures, as fractions in base units.
 
         Raises:
-            DiagnosticError: The program has no such search, or a table that it reads is not there yet.
             ValueError: A layer may not have its choice, or a scenario has no such batch.
         """
-        from puzzledsl.api.child import Child, assignments
+        from puzzledsl.api.answer import Child, assignments
         from puzzledsl.search.answer import child_figures
 
         with self._session.explained():
@@ -248,7 +222,6 @@ class Program:
             The variations, to be asked as often as needed: an answer takes milliseconds.
 
         Raises:
-            DiagnosticError: The program has no such search, or a table that it reads is not there yet.
             ValueError: The search's solver is a heuristic.
         """
         from puzzledsl.api.variations import Variations
@@ -281,7 +254,6 @@ class Program:
             The run, with its children.
 
         Raises:
-            DiagnosticError: A stage cannot be done.
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
         from puzzledsl.api.session import Run

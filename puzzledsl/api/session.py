@@ -127,8 +127,7 @@ class Session:
     ) -> Subject:
         """A search, or one with other requirements, with the tables that pictures are drawn from."""
         from puzzledsl.pipeline.inputs import costs_of, scores_of
-        from puzzledsl.report.artefacts import Artefacts
-        from puzzledsl.report.subject import Subject
+        from puzzledsl.report.subject import Artefacts, Subject
 
         program = self.context.program
         if requirements is not None:
@@ -166,7 +165,7 @@ class Run:
     @property
     def summary(self) -> str:
         """Parent against child, and the places of what was made, as `pzl run` prints them."""
-        from puzzledsl.pipeline.text.refined_text import summary
+        from puzzledsl.pipeline.text.child_text import summary
 
         with self._session.explained():
             return summary(self._session.context)

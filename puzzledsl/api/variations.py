@@ -88,7 +88,7 @@ class Regrets:
 
     def _repr_html_(self) -> str:
         from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.regrets import heat_map, regret_text
+        from puzzledsl.report.sections.searches import heat_map, regret_text
 
         title = repr(self).strip("<>")
         if len({s.layer for s in self.sub_blocks}) == 1:
@@ -104,7 +104,7 @@ class Regrets:
     def _alternatives(self) -> Table:
         """Every alternative of one layer, the best first."""
         from puzzledsl.report.environment import Table
-        from puzzledsl.report.sections.regrets import by_regret, regret_text
+        from puzzledsl.report.sections.searches import by_regret, regret_text
 
         rows = [
             (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), regret_text(regret))

@@ -28,6 +28,8 @@ from typing import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
@@ -250,6 +252,14 @@ class Frozen:
     def from_json(cls, text: str | bytes) -> Self:
         """Parse and validate. Raises pydantic.ValidationError."""
         return cls._adapter().validate_json(text)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self | None:
+        """Parse and validate a file; None if it cannot be read or has another content."""
+        try:
+            return cls.from_json(path.read_bytes())
+        except (OSError, ValueError):
+            return None
 
 
 def type_of(node: type[Frozen], name: str) -> Any:

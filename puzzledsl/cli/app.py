@@ -71,99 +71,94 @@ class _Reader:
         return paths[0] if self._kind is Path else paths
 
 
-PANELS: dict[str, dict[str, str]] = {
+TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     "Write a program": {
-        "new": "program.new:new",
-        "check": "program.check:check",
-        "explain": "program.explain:explain",
-        "show": "program.show:show",
-        "fmt": "program.check:fmt",
-        "plan": "program.show:plan",
-        "import": "program.import_:import_",
-        "lsp": "program.import_:lsp",
-        "schema": "program.explain:schema",
+        "new": (
+            "program.new:new",
+            "pzl new --parent llama3_1_8b --hardware h100_sxm",
+            "pzl new small --parent ./checkpoints/mine",
+        ),
+        "check": (
+            "program.check:check",
+            "pzl check wide.pzl",
+            "pzl check wide.pzl --set headroom=90% --deny warnings",
+            "pzl check wide.pzl --fix",
+            "pzl check wide.pzl --json",
+        ),
+        "explain": ("program.explain:explain", "pzl explain E0301", "pzl explain"),
+        "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
+        "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
+        "plan": (
+            "program.show:plan",
+            "pzl plan build wide.pzl",
+            "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
+        ),
+        "import": ("program.import_:import_",),
+        "lsp": ("program.import_:lsp", "pzl lsp"),
+        "schema": (
+            "program.explain:schema",
+            "pzl schema > ir.schema.json",
+            "pzl schema costs",
+            "pzl schema --list",
+        ),
     },
     "Search": {
-        "compile": "search.solve:compile_",
-        "cost": "search.solve:cost",
-        "solve": "search.solve:solve",
-        "why": "search.why:why",
-        "explore": "search.explore:explore",
-        "frontier": "search.solve:frontier",
+        "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
+        "cost": ("search:cost", "pzl cost wide.pzl"),
+        "solve": (
+            "search:solve",
+            "pzl solve wide.pzl",
+            "pzl solve wide.pzl best --json",
+            "pzl solve wide.pzl --set headroom=90%",
+        ),
+        "why": (
+            "search:why",
+            "pzl why wide.pzl best",
+            "pzl why wide.pzl best layers[12].ffn",
+            "pzl why wide.pzl best 12 --json",
+        ),
+        "explore": (
+            "search:explore",
+            "pzl explore wide.pzl",
+            "pzl explore wide.pzl best --port 8000 --no-browser",
+        ),
+        "frontier": ("search:frontier", "pzl frontier wide.pzl"),
     },
     "Build a child": {
-        "run": "child.run:run",
-        "status": "child.run:status",
-        "sample": "stages:sample",
-        "measure": "stages:measure",
-        "bld": "stages:bld",
-        "score": "stages:score",
-        "refine": "stages:refine",
-        "realise": "stages:realise",
-        "uptrain": "stages:uptrain",
-        "eval": "stages:eval_",
-        "export": "stages:export",
-        "report": "stages:report",
+        "run": (
+            "child.run:run",
+            "pzl run wide.pzl",
+            "pzl run wide.pzl --dry-run",
+            "pzl run wide.pzl --until solve",
+            "pzl run wide.pzl --set speedup=1.6x",
+        ),
+        "status": ("child.run:status", "pzl status wide.pzl"),
+        "sample": ("stages:sample", "pzl sample wide.pzl"),
+        "measure": ("stages:measure", "pzl measure wide.pzl"),
+        "bld": ("stages:bld", "pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
+        "score": ("stages:score", "pzl score wide.pzl kl"),
+        "refine": ("stages:refine", "pzl refine wide.pzl best", "pzl refine wide.pzl curve"),
+        "realise": ("stages:realise", "pzl realise wide.pzl best"),
+        "uptrain": ("stages:uptrain", "pzl uptrain wide.pzl final"),
+        "eval": ("stages:eval_", "pzl eval wide.pzl quality"),
+        "export": ("stages:export", "pzl export wide.pzl out"),
+        "report": ("stages:report", "pzl report wide.pzl"),
     },
     "Maintain and verify": {
-        "library": "child.library:library",
-        "verify-export": "child.verify_export:verify_export",
-        "verify-load": "child.verify_load:verify_load",
+        "library": ("child.library:library",),
+        "verify-export": (
+            "child.verify:verify_export",
+            "pzl verify-export build/models/best --runtime transformers",
+        ),
+        "verify-load": ("child.verify:verify_load", "pzl verify-load wide.pzl best"),
     },
 }
-"""Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`: in the order in which a user
-meets them."""
-
-EXAMPLES: dict[str, tuple[str, ...]] = {
-    "new": ("pzl new --parent llama3_1_8b --hardware h100_sxm", "pzl new small --parent ./checkpoints/mine"),
-    "check": (
-        "pzl check wide.pzl",
-        "pzl check wide.pzl --set headroom=90% --deny warnings",
-        "pzl check wide.pzl --fix",
-        "pzl check wide.pzl --json",
-    ),
-    "explain": ("pzl explain E0301", "pzl explain"),
-    "show": ("pzl show wide.pzl", "pzl show wide.pzl wide --json"),
-    "fmt": ("pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
-    "plan": ("pzl plan build wide.pzl", "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode"),
-    "compile": ("pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
-    "schema": ("pzl schema > ir.schema.json", "pzl schema costs", "pzl schema --list"),
-    "solve": (
-        "pzl solve wide.pzl",
-        "pzl solve wide.pzl best --json",
-        "pzl solve wide.pzl --set headroom=90%",
-    ),
-    "why": (
-        "pzl why wide.pzl best",
-        "pzl why wide.pzl best layers[12].ffn",
-        "pzl why wide.pzl best 12 --json",
-    ),
-    "explore": ("pzl explore wide.pzl", "pzl explore wide.pzl best --port 8000 --no-browser"),
-    "sample": ("pzl sample wide.pzl",),
-    "measure": ("pzl measure wide.pzl",),
-    "bld": ("pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
-    "score": ("pzl score wide.pzl kl",),
-    "refine": ("pzl refine wide.pzl best", "pzl refine wide.pzl curve"),
-    "realise": ("pzl realise wide.pzl best",),
-    "uptrain": ("pzl uptrain wide.pzl final",),
-    "eval": ("pzl eval wide.pzl quality",),
-    "export": ("pzl export wide.pzl out",),
-    "report": ("pzl report wide.pzl",),
-    "run": (
-        "pzl run wide.pzl",
-        "pzl run wide.pzl --dry-run",
-        "pzl run wide.pzl --until solve",
-        "pzl run wide.pzl --set speedup=1.6x",
-    ),
-    "status": ("pzl status wide.pzl",),
-    "cost": ("pzl cost wide.pzl",),
-    "frontier": ("pzl frontier wide.pzl",),
-    "verify-export": ("pzl verify-export build/models/best --runtime transformers",),
-    "verify-load": ("pzl verify-load wide.pzl best",),
-    "lsp": ("pzl lsp",),
-}
-"""Command -> lines to type. A command that shows examples in its own words needs none."""
-
+"""Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`, and lines to type. In the order in
+which a user meets them. A command that shows examples in its own words needs no lines."""
+PANELS = {panel: {name: row[0] for name, row in rows.items()} for panel, rows in TABLE.items()}
+COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
+EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items() if row[1:]}
+"""Command -> lines to type."""
 
 GONE = {
     "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
@@ -180,9 +175,6 @@ def epilog(command: str) -> str | None:
     r"""Return the examples that end a command's help; None for a command without any. `\b` keeps the lines apart."""
     lines = EXAMPLES.get(command, ())
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else None
-
-
-COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
 
 
 class ByPanel(Group):

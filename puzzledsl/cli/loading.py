@@ -5,16 +5,20 @@ Results go to stdout, everything else to stderr; colour only to terminals.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from typer.models import ArgumentInfo
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.cli.completion import complete_declaration, complete_setting, if_asked
@@ -61,6 +65,16 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str
         print(counts(ordered), file=sys.stderr)
 
 
+def end_with(problems: Iterable[Diagnostic]) -> None:
+    """Print warnings. Raises DiagnosticError if there are errors."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+
+    found = list(problems)
+    print_diagnostics([each for each in found if each.severity == "warning"], {})
+    if errors := [each for each in found if each.severity == "error"]:
+        raise DiagnosticError(*errors)
+
+
 def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
@@ -87,47 +101,76 @@ def report_fault(error: Exception) -> int:
 
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
+NAMES_HELP = "Names of declarations. Default: all."
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[NAME]...",
-        help="Names of declarations. Default: all.",
-        autocompletion=if_asked(complete_declaration),
-    ),
+    typer.Argument(metavar="[NAME]...", help=NAMES_HELP, autocompletion=if_asked(complete_declaration)),
 ]
-BuildOption = Annotated[
-    Path | None,
-    typer.Option("-o", "--build", metavar="DIR", help="Build directory. Default: `build/` beside FILE."),
-]
+BUILD_HELP = "Build directory. Default: `build/` beside FILE."
+BuildOption = Annotated[Path | None, typer.Option("-o", "--build", metavar="DIR", help=BUILD_HELP)]
+SET_HELP = "Give a `param` another value. May be repeated."
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Give a `param` another value. May be repeated.",
-        autocompletion=if_asked(complete_setting),
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP, autocompletion=if_asked(complete_setting)),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
-]
-HealOption = Annotated[
-    bool,
-    typer.Option(
-        "--heal/--no-heal",
-        help="Refit the last linear map of every sub-block to the parent's hidden states (least squares). Kept if KL on "
-        "held-out text is lower. `heal` of `bld` sets the number of tokens.",
-    ),
-]
-OnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--on",
-        metavar="CLUSTER",
-        help="Work on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the cluster of this machine), "
-        "or `ray://HOST:10001`. The files are the same.",
-    ),
-]
+JSON_HELP = "Print one JSON document on stdout instead of text."
+JsonOption = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+HEAL_HELP = (
+    "Refit the last linear map of every sub-block to the parent's hidden states (least squares). Kept if KL on "
+    "held-out text is lower. `heal` of `bld` sets the number of tokens."
+)
+ON_HELP = (
+    "Work on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the cluster of this machine), "
+    "or `ray://HOST:10001`. The files are the same."
+)
+SHARED: dict[str, tuple[Any, Any]] = {
+    "build": (BuildOption, None),
+    "set_": (SetOption, None),
+    "heal": (Annotated[bool, typer.Option("--heal/--no-heal", help=HEAL_HELP)], True),
+    "on": (Annotated[str | None, typer.Option("--on", metavar="CLUSTER", help=ON_HELP)], None),
+}
+"""Options of a run context: type and default."""
+
+
+def on_program(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a function of a run context as a command of FILE.
+
+    Its other parameters are those of the command; between its arguments and its options stand `-o`, `--set` and the shared
+    `options`.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        del function.__annotations__[next(iter(inspect.signature(function).parameters))]
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        first = [Parameter("file", Parameter.KEYWORD_ONLY, annotation=FileArgument)]
+        first += [each for each in own if isinstance(each.annotation.__metadata__[0], ArgumentInfo)]
+        shared = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for name, (kind, default) in SHARED.items()
+            if name in ("build", "set_", *options)
+        ]
+
+        @wraps(function)
+        def command(**given: Any) -> None:
+            settings = {name: given.pop(name) for name in options}
+            ctx = context(given.pop("file"), given.pop("set_"), given.pop("build"), **settings)
+            function(ctx, **given)
+
+        every = [*first, *shared, *(each for each in own if each not in first)]
+        parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in every]
+        vars(command).update(__signature__=inspect.Signature(parameters))
+        return command
+
+    return decorate
+
+
+def show(json: bool, document: Callable[[], object], texts: Callable[[], str | Iterable[str]]) -> None:
+    """Print an answer: as one JSON document, or as blocks of text with empty lines between."""
+    if json:
+        print_json(document())
+    else:
+        found = texts()
+        print(found if isinstance(found, str) else "\n\n".join(found))
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:

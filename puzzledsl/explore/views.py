@@ -18,9 +18,8 @@ from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import appearance, strip_of, window_scale
 from puzzledsl.report.pictures.curves import curve_of
-from puzzledsl.report.sections.regrets import LABELS, by_regret, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import describe
+from puzzledsl.report.sections.searches import LABELS, by_regret, describe, heat_cell, told
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
 if TYPE_CHECKING:

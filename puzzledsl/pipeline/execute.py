@@ -21,7 +21,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
-from puzzledsl.pipeline.compile import chosen, compile_program, not_ready
+from puzzledsl.pipeline.compile import chosen, compile_program
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
@@ -31,8 +31,8 @@ from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import MADE_BY, Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
-from puzzledsl.pipeline.tasks.eval import Uptrain
-from puzzledsl.pipeline.tasks.solve import Frontier, Solve
+from puzzledsl.pipeline.tasks.children import Uptrain
+from puzzledsl.pipeline.tasks.searching import Frontier, Solve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
@@ -247,19 +247,6 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
                 attempts.attempt(task)
         compile_program(ctx)
         attempts.close()
-
-
-def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:
-    """Return the searches that have all their tables, and a diagnostic for each of the others."""
-    found: list[str] = []
-    problems: list[Diagnostic] = []
-    for name in searches:
-        problem = not_ready(ctx, name)
-        if problem is None:
-            found.append(name)
-        else:
-            problems.append(problem)
-    return found, problems
 
 
 def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:

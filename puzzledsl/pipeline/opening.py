@@ -136,7 +136,7 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
         if name not in done:
             done[name] = False  # also where a circle asks again
             wide = program.searches[used_by.search].space
-            result = _solution(build, used_by.search) if resolve(wide) else None
+            result = SearchResult.of_file(build.solution(used_by.search)) if resolve(wide) else None
             if result is not None and _chosen_in(spaces[wide], result):
                 done[name] = True
                 spaces[name] = narrowed(spaces[name], spaces[wide], result, used_by.top)
@@ -144,13 +144,6 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
 
     waiting = tuple(name for name in program.spaces if not resolve(name))
     return program.model_copy(update={"spaces": spaces}), waiting
-
-
-def _solution(build: BuildDir, search: str) -> SearchResult | None:
-    try:
-        return SearchResult.from_json(build.solution(search).read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +129,11 @@ class Stamps:
 
     def read(self, stage: str, name: str) -> Stamp | None:
         """Return the stamp; None if there is no readable one."""
-        try:
-            return Stamp.from_json(self.path(stage, name).read_bytes())
-        except (OSError, ValueError):
-            return None
+        return Stamp.of_file(self.path(stage, name))
 
     def all(self) -> Iterator[Stamp]:
-        """Yield every readable stamp, by stage and name."""
-        for path in sorted((self.root / "stamps").glob("*.json")):
-            try:
-                yield Stamp.from_json(path.read_bytes())
-            except (OSError, ValueError):
-                continue
+        """Return every readable stamp, by stage and name."""
+        return filter(None, map(Stamp.of_file, sorted((self.root / "stamps").glob("*.json"))))
 
     def damaged(self, stamp: Stamp) -> list[str]:
         """Return the outputs that are missing or modified, as paths relative to the build directory."""
@@ -150,21 +142,13 @@ class Stamps:
     def is_fresh(self, stage: str, name: str, inputs: dict[str, str]) -> bool:
         """Return True if the task finished with the same inputs and every output is unchanged, byte for byte."""
         stamp = self.read(stage, name)
-        return (
-            stamp is not None
-            and stamp.inputs == inputs
-            and all(self._matches(path, digest) for path, digest in stamp.outputs.items())
-        )
+        return stamp is not None and stamp.inputs == inputs and not self.damaged(stamp)
 
     def vouches(self, stage: str, name: str, path: Path) -> bool:
         """Return True if `path` is, byte for byte, an output of the finished task."""
-        stamp = self.read(stage, name)
-        relative = self._relative(path)
-        return (
-            stamp is not None
-            and relative in stamp.outputs
-            and self._matches(relative, stamp.outputs[relative])
-        )
+        stamp, relative = self.read(stage, name), self._relative(path)
+        digest = None if stamp is None else stamp.outputs.get(relative)
+        return digest is not None and self._matches(relative, digest)
 
     def _relative(self, path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), self.root.resolve())).as_posix()
@@ -202,17 +186,12 @@ class Unfinished(DiagnosticError):
 
 def failure_of(build: BuildDir, stage: str, name: str) -> Failure | None:
     """Return why a task failed when it was last tried; None if it did not."""
-    try:
-        return Failure.from_json(build.failure(stage, name).read_bytes())
-    except (OSError, ValueError):
-        return None
+    return Failure.of_file(build.failure(stage, name))
 
 
 def failures(build: BuildDir) -> Iterator[Failure]:
-    """Yield every record, by stage and name."""
-    for path in sorted(build.failure("", "").parent.glob("*.json")):
-        with suppress(OSError, ValueError):
-            yield Failure.from_json(path.read_bytes())
+    """Return every record, by stage and name."""
+    return filter(None, map(Failure.of_file, sorted(build.failure("", "").parent.glob("*.json"))))
 
 
 def record(build: BuildDir, stage: str, name: str, error: DiagnosticError) -> None:

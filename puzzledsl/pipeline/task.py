@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
-from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.files import matching
+from puzzledsl.base.files import write_text
 from puzzledsl.changes.compare import Pieces
-from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
-from puzzledsl.ir import facts, nodes
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.references import OfASpace, space_of, with_written
-from puzzledsl.ir.tables import BldJob
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.flop import widest
+from puzzledsl.pipeline.estimates import Work
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 Key = tuple[str, str]
@@ -43,32 +39,6 @@ WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Estimate of one task: arithmetic, memory traffic, bytes written, and bytes of temporary files.
-
-    `flop` are those of matrix products. `moved_bytes`: weights that are read for one token at a time. `layer_calls`: forward
-    passes of single layers, each with an overhead. `runs` counts the runs of consecutive layers that a score measures.
-    """
-
-    flop: float = 0.0
-    written_bytes: int = 0
-    scratch_bytes: int = 0
-    runs: int = 0
-    moved_bytes: float = 0.0
-    layer_calls: float = 0.0
-
-    def __add__(self, other: Work) -> Work:
-        """Return the work of both."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Work(*(one + more for one, more in pairs))
-
-    def __mul__(self, count: float) -> Work:
-        """Return the arithmetic and the traffic of so many repetitions; bytes on the disk stay."""
-        repeated = {name: getattr(self, name) * count for name in ("flop", "moved_bytes", "layer_calls")}
-        return replace(self, **repeated)
-
-
-@dataclass(frozen=True, slots=True)
 class Touched:
     """Declarations that differ between two programs, or refer to one that does, directly or not.
 
@@ -88,7 +58,7 @@ def only_text(program: nodes.Program) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class Task(ABC):
-    """One stage of one declaration. Each subclass is a file in `pipeline/tasks/`.
+    """One stage of one declaration. Subclasses are in `pipeline/tasks/`.
 
     Class attributes describe the stage:
         stage: Its name, as in `pzl run --until STAGE`.
@@ -149,6 +119,26 @@ class Task(ABC):
         """The space that the task belongs to; empty if it belongs to none."""
         return ""
 
+    @property
+    def shape(self) -> nodes.Shape:
+        """The shape of the space's parent."""
+        return self.program.parents[self.program.spaces[self.space].parent].shape
+
+    @property
+    def parent(self) -> Path:
+        """The directory of the space's parent. Raises DiagnosticError if it is not there."""
+        return self.ctx.parent_directory(self.space, self.stage)
+
+    @property
+    def parent_digest(self) -> str:
+        """Digest of the space's parent. Raises DiagnosticError if it is not there."""
+        return self.ctx.fingerprint(self.space, self.stage)
+
+    @property
+    def work_folder(self) -> Path:
+        """The folder of unfinished work."""
+        return self.ctx.build.work(self.stage, self.name)
+
     @abstractmethod
     def inputs(self) -> dict[str, str]:
         """Return the digests of all that the outputs depend on. Raises DiagnosticError if an earlier task is not finished."""
@@ -207,6 +197,12 @@ class Task(ABC):
     def run(self) -> list[Path]:
         """Do it. Return the paths written; a directory stands for all below it."""
 
+    @staticmethod
+    def keep(path: Path, artefact: Artefact) -> list[Path]:
+        """Write an artefact, which is the only output."""
+        write_text(path, artefact.canonical_json())
+        return [path]
+
     def damaged(self) -> tuple[str, ...]:
         """Return the outputs that are damaged although the stamp matches. Raises DiagnosticError if they are unreadable."""
         return ()
@@ -238,97 +234,3 @@ class DeclaredTask(Task, Generic[Declared]):
     def space(self) -> str:
         """The space of the declaration."""
         return space_of(self.program, self.declaration)
-
-
-TRAINING = 3  # a forward and a backward pass, in forwards
-HEALED_SHARE = 0.75  # of the layers, those from a child's first change on, while nobody knows the child
-DECODED = 8  # steps of a timed window
-BYTES_A_TOKEN = 5.0  # of text in JSON lines
-
-
-def shape_of(program: nodes.Program, space: str) -> nodes.Shape:
-    """Return the shape of a space's parent."""
-    return program.parents[program.spaces[space].parent].shape
-
-
-def token_flop(shape: nodes.Shape, *, head: bool) -> float:
-    """FLOP of one token's forward in a long prefill."""
-    work = Workload(1, 1024, 1)
-    layers = sum(
-        len(layers) * sub_block_flop(own, a, work)[0]
-        for own, layers in shape.kinds()
-        for a in (ParentAttention(), ParentFfn())
-    )
-    return layers / work.prompt + (head_flop(shape) if head else 0.0)
-
-
-def head_flop(shape: nodes.Shape) -> float:
-    """FLOP of one token's logits."""
-    return float(fixed_flop(shape, Workload(1, 1, 1)))
-
-
-def timed_work(shape: nodes.Shape, scenario: nodes.Scenario, weight_bytes: int) -> Work:
-    """Return the work of a prefill and a window of decode steps, each of which reads all weights."""
-    batch = max(scenario.batches, default=1)
-    flop = batch * token_flop(shape, head=False) * (scenario.prompt + DECODED)
-    return Work(flop, layer_calls=shape.layers) + decoding_work(shape, DECODED, weight_bytes)
-
-
-def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
-    """Return the work of decode steps: what they read and call; their arithmetic takes less."""
-    read = steps * facts.total_params(shape) * weight_bytes
-    return Work(moved_bytes=read, layer_calls=steps * shape.layers)
-
-
-def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
-    """Return the FLOP of healing the upper `layers`: two passes, and Gram matrices with targets, 2 (n^2 + 2 n hidden) a token."""
-    body = token_flop(shape, head=False)
-    grams = 0.0
-    for own, alike in shape.kinds():
-        for inputs in (own.heads * own.head_dim, widest(own)):
-            grams += len(alike) * 2 * (inputs**2 + 2 * inputs * own.hidden)
-    return tokens * (body + layers / shape.layers * (body + grams))
-
-
-def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
-    """Return the tokens of so many items of each task, by the bytes of their files."""
-    total = 0.0
-    for path in (p for pattern in tasks for p in base.glob(pattern)):
-        with path.open("rb") as file:
-            lines = [len(line) for line in file]
-        kept = len(lines) if items is None else min(items, len(lines))
-        total += sum(lines) / max(len(lines), 1) * kept / BYTES_A_TOKEN
-    return total
-
-
-def piece_params(job: BldJob, shape: nodes.Shape) -> int:
-    """Return the parameters of a job's piece."""
-    alternatives: list[Alternative] = [a for a in (job.attention, job.ffn) if a is not None]
-    return sum(a.params(shape.at(job.layer)) for a in alternatives)
-
-
-def child_bytes(ctx: Context, space: str) -> int:
-    """Bytes of a child, taken as large as its parent: the search finds out how much smaller it is."""
-    return facts.total_params(shape_of(ctx.program, space)) * weight_bytes(ctx, space)
-
-
-def weight_bytes(ctx: Context, space: str) -> int:
-    """Bytes of a stored weight, as the parent's config.json says; 2 where there is none."""
-    source = ctx.program.parents[ctx.program.spaces[space].parent].source
-    if isinstance(source, nodes.HfSource):
-        try:
-            config = json.loads((ctx.base / source.id / "config.json").read_text())
-            return 4 if "32" in str(config.get("dtype") or config.get("torch_dtype")) else 2
-        except (OSError, ValueError):
-            pass
-    return 2
-
-
-def weight_bytes_of(program: nodes.Program, scenario: nodes.Scenario) -> int:
-    """Return the bytes of a weight while a scenario is timed on this machine."""
-    return 4 if getattr(program.hardware[scenario.hardware], "dtype", None) == "fp32" else 2
-
-
-def file_bytes(base: Path, patterns: Iterable[str]) -> int:
-    """Return the size of all files that match."""
-    return sum(path.stat().st_size for pattern in patterns for path in matching(base, pattern))

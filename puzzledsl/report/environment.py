@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.pictures.architecture import Strip
-from puzzledsl.report.sections.regrets import Regrets
+from puzzledsl.report.sections.searches import Regrets
 
 TEMPLATES = Path(__file__).parent / "templates"
 

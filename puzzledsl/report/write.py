@@ -1,11 +1,14 @@
 """Write report.html: values are computed here, the template only places them, and escapes every one.
 
 Text of the program as highlighted, escaped HTML.
+
+Losses of the block library, initial and trained, by alternative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -15,23 +18,19 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.version import __version__
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.nodes import HfSource, Program
-from puzzledsl.ir.tables import AnsweredPrompt
+from puzzledsl.ir.tables import AnsweredPrompt, Piece
 from puzzledsl.ir.tables.evaluations import Answer
-from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.endings import endings
+from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report.environment import environment
-from puzzledsl.report.headline import headlines, uncalibrated_notes, verdict
+from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.pictures.frontier import points_as_svg
 from puzzledsl.report.sections import measured, requirements, searches
-from puzzledsl.report.sections.engines import ladders, speed_pairs
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
-from puzzledsl.report.sections.pieces import libraries
 from puzzledsl.report.sections.refined import refined
-from puzzledsl.report.sections.regrets import move_of, regrets
-from puzzledsl.report.sections.searches import STATUS
-from puzzledsl.report.sections.traffic import traffic_tables
-from puzzledsl.report.subject import PARENT, Subject, main_search
+from puzzledsl.report.sections.searches import STATUS, move_of
+from puzzledsl.report.sections.serving import ladders, speed_pairs, traffic_tables
+from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.highlight import TokenClass, classified
 from puzzledsl.syntax.parse import normalise
 
@@ -92,7 +91,7 @@ def render(found: Artefacts, source_text: str) -> str:
     return (
         template.render(
             **_head(found, subject),
-            **(_sections(subject) if subject else dict.fromkeys(SECTIONS, ())),
+            **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
             subject=subject,
             engines=[check for _, check in sorted(found.engines.items())],
             conflicts={
@@ -117,40 +116,32 @@ def render(found: Artefacts, source_text: str) -> str:
     )
 
 
-SECTIONS = (
-    *("headlines", "strip", "optimum", "refined", "comparisons", "kept", "ladders", "children", "answers"),
-    *("result", "regrets", "requirements", "uncalibrated", "predictions", "searches", "bars", "verdict"),
-    *("endings", "curves", "traffic", "stale"),
-)
+SECTIONS: dict[str, Callable[[Subject], object]] = {
+    "headlines": headlines,
+    "strip": architecture.strip_of,
+    "optimum": architecture.optimum_strip,
+    "refined": refined,
+    "comparisons": measured.comparisons,
+    "kept": measured.kept_tables,
+    "ladders": lambda subject: [*ladders(subject)],
+    "children": lambda subject: [
+        c for _, e in subject.evaluations for c in e.comparisons if c.model in subject.children(e)
+    ],
+    "answers": lambda subject: [*_answers(subject)],
+    "result": lambda subject: subject.result,
+    "regrets": searches.regrets,
+    "requirements": requirements.requirement_lines,
+    "uncalibrated": uncalibrated_notes,
+    "predictions": measured.predictions,
+    "searches": searches.search_rows,
+    "bars": lambda subject: searches.objective_bars(searches.search_rows(subject)),
+    "verdict": verdict,
+    "endings": endings,
+    "curves": curves.curves,
+    "traffic": traffic_tables,
+    "stale": lambda subject: bool(subject.result and subject.result.solutions and subject.best is None),
+}
 """Values that only a page of a search has; without one all are empty."""
-
-
-def _sections(subject: Subject) -> dict[str, object]:
-    return {
-        "headlines": headlines(subject),
-        "strip": architecture.strip_of(subject),
-        "optimum": architecture.optimum_strip(subject),
-        "refined": refined(subject),
-        "comparisons": measured.comparisons(subject),
-        "kept": measured.kept_tables(subject),
-        "ladders": [*ladders(subject)],
-        "children": [
-            c for _, e in subject.evaluations for c in e.comparisons if c.model in subject.children(e)
-        ],
-        "answers": [*_answers(subject)],
-        "result": subject.result,
-        "regrets": regrets(subject),
-        "requirements": requirements.requirement_lines(subject),
-        "uncalibrated": uncalibrated_notes(subject),
-        "predictions": measured.predictions(subject),
-        "searches": (rows := searches.search_rows(subject)),
-        "bars": searches.objective_bars(rows),
-        "verdict": verdict(subject),
-        "endings": endings(subject),
-        "curves": curves.curves(subject),
-        "traffic": traffic_tables(subject),
-        "stale": bool(subject.result and subject.result.solutions and subject.best is None),
-    }
 
 
 def _answers(subject: Subject) -> Iterator[tuple[str, list[tuple[AnsweredPrompt, dict[str, Answer]]]]]:
@@ -181,3 +172,43 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
         "origin": f"a child of {parent}, {subject.shape.layers} layers",
         "objective_label": searches.describe(subject.search.objective),
     }
+
+
+@dataclass(frozen=True)
+class Library:
+    """All pieces of one BLD declaration. `groups`: those of each alternative, (sub-block, name), by layer.
+
+    `worst`: the largest loss, a whole bar.
+    """
+
+    name: str
+    made: list[Piece]
+    planned: int
+    depth: int
+    groups: dict[tuple[str, str], list[Piece]]
+    worst: float
+
+
+def libraries(found: Artefacts) -> Iterator[Library]:
+    """Yield one table per BLD declaration with at least one piece. Pieces of other programs are left out."""
+    for name in found.program.blds:
+        jobs = bld_plan(found.program, name)
+        made = [found.pieces[job.id] for job in jobs if job.id in found.pieces]
+        groups: dict[tuple[str, str], list[Piece]] = {}
+        for piece in made:
+            groups.setdefault(_group(piece), []).append(piece)
+        for group in groups.values():
+            group.sort(key=lambda piece: piece.job.layer)
+        if made:
+            depth = len(found.program.spaces[found.program.blds[name].space].layers)
+            worst = max(max(piece.loss_initial, piece.loss_final) for piece in made) or 1
+            yield Library(name, made, len(jobs), depth, groups, worst)
+
+
+def _group(piece: Piece) -> tuple[str, str]:
+    job = piece.job
+    if job.attention and job.ffn:
+        return "block", f"{job.attention.name}/{job.ffn.name}"
+    if job.attention:
+        return "attention", job.attention.name
+    return "FFN", job.ffn.name if job.ffn else ""

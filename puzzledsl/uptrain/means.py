@@ -21,7 +21,7 @@ from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.placement import this_device
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan, tiles
-from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.ranks import Ranks
 
@@ -82,10 +82,10 @@ def means_for(
     dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
     here, together = this_device(device, dtype), ranks.world // ranks.nodes
     here = replace(here.shared_by(together), host_bytes=here.host_bytes // together, count=ranks.world)
-    sizes = UptrainSizes.of(declaration, child, parent)
+    sizes = UptrainSizes(declaration, child, parent)
     if not here.is_gpu:  # its sums depend on the micro-batch, which therefore does not depend on free memory
         usual = max(1, tiles("cpu").training_tokens // declaration.context)
-        sizes = replace(sizes, micro_batch=declaration.micro_batch or usual)
+        sizes = sizes.at(declaration.micro_batch or usual)
     means = chosen(sizes, here)
     if means is None:
         raise DiagnosticError(_no_room(declaration, sizes, here))
@@ -106,9 +106,11 @@ def chosen(sizes: UptrainSizes, device: Device) -> Means | None:
     plan, choice = uptrain_plan(sizes, device)
     if not _fits(plan, device):
         return None
-    if device.is_gpu and sizes.micro_batch is None:  # no more tokens at a time than a GPU needs for its speed
-        most = max(1, tiles("cuda").training_tokens // sizes.context)
-        sizes = replace(sizes, micro_batch=min(choice.micro_blocks, most))
+    if (
+        device.is_gpu and sizes.declaration.micro_batch is None
+    ):  # no more tokens at a time than a GPU needs for its speed
+        most = max(1, tiles("cuda").training_tokens // sizes.declaration.context)
+        sizes = sizes.at(min(choice.micro_blocks, most))
         plan, choice = uptrain_plan(sizes, device)
     return Means(
         micro_blocks=choice.micro_blocks if device.is_gpu else None,

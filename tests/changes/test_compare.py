@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.compare import ProgramChanges
-from puzzledsl.changes.text import as_text
+from puzzledsl.changes.compare import ProgramChanges, as_text
 from puzzledsl.ir.nodes import Program
 from puzzledsl.pipeline.planning.status import compare
 from puzzledsl.plan.bld import bld_plan

@@ -12,8 +12,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluated_models
 from puzzledsl.pipeline.planning.dry_run import Estimator
-from puzzledsl.pipeline.tasks.eval import Eval
-from puzzledsl.pipeline.tasks.export import Export
+from puzzledsl.pipeline.tasks.children import Eval, Export
 from puzzledsl.plan.memory.stage_plan import Device
 from tests.checker.programs import lowered
 

@@ -22,10 +22,10 @@ from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates, rates_of
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.estimates import HEALED_SHARE, healing_flop
 from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
-from puzzledsl.pipeline.task import HEALED_SHARE, healing_flop
-from puzzledsl.pipeline.tasks.export import Realise
+from puzzledsl.pipeline.tasks.children import Realise
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.pretended_gpu import pretended_gpu
@@ -56,7 +56,7 @@ def tiny(tmp_path: Path, known_rates: Rates) -> Context:
 
 def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
     found = dry_run(tiny, None, None)
-    peaks = {(s.status.task.stage, s.status.task.name): s.estimate.peak_bytes for s in found.steps}
+    peaks = {(s.status.task.stage, s.status.task.name): s.peak_bytes for s in found.steps}
     assert peaks.pop(("solve", "best")) == peaks.pop(("report", "")) == 0
     models = {key: peak for key, peak in peaks.items() if key[0] != "solve"}
     assert all(peak > LIBRARIES_BYTES for peak in models.values())
@@ -66,7 +66,7 @@ def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
 
 def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
     def seconds(stage: str) -> float:
-        steps = {s.status.task.stage: s.estimate.seconds for s in dry_run(tiny, None, None).steps}
+        steps = {s.status.task.stage: s.seconds for s in dry_run(tiny, None, None).steps}
         return steps[stage]
 
     score, bld = seconds("score"), seconds("bld")
@@ -82,7 +82,7 @@ def test_healing_is_counted_from_the_first_change_of_a_child(
 ) -> None:
     ctx = loading.context(copied(), None, None)
     known = Realise(ctx, "best").work().flop
-    monkeypatch.setattr("puzzledsl.pipeline.tasks.export.child_so_far", unknown)
+    monkeypatch.setattr("puzzledsl.pipeline.inputs.child_so_far", unknown)
     shape, tokens = ctx.program.parents["tiny"].shape, ctx.program.blds["pieces"].heal_tokens
     assert Realise(ctx, "best").work().flop == healing_flop(shape, tokens, HEALED_SHARE * 3)
     layers = solution_of(ctx, "best").solutions[0].layers

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from puzzledsl.ir.nodes import Eval, Where
 from puzzledsl.ir.tables import Evaluation, Figure, Kept, ModelComparison, ModelFigures, TextGap
-from puzzledsl.pipeline.text.card import add_quality, quality_of
+from puzzledsl.pipeline.text.child_text import add_quality, quality_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
 
 GAP = TextGap(near="prose", far="code", near_kl=0.2312, far_kl=1.414)

@@ -14,7 +14,7 @@ from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.choices import Answers
 from puzzledsl.evaluate.errors import HarnessFailed, NoEvalData
 from puzzledsl.evaluate.plan import Harness
-from puzzledsl.pipeline.tasks.eval import Uptrain
+from puzzledsl.pipeline.tasks.children import Uptrain
 from tests.pipeline.test_run import events
 from tests.pipeline.test_status import done_by_a_run, told_states
 from tests.pipeline.tiny_program import read

@@ -131,7 +131,7 @@ def tiny(tmp_path: Path, known_rates: Rates) -> Context:
 
 def seconds(found: DryRun, stage: str) -> float:
     (step,) = (step for step in found.steps if step.status.task.stage == stage)
-    return step.estimate.seconds
+    return step.seconds
 
 
 def interrupted(tiny: Context, clock: Clock, task: str, *, kept: int) -> None:

@@ -13,8 +13,7 @@ from puzzledsl.child.healing.run import blocks_read
 from puzzledsl.cli import loading
 from puzzledsl.ir.references import refine_of
 from puzzledsl.ir.tables import FrontierResult, LayerAssignment, RefinedFrontier, Refinement
-from puzzledsl.pipeline.tasks.refine import Refine
-from puzzledsl.pipeline.tasks.solve import Frontier
+from puzzledsl.pipeline.tasks.searching import Frontier, Refine
 from puzzledsl.report.sections.refined import ORIGINS
 from tests.pipeline.test_run import contents, events
 from tests.pipeline.test_status import done_by_a_run, said, told, told_states

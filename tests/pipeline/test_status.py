@@ -19,7 +19,7 @@ from puzzledsl.pipeline.tasks import TASKS
 from tests.pipeline.test_run import events, pzl
 
 OF_NO_TASK = re.compile(
-    r"log\.jsonl|\.lock|stamps/.*|library/(index\.jsonl|\.index\.lock)|tokens/.*|scores/figures/.*"
+    r"log\.jsonl|\.lock|stamps/.*|library/(index\.jsonl|\.index\.lock)|tokens/.*|evals/units/.*|scores/figures/.*"
 )
 """The log, locks, the stamps themselves, the library's index (a line says what made its piece) and tokenised text (named by a
 digest of what it was made from), figures of scores (each file's first line says what they depend on)."""

@@ -19,7 +19,8 @@ from tests.pipeline.tiny_program import write_tiny_program
 FIGURES = """
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.task import DeclaredTask, Work
+from puzzledsl.pipeline.estimates import Work
+from puzzledsl.pipeline.task import DeclaredTask
 
 
 class Figures(DeclaredTask[nodes.Search]):

@@ -19,7 +19,7 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.version import __version__
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.report.artefacts import load_artefacts
+from puzzledsl.report.subject import load_artefacts
 from puzzledsl.report.write import render, write_report
 from tests.report.conftest import Built
 from tests.report.variants import VARIANTS, declared, finished

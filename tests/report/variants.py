@@ -52,7 +52,7 @@ from puzzledsl.ir.tables import (
     TextGap,
     WhyResult,
 )
-from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.subject import Artefacts, load_artefacts
 from tests.report.conftest import LAYERS, PARENT, Built, child_of, solved
 
 Variant = Callable[[Built], Artefacts]

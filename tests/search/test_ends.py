@@ -17,7 +17,7 @@ import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.errors import NeverHolds
 from puzzledsl.cli.main import run as cli
-from puzzledsl.cli.schemas.registry import DESCRIBED
+from puzzledsl.cli.schemas import DESCRIBED
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
 from puzzledsl.search.baselines import solve_baselines

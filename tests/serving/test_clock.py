@@ -236,7 +236,7 @@ def test_interrupted_it_goes_on(tmp_path, few):
 
 
 def test_prompts_of_traffic_are_timed_at_one_sequence_alone(tmp_path, few, monkeypatch):
-    """With more they take as many times as long, and filling the sequences takes long enough."""
+    """Prompts of more sequences take as many times as long, and filling the sequences takes long enough."""
     path = program_in(tmp_path)
     path.write_text(path.read_text().replace("batch(2, 8 -> 4)", "traffic(20 req/s, 8 -> 4, at_most: 2)"))
     batches: list[int] = []

@@ -109,6 +109,32 @@ def test_the_command_measures_parent_and_child(
     assert run([*asked, "--shares", "much"]) == 2
 
 
+REAL = """\
+parent smollm = hf("{parent}")
+space small of smollm {{ ffn = parent | noop }}
+hardware server = measured(engine: llama_cpp, dtype: q8_0, threads: 1)
+scenario busy on server = traffic(0.5 req/s, 96 -> 24, at_most: 4)
+search best of small {{ maximize busy.max_rate, require count(l.ffn is noop for l in layers) <= 8 }}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_llama_server_takes_what_was_predicted(tmp_path: Path) -> None:
+    parent = Path(__file__).parents[2] / "examples" / "smollm2" / "parent"
+    if load.server_command("llama_cpp") is None or not parent.is_dir():
+        pytest.skip("`make llama` builds llama-server, and examples/smollm2/prepare.py makes the parent")
+    path = tmp_path / "busy.pzl"
+    path.write_text(REAL.format(parent=parent))
+    for words in (["measure"], ["solve"], ["verify-load", "best", "--shares", "60%", "--seconds", "60"]):
+        assert run([words[0], str(path), *words[1:]]) == 0
+    check = LoadCheck.from_json((tmp_path / "build" / "load" / "best.json").read_bytes())
+    assert [each.model for each in check.runs] == ["parent", "child"]
+    for each in check.runs:
+        for name, share in (("tpot", 0.1), ("ttft", 0.1), ("p95_tpot", 0.2), ("p95_ttft", 0.2)):
+            assert each.measured[name] == pytest.approx(each.predicted[name], rel=share), (each.model, name)
+
+
 def test_a_scenario_without_an_engine_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wide.pzl"
     program_in(tmp_path)

@@ -12,7 +12,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
 from puzzledsl.models import placement as this_device
 from puzzledsl.plan.memory.stage_plan import Device
-from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain import means
 from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.means import PLAIN, Means, chosen, means_for
@@ -36,7 +36,7 @@ def sizes_of(shape: Shape) -> UptrainSizes:
     declared = Uptrain(
         name="u", search="s", kld=1, cosine=1, tokens=10**9, context=4096, batch=64, lr=lr, where=WHERE
     )
-    return UptrainSizes.of(declared, shape, shape)
+    return UptrainSizes(declared, shape, shape)
 
 
 def means_of(shape: Shape, ranks: Ranks = SINGLE_PROCESS, host: int = 256 * GB) -> Means | None:
@@ -92,7 +92,7 @@ def test_the_help_says_how_many_would_do() -> None:
 def test_a_cpus_loss_has_small_tiles() -> None:
     """Counted as a GPU's, they would refuse runs that fit."""
     cpu = Device("cpu", False, 640 * GB, 640 * GB, "fp32", 0.0, 0.0, 0.0)
-    sizes = replace(sizes_of(LLAMA_1B), micro_batch=1)
+    sizes = sizes_of(LLAMA_1B).at(1)
     plan, _ = uptrain_plan(sizes, cpu)
     heads = 2 * 4 * LLAMA_1B.vocab * LLAMA_1B.hidden
     assert plan.parts["loss"] == heads + 3 * 4 * 256 * LLAMA_1B.vocab

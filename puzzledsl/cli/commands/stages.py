@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.loading import (
-    BuildOption,
-    FileArgument,
-    HealOption,
-    JsonOption,
-    NamesArgument,
-    OnOption,
-    SetOption,
-)
+from puzzledsl.cli.loading import JsonOption, NamesArgument, on_program
 
 if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
@@ -40,26 +33,58 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool =
     return wanted
 
 
-def sample(
-    file: FileArgument, names: NamesArgument = None, build: BuildOption = None, set_: SetOption = None
-) -> None:
+def plain(stage: str, doc: str, *options: str) -> Callable[..., None]:
+    """Return the command of a stage whose files say all."""
+
+    def command(ctx: Any, names: NamesArgument = None) -> None:
+        do_stage(ctx, stage, names)
+
+    command.__doc__ = doc
+    return on_program(*options)(command)
+
+
+sample = plain(
+    "sample",
     """Let parents write the texts of `data d = sampled(p, tokens: 1M)`. Writes sampled/PARENT-DIGEST.jsonl.
 
     A line is a document, as tokens and as text. Interrupt it at any moment: finished batches are kept, and the text is the
     same as that of a run without a break.
-    """
-    do_stage(loading.context(file, set_, build), "sample", names)
+    """,
+)
+bld = plain(
+    "bld",
+    """Make the pieces: initialise every alternative from the parent and train each alone against the parent's sub-block.
+
+    Finished pieces stay in library/ and are never made twice.
+    """,
+    "on",
+)
+score = plain(
+    "score",
+    "Score every piece: replace one block of the parent and compare outputs. Writes scores/NAME.json.",
+    "on",
+)
+realise = plain(
+    "realise",
+    """Assemble the child of a solved search and heal it: a checkpoint directory that transformers loads. Writes models/SEARCH/.
+
+    Healing fits the last weights of every sub-block again, so that the child's hidden states follow the parent's.
+    """,
+    "heal",
+    "on",
+)
+export = plain(
+    "export",
+    "Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx.",
+)
+AGAIN_HELP = "Measure anew what is measured already, on a quieter machine."
 
 
+@on_program("on")
 def measure(
-    file: FileArgument,
+    ctx: Context,
     spaces: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    on: OnOption = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Measure anew what is measured already, on a quieter machine.")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help=AGAIN_HELP)] = False,
 ) -> None:
     """Measure real blocks on this machine, for scenarios on `measured(...)` hardware.
 
@@ -71,7 +96,6 @@ def measure(
     from puzzledsl.ir.tables import CostTable
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings
 
-    ctx = loading.context(file, set_, build, on=on)
     wanted = do_stage(ctx, "measure", spaces, again=again)
     for space in wanted:
         table = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
@@ -80,38 +104,8 @@ def measure(
     loading.print_diagnostics(doubtful_timings(ctx, wanted), {})
 
 
-def bld(
-    file: FileArgument,
-    names: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    on: OnOption = None,
-) -> None:
-    """Make the pieces: initialise every alternative from the parent and train each alone against the parent's sub-block.
-
-    Finished pieces stay in library/ and are never made twice.
-    """
-    do_stage(loading.context(file, set_, build, on=on), "bld", names)
-
-
-def score(
-    file: FileArgument,
-    names: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    on: OnOption = None,
-) -> None:
-    """Score every piece: replace one block of the parent and compare outputs. Writes scores/NAME.json."""
-    do_stage(loading.context(file, set_, build, on=on), "score", names)
-
-
-def refine(
-    file: FileArgument,
-    names: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+@on_program()
+def refine(ctx: Context, names: NamesArgument = None, json: JsonOption = False) -> None:
     """Measure children around the optimum of a search that has `refine`, and keep the best. Writes refined/SEARCH.json.
 
     Of a frontier with `children: N`, at every point of it, after `pzl frontier`. Writes refined/FRONTIER.json.
@@ -122,12 +116,10 @@ def refine(
 
     With --json one list of what these files hold.
     """
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
     from puzzledsl.pipeline.tasks import TASKS
-    from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
+    from puzzledsl.pipeline.text.child_text import refined_frontier_text, refinement_text
 
-    ctx = loading.context(file, set_, build)
     documents, texts, missed = [], [], []
     for name in do_stage(ctx, "refine", names):
         missed.append(TASKS["refine"](ctx, name).dead_end())
@@ -138,32 +130,12 @@ def refine(
         elif (found := refinement_of(ctx, name)) is not None:
             documents.append(found.model_dump(mode="json"))
             texts.append(refinement_text(ctx.program, found))
-    if json:
-        loading.print_json(documents)
-    else:
-        print("\n\n".join(texts))
-    if any(missed):
-        raise DiagnosticError(*filter(None, missed))
+    loading.show(json, lambda: documents, lambda: texts)
+    loading.end_with(filter(None, missed))
 
 
-def realise(
-    file: FileArgument,
-    searches: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    heal: HealOption = True,
-    on: OnOption = None,
-) -> None:
-    """Assemble the child of a solved search and heal it: a checkpoint directory that transformers loads. Writes models/SEARCH/.
-
-    Healing fits the last weights of every sub-block again, so that the child's hidden states follow the parent's.
-    """
-    do_stage(loading.context(file, set_, build, heal=heal, on=on), "realise", searches)
-
-
-def uptrain(
-    file: FileArgument, names: NamesArgument = None, build: BuildOption = None, set_: SetOption = None
-) -> None:
+@on_program()
+def uptrain(ctx: Context, names: NamesArgument = None) -> None:
     """Train a child against the parent (global knowledge distillation). Writes models/NAME/.
 
     On several GPUs: `torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain FILE`; parent and child are then sharded
@@ -171,7 +143,6 @@ def uptrain(
     """
     from puzzledsl.pipeline.execute import is_follower, join_trainings, release_followers
 
-    ctx = loading.context(file, set_, build)
     if is_follower():
         if not join_trainings(ctx):
             raise typer.Exit(1)
@@ -180,53 +151,30 @@ def uptrain(
     release_followers()
 
 
-def eval_(
-    file: FileArgument,
-    names: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    on: OnOption = None,
-) -> None:
+@on_program("on")
+def eval_(ctx: Context, names: NamesArgument = None) -> None:
     """Measure parent and children side by side: size, speed, KL, perplexity, tasks. Writes evals/NAME.json.
 
     Prints the figures, and of each task the accuracy that a child keeps beyond chance: (child - chance) / (parent -
     chance), with a 95 % interval from a paired bootstrap over its items. Warns of a child that is near its parent on one
     text and far from it on another. Interrupt it at any moment: models that are finished are kept.
     """
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.ir.tables import Evaluation
-    from puzzledsl.pipeline.text.evaluation_text import drifted_parents, ending_of, evaluation_text, remarks
+    from puzzledsl.pipeline.text.evaluation_text import evaluation_text, findings
 
-    ctx = loading.context(file, set_, build, on=on)
     wanted = do_stage(ctx, "eval", names)
     found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
     print("\n\n".join(map(evaluation_text, found)))
-    ends = ending_of(ctx, wanted)
-    missed = [problem for problem in ends if problem.severity == "error"]
-    others = [problem for problem in ends if problem not in missed]
-    loading.print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted), *others], {})
-    if missed:
-        raise DiagnosticError(*missed)
+    loading.end_with(findings(ctx, wanted))
 
 
-def export(
-    file: FileArgument, names: NamesArgument = None, build: BuildOption = None, set_: SetOption = None
-) -> None:
-    """Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx."""
-    do_stage(loading.context(file, set_, build), "export", names)
-
-
-def report(
-    file: FileArgument,
-    build: BuildOption = None,
-    set_: SetOption = None,
-) -> None:
+@on_program()
+def report(ctx: Context) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.tasks.export import Report
+    from puzzledsl.pipeline.tasks.children import Report
 
-    ctx = loading.context(file, set_, build)
     with locked(ctx):
         execute(ctx, [Report(ctx)], force=True)
     print(ctx.build.report)

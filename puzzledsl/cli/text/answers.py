@@ -113,14 +113,14 @@ def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
     from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.pipeline.text.card import metric_text
+    from puzzledsl.pipeline.text.child_text import metric_text
 
     best, search = result.solutions[0], program.searches[result.search]
     lines = [
         f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {_parts(result)}, verified"
     ]
     if search.refine is not None:
-        from puzzledsl.pipeline.text.refined_text import solve_note
+        from puzzledsl.pipeline.text.child_text import solve_note
 
         lines.append(f"  {solve_note(search)}")
     for name, value in sorted(best.metrics.items()):
@@ -181,7 +181,7 @@ def _parts(result: SearchResult) -> str:
 def _goal_text(search: Search, value: float) -> str:
     """Format a value of the goal: with its unit where the goal is one metric."""
     from puzzledsl.ir.nodes import MetricTerm
-    from puzzledsl.pipeline.text.card import metric_text
+    from puzzledsl.pipeline.text.child_text import metric_text
 
     if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
         return metric_text(f"{term.scenario}.{term.metric}", value)
@@ -208,24 +208,18 @@ def _preferred(search: Search) -> Iterator[str]:
 
 def _further(search: Search, result: SearchResult) -> list[str]:
     """All solutions, in the order in which they were proven: each is the best of those far enough from the ones before."""
-    proven = (
-        "each proven to be the best given those before" if result.status == "optimal" else "not all proven"
-    )
-    rows = [["#", "objective", "worse by", "layers unlike #1", *columns_of(search)]]
-    first = result.solutions[0]
+    proven = "each proven to be the best given those before"
+    proven = proven if result.status == "optimal" else "not all proven"
+    best, rows = result.solutions[0], []
     for number, solution in enumerate(result.solutions, start=1):
-        apart = sum(a != b for a, b in zip(solution.layers, first.layers, strict=True))
-        worse = _worse(solution.objective, first.objective)
-        figures = _figures(search, solution)
-        rows.append([str(number), f"{solution.objective:.6g}", worse, str(apart), *figures])
+        apart = sum(a != b for a, b in zip(solution.layers, best.layers, strict=True))
+        worse = abs(solution.objective - best.objective)
+        share = f"{worse / abs(best.objective) * 100:.3g} %" if best.objective else f"{worse:.3g}"
+        rows.append(([str(number), f"{solution.objective:.6g}", share, str(apart)], solution))
     return [
         f"  {len(result.solutions)} solutions, any two {search.apart} or more layers apart, {proven}",
-        *table(rows),
+        *_children(search, ["#", "objective", "worse by", "layers unlike #1"], rows),
     ]
-
-
-def _worse(value: float, best: float) -> str:
-    return f"{abs(value - best) / abs(best) * 100:.3g} %" if best else f"{abs(value - best):.3g}"
 
 
 def columns_of(search: Search) -> list[str]:
@@ -245,31 +239,33 @@ def columns_of(search: Search) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _figures(search: Search, solution: Solution) -> list[str]:
-    from puzzledsl.pipeline.text.card import metric_text
+def _children(
+    search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], Solution | None]]
+) -> list[str]:
+    """Return a table of children: own cells of each, then the figures that the search mentions."""
+    from puzzledsl.pipeline.text.child_text import metric_text
 
-    metrics = solution.figures
-    return [metric_text(name, metrics[name]) if name in metrics else "" for name in columns_of(search)]
+    columns = columns_of(search)
+    cells = [[*head, *columns]]
+    for own, child in rows:
+        known = {} if child is None else child.figures
+        cells.append([*own, *(metric_text(name, known[name]) if name in known else "" for name in columns)])
+    return table(cells)
 
 
 def baselines_text(search: Search, results: Sequence[tuple[str, SearchResult]]) -> str:
     """Return the answer and the paper's baselines (Puzzle, Tables 10 to 12) as one table. `results`: the answer first."""
-    answer = results[0][1]
-    rows = [["", "status", "objective", "of the best", *columns_of(search)]]
+    answer, rows = results[0][1], list[tuple[list[str], "Solution | None"]]()
     for name, result in results:
-        if not result.solutions:
-            rows.append([name, _nothing(result), "", "", *([""] * len(columns_of(search)))])
+        if result.objective is None:
+            status = "has none" if result.status == "infeasible" else "found none"
+            rows.append(([name, status, "", ""], None))
             continue
-        best = result.solutions[0]
-        ratio = ""
-        if answer.objective is not None and answer.objective:
-            ratio = f"{best.objective / answer.objective:.4g}x"
-        rows.append([name, result.status, f"{best.objective:.6g}", ratio, *_figures(search, best)])
-    return "\n".join([f"search {answer.search} and the baselines under its requirements", *table(rows)])
-
-
-def _nothing(result: SearchResult) -> str:
-    return "has none" if result.status == "infeasible" else "found none"
+        ratio = f"{result.objective / answer.objective:.4g}x" if answer.objective else ""
+        own = [name, result.status, f"{result.objective:.6g}", ratio]
+        rows.append((own, result.solutions[0]))
+    lines = _children(search, ["", "status", "objective", "of the best"], rows)
+    return "\n".join([f"search {answer.search} and the baselines under its requirements", *lines])
 
 
 def frontier_json(result: FrontierResult) -> dict[str, object]:
@@ -281,27 +277,25 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
 def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
     """Return the points of a frontier as a table, and the files they were written to."""
     from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.pipeline.text.card import bound_text
+    from puzzledsl.pipeline.text.child_text import bound_text
     from puzzledsl.report.sections.searches import describe_term
 
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)
-    rows = [[swept, "status", "objective", "gap", *columns_of(search)]]
+    rows = []
     for point in result.points:
         answer = point.result
-        target = bound_text(swept, point.target, point.ratio)
-        if not answer.solutions:
-            rows.append([target, answer.status, "", "", *([""] * len(columns_of(search)))])
-            continue
-        gap = "" if answer.gap is None else f"{answer.gap:.2g}"
-        best = answer.solutions[0]
-        rows.append([target, answer.status, f"{best.objective:.6g}", gap, *_figures(search, best)])
+        own = [bound_text(swept, point.target, point.ratio), answer.status]
+        own += ["" if answer.objective is None else f"{answer.objective:.6g}"]
+        own += [f"{answer.gap:.2g}" if answer.solutions and answer.gap is not None else ""]
+        rows.append((own, next(iter(answer.solutions), None)))
+    lines = _children(search, [swept, "status", "objective", "gap"], rows)
     proven = sum(p.result.status in ("optimal", "infeasible") for p in result.points)
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
     notes = [f"note, last point: {text}" for best in last for text in notes_of(program, search, best)]
     notes += [f"note: {text}" for text in _one_child(search, frontier.term, result)]
-    return "\n".join([head, *table(rows), *notes, f"wrote {', '.join(paths)}"])
+    return "\n".join([head, *lines, *notes, f"wrote {', '.join(paths)}"])
 
 
 def _one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:

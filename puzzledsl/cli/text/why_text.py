@@ -19,7 +19,7 @@ NAMES = {"attention": "attention", "ffn": "FFN"}
 
 def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None) -> str:
     """Return all regrets and margins of a search; with `wrote` None, the alternatives of one place."""
-    from puzzledsl.report.sections.regrets import indifferent
+    from puzzledsl.report.sections.searches import indifferent
 
     words = _Words(program, result)
     if wrote is None:
@@ -51,7 +51,7 @@ class _Words:
     def figure(self, value: float) -> str:
         """Return a difference of the objective as text, with its unit if the objective is one metric."""
         from puzzledsl.ir.nodes import MetricTerm
-        from puzzledsl.pipeline.text.card import metric_text
+        from puzzledsl.pipeline.text.child_text import metric_text
 
         terms = self.search.objective.terms
         if value and len(terms) == 1 and isinstance(terms[0].term, MetricTerm):
@@ -69,7 +69,7 @@ class _Words:
 
     def regret(self, regret: Regret | Move) -> str:
         """Return a regret as text, in the unit of the objective."""
-        from puzzledsl.report.sections.regrets import regret_text
+        from puzzledsl.report.sections.searches import regret_text
 
         return regret_text(regret, self.figure)
 
@@ -77,7 +77,7 @@ class _Words:
 
     def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
-        from puzzledsl.report.sections.regrets import by_regret
+        from puzzledsl.report.sections.searches import by_regret
 
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
@@ -105,7 +105,7 @@ class _Words:
         return table([*rows, *([end.sub_block, *self._cells(end), "", "", ""] for end in ends)])
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
-        from puzzledsl.report.sections.regrets import next_best
+        from puzzledsl.report.sections.searches import next_best
 
         other = next_best(sub_block)
         if other is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,10 @@ from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import FLOAT32_SHARE, Device, StagePlan
 
@@ -38,24 +39,55 @@ SHARE_OF_PEAK = 0.8
 """Share of the speed of a large matrix product that a stage's products reach."""
 BANDWIDTH_BYTES_PER_S = 1e12
 """Speed of a GPU's memory."""
+DEVICE = ("name", "count", "memory_bytes", "usable_bytes", "host_bytes", "dtype")
+"""Facts of the device that JSON has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """Estimate of one task.
+class Step:
+    """A task to execute, with its estimate and the memory plans of its parts.
 
     `peak_bytes`: most memory of the process, or of each device where those are GPUs. `scratch_bytes` are gone when it ends.
     `from_log`: the log says so: it took this long before, or `done` of its units are done, and the others take this long.
     `runs`: runs of consecutive layers that a score measures.
     """
 
+    task: Task
     seconds: float
     written_bytes: int
-    scratch_bytes: int = 0
-    from_log: bool = False
-    runs: int = 0
-    peak_bytes: int = 0
-    done: str = ""
+    scratch_bytes: int
+    from_log: bool
+    runs: int
+    peak_bytes: int
+    done: str
+    plans: Sequence[StagePlan]
+    status: TaskStatus | None = None
+
+    @property
+    def title(self) -> str:
+        """The task's title; for a score, with the number of layer runs it scores."""
+        return f"{self.task.title} (with {self.runs} runs of layers)" if self.runs else self.task.title
+
+    @property
+    def time(self) -> str:
+        """The time as text, and where it is from."""
+        source = f" ({self.done} are done)" if self.done else " (as before)" if self.from_log else ""
+        return duration(self.seconds) + source
+
+    def as_json(self, device: Device) -> dict[str, object]:
+        """Return the step as a JSON object."""
+        assert self.status is not None
+        plans = [{"stage": p.stage, **p.as_json(), "fits": p.fits(device)} for p in self.plans]
+        return {
+            **status_json(self.status),
+            "seconds": round(self.seconds, 1),
+            "from_log": self.from_log,
+            "bytes": self.written_bytes,
+            "scratch_bytes": self.scratch_bytes,
+            "peak_bytes": self.peak_bytes,
+            **({"runs": self.runs} if self.runs else {}),
+            **({"memory": plans} if plans else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +106,10 @@ class Estimator:
         self.ctx, self._elsewhere = ctx, elsewhere
         self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
-    def of(self, task: Task, plans: Sequence[StagePlan] = ()) -> Estimate:
+    def of(self, task: Task, plans: Sequence[StagePlan] = (), status: TaskStatus | None = None) -> Step:
         """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
         work = task.work()
         planned = [plan.scratch_bytes for plan in plans if plan.scratch_bytes is not None]
-        sizes = work.written_bytes, max(planned, default=work.scratch_bytes)
         took, begun = self._took.get(task.key), self._begun.get(task.key)
         if begun is not None:
             seconds = begun.seconds_left
@@ -88,9 +119,18 @@ class Estimator:
             seconds = sum(plan.seconds for plan in plans)
         else:
             seconds = _seconds(work, plans, self.device)
-        known = took is not None or begun is not None
-        done = "" if begun is None else f"{begun.done} of {begun.total}"
-        return Estimate(seconds, *sizes, known, work.runs, self._peak_bytes(plans), done)
+        return Step(
+            task=task,
+            seconds=seconds,
+            written_bytes=work.written_bytes,
+            scratch_bytes=max(planned, default=work.scratch_bytes),
+            from_log=took is not None or begun is not None,
+            runs=work.runs,
+            peak_bytes=self._peak_bytes(plans),
+            done="" if begun is None else f"{begun.done} of {begun.total}",
+            plans=plans,
+            status=status,
+        )
 
     def _peak_bytes(self, plans: Sequence[StagePlan]) -> int:
         """Return the most bytes of a task's parts; on a CPU with the process's own."""
@@ -163,13 +203,8 @@ def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:
 
 
 def _slower(device: Device, times: float) -> Device:
-    return replace(
-        device,
-        flop_per_s=device.flop_per_s / times,
-        float32_flop_per_s=device.float32_flop_per_s / times,
-        float64_flop_per_s=device.float64_flop_per_s / times,
-        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s / times,
-    )
+    rates = (field.name for field in fields(device) if field.name.endswith("_per_s"))
+    return replace(device, **{name: getattr(device, name) / times for name in rates})
 
 
 def stored_bytes(folder: Path) -> int:
@@ -200,15 +235,6 @@ def _durations(log: Path) -> tuple[dict[Key, float], dict[Key, _Begun]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A task to execute, with its estimated time and disk space, and the memory plans of its parts."""
-
-    status: TaskStatus
-    estimate: Estimate
-    plans: Sequence[StagePlan] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class DryRun:
     """The tasks of a run, the free disk space, and the device that memory is planned for."""
 
@@ -222,22 +248,22 @@ class DryRun:
     @property
     def seconds(self) -> float:
         """Estimated time of all steps."""
-        return sum(step.estimate.seconds for step in self.steps) + self.loading_s
+        return sum(step.seconds for step in self.steps) + self.loading_s
 
     @property
     def peak_bytes(self) -> int:
         """Most memory of any step."""
-        return max((step.estimate.peak_bytes for step in self.steps), default=0)
+        return max((step.peak_bytes for step in self.steps), default=0)
 
     @property
     def written_bytes(self) -> int:
         """Estimated size of all steps' outputs."""
-        return sum(step.estimate.written_bytes for step in self.steps)
+        return sum(step.written_bytes for step in self.steps)
 
     @property
     def scratch_bytes(self) -> int:
         """Largest temporary disk space of any step."""
-        return max((step.estimate.scratch_bytes for step in self.steps), default=0)
+        return max((step.scratch_bytes for step in self.steps), default=0)
 
     @property
     def fits(self) -> bool:
@@ -247,37 +273,15 @@ class DryRun:
     def as_json(self) -> dict[str, object]:
         """Return the tasks as a JSON object."""
         return {
-            "steps": [
-                {
-                    **status_json(step.status),
-                    "seconds": round(step.estimate.seconds, 1),
-                    "from_log": step.estimate.from_log,
-                    "bytes": step.estimate.written_bytes,
-                    "scratch_bytes": step.estimate.scratch_bytes,
-                    "peak_bytes": step.estimate.peak_bytes,
-                    **({"runs": step.estimate.runs} if step.estimate.runs else {}),
-                    **({"memory": [self._plan_json(plan) for plan in step.plans]} if step.plans else {}),
-                }
-                for step in self.steps
-            ],
+            "steps": [step.as_json(self.device) for step in self.steps],
             "done": self.done,
             "seconds": round(self.seconds, 1),
             "bytes": self.written_bytes,
             "scratch_bytes": self.scratch_bytes,
             "peak_bytes": self.peak_bytes,
             "free_bytes": self.free_bytes,
-            "device": {
-                "name": self.device.name,
-                "count": self.device.count,
-                "memory_bytes": self.device.memory_bytes,
-                "usable_bytes": self.device.usable_bytes,
-                "host_bytes": self.device.host_bytes,
-                "dtype": self.device.dtype,
-            },
+            "device": {name: getattr(self.device, name) for name in DEVICE},
         }
-
-    def _plan_json(self, plan: StagePlan) -> dict[str, object]:
-        return {"stage": plan.stage, **plan.as_json(), "fits": plan.fits(self.device)}
 
     def as_text(self) -> str:
         """Return the tasks as text."""
@@ -290,14 +294,9 @@ class DryRun:
         yield from table(
             ("task", "time", "memory", "disk", "why"),
             [
-                (
-                    _title(step),
-                    duration(step.estimate.seconds) + _as_the_log_says(step.estimate),
-                    size(step.estimate.peak_bytes),
-                    size(step.estimate.written_bytes),
-                    step.status.why,
-                )
+                (step.title, step.time, size(step.peak_bytes), size(step.written_bytes), step.status.why)
                 for step in self.steps
+                if step.status is not None
             ],
         )
         yield ""
@@ -314,18 +313,6 @@ class DryRun:
             yield "the disk has not enough room: free some, or give another directory with `-o`"
 
 
-def _title(step: Step) -> str:
-    """Return a task's title; for a score, with the number of layer runs it scores."""
-    runs = step.estimate.runs
-    return f"{step.status.task.title} (with {runs} runs of layers)" if runs else step.status.task.title
-
-
-def _as_the_log_says(estimate: Estimate) -> str:
-    if estimate.done:
-        return f" ({estimate.done} are done)"
-    return " (as before)" if estimate.from_log else ""
-
-
 def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | None = None) -> DryRun:
     """Return what `pzl run` does with these options, on this machine or on a device. Changes nothing."""
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
@@ -335,7 +322,7 @@ def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | 
     steps = []
     for status in todo:
         plans = status.task.plans(estimator.device, free)
-        steps.append(Step(status, estimator.of(status.task, plans), plans))
+        steps.append(estimator.of(status.task, plans, status))
     loading_s = LIBRARIES_S if device is None and any(step.plans for step in steps) else 0.0
     return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device, loading_s)
 

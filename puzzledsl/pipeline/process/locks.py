@@ -86,10 +86,7 @@ def acquired(lock: FileLock) -> bool:
 
 def holder_of(build: Path) -> Holder | None:
     """Return the process that works here, or worked here when it was killed; None if there is none."""
-    try:
-        return Holder.from_json((build / HOLDER).read_bytes())
-    except (OSError, ValueError):
-        return None
+    return Holder.of_file(build / HOLDER)
 
 
 def at_work(build: Path) -> Holder | None:
@@ -155,28 +152,3 @@ def refusal(error: BaseException) -> tuple[str | None, str] | None:
             return None, os.strerror(int(match[1]))
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def copy_directory(source: Path, target: Path) -> None:
-    """Make `target` a copy of `source`. A reader sees the old directory or the new one."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, temporary)
-    old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        target.rename(old)
-    temporary.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def clear_leftovers(target: Path) -> None:
-    """Remove the temporary neighbours of `target` that a killed process left. Only under the build's lock."""
-    for leftover in [
-        *target.parent.glob(f".{target.name}.*tmp"),
-        *target.parent.glob(f".{target.name}.*old"),
-    ]:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)

@@ -136,6 +136,11 @@ def ladder_text(evaluation: Evaluation) -> str:
     return _table([[f"files of {ladder.engine}", *keys, "kept beyond chance"], *rows])
 
 
+def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
+    """Return all that a user must know of finished evaluations: first requirements that are missed."""
+    return [*ending_of(ctx, names), *remarks(ctx, names), *drifted_parents(ctx, names)]
+
+
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     """Return what a user must know of evaluated children: requirements missed, figures that say nothing; as the report does."""
     from puzzledsl.pipeline.errors import (
@@ -145,9 +150,8 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
         NotAsTheFileSays,
         UptrainedForNothing,
     )
-    from puzzledsl.report.artefacts import load_artefacts
-    from puzzledsl.report.endings import endings
-    from puzzledsl.report.subject import Subject
+    from puzzledsl.report.headline import endings
+    from puzzledsl.report.subject import Subject, load_artefacts
 
     kinds: dict[str, type[Diagnostic]] = {
         "missed": MissedInTheEnd,

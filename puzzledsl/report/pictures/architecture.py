@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.facts import counted_runs, dropped_names
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape
+from puzzledsl.ir.tables import PARENT as PARENT_LAYER
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
 from puzzledsl.report.numbers import Number, plain, seconds, share
-from puzzledsl.report.subject import PARENT, Subject
+from puzzledsl.report.subject import Subject
 
+NAMES: dict[SubBlock, str] = {"attention": "attention", "ffn": "FFN"}
 FAINTEST, STRONGEST = 0.18, 0.9
 """Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
 
@@ -135,24 +137,41 @@ def optimum_strip(subject: Subject) -> Strip | None:
 
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
-    shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
+    drafts = [_Draft(subject, costs, i, layer) for i, layer in enumerate(best.of_layers)]
+    drop_shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
     windows = window_scale(subject.program, subject.space.layers, subject.shape)
-    drafts = [
-        _Draft(subject.shape.at(i), windows, i, choice, layer, costs, subject.score_table, shares.get(i))
-        for i, (choice, layer) in enumerate(zip(subject.space.layers, best.of_layers, strict=True))
-    ]
-    total = sum(d.time_s for d in drafts if d.time_s is not None)
-    tallest = max((max(d.time_s or 0, d.parent_s or 0) for d in drafts), default=0)
-    worst = max((d.score or 0 for d in drafts), default=0)
+    times, parents = [d.time_s(d.layer) for d in drafts], [d.time_s(PARENT_LAYER) for d in drafts]
+    scores = [drop_shares.get(d.index, d.score) for d in drafts]
+    total, tallest = sum(t or 0 for t in times), max((t or 0 for t in (*times, *parents)), default=0)
+    worst = max((score or 0 for score in scores), default=0)
+    columns = tuple(
+        Column(
+            index=draft.index,
+            attention=draft.cell("attention", windows),
+            ffn=draft.cell("ffn", windows),
+            time=None if time is None else seconds(time),
+            time_share=None if time is None or not total else share(time / total),
+            score=None if score is None else plain(score),
+            time_bar=(time or 0) / tallest if tallest else 0,
+            parent_bar=(parent or 0) / tallest if tallest else 0,
+            score_bar=max(score or 0, 0) / worst if worst > 0 else 0,
+        )
+        for draft, time, parent, score in zip(drafts, times, parents, scores, strict=True)
+    )
     ends = () if subject.space.ends is None else tuple(best.ends)
-    columns = tuple(d.column(total, tallest, worst) for d in drafts)
+    legends = {part: _legend([getattr(column, part) for column in columns]) for part in SUB_BLOCKS}
+    used = (", ".join(f"{e.layers} × {e.cell.name}" for e in legends[part]) for part in SUB_BLOCKS)
+    parts = [
+        f"{len(columns)} layers",
+        *(f"{NAMES[p]}: {text}" for p, text in zip(SUB_BLOCKS, used, strict=True)),
+    ]
     return Strip(
         columns=columns,
-        attention=_legend([c.attention for c in columns]),
-        ffn=_legend([c.ffn for c in columns]),
+        attention=legends["attention"],
+        ffn=legends["ffn"],
         scenario=subject.scenario if any(c.time for c in columns) else None,
         score=subject.score if any(c.score for c in columns) else None,
-        summary="; ".join([_summary(columns), *(f"{site}: {name}" for site, name in ends)]),
+        summary="; ".join([*parts, *(f"{site}: {name}" for site, name in ends)]),
         ends=ends,
     )
 
@@ -169,24 +188,14 @@ def _run_shares(
 
 @dataclass
 class _Draft:
-    shape: Shape
-    windows: WindowScale
-    index: int
-    choice: LayerChoice
-    layer: LayerAssignment
+    """One layer of a child with its tables. `costs`: of the scenario that times are of."""
+
+    subject: Subject
     costs: ScenarioCosts | None
-    scores: ScoreTable | None
-    run_share: float | None = None
+    index: int
+    layer: LayerAssignment
 
-    @property
-    def time_s(self) -> float | None:
-        return self._time_s(self.layer)
-
-    @property
-    def parent_s(self) -> float | None:
-        return self._time_s(LayerAssignment(attention=PARENT, ffn=PARENT))
-
-    def _parts(self, layer: LayerAssignment) -> dict[str, Cost]:
+    def _costs(self, layer: LayerAssignment) -> dict[str, Cost]:
         """Costs by part: the pair where it was measured as one, else the two sub-blocks."""
         if self.costs is None or len(self.costs.attention) <= self.index:
             return {}
@@ -197,53 +206,39 @@ class _Draft:
         ffn = self.costs.ffn[self.index].get(layer.ffn)
         return {"attention": attention, "ffn": ffn} if attention and ffn else {}
 
-    def _time_s(self, layer: LayerAssignment) -> float | None:
-        parts = self._parts(layer)
-        return sum(self._cost_s(c) for c in parts.values()) if parts else None
-
-    def _cost_s(self, cost: Cost) -> float:
-        assert self.costs is not None
-        return (cost.prefill_ns + self.costs.output * cost.decode_ns) / 10**9
+    def time_s(self, layer: LayerAssignment) -> float | None:
+        """Seconds of the layer with a choice, for a whole batch."""
+        if self.costs is None or not (found := self._costs(layer)):
+            return None
+        output = self.costs.output
+        return sum((cost.prefill_ns + output * cost.decode_ns) / 10**9 for cost in found.values())
 
     @property
     def score(self) -> float | None:
-        if self.scores is None or self.run_share is not None:
-            return self.run_share
-        if self.scores.pairs:
-            name = f"{self.layer.attention}/{self.layer.ffn}"
-            return (
-                self.scores.pairs[self.index].get(name, 0.0) if self.index < len(self.scores.pairs) else None
-            )
-        return (self._sub_score("attention") or 0) + (self._sub_score("ffn") or 0)
+        """The score that the layer loses."""
+        if (scores := self.subject.score_table) is None:
+            return None
+        if not scores.pairs:
+            return (self._sub_score("attention") or 0) + (self._sub_score("ffn") or 0)
+        name = f"{self.layer.attention}/{self.layer.ffn}"
+        return scores.pairs[self.index].get(name, 0.0) if self.index < len(scores.pairs) else None
 
     def _sub_score(self, sub_block: SubBlock) -> float | None:
-        if self.scores is None or self.scores.pairs:
+        scores = self.subject.score_table
+        if scores is None or scores.pairs:
             return None
-        table = self.scores.attention if sub_block == "attention" else self.scores.ffn
-        name = self.layer.attention if sub_block == "attention" else self.layer.ffn
-        return table[self.index].get(name, 0.0) if self.index < len(table) else None
+        table: Sequence[Mapping[str, float]] = getattr(scores, sub_block)
+        return table[self.index].get(getattr(self.layer, sub_block), 0.0) if self.index < len(table) else None
 
-    def column(self, total: float, tallest: float, worst: float) -> Column:
-        time, parent, score = self.time_s, self.parent_s, self.score
-        return Column(
-            index=self.index,
-            attention=self._cell("attention"),
-            ffn=self._cell("ffn"),
-            time=None if time is None else seconds(time),
-            time_share=None if time is None or not total else share(time / total),
-            score=None if score is None else plain(score),
-            time_bar=(time or 0) / tallest if tallest else 0,
-            parent_bar=(parent or 0) / tallest if tallest else 0,
-            score_bar=max(score or 0, 0) / worst if worst > 0 else 0,
-        )
-
-    def _cell(self, sub_block: SubBlock) -> Cell:
-        name = self.layer.attention if sub_block == "attention" else self.layer.ffn
-        options: tuple[Alternative, ...] = getattr(self.choice.with_parent(), sub_block)
+    def cell(self, sub_block: SubBlock, windows: WindowScale) -> Cell:
+        """One sub-block."""
+        name: str = getattr(self.layer, sub_block)
+        choice, own = self.subject.space.layers[self.index], self.subject.shape.at(self.index)
+        options: tuple[Alternative, ...] = getattr(choice.with_parent(), sub_block)
         alternative = next((a for a in options if a.name == name), None)
-        kind, kept = appearance(alternative, self.shape, self.windows) if alternative else ("reduced", 0.5)
-        title = f"layer {self.index} · {'attention' if sub_block == 'attention' else 'FFN'} · {name}"
-        if (cost := self._parts(self.layer).get(sub_block)) is not None:
+        kind, kept = appearance(alternative, own, windows) if alternative else ("reduced", 0.5)
+        title = f"layer {self.index} · {NAMES[sub_block]} · {name}"
+        if (cost := self._costs(self.layer).get(sub_block)) is not None:
             prefill, decode = seconds(cost.prefill_ns / 10**9), seconds(cost.decode_ns / 10**9)
             title += f" · prefill {prefill.text}, decode {decode.text}"
         if (score := self._sub_score(sub_block)) is not None:
@@ -257,14 +252,3 @@ def _legend(cells: list[Cell]) -> tuple[Entry, ...]:
     order = {"parent": 0, "reduced": 1, "linear": 2, "noop": 3}
     names = sorted(first, key=lambda n: (order[first[n].kind], -first[n].kept, n))
     return tuple(Entry(first[n], counts[n]) for n in names)
-
-
-def _summary(columns: tuple[Column, ...]) -> str:
-    """One sentence for those who do not see the picture."""
-    parts = []
-    for label, cells in (
-        ("attention", [c.attention for c in columns]),
-        ("FFN", [c.ffn for c in columns]),
-    ):
-        parts.append(f"{label}: " + ", ".join(f"{e.layers} × {e.cell.name}" for e in _legend(cells)))
-    return f"{len(columns)} layers; " + "; ".join(parts)

@@ -24,8 +24,7 @@ from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import WorkerPlan, weights_of
-from puzzledsl.plan.memory.stages import ScoringSizes, scoring_plan
-from puzzledsl.plan.memory.uptrain import UptrainChoice, UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, scoring_plan, uptrain_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from puzzledsl.uptrain.model import Student, Teacher
@@ -157,7 +156,7 @@ def test_peaks_of_uptraining_are_those_of_the_plan(cosine: float, recompute: boo
         trainer.step(1)
         peak, shape = gpu.peak_bytes, shape_of(child.config)
         device = this_device(parent.device, parent.dtype)
-    plan, choice = uptrain_plan(UptrainSizes.of(declaration, shape, shape), device)
+    plan, choice = uptrain_plan(UptrainSizes(declaration, shape, shape), device)
     assert choice == UptrainChoice(BATCH, recompute, offload=False)
     assert plan.peak_bytes == pytest.approx(peak, rel=0.1)
 
@@ -175,5 +174,7 @@ def test_the_peak_of_scoring_is_that_of_the_plan(tmp_path: Path) -> None:
         run_score(ScoreInputs(*given))
         peak = gpu.peak_bytes
         device = replace(this_device(torch.device("cuda"), torch.bfloat16), flop_per_s=1.0)
-    sizes = ScoringSizes(program.parents["p"].shape, 4096, max(map(weights_of, jobs)), longest_run=0)
-    assert scoring_plan("s", sizes, device, 1.0).peak_bytes == pytest.approx(peak, rel=0.1)
+    weights = max(map(weights_of, jobs))
+    sizes = {"positions": 4096, "piece_weights": weights, "longest_run": 0}
+    plan = scoring_plan("s", program.parents["p"].shape, device, 1.0, **sizes)
+    assert plan.peak_bytes == pytest.approx(peak, rel=0.1)

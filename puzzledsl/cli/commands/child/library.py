@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.loading import JsonOption, on_program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from puzzledsl.ir.tables import Piece
+    from puzzledsl.pipeline.context import Context
 
 library = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, verify and clean up the block library."
@@ -21,14 +22,13 @@ library = typer.Typer(
 
 
 @library.command()
-def ls(
-    file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
-) -> None:
+@on_program()
+def ls(ctx: Context, json: JsonOption = False) -> None:
     """List the pieces: layer, alternative, held-out loss before and after training, tokens, size."""
     from puzzledsl.base.phrases import aligned
     from puzzledsl.pieces.store.index import pieces_of, size_of
 
-    root = loading.context(file, set_, build).build.library
+    root = ctx.build.library
     pieces = pieces_of(root)
     if json:
         loading.print_json([_row(root, piece) for piece in pieces])
@@ -45,15 +45,14 @@ def ls(
 
 
 @library.command()
-def verify(
-    file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
-) -> None:
+@on_program()
+def verify(ctx: Context, json: JsonOption = False) -> None:
     """Read every piece and compare its SHA-256 with the index. Exits with 1 when one is damaged or gone."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.pieces.errors import PieceDamaged
     from puzzledsl.pieces.store.index import faults, pieces_of
 
-    root = loading.context(file, set_, build).build.library
+    root = ctx.build.library
     found, count = faults(root), len(pieces_of(root))
     if json:
         loading.print_json({"pieces": count, "faults": [{"file": f.file, "reason": f.reason} for f in found]})
@@ -64,11 +63,10 @@ def verify(
 
 
 @library.command()
+@on_program()
 def gc(
-    file: FileArgument,
+    ctx: Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; list the files.")] = False,
-    build: BuildOption = None,
-    set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Remove pieces that no job of the program needs, and files that are not pieces."""
@@ -76,7 +74,6 @@ def gc(
     from puzzledsl.pipeline.inputs import pieces_of
     from puzzledsl.pipeline.process.locks import locked
 
-    ctx = loading.context(file, set_, build)
     with locked(ctx):
         needed = {job.id for name in ctx.program.blds for job in pieces_of(ctx, name)}
         freed = unneeded(ctx.build.library, needed)
@@ -100,19 +97,9 @@ def gc(
 def _row(root: Path, piece: Piece) -> dict[str, object]:
     from puzzledsl.pieces.store.index import size_of
 
-    job = piece.job
-    return {
-        "id": job.id,
-        "bld": job.bld,
-        "layer": job.layer,
-        "sub_block": job.sub_block,
-        "alternative": _alternative(piece),
-        "loss_initial": piece.loss_initial,
-        "loss_final": piece.loss_final,
-        "tokens": piece.tokens,
-        "bytes": size_of(root, piece),
-        "sha256": piece.sha256,
-    }
+    of_job = {name: getattr(piece.job, name) for name in ("id", "bld", "layer", "sub_block")}
+    own = {name: getattr(piece, name) for name in ("loss_initial", "loss_final", "tokens", "sha256")}
+    return {**of_job, "alternative": _alternative(piece), **own, "bytes": size_of(root, piece)}
 
 
 def _alternative(piece: Piece) -> str:

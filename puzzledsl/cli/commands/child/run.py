@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_stage, if_asked
-from puzzledsl.cli.loading import BuildOption, FileArgument, HealOption, JsonOption, OnOption, SetOption
+from puzzledsl.cli.loading import JsonOption, on_program
 
 if TYPE_CHECKING:
-    from puzzledsl.ir.tables import TextCounts
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.memory.stage_plan import Device
 
+STAGE: dict[str, Any] = {"metavar": "STAGE", "autocompletion": if_asked(complete_stage)}
+UNTIL_HELP = "Stop after this stage (measure, bld, score, solve, refine, realise …)."
+ONLY_HELP = "Run this stage alone, with the existing files of the others."
+DRY_RUN_HELP = "Run nothing; list the tasks with estimates of time, disk space and memory."
+DEVICE_HELP = (
+    "With --dry-run: plan for this GPU of std/hardware.pzl, such as h100_sxm. Default: this machine."
+)
+GPUS_HELP = "With --device: the number of these GPUs."
+JSON_HELP = "One JSON document: the tasks with --dry-run, else the ending."
 
+
+@on_program("heal", "on")
 def run(
-    file: FileArgument,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="STAGE",
-            help="Stop after this stage (measure, bld, score, solve, refine, realise …).",
-            autocompletion=if_asked(complete_stage),
-        ),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--only",
-            metavar="STAGE",
-            help="Run this stage alone, with the existing files of the others.",
-            autocompletion=if_asked(complete_stage),
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Run nothing; list the tasks with estimates of time, disk space and memory."
-        ),
-    ] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="PROFILE",
-            help="With --dry-run: plan for this GPU of std/hardware.pzl, such as h100_sxm. Default: this machine.",
-        ),
-    ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --device: the number of these GPUs.")] = 1,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON document: the tasks with --dry-run, else the ending.")
-    ] = False,
-    heal: HealOption = True,
-    on: OnOption = None,
+    ctx: Context,
+    until: Annotated[str | None, typer.Option("--until", help=UNTIL_HELP, **STAGE)] = None,
+    only: Annotated[str | None, typer.Option("--only", help=ONLY_HELP, **STAGE)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_RUN_HELP)] = False,
+    device: Annotated[str | None, typer.Option("--device", metavar="PROFILE", help=DEVICE_HELP)] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help=GPUS_HELP)] = 1,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Run all tasks of the program that are not done yet, in order.
 
@@ -67,32 +43,24 @@ def run(
     """
     from puzzledsl.pipeline.tasks import TASKS
 
+    known = ", ".join(TASKS)
     for option, stage in (("--until", until), ("--only", only)):
         if stage is not None and stage not in TASKS:
-            raise typer.BadParameter(f"`{stage}` is no stage; stages: {', '.join(TASKS)}", param_hint=option)
-    if until is not None and only is not None:
-        raise typer.BadParameter("give --until or --only, not both", param_hint="--only")
-    if device is not None and not dry_run:
-        raise typer.BadParameter("goes with --dry-run", param_hint="--device")
-    if gpus > 1 and device is None:
-        raise typer.BadParameter("goes with --device", param_hint="--gpus")
-    ctx = loading.context(file, set_, build, heal=heal, on=on)
-    if dry_run:
-        _dry_run(ctx, until, only, json, device, gpus)
-    else:
+            raise typer.BadParameter(f"`{stage}` is no stage; stages: {known}", param_hint=option)
+    for option, wrong, message in (
+        ("--only", until is not None and only is not None, "give --until or --only, not both"),
+        ("--device", device is not None and not dry_run, "goes with --dry-run"),
+        ("--gpus", gpus > 1 and device is None, "goes with --device"),
+    ):
+        if wrong:
+            raise typer.BadParameter(message, param_hint=option)
+    if not dry_run:
         _run(ctx, until, only, json)
+        return
+    from puzzledsl.pipeline.planning.dry_run import dry_run as estimated
 
-
-def _dry_run(
-    ctx: Context, until: str | None, only: str | None, json: bool, device: str | None, gpus: int
-) -> None:
-    from puzzledsl.pipeline.planning.dry_run import dry_run
-
-    found = dry_run(ctx, until, only, None if device is None else _device(device, gpus))
-    if json:
-        loading.print_json(found.as_json())
-    else:
-        print(found.as_text())
+    found = estimated(ctx, until, only, None if device is None else _device(device, gpus))
+    loading.show(json, found.as_json, found.as_text)
 
 
 def _device(name: str, gpus: int) -> Device:
@@ -107,60 +75,54 @@ def _device(name: str, gpus: int) -> Device:
 
 
 def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
-    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.base.render import to_json
     from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all
+    from puzzledsl.pipeline.inputs import evaluation_of
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, drifted_parents, ending_of, remarks
-    from puzzledsl.pipeline.text.refined_text import evaluations_of, summary
+    from puzzledsl.pipeline.text.child_text import summary
+    from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, findings
 
-    failed, ends = list[Diagnostic](), list[Diagnostic]()
+    problems = list[Diagnostic]()
     with Reporter(ctx.build.log) as progress:
         ctx.progress = progress
         try:
             run_all(ctx, until, only, progress.say)
         except TasksFailed as error:
-            failed = list(error.diagnostics)
-    doubts = doubtful_timings(ctx, list(ctx.program.spaces)) if is_wanted("measure", until, only) else []
+            problems += error.diagnostics
     if is_wanted("eval", until, only):
-        evals = list(ctx.program.evals)
-        doubts += [*remarks(ctx, evals), *drifted_parents(ctx, evals)]
-        ends = ending_of(ctx, evals)
-    missed = [problem for problem in ends if problem.severity == "error"]
+        problems += findings(ctx, list(ctx.program.evals))
+    if is_wanted("measure", until, only):
+        problems += doubtful_timings(ctx, list(ctx.program.spaces))
     if json:
-        found = to_json([*failed, *ends, *doubts])["diagnostics"]
-        loading.print_json({"evaluations": evaluations_of(ctx), "diagnostics": found})
+        found = filter(None, (evaluation_of(ctx, name) for name in ctx.program.evals))
+        evaluations = [evaluation.model_dump(mode="json") for evaluation in found]
+        loading.print_json({"evaluations": evaluations, "diagnostics": to_json(problems)["diagnostics"]})
+        problems = [each for each in problems if each.severity == "error"]
     else:
         print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
-        loading.print_diagnostics([*doubts, *(problem for problem in ends if problem not in missed)], {})
-    if failed or missed:
-        raise DiagnosticError(*failed, *missed)
+    loading.end_with(problems)
 
 
-def status(
-    file: FileArgument,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-    heal: HealOption = True,
-) -> None:
+@on_program("heal")
+def status(ctx: Context, json: JsonOption = False) -> None:
     """Show the state of every task of the program, with the reason. Changes nothing.
 
     `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `failed`:
     it failed when it was last tried. `pzl run` runs all of these.
     """
+    from puzzledsl.data.counts import counts_in
     from puzzledsl.pipeline.planning.dry_run import status_json, table
     from puzzledsl.pipeline.planning.status import statuses
     from puzzledsl.pipeline.process.locks import at_work
 
-    ctx = loading.context(file, set_, build, heal=heal)
     found, holder = list(statuses(ctx)), at_work(ctx.build.root)
     if json:
-        working = None if holder is None else holder.model_dump()
         texts = {
             name: [counts.model_dump(mode="json", exclude={"source"}) for counts in of_data]
-            for name, of_data in _counts(ctx).items()
+            for name, of_data in counts_in(ctx.build.tokens, ctx.program.data).items()
         }
+        working = None if holder is None else holder.model_dump()
         loading.print_json({"at_work": working, "tasks": [status_json(s) for s in found], "texts": texts})
         return
     if holder is not None:
@@ -169,10 +131,3 @@ def status(
     print("\n".join(table(("task", "state", "why"), rows)))
     undone = sum(s.word != "done" for s in found)
     print(f"\n{undone} of {len(found)} to do" if undone else f"\nall {len(found)} done")
-
-
-def _counts(ctx: Context) -> dict[str, tuple[TextCounts, ...]]:
-    """Return the counts of the texts that are tokenised, by their declaration."""
-    from puzzledsl.data.counts import counts_in
-
-    return counts_in(ctx.build.tokens, ctx.program.data)

@@ -15,34 +15,21 @@ import typer
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import FileArgument, JsonOption, SetOption
 
+FIX_HELP = "Apply the safe fixes to the files, then report the remaining diagnostics."
+DENY_HELP = "Exit with 1 also for warnings, or for the warnings of one code. May be repeated."
+ALLOW_HELP = (
+    "Leave out the warnings of one code, also with `--deny warnings`: W1209 where the texts are not. May be "
+    "repeated."
+)
+
 
 def check(
     file: FileArgument,
     set_: SetOption = None,
     json: JsonOption = False,
-    fix: Annotated[
-        bool,
-        typer.Option(
-            "--fix", help="Apply the safe fixes to the files, then report the remaining diagnostics."
-        ),
-    ] = False,
-    deny: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--deny",
-            metavar="warnings|CODE",
-            help="Exit with 1 also for warnings, or for the warnings of one code. May be repeated.",
-        ),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow",
-            metavar="CODE",
-            help="Leave out the warnings of one code, also with `--deny warnings`: W1209 where the texts are not. "
-            "May be repeated.",
-        ),
-    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help=FIX_HELP)] = False,
+    deny: Annotated[list[str] | None, typer.Option("--deny", metavar="warnings|CODE", help=DENY_HELP)] = None,
+    allow: Annotated[list[str] | None, typer.Option("--allow", metavar="CODE", help=ALLOW_HELP)] = None,
 ) -> None:
     """Check a program: names, types, units, spaces and searches. Every mistake is reported, in one run.
 
@@ -104,16 +91,13 @@ def _warnings(what: list[str], option: str) -> set[str]:
 STDIN = Path("-")
 
 
+FILES_HELP = "Programs to format in place; `-` reads stdin and writes stdout."
+CHECK_HELP = "Write nothing; exit with 1 if a file would change."
+
+
 def fmt(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE...", help="Programs to format in place; `-` reads stdin and writes stdout."
-        ),
-    ],
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")
-    ] = False,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=FILES_HELP)],
+    check: Annotated[bool, typer.Option("--check", help=CHECK_HELP)] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")] = False,
 ) -> None:
     """Format programs in place. A file with syntax errors is left as it is."""

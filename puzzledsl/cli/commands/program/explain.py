@@ -46,18 +46,15 @@ GROUPS = {
 }
 
 
+CODE_HELP = "A code such as E0301. Without it all codes are listed."
+MARKDOWN_HELP = "Print the whole reference as Markdown (docs/errors.md)."
+
+
 def explain(
     code: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[CODE]",
-            help="A code such as E0301. Without it all codes are listed.",
-            autocompletion=if_asked(complete_code),
-        ),
+        str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP, autocompletion=if_asked(complete_code))
     ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the whole reference as Markdown (docs/errors.md).")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help=MARKDOWN_HELP)] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
     from puzzledsl.cli.completion import all_codes
@@ -124,22 +121,19 @@ def _known(text: str, codes: list[str]) -> str:
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
 
 
+NAME_HELP = "A file's or an output's name, as `--list` shows."
+LIST_HELP = "List the names, with the file or command of each."
+
+
 def schema(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="[NAME]", help="A file's or an output's name, as `--list` shows.", show_default=False
-        ),
-    ] = "ir",
-    list_: Annotated[
-        bool, typer.Option("--list", help="List the names, with the file or command of each.")
-    ] = False,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help=NAME_HELP, show_default=False)] = "ir",
+    list_: Annotated[bool, typer.Option("--list", help=LIST_HELP)] = False,
 ) -> None:
     """Print the JSON schema of a file of the build directory, or of what a command prints with `--json`.
 
     Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
     """
-    from puzzledsl.cli.schemas.registry import DESCRIBED
+    from puzzledsl.cli.schemas import DESCRIBED
 
     if list_:
         width = max(map(len, DESCRIBED))

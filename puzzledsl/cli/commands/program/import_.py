@@ -20,23 +20,16 @@ def _group() -> None:
     """Convert the results of another tool to tables and a `.pzl` program."""
 
 
+PATH_HELP = "The directory of a Puzzletron run (`subblock_stats.json`, a `…--validation` folder)."
+OUT_HELP = "Where to write. Default: `imported/`."
+PARENT_HELP = "The parent's directory, for its config.json."
+
+
 @import_.command()
 def puzzletron(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH",
-            help="The directory of a Puzzletron run (`subblock_stats.json`, a `…--validation` folder).",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Where to write. Default: `imported/`.")
-    ] = Path("imported"),
-    parent: Annotated[
-        Path | None,
-        typer.Option("--parent", metavar="DIR", help="The parent's directory, for its config.json."),
-    ] = None,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help=PATH_HELP, show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help=OUT_HELP)] = Path("imported"),
+    parent: Annotated[Path | None, typer.Option("--parent", metavar="DIR", help=PARENT_HELP)] = None,
 ) -> None:
     """Import a run of NVIDIA Model Optimizer's Puzzletron: nothing is scored or measured again.
 
@@ -57,16 +50,10 @@ def puzzletron(
     )
 
 
-def lsp(
-    stdio: Annotated[
-        bool,
-        typer.Option(
-            "--stdio",
-            help="Use stdin and stdout. This is the default; some editors pass it.",
-            show_default=False,
-        ),
-    ] = False,
-) -> None:
+STDIO_HELP = "Use stdin and stdout. This is the default; some editors pass it."
+
+
+def lsp(stdio: Annotated[bool, typer.Option("--stdio", help=STDIO_HELP, show_default=False)] = False) -> None:
     """Serve an editor over stdin and stdout: diagnostics, hover, completion, rename, formatting (docs/editors.md)."""
     from puzzledsl.server.app import run
 

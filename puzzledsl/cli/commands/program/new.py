@@ -18,21 +18,24 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
 
+NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
+PARENT_HELP = (
+    "A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
+)
+HARDWARE_HELP = "`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm."
+ENGINE_HELP = "Where the child will be served: it is costed there on this machine, and exported for it."
+KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
+
+
 def new(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]",
-            help="The file to write, with or without `.pzl`; `-` prints it. Default: after the parent.",
-        ),
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
     parent: Annotated[
         str,
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
             autocompletion=completion.if_asked(completion.complete_parent),
-            help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
+            help=PARENT_HELP,
         ),
     ] = "smollm2_135m",
     hardware: Annotated[
@@ -41,23 +44,13 @@ def new(
             "--hardware",
             metavar="PROFILE",
             autocompletion=completion.if_asked(completion.complete_hardware),
-            help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
+            help=HARDWARE_HELP,
         ),
     ] = completion.MEASURED,
     engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            metavar="torch|llama_cpp|vllm|mlx",
-            help="Where the child will be served: it is costed there on this machine, and exported for it.",
-        ),
+        str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
     ] = "torch",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            "--keep", metavar="SHARE", help="As fast as can be while this much accuracy is kept: 95%."
-        ),
-    ] = None,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="SHARE", help=KEEP_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
@@ -66,7 +59,13 @@ def new(
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.format import format_source
 
-    wanted = Wanted(_hardware(hardware), _engine(engine, hardware), _keep(keep))
+    known = _hardware(hardware)
+    if engine not in HERE:
+        message = f"`{engine}` is no engine; engines: {', '.join(HERE)}"
+        raise typer.BadParameter(message, param_hint="--engine")
+    if keep is not None and not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", keep):
+        raise typer.BadParameter(f"`{keep}` is no share below 100 %; write `95%`", param_hint="--keep")
+    wanted = Wanted(known, engine, keep or "")
     if name == "-":
         sys.stdout.write(_checked(format_source(program(_parent(parent, Path()), wanted)), Path("new.pzl")))
         return
@@ -147,11 +146,15 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         )
     budget = CPU if hardware == completion.MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
+    param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
+    if wanted.keep:
+        param = f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%"
     return f"""\
 # {parent.comment}
 # `pzl check` finds mistakes, `pzl show` prints the space, `pzl run` does everything, in order, and can be stopped.
 {use}
-{_param(wanted)}
+{param}
+
 parent original = {parent.value}
 
 ## What each of the {parent.shape.layers} layers may become.
@@ -185,12 +188,6 @@ score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data:
 {_finished(parent.shape, wanted, budget)}
 export ship of {"best" if _has_bits(parent.shape, wanted.engine) else "final"} = {EXPORTS[wanted.engine]}
 """
-
-
-def _param(wanted: Wanted) -> str:
-    if wanted.keep:
-        return f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%\n"
-    return "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x\n"
 
 
 def _judge(wanted: Wanted) -> str:
@@ -326,15 +323,19 @@ def _parent(given: str, folder: Path) -> ParentLines:
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes = completion.std_parents()
+    shapes, relative, origin = completion.std_parents(), "", ""
+    if Path(given).is_file() and given.endswith(".gguf"):
+        given, origin = _dequantised(given, folder)
+        relative = Path(given).name
     if (Path(given) / "config.json").is_file():
         try:
             shape = read_config(Path(given) / "config.json")
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        relative = _relative(Path(given), folder)
-        return ParentLines("", f'hf("{relative}")', shape, f"A faster, smaller {Path(given).resolve().name}.")
+        relative = relative or _relative(Path(given), folder)
+        comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
+        return ParentLines("", f'hf("{relative}")', shape, comment)
     name = given if given in shapes else _shape_of(given, shapes)
     if name is not None:
         id = given if "/" in given else shapes[name]
@@ -346,8 +347,30 @@ def _parent(given: str, folder: Path) -> ParentLines:
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
     if Path(given).exists():
-        why = "it has no config.json" if Path(given).is_dir() else "it is a file; a parent is a directory"
+        why = (
+            "it has no config.json"
+            if Path(given).is_dir()
+            else "it is a file; a parent is a directory, or a file that ends in .gguf"
+        )
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
+
+
+def _dequantised(given: str, folder: Path) -> tuple[str, str]:
+    """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
+    from puzzledsl.pipeline.errors import NoSuchParent
+
+    directory = folder / Path(given).stem
+    try:
+        kind = storage_type(Path(given))
+        if not directory.exists():
+            write_parent(Path(given), directory)
+    except NotAParent as error:
+        raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
+    print(f"dequantised {given} ({kind}) into {directory}", file=sys.stderr)
+    flattered = f" It was stored in {kind}: rounding it to that grid again costs less than it would cost the original."
+    return str(directory), "" if kind in ("f32", "f16", "bf16") else flattered
 
 
 def _checkpoints_beside(path: Path, given: str) -> list[str]:
@@ -384,21 +407,6 @@ def _std_shape(name: str) -> Shape:
         checked, _ = inspect(path, {})
     assert checked.program is not None
     return checked.program.parents["p"].shape
-
-
-def _engine(given: str, hardware: str) -> str:
-    if given not in HERE:
-        raise typer.BadParameter(f"`{given}` is no engine; engines: {', '.join(HERE)}", param_hint="--engine")
-    return given
-
-
-def _keep(given: str | None) -> str:
-    """The share as the program writes it."""
-    if given is None:
-        return ""
-    if not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", given):
-        raise typer.BadParameter(f"`{given}` is no share below 100 %; write `95%`", param_hint="--keep")
-    return given
 
 
 def _checked(text: str, path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+from puzzledsl.cli.loading import JsonOption, NamesArgument, SetOption, on_program
 
 if TYPE_CHECKING:
     from puzzledsl.alternatives.alternative import SubBlock
@@ -30,13 +31,8 @@ MOST_LAYERS = 30
 """Characters of the layers of a row, where they are of one line."""
 
 
-def show(
-    file: FileArgument,
-    spaces: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+@on_program()
+def show(ctx: Context, spaces: NamesArgument = None, json: JsonOption = False) -> None:
     """Show the spaces of a program after overrides: what each layer may become, and what each alternative is.
 
     Layers with the same choice are one line. Alternatives have the names that score and cost tables use: parent, gqa4
@@ -45,16 +41,16 @@ def show(
     from puzzledsl.pipeline.compile import chosen
     from puzzledsl.plan.space_table import SpaceTable
 
-    ctx = loading.context(file, set_, build)
     names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
     tables = {name: SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names}
-    if json:
-        loading.print_json({"spaces": [t.as_json() | _waiting(ctx, name) for name, t in tables.items()]})
-    else:
-        print("\n\n".join(as_text(table, _waiting(ctx, name)) for name, table in tables.items()))
+    loading.show(
+        json,
+        lambda: {"spaces": [table.as_json() | _waiting(ctx, name) for name, table in tables.items()]},
+        lambda: (space_text(table, _waiting(ctx, name)) for name, table in tables.items()),
+    )
 
 
-def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
+def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     """Return a space as text for a terminal."""
     from puzzledsl.ir.facts import layer_kinds
 
@@ -123,7 +119,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
         facts, whole = row.facts, PARENTS[sub_block].params(row.own)
         size = int(str(facts["params"]))
         asked = facts.get("rounded_from", {})
-        note = ", ".join(f"{text} is {float(_number(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
+        note = ", ".join(f"{text} is {float(Fraction(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
         notes = [f"rounded: {note}"] if note else []
         notes += [layers_in_words(row.layers)] if several[row.alternative.name] > 1 else []
         rows.append(
@@ -139,12 +135,6 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     yield from aligned(rows, "<" + ">" * 4 + "<")
 
 
-def _number(text: object) -> float:
-    from fractions import Fraction
-
-    return float(Fraction(str(text)))
-
-
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
     """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
     from puzzledsl.pipeline.opening import resolve_used_by
@@ -158,14 +148,16 @@ def _waiting(ctx: Context, name: str) -> dict[str, object]:
 EXIT_CHANGES = 2
 
 
+DETAILED_EXITCODE_HELP = "Exit with 0 if nothing changes, with 2 if something does."
+
+
 def plan(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
     set_: SetOption = None,
     json: JsonOption = False,
     detailed_exitcode: Annotated[
-        bool,
-        typer.Option("--detailed-exitcode", help="Exit with 0 if nothing changes, with 2 if something does."),
+        bool, typer.Option("--detailed-exitcode", help=DETAILED_EXITCODE_HELP)
     ] = False,
 ) -> None:
     """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make, stages to run again.
@@ -173,16 +165,12 @@ def plan(
     `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
     `--set` applies to NEW.
     """
+    from puzzledsl.changes.compare import as_text
     from puzzledsl.pipeline.planning.status import compare
 
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)
-    if json:
-        loading.print_json(changes.as_json())
-    else:
-        from puzzledsl.changes.text import as_text
-
-        print(as_text(changes, color=loading.use_color(sys.stdout)))
+    loading.show(json, changes.as_json, lambda: as_text(changes, color=loading.use_color(sys.stdout)))
     if detailed_exitcode and changes:
         raise typer.Exit(EXIT_CHANGES)
 

@@ -1,4 +1,4 @@
-"""Measured children: around a search's optimum, between solving and building the child, and along a frontier."""
+"""The tasks `solve`, `frontier` and `refine`: answers of a search, and children measured around them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,102 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import judged_by, readers_of, refine_of, refined_text
-from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
+from puzzledsl.ir.references import judged_by, readers_of, references, refine_of, refined_text, without_judges
+from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement, SearchResult
+from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline.compile import not_ready
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
-from puzzledsl.pipeline.inputs import (
-    best_solution,
-    costs_of,
-    data_inputs,
-    healing_of_children,
-    healing_of_scores,
-    healing_work,
-    pieces_of,
-    refined_frontier_of,
-    refinement_of,
-    scores_of,
-    table_inputs,
-)
+from puzzledsl.pipeline.estimates import Work
+from puzzledsl.pipeline.inputs import costs_of, refinement_of, scores_of, solution_of, table_inputs
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import (
-    HEALED_SHARE,
-    DeclaredTask,
-    Key,
-    Work,
-    child_bytes,
-    healing_flop,
-    item_tokens,
-    shape_of,
-    token_flop,
-)
+from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
-from puzzledsl.plan.memory.stages import realise_plan
+
+
+class Solve(DeclaredTask[nodes.Search]):
+    """Choose one alternative for each sub-block of each layer."""
+
+    stage, after, kind = "solve", "score", "search"
+    words = {"search": "the declaration"}
+    by_space = True
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.tables(self.ctx, self.name)
+
+    def inputs(self) -> dict[str, str]:
+        search = meaning(self.declaration.model_copy(update={"refine": None}))
+        return {"search": search, **table_inputs(self.ctx, self.name)}
+
+    def obstacle(self) -> Diagnostic | None:
+        return not_ready(self.ctx, self.name)
+
+    def answer(self) -> SearchResult:
+        """Solve the search, and keep nothing."""
+        from puzzledsl.search.solve import solve_search
+
+        ctx = self.ctx
+        tables = costs_of(ctx, self.space), scores_of(ctx, self.name)
+        found = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
+        if found.status == "infeasible" and judged_by(self.declaration):  # by a prediction proves nothing
+            program = without_judges(ctx.program, self.name)
+            found = solve_search(program, self.name, *tables, progress=ctx.progress)
+        return found
+
+    def run(self) -> list[Path]:
+        return self.keep(self.ctx.build.solution(self.name), self.answer())
+
+    def remark(self) -> str:
+        result = solution_of(self.ctx, self.name)
+        if not result.solutions:
+            return f", {result.status}"
+        text = f", {result.status}, objective {result.solutions[0].objective:.6g}"
+        proof = f", bound {result.bound:.6g}, gap {result.gap or 0:.2g}" if result.bound is not None else ""
+        return text + proof
+
+    def dead_end(self) -> Diagnostic | None:
+        """Return the conflict of an infeasible search that a later declaration builds on; a baseline may have no solution."""
+        result, program = solution_of(self.ctx, self.name), self.program
+        later = (*program.uptrains.values(), *program.evals.values(), *program.exports.values())
+        wanted = any(self.name in references(declaration) for declaration in later)
+        if result.status != "infeasible" or not wanted:
+            return None
+        from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
+
+        return infeasible_diagnostic(program, result)
+
+
+class Frontier(DeclaredTask[nodes.Frontier]):
+    """Solve a search at every point of a frontier."""
+
+    stage, after, kind = "frontier", "solve", "frontier"
+    words = {"frontier": "the declaration"}
+    by_space = True
+
+    @property
+    def search(self) -> str:
+        """The search that is solved at every point."""
+        return self.declaration.search
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.tables(self.ctx, self.search)
+
+    def inputs(self) -> dict[str, str]:
+        own = meaning(self.declaration, without=("children",))
+        return {"frontier": own, **Solve(self.ctx, self.search).inputs()}
+
+    def run(self) -> list[Path]:
+        from puzzledsl.report.pictures.frontier import as_svg
+        from puzzledsl.search.frontier import as_csv, solve_frontier
+
+        build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
+        result = solve_frontier(self.program, self.name, *tables)
+        table, plot = build.frontier_csv(self.name), build.frontier_plot(self.name)
+        write_text(table, as_csv(self.program, result))
+        write_text(plot, as_svg(self.program, result))
+        return [*self.keep(build.frontier(self.name), result), table, plot]
+
 
 JUDGING = "1"
 """The method of searching by judges; raised when it changes, so that searches judged before are judged again."""
@@ -50,9 +115,8 @@ METHOD = "1"
 """The method; raised when it changes, so that searches refined before are refined again."""
 ACROSS = "1"
 """The method of sharing children along a frontier; raised when it changes, so that those measured before are shared again."""
-CHILD_HEALED = (
-    1.0  # in memory, in forwards: the parent's states and those shared with other children are there
-)
+CHILD_HEALED = 1.0
+"""Forwards in which a child is healed in memory: the parent's states and those shared with other children are there."""
 
 
 class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
@@ -112,17 +176,17 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         ctx, search, method = self.ctx, self.search, self.method
         blds = needs.blds_of(self.program, self.space)
         layers = ctx.made(self._solved, self.name, "the solutions")
-        healing = {"healing": healing_of_scores(ctx, blds)} if method.healed else {}
+        healing = {"healing": inputs.healing_of_scores(ctx, blds)} if method.healed else {}
         if self._judges:
-            healing = {"healing": healing_of_children(ctx, blds)}
+            healing = {"healing": inputs.healing_of_children(ctx, blds)}
         found = {
             "layers": layers,
             "refine": digest_of([METHOD, meaning(method)]),
             "search": meaning(search.model_copy(update={"refine": None})),
             **table_inputs(ctx, search.name),
             "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
-            "parent": ctx.fingerprint(self.space, "refine"),
-            **data_inputs(ctx, *filter(None, self.texts())),
+            "parent": self.parent_digest,
+            **inputs.data_inputs(ctx, *filter(None, self.texts())),
             **healing,
         }
         if judges := self._judges:
@@ -162,19 +226,13 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             try:
                 texts = set(digests_of(program.data[judge.data], base))
                 asked = set(digests_of_tasks(judge.tasks, judge.items, base))
-                shared = {
-                    ("documents", reader): sum(
-                        digest in texts for digest in digests_of(program.data[name], base)
-                    )
-                    for name, readers in readers_of(program).items()
-                    for reader in readers
-                }
-                shared |= {
-                    ("questions", f"eval `{e.name}`"): len(
-                        asked & {*digests_of_tasks(e.tasks, e.items, base)}
-                    )
-                    for e in program.evals.values()
-                }
+                shared = dict[tuple[str, str], int]()
+                for name, readers in readers_of(program).items():
+                    met = sum(digest in texts for digest in digests_of(program.data[name], base))
+                    shared |= {("documents", reader): met for reader in readers}
+                for e in program.evals.values():
+                    met = len(asked & {*digests_of_tasks(e.tasks, e.items, base)})
+                    shared["questions", f"eval `{e.name}`"] = met
             except DiagnosticError:  # missing files are reported by others
                 continue
             for (what, reader), count in shared.items():
@@ -189,35 +247,39 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
 
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""
-        shape, method = shape_of(self.program, self.space), self.method
+        shape, method = self.shape, self.method
         points = 1 if self.frontier is None else self.frontier.points
         if self._judges:
             return self._judging() * (1 + points * method.children)
-        healed = method.healed * token_flop(shape, head=False)
-        compared = method.samples * token_flop(shape, head=True)
+        healed = method.healed * estimates.token_flop(shape, head=False)
+        compared = method.samples * estimates.token_flop(shape, head=True)
         return Work(healed + compared + points * method.children * (CHILD_HEALED * healed + compared))
 
     def _judging(self) -> Work:
         """A child that is healed as it is built, written, and measured by every judge."""
-        shape, ctx = shape_of(self.program, self.space), self.ctx
-        tokens = max(
-            (self.program.blds[b].heal_tokens for b in needs.blds_of(self.program, self.space)), default=0
+        shape, ctx = self.shape, self.ctx
+        blds = needs.blds_of(self.program, self.space)
+        tokens = max((self.program.blds[name].heal_tokens for name in blds), default=0)
+        read = sum(
+            judge.tokens + estimates.item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges
         )
-        read = sum(judge.tokens + item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges)
-        healing = healing_flop(shape, tokens if ctx.heal else 0, HEALED_SHARE * shape.layers)
-        return Work(healing + read * token_flop(shape, head=True), child_bytes(ctx, self.space))
+        healing = estimates.healing_flop(
+            shape, tokens if ctx.heal else 0, estimates.HEALED_SHARE * shape.layers
+        )
+        return Work(
+            healing + read * estimates.token_flop(shape, head=True), estimates.child_bytes(ctx, self.space)
+        )
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        shape, tokens = shape_of(self.program, self.space), self.method.healed + self.method.samples
-        return [realise_plan(self.name, shape, tokens, device, self.work().flop, stage=self.stage)]
+        shape, tokens = self.shape, self.method.healed + self.method.samples
+        return [stages.realise_plan(self.name, shape, tokens, device, self.work().flop, stage=self.stage)]
 
     def run(self) -> list[Path]:
         work = self.ctx.build.work("refine", f"{self.name}-{digest_of(self.inputs())[:16]}")
-        output = self.ctx.build.refinement(self.name)
-        write_text(output, self._measured(work).canonical_json())
+        kept = self.keep(self.ctx.build.refinement(self.name), self._measured(work))
         for unfinished in work.parent.glob(f"{self.name}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
-        return [output]
+        return kept
 
     def _measured(self, work: Path) -> Refinement | RefinedFrontier:
         from puzzledsl.pieces.store.library import Library
@@ -225,32 +287,34 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         from puzzledsl.refining.run import run_refine, run_refine_frontier
 
         ctx, search = self.ctx, self.search.name
-        inputs = RefineInputs(
+        given = RefineInputs(
             ctx.program,
             search,
             costs_of(ctx, self.space),
             scores_of(ctx, search),
-            ctx.parent_directory(self.space, "refine"),
+            self.parent,
             ctx.base,
             Library(ctx.build.library),
-            tuple(job for bld in needs.blds_of(self.program, self.space) for job in pieces_of(ctx, bld)),
+            tuple(
+                job for bld in needs.blds_of(self.program, self.space) for job in inputs.pieces_of(ctx, bld)
+            ),
             work,
             ctx.progress,
             heal=ctx.heal,
             executor=ctx.executor,
-            healing_work=partial(healing_work, ctx, search) if self.frontier is None else None,
+            healing_work=partial(inputs.healing_work, ctx, search) if self.frontier is None else None,
         )
         if self.frontier is None:
-            return run_refine(inputs, best_solution(ctx, search))
+            return run_refine(given, inputs.best_solution(ctx, search))
         solved = ctx.load(ctx.build.frontier(self.name), FrontierResult, "frontier", self.name)
         around = refinement_of(ctx, search) if self._is_refined(search) else None
-        return run_refine_frontier(inputs, self.name, solved, around)
+        return run_refine_frontier(given, self.name, solved, around)
 
     def remark(self) -> str:
-        from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
+        from puzzledsl.pipeline.text.child_text import refined_line, refined_points_line
 
         if self.frontier is not None:
-            return f", {refined_points_line(refined_frontier_of(self.ctx, self.name))}"
+            return f", {refined_points_line(inputs.refined_frontier_of(self.ctx, self.name))}"
         found = refinement_of(self.ctx, self.name)
         return "" if found is None else f", {refined_line(self.program, found)}"
 
@@ -259,7 +323,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         found = None if self.frontier is not None else refinement_of(self.ctx, self.name)
         if found is None or not found.best.missed:
             return None
-        from puzzledsl.pipeline.text.refined_text import judged_text
+        from puzzledsl.pipeline.text.child_text import judged_text
 
         first = next(
             r for r in self.search.requirements if isinstance(r, nodes.LinearRequirement) and r.judged

@@ -1,0 +1,246 @@
+"""`pzl verify-export`: compare a child's outputs in third-party engines with a reference, and measure its speed there.
+
+`pzl verify-load`: a search's child and its parent under traffic in their engine, beside what the simulation predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from puzzledsl.cli import loading
+from puzzledsl.cli.loading import JsonOption, on_program
+
+if TYPE_CHECKING:
+    from puzzledsl.base.progress import Progress
+    from puzzledsl.ir.tables import EngineCheck, EngineName, LoadCheck
+    from puzzledsl.pipeline.context import Context
+    from puzzledsl.serving.load import LoadBench
+
+ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
+
+
+RUNTIME_HELP = "`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm."
+PARENT_HELP = "The parent's directory: also measure sizes and tokens a second of both."
+BUILD_HELP = "Write engines/NAME.json there; the report shows it."
+TRUST_REMOTE_CODE_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
+GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
+
+
+def verify_export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
+    runtime: Annotated[str, typer.Option(metavar="NAMES", help=RUNTIME_HELP)] = "all",
+    parent: Annotated[Path | None, typer.Option(metavar="DIR", help=PARENT_HELP)] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engines while they are timed.")] = 1,
+    build: Annotated[Path | None, typer.Option("-o", "--build", metavar="DIR", help=BUILD_HELP)] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help=TRUST_REMOTE_CODE_HELP)
+    ] = False,
+    gguf: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help=GGUF_HELP)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run an exported child in each engine and compare logits and greedy tokens with a float64 reference.
+
+    Code in DIR that puzzledsl did not write is refused, and named (E0741).
+    Exits with 1 if an engine returns other numbers, crashes, or is named and not installed.
+    """
+    from puzzledsl.base.build_dir import BuildDir
+    from puzzledsl.base.files import write_text
+    from puzzledsl.export.verify import verify_gguf
+    from puzzledsl.ir.tables import EngineCheck
+    from puzzledsl.pipeline.process.reporter import Reporter
+
+    engines = _chosen(runtime if gguf is None else "llama_cpp")
+    _refuse_absent(engines if runtime != "all" or gguf is not None else [])
+    with Reporter(None) as progress:
+        if gguf is None:
+            check = _check(directory, parent, engines, threads, progress, trust_remote_code)
+        else:
+            results = (verify_gguf(directory, gguf, progress),)
+            check = EngineCheck(name=directory.resolve().name, results=results)
+    if build is not None:
+        write_text(BuildDir(build).engines(check.name), check.canonical_json())
+    loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_export_lines(check)))
+    statuses = {result.status for result in check.results}
+    if statuses & {"differs", "crashed"} or "equal" not in statuses:
+        raise typer.Exit(1)
+
+
+def _check(
+    directory: Path,
+    parent: Path | None,
+    engines: list[EngineName],
+    threads: int,
+    progress: Progress,
+    trust: bool,
+) -> EngineCheck:
+    from puzzledsl.export.verify import verify
+    from puzzledsl.ir.tables import EngineCheck
+    from puzzledsl.serving.engine_speed import measure
+
+    results = verify(directory, engines, progress, trust=trust)
+    speeds = () if parent is None else measure(directory, parent, engines, progress, threads=threads)
+    sizes: dict[str, Any] = {} if parent is None else {"prompt": 128, "output": 64, "threads": threads}
+    return EngineCheck(name=directory.resolve().name, results=results, speeds=speeds, **sizes)
+
+
+def _chosen(runtime: str) -> list[EngineName]:
+    names = list(ENGINES) if runtime == "all" else [name.strip() for name in runtime.split(",")]
+    for name in names:
+        if name not in ENGINES:
+            known = ", ".join(ENGINES)
+            raise typer.BadParameter(f"`{name}` is no engine; engines: all, {known}", param_hint="--runtime")
+    return [name for name in ENGINES if name in names]  # type: ignore[misc]
+
+
+def _refuse_absent(engines: list[EngineName]) -> None:
+    """Raise DiagnosticError for engines that were asked for by name and are not installed."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.child.definition import NoSuchEngine
+    from puzzledsl.export.engines.ask import python_of
+    from puzzledsl.ir.engines import RUNTIMES
+
+    absent = [name for name in engines if python_of(name) is None]
+    if absent:
+        cure = {"vllm": "`scripts/vllm_env.sh` makes an environment with it"}
+        other = "pip install 'puzzledsl[runtimes]'"
+        raise DiagnosticError(
+            *(NoSuchEngine(None, title=RUNTIMES[n].title, help=cure.get(n, other)) for n in absent)
+        )
+
+
+def _export_lines(check: EngineCheck) -> list[str]:
+    from puzzledsl.ir.engines import RUNTIMES
+
+    lines = [f"{check.name} against a float64 reference:"]
+    for result in check.results:
+        title = f"  {RUNTIMES[result.engine].title:<14}"
+        if result.max_delta is None:
+            lines.append(f"{title} {result.status}: {result.reason}")
+        else:
+            lines.append(
+                f"{title} {result.status:<8} max |delta logit| {result.max_delta:.1e} of {result.largest:.3g}, "
+                f"greedy tokens {result.same}/{result.tokens}  ({result.version})"
+            )
+        if result.error is not None and result.own_error is not None:
+            lines.append(
+                f"  relative error {result.error:.2%}; of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
+            )
+    if check.speeds:
+        lines.append(
+            f"one sequence of {check.prompt} + {check.output} tokens, {check.threads} thread(s), tokens/s:"
+        )
+    for speed in check.speeds:
+        lines.append(
+            f"  {RUNTIMES[speed.engine].title:<14} {speed.dtype:<5} {speed.model:<7} {speed.weights_bytes / 1e6:9.1f} MB"
+            f"  prefill {speed.prefill_tokens_per_s:9.1f}  decode {speed.decode_tokens_per_s:8.1f}"
+        )
+    return lines
+
+
+SCENARIO_HELP = "The scenario under traffic; needed where there are several."
+SHARES_HELP = "Rates, as shares of what each model is predicted to sustain."
+SECONDS_HELP = "Seconds in which requests arrive, at each rate."
+SERVER_HELP = (
+    "Serves `{model}` at `{port}`, with `{most}` sequences of `{context}` tokens, in llama-server's or "
+    "OpenAI's protocol; default: llama-server of `make llama`, or vLLM."
+)
+
+
+@on_program()
+def verify_load(
+    ctx: Context,
+    search: Annotated[str, typer.Argument(metavar="SEARCH", help="A solved search.")],
+    scenario: Annotated[str | None, typer.Option(metavar="NAME", help=SCENARIO_HELP)] = None,
+    shares: Annotated[str, typer.Option(metavar="LIST", help=SHARES_HELP)] = "30%,60%,85%",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Draws of arrivals at each rate.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help=SECONDS_HELP)] = 60,
+    server: Annotated[str | None, typer.Option(metavar="COMMAND", help=SERVER_HELP)] = None,
+    json: JsonOption = False,
+) -> None:
+    """Serve parent and child, send requests that arrive at random, and show latencies predicted and measured.
+
+    The simulation replays the very arrivals and lengths. Needs measured costs and a solved search; weights are random.
+    """
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.base.files import write_text
+    from puzzledsl.ir.base import span_of
+    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.serving.errors import NotServed
+    from puzzledsl.serving.load import LoadFailed
+
+    try:
+        parts = [float(part.strip().removesuffix("%")) / 100 for part in shares.split(",")]
+    except ValueError:
+        parts = []
+    if not parts or min(parts) <= 0:
+        raise typer.BadParameter(f"`{shares}` is no list such as 30%,60%", param_hint="--shares")
+    bench = _bench(ctx, search, scenario, server, seconds)
+    with Reporter(None) as progress:
+        try:
+            check = bench.check(parts, range(seeds), progress)
+        except LoadFailed as error:
+            where = span_of(ctx.program.scenarios[bench.scenario].where)
+            raise DiagnosticError(NotServed(where, name=bench.scenario, reason=str(error))) from None
+    write_text(ctx.build.load(search), check.canonical_json())
+    loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_load_lines(check)))
+
+
+def _bench(ctx: Context, search: str, scenario: str | None, server: str | None, seconds: float) -> LoadBench:
+    """Return what is served. Raises DiagnosticError: what is not declared, solved, measured or installed."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.ir.base import span_of
+    from puzzledsl.ir.measured_engines import TORCH
+    from puzzledsl.ir.nodes import MeasuredHardware
+    from puzzledsl.pipeline import inputs
+    from puzzledsl.pipeline.compile import chosen
+    from puzzledsl.serving.errors import NoServer
+    from puzzledsl.serving.load import LoadBench, server_command
+
+    program = ctx.program
+    (search,) = chosen("search", program.searches, [search], ctx.file)
+    busy = {name: each for name, each in program.scenarios.items() if each.traffic is not None}
+    here = busy[chosen("scenario under traffic", busy, [scenario] if scenario else None, ctx.file)[0]]
+    spec, where = program.hardware[here.hardware].spec, span_of(here.where)
+    if not isinstance(spec, MeasuredHardware) or spec.engine == TORCH:
+        help = "measure it in one: `hardware h = measured(engine: llama_cpp)`"
+        raise DiagnosticError(NoServer(where, name=here.name, help=help))
+    if (command := server or server_command(spec.engine)) is None:
+        help = "`make llama` builds llama-server, `make vllm` installs vLLM; or name one: `--server COMMAND`"
+        raise DiagnosticError(NoServer(where, name=here.name, help=help))
+    space, child = program.searches[search].space, inputs.child_so_far(ctx, search)
+    ctx.made("measure", space, "the costs")
+    return LoadBench(
+        program=program,
+        search=search,
+        scenario=here.name,
+        listed=inputs.costs_of(ctx, space).scenarios[here.name],
+        child=child.layers,
+        parent_dir=ctx.parent_directory(space, "verify-load"),
+        command=command,
+        seconds=seconds,
+    )
+
+
+def _load_lines(check: LoadCheck) -> Iterator[str]:
+    """Yield a table: each run's figures as `predicted / measured`, and how far apart they are."""
+    from puzzledsl.base.phrases import aligned
+    from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
+
+    names = ("rate", "ttft", "p50_ttft", "p95_ttft", "tpot", "p50_tpot", "p95_tpot")
+    rows = [["", "asked", "seed", "requests", *names]]
+    for run in check.runs:
+        head = [run.model, format_quantity(run.asked, REQ_PER_S, 3), str(run.seed), str(run.requests)]
+        cells = []
+        for name in names:
+            unit, guess, real = REQ_PER_S if name == "rate" else TIME, run.predicted[name], run.measured[name]
+            apart = f" ({guess / real - 1:+.0%})" if real else ""
+            cells.append(f"{format_quantity(guess, unit, 3)} / {format_quantity(real, unit, 3)}{apart}")
+        rows.append([*head, *cells])
+    yield f"{check.search} in {check.engine}, {check.scenario}: predicted / measured, at most {check.at_most} at once"
+    yield from aligned(rows, "<" + ">" * (len(rows[0]) - 1))

@@ -1,1 +1,0 @@
-"""Commands on cost tables and searches. None of them loads torch."""

@@ -1,0 +1,137 @@
+"""Estimates of what tasks do: arithmetic, memory traffic and bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.files import matching
+from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.ir import facts, nodes
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.pipeline.context import Context
+from puzzledsl.plan.flop import widest
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Estimate of one task: arithmetic, memory traffic, bytes written, and bytes of temporary files.
+
+    `flop` are those of matrix products. `moved_bytes`: weights that are read for one token at a time. `layer_calls`: forward
+    passes of single layers, each with an overhead. `runs` counts the runs of consecutive layers that a score measures.
+    """
+
+    flop: float = 0.0
+    written_bytes: int = 0
+    scratch_bytes: int = 0
+    runs: int = 0
+    moved_bytes: float = 0.0
+    layer_calls: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """Return the work of both."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Work(*(one + more for one, more in pairs))
+
+    def __mul__(self, count: float) -> Work:
+        """Return the arithmetic and the traffic of so many repetitions; bytes on the disk stay."""
+        repeated = {name: getattr(self, name) * count for name in ("flop", "moved_bytes", "layer_calls")}
+        return replace(self, **repeated)
+
+
+TRAINING = 3  # a forward and a backward pass, in forwards
+HEALED_SHARE = 0.75  # of the layers, those from a child's first change on, while nobody knows the child
+DECODED = 8  # steps of a timed window
+BYTES_A_TOKEN = 5.0  # of text in JSON lines
+
+
+def shape_of(program: nodes.Program, space: str) -> nodes.Shape:
+    """Return the shape of a space's parent."""
+    return program.parents[program.spaces[space].parent].shape
+
+
+def token_flop(shape: nodes.Shape, *, head: bool) -> float:
+    """FLOP of one token's forward in a long prefill."""
+    work = Workload(1, 1024, 1)
+    layers = sum(
+        len(layers) * sub_block_flop(own, a, work)[0]
+        for own, layers in shape.kinds()
+        for a in (ParentAttention(), ParentFfn())
+    )
+    return layers / work.prompt + (head_flop(shape) if head else 0.0)
+
+
+def head_flop(shape: nodes.Shape) -> float:
+    """FLOP of one token's logits."""
+    return float(fixed_flop(shape, Workload(1, 1, 1)))
+
+
+def timed_work(shape: nodes.Shape, scenario: nodes.Scenario, weight_bytes: int) -> Work:
+    """Return the work of a prefill and a window of decode steps, each of which reads all weights."""
+    batch = max(scenario.batches, default=1)
+    flop = batch * token_flop(shape, head=False) * (scenario.prompt + DECODED)
+    return Work(flop, layer_calls=shape.layers) + decoding_work(shape, DECODED, weight_bytes)
+
+
+def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
+    """Return the work of decode steps: what they read and call; their arithmetic takes less."""
+    read = steps * facts.total_params(shape) * weight_bytes
+    return Work(moved_bytes=read, layer_calls=steps * shape.layers)
+
+
+def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
+    """Return the FLOP of healing the upper `layers`: two passes, and Gram matrices with targets, 2 (n^2 + 2 n hidden) a token."""
+    body = token_flop(shape, head=False)
+    grams = 0.0
+    for own, alike in shape.kinds():
+        for inputs in (own.heads * own.head_dim, widest(own)):
+            grams += len(alike) * 2 * (inputs**2 + 2 * inputs * own.hidden)
+    return tokens * (body + layers / shape.layers * (body + grams))
+
+
+def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
+    """Return the tokens of so many items of each task, by the bytes of their files."""
+    total = 0.0
+    for path in (p for pattern in tasks for p in base.glob(pattern)):
+        with path.open("rb") as file:
+            lines = [len(line) for line in file]
+        kept = len(lines) if items is None else min(items, len(lines))
+        total += sum(lines) / max(len(lines), 1) * kept / BYTES_A_TOKEN
+    return total
+
+
+def piece_params(job: BldJob, shape: nodes.Shape) -> int:
+    """Return the parameters of a job's piece."""
+    alternatives: list[Alternative] = [a for a in (job.attention, job.ffn) if a is not None]
+    return sum(a.params(shape.at(job.layer)) for a in alternatives)
+
+
+def child_bytes(ctx: Context, space: str) -> int:
+    """Bytes of a child, taken as large as its parent: the search finds out how much smaller it is."""
+    return facts.total_params(shape_of(ctx.program, space)) * weight_bytes(ctx, space)
+
+
+def weight_bytes(ctx: Context, space: str) -> int:
+    """Bytes of a stored weight, as the parent's config.json says; 2 where there is none."""
+    source = ctx.program.parents[ctx.program.spaces[space].parent].source
+    if isinstance(source, nodes.HfSource):
+        try:
+            config = json.loads((ctx.base / source.id / "config.json").read_text())
+            return 4 if "32" in str(config.get("dtype") or config.get("torch_dtype")) else 2
+        except (OSError, ValueError):
+            pass
+    return 2
+
+
+def weight_bytes_of(program: nodes.Program, scenario: nodes.Scenario) -> int:
+    """Return the bytes of a weight while a scenario is timed on this machine."""
+    return 4 if getattr(program.hardware[scenario.hardware], "dtype", None) == "fp32" else 2
+
+
+def file_bytes(base: Path, patterns: Iterable[str]) -> int:
+    """Return the size of all files that match."""
+    return sum(path.stat().st_size for pattern in patterns for path in matching(base, pattern))

@@ -1,0 +1,394 @@
+"""The tasks of children: checkpoints, global knowledge distillation, figures beside the parent, exports, and the report."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.files import appearing, sha256_of
+from puzzledsl.ir import facts, nodes
+from puzzledsl.ir.base import span_of
+from puzzledsl.ir.measured_engines import LADDER, RECIPES
+from puzzledsl.ir.references import (
+    children_evaluated,
+    children_in_full,
+    children_wanted,
+    evaluations_of,
+    judged_by,
+)
+from puzzledsl.ir.runtimes import has_ladder
+from puzzledsl.pipeline import estimates, inputs
+from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline.compile import COMPILE
+from puzzledsl.pipeline.estimates import Work
+from puzzledsl.pipeline.inputs import measured_scenarios
+from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
+from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched, only_text
+from puzzledsl.plan.memory import stages
+from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
+
+
+class Realise(DeclaredTask[nodes.Search]):
+    """Assemble the child that was chosen, and heal it."""
+
+    stage, after, kind = "realise", "refine", "search"
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        blds = needs.blds_of(program, program.searches[name].space)
+        return (name, *blds) if needs.has_pieces(program, name) else ()
+
+    @property
+    def _blds(self) -> list[str]:
+        return needs.blds_of(self.program, self.space)
+
+    def exists(self) -> bool:
+        return needs.has_child(self.ctx, self.name)
+
+    def needs(self) -> tuple[Key, ...]:
+        refined, pieces = needs.refined(self.program, self.name), needs.pieces(self.program, self.space)
+        return ("solve", self.name), *refined, *pieces
+
+    def inputs(self) -> dict[str, str]:
+        return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
+
+    def work(self) -> Work:
+        """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
+        shape, tokens = self.shape, self._healing_tokens()
+        return Work(
+            estimates.healing_flop(shape, tokens, self._layers_healed()),
+            estimates.child_bytes(self.ctx, self.space),
+        )
+
+    def _layers_healed(self) -> float:
+        """The layers from the child's first change on; a share of all while the child is not known."""
+        count = self.shape.layers
+        try:
+            layers = inputs.child_so_far(self.ctx, self.name).of_layers
+        except DiagnosticError:
+            return estimates.HEALED_SHARE * count
+        kept = takewhile(lambda layer: (layer.attention, layer.ffn) == ("parent", "parent"), layers)
+        return count - sum(1 for _ in kept)
+
+    def _healing_tokens(self) -> int:
+        """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
+        tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
+        return tokens if self.ctx.heal and not judged_by(self.program.searches[self.name]) else 0
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = self.shape
+        return [stages.realise_plan(self.name, shape, self._healing_tokens(), device, self.work().flop)]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.child.checkpoint.write import realise
+        from puzzledsl.child.definition import model_definition
+        from puzzledsl.child.healing.run import HealingInputs, healed_weights
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.pipeline.text.child_text import model_card
+
+        ctx, search = self.ctx, self.name
+        card = model_card(ctx, search, inputs.best_solution(ctx, search))
+        jobs = tuple(job for bld in self._blds for job in inputs.pieces_of(ctx, bld))
+        best = inputs.chosen_child(ctx, search)
+        definition = model_definition(ctx.program, search, best, jobs)
+        pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
+        parent = self.parent
+        work = inputs.healing_work(ctx, search, best.layers)
+        healed = {}
+        if ctx.heal:
+            given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
+            healed = healed_weights(HealingInputs(*given, ctx.progress, ctx.executor))
+        realise(definition, parent, pieces, output, card, healed=healed)
+        for unfinished in work.parent.glob(f"{search}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return [output]
+
+
+OPTIMISER_COPIES = 3  # weights and two moments, float32
+
+
+class Uptrain(DeclaredTask[nodes.Uptrain]):
+    """Train a realised child against the parent."""
+
+    stage, after, kind = "uptrain", "realise", "uptrain"
+    words = {"uptrain": "the declaration"}
+    reads_text, sets_pace = True, True
+
+    def needs(self) -> tuple[Key, ...]:
+        return (("realise", self.declaration.search),)
+
+    def inputs(self) -> dict[str, str]:
+        return {
+            "uptrain": meaning(self.declaration),
+            "child": self.ctx.made("realise", self.declaration.search, "the child"),
+            "parent": self.parent_digest,
+            **inputs.data_inputs(self.ctx, self.declaration.data or only_text(self.program)),
+        }
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.declaration.data,)
+
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.uptrain.run import blocks_wanted
+
+        declared = self.declaration
+        data, context = declared.data or only_text(self.program), declared.context
+        return ((data, blocks_wanted(declared) * context, context),)
+
+    def work(self) -> Work:
+        shape = self.shape
+        flop = self.declaration.tokens * (1 + estimates.TRAINING) * estimates.token_flop(shape, head=True)
+        state = facts.total_params(shape) * 4 * (OPTIMISER_COPIES + 1)
+        return Work(flop, estimates.child_bytes(self.ctx, self.space), state)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = self.shape
+        sizes = UptrainSizes(self.declaration, shape, shape)
+        return [uptrain_plan(sizes, device, name=self.name, flop=self.work().flop)[0]]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.uptrain.ranks import announce, ranks_of
+        from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
+
+        ctx, name, search = self.ctx, self.name, self.declaration.search
+        ranks = ranks_of()
+        if ranks.leads:
+            announce(ranks, name)
+        ctx.made("realise", search, "the child")
+        parent, work = self.parent, self.work_folder
+        child, output = ctx.build.model(search), ctx.build.model(name)
+        given = (ctx.program, name, parent, child, output, ctx.base, work, ctx.build.tokens, ctx.progress)
+        run_uptrain(UptrainInputs(*given, ranks))
+        return [output]
+
+
+TIMED_ALONE, TIMED_BESIDE = 6.0, 12.0  # rounds of the parent, and of a child beside it
+ANSWER_STEPS = 64  # decode steps of the prompts' answers
+
+
+class Eval(DeclaredTask[nodes.Eval]):
+    """Measure the parent and children: size, speed, KL, perplexity, tasks."""
+
+    stage, after, kind = "eval", "uptrain", "eval"
+    words = {
+        "eval": "the declaration",
+        "full": "the children in full",
+        "dtype": "the dtype of tasks",
+        "models": "the children",
+        "prompts": "the prompts",
+    }
+    reads_text = True
+
+    def needs(self) -> tuple[Key, ...]:
+        """The children that it must have, and those of the space's other searches that have one."""
+        wanted = children_wanted(self.program, self.name)
+        evaluated = children_evaluated(self.program, self.name)
+        models = [child for child in evaluated if child in wanted or needs.has_child(self.ctx, child)]
+        return tuple(needs.child(self.program, model) for model in models)
+
+    def requires(self) -> tuple[Key, ...]:
+        """The children that it must have."""
+        return tuple(needs.child(self.program, model) for model in children_wanted(self.program, self.name))
+
+    def inputs(self) -> dict[str, str]:
+        ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
+        models, _ = inputs.evaluated_models(ctx, self.name)
+        self._require_children()
+        timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
+        data = declaration.data or only_text(self.program)
+        return {
+            "eval": meaning(declaration, without=("full", "dtype")),
+            **({"full": digest_of(declaration.full)} if declaration.full else {}),
+            **({"dtype": declaration.dtype} if declaration.dtype else {}),
+            "models": digest_of({model: self._made(model) for model in models}),
+            "scenarios": digest_of(timed),
+            "tasks": files_fingerprint(declaration.tasks, ctx.base),
+            **self._prompts(),
+            "parent": self.parent_digest,
+            **inputs.data_inputs(ctx, data, *declaration.more_data),
+        }
+
+    def _prompts(self) -> dict[str, str]:
+        given = self.declaration.prompts
+        return {"prompts": files_fingerprint([given.path], self.ctx.base)} if given and given.path else {}
+
+    def _made(self, model: str) -> str:
+        return self.ctx.made(*needs.child(self.program, model), "the child")
+
+    def _require_children(self) -> None:
+        for child in (self.declaration.of, *self.declaration.full):
+            self._made(child)
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.declaration.data, *self.declaration.more_data)
+
+    def items(self) -> Iterable[tuple[str, nodes.Where]]:
+        return [(path, self.declaration.where) for path in self.declaration.tasks]
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        from puzzledsl.data.errors import PromptsUnreadable
+        from puzzledsl.evaluate.errors import NoHarness
+
+        span, given = span_of(self.declaration.where), self.declaration.prompts
+        if self.declaration.lm_eval and importlib.util.find_spec("lm_eval") is None:
+            yield NoHarness(span)
+        if given and given.path and not (self.ctx.base / given.path).is_file():
+            yield PromptsUnreadable(span, file=given.path, reason="no such file")
+
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.evaluate.plan import BLOCK_TOKENS
+
+        tokens = self.declaration.tokens
+        names = (self.declaration.data or only_text(self.program), *self.declaration.more_data)
+        return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in names]
+
+    def work(self) -> Work:
+        """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""
+        program, shape = self.program, self.shape
+        ladder = self._has_ladder()
+        models = 1 + len(children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
+        full = len(children_in_full(program, self.name))
+        forward = estimates.token_flop(shape, head=True)
+        items = estimates.item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items)
+        timed = [program.scenarios[name] for name in measured_scenarios(program)]
+        bytes_of = [estimates.weight_bytes_of(program, scenario) for scenario in timed]
+        times = sum(
+            (estimates.timed_work(shape, *each) for each in zip(timed, bytes_of, strict=True)), Work()
+        )
+        tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
+        read = Work(models * tokens * forward + (1 + full + (2 if ladder else 0)) * items * forward)
+        answers = estimates.decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
+        return read + answers + times * (TIMED_ALONE + TIMED_BESIDE * full)
+
+    def _has_ladder(self) -> bool:
+        """Return True where files of the parent are measured beside the child."""
+        return self.declaration.ladder and any(map(has_ladder, self.program.hardware.values()))
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape, tokens = self.shape, self.declaration.tokens
+        return [stages.evaluating_plan(self.name, shape, tokens, device, self.work().flop)]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
+        from puzzledsl.serving.ladder import LadderMeter
+        from puzzledsl.serving.load import time_in_engine
+
+        ctx, name = self.ctx, self.name
+        self._require_children()
+        parent, work = self.parent, self.work_folder
+        given = (*inputs.evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
+        output = ctx.build.evaluation(name)
+        weighed = partial(inputs.importance, ctx, self.space, parent)
+        meter = LadderMeter(self.declaration.of, parent.resolve(), weighed, ctx.progress)
+        ladder = meter if self._has_ladder() else None
+        more = (ctx.executor, time_in_engine, ladder, ctx.build.eval_units)
+        wanted = EvalInputs(ctx.program, name, *given, *more)
+        try:
+            return self.keep(output, run_eval(wanted))
+        except PartlyEvaluated as error:
+            kept = self.keep(output, error.evaluation)
+            raise Unfinished(*error.diagnostics, outputs=kept) from error
+
+
+class Export(DeclaredTask[nodes.Export]):
+    """Copy or convert a child, with what evaluations measured of it in its card."""
+
+    stage, after, kind = "export", "eval", "export"
+    words = {"export": "the declaration", "quality": "what was measured of the child"}
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        return name, *evaluations_of(program, program.exports[name].of)
+
+    def needs(self) -> tuple[Key, ...]:
+        of = self.declaration.of
+        cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
+        return needs.child(self.program, of), *cards
+
+    def requires(self) -> tuple[Key, ...]:
+        """The child alone: without an evaluation, its card has no figures of it."""
+        return (needs.child(self.program, self.declaration.of),)
+
+    def inputs(self) -> dict[str, str]:
+        from puzzledsl.pipeline.text.child_text import quality_of
+
+        quality = quality_of(self.ctx, self.declaration.of)
+        return {
+            "export": meaning(self.declaration),
+            "child": self._child(),
+            **({"quality": digest_of(quality)} if quality else {}),
+        }
+
+    def _child(self) -> str:
+        return self.ctx.made(*needs.child(self.program, self.declaration.of), "the child")
+
+    def work(self) -> Work:
+        return Work(written_bytes=estimates.child_bytes(self.ctx, self.space))
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        return [stages.export_plan(self.name, self.shape, device)]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.child.checkpoint.write import refuse_to_overwrite
+        from puzzledsl.export.write import write_export
+        from puzzledsl.pipeline.text.child_text import add_quality, quality_of
+
+        declared = self.declaration
+        self._child()
+        child, target = self.ctx.build.model(declared.of), self.ctx.base / declared.path
+        if declared.runtime == "transformers" and declared.dtype is None:
+            refuse_to_overwrite(target)
+            with appearing(target) as directory:
+                shutil.copytree(child, directory, dirs_exist_ok=True)
+        else:
+            write_export(
+                child,
+                target,
+                declared.format,
+                declared.runtime,
+                declared.dtype,
+                name=self.name,
+                progress=self.ctx.progress,
+                importance=inputs.importance(self.ctx, self.space, child)
+                if declared.dtype in RECIPES
+                else None,
+            )
+        add_quality(target, quality_of(self.ctx, declared.of))
+        return [target]
+
+
+class Report(Task):
+    """Write report.html."""
+
+    stage, after, kind = "report", "export", "report"
+    words = {"source": "the program's text"}
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, object]:
+        return {"": program}
+
+    @classmethod
+    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
+        """Return True: the page shows the program's text and all that is made from it."""
+        return True
+
+    def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
+        return tuple(undone)
+
+    def inputs(self) -> dict[str, str]:
+        made = {s.title: s.digest() for s in self.ctx.stamps.all() if s.stage not in (self.stage, COMPILE)}
+        failed = {f"failed {f.title}": f.digest() for f in failures(self.ctx.build) if f.stage != self.stage}
+        engines = sorted(self.ctx.build.engines("").parent.glob("*.json"))
+        tried = {f"engines {path.stem}": sha256_of(path) for path in engines}
+        return {"source": digest_of(self.ctx.source), **made, **failed, **tried}
+
+    def run(self) -> list[Path]:
+        from puzzledsl.report.write import write_report
+
+        return [write_report(self.program, self.ctx.build, self.ctx.source)]

@@ -1,0 +1,369 @@
+"""The tasks that make what searches read: texts that parents write, times on this machine, pieces, and scores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.files import write_text
+from puzzledsl.base.process import cpu_name
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import span_of
+from puzzledsl.ir.facts import Run, runs_to_drop
+from puzzledsl.ir.references import written_for
+from puzzledsl.ir.runtimes import engine_of
+from puzzledsl.pipeline import estimates
+from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline.estimates import Work, token_flop
+from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
+from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched
+from puzzledsl.plan.memory import stages
+from puzzledsl.plan.memory.bld import weights_of
+from puzzledsl.plan.memory.bld_stage import bld_stages
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+
+METHOD = "1"
+"""Version of how text is written; raised when that changes, so that texts written before are written again."""
+
+
+class Sample(Task):
+    """Let parents write the texts of a data declaration."""
+
+    stage, after, kind = "sample", "", "data with `sampled(…)`"
+    words = {"sampled": "how the text is written", "prompts": "the prompts"}
+    of_texts = True
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Data]:
+        return {name: data for name, data in program.data.items() if written_for(data)}
+
+    @property
+    def declaration(self) -> nodes.Data:
+        """The declaration."""
+        return self.program.data[self.name]
+
+    @property
+    def sources(self) -> list[nodes.SampledData]:
+        """The texts that are written."""
+        return written_for(self.declaration)
+
+    def inputs(self) -> dict[str, str]:
+        parents = dict.fromkeys(source.parent for source in self.sources)
+        prompts = [source.prompts for source in self.sources if source.prompts]
+        return {
+            "sampled": digest_of([METHOD, *(source.text for source in self.sources)]),
+            "parent": digest_of([self.ctx.fingerprint_of(parent, "sample") for parent in parents]),
+            **({"prompts": files_fingerprint(prompts, self.ctx.base)} if prompts else {}),
+        }
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        from puzzledsl.data.chat import prompts_of_file
+
+        for source in self.sources:
+            if source.prompts:
+                try:
+                    prompts_of_file(self.ctx.base / source.prompts, span_of(self.declaration.where))
+                except DiagnosticError as error:
+                    yield from error.diagnostics
+
+    def work(self) -> Work:
+        tokens = sum(source.tokens for source in self.sources)
+        flop = sum(s.tokens * stages.DECODING * token_flop(self._shape(s), head=True) for s in self.sources)
+        return Work(flop, int(tokens * estimates.BYTES_A_TOKEN * 2))
+
+    def _shape(self, source: nodes.SampledData) -> nodes.Shape:
+        return self.program.parents[source.parent].shape
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        flop = self.work().flop / len(self.sources)
+        return [
+            stages.sampling_plan(self.name, self._shape(source), source.length, device, flop)
+            for source in self.sources
+        ]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.sampling.documents import SampleInputs, run_sample
+
+        ctx, written, span = self.ctx, [], span_of(self.declaration.where)
+        for source in self.sources:
+            parent = ctx.directory_of(source.parent, "sample")
+            state = digest_of([source.text, self.inputs()])[:16]
+            work, output = ctx.build.work("sample", f"{self.name}-{state}"), ctx.build.sampled(source.text)
+            run_sample(SampleInputs(source, self.name, span, parent, ctx.base, output, work, ctx.progress))
+            written.append(output)
+        return written
+
+
+FORWARDS = 30.0
+"""Forwards of the parent, each a prefill with a few decode steps: as much as a scenario's rounds and checks."""
+
+
+class Measure(DeclaredTask[nodes.Space]):
+    """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
+
+    stage, after, kind = "measure", "sample", "space"
+    words = {"alternatives": "the alternatives", "engine": "the engine's build, the processor or its threads"}
+    by_space = True
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Space]:
+        return {name: space for name, space in program.spaces.items() if space.used_by is None}
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        measured = measured_scenarios(program)
+        return (name, *measured) if measured else ()
+
+    def exists(self) -> bool:
+        return bool(measured_scenarios(self.program))
+
+    @property
+    def _scenarios(self) -> list[nodes.Scenario]:
+        return [self.program.scenarios[name] for name in measured_scenarios(self.program)]
+
+    def inputs(self) -> dict[str, str]:
+        hardware = [self.program.hardware[scenario.hardware] for scenario in self._scenarios]
+        timed = [
+            [scenario.name for scenario in self._scenarios],
+            [meaning(scenario, ["traffic"]) for scenario in self._scenarios],
+            [*map(_measured_on, hardware)],
+        ]
+        engines = _engines(hardware)
+        return {
+            **({"engine": digest_of(engines)} if engines else {}),
+            "alternatives": digest_of(_distinct_alternatives(self.declaration)),
+            "scenarios": digest_of(timed),
+            "parent": self.parent_digest,
+        }
+
+    def work(self) -> Work:
+        of_scenarios = (
+            estimates.timed_work(self.shape, each, estimates.weight_bytes_of(self.program, each)) * FORWARDS
+            for each in self._scenarios
+        )
+        return sum(of_scenarios, Work())
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        layers = zip(self.shape.each, self.declaration.layers, strict=True)
+        found = {(a, id(own)): (a, own) for own, choice in layers for a in (*choice.attention, *choice.ffn)}
+        flop = self.work().flop
+        return [stages.measuring_plan(self.name, self.shape, device, flop, found.values(), self._scenarios)]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.costs.csv_table import csv_of
+        from puzzledsl.measure.cells import measure_costs
+        from puzzledsl.serving.clock import ServingClock
+
+        ctx, space, build = self.ctx, self.name, self.ctx.build
+        given = (ctx.program, space, self.parent, self.work_folder, ctx.progress, ctx.executor, ServingClock)
+        table = measure_costs(*given)
+        write_text(build.measured_csv(space), csv_of(table))
+        return [*self.keep(build.measured_costs(space), table), build.measured_csv(space)]
+
+
+def _measured_on(hardware: nodes.Hardware) -> str:
+    """Digest of a hardware without its price and power, which change no time."""
+    spec = hardware.spec
+    if isinstance(spec, nodes.MeasuredHardware):
+        spec = spec.model_copy(update={"usd_per_s": None, "watts": None})
+    return meaning(hardware.model_copy(update={"spec": spec}))
+
+
+def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
+    """Return what else times in an engine depend on; empty where PyTorch is timed."""
+    from puzzledsl.export.engines.ask import build_of
+
+    found = []
+    for each in hardware:
+        if (engine := engine_of(each)) is not None and isinstance(each.spec, nodes.MeasuredHardware):
+            threads = each.spec.threads or len(os.sched_getaffinity(0))
+            found.append(f"{engine.name} {build_of(engine.name)}, {cpu_name()}, {threads} threads")
+    return found
+
+
+def _distinct_alternatives(space: nodes.Space) -> list[str]:
+    found = {a.model_dump_json() for c in space.layers for a in c.attention}
+    found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
+    ends = [] if space.ends is None else [space.ends.model_dump_json()]
+    return [str(len(space.layers)), *sorted(found), *ends]
+
+
+PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser
+
+
+class Bld(DeclaredTask[nodes.Bld]):
+    """Initialise the pieces from the parent and train each against the parent's sub-block."""
+
+    stage, after, kind = "bld", "measure", "bld"
+    words = {"jobs": "the list of pieces"}
+    by_space, reads_text, sets_pace = True, True, True
+
+    @classmethod
+    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
+        """Return True if there are pieces that were not made before, or if nobody knows yet."""
+        return name not in touched.pieces or touched.pieces[name].make > 0
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.narrowing(self.ctx, self.space)
+
+    def inputs(self) -> dict[str, str]:
+        return {
+            "jobs": digest_of([job.id for job in pieces_of(self.ctx, self.name)]),
+            "parent": self.parent_digest,
+            **data_inputs(self.ctx, self.declaration.data),
+        }
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.declaration.data,)
+
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.data.counts import Budget
+
+        if not pieces_of(self.ctx, self.name):
+            return ()
+        budget = Budget.of(self.declaration)
+        return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
+
+    def work(self) -> Work:
+        """Bytes, and passes of single layers; the time of all else is that of the memory plans."""
+        declared, shape, jobs = self.declaration, self.shape, jobs_of(self.ctx, self.name)
+        steps = declared.tokens // (declared.context * declared.batch)
+        passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
+        params = sum(estimates.piece_params(job, shape) for job in jobs)
+        size = estimates.weight_bytes(self.ctx, self.space)
+        calls = passes + PASSES_A_STEP * steps * len(jobs)
+        return Work(0.0, params * size, 2 * declared.tokens * shape.hidden * size, layer_calls=calls)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        jobs = jobs_of(self.ctx, self.name)
+        return bld_stages(self.name, self.shape, jobs, device, disk_bytes=disk_bytes)
+
+    def run(self) -> list[Path]:
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.pieces.train.run import BldInputs, run_bld
+
+        ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
+        given = (ctx.program, self.name, jobs, self.parent, ctx.base, library, self.work_folder)
+        run_bld(BldInputs(*given, ctx.progress, ctx.executor))
+        made = {job.id for job in jobs}
+        return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]
+
+    def damaged(self) -> tuple[str, ...]:
+        from puzzledsl.pieces.store.index import Index
+
+        index = self.ctx.build.library / "index.jsonl"
+        whole = {job.id for job in pieces_of(self.ctx, self.name)} <= Index(index).read().keys()
+        return () if whole else (f"library/{index.name}",)
+
+
+SCORING = "influence"
+"""Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
+HEALING = 4.0  # parent, child and Gram matrices, in forwards
+LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change
+
+
+class Score(DeclaredTask[nodes.Score]):
+    """Replace one block at a time and compare with the parent."""
+
+    stage, after, kind = "score", "bld", "score"
+    words = {"score": "the declaration", "scoring": "what scoring measures", "space": "the space"}
+    by_space, reads_text = True, True
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Score]:
+        """Return measured scores, first those that are fitted to children.
+
+        Their pass keeps KLs by position, and others that differ in the metric alone read its figures.
+        """
+        methods = {name: score.method for name, score in program.scores.items()}
+        found = {name: m for name, m in methods.items() if isinstance(m, nodes.ReplaceOne)}
+        return {n: program.scores[n] for n in sorted(found, key=lambda name: not found[name].children)}
+
+    @property
+    def method(self) -> nodes.ReplaceOne:
+        """The settings of `replace_one`."""
+        assert isinstance(self.declaration.method, nodes.ReplaceOne)
+        return self.declaration.method
+
+    @property
+    def bld(self) -> str:
+        """The BLD that makes the pieces."""
+        assert self.declaration.bld is not None
+        return self.declaration.bld
+
+    def needs(self) -> tuple[Key, ...]:
+        return (("bld", self.bld),)
+
+    def inputs(self) -> dict[str, str]:
+        ctx, method, parent = self.ctx, self.method, self.parent_digest
+        return {
+            "score": meaning(method),
+            "scoring": SCORING,
+            "space": meaning(self.program.spaces[self.space]),
+            "pieces": ctx.made("bld", self.bld, "the pieces"),
+            "parent": parent,
+            **({"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}),
+            **data_inputs(ctx, method.data or self.program.blds[self.bld].data),
+            **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
+        }
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.method.data,)
+
+    def items(self) -> Iterable[tuple[str, nodes.Where]]:
+        return [(self.method.tasks, self.declaration.where)] if self.method.tasks else []
+
+    def work(self) -> Work:
+        """Every replacement runs the layers above it, half of them on average, and the head."""
+        method, shape, tokens = self.method, self.shape, self._tokens
+        layers = self.program.spaces[self.space].layers
+        count = sum(len(layer.attention) + len(layer.ffn) for layer in layers)
+        if method.unit == "block":
+            count = sum(len(layer.attention) * len(layer.ffn) for layer in layers)
+        body, head, dropped = token_flop(shape, head=False), estimates.head_flop(shape), self._runs
+        replaced = count * tokens * (body / 2 + head)
+        whole = method.children * tokens * token_flop(shape, head=True)
+        runs = tokens * sum(body * (1 - (first + length) / shape.layers) + head for first, length in dropped)
+        healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
+        return Work(replaced + whole + runs + healed, runs=len(dropped))
+
+    @property
+    def _tokens(self) -> int:
+        """The tokens that are scored, about."""
+        if self.method.tasks is None:
+            return self.method.samples
+        return int(estimates.file_bytes(self.ctx.base, [self.method.tasks]) / estimates.BYTES_A_TOKEN)
+
+    @property
+    def _runs(self) -> list[Run]:
+        """The runs of layers that are measured."""
+        return runs_to_drop(self.program.spaces[self.space].layers, self.shape, self.method.runs)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        plan = stages.scoring_plan(
+            self.name,
+            self.shape,
+            device,
+            self.work().flop,
+            positions=self._tokens,
+            piece_weights=max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0),
+            longest_run=max((length for _, length in self._runs), default=0),
+        )
+        return [plan]
+
+    def run(self) -> list[Path]:
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.scoring.inputs import ScoreInputs
+        from puzzledsl.scoring.run import run_score
+
+        ctx, work = self.ctx, self.work_folder
+        ctx.made("bld", self.bld, "the pieces")
+        library, jobs = Library(ctx.build.library), pieces_of(ctx, self.bld)
+        given = (ctx.program, self.name, self.parent, ctx.base, library, jobs, work, ctx.progress)
+        kept = self.keep(ctx.build.scores(self.name), run_score(ScoreInputs(*given, executor=ctx.executor)))
+        shutil.rmtree(work, ignore_errors=True)
+        return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -25,6 +25,7 @@ from puzzledsl.pieces.store.library import Library
 
 Part = tuple[SubBlock, Alternative, str | None]
 """(sub-block, its alternative, id of the piece with its weights, or None for a no-op)."""
+Pair = tuple[AttentionAlternative | None, FfnAlternative | None]
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 
 
@@ -124,48 +125,39 @@ def replacements(
         pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
     found: list[Replacement] = []
     for layer, choice in enumerate(space.layers):
-        made = _LayerReplacements(score, layer, pieces)
         attention, ffn = dict.fromkeys(choice.attention), dict.fromkeys(choice.ffn)
+        chosen: list[Pair] = [*((a, None) for a in attention), *((None, f) for f in ffn)]
         if unit == "block":
-            pairs = ((a, f) for a in attention for f in ffn)
-            found += [made.pair(a, f) for a, f in pairs if not (a.is_parent and f.is_parent)]
-        else:
-            found += [made.sub_block("attention", a) for a in attention if not a.is_parent]
-            found += [made.sub_block("ffn", f) for f in ffn if not f.is_parent]
+            chosen = [(a, f) for a in attention for f in ffn]
+        for a, f in chosen:
+            if parts := tuple(_parts(score, layer, pieces, a, f)):
+                table = "pairs" if unit == "block" else "attention" if f is None else "ffn"
+                name = "/".join(each.name for each in (a, f) if each is not None)
+                found.append(Replacement(layer, table, name, parts))
     return found
 
 
-@dataclass(frozen=True)
-class _LayerReplacements:
-    """Maker of one layer's replacements."""
-
-    score: nodes.Score
-    layer: int
-    pieces: Pieces
-
-    def sub_block(self, sub_block: SubBlock, alternative: Alternative) -> Replacement:
-        key = (alternative, None) if sub_block == "attention" else (None, alternative)
-        part = self._part(sub_block, alternative, self.pieces.get((self.layer, *key)))
-        return Replacement(self.layer, sub_block, alternative.name, part)
-
-    def pair(self, attention: AttentionAlternative, ffn: FfnAlternative) -> Replacement:
-        """Return the replacement of both sub-blocks, from a coupled piece if there is one, else from two pieces."""
-        block = self.pieces.get((self.layer, attention, ffn))
-        attention_piece = block or self.pieces.get((self.layer, attention, None))
-        ffn_piece = block or self.pieces.get((self.layer, None, ffn))
-        parts = self._part("attention", attention, attention_piece) + self._part("ffn", ffn, ffn_piece)
-        return Replacement(self.layer, "pairs", f"{attention.name}/{ffn.name}", parts)
-
-    def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
-        if alternative.is_parent:
-            return ()
+def _parts(
+    score: nodes.Score,
+    layer: int,
+    pieces: Pieces,
+    attention: AttentionAlternative | None,
+    ffn: FfnAlternative | None,
+) -> Iterator[Part]:
+    """Yield what is not the parent's, from a coupled piece if there is one, else from a piece for each."""
+    places: list[tuple[SubBlock, Alternative | None, str | None]] = [
+        ("attention", attention, pieces.get((layer, attention, None))),
+        ("ffn", ffn, pieces.get((layer, None, ffn))),
+    ]
+    for sub_block, alternative, alone in places:
+        if alternative is None or alternative.is_parent:
+            continue
+        piece = pieces.get((layer, attention, ffn)) or alone
         if alternative.removes:
-            return ((sub_block, alternative, None),)
-        if piece is None:
-            what, score = f"{sub_block} `{alternative.name}`", self.score
+            piece = None
+        elif piece is None:
+            what, span = f"{sub_block} `{alternative.name}`", span_of(score.where)
             raise DiagnosticError(
-                NoPieceForAlternative(
-                    span_of(score.where), score=score.name, bld=score.bld, what=what, layer=self.layer
-                )
+                NoPieceForAlternative(span, score=score.name, bld=score.bld, what=what, layer=layer)
             )
-        return ((sub_block, alternative, piece),)
+        yield sub_block, alternative, piece

@@ -68,7 +68,7 @@ class Scorer:
                 self._ready(wanted, effort)
             else:
                 for number, found in result:
-                    keep(units[number], found, rows, known, inputs.progress, inputs.method.metric, effort)
+                    self._keep(units[number], found, known, rows, effort)
         known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
 
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
@@ -88,9 +88,42 @@ class Scorer:
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
 
-    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
-        """Return the metrics of the parent with its embedding or its head in a storage type. After `measure`."""
-        found: Figures = self._asked(Task.call("end", "end", site, dtype))
+    def _keep(
+        self,
+        unit: Unit,
+        found: Sequence[Measured],
+        known: FiguresCache,
+        rows: StoredKls | None,
+        effort: ScoringWork,
+    ) -> None:
+        """Store the results of a unit and report them: the first counts for all, which end together."""
+        advance, work = self._inputs.progress.advance, sum(effort.above(scored) for _, scored in unit)
+        for (row, scored), (figures, kl_P) in zip(unit, found, strict=True):
+            if figures_name(scored) in known.figures:  # measured before, unlike others of the unit
+                advance(work=work)
+            else:
+                if row >= 0 and rows is not None:
+                    rows[row] = kl_P.float().cpu().numpy()
+                    rows.flush()  # before the entry, which implies that they are stored
+                known.add(figures_name(scored), figures)
+                named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
+                score = figures[self._inputs.method.metric]
+                advance(work=work, layer=scored.layer, alternative=named, score=score)
+            work = 0.0
+
+    def ends(
+        self, known: FiguresCache, ends: Sequence[tuple[EndName, PrecisionName]], effort: ScoringWork
+    ) -> dict[str, dict[str, float]]:
+        """Return the score of each end of the parent in each storage type, by site and name. After `measure`."""
+        found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
+        for site, dtype in ends:
+            name = _end_name(site, dtype)
+            kept = name in known.figures
+            if not kept:
+                known.add(name, self._asked(Task.call("end", "end", site, dtype)))
+            score = found[site][name[-1]] = known.figures[name][self._inputs.method.metric]
+            work = 0.0 if kept else effort.whole
+            self._inputs.progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
         return found
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
@@ -101,30 +134,6 @@ class Scorer:
     def _asked(self, task: Task) -> Any:
         ((_, result),) = self._teams.run([task])
         return result
-
-
-def keep(
-    unit: Unit,
-    found: Sequence[Measured],
-    rows: StoredKls | None,
-    cache: FiguresCache,
-    progress: Progress,
-    metric: str,
-    effort: ScoringWork,
-) -> None:
-    """Store the results of a unit and report them: the first counts for all, which end together."""
-    whole = sum(effort.above(scored) for _, scored in unit)
-    for (row, scored), (figures, kl_P) in zip(unit, found, strict=True):
-        work, whole = whole, 0.0
-        if figures_name(scored) in cache.figures:  # measured before, unlike others of the unit
-            progress.advance(work=work)
-            continue
-        if row >= 0 and rows is not None:
-            rows[row] = kl_P.float().cpu().numpy()
-            rows.flush()  # before the entry, which implies that they are stored
-        cache.add(figures_name(scored), figures)
-        named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
-        progress.advance(work=work, layer=scored.layer, alternative=named, score=figures[metric])
 
 
 WHOLE = -2
@@ -209,9 +218,8 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         unknown = sum(_end_name(*end) not in known.figures for end in ends)
         effort = ScoringWork.of(shape, healed, wholes=unknown)
         scorer.measure(known, rows, effort)
-        of_ends = _scores_of_ends(scorer, known, ends, method.metric, effort, progress)
-        sizes = facts.samples, facts.layers
-        table = score_table(score, method.metric, unit, *sizes, known.figures, runs)
+        of_ends = scorer.ends(known, ends, effort)
+        table = score_table(score, method.metric, unit, facts.samples, facts.layers, known.figures, runs)
         if rows is not None:
             children = Children(todo, shape, scorer, known, progress)
             table = fitted_table(table, children.fitted(method.children, bld.seed, rows), todo)
@@ -219,27 +227,6 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
             known.copy_to(kept)
     influence = block_influence(scorer.influence, method.tasks or inputs.data or "")
     return table.model_copy(update={"inputs": digests, "influence": influence, **of_ends})
-
-
-def _scores_of_ends(
-    scorer: Scorer,
-    known: FiguresCache,
-    ends: Sequence[tuple[EndName, PrecisionName]],
-    metric: str,
-    effort: ScoringWork,
-    progress: Progress,
-) -> dict[str, dict[str, float]]:
-    """Return the score of each end of the parent in each storage type, by site and name."""
-    found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
-    for site, dtype in ends:
-        name = _end_name(site, dtype)
-        kept = name in known.figures
-        if not kept:
-            known.add(name, scorer.end(site, dtype))
-        score = found[site][name[-1]] = known.figures[name][metric]
-        work = 0.0 if kept else effort.whole
-        progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
-    return found
 
 
 def _end_name(site: EndName, dtype: PrecisionName) -> Name:

@@ -19,7 +19,7 @@ Shapes: B sequences, S positions, H hidden, P scored positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -337,24 +337,14 @@ def needed_from(layer: int, layers: int, without: Absent) -> int:
 
 @dataclass(frozen=True)
 class HealedReplacement:
-    """A child with a single replacement or run, and its sub-blocks up to the last layer that is healed."""
+    """A child with a single replacement or run: its changed sub-blocks up to the last layer that is healed.
 
-    layers: Sequence[LayerDefinition]
+    `behind`: index of that layer. `start`: the point (`child.healing.chain`) up to which the child's stream equals the parent's.
+    """
+
     behind: int
-    """Index of the last healed layer."""
-    without: Absent
-    """The sub-blocks that the parent does not have."""
-    changed: Sequence[Link] = field(init=False)
-    """The sub-blocks from the first changed one to the last healed layer."""
-    start: int = field(init=False)
-    """The point (`child.healing.chain`) up to which the child's stream equals the parent's."""
-
-    def __post_init__(self) -> None:
-        """Compute `start` and `changed`."""
-        links, of_parent = chain(self.layers, self.without), points(len(self.layers), self.without)
-        first = first_changed(links, of_parent)
-        object.__setattr__(self, "start", of_parent[first])
-        object.__setattr__(self, "changed", [k for k in links[first:] if k.layer_idx <= self.behind])
+    start: int
+    changed: Sequence[Link]
 
     @classmethod
     def of(cls, scored: Scored, layers: int, without: Absent) -> HealedReplacement:
@@ -364,11 +354,12 @@ class HealedReplacement:
             case Run():
                 dropped = LayerDefinition(attention=NoOpAttention(), ffn=NoOpFfn())
                 child[scored.layer : scored.end] = [dropped] * scored.length
-                behind = scored.end
             case Replacement():
                 child[scored.layer] = _layer(scored)
-                behind = scored.layer + 1
-        return cls(child, min(behind, layers - 1), without)
+        behind = min(enters(((0, scored),)), layers - 1)
+        links, of_parent = chain(child, without), points(layers, without)
+        first = first_changed(links, of_parent)
+        return cls(behind, of_parent[first], [link for link in links[first:] if link.layer_idx <= behind])
 
 
 def _layer(replacement: Replacement) -> LayerDefinition:

@@ -146,11 +146,8 @@ def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[s
 
 
 METHOD = "5"  # raise it when training changes, so that unfinished work is not continued
-HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
-    16,
-    4,
-    16384,
-)  # 1/16 of the budget, at least 4 blocks, at most 16Ki tokens
+HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = 16, 4, 16384
+"""Held-out text: 1/16 of the budget, at least 4 blocks, at most 16Ki tokens."""
 LEARNED_TOKENS = 1 << 18  # positions that are counted at a time
 
 

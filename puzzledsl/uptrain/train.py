@@ -76,10 +76,8 @@ def micro_batches(ids_GT: Tensor, learned_GT: Tensor | None, micro: int, ranks: 
 
 
 MAX_GRAD_NORM = 1.0
-EVALUATIONS, EVALUATION_STEPS = (
-    5,
-    4,
-)  # held-out evaluations after the one at the start, at least so many steps apart
+EVALUATIONS, EVALUATION_STEPS = 5, 4
+"""Held-out evaluations after the one at the start, at least so many steps apart."""
 RATE_PER_NAT = 5e-4
 """Peak of the learning rate by the child's KL at the start: steps as large as a far child needs drive a near one away."""
 FORWARDS_A_STEP = 4
@@ -239,17 +237,18 @@ class Trainer:
         self.progress.log("memory", text=text, micro_batch=less.micro_blocks, recompute=less.recompute)
         return True
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
+    def _on_device(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+        """Return the token ids of a micro-batch and the positions that count."""
+        ids_BT, _, learned_M = batch
         if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
-
-    def _learned_on_device(self, batch: MicroBatch) -> Tensor | None:
-        return None if batch.learned_M is None else self._to_device(batch.learned_M)
+            ids_BT = ids_BT.pin_memory().to(self.device, non_blocking=True)
+            if learned_M is not None:
+                learned_M = learned_M.pin_memory().to(self.device, non_blocking=True)
+        return ids_BT, learned_M
 
     def _backward(self, batch: MicroBatch) -> Losses:
         """Add the gradient of these blocks' share times their mean losses; sharding divides a sum by the processes."""
-        ids_BT, learned_M = self._to_device(batch.ids_BT), self._learned_on_device(batch)
+        ids_BT, learned_M = self._on_device(batch)
         with self._autocast:
             target = self.teacher(ids_BT, self.declaration.cosine != 0)
             losses = cast(Losses, self.student(ids_BT, target, self.declaration, learned_M))
@@ -265,7 +264,7 @@ class Trainer:
         )
         with self._autocast:
             for i, batch in enumerate(held_out):
-                ids_BT, learned_M = self._to_device(batch.ids_BT), self._learned_on_device(batch)
+                ids_BT, learned_M = self._on_device(batch)
                 target = self._heldout_target(i, ids_BT)
                 total += batch.share * float(self.student(ids_BT, target, None, learned_M))
         reshard(self.teacher)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import FunctionType
+
 import pytest
 
+import puzzledsl
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
@@ -86,3 +91,14 @@ def test_a_choice_with_the_parent_keeps_its_order() -> None:
     assert full.with_parent() == full
     assert [list(names) for names in choice.by_name()] == [["gqa4", "parent"], ["parent", "mlp8"]]
     assert LayerChoice.of_parent().with_parent() == LayerChoice.of_parent()
+
+
+def test_the_interface_is_small_and_nothing_outside_asks_for_no_ops_by_name() -> None:
+    methods = [
+        name
+        for name, of in vars(Alternative).items()
+        if isinstance(of, FunctionType | property | classmethod) and not name.startswith("_")
+    ]
+    assert len(methods) <= 20, methods
+    files = Path(puzzledsl.__file__).parent.rglob("*.py")
+    assert not [str(file) for file in files if re.search(r'kind [!=]= "noop"', file.read_text("utf-8"))]

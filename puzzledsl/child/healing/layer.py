@@ -119,9 +119,7 @@ class ChildSubBlock:
         if link.alternative.is_parent:
             load_module_weights(parents)
             self._module = with_own_modules(parents)  # so that the parent keeps its last map
-            self._module.__dict__.pop(
-                "forward", None
-            )  # a fused one (`models.kernels.gated`) applies the last map
+            self._module.__dict__.pop("forward", None)  # a fused one applies the last map
         else:
             self._module = build_alternative(model, link.layer_idx, link.alternative).requires_grad_(False)
             pieces_weights = link.load(self._module, pieces)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,11 +31,12 @@ PATIENCE = 5
 
 @dataclass
 class SquaredErrors:
-    """Running sums of ||child - parent||^2 and ||parent||^2 over batches."""
+    """Running sums of ||child - parent||^2 and ||parent||^2 over batches.
 
-    error: Tensor | float = (
-        0.0  # float64 scalars on the device of the batches, so that adding one does not wait for it
-    )
+    They are float64 scalars on the device of the batches, so that adding one does not wait for it.
+    """
+
+    error: Tensor | float = 0.0
     norm: Tensor | float = 0.0
 
     @torch.no_grad()
@@ -52,7 +53,6 @@ class SquaredErrors:
         return float(self.error) / max(float(self.norm), TINY)
 
 
-@dataclass
 class PieceState:
     """A piece, and its optimiser if it needs training in a run of `steps` steps.
 
@@ -60,30 +60,21 @@ class PieceState:
     only the end needs, the initial and the best ones, are in the host's memory.
     """
 
-    student: Student
-    steps: int
-    loss_initial: float = field(init=False, default=math.nan)
-    done: int = field(init=False, default=0)
-    stopped: bool = field(init=False, default=False)
-    _initial: Callable[[], dict[str, Tensor]] = field(init=False)
-    _optimizer: torch.optim.Optimizer | None = field(init=False, default=None)
-    _errors: SquaredErrors = field(init=False, default_factory=SquaredErrors)
-    _observed: SquaredErrors = field(init=False, default_factory=SquaredErrors)
-    _weight: Tensor | None = field(init=False, default=None)  # of the micro-batches accumulated so far
-    _mark: tuple[int, SquaredErrors] | None = field(
-        init=False, default=None
-    )  # steps and losses before the batch
-    _best: float = field(init=False, default=math.inf)
-    _best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
-    _stale: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
+    def __init__(self, student: Student, steps: int) -> None:
         keep_freed_memory()
-        self._initial = lambda: weights_of(self.student.trained)  # never changed if the piece is not trained
-        if self.steps and self.student.needs_training:
-            initial = self.student.weights()
+        self.student, self.steps = student, steps
+        self.loss_initial, self.done, self.stopped = math.nan, 0, False
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._errors, self._observed = SquaredErrors(), SquaredErrors()
+        self._weight: Tensor | None = None  # of the micro-batches accumulated so far
+        self._mark: tuple[int, SquaredErrors] | None = None  # steps and losses before the batch
+        self._best, self._stale = math.inf, 0
+        self._best_weights: dict[str, Tensor] = {}
+        self._initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
+        if steps and student.needs_training:
+            initial = student.weights()
             self._initial = lambda: initial
-            weights = self.student.trained.parameters()
+            weights = student.trained.parameters()
             self._optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
 
     @property

@@ -244,11 +244,8 @@ def _ends(ctx: Context, requirement: nodes.Requirement) -> tuple[nodes.Where, li
         return r.bound_where, ctx.once(_ends_of_linear, r.left, r.op, r.limit, r.unit, is_multiple)
     figure, ends = requirement.formula, list[_End]()
     if isinstance(figure, nodes.Runs | nodes.Longest | nodes.Distinct):
-        about = unbounded(figure)
-        if figure.at_least > 0:
-            ends.append(_End(about, Fraction(figure.at_least), False, str(figure.at_least)))
-        if figure.at_most is not None:
-            ends.append(_End(about, Fraction(figure.at_most), True, str(figure.at_most)))
+        sides = (figure.at_least or None, False), (figure.at_most, True)
+        ends += [_End(unbounded(figure), Fraction(n), up, str(n)) for n, up in sides if n is not None]
     return requirement.where, ends
 
 

@@ -74,7 +74,9 @@ judge taste of subject {{ data = judging, tokens = 8Ki }}
 QUIZ = """\
 judge quiz of subject = tasks("judge_arc.jsonl", "judge_sciq.jsonl") {{ data = judging, tokens = 1Ki, items = {items} }}
 """
-SEARCH = "search s{n} of small {{ maximize chat.throughput, require {requirement}, refine = measured(4) }}\n"
+SEARCH = "search s{n} of small {{ maximize chat.throughput, require {requirement}{refine} }}\n"
+FEWER = ", refine = measured(6)"
+"""Children that are measured of the example's parent; of the small ones as many as a search measures unless it says."""
 EVAL = "eval e{n} of s{n}{tasks} {{ data = other, tokens = 16Ki, ladder = false{items} }}\n"
 
 
@@ -92,7 +94,7 @@ def program_of(subject: Subject, parent: Path, data: Path, seed: int) -> str:
     parts = [PROGRAM.format(parent=parent, data=data, seed=seed), QUIZ.format(items=ITEMS) if asked else ""]
     for n, requirement in enumerate(subject.requirements):
         on_tasks = "quiz" in requirement
-        parts.append(SEARCH.format(n=n, requirement=requirement))
+        parts.append(SEARCH.format(n=n, requirement=requirement, refine="" if subject.model_type else FEWER))
         tasks = ' = tasks("other_arc.jsonl", "other_sciq.jsonl")' if on_tasks else ""
         parts.append(EVAL.format(n=n, tasks=tasks, items=f", items = {ITEMS}" if on_tasks else ""))
     return "".join(parts)
@@ -129,7 +131,7 @@ def train(subject: Subject, source: Path, data: Path, folder: Path, minutes: flo
     partial.mkdir(parents=True)
     vocabulary = write_tokenizer(source, partial)
     tokenizer: Any = AutoTokenizer.from_pretrained(partial)
-    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8, "num_attention_heads": 4}
+    sizes = {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 12, "num_attention_heads": 6}
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = AutoConfig.for_model(
         subject.model_type, vocab_size=vocabulary, num_key_value_heads=2, head_dim=64, tie_word_embeddings=True,

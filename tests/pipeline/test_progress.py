@@ -103,6 +103,20 @@ def test_set_up_is_not_repeated_and_units_count_by_their_work(
         assert left(capsys.readouterr().err) == "about 12 min left"
 
 
+def test_the_pace_outlasts_another_set_up(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Reporter(None) as progress:
+        progress.start("evaluating parent", 10)
+        progress.ready(work=100.0)
+        clock.now += 20
+        progress.advance(work=10.0)
+        clock.now += 60  # another model is loaded
+        progress.ready()
+        assert left(capsys.readouterr().err) == "about 3 min left"
+        clock.now += 40  # a unit of another kind
+        progress.advance(work=10.0)
+        assert left(capsys.readouterr().err) == "about 4 min left"
+
+
 def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter(None) as progress:
         progress.start("refine best", 2 * (30 + 8))

@@ -44,6 +44,14 @@ class _Count:
         self.since_s, self.left, self._alike, self.cold = self.began_s, float(self.total), True, 0
 
     def ready(self, work: float | None, at_once: int, cold: int) -> None:
+        if work is None and self.made:  # the pace so far holds, without the time of this set-up
+            idle = time.monotonic() - self.last_s
+            self.since_s, self.first_s, self.last_s = (
+                self.since_s + idle,
+                self.first_s + idle,
+                self.last_s + idle,
+            )
+            return
         self.cold = cold
         self.since_s, self.made, self.first, self.waiting = time.monotonic(), 0.0, 0.0, at_once
         if work is not None:

@@ -283,7 +283,7 @@ def _attention_loss(alternative: AttentionAlternative) -> float:
 def _ffn_loss(alternative: FfnAlternative, shape: Shape) -> float:
     if isinstance(alternative, LinearFfn):
         return LINEAR_LOSS
-    share = alternative.channels(shape) / shape.intermediate
+    share = alternative.alone(shape).ffn_width / shape.intermediate
     return float(np.interp(share, WIDTH_LOSS[0], WIDTH_LOSS[1]))
 
 

@@ -21,13 +21,12 @@ from puzzledsl.syntax.highlight import (
     DECLARES,
     MISTAKES,
     PUNCTUATION,
-    TokenClass,
 )
 from puzzledsl.syntax.tokens import grammar as tables
 
 GRAMMAR = Path(__file__).parent / "vscode" / "syntaxes" / "pzl.tmLanguage.json"
 
-SCOPES: dict[TokenClass, str] = {
+SCOPES: dict[str, str] = {
     "comment": "comment.line.number-sign.pzl",
     "doc": "comment.line.documentation.pzl",
     "keyword": "keyword.control.pzl",
@@ -64,7 +63,7 @@ def words(alternatives: Iterable[str]) -> str:
     )
 
 
-def rule(match: str, *classes: TokenClass | None) -> dict[str, Any]:
+def rule(match: str, *classes: str | None) -> dict[str, Any]:
     """A rule for one class, or with a class for each group of its expression."""
     if len(classes) == 1 and classes[0] is not None:
         return {"name": SCOPES[classes[0]], "match": match}

@@ -26,8 +26,8 @@ def cut(alternative: Alternative, shape: Shape) -> float:
     if alternative.kind == "noop":
         return NO_OP
     whole = PARENTS[alternative.sub_block]
-    narrower = alternative.attended(shape) != whole.attended(shape)
-    active = alternative.active_params(shape) / whole.active_params(shape)
+    narrower = alternative.alone(shape).window != whole.alone(shape).window
+    active = alternative.size(shape).used / whole.size(shape).used
     return 1 - (alternative.params(shape) / whole.params(shape) + active) / 2 + WINDOW * narrower
 
 

@@ -288,10 +288,15 @@ class Described:
         pattern = translate(self.place).replace(".*", "[^/]*")
         return not self.is_output and re.match(pattern, relative) is not None
 
+    @property
+    def adapter(self) -> TypeAdapter[Any]:
+        """The reader of a document."""
+        return TypeAdapter(self.kind)
+
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema. The same program gives the same bytes."""
         written = isinstance(self.kind, type) and not issubclass(self.kind, Output)
-        made = TypeAdapter(self.kind).json_schema(mode="serialization" if written else "validation")
+        made = self.adapter.json_schema(mode="serialization" if written else "validation")
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": f"urn:puzzledsl:schema:{self.name}-{FORMAT_VERSION}",

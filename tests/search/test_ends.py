@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
 import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -228,7 +227,7 @@ def test_commands_name_the_ends_as_their_schemas_say(
     for command in ("show", "solve"):
         assert cli([command, str(file), "--json"]) == 0
         printed = capsys.readouterr().out
-        TypeAdapter(DESCRIBED[f"pzl-{command}"].kind).validate_json(printed)
+        DESCRIBED[f"pzl-{command}"].adapter.validate_json(printed)
         found[command] = json.loads(printed)
     assert found["show"]["spaces"][0]["ends"] == {"embedding": [*EMBEDDINGS], "head": [*HEADS]}
     chosen = found["solve"][0]["solutions"][0]["layers"][-1]

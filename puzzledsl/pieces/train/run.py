@@ -115,7 +115,9 @@ def run_bld(inputs: BldInputs) -> None:
     if not jobs:
         library.finish()
         return
-    (budget,) = {Budget.of(job) for job in jobs}  # the jobs of one bld have one
+    budget, *others = {Budget.of(job) for job in jobs}
+    if others:
+        raise ValueError("the jobs of one bld have one token budget")
     declaration, parent_dir = inputs.declaration, inputs.parent_dir
     tokens = _text(inputs, budget)
     made_from = origin(parent_dir, tokens)

@@ -80,12 +80,10 @@ def test_latency_is_within_its_bounds_at_every_batch(
     rng = Random(seed)
     low = rng.randint(1, 30)
     high = rng.randint(low, 60)
-    ends = made.costs(low), made.costs(high)
     for batch in range(low, high + 1):
-        here = made.costs(batch)
-        for part in ("attention", "ffn"):
-            for name, cost in getattr(here, part).items():
-                at_low, at_high = (getattr(end, part)[name] for end in ends)
+        for lines in made.lines.values():
+            for line in lines.values():
+                at_low, cost, at_high = (line.at(each) for each in (low, batch, high))
                 least, most = latency_each(made.scenario.output, at_low, at_high)
                 exact = Fraction(cost.prefill_ns + made.scenario.output * cost.decode_ns, batch)
                 assert Fraction(least, high) <= exact <= Fraction(most, low)

@@ -76,7 +76,7 @@ class Page(HTMLParser):
 
     @property
     def said(self) -> list[str]:
-        """What is read, a block a line, with single blanks."""
+        """Return the text that is read, a block a line, with single blanks."""
         lines = (" ".join(line.replace(__version__, "VERSION").split()) for line in self.lines)
         return [line for line in lines if line]
 

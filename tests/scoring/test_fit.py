@@ -43,7 +43,7 @@ def logits(scale: float) -> tuple[Floats, Floats]:
 
 
 def kl(log_p: Floats, change: Floats) -> Floats:
-    """Of every position, exactly."""
+    """Exact figures of every position."""
     child = log_p + change
     child = child - np.log(np.exp(child).sum(-1, keepdims=True))
     return np.asarray((np.exp(log_p) * (log_p - child)).sum(-1))

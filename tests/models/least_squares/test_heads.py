@@ -85,7 +85,7 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_heads_pool_without_loss(family: str) -> None:
-    """What mean pooling is exact for; merging must be no worse, whatever is normalised."""
+    """Heads that mean pooling merges exactly; merging must be no worse, whatever is normalised."""
     model, tokens = tiny_model(family), tiny_tokens()
     own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
     with torch.no_grad():

@@ -8,16 +8,18 @@ from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock, served
+from puzzledsl.alternatives.cache import UNROUNDED
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.base.frozen import record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
-from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape, TableHardware
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
@@ -173,11 +175,29 @@ def fit_in(program: Program, space: str, engine: Engine) -> Fit:
     return fit(RUNTIMES[engine.name], parent.shape, choices, parent.computation)
 
 
-def measured_in(program: Program, space: str | None) -> Iterator[tuple[Scenario, Hardware]]:
-    """Yield the scenarios on hardware whose engine runs every child of the space; without a space, those in PyTorch alone."""
+def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int, Alternative] | None:
+    """Return the first attention, and its layer, whose keys and values a hardware stores in another type than the space says.
+
+    None where the space says nothing of them, and for tables, which have rows of its own alternatives.
+    """
+    here, spec = program.spaces[space], hardware.spec
+    layers = enumerate(zip(here.layers, program.parents[here.parent].shape.each, strict=True))
+    cached = [(i, a) for i, (layer, own) in layers for a in layer.attention if a.alone(own).cached_heads]
+    if isinstance(spec, TableHardware) or all(each.cache is None for _, each in cached):
+        return None
+    if isinstance(spec, MeasuredHardware):
+        unlike = (pair for pair in cached if (pair[1].cache or FULL) != spec.kv_dtype)
+    else:
+        unlike = (pair for pair in cached if pair[1].cache is None and spec.kv_dtype not in UNROUNDED)
+    return next(unlike, None)
+
+
+def measured_in(program: Program, space: str) -> Iterator[tuple[Scenario, Hardware]]:
+    """Yield the scenarios on hardware whose engine runs every child of the space, with KV caches as the space says."""
     for scenario in program.scenarios.values():
         hardware = program.hardware[scenario.hardware]
         if isinstance(hardware.spec, MeasuredHardware):
             engine = engine_of(hardware)
-            if engine is None or (space is not None and not any(fit_in(program, space, engine).absent)):
+            lacks = engine is not None and any(fit_in(program, space, engine).absent)
+            if not lacks and unlike_cache(program, space, hardware) is None:
                 yield scenario, hardware

@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
-from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Attention
+from puzzledsl.alternatives.cache import CACHES, ServedCaches
+from puzzledsl.alternatives.precision import FULL, PRECISIONS, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name
@@ -69,8 +70,10 @@ def write_blank(
     for index, layer in enumerate(layers):
         pieces: dict[str, Any] = {}
         for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
+            if isinstance(alternative, Attention):
+                alternative = alternative.of_piece  # the engine is told the type of all caches
             pieces[sub_block] = alternative
-            if not alternative.is_parent and not alternative.removes:
+            if not alternative.keeps_weights and not alternative.removes:
                 pieces[f"{sub_block}_piece"] = name = f"{index}.{sub_block}"
                 made[name] = alternative, shape.at(index)
         found.append(LayerDefinition(**pieces))
@@ -173,11 +176,18 @@ class Bed:
     def stored(self) -> Widths:
         """Bytes of a weight and of a cached number."""
         bits = self.engine.weights[self.spec.dtype]
-        return Widths(Fraction(bits) / 8, Fraction(self.engine.cache_bits or bits) / 8)
+        cached = Fraction(self.engine.cache_bits or bits) / 8
+        return Widths(Fraction(bits) / 8, cached if self.cache is None else CACHES[self.cache].bytes)
+
+    @property
+    def cache(self) -> str | None:
+        """The type in which the engine stores all keys and values; None: its usual one."""
+        return None if self.spec.kv_dtype == FULL else self.spec.kv_dtype
 
     def machine(self, version: str) -> str:
-        """Describe the machine, with the engine's version."""
-        return f"{cpu_name()}, {self.threads} threads, {version}"
+        """Describe the machine, with the engine's version and the type of its KV caches."""
+        cached = "" if self.cache is None else f", KV cache in {self.cache}"
+        return f"{cpu_name()}, {self.threads} threads, {version}{cached}"
 
     @contextmanager
     def load(self, path: Path, workload: Workload, shape: Shape, what: str) -> Iterator[Session]:
@@ -192,6 +202,7 @@ class Bed:
             "threads": self.threads,
             "dtype": TORCH_NAMES.get(self.spec.dtype, self.spec.dtype),
             "device": self.spec.device,
+            **ServedCaches(self.engine.name, self.cache).request,
         }
         per_token = 2 * sum(own.kv_heads * own.head_dim for own in shape.each) * self.stored.cached
         cache_bytes = round(workload.batch * context * per_token)

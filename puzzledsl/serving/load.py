@@ -24,6 +24,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, cast
 
+from puzzledsl.alternatives.cache import ServedCaches
+from puzzledsl.alternatives.precision import FULL
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
@@ -224,12 +226,15 @@ class LoadBench:
             ("parent", parent),
             ("child", self.child),
         ]
+        command = self.command
+        if spec.kv_dtype != FULL and command == server_command(spec.engine):
+            command = f"{command} {ServedCaches(spec.engine, spec.kv_dtype).flags}"
         progress.start(f"load of {self.search}", len(models) * len(shares) * len(seeds))
         for model, layers in models:
             top = whole_metrics(self.listed, layers, own_costs(self.listed, layers))["max_rate"]
             with scratch("model") as folder:
                 path = self._written(layers, spec, folder)
-                with served(self.command, path, most, sum(longest) + SPARE, threads) as server:
+                with served(command, path, most, sum(longest) + SPARE, threads) as server:
                     warm = Request(0, *longest)
                     server.serve([warm] * min(2, most), LEAST_S)
                     for share, seed in product(shares, seeds):

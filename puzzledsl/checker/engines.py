@@ -1,0 +1,158 @@
+"""Checks of what engines of searched costs lack or round, and of KV caches: some runtimes have one type for all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.precision import FULL
+from puzzledsl.alternatives.support import FAMILY, Absent
+from puzzledsl.base.diagnostics import Args, Diagnostic, Label
+from puzzledsl.base.phrases import layers_in_words
+from puzzledsl.checker.context import Context
+from puzzledsl.ir import nodes, references
+from puzzledsl.ir.engines import RUNTIMES
+from puzzledsl.ir.measured_engines import ENGINES, Engine
+from puzzledsl.ir.runtimes import engine_of, fit_in, unlike_cache
+
+SMALL_ROUNDING_BITS = 8
+"""Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
+
+
+class EngineLacksAlternative(Diagnostic, code="E1807", template="{engine} cannot run {what}: {reason}"):
+    """A space is searched by costs of an engine that cannot run all of its children."""
+
+    help_template = (
+        "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything"
+    )
+
+
+class FullIsRounded(Diagnostic, code="E1810"):
+    """A space has alternatives without a type, and its costs are measured in a file that stores these in few bits."""
+
+    template = (
+        "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding"
+    )
+    help_template = "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`"
+
+
+class CacheNotCosted(Diagnostic, code="E1812"):
+    """A space says how keys and values are stored, and the costs that search it are of another type."""
+
+    template = (
+        "{what} of `{space}` stores keys and values in `{own}`, and hardware `{hardware}` in `{stored}`"
+    )
+
+
+class NoOneCache(Diagnostic, code="E0476"):
+    """An export to a runtime with one type of KV caches for all layers, of a space in which no child has one."""
+
+    template = (
+        "{runtime} stores the keys and values of all layers in one type, and no child of `{space}` does"
+    )
+    help_template = "give `{space}` a `kv_cache` that an attention of every layer has"
+
+
+def check_engines(ctx: Context, program: nodes.Program) -> None:
+    """Report searched spaces with alternatives that the hardware of one of the search's scenarios lacks or rounds."""
+    searched: dict[tuple[str, str], nodes.Where] = {}
+    readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]
+    for node in readers:
+        for name in filter(program.scenarios.__contains__, references.references(node)):
+            searched.setdefault((references.space_of(program, node), name), node.where)
+    for (space, scenario), where in searched.items():
+        hardware = program.hardware[program.scenarios[scenario].hardware]
+        span = ctx.span_of(hardware.where)
+        beside = [Label(ctx.span_of(where), f"searches `{space}` by `{scenario}`")]
+        if (unlike := unlike_cache(program, space, hardware)) is not None:
+            said = _not_costed(space, hardware, *unlike)
+            ctx.report(CacheNotCosted(span, secondary=beside, **said))
+            continue
+        if (engine := engine_of(hardware)) is None:
+            continue
+        said = {"engine": engine.title, "space": space}
+        if (rounded := _rounded(program.spaces[space], hardware, engine)) is not None:
+            what, dtype = rounded
+            ctx.report(FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
+        if any((fitted := fit_in(program, space, engine)).absent):
+            words = ((f"`{k.alternative.name}` in {layers_in_words([*k.layers])}", k) for k in fitted.lacks)
+            absent = (*fitted.model, *((what, lack.support) for what, lack in words))
+            what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
+            help = "measure in another engine: `measured(engine: torch)` runs everything"
+            said |= {"what": what, "reason": reason, "help": help if what == FAMILY else None}
+            ctx.report(EngineLacksAlternative(span, secondary=beside, **said))
+
+
+def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tuple[str, str] | None:
+    """Return an alternative without a type where the engine's file rounds it to few bits, in words, and the file's type."""
+    spec = hardware.spec
+    if not isinstance(spec, nodes.MeasuredHardware) or engine.weights[spec.dtype] >= SMALL_ROUNDING_BITS:
+        return None
+    for index, layer in enumerate(space.layers):
+        for alternative in (*layer.attention, *layer.ffn):
+            if alternative.dtype is None and not alternative.removes:
+                return f"`{alternative.name}` in {layers_in_words([index])}", spec.dtype
+    return None
+
+
+def _not_costed(space: str, hardware: nodes.Hardware, layer: int, alternative: Alternative) -> Args:
+    """Return what a diagnostic says of a hardware that stores keys and values in another type than a space."""
+    spec, own, name = hardware.spec, alternative.cache or FULL, hardware.name
+    assert not isinstance(spec, nodes.TableHardware)
+    help = f"cost `{space}` by a profile: measured costs are of one type in all layers"
+    if isinstance(spec, nodes.RooflineHardware):
+        help = (
+            f"write `kv_cache: bf16` in `{name}`: then `{space}` alone says where keys and values are rounded"
+        )
+    elif len(ENGINES[spec.engine].caches) > 1:
+        help = f"give `{name}` and every attention of `{space}` the same `kv_cache`; or {help}"
+    what = f"`{alternative.name}` in {layers_in_words([layer])}"
+    return {"what": what, "space": space, "own": own, "hardware": name, "stored": spec.kv_dtype, "help": help}
+
+
+def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
+    """Return the program whose searches keep to one type of KV caches where an export's runtime has one for all layers.
+
+    Report exports of a space in which no child does.
+    """
+    searches = dict(program.searches)
+    for export in program.exports.values():
+        runtime, name = RUNTIMES[export.runtime], references.search_behind(program, export.of)
+        space, where = program.spaces[searches[name].space], export.runtime_where
+        ways = _one_cache_each(space, program.parents[space.parent].shape)
+        if len(ways) < 2 or not all(each.one_cache for each in runtime.architectures):
+            continue
+        formulas = [_chosen_from(way) for way in ways if all(way)]
+        if not formulas:
+            ctx.report(NoOneCache(ctx.span_of(where), runtime=runtime.title, space=space.name))
+        rule = nodes.LogicRequirement(
+            formula=nodes.Or(operands=tuple(formulas)),
+            because=f"{runtime.title} has one type for all layers",
+            where=where.model_copy(update={"text": "one `kv_cache`"}),
+        )
+        if rule not in searches[name].requirements:
+            found = (*searches[name].requirements, rule)
+            searches[name] = searches[name].model_copy(update={"requirements": found})
+    return program.model_copy(update={"searches": searches})
+
+
+_Way = Sequence[tuple[str, ...]]
+"""Names of attentions, by layer."""
+
+
+def _one_cache_each(space: nodes.Space, shape: nodes.Shape) -> list[_Way]:
+    """Return for each type of KV caches the attentions of each layer that have it, or no cache."""
+    layers = [
+        [(each.name, each.cache, each.alone(own).cached_heads > 0) for each in layer.attention]
+        for layer, own in zip(space.layers, shape.each, strict=True)
+    ]
+    types = dict.fromkeys(cache for layer in layers for _, cache, has_cache in layer if has_cache)
+    return [
+        [tuple(name for name, cache, has_cache in layer if cache == of or not has_cache) for layer in layers]
+        for of in types
+    ]
+
+
+def _chosen_from(way: _Way) -> nodes.Logic:
+    parts = (nodes.Is(layer=i, sub_block="attention", alternatives=names) for i, names in enumerate(way))
+    return nodes.And(operands=tuple(parts))

@@ -95,7 +95,7 @@ def hybrid(body: str) -> str:
         *refused(
             "space.kv-cache",
             (space("attention = parent(kv_cache: q8_0)"), "E0225"),
-            (space("attention = parent(kv_cache: q4_0)"), "E0305"),
+            (space("attention = parent(kv_cache: fp7)"), "E0305"),
             (space("attention = linear(kv_cache: fp8)"), "E0204"),
             (space("ffn = parent(kv_cache: fp8)"), "E0204"),
             (hybrid("attention = parent\n layers[0].attention = parent(kv_cache: fp8)"), "E0225"),

@@ -80,9 +80,8 @@ def alternatives_of(sub_block: str) -> Setting:
     return SITES.get(sub_block, _EITHER)
 
 
-def pattern_fields(name: str) -> tuple[str, ...]:
-    """Return the arguments of an alternative that a pattern can test."""
-    call = _ANY[name]
+def pattern_fields(call: Call) -> tuple[str, ...]:
+    """Return the arguments of an alternative's call that a pattern can test."""
     return tuple(name for name, setting in call.arguments.items() if setting.in_patterns)
 
 

@@ -109,7 +109,7 @@ def hybrid(body: str) -> str:
             (space("attention = parent(kv_cache: fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require params <= 1x }\nexport e of t = gguf("e.gguf")', "E0472"),
             (space("attention = parent(kv_cache: fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require params <= 1x }\nexport e of t = mlx("e")', "E0472"),
         ),
-        *refused("patterns.kv-cache", (edited("layers[1].attention -= gqa(kv_cache: q4_0)"), "E0305"), (edited("layers[1].attention -= noop(kv_cache: fp8)"), "E0204")),
+        *refused("patterns.kv-cache", (edited("layers[1].attention -= gqa(kv_cache: q4_0)"), "E0305"), (edited("layers[1].attention -= noop(kv_cache: fp8)"), "E0204"), (edited("layers[1].ffn -= parent(kv_cache: fp8)"), "E0204")),
         *refused(
             "space.dtype-rows",
             (UNEVEN + "space v of q { ffn = parent(dtype: q4_0) }", "E0225"),

@@ -189,6 +189,36 @@ def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):
         assert 0 < rounded.weights_bytes < 0.6 * own.weights_bytes
 
 
+@pytest.mark.states("space.kv-cache-costs")
+@pytest.mark.parametrize("own", ["", "(kv_cache: q8_0)"])
+def test_keys_and_values_of_all_layers_have_the_hardware_s_type(tmp_path, few, monkeypatch, own):
+    """The space may say the same type; PyTorch's costs, of another, are then not measured."""
+    path = program_in(tmp_path, dtype="f16")
+    text = (
+        path.read_text()
+        .replace("dtype: f16", "dtype: f16, kv_cache: q8_0")
+        .replace("parent |", f"parent{own} |", 1)
+    )
+    text = text.replace("gqa(kv_heads: 1)", "gqa(kv_heads: 1, kv_cache: q8_0)") if own else text
+    path.write_text(
+        f"{text}hardware torch_here = measured(engine: torch)\nscenario slow on torch_here = batch(1, 4 -> 2)\n"
+    )
+    told = []
+    monkeypatch.setattr(
+        clock,
+        "Session",
+        lambda name, file, request, size: told.append(request) or Session(name, file, request, size),
+    )
+    if not own:
+        path.write_text(text)
+    table = measured(path)
+    (cost,) = table.scenarios["chat"]
+    found = cost.attention[0]["parent@kv_q8_0" if own else "parent"]
+    assert found.kv_cache_bytes == 2 * 12 * 2 * 2 * 32 * 34 // 32
+    assert "KV cache in q8_0" in table.provenance["chat"] and set(table.scenarios) == {"chat"}
+    assert {request.get("cache") for request in told} == {"q8_0"}
+
+
 def test_the_ends_of_a_model_are_timed_in_their_types(tmp_path, few):
     path = program_in(tmp_path)
     choice = "  head = parent(dtype: full | q4_0)\n  embedding = parent(dtype: full | q4_0)\n}\nhardware"

@@ -174,7 +174,7 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
     if name not in ALTERNATIVES[sub_block]:
         report_unknown(ctx, pattern.name, sub_block)
         raise Refused
-    tests = ctx.all(_field, pattern.fields, name, scope, info)
+    tests = ctx.all(_field, pattern.fields, name, scope, info, pattern_fields(ALTERNATIVES[sub_block][name]))
     return lambda each, own: each.answers_to(name, own) and all(test(each, own) for test in tests)
 
 
@@ -211,8 +211,10 @@ def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None
     return near
 
 
-def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info: SpaceInfo) -> Predicate:
-    known, key = pattern_fields(name), field.name.text
+def _field(
+    ctx: Context, field: tree.PatternField, name: str, scope: Scope, info: SpaceInfo, known: tuple[str, ...]
+) -> Predicate:
+    key = field.name.text
     if key not in known:
         near = closest(key, known)
         said: Args = {"thing": f"`{name}`", "name": key}

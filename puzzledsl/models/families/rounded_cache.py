@@ -28,40 +28,38 @@ def fp8(states: Tensor) -> Tensor:
 
 def q8_0(states: Tensor) -> Tensor:
     """Return the nearest multiples of each block's scale, from -127 to 127; halves are rounded away from zero."""
-    exact = states if states.dtype == torch.float64 else states.float()
-    blocks = exact.unflatten(-1, (-1, BLOCK))
+    blocks = states.unflatten(-1, (-1, BLOCK))
     scales = blocks.abs().amax(-1, keepdim=True) / 127
     shares = blocks * scales.reciprocal().masked_fill(scales == 0, 0)
     codes = shares.sign() * (shares.abs() + 0.5).floor()
-    return (codes * scales.half().to(exact.dtype)).flatten(-2).to(states.dtype)
+    return (codes * scales.half().to(states.dtype)).flatten(-2)
 
 
-def rotated_q8_0(states: Tensor, group: int) -> Tensor:
-    """Return what is left of `q8_0` of rotated groups of channels when they are rotated back."""
-    rows = states.unflatten(-1, (-1, group))
-    matrix = hadamard(group).to(states)
-    return (q8_0(rows @ matrix) @ matrix).flatten(-2)
-
-
-def hadamard(size: int) -> Tensor:
-    """Return the orthonormal, symmetric matrix of a power of two (Sylvester's), which is its own inverse."""
-    matrix = torch.ones(1, 1, dtype=torch.float64)
-    while len(matrix) < size:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix / size**0.5
+def rotated(states: Tensor, group: int) -> Tensor:
+    """Multiply groups of channels, a power of two each, by the orthonormal Hadamard matrix, which is its own inverse."""
+    rows, step = states.unflatten(-1, (-1, group)), 1
+    while step < group:
+        left, right = rows.unflatten(-1, (-1, 2, step)).unbind(-2)
+        rows = torch.stack([left + right, left - right], -2).flatten(-3)
+        step *= 2
+    return (rows / group**0.5).flatten(-2)
 
 
 def rounded(dtype: str, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys and values, [B, K, S, D], as a cache of a type gives them back."""
-    channels = keys.shape[-1]
     if dtype == "fp8":
         return fp8(keys), fp8(values)
-    if channels % ROTATED:
-        return q8_0(keys), q8_0(values)
-    group = ROTATED
-    while channels % (2 * group) == 0:
-        group *= 2
-    return rotated_q8_0(keys, group), rotated_q8_0(values, ROTATED)
+    widest = ROTATED
+    while keys.shape[-1] % (2 * widest) == 0:
+        widest *= 2
+    found = []
+    for states, group in ((keys, widest), (values, ROTATED)):
+        exact = states if states.dtype == torch.float64 else states.float()
+        if states.shape[-1] % ROTATED:
+            found.append(q8_0(exact).to(states.dtype))
+        else:
+            found.append(rotated(q8_0(rotated(exact, group)), group).to(states.dtype))
+    return found[0], found[1]
 
 
 class Straight(torch.autograd.Function):

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.families.rounded_cache import fp8, hadamard, q8_0, rounded
+from puzzledsl.models.families.rounded_cache import fp8, q8_0, rotated, rounded
 from tests import oracle_caches
 from tests.children import Choice, define, random_pieces
 from tests.oracle_forward import oracle_logits
@@ -81,9 +81,10 @@ def test_keys_and_values_are_those_of_the_oracle(dtype: str, channels: int) -> N
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_rotations_are_their_own_inverses(size: int) -> None:
-    matrix = hadamard(size)
-    assert torch.equal(matrix, matrix.T)
-    assert torch.allclose(matrix @ matrix, torch.eye(size, dtype=torch.float64), atol=1e-12)
+    given = numbers(3, 256).double()
+    turned = rotated(given, size)
+    assert torch.allclose(rotated(turned, size), given, atol=1e-12)
+    assert torch.allclose(turned.norm(dim=-1), given.norm(dim=-1)) and not torch.allclose(turned, given)
 
 
 def test_a_rotation_spreads_outliers() -> None:

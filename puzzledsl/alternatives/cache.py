@@ -15,8 +15,8 @@ from puzzledsl.base.frozen import record
 CacheName = Literal["fp8", "q8_0"]
 KV = "kv_"
 """Start of a cache's type in the name of an alternative."""
-UNROUNDED = ("bf16", "fp16", "tf32", "fp32", "fp64")
-"""Number types of a profile's `kv_cache` that hold what engines compute."""
+UNROUNDED = ("full", "bf16", "fp16", "tf32", "fp32", "fp64")
+"""Words of a hardware's `kv_cache` for types that hold what engines compute."""
 
 
 @record

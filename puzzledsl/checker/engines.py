@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.precision import FULL
@@ -13,7 +13,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.measured_engines import ENGINES, Engine
-from puzzledsl.ir.runtimes import engine_of, fit_in, unlike_cache
+from puzzledsl.ir.runtimes import engine_of, fit_in, of_one_cache, unlike_cache
 
 SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
@@ -97,62 +97,58 @@ def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tu
 
 def _not_costed(space: str, hardware: nodes.Hardware, layer: int, alternative: Alternative) -> Args:
     """Return what a diagnostic says of a hardware that stores keys and values in another type than a space."""
-    spec, own, name = hardware.spec, alternative.cache or FULL, hardware.name
+    spec, name = hardware.spec, hardware.name
     assert not isinstance(spec, nodes.TableHardware)
-    help = f"cost `{space}` by a profile: measured costs are of one type in all layers"
-    if isinstance(spec, nodes.RooflineHardware):
-        help = (
-            f"write `kv_cache: bf16` in `{name}`: then `{space}` alone says where keys and values are rounded"
-        )
-    elif len(ENGINES[spec.engine].caches) > 1:
-        help = f"give `{name}` and every attention of `{space}` the same `kv_cache`; or {help}"
-    what = f"`{alternative.name}` in {layers_in_words([layer])}"
-    return {"what": what, "space": space, "own": own, "hardware": name, "stored": spec.kv_dtype, "help": help}
+    help = f"write `kv_cache: bf16` in `{name}`: then `{space}` alone says where keys and values are rounded"
+    if isinstance(spec, nodes.MeasuredHardware):
+        engine = ENGINES[spec.engine]
+        listed = " or ".join(f"`{cache}`" for cache in engine.caches)
+        help = f"{engine.title} stores them in {listed}; cost `{space}` by a profile"
+        if alternative.cache is None:
+            help = f"leave `kv_cache` out of `{name}`: then `{space}` alone says where they are rounded"
+    said: Args = {"what": f"`{alternative.name}` in {layers_in_words([layer])}", "space": space, "help": help}
+    return {**said, "own": alternative.cache or FULL, "hardware": name, "stored": spec.kv_dtype}
 
 
 def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
-    """Return the program whose searches keep to one type of KV caches where an export's runtime has one for all layers.
+    """Return the program whose searches keep to one type of KV caches where a runtime has one for all layers.
 
-    Report exports of a space in which no child does.
+    That is the runtime of an export of their children, or of measured costs. Report spaces in which no child has one.
     """
     searches = dict(program.searches)
-    for export in program.exports.values():
-        runtime, name = RUNTIMES[export.runtime], references.search_behind(program, export.of)
-        space, where = program.spaces[searches[name].space], export.runtime_where
-        ways = _one_cache_each(space, program.parents[space.parent].shape)
-        if len(ways) < 2 or not all(each.one_cache for each in runtime.architectures):
+    for name, runtime, where in _served(program):
+        space = program.spaces[searches[name].space]
+        ways = of_one_cache(space, program.parents[space.parent].shape)
+        if space in ways.values() or not RUNTIMES[runtime].one_cache:
             continue
-        formulas = [_chosen_from(way) for way in ways if all(way)]
-        if not formulas:
-            ctx.report(NoOneCache(ctx.span_of(where), runtime=runtime.title, space=space.name))
+        if not ways:
+            said: Args = {"runtime": RUNTIMES[runtime].title, "space": space.name}
+            ctx.report(NoOneCache(ctx.span_of(where), **said))
         rule = nodes.LogicRequirement(
-            formula=nodes.Or(operands=tuple(formulas)),
-            because=f"{runtime.title} has one type for all layers",
+            formula=nodes.Or(operands=tuple(map(_is_in, ways.values()))),
+            because=f"{RUNTIMES[runtime].title} has one type for all layers",
             where=where.model_copy(update={"text": "one `kv_cache`"}),
         )
-        if rule not in searches[name].requirements:
-            found = (*searches[name].requirements, rule)
-            searches[name] = searches[name].model_copy(update={"requirements": found})
+        kept = searches[name].requirements
+        if rule.formula not in [r.formula for r in kept if isinstance(r, nodes.LogicRequirement)]:
+            searches[name] = searches[name].model_copy(update={"requirements": (*kept, rule)})
     return program.model_copy(update={"searches": searches})
 
 
-_Way = Sequence[tuple[str, ...]]
-"""Names of attentions, by layer."""
+def _served(program: nodes.Program) -> Iterator[tuple[str, str, nodes.Where]]:
+    """Yield each search with a runtime of its children, and the place that names it."""
+    for export in program.exports.values():
+        yield references.search_behind(program, export.of), export.runtime, export.runtime_where
+    for node in (*program.searches.values(), *program.frontiers.values()):
+        search = node.search if isinstance(node, nodes.Frontier) else node.name
+        for scenario in filter(program.scenarios.__contains__, references.references(node)):
+            hardware = program.hardware[program.scenarios[scenario].hardware]
+            if (engine := engine_of(hardware)) is not None:
+                yield search, engine.name, hardware.where
 
 
-def _one_cache_each(space: nodes.Space, shape: nodes.Shape) -> list[_Way]:
-    """Return for each type of KV caches the attentions of each layer that have it, or no cache."""
-    layers = [
-        [(each.name, each.cache, each.alone(own).cached_heads > 0) for each in layer.attention]
-        for layer, own in zip(space.layers, shape.each, strict=True)
-    ]
-    types = dict.fromkeys(cache for layer in layers for _, cache, has_cache in layer if has_cache)
-    return [
-        [tuple(name for name, cache, has_cache in layer if cache == of or not has_cache) for layer in layers]
-        for of in types
-    ]
-
-
-def _chosen_from(way: _Way) -> nodes.Logic:
-    parts = (nodes.Is(layer=i, sub_block="attention", alternatives=names) for i, names in enumerate(way))
+def _is_in(space: nodes.Space) -> nodes.Logic:
+    """Return the statement that a child is one of a space's, by its attentions."""
+    names = (tuple(each.name for each in layer.attention) for layer in space.layers)
+    parts = (nodes.Is(layer=i, sub_block="attention", alternatives=of) for i, of in enumerate(names))
     return nodes.And(operands=tuple(parts))

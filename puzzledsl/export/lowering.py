@@ -73,7 +73,7 @@ def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
             else:
                 said.append(RuntimeLacksIt(None, name=lack.alternative.name, layers=layers, **common))
     caches = [cache for cache in caches_of(child) if cache is not None]
-    if found.architecture.one_cache and len({*caches_of(child)}) > 1 and not said:
+    if runtime.one_cache and len({*caches_of(child)}) > 1 and not said:
         layers = layers_in_words([i for i, (a, _) in enumerate(child.layers) if a.cache is not None])
         reason = "all its layers have one type of a KV cache"
         said.append(
@@ -100,7 +100,7 @@ def served_caches(child: ChildFiles, runtime: Runtime) -> ServedCaches:
     cached = [index for index, (own, _) in enumerate(lowered.sub_blocks) if own.cached_heads]
     numbers = range(len(cached)) if engine.grouped else cached
     kept = (number for number, of in zip(numbers, caches_of(lowered), strict=True) if of is None)
-    return ServedCaches(runtime.name, cache, () if engine.one_cache else tuple(kept))
+    return ServedCaches(runtime.name, cache, () if runtime.one_cache else tuple(kept))
 
 
 def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:

@@ -10,8 +10,9 @@ than its float64 one is, and llama.cpp rounds queries as well; the measure of th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never, cast, get_args
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.cache import ServedCaches
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
@@ -167,7 +169,8 @@ def prepare(
 ) -> Path:
     """Write the child for one engine below `folder`; returns what to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
 
-    `encode` makes the bytes of a GGUF file's tensors; default: from the weights.
+    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. A file beside it says what the engine is to be told
+    of KV caches (`caches_beside`).
     Raises DiagnosticError for what the engine cannot represent.
     """
     target = folder / f"{engine}-{dtype}"
@@ -184,7 +187,20 @@ def prepare(
             write_mlx(child, base_dir, target, "", dtype=TORCH_DTYPES[dtype])
         case _:
             assert_never(engine)
+    _beside(target).write_text(json.dumps(asdict(served_caches(child, RUNTIMES[engine]))), "utf-8")
     return target
+
+
+def caches_beside(path: Path) -> ServedCaches:
+    """Return the KV caches of a model that `prepare` wrote; of another file, which has no types, unrounded ones."""
+    if not _beside(path).is_file():
+        return ServedCaches("")
+    found: dict[str, Any] = json.loads(_beside(path).read_text("utf-8"))
+    return ServedCaches(**{**found, "kept": tuple(found["kept"])})
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.caches.json")
 
 
 def weights_bytes(path: Path) -> int:

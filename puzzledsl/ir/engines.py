@@ -25,6 +25,11 @@ class Runtime(Frozen):
     version: str
     architectures: tuple[Architecture, ...]
 
+    @property
+    def one_cache(self) -> bool:
+        """True if all layers of a model have one type of KV caches."""
+        return all(each.one_cache for each in self.architectures)
+
 
 def _families(*names: str) -> dict[str, Support]:
     lack = Absent(reason="its layers have no state in attention's place")

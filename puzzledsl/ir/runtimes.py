@@ -8,18 +8,25 @@ from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock, served
-from puzzledsl.alternatives.cache import UNROUNDED
+from puzzledsl.alternatives.cache import CACHES, UNROUNDED, CacheName
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
-from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.base.frozen import record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
-from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape, TableHardware
+from puzzledsl.ir.nodes import (
+    Hardware,
+    MeasuredHardware,
+    Program,
+    Scenario,
+    Shape,
+    Space,
+    TableHardware,
+)
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
@@ -176,7 +183,7 @@ def fit_in(program: Program, space: str, engine: Engine) -> Fit:
 
 
 def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int, Alternative] | None:
-    """Return the first attention, and its layer, whose keys and values a hardware stores in another type than the space says.
+    """Return the first attention, and its layer, whose keys and values a hardware does not store in the type that a space says.
 
     None where the space says nothing of them, and for tables, which have rows of its own alternatives.
     """
@@ -185,11 +192,29 @@ def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int,
     cached = [(i, a) for i, (layer, own) in layers for a in layer.attention if a.alone(own).cached_heads]
     if isinstance(spec, TableHardware) or all(each.cache is None for _, each in cached):
         return None
-    if isinstance(spec, MeasuredHardware):
-        unlike = (pair for pair in cached if (pair[1].cache or FULL) != spec.kv_dtype)
-    else:
-        unlike = (pair for pair in cached if pair[1].cache is None and spec.kv_dtype not in UNROUNDED)
-    return next(unlike, None)
+    known = ENGINES[spec.engine].caches if isinstance(spec, MeasuredHardware) else (*CACHES,)
+    unlike = {None: spec.kv_dtype not in UNROUNDED, **{name: name not in known for name in CACHES}}
+    return next((pair for pair in cached if unlike[pair[1].cache]), None)
+
+
+def of_one_cache(space: Space, shape: Shape) -> dict[CacheName | None, Space]:
+    """Return for each type of KV caches the space of the children that have it in all layers; without types that no child has."""
+    held = [
+        {a: a.alone(own).cached_heads > 0 for a in c.attention}
+        for c, own in zip(space.layers, shape.each, strict=True)
+    ]
+    types = dict.fromkeys(a.cache for layer in held for a, has_cache in layer.items() if has_cache)
+    found = {}
+    for of in types:
+        kept = [
+            tuple(a for a, has_cache in layer.items() if a.cache == of or not has_cache) for layer in held
+        ]
+        if all(kept):
+            layers = (
+                c.model_copy(update={"attention": own}) for c, own in zip(space.layers, kept, strict=True)
+            )
+            found[of] = space.model_copy(update={"layers": tuple(layers)})
+    return found
 
 
 def measured_in(program: Program, space: str) -> Iterator[tuple[Scenario, Hardware]]:

@@ -11,8 +11,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.export.engines.ask import python_of
-from puzzledsl.export.lowering import served_caches
-from puzzledsl.export.verify import open_model, prepare, weights_bytes
+from puzzledsl.export.verify import caches_beside, open_model, prepare, weights_bytes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineSpeed
 from puzzledsl.measure.stopwatch import undisturbed
@@ -72,9 +71,8 @@ def _one(
         "context": workload.prompt + workload.output + SPARE,
     }
     with scratch("speed") as folder:
-        model = open_model(directory)
-        path = prepare(model, directory, engine, folder, dtype)
-        request |= served_caches(model, RUNTIMES[engine]).request
+        path = prepare(open_model(directory), directory, engine, folder, dtype)
+        request |= caches_beside(path).request
         with Session(engine, path, request | {"text": True}) as session:
             text = session.text(TEXT)
             (seconds,) = in_turn([session], workload, rounds)

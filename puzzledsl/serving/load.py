@@ -24,8 +24,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, cast
 
-from puzzledsl.alternatives.cache import ServedCaches
-from puzzledsl.alternatives.precision import FULL
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
@@ -226,14 +224,14 @@ class LoadBench:
             ("parent", parent),
             ("child", self.child),
         ]
-        command = self.command
-        if spec.kv_dtype != FULL and command == server_command(spec.engine):
-            command = f"{command} {ServedCaches(spec.engine, spec.kv_dtype).flags}"
         progress.start(f"load of {self.search}", len(models) * len(shares) * len(seeds))
         for model, layers in models:
             top = whole_metrics(self.listed, layers, own_costs(self.listed, layers))["max_rate"]
             with scratch("model") as folder:
                 path = self._written(layers, spec, folder)
+                flags = Bed.of(self.program.hardware[scenario.hardware]).caches(path).flags
+                told = self.command == server_command(spec.engine) and flags
+                command = f"{self.command} {flags}" if told else self.command
                 with served(command, path, most, sum(longest) + SPARE, threads) as server:
                     warm = Request(0, *longest)
                     server.serve([warm] * min(2, most), LEAST_S)

@@ -55,13 +55,10 @@ class NoOneCache(Diagnostic, code="E0476"):
 
 def check_engines(ctx: Context, program: nodes.Program) -> None:
     """Report searched spaces with alternatives that the hardware of one of the search's scenarios lacks or rounds."""
-    searched: dict[tuple[str, str], nodes.Where] = {}
-    readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]
-    for node in readers:
-        for name in filter(program.scenarios.__contains__, references.references(node)):
-            searched.setdefault((references.space_of(program, node), name), node.where)
-    for (space, scenario), where in searched.items():
-        hardware = program.hardware[program.scenarios[scenario].hardware]
+    searched: dict[tuple[str, str], tuple[nodes.Where, nodes.Hardware]] = {}
+    for node, scenario, hardware in _scenarios(program):
+        searched.setdefault((references.space_of(program, node), scenario), (node.where, hardware))
+    for (space, scenario), (where, hardware) in searched.items():
         span = ctx.span_of(hardware.where)
         beside = [Label(ctx.span_of(where), f"searches `{space}` by `{scenario}`")]
         if (unlike := unlike_cache(program, space, hardware)) is not None:
@@ -81,6 +78,13 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
             help = "measure in another engine: `measured(engine: torch)` runs everything"
             said |= {"what": what, "reason": reason, "help": help if what == FAMILY else None}
             ctx.report(EngineLacksAlternative(span, secondary=beside, **said))
+
+
+def _scenarios(program: nodes.Program) -> Iterator[tuple[nodes.Search | nodes.Frontier, str, nodes.Hardware]]:
+    """Yield each search and frontier with a scenario that it mentions, and its hardware."""
+    for node in (*program.searches.values(), *program.frontiers.values()):
+        for scenario in filter(program.scenarios.__contains__, references.references(node)):
+            yield node, scenario, program.hardware[program.scenarios[scenario].hardware]
 
 
 def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tuple[str, str] | None:
@@ -139,12 +143,10 @@ def _served(program: nodes.Program) -> Iterator[tuple[str, str, nodes.Where]]:
     """Yield each search with a runtime of its children, and the place that names it."""
     for export in program.exports.values():
         yield references.search_behind(program, export.of), export.runtime, export.runtime_where
-    for node in (*program.searches.values(), *program.frontiers.values()):
-        search = node.search if isinstance(node, nodes.Frontier) else node.name
-        for scenario in filter(program.scenarios.__contains__, references.references(node)):
-            hardware = program.hardware[program.scenarios[scenario].hardware]
-            if (engine := engine_of(hardware)) is not None:
-                yield search, engine.name, hardware.where
+    for node, _, hardware in _scenarios(program):
+        if (engine := engine_of(hardware)) is not None:
+            search = node.search if isinstance(node, nodes.Frontier) else node.name
+            yield search, engine.name, hardware.where
 
 
 def _is_in(space: nodes.Space) -> nodes.Logic:

@@ -169,8 +169,8 @@ def prepare(
 ) -> Path:
     """Write the child for one engine below `folder`; returns what to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
 
-    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. A file beside it says what the engine is to be told
-    of KV caches (`caches_beside`).
+    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. What the engine is to be told of KV caches is
+    written beside it (`caches_beside`).
     Raises DiagnosticError for what the engine cannot represent.
     """
     target = folder / f"{engine}-{dtype}"

@@ -28,21 +28,21 @@ def fp8(states: Tensor) -> Tensor:
 
 def q8_0(states: Tensor) -> Tensor:
     """Return the nearest multiples of each block's scale, from -127 to 127; halves are rounded away from zero."""
-    blocks = states.unflatten(-1, (-1, BLOCK))
+    blocks = states.reshape(*states.shape[:-1], -1, BLOCK)
     scales = blocks.abs().amax(-1, keepdim=True) / 127
     shares = blocks * scales.reciprocal().masked_fill(scales == 0, 0)
     codes = shares.sign() * (shares.abs() + 0.5).floor()
-    return (codes * scales.half().to(states.dtype)).flatten(-2)
+    return (codes * scales.half().to(states.dtype)).view(states.shape)
 
 
 def rotated(states: Tensor, group: int) -> Tensor:
     """Multiply groups of channels, a power of two each, by the orthonormal Hadamard matrix, which is its own inverse."""
-    rows, step = states.unflatten(-1, (-1, group)), 1
+    rows, step = states, 1
     while step < group:
-        left, right = rows.unflatten(-1, (-1, 2, step)).unbind(-2)
-        rows = torch.stack([left + right, left - right], -2).flatten(-3)
+        left, right = rows.reshape(*states.shape[:-1], -1, 2, step).unbind(-2)
+        rows = torch.stack([left + right, left - right], -2)
         step *= 2
-    return (rows / group**0.5).flatten(-2)
+    return rows.reshape(states.shape) / group**0.5
 
 
 def rounded(dtype: str, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ class RoundedCache:
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Add tokens, and return the keys and values of all."""
-        states: Any = Straight.apply(self.dtype, key_states, value_states)
+        states: Any = Straight.apply(self.dtype, key_states, value_states)  # type: ignore[no-untyped-call]
         return states if self.cache is None else self.cache.update(*states, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

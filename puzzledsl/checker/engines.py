@@ -82,7 +82,8 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
 
 def _scenarios(program: nodes.Program) -> Iterator[tuple[nodes.Search | nodes.Frontier, str, nodes.Hardware]]:
     """Yield each search and frontier with a scenario that it mentions, and its hardware."""
-    for node in (*program.searches.values(), *program.frontiers.values()):
+    readers: list[nodes.Search | nodes.Frontier] = [*program.searches.values(), *program.frontiers.values()]
+    for node in readers:
         for scenario in filter(program.scenarios.__contains__, references.references(node)):
             yield node, scenario, program.hardware[program.scenarios[scenario].hardware]
 

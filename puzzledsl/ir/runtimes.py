@@ -193,7 +193,8 @@ def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int,
     if isinstance(spec, TableHardware) or all(each.cache is None for _, each in cached):
         return None
     known = ENGINES[spec.engine].caches if isinstance(spec, MeasuredHardware) else (*CACHES,)
-    unlike = {None: spec.kv_dtype not in UNROUNDED, **{name: name not in known for name in CACHES}}
+    unlike: dict[str | None, bool] = {name: name not in known for name in CACHES}
+    unlike[None] = spec.kv_dtype not in UNROUNDED
     return next((pair for pair in cached if unlike[pair[1].cache]), None)
 
 

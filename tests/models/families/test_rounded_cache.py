@@ -71,7 +71,9 @@ def test_q8_0_is_that_of_llama_cpp_s_library() -> None:
 @pytest.mark.parametrize("channels", [32, 64, 96, 128, 192])
 @pytest.mark.parametrize("dtype", CACHES)
 def test_keys_and_values_are_those_of_the_oracle(dtype: str, channels: int) -> None:
-    generator = torch.Generator().manual_seed(channels)  # no halves of a step, which sums of another order would round apart
+    generator = torch.Generator().manual_seed(
+        channels
+    )  # no halves of a step, which sums of another order would round apart
     keys, values = torch.randn(2, 2, 3, 5, channels, generator=generator, dtype=torch.float64)
     found = rounded(dtype, keys, values)
     wanted = oracle_caches.stored(keys.numpy(), values.numpy(), dtype)

@@ -188,10 +188,11 @@ def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int,
     None where the space says nothing of them, and for tables, which have rows of its own alternatives.
     """
     here, spec = program.spaces[space], hardware.spec
+    types = {each.kv_cache for layer in here.layers for each in layer.attention}
+    if isinstance(spec, TableHardware) or types == {None}:
+        return None
     layers = enumerate(zip(here.layers, program.parents[here.parent].shape.each, strict=True))
     cached = [(i, a) for i, (layer, own) in layers for a in layer.attention if a.alone(own).cached_heads]
-    if isinstance(spec, TableHardware) or all(each.cache is None for _, each in cached):
-        return None
     known = ENGINES[spec.engine].caches if isinstance(spec, MeasuredHardware) else (*CACHES,)
     unlike: dict[str | None, bool] = {name: name not in known for name in CACHES}
     unlike[None] = spec.kv_dtype not in UNROUNDED

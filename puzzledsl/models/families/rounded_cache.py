@@ -11,6 +11,7 @@ Shapes: B sequences, K key/value heads, S positions, D channels of a head.
 from __future__ import annotations
 
 import inspect
+from math import sqrt
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def rotated(states: Tensor, group: int) -> Tensor:
         left, right = rows.reshape(*states.shape[:-1], -1, 2, step).unbind(-2)
         rows = torch.stack([left + right, left - right], -2)
         step *= 2
-    return rows.reshape(states.shape) / group**0.5
+    return rows.reshape(states.shape) / sqrt(group)
 
 
 def rounded(dtype: str, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

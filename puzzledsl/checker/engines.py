@@ -120,9 +120,10 @@ def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
 
     That is the runtime of an export of their children, or of measured costs. Report spaces in which no child has one.
     """
-    searches = dict(program.searches)
+    changed: dict[str, nodes.Search] = {}
     for name, runtime, where in _served(program):
-        space = program.spaces[searches[name].space]
+        search = changed.get(name, program.searches[name])
+        space = program.spaces[search.space]
         ways = of_one_cache(space, program.parents[space.parent].shape)
         if space in ways.values() or not RUNTIMES[runtime].one_cache:
             continue
@@ -134,10 +135,10 @@ def with_one_cache(ctx: Context, program: nodes.Program) -> nodes.Program:
             because=f"{RUNTIMES[runtime].title} has one type for all layers",
             where=where.model_copy(update={"text": "one `kv_cache`"}),
         )
-        kept = searches[name].requirements
+        kept = search.requirements
         if rule.formula not in [r.formula for r in kept if isinstance(r, nodes.LogicRequirement)]:
-            searches[name] = searches[name].model_copy(update={"requirements": (*kept, rule)})
-    return program.model_copy(update={"searches": searches})
+            changed[name] = search.model_copy(update={"requirements": (*kept, rule)})
+    return program.model_copy(update={"searches": {**program.searches, **changed}}) if changed else program
 
 
 def _served(program: nodes.Program) -> Iterator[tuple[str, str, nodes.Where]]:

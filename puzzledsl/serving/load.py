@@ -22,6 +22,7 @@ from http.client import HTTPConnection, HTTPException
 from itertools import product
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any, Literal, cast
 
 from puzzledsl.base.files import scratch
@@ -52,6 +53,8 @@ PATIENCE = 4
 """A run ends after so many times the seconds in which its requests arrive, and as many as a load takes at least."""
 LEAST_S = 60
 LEAST_REQUESTS = 10
+LONE = 4
+"""Lone requests before and behind those of a run, which tell how fast the machine is at the time."""
 NS_PER_S = 10**9
 FIRST_TOKEN, TOKENS = 100, 1000
 """Prompts are drawn from so many tokens, from the first on: no vocabulary's special ones."""
@@ -195,6 +198,13 @@ def patience(requests: Sequence[Request], predicted: Mapping[str, float]) -> flo
     return max(LEAST_S, PATIENCE * expected)
 
 
+def paces(server: Server, engine: Engine, alone: Request) -> list[tuple[float, float]]:
+    """Return how many times as long as in the engine's costs a prompt and a token of each lone request take."""
+    expected = engine.serve([alone])[0]
+    found = [server.serve([alone], LEAST_S)[0] for _ in range(LONE)]
+    return [(each.ttft_s / expected.ttft_s, each.tpot_s / (expected.tpot_s or 1)) for each in found]
+
+
 @dataclass(frozen=True)
 class LoadBench:
     """Inputs of a check under load: costs of the scenario at each number of sequences, and the command of a server."""
@@ -230,34 +240,45 @@ class LoadBench:
             with scratch("model") as folder:
                 path = self._written(layers, spec, folder)
                 with served(self.command, path, most, sum(longest) + SPARE, threads) as server:
-                    warm = Request(0, *longest)
-                    server.serve([warm] * min(2, most), LEAST_S)
+                    engine, alone = Engine.of(self.listed, layers), Request(0, *longest)
+                    server.serve([alone] * min(2, most), LEAST_S)
+                    before = paces(server, engine, alone)
                     for share, seed in product(shares, seeds):
-                        runs.append(self._run(server, model, layers, float(top) * share, seed))
+                        requests = self._requests(float(top) * share, seed)
+                        expected = figures(requests, engine.serve(requests))
+                        measured = figures(requests, server.serve(requests, patience(requests, expected)))
+                        after = paces(server, engine, alone)
+                        prompt, token = (fmean(each) for each in zip(*before, *after, strict=True))
+                        predicted = figures(requests, engine.at_pace(prompt, token).serve(requests))
+                        before = after
+                        runs.append(
+                            LoadRun(
+                                model=model,
+                                asked=float(top) * share,
+                                seed=seed,
+                                requests=len(requests),
+                                prompt_pace=prompt,
+                                token_pace=token,
+                                predicted=predicted,
+                                measured=measured,
+                            )
+                        )
                         progress.advance(1)
-        engine = ENGINES[spec.engine].title
         return LoadCheck(
-            search=self.search, scenario=self.scenario, engine=engine, at_most=most, runs=tuple(runs)
+            search=self.search,
+            scenario=self.scenario,
+            engine=ENGINES[spec.engine].title,
+            at_most=most,
+            runs=tuple(runs),
         )
 
-    def _run(
-        self,
-        server: Server,
-        model: Literal["parent", "child"],
-        layers: Sequence[Assignment],
-        rate: float,
-        seed: int,
-    ) -> LoadRun:
+    def _requests(self, rate: float, seed: int) -> list[Request]:
+        """Return the requests of a run."""
         scenario = self.program.scenarios[self.scenario]
         assert scenario.traffic is not None
         traffic = scenario.traffic.model_copy(update={"rate": Fraction(rate)})
         number = max(LEAST_REQUESTS, round(rate * self.seconds))
-        requests = arrivals(traffic, (scenario.prompt, scenario.output), number, seed)
-        predicted = figures(requests, Engine.of(self.listed, layers).serve(requests))
-        measured = figures(requests, server.serve(requests, patience(requests, predicted)))
-        return LoadRun(
-            model=model, asked=rate, seed=seed, requests=number, predicted=predicted, measured=measured
-        )
+        return arrivals(traffic, (scenario.prompt, scenario.output), number, seed)
 
     def _written(self, layers: Sequence[Assignment], spec: MeasuredHardware, folder: Path) -> Path:
         """Write a model of these layers for the engine, of random weights: times depend on no weight's value."""

@@ -165,7 +165,8 @@ def verify_load(
 ) -> None:
     """Serve parent and child, send requests that arrive at random, and show latencies predicted and measured.
 
-    The simulation replays the very arrivals and lengths. Needs measured costs and a solved search; weights are random.
+    The simulation replays the very arrivals and lengths, at the pace that lone requests have on the machine around them. Needs
+    measured costs and a solved search; weights are random.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
@@ -233,9 +234,10 @@ def _load_lines(check: LoadCheck) -> Iterator[str]:
     from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
 
     names = ("rate", "ttft", "p50_ttft", "p95_ttft", "tpot", "p50_tpot", "p95_tpot")
-    rows = [["", "asked", "seed", "requests", *names]]
+    rows = [["", "asked", "seed", "requests", "pace", *names]]
     for run in check.runs:
         head = [run.model, format_quantity(run.asked, REQ_PER_S, 3), str(run.seed), str(run.requests)]
+        head.append(f"{run.prompt_pace:.2f}, {run.token_pace:.2f}")
         cells = []
         for name in names:
             unit, guess, real = REQ_PER_S if name == "rate" else TIME, run.predicted[name], run.measured[name]
@@ -244,3 +246,4 @@ def _load_lines(check: LoadCheck) -> Iterator[str]:
         rows.append([*head, *cells])
     yield f"{check.search} in {check.engine}, {check.scenario}: predicted / measured, at most {check.at_most} at once"
     yield from aligned(rows, "<" + ">" * (len(rows[0]) - 1))
+    yield "pace: times as long as when costs were measured that a prompt and a token of a lone request took; predictions count it"

@@ -103,7 +103,7 @@ def test_the_command_measures_parent_and_child(
         for each in check.runs
     )
     assert run([*asked, "--server", command(0.0001, 0.002, 0.001), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scenario"] == "busy"
+    assert json.loads(capsys.readouterr().out)[0]["scenario"] == "busy"
     assert run([*asked, "--server", f"{sys.executable} -c 'raise SystemExit(3)'"]) == 1
     assert "E1816" in capsys.readouterr().err
     assert run([*asked, "--shares", "much"]) == 2

@@ -7,11 +7,14 @@ the simulation can be given the very same.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,6 +135,15 @@ class Server:
         return Latency(times[0] - arrival, each)
 
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when its parent ends, however that is."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @contextmanager
 def served(command: str, model: Path, most: int, context: int, threads: int) -> Iterator[Server]:
     """Serve a model for the time of the context. Raises LoadFailed: a server that does not start."""
@@ -143,7 +155,14 @@ def served(command: str, model: Path, most: int, context: int, threads: int) -> 
     with scratch("load") as folder, (folder / "log").open("w+b") as log:
         variables = {**os.environ, **environment("llama_cpp", threads, str(folder))}
         try:
-            process = subprocess.Popen(words, stdout=log, stderr=log, env=variables, start_new_session=True)
+            process = subprocess.Popen(
+                words,
+                stdout=log,
+                stderr=log,
+                env=variables,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
         except OSError as error:
             raise LoadFailed(f"{words[0]}: {error.strerror}") from None
         try:

@@ -86,17 +86,25 @@ def test_what_is_suggested_can_be_typed(capsys: pytest.CaptureFixture[str]) -> N
     """Each command that `pzl new` names is run by a shell."""
     assert run(["new", "x y.pzl"]) == 0
     next_line = capsys.readouterr().out.partition("next: ")[2]
-    commands = [re.sub(".*(?=pzl)", "", command).strip() for command in re.split("[;\n]", next_line) if command]
+    commands = [
+        re.sub(".*(?=pzl)", "", command).strip() for command in re.split("[;\n]", next_line) if command
+    ]
     assert commands == ["pzl check 'x y.pzl'", "pzl show 'x y.pzl'", "pzl run 'x y.pzl'"]
     for command in commands:
         assert Path(shlex.split(command)[-1]).is_file()
+    assert run(["why", "x y.pzl"]) == 1
+    helps = re.findall(r"`pzl [a-z]+ ([^`]+)`", capsys.readouterr().err)
+    assert helps == ["'x y.pzl'", "'x y.pzl' kl", "'x y.pzl'"], "what is not there yet is made by these"
 
 
 def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
     Path("my model.gguf").write_bytes(b"GGUF")
     assert run(["new", "-", "--parent", "my model.gguf"]) == 1
     said = capsys.readouterr()
-    assert said.out == "" and "error[E0622]: no parent `my model.gguf`: its weights go into a directory" in said.err
+    assert (
+        said.out == ""
+        and "error[E0622]: no parent `my model.gguf`: its weights go into a directory" in said.err
+    )
     assert "= help: name the program: `pzl new my_model --parent 'my model.gguf'`" in said.err
     assert [path.name for path in Path().iterdir()] == ["my model.gguf"]
 

@@ -138,7 +138,9 @@ def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.Captur
         assert "refine best: 38/76, " in capsys.readouterr().err
 
 
-def test_a_part_that_an_earlier_run_did_sets_no_pace(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_that_an_earlier_run_did_sets_no_pace(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Reporter(None) as progress:
         progress.start("refine best", 20)
         progress.ready(200)

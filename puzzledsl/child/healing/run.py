@@ -41,6 +41,7 @@ from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.plan.flop import JUDGING_TOKENS
 
+
 def healing_text(
     program: Program, bld: Bld, base: Path, tokenizer: Any, cache: Path, progress: Progress = SILENT
 ) -> tuple[Tensor, Tensor] | None:

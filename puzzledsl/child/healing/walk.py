@@ -73,7 +73,7 @@ def heal(
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done, kept=True, work=sum(work[done:layer_idx]))  # there is nothing to heal
+        progress.advance(layer_idx - done, kept=True, work=sum(work[done:layer_idx]))
         weights |= walk.heal(layer_idx, list(of_layer))
         progress.advance(work=work[layer_idx])
         done = layer_idx + 1

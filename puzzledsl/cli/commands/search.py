@@ -216,7 +216,7 @@ def why(
     loading.show(
         json,
         lambda: found.model_dump(mode="json"),
-        lambda: why_text.as_text(ctx.program, found, ctx.file, wrote, is_whole=is_whole),
+        lambda: why_text.as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
     )
 
 

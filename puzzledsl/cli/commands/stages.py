@@ -75,7 +75,6 @@ realise = plain(
 )
 
 
-
 @on_program()
 def export(ctx: Context, names: NamesArgument = None) -> None:
     """Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAMES = {"attention": "attention", "ffn": "FFN"}
 
 
-def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None, *, is_whole: bool) -> str:
+def as_text(program: Program, result: WhyResult, file: str, wrote: Path | None, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
     from puzzledsl.report.sections.searches import indifferent
 

@@ -215,7 +215,7 @@ def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> li
     else:
         found = list(_of_solution(ctx, chosen("search", ctx.program.searches, [search], ctx.file)[0], wanted))
     if not found:
-        raise DiagnosticError(NothingToCost(None, scenarios=", ".join(wanted), file=ctx.file))
+        raise DiagnosticError(NothingToCost(None, scenarios=", ".join(wanted), file=ctx.typed))
     return found
 
 

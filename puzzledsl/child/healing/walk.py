@@ -68,16 +68,16 @@ def heal(
     progress.start("heal", len(layers) + 1)
     changed = first_changed(links, of_parent)
     walk.enter(of_parent[changed])
-    work, compared = healing_work(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
-    progress.ready(sum(work) + compared)
+    efforts, compared = healing_work(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
+    progress.ready(sum(efforts) + compared)
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done, kept=True, work=sum(work[done:layer_idx]))
+        progress.advance(layer_idx - done, kept=True, work=sum(efforts[done:layer_idx]))
         weights |= walk.heal(layer_idx, list(of_layer))
-        progress.advance(work=work[layer_idx])
+        progress.advance(work=efforts[layer_idx])
         done = layer_idx + 1
-    progress.advance(len(layers) - done, kept=True, work=sum(work[done:]))
+    progress.advance(len(layers) - done, kept=True, work=sum(efforts[done:]))
     healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
     divergences = walk.divergences(2 * len(layers))
     progress.advance(work=compared)

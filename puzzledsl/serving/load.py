@@ -218,7 +218,7 @@ def patience(requests: Sequence[Request], predicted: Mapping[str, float]) -> flo
 
 
 Paces = list[tuple[float, float]]
-"""How many times as long as in an engine's costs a prompt and a token of each lone request take."""
+"""Times of a prompt and of a token of each lone request, as multiples of those in an engine's costs."""
 
 
 @dataclass

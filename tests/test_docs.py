@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,17 @@ def test_the_first_program_is_the_demo_s_and_short() -> None:
     first = blocks(ROOT / "README.md")[0]
     assert first.language == "pzl" and len(first.text.splitlines()) <= 28
     assert first.settings["same-as"] == "examples/smollm2/chat.pzl"
+
+
+def test_what_readme_and_the_example_use_is_installed() -> None:
+    """`pzl explore` and the engine of the first program want libraries beyond pzl's own: those of extras that README names."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    named = re.findall(r"pip install '\.\[([a-z,]+)\]'", readme)
+    assert named == ["explore"] and "pzl explore" in readme and "`pzl explore`" in readme
+    assert {package.split(">")[0] for package in extras["explore"]} == {"starlette", "uvicorn"}
+    assert "puzzledsl[explore]" in extras["examples"], "`make demo` installs it"
+    assert ".[examples]" in (ROOT / "Makefile").read_text("utf-8")
 
 
 # ---------------------------------------------------------------- the tests of the test

@@ -83,5 +83,5 @@ class Part:
         self.whole.log(event, **fields)
 
     def end(self) -> None:
-        """Count what was not reported."""
-        self.whole.advance(self.units, kept=False, work=self.work, **self.figures)
+        """Count what was not reported: all of it was there before if the part never began."""
+        self.whole.advance(self.units, kept=not self._share, work=self.work, **self.figures)

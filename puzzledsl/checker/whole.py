@@ -107,10 +107,6 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
     for name, search in searches.items():
         if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
-    for uptrain in program.uptrains.values():
-        if uptrain.search in searches:
-            why = "training would move its numbers off their grid"
-            yield uptrain.where, f"`{uptrain.name}`", why, "take it out of the program"
     for export in program.exports.values():
         why = "" if references.search_behind(program, export.of) not in searches else _unlike(export, space)
         if why:

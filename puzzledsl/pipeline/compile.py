@@ -44,7 +44,7 @@ def _unknown(kind: str, name: str, declared: Mapping[str, object]) -> UnknownTar
 def not_ready(ctx: Context, search: str) -> NotReady | None:
     """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
     missing = missing_tables(ctx, search)
-    file, commands = ctx.file, []
+    file, commands = ctx.typed, []
     if missing.scenarios:
         commands.append(f"`pzl measure {file}` measures costs on this machine")
     for name in sorted(missing.scores):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -43,6 +44,11 @@ class Context:
     def base(self) -> Path:
         """The directory of the `.pzl` file."""
         return self.file.parent
+
+    @property
+    def typed(self) -> str:
+        """The `.pzl` file as a shell takes it, in a command that is suggested."""
+        return shlex.quote(str(self.file))
 
     @property
     def cluster(self) -> Cluster | None:
@@ -127,7 +133,7 @@ class Context:
         """Return the digest of a finished task's outputs. Raises DiagnosticError if the task is not finished."""
         stamp = self.stamps.read(stage, name)
         if stamp is None:
-            raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.file))
+            raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.typed))
         return digest_of(stamp.outputs)
 
     def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
@@ -137,4 +143,4 @@ class Context:
                 return kind.from_json(path.read_bytes())
             except ValueError:  # pydantic's and JSON's errors: another version of the format
                 pass
-        raise DiagnosticError(DamagedArtefact(None, path=path, stage=stage, file=self.file))
+        raise DiagnosticError(DamagedArtefact(None, path=path, stage=stage, file=self.typed))

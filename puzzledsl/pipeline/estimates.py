@@ -14,7 +14,7 @@ from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.flop import widest
+from puzzledsl.plan.flop import JUDGING_TOKENS, healing_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,12 @@ def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
 
 
 def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
-    """Return the FLOP of healing the upper `layers`: two passes, and Gram matrices with targets, 2 (n^2 + 2 n hidden) a token."""
-    body = token_flop(shape, head=False)
-    grams = 0.0
-    for own, alike in shape.kinds():
-        for inputs in (own.heads * own.head_dim, widest(own)):
-            grams += len(alike) * 2 * (inputs**2 + 2 * inputs * own.hidden)
-    return tokens * (body + layers / shape.layers * (body + grams))
+    """Return the FLOP of healing the upper `layers`, to which the parent runs the tokens first."""
+    if not tokens:
+        return 0.0
+    work, compared = healing_work(shape, tokens, min(tokens, JUDGING_TOKENS))
+    below, above = tokens * token_flop(shape, head=False), 2 * sum(work)
+    return below + layers / shape.layers * (above - below) + 2 * compared
 
 
 def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:

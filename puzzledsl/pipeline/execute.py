@@ -291,12 +291,13 @@ def regrets_of(
     return result.model_copy(update={"inputs": inputs, "sub_blocks": kept})
 
 
-def keep_regrets(ctx: Context, result: WhyResult) -> Path:
-    """Write the regrets of all layers for `pzl report`. Return the path."""
+def keep_regrets(ctx: Context, result: WhyResult) -> Path | None:
+    """Write the regrets of all layers for `pzl report`. Return the path; None while another process works in the directory."""
     path = ctx.build.why(result.search)
-    with locked(ctx), disk_errors(ctx.build.root):
-        write_text(path, result.canonical_json())
-    return path
+    with locked(ctx, needed=False) as keep, disk_errors(ctx.build.root):
+        if keep:
+            write_text(path, result.canonical_json())
+    return path if keep else None
 
 
 def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:

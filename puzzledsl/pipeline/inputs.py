@@ -145,7 +145,7 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
     result = solution_of(ctx, search)
     if not result.solutions:
         where = span_of(ctx.program.searches[search].where)
-        raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))
+        raise DiagnosticError(NoSolution(where, name=search, file=ctx.typed))
     return result
 
 

@@ -36,7 +36,7 @@ from functools import cache
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import is_quantised
-from puzzledsl.costs.flops import Workload, sub_block_flop
+from puzzledsl.costs.flops import Workload, fixed_size, sub_block_flop
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 
@@ -221,6 +221,27 @@ def heads_work(shape: Shape, jobs: Sequence[BldJob]) -> float:
     )
     entering = tokens * (parent / work.prompt + 2 * shape.hidden**2)
     return entering + FLOAT64 * len(jobs) * matrix_flop(shape.vocab, shape.hidden)
+
+
+JUDGING_TOKENS = 1024
+"""Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
+
+
+def healing_work(shape: Shape, tokens: int, judging: int) -> tuple[tuple[float, ...], float]:
+    """Return the work of healing each layer, and of comparing the child before and after, in weights that tokens meet.
+
+    Parent and child run all tokens, and the child without healing the `judging` ones. The last map of a sub-block, of n inputs,
+    takes a Gram matrix with targets and the solution of its equations. A comparison reads the logits of both.
+    """
+    found = dict[int, float]()
+    for own, layers in shape.kinds():
+        met = sum(half.size(own).active for half in (ParentAttention(), ParentFfn()))
+        fitted = sum(
+            tokens * (n**2 + 2 * n * own.hidden) + n**3 / 3 + 2 * n**2 * own.hidden
+            for n in (own.heads * own.head_dim, widest(own))
+        )
+        found |= dict.fromkeys(layers, met * (2 * tokens + 3 * judging) + fitted)
+    return tuple(found[layer] for layer in range(shape.layers)), 4 * judging * fixed_size(shape).active
 
 
 def held_out_blocks(tokens: int, context: int) -> int:

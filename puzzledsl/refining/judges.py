@@ -19,7 +19,6 @@ from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
-from puzzledsl.costs.flops import met_weights
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import PERPLEXITY, POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
@@ -38,9 +37,9 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.plan.flop import JUDGING_TOKENS, healing_work
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.replacements import HEALING
 from puzzledsl.scoring.table import FiguresCache
 
 
@@ -206,14 +205,14 @@ class Judges:
         return json.dumps(parts, sort_keys=True)
 
     def _healing_work(self) -> tuple[int, float]:
-        """Return the layers of a child, and the work of healing them, as that of judges; nothing without healing."""
+        """Return the units of healing a child, and their work, in the measure of judges; nothing without healing."""
         inputs, program = self._inputs, self._inputs.program
         if not inputs.heal:
             return 0, 0.0
         space = program.spaces[program.searches[inputs.search].space]
-        layers, _ = met_weights(program.parents[space.parent].shape)
         tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
-        return len(layers), HEALING * tokens * sum(layers)
+        layers, compared = healing_work(program.parents[space.parent].shape, tokens, JUDGING_TOKENS)
+        return (len(layers) + 1, sum(layers) + compared) if tokens else (0, 0.0)
 
     def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""

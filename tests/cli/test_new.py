@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,30 @@ def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str])
     assert "error[E0621]: `mine.pzl` exists" in capsys.readouterr().err
     assert run(["new", "mine.pzl", "--force"]) == 0
     assert_sound(Path("mine.pzl"))
+
+
+def test_what_is_suggested_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    """In commands that `pzl new` and helps name, a shell finds the file."""
+    assert run(["new", "x y.pzl"]) == 0
+    commands = re.findall(r"pzl [a-z]+ '.+?'", capsys.readouterr().out)
+    assert commands == ["pzl check 'x y.pzl'", "pzl show 'x y.pzl'", "pzl run 'x y.pzl'"]
+    for command in commands:
+        assert Path(shlex.split(command)[-1]).is_file()
+    assert run(["why", "x y.pzl"]) == 1
+    helps = re.findall(r"`pzl [a-z]+ ([^`]+)`", capsys.readouterr().err)
+    assert helps == ["'x y.pzl'", "'x y.pzl' kl", "'x y.pzl'"], "what is not there yet is made by these"
+
+
+def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my model.gguf").write_bytes(b"GGUF")
+    assert run(["new", "-", "--parent", "my model.gguf"]) == 1
+    said = capsys.readouterr()
+    assert (
+        said.out == ""
+        and "error[E0622]: no parent `my model.gguf`: its weights go into a directory" in said.err
+    )
+    assert "= help: name the program: `pzl new my_model --parent 'my model.gguf'`" in said.err
+    assert [path.name for path in Path().iterdir()] == ["my model.gguf"]
 
 
 @pytest.mark.parametrize(

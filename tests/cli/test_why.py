@@ -115,6 +115,19 @@ def test_what_is_no_place_is_a_usage_error(
     assert out == "" and "PLACE" in err
 
 
+def test_the_only_search_needs_no_name(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = printed(capsys, 2, "why", program)
+    assert "which of the searches? best, none" in err
+    _, err = printed(capsys, 2, "why", program, "layers[2]")
+    assert "which of the searches? best, none" in err
+    text = program.read_text()
+    program.write_text(text[: text.index("search none")])
+    out, _ = printed(capsys, 0, "why", program)
+    assert out.startswith("search best: ") and "wrote" in out
+    out, _ = printed(capsys, 0, "why", program, "layers[2].ffn")
+    assert "layers[2].ffn: " in out
+
+
 def test_a_search_without_a_solution_says_what_conflicts(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

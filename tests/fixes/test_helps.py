@@ -47,6 +47,9 @@ FIXED = {
     busy("2 requests/s"): busy("2 req/s"),
     "bld b of w { tokens = 10M tok, data = corpus }": "bld b of w { tokens = 10M, data = corpus }",
     search("require layers[0].ffn != noop | linear"): search("require layers[0].ffn is not (noop | linear)"),
+    search("require ffn != noop | linear"): search(
+        "require all(l.ffn is not (noop | linear) for l in layers)"
+    ),
     search("require layers[0].ffn in [noop, linear]"): search("require layers[0].ffn is (noop | linear)"),
     search("require count(ffn is mlp512) <= 2"): search("require count(ffn is mlp(width: 512)) <= 2"),
     search("require count(attention is gqa2) <= 2"): search(

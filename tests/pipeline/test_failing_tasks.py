@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.cli import loading
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.choices import Answers
 from puzzledsl.evaluate.errors import HarnessFailed, NoEvalData
 from puzzledsl.evaluate.plan import Harness
 from puzzledsl.pipeline.tasks.children import Uptrain
+from puzzledsl.pipeline.text.child_text import export_lines
 from tests.pipeline.test_run import events
 from tests.pipeline.test_status import done_by_a_run, told_states
 from tests.pipeline.tiny_program import read
@@ -51,6 +53,18 @@ def test_an_export_that_is_refused_stops_no_other(program: Path, capsys: pytest.
     assert done_by_a_run(program) == ["export first", "report"]
     assert {state for state, _ in told_states(program).values()} == {"done"}
     assert "failed" not in (program.parent / "build" / "report.html").read_text()
+    capsys.readouterr()
+    assert run(["export", str(program), "ship"]) == 0
+    assert capsys.readouterr().out == f"export ship: {program.parent / 'out2'}\n"
+
+
+def test_an_export_for_llama_cpp_is_told_how_to_chat_with(program: Path) -> None:
+    program.write_text(program.read_text() + 'export file of final = gguf("my child.gguf")\n')
+    ctx = loading.context(program, None, None)
+    assert list(export_lines(ctx, ["file"])) == [], "it is not there"
+    (program.parent / "my child.gguf").write_text("")
+    [line] = export_lines(ctx, ["file"])
+    assert line.endswith(f"llama-server -m '{program.parent / 'my child.gguf'}'")
 
 
 def test_a_task_that_needs_a_failed_one_is_not_tried(

@@ -138,6 +138,20 @@ def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.Captur
         assert "refine best: 38/76, " in capsys.readouterr().err
 
 
+def test_a_part_that_an_earlier_run_did_sets_no_pace(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Reporter(None) as progress:
+        progress.start("refine best", 20)
+        progress.ready(200)
+        Part(progress, 10, 100, {}).end()  # the child is healed already
+        judging = Part(progress, 10, 100, {})
+        judging.ready(100)
+        clock.now += 11
+        judging.advance(1, work=10)
+        assert left(capsys.readouterr().err) == "about 99 s left"
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, known_rates: Rates) -> Context:
     return loading.context(write_tiny_program(tmp_path), None, None)

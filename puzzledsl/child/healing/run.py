@@ -39,9 +39,7 @@ from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
-
-HELD_OUT_TOKENS = 1024
-"""Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
+from puzzledsl.plan.flop import JUDGING_TOKENS
 
 
 def healing_text(
@@ -83,7 +81,7 @@ def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
 def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
     """Return (number of first blocks to heal on, slice that judges, first free block). `own`: the text is not the BLD's."""
     budget = Budget.of(bld)
-    count = max(1, HELD_OUT_TOKENS // bld.context)
+    count = max(1, JUDGING_TOKENS // bld.context)
     if own:
         return 0, slice(scored, scored + count), scored + count
     front = budget.calibration + budget.training

@@ -26,9 +26,10 @@ from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, fit_
 from puzzledsl.child.healing.layer import ChildSubBlock, Link, chain, first_changed, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.divergence import summed_kl
-from puzzledsl.models.families.access import absent, family_of, layers, part
+from puzzledsl.models.families.access import absent, family_of, layers, part, shape_of
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.plan.flop import healing_work
 from puzzledsl.plan.memory.stage_plan import tiles
 
 
@@ -64,20 +65,23 @@ def heal(
     without = absent(model)
     links, of_parent = chain(layers, without), points(len(layers), without)
     walk = _Walk(model, pieces, calibration_NS, held_out_NS, work, held_bytes)
-    progress.start("heal", len(layers))
+    progress.start("heal", len(layers) + 1)
     changed = first_changed(links, of_parent)
     walk.enter(of_parent[changed])
-    progress.ready(len(layers))
+    efforts, compared = healing_work(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
+    progress.ready(sum(efforts) + compared)
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done, kept=True, work=layer_idx - done)  # there is nothing to heal
+        progress.advance(layer_idx - done, kept=True, work=sum(efforts[done:layer_idx]))
         weights |= walk.heal(layer_idx, list(of_layer))
-        progress.advance(work=1)
+        progress.advance(work=efforts[layer_idx])
         done = layer_idx + 1
-    progress.advance(len(layers) - done, kept=True, work=len(layers) - done)
+    progress.advance(len(layers) - done, kept=True, work=sum(efforts[done:]))
     healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
-    return Healed(weights, healed, *walk.divergences(2 * len(layers)))
+    divergences = walk.divergences(2 * len(layers))
+    progress.advance(work=compared)
+    return Healed(weights, healed, *divergences)
 
 
 def healed_layer(work: Path, layer_idx: int) -> Path:

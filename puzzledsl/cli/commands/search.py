@@ -82,7 +82,7 @@ def solve(
     from puzzledsl.ir.nodes import CpSat
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import baselines_of, solved
-    from puzzledsl.pipeline.process.locks import holder_of, locked
+    from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     try:
@@ -97,10 +97,7 @@ def solve(
     problems: list[Diagnostic] = []
     with locked(ctx, needed=False) as keep:
         if not keep:
-            print(
-                f"{holder_of(ctx.build.root) or 'another process'} works in {ctx.build.root}: answers are not kept",
-                file=sys.stderr,
-            )
+            _say_not_kept(ctx)
         for name in names:
             search = ctx.program.searches[name]
             try:
@@ -123,6 +120,13 @@ def solve(
     if json or texts:
         loading.show(json, lambda: documents, lambda: texts)
     loading.end_with(problems)
+
+
+def _say_not_kept(ctx: Context) -> None:
+    from puzzledsl.pipeline.process.locks import holder_of
+
+    who = holder_of(ctx.build.root) or "another process"
+    print(f"{who} works in {ctx.build.root}: answers are not kept", file=sys.stderr)
 
 
 @on_program()
@@ -156,6 +160,7 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
 TIME_S = 60.0
 PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn))?|(embedding|head)")
 
+WHY_HELP = "The search. May be left out where there is one."
 PLACE_HELP = "One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives, writes nothing."
 TIME_HELP = "Time limit. A regret that is not proven by then is given as bounds."
 COMPLETED = if_asked(complete_declaration)
@@ -165,9 +170,8 @@ COMPLETED = if_asked(complete_declaration)
 def why(
     ctx: Context,
     search: Annotated[
-        str,
-        typer.Argument(metavar="SEARCH", help="The search.", show_default=False, autocompletion=COMPLETED),
-    ],
+        str | None, typer.Argument(metavar="[SEARCH]", help=WHY_HELP, autocompletion=COMPLETED)
+    ] = None,
     place: Annotated[str | None, typer.Argument(metavar="PLACE", help=PLACE_HELP)] = None,
     json: JsonOption = False,
     time: Annotated[float, typer.Option("--time", metavar="SECONDS", min=0, help=TIME_HELP)] = TIME_S,
@@ -190,7 +194,13 @@ def why(
     from puzzledsl.pipeline.execute import keep_regrets, regrets_of
     from puzzledsl.search.infeasible.verdicts import no_answer
 
-    (name,) = chosen("search", ctx.program.searches, [search], ctx.file, "why")
+    searches = ctx.program.searches
+    if search and place is None and search not in searches and PLACE.fullmatch(search.strip()):
+        search, place = None, search
+    if search is None and len(searches) > 1:
+        message = f"which of the searches? {', '.join(searches)}"
+        raise typer.BadParameter(message, param_hint="SEARCH")
+    (name,) = chosen("search", searches, None if search is None else [search], ctx.file, "why")
     layer, sub_block = (None, None) if place is None else _place(ctx, name, place)
     problem: Diagnostic | None = not_ready(ctx, name)
     result = None if problem else regrets_of(ctx, name, layer, sub_block, time_s=time)
@@ -200,11 +210,13 @@ def why(
         raise DiagnosticError(problem)
     assert isinstance(result, WhyResult)
     wrote = keep_regrets(ctx, result) if layer is None else None
-    found = result
+    if layer is None and wrote is None:
+        _say_not_kept(ctx)
+    found, is_whole = result, layer is None
     loading.show(
         json,
         lambda: found.model_dump(mode="json"),
-        lambda: why_text.as_text(ctx.program, found, ctx.file, wrote),
+        lambda: why_text.as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
     )
 
 

@@ -73,10 +73,16 @@ realise = plain(
     "heal",
     "on",
 )
-export = plain(
-    "export",
-    "Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx.",
-)
+
+
+@on_program()
+def export(ctx: Context, names: NamesArgument = None) -> None:
+    """Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx."""
+    from puzzledsl.pipeline.text.child_text import export_lines
+
+    print("\n".join(export_lines(ctx, do_stage(ctx, "export", names))))
+
+
 AGAIN_HELP = "Measure anew what is measured already, on a quieter machine."
 
 

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 NAMES = {"attention": "attention", "ffn": "FFN"}
 
 
-def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None) -> str:
-    """Return all regrets and margins of a search; with `wrote` None, the alternatives of one place."""
+def as_text(program: Program, result: WhyResult, file: str, wrote: Path | None, *, is_whole: bool) -> str:
+    """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
     from puzzledsl.report.sections.searches import indifferent
 
     words = _Words(program, result)
-    if wrote is None:
+    if not is_whole:
         return "\n".join([words.head(), *(line for s in result.sub_blocks for line in ("", *words.place(s)))])
     lines = [words.head(), "", *words.layers(), "", *words.margins(), "", *words.free(indifferent(result))]
     example = next((s for s in result.sub_blocks if len(s.regrets) > 1), result.sub_blocks[0])
     lines += [
         "",
         f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block",
-        f"wrote {shown_path(wrote)}",
+        *([f"wrote {shown_path(wrote)}"] if wrote else []),
     ]
     return "\n".join(lines)
 

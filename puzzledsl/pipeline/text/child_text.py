@@ -219,7 +219,7 @@ def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> li
     else:
         found = list(_of_solution(ctx, chosen("search", ctx.program.searches, [search], ctx.file)[0], wanted))
     if not found:
-        raise DiagnosticError(NothingToCost(None, scenarios=", ".join(wanted), file=ctx.file))
+        raise DiagnosticError(NothingToCost(None, scenarios=", ".join(wanted), file=ctx.typed))
     return found
 
 
@@ -383,7 +383,16 @@ def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
     for name in ctx.program.uptrains if covered("uptrain") else ():
         if (folder := ctx.build.model(name)).is_dir():
             yield f"child {name}: {folder}"
-    for name, export in ctx.program.exports.items() if covered("export") else ():
+    if covered("export"):
+        yield from export_lines(ctx, ctx.program.exports)
+    if covered("report") and ctx.build.report.is_file():
+        yield f"report: {ctx.build.report}"
+
+
+def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
+    """Yield the path of each export that is there, and how to chat with it."""
+    for name in names:
+        export = ctx.program.exports[name]
         if (path := ctx.base / export.path).exists():
             chat = (
                 f"; to chat with it: {_served(path, ctx.build.model(export.of))}"
@@ -391,8 +400,6 @@ def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
                 else ""
             )
             yield f"export {name}: {path}{chat}"
-    if covered("report") and ctx.build.report.is_file():
-        yield f"report: {ctx.build.report}"
 
 
 def _served(path: Path, child: Path) -> str:

@@ -38,7 +38,7 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
 
     found: list[Diagnostic] = []
     for timing in _timings(ctx, spaces):
-        said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.file.name}
+        said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
         span = span_of(ctx.program.scenarios[timing.scenario].where)
         for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
             if spread > SPREAD:
@@ -71,7 +71,7 @@ def drifted_parents(ctx: Context, evals: Sequence[str]) -> list[Diagnostic]:
                             now=format_quantity(now, TIME),
                             then=format_quantity(then, TIME),
                             eval=name,
-                            file=ctx.file.name,
+                            file=ctx.typed,
                         )
                     )
     return found

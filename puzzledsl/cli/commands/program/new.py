@@ -67,7 +67,7 @@ def new(
         raise typer.BadParameter(f"`{keep}` is no share below 100 %; write `95%`", param_hint="--keep")
     wanted = Wanted(known, engine, keep or "")
     if name == "-":
-        sys.stdout.write(_checked(format_source(program(_parent(parent, Path()), wanted)), Path("new.pzl")))
+        sys.stdout.write(_checked(format_source(program(_parent(parent, None), wanted)), Path("new.pzl")))
         return
     path = Path(name if name and name.endswith(".pzl") else f"{name or _stem(parent)}.pzl")
     if path.exists() and not force:
@@ -315,8 +315,11 @@ def _grid(width: int) -> int:
 # ---------------------------------------------------------------- what the options name
 
 
-def _parent(given: str, folder: Path) -> ParentLines:
-    """The declaration of a directory, a shape of std, or a hub id with such a shape. Raises DiagnosticError otherwise."""
+def _parent(given: str, folder: Path | None) -> ParentLines:
+    """The declaration of a directory, a shape of std, or a hub id with such a shape, for a program in `folder` (None: printed).
+
+    Raises DiagnosticError otherwise.
+    """
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
     from puzzledsl.families.config import BadConfig
@@ -333,7 +336,7 @@ def _parent(given: str, folder: Path) -> ParentLines:
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        relative = relative or _relative(Path(given), folder)
+        relative = relative or _relative(Path(given), folder or Path())
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
     name = given if given in shapes else _shape_of(given, shapes)
@@ -355,12 +358,16 @@ def _parent(given: str, folder: Path) -> ParentLines:
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
 
 
-def _dequantised(given: str, folder: Path) -> tuple[str, str]:
+def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
     """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
     from puzzledsl.pipeline.errors import NoSuchParent
 
+    if folder is None:
+        why = "its weights go into a directory beside the program, and `-` writes nothing"
+        help = f"name the program: `pzl new {_stem(Path(given).stem)} --parent {shlex.quote(given)}`"
+        raise DiagnosticError(NoSuchParent(None, given=given, why=why, help=help))
     directory = folder / Path(given).stem
     try:
         kind = storage_type(Path(given))

@@ -48,7 +48,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.serving.clock import SPARE, Bed, in_turn, write_blank, write_model
+from puzzledsl.serving.clock import SPARE, TORCH_NAMES, Bed, in_turn, write_blank, write_model
 
 LOADING_S = 600
 """Seconds that a server may take to load a model."""
@@ -59,6 +59,12 @@ LEAST_REQUESTS = 10
 LONE = 4
 """Lone requests before and behind those of a run, which tell how fast the machine is at the time."""
 NS_PER_S = 10**9
+VLLM = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Variables of vLLM's server, as `export/engines/vllm_engine.py` has them: a GiB of caches, threads where the system has room."""
 FIRST_TOKEN, TOKENS = 100, 1000
 """Prompts are drawn from so many tokens, from the first on: no vocabulary's special ones."""
 
@@ -68,14 +74,20 @@ class LoadFailed(Exception):
 
 
 def server_command(engine: str) -> str | None:
-    """Return the command that serves `{model}` at `{port}`, `{most}` sequences of `{context}` tokens; None if there is none."""
+    """Return the command that serves `{model}` at `{port}`, `{most}` sequences of `{context}` tokens; None if there is none.
+
+    Engines are started as costs are measured in them: vLLM without compiled graphs, in the hardware's dtype.
+    """
     if engine == "llama_cpp":
         library = llama_library()
         server = None if library is None else library.parent.parent / "bin" / "llama-server"
         options = "-m {model} --port {port} -np {most} -c {all} -t {threads} -tb {threads} --no-webui"
         return None if server is None or not server.is_file() else f"{shlex.quote(str(server))} {options}"
     python = python_of("vllm") if engine == "vllm" else None
-    options = "serve {model} --port {port} --max-num-seqs {most} --max-model-len {context} --served-model-name model"
+    options = (
+        "serve {model} --port {port} --max-num-seqs {most} --max-model-len {context} --served-model-name model "
+        "--dtype {dtype} --enforce-eager --no-enable-prefix-caching --trust-remote-code"
+    )
     return None if python is None else f"{shlex.quote(str(python.parent / 'vllm'))} {options}"
 
 
@@ -145,15 +157,17 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def served(command: str, model: Path, most: int, context: int, threads: int) -> Iterator[Server]:
+def served(
+    command: str, model: Path, most: int, context: int, threads: int, dtype: str = ""
+) -> Iterator[Server]:
     """Serve a model for the time of the context. Raises LoadFailed: a server that does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     sizes = {"most": most, "context": context, "all": most * context, "threads": threads}
-    words = [word.format(model=model, port=port, **sizes) for word in shlex.split(command)]
+    words = [word.format(model=model, port=port, dtype=dtype, **sizes) for word in shlex.split(command)]
     with scratch("load") as folder, (folder / "log").open("w+b") as log:
-        variables = {**os.environ, **environment("llama_cpp", threads, str(folder))}
+        variables = {**os.environ, **environment("llama_cpp", threads, str(folder)), **VLLM}
         try:
             process = subprocess.Popen(
                 words,
@@ -330,7 +344,8 @@ class LoadBench:
             if command == server_command(self._spec.engine):
                 hardware = self.program.hardware[self.program.scenarios[self.scenario].hardware]
                 command = f"{command} {Bed.of(hardware).caches(path).flags}"
-            with served(command, path, most, sum(longest) + SPARE, threads) as server:
+            dtype = TORCH_NAMES.get(self._spec.dtype, self._spec.dtype)
+            with served(command, path, most, sum(longest) + SPARE, threads, dtype) as server:
                 alone = Request(0, *longest)
                 server.serve([alone] * min(2, most), LEAST_S)
                 yield _Lane(search, server, Engine.of(self.listed, layers), float(top), alone)

@@ -341,8 +341,12 @@ class LoadBench:
         top = whole_metrics(self.listed, layers, own_costs(self.listed, layers))["max_rate"]
         with scratch("model") as folder:
             path = self._written(layers, folder)
+            command = self.command
+            if command == server_command(self._spec.engine):
+                hardware = self.program.hardware[self.program.scenarios[self.scenario].hardware]
+                command = f"{command} {Bed.of(hardware).caches(path).flags}"
             dtype = TORCH_NAMES.get(self._spec.dtype, self._spec.dtype)
-            with served(self.command, path, most, sum(longest) + SPARE, threads, dtype) as server:
+            with served(command, path, most, sum(longest) + SPARE, threads, dtype) as server:
                 alone = Request(0, *longest)
                 server.serve([alone] * min(2, most), LEAST_S)
                 yield _Lane(search, server, Engine.of(self.listed, layers), float(top), alone)

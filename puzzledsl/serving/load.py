@@ -85,10 +85,11 @@ def server_command(engine: str) -> str | None:
         return None if server is None or not server.is_file() else f"{shlex.quote(str(server))} {options}"
     python = python_of("vllm") if engine == "vllm" else None
     options = (
-        "serve {model} --port {port} --max-num-seqs {most} --max-model-len {context} --served-model-name model "
-        "--dtype {dtype} --enforce-eager --no-enable-prefix-caching --trust-remote-code"
+        "-m vllm.entrypoints.openai.api_server --model {model} --port {port} --served-model-name model "
+        "--max-num-seqs {most} --max-model-len {context} --dtype {dtype} "
+        "--enforce-eager --no-enable-prefix-caching --trust-remote-code"
     )
-    return None if python is None else f"{shlex.quote(str(python.parent / 'vllm'))} {options}"
+    return None if python is None else f"{shlex.quote(str(python))} {options}"
 
 
 @dataclass(frozen=True, slots=True)

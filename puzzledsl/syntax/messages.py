@@ -288,8 +288,8 @@ def _next_statement(place: Place) -> Help | None:
         gap, front = after(place.before, place.file).start.to(place.where.start), place.statement()
         parts = [i for i, token in enumerate(front) if token.type in ("REQUIRE", "PREFER", "OR", "AND")]
         compares = not parts or {token.type for token in front[parts[-1] :]} & {"IS", "CMP", "SAME_AS"}
-        comma = Fix.replace(gap, ", ", "write `,`")  # else the keyword may stand for `is`
-        return "statements on one line are separated by `,`", (comma,) if compares else ()
+        separated = Fix.replace(gap, ", ", "write `,`")  # else the keyword may stand for `is`
+        return "statements on one line are separated by `,`", (separated,) if compares else ()
     if place.token.type == "CMP" and "EQUAL" in place.expected:
         comma, keyword = _listed_behind(place)
         if comma is not None and keyword == "require":

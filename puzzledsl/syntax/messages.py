@@ -195,15 +195,14 @@ def _condition(place: Place) -> Help | None:
 
 def _format_string(place: Place) -> Help | None:
     """Read `f"kl-{run}.csv"`."""
-    before = place.before
-    if place.token.type != "STRING" or before is None or before not in ("f", "F") or not place.touches():
+    if place.token.type != "STRING" or place.before not in ("f", "F") or not place.touches():
         return None
     parts = re.split(r"\{(\w+)\}", place.token[1:-1])
     if "{" in "".join(parts[::2]):
         return 'texts are joined by `+`: `"kl-" + run + ".csv"`', ()
     written = [name if i % 2 else f'"{name}"' for i, name in enumerate(parts) if name]
     joined = " + ".join(written) or '""'
-    return f"texts are joined by `+`: write `{joined}`", place.fix(before, joined)
+    return f"texts are joined by `+`: write `{joined}`", place.fix(place.before, joined)
 
 
 def _layers(place: Place) -> Help | None:
@@ -238,9 +237,9 @@ def _equals(place: Place) -> Help | None:
     if place.token.type != "EQUAL" or "CMP" not in place.expected:
         return None
     statement = place.statement()
-    kinds = [token.type for token in statement]
-    if "EQUAL" not in kinds:
-        if kinds[:3] == ["ASSERT", "NAME", "LPAR"] and {*kinds[3:]} <= {"NAME", "COMMA", "RPAR"}:
+    if "EQUAL" not in [token.type for token in statement]:
+        names = {each for each in place.behind if each.line == place.token.line and each.type == "NAME"}
+        if [t.type for t in statement[:3]] == ["ASSERT", "NAME", "LPAR"] and names & {*statement[3:]}:
             return f"a function begins with `fn`: `fn {statement[1]}(…) = …`; one `=` sets, two compare", ()
         return "one `=` sets, two compare: write `==`", place.fix(None, "==")
     if len(statement) == 4 and statement[0] in DECLARATIONS and statement[2].type == "EQUAL":

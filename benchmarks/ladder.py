@@ -2,7 +2,8 @@
 
 One program has a search for each speed, from a tenth beyond its eight-bit parent to the fastest child there is; `pzl run`
 measures, makes the pieces, builds the children, and times each in turn with the parent. The table shows what the costs predicted,
-what was measured, and the KL divergence on held-out text; the files of the ladder are measured once, beside the last child.
+what was measured, and the KL divergence on held-out passages and on questions; the files of the ladder are measured once, beside
+the last child. Beside each child stands its KL as a share of that of the best file that is as fast, or within three percent.
 `--chats` are sequences at once. `make llama`, or `PZL_LLAMA_LIBRARY`, chooses another build of llama.cpp. Needs what
 `examples/smollm2/prepare.py` makes. An interrupted run goes on.
 """
@@ -14,6 +15,8 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ data corpus  = text("{example}/data/train.txt")
 data varied  = text("{example}/data/varied.txt", part: 0%..97%)
 data mixed   = mix(corpus: 1, varied: 1)
 data heldout = text("{example}/data/heldout.txt")
+data questions = text("{example}/data/choice.txt")
 bld pieces of small {{
   train = attention + ffn, tokens = 0, calibration = {fitting}, heal = 0
   context = 512, batch = 4, data = mixed, seed = {seed}
@@ -42,7 +46,7 @@ score kl of pieces = replace_one(kl_divergence, samples: 512)
 """
 CHILD = """\
 search c{n} of small {{ {goal}, solver = cpsat(time: 20s) }}
-eval e{n} of c{n} {{ data = heldout, tokens = {read}, ladder = {last} }}
+eval e{n} of c{n} {{ data = heldout + questions, tokens = {read}, ladder = {last} }}
 """
 
 
@@ -69,33 +73,78 @@ def speed_up(solution: Path) -> float:
     return float(own["chat.throughput"] / parents["chat.throughput"])
 
 
-def row(build: Path, number: int, quality: dict[str, Any]) -> dict[str, Any]:
-    """Return a child's speed-up, predicted and measured, and its KL divergence."""
-    evaluation = json.loads((build / "evals" / f"e{number}.json").read_text("utf-8"))
-    figures = {model["model"]: model["figures"] for model in evaluation["models"]}
-    name = f"c{number}"
-    parent, child = (figures[model]["chat.throughput"]["value"] for model in ("parent", name))
-    predicted = speed_up(build / "solutions" / f"{name}.json")
-    return {"name": name, "predicted": predicted, "measured": child / parent, "kl": quality[name]["kl"]}
+TEXTS = ("heldout", "questions")
+ALIKE = 0.03
+"""Files within this share in speed count as one, for which the best KL stands."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model: its speed-up, as predicted and as measured, and its KL divergences on TEXTS with their errors."""
+
+    name: str
+    predicted: float | None
+    measured: float
+    kl: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: dict[str, Any], predicted: float | None, measured: float) -> Row:
+        """From the figures of an evaluation."""
+        found = [model["texts"][text]["kl"] for text in TEXTS]
+        return cls(
+            model["model"],
+            predicted,
+            measured,
+            tuple(each["value"] for each in found),
+            tuple(each["stderr"] for each in found),
+        )
+
+    def shown(self, ladder: Sequence[Row]) -> str:
+        """Return a line of the table."""
+        predicted = "" if self.predicted is None else f"{self.predicted:.3f}x"
+        error = "" if self.predicted is None else f"{self.predicted / self.measured - 1:+.1%}"
+        kl = "  ".join(
+            f"{value:.4f} ± {error:.4f}" for value, error in zip(self.kl, self.errors, strict=True)
+        )
+        shares = "  ".join(self.shares(ladder)) if self.predicted is not None else ""
+        return f"{self.name:28} {predicted:>9} {self.measured:8.3f}x {error:>7}  {kl}  {shares}".rstrip()
+
+    def shares(self, ladder: Sequence[Row]) -> list[str]:
+        """Return its KL on each text as a share of the least of the files that are as fast; nothing where none is."""
+        fast = [file for file in ladder if file.measured >= (1 - ALIKE) * self.measured]
+        least = (min(file.kl[number] for file in fast) for number in range(len(TEXTS))) if fast else ()
+        return [f"{own / other:.2f}" for own, other in zip(self.kl, least, strict=bool(fast))]
+
+
+def rows(build: Path, children: int) -> tuple[list[Row], list[Row]]:
+    """Return the children, and the files of the ladder."""
+    last = json.loads((build / "evals" / f"e{children - 1}.json").read_text("utf-8"))
+    quality = {model["model"]: model for model in last["models"]}
+    found = []
+    for number in range(children):
+        evaluation = json.loads((build / "evals" / f"e{number}.json").read_text("utf-8"))
+        figures = {model["model"]: model["figures"] for model in evaluation["models"]}
+        name = f"c{number}"
+        parent, child = (figures[model]["chat.throughput"]["value"] for model in ("parent", name))
+        predicted = speed_up(build / "solutions" / f"{name}.json")
+        found.append(Row.of(quality[name], predicted, child / parent))
+    parent = quality["parent"]["figures"]["chat.throughput"]["value"]
+    ladder = [
+        Row.of(file, None, file["figures"]["chat.throughput"]["value"] / parent)
+        for file in last["ladder"]["models"]
+    ]
+    return found, ladder
 
 
 def show(build: Path, children: int) -> None:
     """Print the table, and the mean and the largest error of the predicted speed-ups."""
-    last = json.loads((build / "evals" / f"e{children - 1}.json").read_text("utf-8"))
-    quality = {model["model"]: model["figures"] for model in last["models"]}
-    print("file                          predicted  measured  error    KL")
-    errors = []
-    for number in range(children):
-        each = row(build, number, quality)
-        errors.append(each["predicted"] / each["measured"] - 1)
-        speeds = f"{each['predicted']:8.3f}x {each['measured']:8.3f}x {errors[-1]:+7.1%}"
-        print(f"{each['name']:28}  {speeds}  {each['kl']['value']:.4f} ± {each['kl']['stderr']:.4f}")
-    for model in last["ladder"]["models"]:
-        figures = model["figures"]
-        speed = figures["chat.throughput"]["value"] / quality["parent"]["chat.throughput"]["value"]
-        kl = figures["kl"]
-        print(f"{model['model']:28}  {'':9} {speed:8.3f}x {'':7}  {kl['value']:.4f} ± {kl['stderr']:.4f}")
-    mean, most = statistics.fmean(map(abs, errors)), max(map(abs, errors))
+    found, ladder = rows(build, children)
+    print(f"file                         predicted  measured   error  KL of {' and of '.join(TEXTS)}, shares")
+    for each in (*found, *ladder):
+        print(each.shown(ladder))
+    errors = [abs(each.predicted / each.measured - 1) for each in found if each.predicted is not None]
+    mean, most = statistics.fmean(errors), max(errors)
     print(f"speed-ups predicted within {mean:.1%} (target: 3%), at most {most:.1%} (6%)")
 
 

@@ -39,7 +39,10 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
             if chosen.alternative.is_parent:  # a coupled piece stores its own half only
                 continue
             module = build_alternative(model, layer_idx, chosen.alternative)
-            if not chosen.alternative.removes or chosen.piece is not None:
+            if chosen.alternative.keeps_weights:
+                own = access.sub_block_of(access.layers(model)[layer_idx], chosen.sub_block)
+                module.load_state_dict(own.state_dict())
+            elif not chosen.alternative.removes or chosen.piece is not None:
                 chosen.load(module, pieces)
             put(model, layer_idx, chosen.sub_block, module.requires_grad_(False))
     number_cache_slots(model)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from tests import oracle_hybrids
+from tests.oracle_caches import stored
 from tests.oracle_mixtures import activated, mixture
 
 Array = NDArray[np.float64]
@@ -115,6 +116,7 @@ def _attention(
         q, k = (_normed(y, layer, f"self_attn.{n}_norm", config) for y, n in ((q, "q"), (k, "k")))
     if config.get("no_rope_layers", [1] * (index + 1))[index]:
         q, k = _rotate(q, config, index), _rotate(k, config, index)
+    k, v = stored(k, v, block.get("kv_cache"))
     kinds = config.get("layer_types") or ["sliding_attention"] * (index + 1)
     own = config.get("sliding_window") if kinds[index] == "sliding_attention" else None
     window = block.get("window_length") or own or length

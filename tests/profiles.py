@@ -26,6 +26,8 @@ ATTENTION: tuple[AttentionAlternative, ...] = (
     GqaAttention(kv_heads=1, window=8),
     GqaAttention(kv_heads=4, window=6, sinks=2),
     GqaAttention(kv_heads=1, dtype="q8_0"),
+    GqaAttention(kv_heads=2, kv_cache="q8_0"),
+    ParentAttention(kv_cache="fp8"),
     LinearAttention(),
     NoOpAttention(),
 )

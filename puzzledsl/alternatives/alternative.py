@@ -2,7 +2,8 @@
 
 An alternative is a frozen value: its fields are its arguments. Weights, costs, figures in patterns, runtimes and the entry in a
 checkpoint follow from the layer that it makes of the parent's (`changes`). Tables, reports and JSON use the canonical names:
-`parent`, `gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`; a storage type follows: `mlp21504@q8_0`.
+`parent`, `gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`; a storage type follows, and the type of a
+KV cache: `mlp21504@q8_0`, `gqa4@q8_0@kv_fp8`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from puzzledsl.alternatives.cache import CACHES, KV, CacheName
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Argument, Arguments, Support, worst
@@ -105,6 +107,8 @@ class Alternative(Frozen, ABC):
     """True if nothing is left of the sub-block: neither weights nor its norm."""
     quantisable: ClassVar[bool] = True
     """True if the alternative takes `dtype`."""
+    has_cache: ClassVar[bool] = False
+    """True if the alternative takes `kv_cache`."""
     refined: ClassVar[bool] = False
     """True if a least-squares start is refined before training (`plan.refinement`)."""
     last_maps: ClassVar[tuple[str, ...]] = LAST_MAPS
@@ -130,13 +134,24 @@ class Alternative(Frozen, ABC):
 
     @property
     def name(self) -> str:
-        """Canonical name within its sub-block, such as `gqa4w64s4`, `mlp21504` or `parent@q8_0`."""
-        return self.plain_name if self.dtype is None else f"{self.plain_name}@{self.dtype}"
+        """Canonical name within its sub-block, such as `gqa4w64s4`, `mlp21504`, `parent@q8_0` or `parent@kv_fp8`."""
+        cache = None if self.cache is None else f"{KV}{self.cache}"
+        return "@".join(filter(None, (self.plain_name, self.dtype, cache)))
+
+    @property
+    def cache(self) -> CacheName | None:
+        """Type of the KV cache; None without a type of its own."""
+        return None
+
+    @property
+    def keeps_weights(self) -> bool:
+        """True if the weights are the parent's own; a quantised copy of them is a piece."""
+        return self.kind == "parent" and self.dtype is None
 
     @property
     def is_parent(self) -> bool:
-        """True for the parent's own module, untouched; a quantised copy of it is a piece."""
-        return self.kind == "parent" and self.dtype is None
+        """True for the parent's own module, untouched."""
+        return self.keeps_weights and self.cache is None
 
     def in_precision(self, dtype: str | None) -> Self:
         """Return the alternative with weights in a type of `PRECISIONS`, or in the parent's (None)."""
@@ -150,7 +165,7 @@ class Alternative(Frozen, ABC):
     @classmethod
     def fields(cls) -> tuple[str, ...]:
         """Return the names of the fields that a pattern can test."""
-        return tuple(name for name in cls.model_fields if name not in ("kind", "dtype"))
+        return tuple(name for name in cls.model_fields if name not in ("kind", "dtype", "kv_cache"))
 
     def changes(self, shape: Shape) -> dict[str, Any] | None:
         """Return the LAYER_FIELDS that it changes in a parent's layer of this shape; None if it makes no known kind of layer."""
@@ -208,8 +223,25 @@ class Alternative(Frozen, ABC):
 class Attention(Alternative):
     """Alternative of an attention."""
 
+    kv_cache: CacheName | None = left_out(None)
+    """Type of the KV cache; None: as the hardware says, unrounded in scores."""
+
     sub_block: ClassVar[Literal["attention"]] = "attention"
     replaces: ClassVar[tuple[str, ...]] = ("attention",)
+
+    @property
+    def cache(self) -> CacheName | None:
+        """Type of the KV cache; None without a type of its own."""
+        return self.kv_cache
+
+    @property
+    def of_piece(self) -> Self:
+        """The alternative as its piece has it: without the type of its cache."""
+        return self.in_cache(None)
+
+    def in_cache(self, cache: CacheName | None) -> Self:
+        """Return the alternative with keys and values stored in a type of `CACHES`, or as the hardware says (None)."""
+        return self if cache == self.kv_cache else self.model_copy(update={"kv_cache": cache})
 
 
 class Ffn(Alternative):
@@ -220,21 +252,31 @@ class Ffn(Alternative):
 
 
 def served(alternative: Alternative, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-    """Return an architecture's support of an alternative and of the type that it is stored in, as `support` does."""
+    """Return an architecture's support of an alternative and of the types that it is stored in, as `support` does."""
     mixture = alternative.alone(shape).routing != (1, 1)
-    storage = engine.storage(alternative.dtype, mixture=mixture)
-    return worst(storage, alternative.support(engine, shape, first=first))
+    storage = engine.storage(alternative.dtype, mixture=mixture), engine.caching(alternative.cache)
+    return worst(*storage, alternative.support(engine, shape, first=first))
 
 
 def storage_misfit(alternative: Alternative, shape: Shape) -> str:
-    """Return the reason why the weights cannot be stored in the type `dtype`; empty if they can."""
-    if alternative.dtype is None:
+    """Return the reason why the weights, or keys and values, cannot be stored in their type; empty if they can."""
+    own = alternative.alone(shape)
+    if alternative.dtype is not None:
+        if own.mixer in MIXERS:
+            return f"the mixer there is {MIXERS[own.mixer]}, whose weights stay as they are"
+        shapes = ((name, weight.shape) for name, weight in alternative.weights(shape).items())
+        if why := misfit(PRECISIONS[alternative.dtype], shapes):
+            return why
+    if alternative.cache is None:
         return ""
-    mixer = alternative.alone(shape).mixer
-    if mixer in MIXERS:
-        return f"the mixer there is {MIXERS[mixer]}, whose weights stay as they are"
-    shapes = ((name, weight.shape) for name, weight in alternative.weights(shape).items())
-    return misfit(PRECISIONS[alternative.dtype], shapes)
+    if not own.cached_heads:
+        return (
+            absent("attention", shape)
+            or f"{MIXERS.get(own.mixer, 'a matrix')} there keeps no keys and values"
+        )
+    group = CACHES[alternative.cache].group
+    parted = f"heads have {own.head_dim} channels, which are no whole groups of {group}"
+    return parted if own.head_dim % group else ""
 
 
 @functools.lru_cache(maxsize=1 << 14)  # layers are much alike

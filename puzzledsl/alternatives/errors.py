@@ -30,7 +30,7 @@ class ImpossibleExperts(Diagnostic, code="E0411", template="top_k={top_k} of exp
 
 
 class PrecisionDoesNotFit(Diagnostic, code="E0225"):
-    """A storage type that a layer's matrices do not fit."""
+    """A storage type that a layer's matrices, or its keys and values, do not fit."""
 
     template = "`{name}` cannot be stored as `{dtype}` ({layers}): {why}"
     help_template = "`int8` and `fp8` have a scale for each row, of any length"

@@ -58,6 +58,7 @@ class GqaAttention(Attention):
     name_pattern: ClassVar[str] = r"gqa\d+(h\d+)?(w\d+(s\d+)?)?"
     refined: ClassVar[bool] = True
     in_families: ClassVar[bool] = True
+    has_cache: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:

@@ -28,6 +28,7 @@ class ParentAttention(_Parent, Attention):
     """The parent's own attention, untouched."""
 
     kind: Literal["parent"] = "parent"
+    has_cache: ClassVar[bool] = True
 
 
 class ParentFfn(_Parent, Ffn):

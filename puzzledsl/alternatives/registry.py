@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
+from puzzledsl.alternatives.cache import CACHES, KV
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.alternatives.precision import PRECISIONS
@@ -105,7 +106,15 @@ else:
 
 def is_canonical(name: str, site: Site) -> bool:
     """Return True if a text has the form of an alternative's canonical name."""
-    plain, _, dtype = name.partition("@")
+    plain, *types = name.split("@")
     kinds = KINDS[site].items()
     known = [kind for word, kind in kinds if re.fullmatch(kind.name_pattern or word, plain)]
-    return bool(known) and (name == plain or (dtype in PRECISIONS and known[0].quantisable))
+    if not known or not types:
+        return bool(known)
+    dtypes = PRECISIONS if known[0].quantisable else ()
+    caches = [f"{KV}{cache}" for cache in CACHES] if known[0].has_cache else []
+    return types in [
+        *([d] for d in dtypes),
+        *([c] for c in caches),
+        *([d, c] for d in dtypes for c in caches),
+    ]

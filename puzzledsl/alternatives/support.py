@@ -165,6 +165,9 @@ class Architecture(Frozen):
     precisions: tuple[str, ...] = ()  # of quantised sub-blocks, each its own in one model
     no_precision: str = "its sub-blocks have one type"  # why it lacks the others
     quantised_experts: Support = NATIVE
+    caches: tuple[str, ...] = ()  # types of a KV cache, each attention's own in one model
+    no_cache: str = "its caches have no type of their own"  # why it lacks the others
+    one_cache: bool = False  # all attentions of a model have one
     # how rewriting works
     zero_ffn_width: int = 0  # channels of the FFN of zeros in place of a removed one
     drops_empty_layers: bool = False  # a layer without sub-blocks is left out
@@ -181,6 +184,11 @@ class Architecture(Frozen):
         if dtype in self.precisions:
             return self.quantised_experts if mixture else NATIVE
         return Absent(reason=f"`{dtype}`: {self.no_precision}")
+
+    def caching(self, cache: str | None) -> Support:
+        """Return the support of an attention whose KV cache has a type; native for None."""
+        known = cache is None or cache in self.caches
+        return NATIVE if known else Absent(reason=f"a KV cache in `{cache}`: {self.no_cache}")
 
     def of_layer(self, sub_block: str, shape: Shape, own: Shape, *, first: bool) -> Iterator[Support]:
         """Yield the support of each way in which a sub-block, that of the layer `own`, differs from that of a parent's layer."""

@@ -14,6 +14,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations import data, hardware, judge, search, stages
 from puzzledsl.checker.declarations.common import check_assert
+from puzzledsl.checker.engines import with_one_cache
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.lints import warn
@@ -100,7 +101,7 @@ def inspect(
             return inspect(path, settings, unsaved, parse)
         words.report_unknown_names(ctx)
         if all(found.severity != "error" for found in sink.items):
-            program = _program(ctx)
+            program = with_one_cache(ctx, _program(ctx))
             check_whole(ctx, program)
             program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:

@@ -352,23 +352,6 @@ class EngineLacksType(Diagnostic, code="E1806", template="{engine} has no {key} 
     """A data type or device that the engine of `measured(...)` does not have."""
 
 
-class EngineLacksAlternative(Diagnostic, code="E1807", template="{engine} cannot run {what}: {reason}"):
-    """A space is searched by costs of an engine that cannot run all of its children."""
-
-    help_template = (
-        "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything"
-    )
-
-
-class FullIsRounded(Diagnostic, code="E1810"):
-    """A space has alternatives without a type, and its costs are measured in a file that stores these in few bits."""
-
-    template = (
-        "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding"
-    )
-    help_template = "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`"
-
-
 class NotOfPyTorch(Diagnostic, code="E1808"):
     """`threads` for PyTorch, whose threads are those of this process."""
 

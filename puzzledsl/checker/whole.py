@@ -1,4 +1,4 @@
-"""Checks of a whole program: what later stages need, and what the runtimes of exports and the engines of measurements lack."""
+"""Checks of a whole program: what later stages need, and what the runtimes of exports lack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, served
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
+from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base import diagnostics as stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
@@ -19,11 +19,12 @@ from puzzledsl.base.resources import entry_points
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
+from puzzledsl.checker.engines import check_engines
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.measured_engines import RECIPES, Engine
-from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in
+from puzzledsl.ir.measured_engines import RECIPES
+from puzzledsl.ir.runtimes import Lack, extra_params, fit
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -44,7 +45,7 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    for check in (_judges, _built, _ends, _exports, _engines, _tokenizers, _pieces, _writers):
+    for check in (_judges, _built, _ends, _exports, check_engines, _tokenizers, _pieces, _writers):
         check(ctx, program)
 
 
@@ -106,10 +107,6 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
     for name, search in searches.items():
         if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
-    for uptrain in program.uptrains.values():
-        if uptrain.search in searches:
-            why = "training would move its numbers off their grid"
-            yield uptrain.where, f"`{uptrain.name}`", why, "take it out of the program"
     for export in program.exports.values():
         why = "" if references.search_behind(program, export.of) not in searches else _unlike(export, space)
         if why:
@@ -229,8 +226,6 @@ FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.a
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
     recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
 }
-SMALL_ROUNDING_BITS = 8
-"""Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
 def _exports(ctx: Context, program: nodes.Program) -> None:
@@ -360,41 +355,3 @@ class _ExportCheck:
             if any(answer.kind != "absent" for answer in answers):
                 return f"{drop}, or write {self._runtime(runtime.name)}"
         return drop
-
-
-def _engines(ctx: Context, program: nodes.Program) -> None:
-    """Report searched spaces with alternatives that the engine of one of the search's scenarios lacks or rounds."""
-    searched: dict[tuple[str, str], nodes.Where] = {}
-    readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]
-    for node in readers:
-        for name in filter(program.scenarios.__contains__, references.references(node)):
-            searched.setdefault((references.space_of(program, node), name), node.where)
-    for (space, scenario), where in searched.items():
-        hardware = program.hardware[program.scenarios[scenario].hardware]
-        if (engine := engine_of(hardware)) is None:
-            continue
-        span = ctx.span_of(hardware.where)
-        beside = [Label(ctx.span_of(where), f"searches `{space}` by `{scenario}`")]
-        said: Args = {"engine": engine.title, "space": space}
-        if (rounded := _rounded(program.spaces[space], hardware, engine)) is not None:
-            what, dtype = rounded
-            ctx.report(errors.FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
-        if any((fitted := fit_in(program, space, engine)).absent):
-            words = ((f"`{k.alternative.name}` in {layers_in_words([*k.layers])}", k) for k in fitted.lacks)
-            absent = (*fitted.model, *((what, lack.support) for what, lack in words))
-            what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
-            help = "measure in another engine: `measured(engine: torch)` runs everything"
-            said |= {"what": what, "reason": reason, "help": help if what == FAMILY else None}
-            ctx.report(errors.EngineLacksAlternative(span, secondary=beside, **said))
-
-
-def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tuple[str, str] | None:
-    """Return an alternative without a type where the engine's file rounds it to few bits, in words, and the file's type."""
-    spec = hardware.spec
-    if not isinstance(spec, nodes.MeasuredHardware) or engine.weights[spec.dtype] >= SMALL_ROUNDING_BITS:
-        return None
-    for index, layer in enumerate(space.layers):
-        for alternative in (*layer.attention, *layer.ffn):
-            if alternative.dtype is None and not alternative.removes:
-                return f"`{alternative.name}` in {layers_in_words([index])}", spec.dtype
-    return None

@@ -17,7 +17,9 @@ from puzzledsl.families.block_configs import Layer, on_base
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models.alternatives.build import build_alternative, with_cache
 from puzzledsl.models.errors import PieceDoesNotFit
+from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.load import (
     config_of_child,
     load_parent,
@@ -25,6 +27,7 @@ from puzzledsl.models.families.load import (
     read_config_json,
 )
 from puzzledsl.models.families.slots import load_weights_into, weights_of
+from puzzledsl.models.transformers_private import with_own_modules
 
 
 def load_child(
@@ -67,6 +70,19 @@ class Chosen:
     sub_block: SubBlock
     alternative: Alternative
     piece: str | None
+
+    def module(
+        self, model: PreTrainedModel, layer: nn.Module, pieces: Pieces
+    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return the sub-block for a layer of the parent, whose own weights are shared, and what its piece holds.
+
+        Raises DiagnosticError: PieceDoesNotFit, and those of `build_alternative`.
+        """
+        if self.alternative.keeps_weights:
+            own = with_own_modules(sub_block_of(layer, self.sub_block))
+            return with_cache(own, self.alternative.cache), {}
+        made = build_alternative(model, self.layer_idx, self.alternative).requires_grad_(False)
+        return made, {} if self.alternative.removes else self.load(made, pieces)
 
     def load(self, module: nn.Module, pieces: Pieces) -> Mapping[str, Tensor]:
         """Copy the piece's weights into the module, and return them. Raises DiagnosticError (PieceDoesNotFit)."""

@@ -143,10 +143,11 @@ def _layer(
 ) -> tuple[LayerDefinition, list[str]]:
     """Return one layer, and its alternatives without a piece."""
     attention, ffn = _chosen(choice, names)
-    block = pieces.get((index, attention, ffn))
+    made = attention.of_piece
+    block = pieces.get((index, made, ffn))
     if block is not None:
         return LayerDefinition(attention=attention, ffn=ffn, block_piece=block), []
-    attention_piece, ffn_piece = pieces.get((index, attention, None)), pieces.get((index, None, ffn))
+    attention_piece, ffn_piece = pieces.get((index, made, None)), pieces.get((index, None, ffn))
     lacking = []
     if attention.trainable and attention_piece is None:
         lacking.append(f"attention `{names.attention}`")

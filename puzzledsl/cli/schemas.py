@@ -364,7 +364,9 @@ OUTPUTS = (
         "The files `refined/NAME.json` of the searches and frontiers that were named.",
     ),
     output("verify-export", tables.EngineCheck),
-    output("verify-load", tables.LoadCheck),
+    output(
+        "verify-load", list[tables.LoadCheck], "The files `load/SEARCH.json` of the searches that were named."
+    ),
     output("library ls", "list[PieceRow]", "Each piece, by layer and sub-block."),
     output("library verify", Verified),
     output("library gc", Collected),

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 
+from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.ir.nodes import RooflineHardware
 
 CERTAIN = 24
@@ -63,6 +64,8 @@ DTYPE_BYTES: dict[str, Fraction] = {
     "int4": Fraction(1, 2),
     "mxfp4": Fraction(17, 32),  # 4 bits, and 8 bits of scale for 32 numbers
 }
+CACHE_BYTES = DTYPE_BYTES | {cache.name: cache.bytes for cache in CACHES.values()}
+"""Bytes of a cached number by its type, scales included."""
 STATE_BYTES = Fraction(4)  # recurrent states are sums over the whole past, and stay fp32
 RESIDUAL_BYTES = Fraction(2)  # the residual stream stays bf16 where matrices are multiplied in fewer bits
 

@@ -19,7 +19,14 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.state import state_size
 from puzzledsl.alternatives.weights import Size, Stored, split
-from puzzledsl.costs.dtypes import DTYPE_BYTES, STATE_BYTES, expert_dtype, head_dtype, residual_bytes
+from puzzledsl.costs.dtypes import (
+    CACHE_BYTES,
+    DTYPE_BYTES,
+    STATE_BYTES,
+    expert_dtype,
+    head_dtype,
+    residual_bytes,
+)
 from puzzledsl.costs.flops import Workload, fixed_size
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
@@ -69,9 +76,14 @@ def fixed_bytes(
     return ceil(matrices + vectors)
 
 
-def kv_bytes_per_token(hardware: RooflineHardware, shape: Shape, kv_heads: int) -> Fraction:
-    """Return the bytes of one token's keys and values in one layer on one GPU; fewer heads than GPUs are replicated."""
-    return 2 * split(kv_heads, hardware.gpus) * shape.head_dim * DTYPE_BYTES[hardware.kv_dtype]
+def kv_bytes_per_token(
+    hardware: RooflineHardware, shape: Shape, kv_heads: int, cache: str | None = None
+) -> Fraction:
+    """Return the bytes of one token's keys and values in one layer on one GPU; fewer heads than GPUs are replicated.
+
+    `cache`: their type, by default the hardware's.
+    """
+    return 2 * split(kv_heads, hardware.gpus) * shape.head_dim * CACHE_BYTES[cache or hardware.kv_dtype]
 
 
 def cached_tokens(hardware: RooflineHardware, window: int | None, work: Workload) -> int:
@@ -98,7 +110,7 @@ def sequence_bytes(
     """Return the bytes that one sequence keeps in one layer: its KV cache in whole pages, and its state."""
     own = alternative.alone(shape)
     tokens = cached_tokens(hardware, own.attended, work)
-    cache = tokens * kv_bytes_per_token(hardware, shape, own.cached_heads)
+    cache = tokens * kv_bytes_per_token(hardware, shape, own.cached_heads, alternative.cache)
     return cache + state_bytes(hardware, shape, alternative)
 
 

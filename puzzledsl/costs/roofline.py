@@ -132,12 +132,12 @@ def product_s(hardware: RooflineHardware, params: int, tokens: int, dtype: str, 
     return seconds + 2 * chosen * tokens / (peak * share)
 
 
-def kv_read_s(
-    hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
-) -> Fraction:
+def kv_read_s(hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload) -> Fraction:
     """Seconds to read the batch's keys and values in one decode step at the mean context."""
-    tokens = work.batch * mean_context(work.prompt, work.output, window)
-    return tokens * kv_bytes_per_token(hardware, shape, kv_heads) / bandwidth(hardware)
+    own = alternative.alone(shape)
+    tokens = work.batch * mean_context(work.prompt, work.output, own.attended)
+    one = kv_bytes_per_token(hardware, shape, own.cached_heads, alternative.cache)
+    return tokens * one / bandwidth(hardware)
 
 
 def attention_scores_s(
@@ -162,7 +162,7 @@ def mixing_s(
     own = alternative.alone(shape)
     if own.cached_heads:
         prefill = attention_scores_s(hardware, shape, own.query_heads, own.attended, work)
-        decode = kv_read_s(hardware, shape, own.cached_heads, own.attended, work)
+        decode = kv_read_s(hardware, shape, alternative, work)
     if flop := scan_flop(own, hardware.gpus):
         prefill += _mixing_s(hardware, flop * work.batch * work.prompt)
     if state := state_bytes(hardware, shape, alternative):

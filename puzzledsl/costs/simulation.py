@@ -54,6 +54,11 @@ class Engine:
         steps = (sum(cost.decode_ns for cost in chosen_costs(costs, layers)) for costs in listed)
         return cls(Fraction(prompt_ns, listed[0].prompt), tuple(steps))
 
+    def at_pace(self, prompt: float, token: float) -> Engine:
+        """Return the same engine on a machine that takes so many times as long for prompts and for steps."""
+        steps = (round(step * token) for step in self.steps_ns)
+        return Engine(self.prompt_token_ns * Fraction(prompt), tuple(steps))
+
     def serve(self, requests: Sequence[Request]) -> list[Latency]:
         """Return the latencies of requests in the order of their arrival."""
         waiting, now, found = deque(enumerate(requests)), 0, dict[int, Latency]()

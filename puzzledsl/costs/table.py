@@ -10,7 +10,14 @@ from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.units import TIME, TOK_PER_S, format_quantity
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.csv_table import Measured, read_measured
-from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, expert_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.costs.dtypes import (
+    CACHE_BYTES,
+    DTYPE_BYTES,
+    activation_dtype,
+    expert_dtype,
+    head_dtype,
+    peak_flop_per_s,
+)
 from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.metrics import metrics_of
@@ -50,12 +57,12 @@ def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     """Report figures that the roofline needs and the profile lacks; return True if there are none."""
     span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
     dtypes = (
-        *(profile.dtype, expert_dtype(profile), activation_dtype(profile), profile.kv_dtype),
+        *(profile.dtype, expert_dtype(profile), activation_dtype(profile)),
         *(profile.embedding_dtype, head_dtype(profile)),
     )
-    for dtype in dict.fromkeys(dtypes):
-        if dtype not in DTYPE_BYTES:
-            sink.add(UnknownDtype(span, name=name, dtype=dtype, known=", ".join(DTYPE_BYTES)))
+    for dtype, bytes_of in {**dict.fromkeys(dtypes, DTYPE_BYTES), profile.kv_dtype: CACHE_BYTES}.items():
+        if dtype not in bytes_of:
+            sink.add(UnknownDtype(span, name=name, dtype=dtype, known=", ".join(bytes_of)))
     for dtype, role in ((activation_dtype(profile), "activations"), (head_dtype(profile), "head")):
         try:
             peak_flop_per_s(profile, dtype)

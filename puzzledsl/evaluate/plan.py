@@ -298,9 +298,7 @@ def plan_of(
         if task.name in RESERVED:
             raise DiagnosticError(ReservedTaskName(span_of(declaration.where), name=eval, stem=task.name))
     timed = []
-    in_engines = any(map(engine_of, program.hardware.values()))
-    space = space_of(program, declaration) if in_engines else None
-    for scenario, hardware in measured_in(program, space):
+    for scenario, hardware in measured_in(program, space_of(program, declaration)):
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         on = device_of(hardware) if engine_of(hardware) is None else hardware
         timed.append(Timed(scenario.name, workload, on))

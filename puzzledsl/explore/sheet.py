@@ -24,7 +24,7 @@ from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span, apply
 from puzzledsl.explore.statements import BadQuestion, Bound, Source, Statement, statements_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
-from puzzledsl.language.kinds import PRECISION
+from puzzledsl.language.kinds import STORAGE
 from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
@@ -312,8 +312,9 @@ def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape:
     """Return the shortest pattern, `mlp(width: 7168)`, of one alternative of a layer and none of the others; None without."""
     word = alternative.kind
     fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
-    if any(other.dtype != alternative.dtype for other in others):
-        fields.append(PRECISION)
+    fields += [
+        key for key in STORAGE if any(_stored(each, key) != _stored(alternative, key) for each in others)
+    ]
     named = [other for other in others if other.answers_to(word, shape)]
     own = {field: _value(alternative, field, shape) for field in fields}
     for count in range(len(fields) + 1):
@@ -327,4 +328,8 @@ def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape:
 
 
 def _value(alternative: Alternative, field: str, shape: Shape) -> Fraction | str | None:
-    return (alternative.dtype or FULL) if field == PRECISION else alternative.figure(field, shape)
+    return _stored(alternative, field) if field in STORAGE else alternative.figure(field, shape)
+
+
+def _stored(alternative: Alternative, field: str) -> str:
+    return getattr(alternative, field, None) or FULL

@@ -239,7 +239,14 @@ def write_for(
     *,
     name: str | None = None,
 ) -> None:
-    """Write a lowered child as the architecture loads it from a directory. Raises as `write_checkpoint` does."""
+    """Write a lowered child as the architecture loads it from a directory. Raises as `write_checkpoint` does.
+
+    An engine with caches of its own is told their types as it starts (`lowering.served_caches`).
+    """
+    if not engine.own_modules:
+        child = replace(
+            child, layers=tuple((attention.in_cache(None), ffn) for attention, ffn in child.layers)
+        )
     if not engine.grouped:
         write_checkpoint(child, base_dir, out_dir, card, name=name, compress=True)
         return

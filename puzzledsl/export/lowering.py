@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 
+from puzzledsl.alternatives.cache import KV, CacheName, ServedCaches
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -71,9 +72,35 @@ def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
                 said.append(RuntimeLacksWindow(None, window=window, layers=layers, **common))
             else:
                 said.append(RuntimeLacksIt(None, name=lack.alternative.name, layers=layers, **common))
+    caches = [cache for cache in caches_of(child) if cache is not None]
+    if runtime.one_cache and len({*caches_of(child)}) > 1 and not said:
+        layers = layers_in_words([i for i, (a, _) in enumerate(child.layers) if a.cache is not None])
+        reason = "all its layers have one type of a KV cache"
+        said.append(
+            RuntimeLacksIt(None, runtime=runtime.title, name=f"{KV}{caches[0]}", layers=layers, reason=reason)
+        )
     if said:
         raise DiagnosticError(*said)
     return found.architecture
+
+
+def caches_of(child: ChildFiles) -> list[CacheName | None]:
+    """Return the type of each KV cache of a child, by layer."""
+    parts = zip(child.layers, child.sub_blocks, strict=True)
+    return [attention.cache for (attention, _), (own, _) in parts if own.cached_heads]
+
+
+def served_caches(child: ChildFiles, runtime: Runtime) -> ServedCaches:
+    """Return the KV caches of a child as a runtime is told of them; one that runs our code is not. Raises as `choose` does."""
+    engine = choose(child, runtime)
+    cache = next((cache for cache in caches_of(child) if cache is not None), None)
+    if cache is None or engine.own_modules:
+        return ServedCaches(runtime.name)
+    lowered = lower(child, engine)
+    cached = [index for index, (own, _) in enumerate(lowered.sub_blocks) if own.cached_heads]
+    numbers = range(len(cached)) if engine.grouped else cached
+    kept = (number for number, of in zip(numbers, caches_of(lowered), strict=True) if of is None)
+    return ServedCaches(runtime.name, cache, () if runtime.one_cache else tuple(kept))
 
 
 def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:

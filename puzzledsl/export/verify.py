@@ -3,12 +3,16 @@
 A quantised GGUF file has its weights compared with the child's; then llama.cpp is compared with those weights in float64.
 llama.cpp rounds activations to 8 bits where it multiplies by quantised matrices. The measure of that is its own `q8_0` file of
 the same dequantised weights, whose further rounding is small; unquantised files have none, and must equal the reference.
+
+Where a child rounds keys and values, engines do, too. A float32 number beside the middle of two values is rounded to another
+than its float64 one is, and llama.cpp rounds queries as well; the measure of that is what rounding does to the reference.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never, cast, get_args
 
@@ -18,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.cache import ServedCaches
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.assemble import child_config, load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild, UntrustedCode
@@ -30,11 +35,12 @@ from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.gguf_file import Encode, GgufDtype, as_llama_cpp, place_of, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
-from puzzledsl.export.lowering import choose, lower
+from puzzledsl.export.lowering import caches_of, choose, lower, served_caches
+from puzzledsl.families.block_configs import CACHE
 from puzzledsl.families.children import is_child
-from puzzledsl.ir.engines import RUNTIMES
+from puzzledsl.ir.engines import LLAMA_CPP, RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
-from puzzledsl.models.families.load import load_tokenizer, read_config_json
+from puzzledsl.models.families.load import load_tokenizer, load_weights, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor
 
 
@@ -108,7 +114,8 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
         del model
         write_gguf(found, directory, work / "q8_0.gguf", "q8_0", name="q8_0")
         progress.start("running llama.cpp", 1)
-        answer = ask("llama_cpp", [file, work / "q8_0.gguf"], prompts, steps=STEPS)
+        caches = served_caches(child, LLAMA_CPP).request
+        answer = ask("llama_cpp", [file, work / "q8_0.gguf"], prompts, steps=STEPS, caches=caches)
         progress.advance()
     match answer:
         case Crash(reason=reason):
@@ -116,8 +123,8 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
         case Answer():
             result = compare("llama_cpp", answer, 0, expected)
             error, of_q8_0 = (_relative_error(answer.logits[model], expected) for model in (0, 1))
-            quantised = any(t.tensor_type.name not in ("F32", "F64") for t in tensors_of(file))
-            near = result.status == "equal" or (quantised and error <= AS_ITS_OWN * of_q8_0)
+            rounds = caches or any(t.tensor_type.name not in ("F32", "F64") for t in tensors_of(file))
+            near = result.status == "equal" or (rounds and error <= AS_ITS_OWN * of_q8_0)
             status = "equal" if near else "differs"
             return result.model_copy(update={"status": status, "error": error, "own_error": of_q8_0})
 
@@ -162,7 +169,8 @@ def prepare(
 ) -> Path:
     """Write the child for one engine below `folder`; returns what to load. `dtype`: f32, f16, bf16, or (llama.cpp) q8_0.
 
-    `encode` makes the bytes of a GGUF file's tensors; default: from the weights.
+    `encode` makes the bytes of a GGUF file's tensors; default: from the weights. What the engine is to be told of KV caches is
+    written beside it (`caches_beside`).
     Raises DiagnosticError for what the engine cannot represent.
     """
     target = folder / f"{engine}-{dtype}"
@@ -179,7 +187,20 @@ def prepare(
             write_mlx(child, base_dir, target, "", dtype=TORCH_DTYPES[dtype])
         case _:
             assert_never(engine)
+    _beside(target).write_text(json.dumps(asdict(served_caches(child, RUNTIMES[engine]))), "utf-8")
     return target
+
+
+def caches_beside(path: Path) -> ServedCaches:
+    """Return the KV caches of a model that `prepare` wrote; of another file, which has no types, unrounded ones."""
+    if not _beside(path).is_file():
+        return ServedCaches("")
+    found: dict[str, Any] = json.loads(_beside(path).read_text("utf-8"))
+    return ServedCaches(**{**found, "kept": tuple(found["kept"])})
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.caches.json")
 
 
 def weights_bytes(path: Path) -> int:
@@ -221,13 +242,14 @@ def verify(
     model = load_checkpoint(directory, dtype=torch.float64)
     expected = _references(model, prompts, progress)
     del model
+    slack = _moved_by_caches(child, directory, prompts, expected)
     results = []
     with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
             as_it_is = bool(foreign) and code_for(engine, directory)
             path = directory if as_it_is else None
-            results.append(_one(child, directory, engine, folder, prompts, expected, path))
+            results.append(_one(child, directory, engine, folder, prompts, expected, path, slack))
             progress.advance()
     return tuple(results)
 
@@ -240,6 +262,7 @@ def _one(
     prompts: list[list[int]],
     expected: list[tuple[Array, list[int]]],
     path: Path | None,
+    slack: float,
 ) -> EngineResult:
     if python_of(engine) is None:
         return EngineResult(engine=engine, status="absent", reason="not installed")
@@ -248,17 +271,39 @@ def _one(
     except DiagnosticError as error:
         reason = "; ".join(diagnostic.message for diagnostic in error.diagnostics)
         return EngineResult(engine=engine, status="refused", reason=reason)
-    match ask(engine, [path], prompts, steps=STEPS):
+    match ask(engine, [path], prompts, steps=STEPS, caches=served_caches(child, RUNTIMES[engine]).request):
         case Crash(reason=reason):
             return EngineResult(engine=engine, status="crashed", reason=reason)
         case Answer() as answer:
-            return compare(engine, answer, 0, expected)
+            return compare(engine, answer, 0, expected, slack)
+
+
+@torch.no_grad()
+def _moved_by_caches(
+    child: ChildFiles,
+    directory: Path,
+    prompts: Sequence[Sequence[int]],
+    expected: Sequence[tuple[Array, list[int]]],
+) -> float:
+    """Return how far rounding keys and values moves the reference's logits; 0 for a child that does not."""
+    if not any(caches_of(child)):
+        return 0.0
+    config: Any = child_config(directory)
+    for block in config.block_configs:
+        block["attention"].pop(CACHE, None)
+    model: Any = load_weights(directory, config, dtype=torch.float64)
+    plain = (model(torch.tensor([list(prompt)]), use_cache=False).logits[0].numpy() for prompt in prompts)
+    return max(float(np.abs(own - logits).max()) for own, (logits, _) in zip(plain, expected, strict=True))
 
 
 def compare(
-    engine: EngineName, answer: Answer, model: int, expected: Sequence[tuple[Array, list[int]]]
+    engine: EngineName,
+    answer: Answer,
+    model: int,
+    expected: Sequence[tuple[Array, list[int]]],
+    slack: float = 0.0,
 ) -> EngineResult:
-    """Compare one model's answers with the reference's, prompt by prompt."""
+    """Compare one model's answers with the reference's, prompt by prompt; `slack`: what rounding keys and values changes."""
     delta = largest = 0.0
     same = tokens = 0
     for prompt, (logits, greedy) in enumerate(expected):
@@ -268,7 +313,8 @@ def compare(
         largest = max(largest, float(np.abs(logits).max()))
         same += common_prefix(answer.greedy[model][prompt], greedy)
         tokens += len(greedy)
-    equal = delta <= TOLERANCE * max(1.0, largest) and same == tokens
+    allowed = max(TOLERANCE * max(1.0, largest), AS_ITS_OWN * slack)
+    equal = delta <= allowed and (same == tokens or slack > 0)
     return EngineResult(
         engine=engine,
         version=answer.version,

@@ -13,7 +13,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.export.directories import is_native, write_for, write_mlx
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
-from puzzledsl.export.lowering import choose, lower
+from puzzledsl.export.lowering import choose, lower, served_caches
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import RECIPES
 
@@ -87,11 +87,13 @@ def _card(
 
 
 def _how_to_load(runtime: Runtime, engine: Architecture, child: ChildFiles) -> str:
+    options = "--trust-remote-code", served_caches(child, runtime).flags
+    served = " ".join(filter(None, ("vllm serve DIRECTORY", *options)))
     match runtime.name:
         case "vllm" if engine.grouped:
-            return "`vllm serve DIRECTORY --trust-remote-code` (its Transformers backend runs the model that is here)."
+            return f"`{served}` (its Transformers backend runs the model that is here)."
         case "vllm":
-            return "`vllm serve DIRECTORY --trust-remote-code` (its own DeciLM model runs; the code here is the configuration's)."
+            return f"`{served}` (its own DeciLM model runs; the code here is the configuration's)."
         case "mlx" if is_native(child):
             return "`mlx_lm.load(DIRECTORY)`."
         case "mlx":

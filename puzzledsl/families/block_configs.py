@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from puzzledsl.alternatives.alternative import KIND_FIELDS, SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import KIND_FIELDS, SUB_BLOCKS, Alternative, Attention, SubBlock
+from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -26,6 +27,8 @@ FFN_MULTIPLE = 256
 """Runtimes that read `ffn_mult` round the FFN width up to a multiple of this."""
 DTYPE = "dtype"
 """Key of an entry with the storage type of a quantised sub-block."""
+CACHE = "kv_cache"
+"""Key of an entry with the type of an attention's KV cache."""
 MIXTURE = {"experts": "num_experts", "top_k": "num_experts_per_tok", "expert_width": "moe_intermediate_size"}
 """Field of a layer with a mixture -> key of an entry."""
 _FLAGS: dict[str, Any] = {"no_op": False, "replace_with_linear": False, "sparsify": None}
@@ -57,10 +60,11 @@ def layer_of(entry: Mapping[Any, Any], own: Shape) -> Layer:
 
 
 def entry_of(alternative: Alternative, shape: Shape) -> dict[str, Any]:
-    """Return the fields of an alternative's entry, its storage type among them."""
-    stored = {} if alternative.dtype is None else {DTYPE: alternative.dtype}
+    """Return the fields of an alternative's entry, its types among them."""
+    types = {DTYPE: alternative.dtype, CACHE: alternative.cache}
+    stored = {key: name for key, name in types.items() if name is not None}
     if not alternative.in_families:
-        arguments = alternative.model_dump(mode="json", exclude={"kind", DTYPE})
+        arguments = alternative.model_dump(mode="json", exclude={"kind", DTYPE, CACHE})
         return {"module": alternative.kind, "arguments": arguments} | stored
     own = alternative.alone(shape)
     if alternative.sub_block == "attention":
@@ -130,7 +134,14 @@ def from_entry(sub_block: SubBlock, entry: Mapping[str, Any], shape: Shape) -> A
         found = alternative_of(sub_block, replace(shape, **fields), shape)
     if (dtype := entry.get(DTYPE)) is not None and dtype not in PRECISIONS:
         raise ValueError(f"`{dtype}` is no storage type")
-    return found.in_precision(dtype)
+    if (cache := entry.get(CACHE)) is not None and cache not in CACHES:
+        raise ValueError(f"`{cache}` is no type of a KV cache")
+    return _in_types(found, dtype, cache)
+
+
+def _in_types(alternative: Alternative, dtype: Any, cache: Any) -> Alternative:
+    found = alternative.in_precision(dtype)
+    return found.in_cache(cache) if isinstance(found, Attention) else found
 
 
 def _fields(sub_block: SubBlock, entry: Config, shape: Shape) -> dict[str, Any]:
@@ -188,4 +199,5 @@ def on_base(alternative: Alternative, shape: Shape) -> Alternative:
     if shape.base is None or not alternative.in_families or alternative.sub_block not in SUB_BLOCKS:
         return alternative
     own = replace(shape, **(alternative.changes(shape) or {}))
-    return alternative_of(alternative.sub_block, own, shape.base).in_precision(alternative.dtype)
+    found = alternative_of(alternative.sub_block, own, shape.base)
+    return _in_types(found, alternative.dtype, alternative.cache)

@@ -82,6 +82,10 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
                 raise BadConfig(
                     f"layer {index} has a `{alternative.name}` sub-block, which a parent cannot have"
                 )
+            if alternative.cache is not None:
+                raise BadConfig(
+                    f"layer {index} rounds keys and values to {alternative.cache}, which a parent cannot"
+                )
             layer |= alternative.changes(own) or {}
         layers.append(layer)
     return base.with_layers(_alike(layers)).model_copy(update={"base": base})

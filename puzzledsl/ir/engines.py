@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from puzzledsl.alternatives.cache import CACHES, SKIPPED
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Lowered, Support
 from puzzledsl.base.frozen import Frozen
@@ -23,6 +24,11 @@ class Runtime(Frozen):
     title: str
     version: str
     architectures: tuple[Architecture, ...]
+
+    @property
+    def one_cache(self) -> bool:
+        """True if all layers of a model have one type of KV caches."""
+        return all(each.one_cache for each in self.architectures)
 
 
 def _families(*names: str) -> dict[str, Support]:
@@ -55,7 +61,14 @@ def _precisions(format: str, what: str) -> dict[str, Any]:
     return {"precisions": names, "no_precision": f"{what} has " + ", ".join(f"`{name}`" for name in names)}
 
 
-_GGUF = _precisions("gguf", "a GGUF file")
+def _caches(runtime: str, title: str) -> dict[str, Any]:
+    """Return the types of a runtime's KV cache, and what says that it has no others."""
+    names = tuple(cache.name for cache in CACHES.values() if runtime in cache.flags)
+    said = f"{title} has " + ", ".join(f"`{name}`" for name in names)
+    return {"caches": names, "no_cache": said, "one_cache": runtime not in SKIPPED}
+
+
+_GGUF = _precisions("gguf", "a GGUF file") | _caches("llama_cpp", "llama.cpp")
 _COMPRESSED: dict[str, Any] = {
     **_precisions("compressed", "it reads compressed-tensors, which"),
     "quantised_experts": Absent(
@@ -68,6 +81,7 @@ DECILM = Architecture(
     source="the modeling file that puzzledsl writes into the directory",
     families=dict.fromkeys(FAMILIES, NATIVE),
     own_modules=True,
+    caches=tuple(CACHES),
     **_COMPRESSED,
     **_MIXTURES,
 )
@@ -86,6 +100,7 @@ NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
     **_COMPRESSED,
+    **_caches("vllm", "vLLM"),
     **_NAS,
     heads=_SAME_HEADS,
     **_no_window("it ignores `window_length` and attends to everything"),
@@ -104,6 +119,7 @@ BACKEND = Architecture(
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
     **_MIXTURES,
+    **_caches("vllm", "vLLM"),
     needs_attention=True,
     grouped=True,
 )
@@ -188,6 +204,7 @@ MLX = Runtime(
             families=_LLAMAS | _families("qwen3"),
             precisions=("q8_0", "q4_0", "int4"),
             no_precision="of these types it has `q8_0`, `q4_0` and `int4`",
+            no_cache="its quantised caches have grids of their own, which no score knows of",
             ropes=("default", "linear", "llama3"),
             other_activation=_SILU,
             heads=_SAME_HEADS,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
+from puzzledsl.alternatives.cache import CACHES
+from puzzledsl.alternatives.precision import FULL
 from puzzledsl.base import units
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import Section, Setting, setting
@@ -22,9 +24,9 @@ _TENSOR_PARALLEL = "tensor_parallel_size", "tp", "num_gpus"
 _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
 
 
-def _dtype(doc: str, default: str | None = "bf16", **facts: Any) -> Any:
+def _dtype(doc: str, default: str | None = "bf16", *more: str, **facts: Any) -> Any:
     """Return a setting that is a number type; unwritten, it is the usual one of the peaks or that of others."""
-    return setting(doc, default=default, shown="", words=tuple(DTYPES), noun="dtype", **facts)
+    return setting(doc, default=default, shown="", words=(*DTYPES, *more), noun="dtype", **facts)
 
 
 def _rate(doc: str, word: str, **facts: Any) -> Any:
@@ -66,7 +68,11 @@ class RooflineHardware(Frozen):
         "Number type of matrix products; as `dtype` unless said.", None, word="activations"
     )
     kv_dtype: str = _dtype(
-        "Number type of stored keys and values.", word="kv_cache", elsewhere=("kv_dtype", "kv_cache_dtype")
+        "Number type of stored keys and values; an attention's own `kv_cache` comes first.",
+        "bf16",
+        *(name for name in CACHES if name not in DTYPES),
+        word="kv_cache",
+        elsewhere=("kv_dtype", "kv_cache_dtype"),
     )
     embedding_dtype: str = _dtype("Number type of the stored embedding, norms and biases.", word="embedding")
     head_dtype: str | None = _dtype(
@@ -155,6 +161,14 @@ class MeasuredHardware(Frozen):
         noun="dtype of a measurement",
         default="fp32",
         shown=", ".join(f"`{e.dtype}` ({e.title})" for e in ENGINES.values()),
+    )
+    kv_dtype: str = setting(
+        "Type that the engine stores all keys and values in; `full`: its usual one.",
+        word="kv_cache",
+        words=(FULL, *CACHES),
+        noun="type of a KV cache",
+        default=FULL,
+        left_out=True,
     )
     threads: int | None = setting(
         "Processor threads of the engine; not for PyTorch.",

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from puzzledsl.alternatives.cache import CACHES
+from puzzledsl.alternatives.precision import FULL
 from puzzledsl.base.frozen import record
 
 DTYPES: dict[str, str] = {
@@ -48,6 +50,11 @@ class Engine:
     def dtype(self) -> str:
         """The data type unless said."""
         return next(iter(self.weights))
+
+    @property
+    def caches(self) -> tuple[str, ...]:
+        """The types in which it stores keys and values."""
+        return (FULL, *(cache.name for cache in CACHES.values() if self.name in cache.flags))
 
 
 TORCH = "torch"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock, served
+from puzzledsl.alternatives.cache import CACHES, UNROUNDED, CacheName
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
@@ -17,7 +18,15 @@ from puzzledsl.base.frozen import record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
-from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
+from puzzledsl.ir.nodes import (
+    Hardware,
+    MeasuredHardware,
+    Program,
+    Scenario,
+    Shape,
+    Space,
+    TableHardware,
+)
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
@@ -173,11 +182,49 @@ def fit_in(program: Program, space: str, engine: Engine) -> Fit:
     return fit(RUNTIMES[engine.name], parent.shape, choices, parent.computation)
 
 
-def measured_in(program: Program, space: str | None) -> Iterator[tuple[Scenario, Hardware]]:
-    """Yield the scenarios on hardware whose engine runs every child of the space; without a space, those in PyTorch alone."""
+def unlike_cache(program: Program, space: str, hardware: Hardware) -> tuple[int, Alternative] | None:
+    """Return the first attention, and its layer, whose keys and values a hardware does not store in the type that a space says.
+
+    None where the space says nothing of them, and for tables, which have rows of its own alternatives.
+    """
+    here, spec = program.spaces[space], hardware.spec
+    types = {each.kv_cache for layer in here.layers for each in layer.attention}
+    if isinstance(spec, TableHardware) or types == {None}:
+        return None
+    layers = enumerate(zip(here.layers, program.parents[here.parent].shape.each, strict=True))
+    cached = [(i, a) for i, (layer, own) in layers for a in layer.attention if a.alone(own).cached_heads]
+    known = ENGINES[spec.engine].caches if isinstance(spec, MeasuredHardware) else (*CACHES,)
+    unlike: dict[str | None, bool] = {name: name not in known for name in CACHES}
+    unlike[None] = spec.kv_dtype not in UNROUNDED
+    return next((pair for pair in cached if unlike[pair[1].cache]), None)
+
+
+def of_one_cache(space: Space, shape: Shape) -> dict[CacheName | None, Space]:
+    """Return for each type of KV caches the space of the children that have it in all layers; without types that no child has."""
+    held = [
+        {a: a.alone(own).cached_heads > 0 for a in c.attention}
+        for c, own in zip(space.layers, shape.each, strict=True)
+    ]
+    types = dict.fromkeys(a.cache for layer in held for a, has_cache in layer.items() if has_cache)
+    found = {}
+    for of in types:
+        kept = [
+            tuple(a for a, has_cache in layer.items() if a.cache == of or not has_cache) for layer in held
+        ]
+        if all(kept):
+            layers = (
+                c.model_copy(update={"attention": own}) for c, own in zip(space.layers, kept, strict=True)
+            )
+            found[of] = space.model_copy(update={"layers": tuple(layers)})
+    return found
+
+
+def measured_in(program: Program, space: str) -> Iterator[tuple[Scenario, Hardware]]:
+    """Yield the scenarios on hardware whose engine runs every child of the space, with KV caches as the space says."""
     for scenario in program.scenarios.values():
         hardware = program.hardware[scenario.hardware]
         if isinstance(hardware.spec, MeasuredHardware):
             engine = engine_of(hardware)
-            if engine is None or (space is not None and not any(fit_in(program, space, engine).absent)):
+            lacks = engine is not None and any(fit_in(program, space, engine).absent)
+            if not lacks and unlike_cache(program, space, hardware) is None:
                 yield scenario, hardware

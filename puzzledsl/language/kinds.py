@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import Alternative, Site
+from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers
@@ -25,8 +26,21 @@ from puzzledsl.ir.search_nodes import SOLVERS, SWEEP
 from puzzledsl.ir.stage_nodes import ASKED, EXPORTS, SCORE_METRICS
 from puzzledsl.language.words import DECLARATIONS
 
-PRECISION = "dtype"
-"""Argument of every alternative with matrices: the types that they are stored in."""
+STORAGE = {
+    "dtype": Setting(
+        "Storage type of the weights: `full | q8_0 | q4_0` is one alternative each.",
+        words=(FULL, *PRECISIONS),
+        default="`full`",
+        noun="storage type",
+    ),
+    "kv_cache": Setting(
+        "Type that keys and values are stored in: `full | fp8 | q8_0` is one alternative each.",
+        words=(FULL, *CACHES),
+        default="`full`",
+        noun="type of a KV cache",
+    ),
+}
+"""Arguments of alternatives that are types, named after their fields: of matrices, and of a KV cache."""
 
 
 def _call(kind: type[Alternative]) -> Call:
@@ -35,13 +49,8 @@ def _call(kind: type[Alternative]) -> Call:
         key: Setting(each.doc, words=each.words, default=each.default, in_patterns=key in tested)
         for key, each in kind.arguments.items()
     }
-    if kind.quantisable:
-        arguments[PRECISION] = Setting(
-            "Storage type of the weights: `full | q8_0 | q4_0` is one alternative each.",
-            words=(FULL, *PRECISIONS),
-            default="`full`",
-            noun="storage type",
-        )
+    takes = {"dtype": kind.quantisable, "kv_cache": kind.has_cache}
+    arguments |= {key: setting for key, setting in STORAGE.items() if takes[key]}
     return Call(kind.summary, arguments, positional=kind.positional)
 
 
@@ -71,9 +80,8 @@ def alternatives_of(sub_block: str) -> Setting:
     return SITES.get(sub_block, _EITHER)
 
 
-def pattern_fields(name: str) -> tuple[str, ...]:
-    """Return the arguments of an alternative that a pattern can test."""
-    call = _ANY[name]
+def pattern_fields(call: Call) -> tuple[str, ...]:
+    """Return the arguments of an alternative's call that a pattern can test."""
     return tuple(name for name, setting in call.arguments.items() if setting.in_patterns)
 
 

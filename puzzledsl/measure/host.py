@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.cache import KV
 from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import give_back, held_by, layers, shape_of
@@ -46,7 +47,7 @@ def kind_of(label: str) -> int:
 
 def storage_type(label: str) -> str:
     """Return the storage type in a label; empty for the parent's own."""
-    return next((part for part in label.split("@")[1:] if not part.isdigit()), "")
+    return next((part for part in label.split("@")[1:] if not part.isdigit() and not part.startswith(KV)), "")
 
 
 def parent_beside(other: str) -> str:
@@ -168,7 +169,8 @@ def random_child(space: Space, kinds: Sequence[int], seed: int) -> Arrangement:
     keep = dice.uniform(0, 0.8)
 
     def pick(kind: int, choices: Sequence[Alternative]) -> str:
-        return label(PARENT if dice.random() < keep else dice.choice(choices).name, kind)
+        own = next((each.name for each in choices if each.cache or each.keeps_weights), PARENT)
+        return label(own if dice.random() < keep else dice.choice(choices).name, kind)
 
     both = list(zip(kinds, space.layers, strict=True))
     found: Arrangement = {

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead, stored_apart
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.state import state_size
@@ -52,7 +53,8 @@ def sizes_of(shape: Shape, alternative: Alternative, workload: Workload, stored:
     length = workload.prompt + workload.output
     if (window := alternative.alone(shape).attended) is not None:
         length = min(length, window)
-    per_token = 2 * alternative.alone(shape).cached_heads * shape.head_dim * stored.cached
+    number = stored.cached if alternative.cache is None else CACHES[alternative.cache].bytes
+    per_token = 2 * alternative.alone(shape).cached_heads * shape.head_dim * number
     state = state_size(alternative.alone(shape))
     kept = state.conv * stored.cached + state.scan * int(STATE_BYTES)
     return {

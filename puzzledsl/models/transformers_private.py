@@ -53,12 +53,14 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def with_own_modules(module: M) -> M:
-    """Return a copy of a module on the same submodules and weights; putting another submodule into it leaves the original.
+    """Return a copy of a module on the same submodules and weights; another submodule or hook in it leaves the original.
 
-    `copy.copy` alone shares the dictionary of submodules, and `copy.deepcopy` copies the weights.
+    `copy.copy` alone shares the dictionaries of submodules and hooks, and `copy.deepcopy` copies the weights.
     """
     copied = copy.copy(module)
     copied._modules = dict(module._modules)
+    copied._forward_pre_hooks = copy.copy(module._forward_pre_hooks)
+    copied._forward_pre_hooks_with_kwargs = copy.copy(module._forward_pre_hooks_with_kwargs)
     return copied
 
 

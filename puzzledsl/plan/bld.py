@@ -6,7 +6,8 @@ The number of jobs is
     decoupled   a + f                              one job for each sub-block alternative
     coupled     A * F - (A - a) * (F - f)          one job for each pair with something to train
 
-Besides them there is one job for each storage type of the head, where rounding is compensated (`head_jobs`).
+Alternatives that differ in the type of their KV cache alone share a piece. Besides them there is one job for each storage type
+of the head, where rounding is compensated (`head_jobs`).
 
 A space of 6 x 9 with the parent and a no-op on both sides therefore has 4 + 7 = 11 or 54 - 2 * 2 = 50 jobs per layer.
 """
@@ -106,14 +107,15 @@ def _settings(bld: Bld) -> dict[str, Any]:
 
 def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
     """Yield the pieces to train in one layer, as (kind, attention, ffn)."""
+    attentions = dict.fromkeys(a.of_piece for a in choice.attention)
     if bld.mode == "coupled":
-        for a in choice.attention:
+        for a in attentions:
             for f in choice.ffn:
                 if a.trainable or f.trainable:
                     yield "block", a, f
         return
     if "attention" in bld.sub_blocks:
-        yield from (("attention", a, None) for a in choice.attention if a.trainable)
+        yield from (("attention", a, None) for a in attentions if a.trainable)
     if "ffn" in bld.sub_blocks:
         yield from (("ffn", None, f) for f in choice.ffn if f.trainable)
 

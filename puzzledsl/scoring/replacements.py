@@ -18,13 +18,12 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import runs_to_drop
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.replace import with_modules
 from puzzledsl.pieces.store.library import Library
 
 Part = tuple[SubBlock, Alternative, str | None]
-"""(sub-block, its alternative, id of the piece with its weights, or None for a no-op)."""
+"""(sub-block, its alternative, id of the piece with its weights, or None without weights of its own)."""
 Pair = tuple[AttentionAlternative | None, FfnAlternative | None]
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 
@@ -40,13 +39,10 @@ class Replacement:
 
     def layer_of(self, model: PreTrainedModel, library: Library, layer: nn.Module | None = None) -> nn.Module:
         """Return a copy of the model's layer, or of `layer`, with this replacement; for forward passes without a KV cache."""
-        modules: dict[SubBlock, nn.Module] = {}
-        for sub_block, alternative, piece in self.parts:
-            module = build_alternative(model, self.layer, alternative)
-            if piece is not None:
-                Chosen(self.layer, sub_block, alternative, piece).load(module, library.load)
-            modules[sub_block] = module.requires_grad_(False)
-        return with_modules(layer or layers(model)[self.layer], modules)
+        layer = layer or layers(model)[self.layer]
+        chosen = (Chosen(self.layer, *part) for part in self.parts)
+        modules = {each.sub_block: each.module(model, layer, library.load)[0] for each in chosen}
+        return with_modules(layer, modules)
 
 
 @dataclass(frozen=True)
@@ -145,15 +141,16 @@ def _parts(
     ffn: FfnAlternative | None,
 ) -> Iterator[Part]:
     """Yield what is not the parent's, from a coupled piece if there is one, else from a piece for each."""
+    made = None if attention is None else attention.of_piece
     places: list[tuple[SubBlock, Alternative | None, str | None]] = [
-        ("attention", attention, pieces.get((layer, attention, None))),
+        ("attention", attention, pieces.get((layer, made, None))),
         ("ffn", ffn, pieces.get((layer, None, ffn))),
     ]
     for sub_block, alternative, alone in places:
         if alternative is None or alternative.is_parent:
             continue
-        piece = pieces.get((layer, attention, ffn)) or alone
-        if alternative.removes:
+        piece = pieces.get((layer, made, ffn)) or alone
+        if alternative.removes or alternative.keeps_weights:
             piece = None
         elif piece is None:
             what, span = f"{sub_block} `{alternative.name}`", span_of(score.where)

@@ -23,18 +23,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
-from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.cache import CACHES, ServedCaches
+from puzzledsl.alternatives.precision import FULL, PRECISIONS, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name
 from puzzledsl.child.checkpoint.contents import from_definition
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.export.gguf_tokenizer import packed
-from puzzledsl.export.verify import prepare
+from puzzledsl.export.verify import caches_beside, prepare
 from puzzledsl.ir.base import span_of
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
+from puzzledsl.ir.runtimes import of_one_cache
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
 from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
 from puzzledsl.measure.host import (
@@ -70,7 +73,7 @@ def write_blank(
         pieces: dict[str, Any] = {}
         for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
             pieces[sub_block] = alternative
-            if not alternative.is_parent and not alternative.removes:
+            if not alternative.keeps_weights and not alternative.removes:
                 pieces[f"{sub_block}_piece"] = name = f"{index}.{sub_block}"
                 made[name] = alternative, shape.at(index)
         found.append(LayerDefinition(**pieces))
@@ -173,15 +176,27 @@ class Bed:
     def stored(self) -> Widths:
         """Bytes of a weight and of a cached number."""
         bits = self.engine.weights[self.spec.dtype]
-        return Widths(Fraction(bits) / 8, Fraction(self.engine.cache_bits or bits) / 8)
+        cached = Fraction(self.engine.cache_bits or bits) / 8
+        return Widths(Fraction(bits) / 8, cached if self.cache is None else CACHES[self.cache].bytes)
+
+    @property
+    def cache(self) -> str | None:
+        """The type in which the engine stores keys and values unless a model says another; None: its usual one."""
+        return None if self.spec.kv_dtype == FULL else self.spec.kv_dtype
+
+    def caches(self, path: Path) -> ServedCaches:
+        """Return the KV caches of a model that was written for the engine: its own, else the hardware's."""
+        found = caches_beside(path)
+        return found if found.cache else ServedCaches(self.engine.name, self.cache)
 
     def machine(self, version: str) -> str:
-        """Describe the machine, with the engine's version."""
-        return f"{cpu_name()}, {self.threads} threads, {version}"
+        """Describe the machine, with the engine's version and the type of its KV caches."""
+        cached = "" if self.cache is None else f", KV cache in {self.cache}"
+        return f"{cpu_name()}, {self.threads} threads, {version}{cached}"
 
     @contextmanager
     def load(self, path: Path, workload: Workload, shape: Shape, what: str) -> Iterator[Session]:
-        """Load a model, with room for the cache of `shape`, for llama.cpp into huge pages where the system has some.
+        """Load a model of `prepare`, with room for the cache of `shape`, for llama.cpp into huge pages where the system has some.
 
         Raises DiagnosticError: EngineFailed, also for what fails inside.
         """
@@ -192,6 +207,7 @@ class Bed:
             "threads": self.threads,
             "dtype": TORCH_NAMES.get(self.spec.dtype, self.spec.dtype),
             "device": self.spec.device,
+            **self.caches(path).request,
         }
         per_token = 2 * sum(own.kv_heads * own.head_dim for own in shape.each) * self.stored.cached
         cache_bytes = round(workload.batch * context * per_token)
@@ -250,7 +266,9 @@ class ServingClock:
         self._bed = Bed.of(program.hardware[hardware])
         self._kinds = self._shape.kind_of_each
         self._alternatives = alternatives_of(self._space, self._shape)
-        self._labels = {sub_block: tuple(found) for sub_block, found in self._alternatives.items()}
+        one_cache = RUNTIMES[self._bed.name].one_cache
+        spaces = of_one_cache(self._space, self._shape) if one_cache else {None: self._space}
+        self._groups = [(space, self._labels_of(space, cache)) for cache, space in spaces.items()]
         self._ends = ends_of(self._space)
         self._loaded: tuple[Workload, Session] | None = None
         self._stack, self._sessions = ExitStack(), ExitStack()
@@ -277,19 +295,34 @@ class ServingClock:
             dtype=bed.spec.dtype,
             stored=stored,
             memory_bytes=memory,
-            rounds=models_needed(self._labels, self._ends),
+            rounds=sum(models_needed(labels, self._ends) for _, labels in self._groups),
             batches=batches,
             layers_with_weights=self._shape.layers,
             whole=True,
         )
 
     def round(self, workload: Workload, seed: int) -> Check:
-        """Time one mixture."""
-        return self.timed(mixture(self._labels, self._kinds, seed, self._ends), workload, seed)
+        """Time one mixture, of each type of KV caches in turn where all layers have one."""
+        turn, number = divmod(seed, len(self._groups))
+        _, labels = self._groups[number]
+        return self.timed(mixture(labels, self._kinds, turn, self._ends), workload, seed)
 
     def check(self, workload: Workload, seed: int) -> Check:
         """Time one random child."""
-        return self.timed(random_child(self._space, self._kinds, seed), workload, seed)
+        space, _ = self._groups[seed % len(self._groups)]
+        return self.timed(random_child(space, self._kinds, seed), workload, seed)
+
+    def _labels_of(self, space: Space, cache: str | None) -> dict[SubBlock, tuple[str, ...]]:
+        """Return the labels of a space; those of the parent's own attention, whose cache has no type, beside no typed one."""
+        found = alternatives_of(space, self._shape)
+        own = {
+            label(PARENT, kind) for kind, (shape, _) in enumerate(self._shape.kinds()) if shape.cached_heads
+        }
+        left = own if cache is not None else set[str]()
+        return {
+            part: tuple(name for name in of if part == "ffn" or name not in left)
+            for part, of in found.items()
+        }
 
     def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int | None = None) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""

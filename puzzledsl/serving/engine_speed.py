@@ -11,7 +11,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.export.engines.ask import python_of
-from puzzledsl.export.verify import open_model, prepare, weights_bytes
+from puzzledsl.export.verify import caches_beside, open_model, prepare, weights_bytes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineSpeed
 from puzzledsl.measure.stopwatch import undisturbed
@@ -65,9 +65,14 @@ def _one(
     rounds: int,
     threads: int,
 ) -> EngineSpeed:
-    request = {"threads": threads, "dtype": "float32", "context": workload.prompt + workload.output + SPARE}
+    request: dict[str, object] = {
+        "threads": threads,
+        "dtype": "float32",
+        "context": workload.prompt + workload.output + SPARE,
+    }
     with scratch("speed") as folder:
         path = prepare(open_model(directory), directory, engine, folder, dtype)
+        request |= caches_beside(path).request
         with Session(engine, path, request | {"text": True}) as session:
             text = session.text(TEXT)
             (seconds,) = in_turn([session], workload, rounds)

@@ -7,22 +7,26 @@ the simulation can be given the very same.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from http.client import HTTPConnection, HTTPException
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, cast
+from statistics import fmean
+from typing import Any, cast
 
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
@@ -30,7 +34,7 @@ from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
 from puzzledsl.export.engines.ask import environment, llama_library, python_of
 from puzzledsl.ir.measured_engines import ENGINES
-from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Traffic
 from puzzledsl.ir.tables import (
     PARENT,
     Assignment,
@@ -44,7 +48,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.serving.clock import SPARE, Bed, in_turn, write_blank, write_model
+from puzzledsl.serving.clock import SPARE, TORCH_NAMES, Bed, in_turn, write_blank, write_model
 
 LOADING_S = 600
 """Seconds that a server may take to load a model."""
@@ -52,7 +56,15 @@ PATIENCE = 4
 """A run ends after so many times the seconds in which its requests arrive, and as many as a load takes at least."""
 LEAST_S = 60
 LEAST_REQUESTS = 10
+LONE = 4
+"""Lone requests before and behind those of a run, which tell how fast the machine is at the time."""
 NS_PER_S = 10**9
+VLLM = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Variables of vLLM's server, as `export/engines/vllm_engine.py` has them: a GiB of caches, threads where the system has room."""
 FIRST_TOKEN, TOKENS = 100, 1000
 """Prompts are drawn from so many tokens, from the first on: no vocabulary's special ones."""
 
@@ -62,15 +74,22 @@ class LoadFailed(Exception):
 
 
 def server_command(engine: str) -> str | None:
-    """Return the command that serves `{model}` at `{port}`, `{most}` sequences of `{context}` tokens; None if there is none."""
+    """Return the command that serves `{model}` at `{port}`, `{most}` sequences of `{context}` tokens; None if there is none.
+
+    Engines are started as costs are measured in them: vLLM without compiled graphs, in the hardware's dtype.
+    """
     if engine == "llama_cpp":
         library = llama_library()
         server = None if library is None else library.parent.parent / "bin" / "llama-server"
         options = "-m {model} --port {port} -np {most} -c {all} -t {threads} -tb {threads} --no-webui"
         return None if server is None or not server.is_file() else f"{shlex.quote(str(server))} {options}"
     python = python_of("vllm") if engine == "vllm" else None
-    options = "serve {model} --port {port} --max-num-seqs {most} --max-model-len {context} --served-model-name model"
-    return None if python is None else f"{shlex.quote(str(python.parent / 'vllm'))} {options}"
+    options = (
+        "-m vllm.entrypoints.openai.api_server --model {model} --port {port} --served-model-name model "
+        "--max-num-seqs {most} --max-model-len {context} --dtype {dtype} "
+        "--enforce-eager --no-enable-prefix-caching --trust-remote-code"
+    )
+    return None if python is None else f"{shlex.quote(str(python))} {options}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +148,36 @@ class Server:
         return Latency(times[0] - arrival, each)
 
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when its parent ends, however that is."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @contextmanager
-def served(command: str, model: Path, most: int, context: int, threads: int) -> Iterator[Server]:
+def served(
+    command: str, model: Path, most: int, context: int, threads: int, dtype: str = ""
+) -> Iterator[Server]:
     """Serve a model for the time of the context. Raises LoadFailed: a server that does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     sizes = {"most": most, "context": context, "all": most * context, "threads": threads}
-    words = [word.format(model=model, port=port, **sizes) for word in shlex.split(command)]
+    words = [word.format(model=model, port=port, dtype=dtype, **sizes) for word in shlex.split(command)]
     with scratch("load") as folder, (folder / "log").open("w+b") as log:
-        variables = {**os.environ, **environment("llama_cpp", threads, str(folder))}
+        variables = {**os.environ, **environment("llama_cpp", threads, str(folder)), **VLLM}
         try:
-            process = subprocess.Popen(words, stdout=log, stderr=log, env=variables, start_new_session=True)
+            process = subprocess.Popen(
+                words,
+                stdout=log,
+                stderr=log,
+                env=variables,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
         except OSError as error:
             raise LoadFailed(f"{words[0]}: {error.strerror}") from None
         try:
@@ -195,82 +232,140 @@ def patience(requests: Sequence[Request], predicted: Mapping[str, float]) -> flo
     return max(LEAST_S, PATIENCE * expected)
 
 
+Paces = list[tuple[float, float]]
+"""Times of a prompt and of a token of each lone request, as multiples of those in an engine's costs."""
+
+
+@dataclass
+class _Lane:
+    """A model that is served, with what its costs say of it. `top`: the rate that it is predicted to sustain."""
+
+    search: str | None
+    server: Server
+    engine: Engine
+    top: float
+    alone: Request
+    before: Paces = field(default_factory=list)
+
+    def paces(self) -> Paces:
+        """Return the pace of lone requests now."""
+        expected = self.engine.serve([self.alone])[0]
+        found = [self.server.serve([self.alone], LEAST_S)[0] for _ in range(LONE)]
+        return [(each.ttft_s / expected.ttft_s, each.tpot_s / (expected.tpot_s or 1)) for each in found]
+
+    def run(self, requests: Sequence[Request], asked: float, seed: int) -> LoadRun:
+        """Return requests of this model, measured, and simulated at the pace of lone ones before and behind them."""
+        before = self.before or self.paces()
+        expected = figures(requests, self.engine.serve(requests))
+        measured = figures(requests, self.server.serve(requests, patience(requests, expected)))
+        self.before = self.paces()
+        prompt, token = (fmean(each) for each in zip(*before, *self.before, strict=True))
+        return LoadRun(
+            model="parent" if self.search is None else "child",
+            asked=asked,
+            seed=seed,
+            requests=len(requests),
+            prompt_pace=prompt,
+            token_pace=token,
+            predicted=figures(requests, self.engine.at_pace(prompt, token).serve(requests)),
+            measured=measured,
+        )
+
+
 @dataclass(frozen=True)
 class LoadBench:
-    """Inputs of a check under load: costs of the scenario at each number of sequences, and the command of a server."""
+    """Inputs of a check under load: costs of the scenario at each number of sequences, children of searches of one space."""
 
     program: Program
-    search: str
     scenario: str
     listed: Sequence[ScenarioCosts]
-    child: Sequence[Assignment]
+    children: Mapping[str, Sequence[Assignment]]
     parent_dir: Path
     command: str
     seconds: float
 
-    def check(self, shares: Sequence[float], seeds: Sequence[int], progress: Progress) -> LoadCheck:
-        """Return how each model is served at shares of the rate that it sustains. Raises LoadFailed, DiagnosticError."""
-        scenario = self.program.scenarios[self.scenario]
-        assert scenario.traffic is not None
-        spec = self.program.hardware[scenario.hardware].spec
-        assert isinstance(spec, MeasuredHardware)
-        most, longest = (
-            scenario.traffic.at_most,
-            max(scenario.traffic.requests or ((scenario.prompt, scenario.output),), key=sum),
-        )
-        threads, runs = spec.threads or len(os.sched_getaffinity(0)), list[LoadRun]()
-        parent = [PARENT] * len(layers_of_child(self.child))
-        models: list[tuple[Literal["parent", "child"], Sequence[Assignment]]] = [
-            ("parent", parent),
-            ("child", self.child),
-        ]
-        progress.start(f"load of {self.search}", len(models) * len(shares) * len(seeds))
-        for model, layers in models:
-            top = whole_metrics(self.listed, layers, own_costs(self.listed, layers))["max_rate"]
-            with scratch("model") as folder:
-                path = self._written(layers, spec, folder)
-                with served(self.command, path, most, sum(longest) + SPARE, threads) as server:
-                    warm = Request(0, *longest)
-                    server.serve([warm] * min(2, most), LEAST_S)
-                    for share, seed in product(shares, seeds):
-                        runs.append(self._run(server, model, layers, float(top) * share, seed))
+    def check(
+        self, shares: Sequence[float], seeds: Sequence[int], progress: Progress
+    ) -> dict[str, LoadCheck]:
+        """Return for each search how parent and child are served at shares of the rate that each sustains.
+
+        Models of llama.cpp take turns, so that one moment of the machine is all of theirs; those of an engine that takes what
+        memory there is run one after the other. Raises LoadFailed, DiagnosticError.
+        """
+        parent = [PARENT] * len(layers_of_child(next(iter(self.children.values()))))
+        order: list[str | None] = [None, *self.children]
+        models = {search: parent if search is None else self.children[search] for search in order}
+        runs: dict[str | None, list[LoadRun]] = {search: [] for search in models}
+        progress.start(f"load of {', '.join(self.children)}", len(models) * len(shares) * len(seeds))
+        for group in [[*models]] if self._spec.engine == "llama_cpp" else [[search] for search in models]:
+            with ExitStack() as held:
+                lanes = [held.enter_context(self._lane(search, models[search])) for search in group]
+                for share, seed in product(shares, seeds):
+                    for lane in lanes:
+                        asked = lane.top * share
+                        runs[lane.search].append(lane.run(self._requests(asked, seed), asked, seed))
                         progress.advance(1)
-        engine = ENGINES[spec.engine].title
-        return LoadCheck(
-            search=self.search, scenario=self.scenario, engine=engine, at_most=most, runs=tuple(runs)
-        )
+        return {
+            search: LoadCheck(
+                search=search,
+                scenario=self.scenario,
+                engine=ENGINES[self._spec.engine].title,
+                at_most=self._traffic.at_most,
+                runs=(*runs[None], *runs[search]),
+            )
+            for search in self.children
+        }
 
-    def _run(
-        self,
-        server: Server,
-        model: Literal["parent", "child"],
-        layers: Sequence[Assignment],
-        rate: float,
-        seed: int,
-    ) -> LoadRun:
+    @property
+    def _spec(self) -> MeasuredHardware:
+        spec = self.program.hardware[self.program.scenarios[self.scenario].hardware].spec
+        assert isinstance(spec, MeasuredHardware)
+        return spec
+
+    @property
+    def _traffic(self) -> Traffic:
+        traffic = self.program.scenarios[self.scenario].traffic
+        assert traffic is not None
+        return traffic
+
+    @property
+    def _tokens(self) -> tuple[int, int]:
         scenario = self.program.scenarios[self.scenario]
-        assert scenario.traffic is not None
-        traffic = scenario.traffic.model_copy(update={"rate": Fraction(rate)})
-        number = max(LEAST_REQUESTS, round(rate * self.seconds))
-        requests = arrivals(traffic, (scenario.prompt, scenario.output), number, seed)
-        predicted = figures(requests, Engine.of(self.listed, layers).serve(requests))
-        measured = figures(requests, server.serve(requests, patience(requests, predicted)))
-        return LoadRun(
-            model=model, asked=rate, seed=seed, requests=number, predicted=predicted, measured=measured
-        )
+        return scenario.prompt, scenario.output
 
-    def _written(self, layers: Sequence[Assignment], spec: MeasuredHardware, folder: Path) -> Path:
+    @contextmanager
+    def _lane(self, search: str | None, layers: Sequence[Assignment]) -> Iterator[_Lane]:
+        """Serve a model of these layers for the time of the context, and warm it up."""
+        most, longest = self._traffic.at_most, max(self._traffic.requests or (self._tokens,), key=sum)
+        threads = self._spec.threads or len(os.sched_getaffinity(0))
+        top = whole_metrics(self.listed, layers, own_costs(self.listed, layers))["max_rate"]
+        with scratch("model") as folder:
+            path = self._written(layers, folder)
+            command = self.command
+            if command == server_command(self._spec.engine):
+                hardware = self.program.hardware[self.program.scenarios[self.scenario].hardware]
+                command = f"{command} {Bed.of(hardware).caches(path).flags}"
+            dtype = TORCH_NAMES.get(self._spec.dtype, self._spec.dtype)
+            with served(command, path, most, sum(longest) + SPARE, threads, dtype) as server:
+                alone = Request(0, *longest)
+                server.serve([alone] * min(2, most), LEAST_S)
+                yield _Lane(search, server, Engine.of(self.listed, layers), float(top), alone)
+
+    def _requests(self, rate: float, seed: int) -> list[Request]:
+        """Return the requests of a run."""
+        traffic = self._traffic.model_copy(update={"rate": Fraction(rate)})
+        return arrivals(traffic, self._tokens, max(LEAST_REQUESTS, round(rate * self.seconds)), seed)
+
+    def _written(self, layers: Sequence[Assignment], folder: Path) -> Path:
         """Write a model of these layers for the engine, of random weights: times depend on no weight's value."""
-        space = self.program.spaces[self.program.searches[self.search].space]
+        space = self.program.spaces[self.program.searches[next(iter(self.children))].space]
         shape = self.program.parents[space.parent].shape
         chosen = []
         for choice, layer in zip(layers_of_child(layers), space.layers, strict=True):
             attention, ffn = layer.by_name()
             chosen.append((attention[choice.attention], ffn[choice.ffn]))
-        ends = ends_of_child(layers).name
-        return write_blank(
-            self.parent_dir, shape, chosen, ends, cast(EngineName, spec.engine), folder, spec.dtype
-        )
+        ends, engine = ends_of_child(layers).name, cast(EngineName, self._spec.engine)
+        return write_blank(self.parent_dir, shape, chosen, ends, engine, folder, self._spec.dtype)
 
 
 def time_in_engine(

@@ -1,13 +1,13 @@
 """Tensors of a causal language model that distillation needs, and its losses, which never hold two full tensors of logits.
 
-Quantised sub-blocks lie on grids, so uptraining leaves their weights as they are. Logits and losses are float32.
+Of quantised matrices, which lie on grids, the scales are trained and the codes stay. Logits and losses are float32.
 
 Shape legend: B sequences, T tokens of each, N = B * T positions, C positions of a chunk, H hidden size, V vocabulary, L layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,22 +18,46 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.ends import END_DTYPES
+from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import blocks_of, layers, output_embedding, read_by_head, sub_block_of
+from puzzledsl.models.families.slots import slots
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.products import whole_rows
 from puzzledsl.models.placement import faster_in_bfloat16
+from puzzledsl.models.precision.scales import train_scales
 from puzzledsl.plan.memory.stage_plan import tiles
 
 
-def train_all_but_quantised(child: PreTrainedModel) -> None:
-    """Let gradients flow to every weight of a child but those of its quantised sub-blocks."""
+def prepare_training(child: PreTrainedModel, *, scales: bool) -> None:
+    """Let gradients flow to every weight of a child but quantised ones; with `scales` to the scales of those, too.
+
+    The scales of experts' matrices, and of an end that serves as both, stay as they are.
+    """
     child.requires_grad_(True)
+    for holder, name, precision in quantised(child):
+        getattr(holder, name).requires_grad_(False)
+        if scales and isinstance(holder, nn.Linear):
+            train_scales(holder, precision)
+
+
+def quantised(child: PreTrainedModel) -> Iterator[tuple[nn.Module, str, Precision]]:
+    """Yield the parameters of a child's quantised matrices: the module, the name there, and the storage type."""
     for layer, alternatives in zip(layers(child), blocks_of(child.config) or (), strict=False):
         for sub_block, alternative in zip(SUB_BLOCKS, alternatives, strict=True):
             if alternative.dtype is not None:
-                sub_block_of(layer, sub_block).requires_grad_(False)
+                for name, slot in slots(sub_block_of(layer, sub_block)).items():
+                    if is_quantised(name, tuple(slot.weight.shape)):
+                        yield slot.holder, slot.name, PRECISIONS[alternative.dtype]
+    ends: Any = child
+    places = {"head": ends.get_output_embeddings(), "embedding": ends.get_input_embeddings()}
+    types = dict(getattr(child.config, END_DTYPES, {}))
+    if child.config.tie_word_embeddings:  # one matrix
+        types.pop("head", None)
+    for site, dtype in types.items():
+        yield places[site], "weight", PRECISIONS[dtype]
 
 
 IGNORED = -100  # a label without a next token

@@ -40,9 +40,10 @@ from puzzledsl.models.families.load import (
 from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement
+from puzzledsl.models.precision.scales import settle
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.means import Means, in_words, means_for
-from puzzledsl.uptrain.model import Student, Teacher, in_bf16, train_all_but_quantised
+from puzzledsl.uptrain.model import Student, Teacher, in_bf16, prepare_training
 from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
     Ranks,
@@ -88,7 +89,7 @@ def models(
         return Teacher(parent), Student(load_child(child_dir, dtype=torch.float32, device=device))
     teacher = Teacher(_bare(load_config(parent_dir), parent_dtype, sharding))
     student = Student(_bare(child_config(child_dir), torch.float32, sharding))
-    train_all_but_quantised(student.model)
+    prepare_training(student.model, scales=False)
     for module, directory in ((teacher, parent_dir), (student, child_dir)):
         shard(module, sharding)
         offloaded = sharding.offload and module is student
@@ -145,7 +146,7 @@ def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[s
         yield source.name, {name: state[name].cast(tensor.dtype) for name, tensor in stored.items()}
 
 
-METHOD = "5"  # raise it when training changes, so that unfinished work is not continued
+METHOD = "6"  # raise it when training changes, so that unfinished work is not continued
 HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = 16, 4, 16384
 """Held-out text: 1/16 of the budget, at least 4 blocks, at most 16Ki tokens."""
 LEARNED_TOKENS = 1 << 18  # positions that are counted at a time
@@ -219,6 +220,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
         record = _record(declaration, steps, heldout, trainer.run()) | _learned(blocks.part(heldout))
         progress.log("uptrained", **record)
         del trainer  # its moments, before the weights are gathered
+        settle(student.model)
         state = gathered_when_read(student.model)
         if ranks.leads:
             text = json.dumps(record, indent=1, sort_keys=True) + "\n"

@@ -35,8 +35,8 @@ from puzzledsl.uptrain.model import (
     Target,
     Teacher,
     in_bf16,
+    prepare_training,
     recompute_layers,
-    train_all_but_quantised,
 )
 from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
@@ -140,7 +140,7 @@ class Trainer:
         asked = replace(means, micro_blocks=micro, recompute=recompute)
         self.means = asked.least(self.ranks.from_first(lambda: remembered(work)))
         self.bf16 = in_bf16(self.device, declaration.dtype)
-        train_all_but_quantised(child)
+        prepare_training(child, scales=sharding is None)
         if self.means.recompute:
             recompute_layers(child)
         self.optimizer = adamw(child, declaration.lr.peak)
@@ -194,7 +194,7 @@ class Trainer:
                 LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.lr, step, self.steps)
+            group["lr"] = group["factor"] * learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return Step(loss, kld, cosine, lm, grad_norm)

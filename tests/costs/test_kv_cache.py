@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
+
 import pytest
 import torch
 from transformers import PreTrainedModel, StaticCache
@@ -9,7 +12,9 @@ from transformers import PreTrainedModel, StaticCache
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.checker.check import shipped_profiles
+from puzzledsl.costs.dtypes import CACHE_BYTES
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.roofline import line_of
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.measure.whole import Widths, sizes_of
 from puzzledsl.models.families.access import shape_of
@@ -88,6 +93,24 @@ def test_kv_bytes_are_those_that_a_static_cache_allocates(name: str) -> None:
 def test_pages_are_whole(page: int) -> None:
     shape = shape_of(model_of("qwen2").config)
     assert counted(shape, page) * (PROMPT + OUTPUT) == counted(shape) * (-(-(PROMPT + OUTPUT) // page) * page)
+
+
+@pytest.mark.parametrize(("cache", "number"), [("fp8", Fraction(1)), ("q8_0", Fraction(34, 32))])
+@pytest.mark.parametrize("stored", ["fp32", "bf16", "fp8", "q8_0"])
+def test_a_type_of_its_own_comes_before_the_hardware_s(cache: str, number: Fraction, stored: str) -> None:
+    hardware = float32(1).model_copy(update={"kv_dtype": stored})
+    shape = shape_of(model_of("llama").config)
+    for plain in (ParentAttention(), GqaAttention(kv_heads=1), GqaAttention(kv_heads=1, window=5)):
+        own = plain.in_cache(cache)  # type: ignore[arg-type]
+        held = kv_cache_bytes(float32(1), shape, plain, WORK)
+        assert kv_cache_bytes(hardware, shape, own, WORK) == ceil(held * number / 4)
+        assert kv_cache_bytes(hardware, shape, plain, WORK) == ceil(held * CACHE_BYTES[stored] / 4)
+        lines = [line_of(hardware, shape, a, WORK) for a in (own, plain)]
+        read = [line.decode.attention for line in lines]
+        assert read[0] * CACHE_BYTES[stored] == read[1] * number and read[0] > 0
+        assert lines[0].weights_bytes == lines[1].weights_bytes and lines[0].prefill.ns(1) == lines[
+            1
+        ].prefill.ns(1)
 
 
 def test_a_policy_that_grows_holds_half_the_output_on_the_mean() -> None:

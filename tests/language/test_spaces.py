@@ -93,6 +93,24 @@ def hybrid(body: str) -> str:
             (hybrid("attention = parent(dtype: q8_0)\n layers[0].attention = parent(dtype: q8_0)"), "E0225"),
         ),
         *refused(
+            "space.kv-cache",
+            (space("attention = parent(kv_cache: q8_0)"), "E0225"),
+            (space("attention = parent(kv_cache: fp7)"), "E0305"),
+            (space("attention = linear(kv_cache: fp8)"), "E0204"),
+            (space("ffn = parent(kv_cache: fp8)"), "E0204"),
+            (hybrid("attention = parent\n layers[0].attention = parent(kv_cache: fp8)"), "E0225"),
+        ),
+        *refused(
+            "space.kv-cache-costs",
+            (space("attention = parent(kv_cache: full | fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require chat.kv_cache <= 0.8x }', "E1812"),
+        ),
+        *refused(
+            "space.kv-cache-one",
+            (space("attention = parent(kv_cache: fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require params <= 1x }\nexport e of t = gguf("e.gguf")', "E0472"),
+            (space("attention = parent(kv_cache: fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require params <= 1x }\nexport e of t = mlx("e")', "E0472"),
+        ),
+        *refused("patterns.kv-cache", (edited("layers[1].attention -= gqa(kv_cache: q4_0)"), "E0305"), (edited("layers[1].attention -= noop(kv_cache: fp8)"), "E0204"), (edited("layers[1].ffn -= parent(kv_cache: fp8)"), "E0204")),
+        *refused(
             "space.dtype-rows",
             (UNEVEN + "space v of q { ffn = parent(dtype: q4_0) }", "E0225"),
             (UNEVEN + "space v of q { attention = gqa(kv_heads: 2, dtype: int4) }", "E0225"),
@@ -212,6 +230,10 @@ def test_each_layer_has_its_own_parent(tmp_path: Path) -> None:
                 ("attention = gqa(kv_heads: 4 | 2, dtype: full | int8), ffn = parent(dtype: q8_0) | mlp(width: 50%, dtype: q4_0)", "parent gqa2 parent@int8 gqa2@int8", "parent@q8_0 mlp96@q4_0"),
                 ("ffn = mlp(width: 100%, dtype: fp8) | linear(dtype: q5_0) | noop", "parent", "parent@fp8 linear@q5_0 noop"),
             ],
+            "space.kv-cache": [
+                ("attention = parent(kv_cache: full | fp8) | gqa(kv_heads: 4 | 2, kv_cache: fp8)", "parent parent@kv_fp8 gqa2@kv_fp8", "parent"),
+                ("attention = gqa(kv_heads: 2, dtype: full | int8, kv_cache: full | fp8) | noop", "gqa2 gqa2@int8 gqa2@kv_fp8 gqa2@int8@kv_fp8 noop", "parent"),
+            ],
             "space.dtype-rows": [("ffn = mlp(width: 40, dtype: q8_0 | q5_0 | q4_0 | int8)", "parent", "mlp40@q8_0 mlp40@q5_0 mlp40@q4_0 mlp40@int8")],
             "space.heads": [
                 ("attention = gqa(heads: 8 | 4, kv_heads: 4 | 2)", "parent gqa4h4 gqa2 gqa2h4", "parent"),
@@ -315,6 +337,20 @@ def test_patterns_of_types(tmp_path: Path) -> None:
     ):
         found = program(tmp_path, space(f"{wide}layers[0].ffn &= {pattern}")).spaces["v"]
         assert names(found, "ffn") == kept, pattern
+
+
+@pytest.mark.states("patterns.kv-cache")
+def test_patterns_of_caches(tmp_path: Path) -> None:
+    wide = "attention = parent(kv_cache: full | fp8) | gqa(kv_heads: 2, kv_cache: full | fp8)\n "
+    for pattern, kept in (
+        ("parent", "parent parent@kv_fp8"),
+        ("parent(kv_cache: full)", "parent"),
+        ("gqa(kv_cache: fp8 | q8_0)", "parent@kv_fp8 gqa2@kv_fp8"),
+        ("gqa(kv_heads: 2, kv_cache: != fp8)", "gqa2"),
+        ("gqa(kv_heads: 2)", "gqa2 gqa2@kv_fp8"),
+    ):
+        found = program(tmp_path, space(f"{wide}layers[0].attention &= {pattern}")).spaces["v"]
+        assert names(found, "attention") == kept, pattern
 
 
 @pytest.mark.states("init.choice")

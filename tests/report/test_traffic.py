@@ -42,7 +42,14 @@ def test_lines_are_simulated_and_points_are_measured(
     assert text.count("simulated") >= 2 and "measured, seed" not in text
     figures = {name: 0.5 + i for i, name in enumerate(FIGURES)}
     child = LoadRun(
-        model="child", asked=9.0, seed=7, requests=10, predicted=figures, measured={**figures, "tpot": 0.125}
+        model="child",
+        asked=9.0,
+        seed=7,
+        requests=10,
+        prompt_pace=1.0,
+        token_pace=1.0,
+        predicted=figures,
+        measured={**figures, "tpot": 0.125},
     )
     check = LoadCheck(search="best", scenario="busy", engine="llama.cpp", at_most=16, runs=(child,))
     (tmp_path / "build" / "load").mkdir()

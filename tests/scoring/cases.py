@@ -80,7 +80,7 @@ class Case:
             LayerDefinition(
                 attention=attention,
                 ffn=ffn,
-                attention_piece=pieces.get((layer, attention, None)),
+                attention_piece=pieces.get((layer, attention.of_piece, None)),
                 ffn_piece=pieces.get((layer, None, ffn)),
             )
             for layer, (attention, ffn) in enumerate(layers)

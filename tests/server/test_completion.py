@@ -17,7 +17,7 @@ from puzzledsl.server.completion import complete, signature
 from tests.server.texts import PROGRAM, marked
 
 CHAT, BUSY = ({*metrics_under(traffic=traffic), *words.SCENARIO_FACTS} for traffic in (False, True))
-MEASURED = "measured(engine, device, dtype, threads, gpus, memory, price, power)"
+MEASURED = "measured(engine, device, dtype, kv_cache, threads, gpus, memory, price, power)"
 
 
 def labels(text: str, folder: Path) -> list[str]:
@@ -131,6 +131,8 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("hardware n = h100_sxm(‸", set(PROFILE), set()),
         ("hardware n = h100_sxm(gpus: 1, ‸", set(PROFILE), set()),
         ("hardware n = h100_sxm(dtype: ‸", {"fp8", "bf16"}, set(PROFILE)),
+        ("space n of p { attention = parent(‸", {"dtype", "kv_cache"}, {"window"}),
+        ("space n of p { attention = parent(kv_cache: ‸", {"full", "fp8", "q8_0"}, {"q4_0"}),
         ("data n = ‸", {"text", "jsonl", "parquet", "hf", "mix", "d"}, set()),
         ("data n = 0.5 * ‸", {"text", "jsonl", "parquet", "hf", "mix", "d", "few"}, {"require"}),
         ("data n = 0.5 * d + 0.5 * ‸", {"jsonl", "d"}, set()),

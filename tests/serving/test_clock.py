@@ -189,6 +189,49 @@ def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):
         assert 0 < rounded.weights_bytes < 0.6 * own.weights_bytes
 
 
+def told_of_caches(monkeypatch) -> list[object]:
+    """The types that sessions are told, in order; filled as they begin."""
+    told: list[object] = []
+
+    def session_of(name, file, request, size):
+        told.append(request.get("cache"))
+        return Session(name, file, request, size)
+
+    monkeypatch.setattr(clock, "Session", session_of)
+    return told
+
+
+@pytest.mark.states("space.kv-cache-costs")
+def test_keys_and_values_have_the_hardware_s_type(tmp_path, few, monkeypatch):
+    path, told = program_in(tmp_path, dtype="f16"), told_of_caches(monkeypatch)
+    path.write_text(path.read_text().replace("dtype: f16", "dtype: f16, kv_cache: q8_0"))
+    table = measured(path)
+    (cost,) = table.scenarios["chat"]
+    assert cost.attention[0]["parent"].kv_cache_bytes == 2 * 12 * 2 * 2 * 32 * 34 // 32
+    assert "KV cache in q8_0" in table.provenance["chat"] and {*told} == {"q8_0"}
+
+
+@pytest.mark.states("space.kv-cache-costs")
+@pytest.mark.parametrize(
+    "attention", ["parent(kv_cache: full | q8_0)", "parent | gqa(kv_heads: 1, kv_cache: q8_0)"]
+)
+def test_models_of_each_type_are_timed(tmp_path, few, monkeypatch, attention):
+    """Each model has one type, as llama.cpp has; PyTorch, which has none, is not timed."""
+    path, told = program_in(tmp_path, dtype="f16"), told_of_caches(monkeypatch)
+    text = path.read_text().replace("parent |", f"{attention} |", 1)
+    elsewhere = "hardware slow = measured(engine: torch)\nscenario rest on slow = batch(1, 4 -> 2)\n"
+    path.write_text(text + elsewhere)
+    table = measured(path)
+    (cost,) = table.scenarios["chat"]
+    assert set(table.scenarios) == {"chat"} and set(told) == {None, "q8_0"}
+    names = [name for name in cost.attention[0] if name.endswith("@kv_q8_0")]
+    assert names and "parent" in cost.attention[0]
+    for name in names:
+        plain, own = cost.attention[0].get(name.partition("@")[0]), cost.attention[0][name]
+        assert plain is None or own.kv_cache_bytes * 32 == plain.kv_cache_bytes * 17
+        assert own.decode_ns > 0
+
+
 def test_the_ends_of_a_model_are_timed_in_their_types(tmp_path, few):
     path = program_in(tmp_path)
     choice = "  head = parent(dtype: full | q4_0)\n  embedding = parent(dtype: full | q4_0)\n}\nhardware"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,6 +61,33 @@ def test_a_server_that_ends_or_never_answers_is_told(tmp_path: Path) -> None:
         server.serve(requests, 1)
 
 
+SERVING = """
+import sys, time
+from pathlib import Path
+from puzzledsl.serving import load
+popen = load.subprocess.Popen
+load.subprocess.Popen = lambda *a, **k: (made := popen(*a, **k), print(made.pid, flush=True))[0]
+with load.served(sys.argv[1], Path("."), 1, 8, 1):
+    print("serves", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_a_server_ends_with_a_killed_command() -> None:
+    words = [sys.executable, "-c", SERVING, command(0, 0, 0)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        server = int(process.stdout.readline())
+        assert process.stdout.readline() == "serves\n"
+        process.kill()
+    for _ in range(100):
+        if not Path(f"/proc/{server}").exists() or "Z" in Path(f"/proc/{server}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {server} is still there")
+
+
 SEARCH = """
 score kl of wide = table("kl.csv")
 search best of wide { minimize kl, require busy.tpot <= 10s }
@@ -103,7 +132,7 @@ def test_the_command_measures_parent_and_child(
         for each in check.runs
     )
     assert run([*asked, "--server", command(0.0001, 0.002, 0.001), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scenario"] == "busy"
+    assert json.loads(capsys.readouterr().out)[0]["scenario"] == "busy"
     assert run([*asked, "--server", f"{sys.executable} -c 'raise SystemExit(3)'"]) == 1
     assert "E1816" in capsys.readouterr().err
     assert run([*asked, "--shares", "much"]) == 2

@@ -16,6 +16,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import nearest
 from tests.children import Choice, define, random_pieces
@@ -82,7 +83,9 @@ class Case:
         return self.base / "models" / "final"
 
 
-def make_case(base: Path, layers: tuple[Choice, ...] = LAYERS, **uptrain: Any) -> Case:
+def make_case(
+    base: Path, layers: tuple[Choice, ...] = LAYERS, ends: EndsAssignment | None = None, **uptrain: Any
+) -> Case:
     """Parent and realised child on disk, text, and an `uptrain final` of ten steps."""
     program = make_program(base, model={"layers": len(layers), "scale": 0.3})
     parent = load_parent(base / "parent")
@@ -100,7 +103,10 @@ def make_case(base: Path, layers: tuple[Choice, ...] = LAYERS, **uptrain: Any) -
                 cut[name] = nearest(cut[name], PRECISIONS[dtype])
         return cut
 
-    realise(define(layers), base / "parent", near, base / "models" / "best")
+    definition = define(layers)
+    if ends is not None:
+        definition = definition.model_copy(update={"ends": ends})
+    realise(definition, base / "parent", near, base / "models" / "best")
     return Case(base, with_uptrain(program, **uptrain))
 
 

@@ -12,17 +12,22 @@ from safetensors.torch import load_file
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PRECISIONS, Precision
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.ir.nodes import Schedule
+from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.precision.gptq import stored_codes
 from puzzledsl.uptrain import model, train
 from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
+from puzzledsl.uptrain.model import prepare_training
 from puzzledsl.uptrain.run import UptrainInputs, heldout_blocks, run_uptrain
 from puzzledsl.uptrain.train import Trainer
+from tests.children import Choice
 from tests.tiles import cut
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
 
@@ -83,19 +88,62 @@ def test_the_child_comes_nearer_and_stays_a_child(shared, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_quantised_weights_stay_on_their_grid(tmp_path):
-    """All others are trained around them."""
-    layers = (
-        (ParentAttention(dtype="int8"), MlpFfn(width=20)),
-        (GqaAttention(kv_heads=1), ParentFfn(dtype="fp8")),
-    )
-    case = make_case(tmp_path, layers)
+QUANTISED: tuple[Choice, ...] = (
+    (ParentAttention(dtype="int8"), MlpFfn(width=20)),
+    (GqaAttention(kv_heads=1), ParentFfn(dtype="fp8")),
+)
+TYPES = {
+    "lm_head.": PRECISIONS["int8"],
+    "layers.0.self_attn.": PRECISIONS["int8"],
+    "layers.1.mlp.": PRECISIONS["fp8"],
+}
+
+
+def type_of(name: str) -> Precision | None:
+    return next((precision for part, precision in TYPES.items() if part in name), None)
+
+
+@pytest.mark.states("uptrain.quantised")
+def test_of_quantised_weights_the_scales_are_trained(tmp_path):
+    """Codes stay, scales are stored ones."""
+    case = make_case(tmp_path, QUANTISED, EndsAssignment.of("parent/parent@int8"))
     run(case, case.out, tmp_path / "work")
     before, after = (load_file(folder / "model.safetensors") for folder in (case.child, case.out))
-    frozen = ("layers.0.self_attn.", "layers.1.mlp.")
     for name, weight in before.items():
-        assert torch.equal(weight, after[name]) == any(part in name for part in frozen), name
+        assert not torch.equal(weight, after[name]), name
+        if (precision := type_of(name)) is not None:
+            old, new = stored_codes(weight, precision, name), stored_codes(after[name], precision, name)
+            assert torch.equal(old.codes, new.codes) and not torch.equal(old.scales, new.scales), name
     assert heldout_kl(case, case.out) < heldout_kl(case, case.child)
+
+
+def test_scales_alone_bring_a_rounded_child_nearer(tmp_path, monkeypatch):
+    """The rest is frozen."""
+    case = make_case(tmp_path, QUANTISED, EndsAssignment.of("parent/parent@int8"))
+
+    def scales_alone(child, *, scales):
+        prepare_training(child, scales=scales)
+        for name, weight in child.named_parameters():
+            weight.requires_grad_("parametrizations" in name)
+
+    monkeypatch.setattr(train, "prepare_training", scales_alone)
+    run(case, case.out, tmp_path / "work")
+    before, after = (load_file(folder / "model.safetensors") for folder in (case.child, case.out))
+    for name, weight in before.items():
+        assert torch.equal(weight, after[name]) == (type_of(name) is None), name
+    assert heldout_kl(case, case.out) < heldout_kl(case, case.child)
+
+
+@pytest.mark.parametrize("limit", [3, 7])
+def test_scales_resume_to_the_bit(tmp_path, monkeypatch, limit):
+    case = make_case(tmp_path, QUANTISED)
+    run(case, tmp_path / "unbroken", tmp_path / "work")
+    checkpoint_every_step(monkeypatch)
+    with pytest.raises(Interrupted):
+        run(case, case.out, tmp_path / "work2", Recorder(limit=limit))
+    run(case, case.out, tmp_path / "work2")
+    name = "model.safetensors"
+    assert (tmp_path / "unbroken" / name).read_bytes() == (case.out / name).read_bytes()
 
 
 @pytest.mark.parametrize("stops", [(1,), (4,), (3, 7), (10,)])

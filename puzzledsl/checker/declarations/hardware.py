@@ -57,7 +57,11 @@ def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware:
     spec = settings.sound(lower(settings, nodes.MeasuredHardware, dtype=settings.read("dtype", engine.dtype)))
     if spec.gpus > 1:
         settings.report(SeveralGpus(settings.place("gpus"), name=name, gpus=spec.gpus))
-    for key, value, known in (("dtype", spec.dtype, engine.weights), ("device", spec.device, engine.devices)):
+    for key, value, known in (
+        ("dtype", spec.dtype, engine.weights),
+        ("device", spec.device, engine.devices),
+        ("kv_cache", spec.kv_dtype, engine.caches),
+    ):
         if value not in known:
             same = {"fp32": "f32", "fp16": "f16", "f32": "fp32", "f16": "fp16"}.get(value)
             help = f"it has {', '.join(f'`{word}`' for word in known)}"

@@ -301,7 +301,7 @@ class _Resolver:
             name, call = each.name, alternatives_of("").calls.get(each.name.text)
             self.mark(name, "pattern", scope, before=(None, kind))
             self.add(name, _word(name, "call", call), each, setting=alternatives_of(kind))
-            tested = pattern_fields(name.text) if call else ()
+            tested = pattern_fields(call) if call else ()
             for part in each.fields:
                 known = call.arguments[part.name.text] if call and part.name.text in tested else None
                 self.add(part.name, _word(part.name, "setting", known, name.text))

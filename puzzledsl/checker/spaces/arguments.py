@@ -2,7 +2,7 @@
 
 `gqa` and `mlp` match the parent's own sub-block too, by its figures. A percentage is compared with the width as it was
 asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, round: 256)` made. A pattern without `dtype`
-matches every storage type.
+matches every storage type, and one without `kv_cache` every type of a KV cache.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import floor
 from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
-from puzzledsl.alternatives.precision import FULL, PRECISIONS
+from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import MAX_COUNT, Arguments
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
@@ -30,7 +30,7 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, Text, located
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.kinds import ALTERNATIVES, PRECISION, pattern_fields
+from puzzledsl.language.kinds import ALTERNATIVES, STORAGE, pattern_fields
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -111,11 +111,11 @@ class CallArguments(Settings, Arguments):
 
         return self._each(key, self._options(key), read)
 
-    def precisions(self) -> list[str | None]:
-        """Return the storage types of `dtype: q8_0 | q4_0`; None stands for `full`."""
-        entry, known = self.entries[PRECISION], self.known(PRECISION)
+    def types(self, key: str) -> list[str | None]:
+        """Return the types of `dtype: q8_0 | q4_0`, or of `kv_cache`; None stands for `full`."""
+        entry, known = self.entries[key], self.known(key)
         read = partial(read_word, self.ctx, scope=entry.scope, words=known.words, what=known.noun)
-        words = self._each(PRECISION, options_of(entry.expr), read)
+        words = self._each(key, options_of(entry.expr), read)
         return [None if word == FULL else word for word in words]
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
@@ -174,7 +174,7 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
     if name not in ALTERNATIVES[sub_block]:
         report_unknown(ctx, pattern.name, sub_block)
         raise Refused
-    tests = ctx.all(_field, pattern.fields, name, scope, info)
+    tests = ctx.all(_field, pattern.fields, name, scope, info, pattern_fields(ALTERNATIVES[sub_block][name]))
     return lambda each, own: each.answers_to(name, own) and all(test(each, own) for test in tests)
 
 
@@ -211,22 +211,23 @@ def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None
     return near
 
 
-def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info: SpaceInfo) -> Predicate:
-    known, key = pattern_fields(name), field.name.text
+def _field(
+    ctx: Context, field: tree.PatternField, name: str, scope: Scope, info: SpaceInfo, known: tuple[str, ...]
+) -> Predicate:
+    key = field.name.text
     if key not in known:
         near = closest(key, known)
         said: Args = {"thing": f"`{name}`", "name": key}
         takes = f"it has {', '.join(f'`{k}`' for k in known)}" if known else f"write `{name}` alone"
         raise ctx.refuse(errors.UnknownKey(field.name.span, near=near, help=takes, **said))
-    if key == PRECISION:  # one of some words, or none of them
+    if (stored := STORAGE.get(key)) is not None:  # one of some words, or none of them
         if field.op not in ("==", "!="):
-            raise ctx.wrong(field.value.span, f"`{key}`", "a type alone: `dtype: q8_0`", f"`{field.op}`")
-        before, of = len(ctx.sink.items), (FULL, *PRECISIONS)
-        read = partial(ctx.attempt, read_word, ctx)
-        words = [read(option, scope, of, "storage type") for option in options_of(field.value)]
+            raise ctx.wrong(field.value.span, f"`{key}`", f"a type alone: `{key}: q8_0`", f"`{field.op}`")
+        before, read = len(ctx.sink.items), partial(ctx.attempt, read_word, ctx)
+        words = [read(option, scope, stored.words, stored.noun) for option in options_of(field.value)]
         if None in words or len(ctx.sink.items) > before:
             raise Refused
-        return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
+        return lambda each, own: ((getattr(each, key, None) or FULL) in words) != (field.op == "!=")
     if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
         values = [(UNCAPPED, False)]
     else:

@@ -39,7 +39,7 @@ from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, PRECISION
+from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, STORAGE
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class ChoiceReader:
         into = partial(CallArguments, info=self.info, shape=kind.shape)
         arguments = from_call(self.ctx, call, form, into)
         assert isinstance(arguments, CallArguments)
-        for option in self._in_precisions(alternative.read(arguments), arguments, kind):
+        for option in self._in_types(alternative.read(arguments), arguments, kind):
             if option in kind.found and not call.scope.file.is_std:
                 help, part = "keep one of them", alternative.sub_block
                 if option.is_parent and call.name != "parent":
@@ -151,23 +151,26 @@ class ChoiceReader:
             kind.found[option] = None
         self.info.incomplete |= arguments.failed
 
-    def _in_precisions(
+    def _in_types(
         self, options: Sequence[Alternative], call: CallArguments, kind: _Kind
     ) -> Sequence[Alternative]:
-        """Return each alternative in each type of `dtype: q8_0 | q4_0`, by type; those that a layer cannot store are reported."""
-        if PRECISION not in call.table or not call.has(PRECISION):
-            return options
-        found = [option.in_precision(dtype) for dtype in call.precisions() for option in options]
-        for option in found:
-            if why := storage_misfit(option, kind.shape):
-                mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"
-                help = "leave `dtype` out in those layers" if mixer else None
-                said: Args = {"dtype": str(option.dtype), "name": option.plain_name, "why": why}
-                layers = layers_in_words(kind.layers) if kind.layers else f"the {option.sub_block}"
-                said |= {"layers": layers, "help": help}
-                call.refuse(PRECISION, PrecisionDoesNotFit(call.place(PRECISION), **said))
+        """Return each alternative in each type of `dtype: q8_0 | q4_0` and `kv_cache`, by type; report what does not fit."""
+        for key in (key for key in STORAGE if key in call.table and call.has(key)):
+            options = [
+                option.model_copy(update={key: word}) for word in call.types(key) for option in options
+            ]
+            for option in options:
+                if why := storage_misfit(option, kind.shape):
+                    mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"
+                    help = f"leave `{key}` out in those layers" if mixer or key == "kv_cache" else None
+                    said: Args = {"dtype": getattr(option, key), "name": option.plain_name, "why": why}
+                    layers = layers_in_words(kind.layers) if kind.layers else f"the {option.sub_block}"
+                    said |= {"layers": layers, "help": help}
+                    call.refuse(key, PrecisionDoesNotFit(call.place(key), **said))
+                    return []
+            if not call.affords(len(options)):
                 return []
-        return found if call.affords(len(found)) else []
+        return options
 
     def _calls(self, expr: tree.Expr, scope: Scope, sub_block: Site) -> list[Constructed]:
         if isinstance(expr, tree.Choice):

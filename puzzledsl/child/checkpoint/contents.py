@@ -217,7 +217,7 @@ def from_definition(
     weights = dict(child.weights)
     for index, layer in enumerate(definition.layers):
         for chosen in chosen_in(index, layer):
-            if not chosen.alternative.is_parent:
+            if not chosen.alternative.keeps_weights:
                 _put(weights, chosen, parent.config, last, child.dtype)
     child = _with_ends(replace(child, layers=layers, weights=weights), definition, pieces)
     return replace(child, weights=select(parent_dir, child.shape, child.weights, layers))

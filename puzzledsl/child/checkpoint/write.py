@@ -189,6 +189,7 @@ REMOTE_FILES = {
     "configuration_vllm.py": "child/checkpoint/remote/configuration_vllm.py",
     "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",
     "modeling_vllm.py": "child/checkpoint/remote/modeling_vllm.py",
+    "rounded_cache.py": "models/families/rounded_cache.py",
     "window.py": "models/families/window.py",
 }
 MLX_MODEL_FILE = "mlx_model.py"
@@ -286,7 +287,7 @@ def write_json(path: Path, content: object) -> None:
 
 def remote_files(shape: Shape) -> list[str]:
     """Return the names of the files of model code in every directory."""
-    names = ["configuration_decilm.py", "modeling_decilm.py", "window.py"]
+    names = ["configuration_decilm.py", "modeling_decilm.py", "rounded_cache.py", "window.py"]
     return ["clamped.py", *names] if shape.family in DENSE else names
 
 

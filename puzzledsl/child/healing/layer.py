@@ -26,11 +26,9 @@ from puzzledsl.alternatives.precision import PRECISIONS, Precision
 from puzzledsl.child.assemble import Chosen, Pieces, chosen_in
 from puzzledsl.child.healing.experts import ExpertByExpert, StackedExperts, split_experts
 from puzzledsl.ir.tables import LayerDefinition
-from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.pages import load_module_weights
 from puzzledsl.models.kernels.products import fast_products, repeatable
-from puzzledsl.models.transformers_private import with_own_modules
 
 Absent = AbstractSet[tuple[int, SubBlock]]
 """Sub-blocks that layers of the parent do not have, as (layer, sub-block)."""
@@ -114,15 +112,11 @@ class ChildSubBlock:
         self._norm = access.norm_before(layer, link.sub_block)
         self._behind = access.norm_behind(layer, link.sub_block)
         self._factor = access.residual_factor(layer)
-        parents = access.sub_block_of(layer, link.sub_block)
-        pieces_weights: Mapping[str, Tensor] = {}
-        if link.alternative.is_parent:
-            load_module_weights(parents)
-            self._module = with_own_modules(parents)  # so that the parent keeps its last map
+        if link.alternative.keeps_weights:
+            load_module_weights(access.sub_block_of(layer, link.sub_block))
+        self._module, pieces_weights = link.module(model, layer, pieces)
+        if link.alternative.keeps_weights:
             self._module.__dict__.pop("forward", None)  # a fused one applies the last map
-        else:
-            self._module = build_alternative(model, link.layer_idx, link.alternative).requires_grad_(False)
-            pieces_weights = link.load(self._module, pieces)
         self.name, last = access.last_map(self._module, link.alternative)
         self.last: nn.Linear | ExpertByExpert | None = None
         """The last map; None for a sub-block without one, and for a quantised mixture, whose experts are not fitted."""

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
@@ -102,6 +102,7 @@ def ask(
     context: int = 512,
     threads: int = 1,
     dtype: str = "float32",
+    caches: Mapping[str, object] | None = None,
 ) -> Answer | Crash:
     """Run models on disk in an installed engine. See `worker.py` for the request."""
     request: dict[str, Any] = {
@@ -111,6 +112,7 @@ def ask(
         "context": context,
         "threads": threads,
         "dtype": dtype,
+        **(caches or {}),
     }
     python = python_of(engine)
     assert python is not None

@@ -54,7 +54,10 @@ def with_structures_of(header: str, declarations: str) -> str:
 
 
 class Engine:
-    """One loaded model with a float32 KV cache; for timing, as `llama-server` loads it: a float16 cache, flash attention."""
+    """One loaded model with a float32 KV cache; for timing, as `llama-server` loads it: a float16 cache, flash attention.
+
+    A cache of another type, which the request may name, needs flash attention: without, llama.cpp stores no values so.
+    """
 
     logprobs = False
 
@@ -67,16 +70,16 @@ class Engine:
             log = self._ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda *_: None)
             _QUIET.append(log)
             self._lib.llama_log_set(log, self._ffi.NULL)
-        self._batch = int(request.get("batch", 1))
+        self._batch, cache = int(request.get("batch", 1)), request.get("cache")
         threads_of = {"n_threads": threads, "n_threads_batch": threads}
         if not request.get("serving"):
             self._llama: Any = llama_cpp_py_sync.Llama(
                 path,
                 n_ctx=context,
                 n_batch=context,
-                type_k="f32",
-                type_v="f32",
-                flash_attn_type=0,
+                type_k=cache or "f32",
+                type_v=cache or "f32",
+                flash_attn_type=int(cache is not None),
                 **threads_of,
             )
             return
@@ -89,15 +92,18 @@ class Engine:
         # One thread that never waits: its processor's seconds, which no other process lengthens, are the seconds that pass.
         self._clock = time.process_time if threads == 1 and not gpu else time.perf_counter
         self._llama = llama_cpp_py_sync.Llama(path, n_ctx=256, n_gpu_layers=gpu, **threads_of)
-        self._serve(context, threads)
+        self._serve(context, threads, cache)
         self._vocab, self._context = int(self._llama.n_vocab), 0
 
-    def _serve(self, context: int, threads: int) -> None:
+    def _serve(self, context: int, threads: int, cache: str | None) -> None:
         """Replace the context by one like a server's. The wrapper's own returns embeddings: its head runs at every position."""
         params = self._lib.llama_context_default_params()  # float16 cache, flash attention where there is any
         params.n_ctx, params.n_seq_max = self._batch * -(-context // 256) * 256, self._batch
         params.n_batch = self._batch * context
         params.n_threads, params.n_threads_batch = threads, threads
+        if cache is not None:
+            params.type_k = params.type_v = getattr(self._lib, f"GGML_TYPE_{cache.upper()}")
+            params.flash_attn_type = self._lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         self._lib.llama_free(self._llama._ctx)
         self._llama._ctx = self._lib.llama_init_from_model(self._llama._model, params)
         if self._llama._ctx == self._ffi.NULL:

@@ -29,10 +29,12 @@ class Engine:
         self._vllm = vllm
         self._batch = int(request.get("batch", 1))
         self._asked: list[str] = []
-        served = {}
+        served: dict[str, Any] = {}
+        if cache := request.get("cache"):
+            served = {"kv_cache_dtype": cache, "kv_cache_dtype_skip_layers": request.get("kept", [])}
         if request.get("serving"):  # all prompts in one step
             together = max(2048, self._batch * request["context"])
-            served = {"max_num_batched_tokens": together, "async_scheduling": False}
+            served |= {"max_num_batched_tokens": together, "async_scheduling": False}
         self._llm = vllm.LLM(
             model=path,
             dtype=request["dtype"],

@@ -3,7 +3,7 @@
 `python worker.py ENGINE REQUEST.json RESULT.npz` writes the answers of some models.
 
 Request: `models` (paths), `prompts` (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache),
-`threads`, `dtype`.
+`threads`, `dtype`, and where keys and values are rounded their type, `cache`, and the layers `kept` as they are.
 Result: `logits.M.P` [S, V] and `greedy.M.P` [steps] for model M and prompt P; `facts`, JSON: the engine's `version`, and whether
 the logits are log-probabilities.
 

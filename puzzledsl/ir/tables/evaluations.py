@@ -243,13 +243,16 @@ class EngineCheck(Artefact):
 class LoadRun(Frozen):
     """Requests of one seed at one rate, as simulated with the very arrivals and lengths, and as served.
 
-    Both have `rate` (requests that ended a second) and, in seconds, `ttft`, `tpot` and their `p50_` and `p95_`.
+    Both have `rate` (requests that ended a second) and, in seconds, `ttft`, `tpot` and their `p50_` and `p95_`. The simulation
+    takes costs times the machine's pace: how much longer a prompt and a token of a lone request took around these requests.
     """
 
     model: Literal["parent", "child"]
     asked: float
     seed: int
     requests: int
+    prompt_pace: float
+    token_pace: float
     predicted: dict[str, float]
     measured: dict[str, float]
 

@@ -23,6 +23,7 @@ from puzzledsl.models.alternatives.realisation import ParentLayer, State
 from puzzledsl.models.errors import BrokenModule
 from puzzledsl.models.families.access import base_shape_of, on_base
 from puzzledsl.models.families.build import Site, new_sub_block
+from puzzledsl.models.families.rounded_cache import RoundCache
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.least_squares.grams import LayerStatistics
 
@@ -81,9 +82,19 @@ def build_alternative(
     assert isinstance(config, PreTrainedConfig)
     alternative = alternative if of_base else on_base(config, layer_idx, alternative)
     site = Site(config, base_shape_of(config).at(layer_idx), layer_idx, dtype or torch.float32, device)
-    if alternative.in_families:
-        return new_sub_block(site, alternative)
+    made = new_sub_block if alternative.in_families else _built
+    return with_cache(made(site, alternative), alternative.cache)
+
+
+def _built(site: Site, alternative: Alternative) -> nn.Module:
     return cast(nn.Module, _file_of(alternative).build(alternative, site))
+
+
+def with_cache(module: nn.Module, cache: str | None) -> nn.Module:
+    """Let an attention round keys and values from now on as a KV cache of a type stores them; return it."""
+    if cache is not None:
+        module.register_forward_pre_hook(RoundCache(cache), with_kwargs=True)
+    return module
 
 
 def initialise(

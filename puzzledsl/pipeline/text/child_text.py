@@ -5,6 +5,7 @@ Text of measured children and of the end of `pzl run`, and the cost breakdowns o
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections import Counter
@@ -12,12 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from puzzledsl.alternatives.cache import ServedCaches
 from puzzledsl.base import units
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import aligned, listed
 from puzzledsl.changes.words import refine as refine_words
 from puzzledsl.costs.breakdown import Breakdown, breakdown
+from puzzledsl.families.block_configs import CACHE
+from puzzledsl.families.children import BLOCKS
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space
@@ -390,16 +394,24 @@ def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         export = ctx.program.exports[name]
         if (path := ctx.base / export.path).exists():
-            chat = f"; to chat with it: {_served(path)}" if export.format == "gguf" else ""
+            chat = (
+                f"; to chat with it: {_served(path, ctx.build.model(export.of))}"
+                if export.format == "gguf"
+                else ""
+            )
             yield f"export {name}: {path}{chat}"
 
 
-def _served(path: Path) -> str:
-    """Return the command that serves a GGUF file as fast as it was timed."""
+def _served(path: Path, child: Path) -> str:
+    """Return the command that serves a GGUF file of a child as fast as it was timed, with its type of KV caches."""
     from puzzledsl.export.engines.ask import HUGE_PAGES
 
     variable = f"GLIBC_TUNABLES={HUGE_PAGES} " if sys.platform == "linux" else ""
-    return f"{variable}llama-server -m {shlex.quote(str(path))}"
+    config = child / "config.json"
+    blocks = json.loads(config.read_text("utf-8")).get(BLOCKS, ()) if config.is_file() else ()
+    cache = next(filter(None, (block["attention"].get(CACHE) for block in blocks)), None)
+    flags = ServedCaches("llama_cpp", cache).flags
+    return " ".join(filter(None, (f"{variable}llama-server -m {shlex.quote(str(path))}", flags)))
 
 
 def _search_lines(ctx: Context) -> str:

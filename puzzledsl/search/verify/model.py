@@ -21,7 +21,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, Su
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.state import state_size
-from puzzledsl.costs.dtypes import DTYPE_BYTES
+from puzzledsl.costs.dtypes import CACHE_BYTES, DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.ir import nodes
@@ -266,7 +266,7 @@ class Model:
         heads = ceil(Fraction(attention.alone(own).cached_heads, hardware.gpus))
         state = state_size(attention.alone(own), hardware.gpus)
         residual = max(DTYPE_BYTES[hardware.activation_dtype or hardware.dtype], Fraction(2))
-        cache = tokens * 2 * heads * own.head_dim * DTYPE_BYTES[hardware.kv_dtype]
+        cache = tokens * 2 * heads * own.head_dim * CACHE_BYTES[attention.cache or hardware.kv_dtype]
         return cache + 4 * state.scan + residual * state.conv
 
     def _profile(self, scenario: str) -> nodes.RooflineHardware:

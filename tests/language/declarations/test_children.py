@@ -61,6 +61,8 @@ def test_uptraining(tmp_path: Path) -> None:
     found = uptrain("micro_batch = 2, dtype = bf16, recompute = true")
     assert (found.micro_batch, found.dtype, found.recompute) == (2, "bf16", True)
     assert (found.keep, uptrain("keep = last").keep) == ("best", "last")
+    head = "space v of w { head = parent(dtype: full | q8_0) }\nsearch t of v { minimize params }\n"
+    assert program(tmp_path, DATA + head + "uptrain u of t { tokens = 1 }").uptrains["u"].search == "t"
     assert "keep" not in found.model_dump(), "digests of programs without it stay"
 
 

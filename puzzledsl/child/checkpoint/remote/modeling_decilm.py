@@ -11,6 +11,7 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
 
 from .configuration_decilm import DeciLMConfig
+from .rounded_cache import RoundCache
 from .window import LimitWindow
 
 PARTS = {}  # type of layer -> (attribute, norms, True if a pair comes out) of attention and of FFN; None without it
@@ -80,6 +81,8 @@ class DeciLMForCausalLM(LlamaForCausalLM):
                     module = MODULES[entry.module](config, **entry.arguments)
                 else:
                     module = make(entry, config, getattr(layer, name))
+                if entry.get("kv_cache"):
+                    module.register_forward_pre_hook(RoundCache(entry.kv_cache), with_kwargs=True)
                 if hasattr(module, "layer_idx"):  # of the cache, whose slot 0 must be one that is filled
                     module.layer_idx = slots[kind].pop(0)
                 setattr(layer, name, module)

@@ -155,7 +155,7 @@ SERVER_HELP = (
 @on_program()
 def verify_load(
     ctx: Context,
-    search: Annotated[str, typer.Argument(metavar="SEARCH", help="A solved search.")],
+    search: Annotated[list[str], typer.Argument(metavar="SEARCH...", help="Solved searches of one space.")],
     scenario: Annotated[str | None, typer.Option(metavar="NAME", help=SCENARIO_HELP)] = None,
     shares: Annotated[str, typer.Option(metavar="LIST", help=SHARES_HELP)] = "30%,60%,85%",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Draws of arrivals at each rate.")] = 1,
@@ -165,7 +165,8 @@ def verify_load(
 ) -> None:
     """Serve parent and child, send requests that arrive at random, and show latencies predicted and measured.
 
-    The simulation replays the very arrivals and lengths. Needs measured costs and a solved search; weights are random.
+    The simulation replays the very arrivals and lengths, at the pace that lone requests have on the machine around them. Needs
+    measured costs and a solved search; weights are random.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
@@ -183,15 +184,22 @@ def verify_load(
     bench = _bench(ctx, search, scenario, server, seconds)
     with Reporter(None) as progress:
         try:
-            check = bench.check(parts, range(seeds), progress)
+            checks = bench.check(parts, range(seeds), progress)
         except LoadFailed as error:
             where = span_of(ctx.program.scenarios[bench.scenario].where)
             raise DiagnosticError(NotServed(where, name=bench.scenario, reason=str(error))) from None
-    write_text(ctx.build.load(search), check.canonical_json())
-    loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_load_lines(check)))
+    for name, check in checks.items():
+        write_text(ctx.build.load(name), check.canonical_json())
+    loading.show(
+        json,
+        lambda: [check.model_dump(mode="json") for check in checks.values()],
+        lambda: "\n".join(line for check in checks.values() for line in _load_lines(check)),
+    )
 
 
-def _bench(ctx: Context, search: str, scenario: str | None, server: str | None, seconds: float) -> LoadBench:
+def _bench(
+    ctx: Context, searches: list[str], scenario: str | None, server: str | None, seconds: float
+) -> LoadBench:
     """Return what is served. Raises DiagnosticError: what is not declared, solved, measured or installed."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.ir.base import span_of
@@ -203,7 +211,7 @@ def _bench(ctx: Context, search: str, scenario: str | None, server: str | None, 
     from puzzledsl.serving.load import LoadBench, server_command
 
     program = ctx.program
-    (search,) = chosen("search", program.searches, [search], ctx.file)
+    searches = chosen("search", program.searches, searches, ctx.file)
     busy = {name: each for name, each in program.scenarios.items() if each.traffic is not None}
     here = busy[chosen("scenario under traffic", busy, [scenario] if scenario else None, ctx.file)[0]]
     spec, where = program.hardware[here.hardware].spec, span_of(here.where)
@@ -213,14 +221,18 @@ def _bench(ctx: Context, search: str, scenario: str | None, server: str | None, 
     if (command := server or server_command(spec.engine)) is None:
         help = "`make llama` builds llama-server, `make vllm` installs vLLM; or name one: `--server COMMAND`"
         raise DiagnosticError(NoServer(where, name=here.name, help=help))
-    space, child = program.searches[search].space, inputs.child_so_far(ctx, search)
+    space, *others = dict.fromkeys(program.searches[search].space for search in searches)
+    if others:
+        raise typer.BadParameter(
+            f"searches of one space, not of {space} and {others[0]}", param_hint="SEARCH"
+        )
+    children = {search: inputs.child_so_far(ctx, search).layers for search in searches}
     ctx.made("measure", space, "the costs")
     return LoadBench(
         program=program,
-        search=search,
         scenario=here.name,
         listed=inputs.costs_of(ctx, space).scenarios[here.name],
-        child=child.layers,
+        children=children,
         parent_dir=ctx.parent_directory(space, "verify-load"),
         command=command,
         seconds=seconds,
@@ -233,9 +245,10 @@ def _load_lines(check: LoadCheck) -> Iterator[str]:
     from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
 
     names = ("rate", "ttft", "p50_ttft", "p95_ttft", "tpot", "p50_tpot", "p95_tpot")
-    rows = [["", "asked", "seed", "requests", *names]]
+    rows = [["", "asked", "seed", "requests", "pace", *names]]
     for run in check.runs:
         head = [run.model, format_quantity(run.asked, REQ_PER_S, 3), str(run.seed), str(run.requests)]
+        head.append(f"{run.prompt_pace:.2f}, {run.token_pace:.2f}")
         cells = []
         for name in names:
             unit, guess, real = REQ_PER_S if name == "rate" else TIME, run.predicted[name], run.measured[name]
@@ -244,3 +257,4 @@ def _load_lines(check: LoadCheck) -> Iterator[str]:
         rows.append([*head, *cells])
     yield f"{check.search} in {check.engine}, {check.scenario}: predicted / measured, at most {check.at_most} at once"
     yield from aligned(rows, "<" + ">" * (len(rows[0]) - 1))
+    yield "pace: times as long as when costs were measured that a prompt and a token of a lone request took; predictions count it"

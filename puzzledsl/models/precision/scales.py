@@ -1,0 +1,83 @@
+"""Training of what a quantised matrix leaves free: the scales of its groups, with its codes as they are.
+
+A scale is the present one times 1 + step, rounded to the 16 bits that are stored; gradients pass the rounding unchanged
+(straight-through, Bengio et al., arXiv 1308.3432). So the matrix lies on its type's grid at any time.
+
+Shapes: R rows of C numbers in G groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from puzzledsl.alternatives.precision import Precision
+from puzzledsl.models.precision.gptq import Codes, stored_codes, stored_scales
+
+WEIGHT = "weight"
+
+
+class _Scaled(torch.autograd.Function):
+    """Codes times stored scales, a function of the scales' steps alone; it keeps the codes in their eight bits."""
+
+    @staticmethod
+    def forward(ctx: Any, steps_RG: Tensor, codes: Tensor, scales_RG: Tensor, precision: Precision) -> Tensor:
+        ctx.save_for_backward(codes, scales_RG)
+        stored = stored_scales(scales_RG * (1 + steps_RG), precision)
+        return Codes(codes.float(), stored).values(codes.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        codes, scales_RG = ctx.saved_tensors
+        products = (codes.float() * grads[0]).view(*scales_RG.shape, -1)
+        return products.sum(-1).mul_(scales_RG), None, None, None
+
+
+class ScaleSteps(nn.Module):
+    """A matrix of fixed codes as a function of its scales' relative steps, float32 (R, G)."""
+
+    def __init__(self, weight_RC: Tensor, precision: Precision) -> None:
+        """Take a matrix on the grid. Raises ValueError for another one."""
+        super().__init__()
+        held = stored_codes(weight_RC, precision, "a quantised matrix")
+        self._precision, self._columns = precision, weight_RC.shape[1]
+        codes = held.codes.to(torch.int8) if precision.high else held.codes.to(torch.float8_e4m3fn)
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", held.scales, persistent=False)
+
+    def forward(self, steps_RG: Tensor) -> Tensor:
+        """Return the matrix, float32 (R, C)."""
+        apply: Any = _Scaled.apply
+        whole: Tensor = apply(steps_RG, self.codes, self.scales, self._precision)
+        return whole[:, : self._columns]
+
+    def right_inverse(self, weight_RC: Tensor) -> Tensor:
+        """Return the steps at which the matrix is the one that was given: none."""
+        return torch.zeros_like(cast(Tensor, self.scales))
+
+
+def train_scales(linear: nn.Module, precision: Precision) -> None:
+    """Train the scales of a module's `weight`, which is on the grid, in its place; `settle` ends that."""
+    if not parametrize.is_parametrized(linear, WEIGHT):
+        held = ScaleSteps(cast(Tensor, linear.weight).detach(), precision)
+        parametrize.register_parametrization(linear, WEIGHT, held)
+        cast(nn.Parameter, steps_of(linear)).requires_grad_(True)
+
+
+def steps_of(linear: nn.Module) -> Tensor | None:
+    """Return the steps of a module's scales; None where they are not trained."""
+    if not parametrize.is_parametrized(linear, WEIGHT):
+        return None
+    lists = cast(nn.ModuleDict, linear.parametrizations)
+    return cast(Tensor, lists[WEIGHT].original)
+
+
+def settle(model: nn.Module) -> None:
+    """Put the weights as they are now in the place of trained scales."""
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, WEIGHT):
+            parametrize.remove_parametrizations(module, WEIGHT, leave_parametrized=True)
+            cast(Tensor, module.weight).requires_grad_(False)

@@ -1,0 +1,86 @@
+"""Scores of rounded keys and values are those of whole models that round them, with the pieces of unrounded ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.healing.run import HealingInputs, healed_weights
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.plan.bld import bld_plan
+from tests.pieces.train.bld_programs import make_program
+from tests.scoring.cases import Case
+
+ATTENTION = (
+    ParentAttention(),
+    ParentAttention(kv_cache="q8_0"),
+    ParentAttention(kv_cache="fp8"),
+    GqaAttention(kv_heads=1),
+    GqaAttention(kv_heads=1, kv_cache="q8_0"),
+)
+MODEL = {"layers": 2, "hidden": 64, "head_dim": 32}
+SETTINGS = {"tokens": 64, "calibration_tokens": 128}
+
+
+def made(folder: Path, family: str = "llama", **changes: object) -> Case:
+    given = {"attention": ATTENTION, "ffn": (ParentFfn(), MlpFfn(width=16)), "model": MODEL}
+    return Case(folder, make_program(folder, family, **given, **SETTINGS, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.states("space.kv-cache")
+@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
+def test_types_of_caches_share_pieces(mode: str, tmp_path: Path) -> None:
+    given = {"ffn": (ParentFfn(), MlpFfn(width=16)), "model": MODEL, "mode": mode}
+    with_types = bld_plan(make_program(tmp_path, attention=ATTENTION, **given), "b")  # type: ignore[arg-type]
+    without = (ParentAttention(), GqaAttention(kv_heads=1))
+    assert with_types == bld_plan(make_program(tmp_path, attention=without, **given), "b")  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+@pytest.mark.states("space.kv-cache")
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_scores_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -> None:
+    case = made(tmp_path, family)
+    for metric in ("kl_divergence", "lm_loss", "cosine"):
+        table = case.score(metric=metric, samples=45)
+        for layer, found in enumerate(table.attention):
+            wanted = {a.name: case.naive(layer, a, ParentFfn(), 45)[metric] for a in ATTENTION[1:]}
+            assert found == pytest.approx(wanted, abs=1e-5)
+            if metric == "kl_divergence":
+                assert 1e-8 < found["parent@kv_q8_0"] < found["parent@kv_fp8"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
+def test_pairs_are_those_of_whole_forward_passes(mode: str, tmp_path: Path) -> None:
+    case = made(tmp_path, mode=mode)
+    table = case.score(metric="kl_divergence", samples=32, unit="block")
+    for layer, found in enumerate(table.pairs):
+        assert len(found) == len(ATTENTION) * 2 - 1
+        wanted = case.naive(layer, ATTENTION[1], ParentFfn(), 32)["kl_divergence"]
+        assert found["parent@kv_q8_0/parent"] == pytest.approx(wanted, abs=1e-5)
+
+
+@torch.no_grad()
+def test_children_with_types_are_healed(tmp_path: Path) -> None:
+    """Healing refits what follows a rounded attention of the parent's, and its own last map."""
+    case = made(tmp_path)
+    child = case.child([(ATTENTION[2], ParentFfn()), (ATTENTION[4], ParentFfn())])
+    parts = (case.program, child, case.jobs, case.base / "parent", case.base, case.library.load)
+    found = healed_weights(HealingInputs(*parts, case.base / "cache", case.base / "heal", Silent()))
+    assert {name.split(".")[2] for name in found} <= {"0", "1"}
+    parent = load_parent(case.base / "parent").state_dict()
+    own = found.get("model.layers.0.self_attn.o_proj.weight")
+    assert own is None or not torch.equal(own.read(), parent["model.layers.0.self_attn.o_proj.weight"])
+
+
+@torch.no_grad()
+def test_scores_after_healing_know_the_types(tmp_path: Path) -> None:
+    table = made(tmp_path).score(metric="kl_divergence", samples=32, healed=64)
+    assert {name for layer in table.attention for name in layer} == {a.name for a in ATTENTION[1:]}

@@ -66,9 +66,10 @@ class Part:
         self.ready(total)
 
     def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
-        """Take so much work for what is left of this part's."""
+        """Take so much work for what is left of this part's. The whole measures its pace from here on, as it was set up."""
         if work is not None:
             self._share = self.work / work if work else 0.0
+        self.whole.ready()
 
     def advance(
         self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str

@@ -88,7 +88,7 @@ def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
     if not tokens:
         return 0.0
     work, compared = healing_work(shape, tokens, min(tokens, JUDGING_TOKENS))
-    below, above = tokens * token_flop(shape, head=False), 2 * sum(work)
+    below, above = tokens * token_flop(shape, head=False), 2 * sum(work.values())
     return below + layers / shape.layers * (above - below) + 2 * compared
 
 

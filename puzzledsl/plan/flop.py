@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 
-from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import is_quantised
 from puzzledsl.costs.flops import Workload, fixed_size, sub_block_flop
@@ -227,21 +227,23 @@ JUDGING_TOKENS = 1024
 """Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
 
 
-def healing_work(shape: Shape, tokens: int, judging: int) -> tuple[tuple[float, ...], float]:
-    """Return the work of healing each layer, and of comparing the child before and after, in weights that tokens meet.
+def healing_work(shape: Shape, tokens: int, judging: int) -> tuple[dict[tuple[int, SubBlock], float], float]:
+    """Return the work of healing each sub-block, and of comparing the child before and after, in weights that tokens meet.
 
     Parent and child run all tokens, and the child without healing the `judging` ones. The last map of a sub-block, of n inputs,
     takes a Gram matrix with targets and the solution of its equations. A comparison reads the logits of both.
     """
-    found = dict[int, float]()
+    found: dict[tuple[int, SubBlock], float] = {}
     for own, layers in shape.kinds():
-        met = sum(half.size(own).active for half in (ParentAttention(), ParentFfn()))
-        fitted = sum(
-            tokens * (n**2 + 2 * n * own.hidden) + n**3 / 3 + 2 * n**2 * own.hidden
-            for n in (own.heads * own.head_dim, widest(own))
+        maps: tuple[tuple[SubBlock, Alternative, int], ...] = (
+            ("attention", ParentAttention(), own.heads * own.head_dim),
+            ("ffn", ParentFfn(), widest(own)),
         )
-        found |= dict.fromkeys(layers, met * (2 * tokens + 3 * judging) + fitted)
-    return tuple(found[layer] for layer in range(shape.layers)), 4 * judging * fixed_size(shape).active
+        for sub_block, parent, n in maps:
+            fitted = tokens * (n**2 + 2 * n * own.hidden) + n**3 / 3 + 2 * n**2 * own.hidden
+            run = parent.size(own).active * (2 * tokens + 3 * judging)
+            found |= {(layer, sub_block): run + fitted for layer in layers}
+    return found, 4 * judging * fixed_size(shape).active
 
 
 def held_out_blocks(tokens: int, context: int) -> int:

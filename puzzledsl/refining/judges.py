@@ -211,8 +211,9 @@ class Judges:
             return 0, 0.0
         space = program.spaces[program.searches[inputs.search].space]
         tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
-        layers, compared = healing_work(program.parents[space.parent].shape, tokens, JUDGING_TOKENS)
-        return (len(layers) + 1, sum(layers) + compared) if tokens else (0, 0.0)
+        shape = program.parents[space.parent].shape
+        healed, compared = healing_work(shape, tokens, JUDGING_TOKENS)
+        return (shape.layers + 1, sum(healed.values()) + compared) if tokens else (0, 0.0)
 
     def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""

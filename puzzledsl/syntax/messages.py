@@ -57,8 +57,7 @@ class Place:
 
     def fix(self, first: Token | None, text: str) -> tuple[Fix, ...]:
         """Return the fix that replaces everything from `first` to the token."""
-        start = self.where if first is None else span_of(first, self.file).to(self.where)
-        return (Fix.replace(start, text),)
+        return (Fix.replace(self.where if first is None else span_of(first, self.file).to(self.where), text),)
 
     def statement(self) -> Sequence[Token]:
         """Return the tokens of the statement that stand in front."""
@@ -97,8 +96,7 @@ def found(token: Token) -> str:
 
 
 def _label(expected: set[str], kind_before: str) -> str:
-    rest = set(expected)
-    words: list[str] = []
+    rest, words = set(expected), list[str]()
     if "USE" in rest:
         return "expected a declaration"
     if "REQUIRE" in rest:
@@ -175,8 +173,7 @@ def _number(place: Place) -> Help | None:
         return f"no blank before a unit: write `{meant}`", place.fix(before, meant)
     rate = len(behind) > 1 and (behind[0].type == "SLASH" or behind[0] == "per")
     last = behind[1] if rate else token
-    unit = unit_in_words(f"{token}/{last}" if rate else str(token))
-    if unit is None:
+    if (unit := unit_in_words(f"{token}/{last}" if rate else str(token))) is None:
         return None
     meant = with_unit(str(before), unit)
     whole = span_of(before, place.file).to(span_of(last, place.file))
@@ -198,15 +195,14 @@ def _condition(place: Place) -> Help | None:
 
 def _format_string(place: Place) -> Help | None:
     """Read `f"kl-{run}.csv"`."""
-    before = place.before
-    if place.token.type != "STRING" or before is None or before not in ("f", "F") or not place.touches():
+    if place.token.type != "STRING" or place.before not in ("f", "F") or not place.touches():
         return None
     parts = re.split(r"\{(\w+)\}", place.token[1:-1])
     if "{" in "".join(parts[::2]):
         return 'texts are joined by `+`: `"kl-" + run + ".csv"`', ()
     written = [name if i % 2 else f'"{name}"' for i, name in enumerate(parts) if name]
     joined = " + ".join(written) or '""'
-    return f"texts are joined by `+`: write `{joined}`", place.fix(before, joined)
+    return f"texts are joined by `+`: write `{joined}`", place.fix(place.before, joined)
 
 
 def _layers(place: Place) -> Help | None:
@@ -227,13 +223,12 @@ def _layers(place: Place) -> Help | None:
             return "a range has two dots: write `..`", place.fix(before, "..")
         case "LSQB" if before == "layers":
             front = [each for each in place.front if each.type != "_NL"]
-            if len(front) < 2 or front[-2].type != "IS":
-                return None
-            fix = Fix.replace(span_of(front[-2], place.file), "same as")
-            return "two layers are compared with `same as`: `layers[3] same as layers[2]`", (fix,)
+            if len(front) > 1 and front[-2].type == "IS":
+                fix = Fix.replace(span_of(front[-2], place.file), "same as")
+                return "two layers are compared with `same as`: `layers[3] same as layers[2]`", (fix,)
         case "NOT" if "SAME_AS" in place.expected:
-            where = "in front of a whole statement, or behind `is`"
-            return f"`not` stands {where}: `not a same as b`, `a is not noop`", ()
+            help = "`not` stands in front of a whole statement, or behind `is`: `not a same as b`, `a is not noop`"
+            return help, ()
     return None
 
 
@@ -243,14 +238,17 @@ def _equals(place: Place) -> Help | None:
         return None
     statement = place.statement()
     if "EQUAL" not in [token.type for token in statement]:
+        names = {each for each in place.behind if each.line == place.token.line and each.type == "NAME"}
+        if [t.type for t in statement[:3]] == ["ASSERT", "NAME", "LPAR"] and names & {*statement[3:]}:
+            return f"a function begins with `fn`: `fn {statement[1]}(…) = …`; one `=` sets, two compare", ()
         return "one `=` sets, two compare: write `==`", place.fix(None, "==")
     if len(statement) == 4 and statement[0] in DECLARATIONS and statement[2].type == "EQUAL":
         from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
 
         kind, name, sign, target = statement
         if preposition := KINDS[kind].preposition:
-            form = f"`{kind} {name} {preposition} {target} = …`"
-            help = f"what it builds on stands behind `{preposition}`: write {form}"
+            form = f"{kind} {name} {preposition} {target} = …"
+            help = f"what it builds on stands behind `{preposition}`: write `{form}`"
             return help, (Fix.replace(span_of(sign, place.file), preposition),)
     return "", ()
 
@@ -284,17 +282,20 @@ def _colon(place: Place) -> Help | None:
 
 def _next_statement(place: Place) -> Help | None:
     """Read `minimize kl require …` on one line, and `require a <= 1, b <= 2`."""
-    if place.token.type in ("REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE") and place.before is not None:
-        if not {"COMMA", "RBRACE"} <= place.expected:
-            return None
-        gap = after(place.before, place.file).start.to(place.where.start)
-        return "statements on one line are separated by `,`", (Fix.replace(gap, ", ", "write `,`"),)
+    begins = place.token.type in ("REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE")
+    if begins and place.before is not None and {"COMMA", "RBRACE"} <= place.expected:
+        gap, front = after(place.before, place.file).start.to(place.where.start), place.statement()
+        parts = [i for i, token in enumerate(front) if token.type in ("REQUIRE", "PREFER", "OR", "AND")]
+        compares = not parts or {token.type for token in front[parts[-1] :]} & {"IS", "CMP", "SAME_AS"}
+        separated = Fix.replace(gap, ", ", "write `,`")  # else the keyword may stand for `is`
+        return "statements on one line are separated by `,`", (separated,) if compares else ()
     if place.token.type == "CMP" and "EQUAL" in place.expected:
         comma, keyword = _listed_behind(place)
         if comma is not None and keyword == "require":
             fix = Fix.replace(span_of(comma, place.file), " and", "write `and`")
-            help = "bounds of one requirement are joined by `and`; behind a comma, write `require` again"
-            return help, (fix,)
+            return "bounds of one requirement are joined by `and`; behind a comma, write `require` again", (
+                fix,
+            )
     return None
 
 
@@ -337,9 +338,8 @@ def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.Missi
     while start and tokens[start - 1].type != "_NL":
         start -= 1
     head = tokens[start:index]
-    if not head or head[0].column != 1 or head[0] not in DECLARATIONS:
-        return None
-    if any(token.type in ("EQUAL", "LBRACE", "LPAR") for token in head):
+    declares = bool(head) and head[0].column == 1 and head[0] in DECLARATIONS
+    if not declares or any(token.type in ("EQUAL", "LBRACE", "LPAR") for token in head):
         return None
     from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
 
@@ -355,9 +355,8 @@ def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.Missi
     form = f"{' '.join(head)} {{{body}" if body and len(head) > 1 else kind.form
     help = "a body stands in braces, and its settings take `=`" if form.endswith("}") else "it is written"
     below = [] if last is colon else [Label(span_of(last, file), "up to here")]
-    where = span_of(colon, file)
-    error = errors.MissingBrace(where, "the body begins here", secondary=below, help=f"{help}: `{form}`")
-    return error, stop
+    where, help = span_of(colon, file), f"{help}: `{form}`"
+    return errors.MissingBrace(where, "the body begins here", secondary=below, help=help), stop
 
 
 _FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition, _format_string)

@@ -60,6 +60,7 @@ def test_a_directory_is_named_from_where_the_program_lies(tmp_path: Path) -> Non
     program = Path("programs/small.pzl")
     assert 'hf("../checkpoints/mine")' in program.read_text()
     assert "gqa(kv_heads: 3 | 2 | 1)" in program.read_text()
+    assert "\n  heal = 4Ki " in program.read_text(), "on a processor, a child has the budget of a piece"
     assert_sound(program)
 
 

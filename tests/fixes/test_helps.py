@@ -91,6 +91,8 @@ HELPED = {
     ),
     search("require talk.memroy <= 5GiB"): "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
     search("require best.memory <= 5GiB"): "or write `chat.memory`",
+    search("require layers[0].ffn is noop or layers[1].ffn require not noop"): "are separated by `,`",
+    "param n: Count = 4\nfn half(k) = k / 2\nassert half(n) = n / 2": "`fn half(…) = …`; one `=` sets, two compare",
     search("require best.kept >= 95%"): "declare `judge best of PARENT = tasks(…) { data = … }`",
     search("require best.accuracy >= 95%"): "then write `best.kept`",
     "hardware g = h100": 'write `use "std/hardware.pzl" (h100_sxm)` and `h100_sxm`',

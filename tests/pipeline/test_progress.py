@@ -138,7 +138,7 @@ def test_a_part_of_a_bar_has_its_own_measure(clock: Clock, capsys: pytest.Captur
         assert "refine best: 38/76, " in capsys.readouterr().err
 
 
-def test_a_part_that_an_earlier_run_did_sets_no_pace(
+def test_what_an_earlier_run_did_and_set_up_set_no_pace(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Reporter(None) as progress:
@@ -146,6 +146,7 @@ def test_a_part_that_an_earlier_run_did_sets_no_pace(
         progress.ready(200)
         Part(progress, 10, 100, {}).end()  # the child is healed already
         judging = Part(progress, 10, 100, {})
+        clock.now += 60  # models are loaded
         judging.ready(100)
         clock.now += 11
         judging.advance(1, work=10)

@@ -9,7 +9,7 @@ Shapes: N blocks, S context, B sequences, H hidden, P positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -69,15 +69,20 @@ def heal(
     changed = first_changed(links, of_parent)
     walk.enter(of_parent[changed])
     efforts, compared = healing_work(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
-    progress.ready(sum(efforts) + compared)
+
+    def effort(of: Iterable[Link]) -> float:
+        return sum(efforts[link.layer_idx, link.sub_block] for link in of)
+
+    progress.ready(effort(links) + compared)
+    progress.advance(0, kept=True, work=effort(links[:changed]))
     weights: dict[str, LazyTensor] = {}
     done = 0
-    for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
-        progress.advance(layer_idx - done, kept=True, work=sum(efforts[done:layer_idx]))
-        weights |= walk.heal(layer_idx, list(of_layer))
-        progress.advance(work=efforts[layer_idx])
+    for layer_idx, group in groupby(links[changed:], key=lambda link: link.layer_idx):
+        progress.advance(layer_idx - done, kept=True, work=0.0)  # there is nothing to heal
+        weights |= walk.heal(layer_idx, of_layer := list(group))
+        progress.advance(work=effort(of_layer))
         done = layer_idx + 1
-    progress.advance(len(layers) - done, kept=True, work=sum(efforts[done:]))
+    progress.advance(len(layers) - done, kept=True, work=0.0)
     healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
     divergences = walk.divergences(2 * len(layers))
     progress.advance(work=compared)

@@ -98,17 +98,18 @@ class Wanted:
 
 @record
 class Budget:
-    """Text that a starter spends: tokens a piece, of the child, and in a sequence; samples a score."""
+    """Text that a starter spends: tokens a piece, of healing a child, of its training, and in a sequence; samples a score."""
 
     piece: str
+    healed: str
     child: str
     context: int
     samples: int
     remark: str
 
 
-CPU = Budget("4Ki", "16Ki", 256, 256, "; on a GPU take 64Ki")
-GPU = Budget("64Ki", "1Mi", 512, 2048, "")
+CPU = Budget("4Ki", "4Ki", "16Ki", 256, 256, "; on a GPU take 64Ki")
+GPU = Budget("64Ki", "24Ki", "1Mi", 512, 2048, "")
 
 
 HERE = {
@@ -177,6 +178,7 @@ data heldout = text("data/heldout.txt")  # what the finished child is measured o
 bld pieces of wide {{
   train = attention + ffn
   tokens = {budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives
+  heal = {budget.healed}  # that a whole child is fitted to once more; more is better
   context = {budget.context}
 {_calibration(parent.shape)}  data = corpus
 }}

@@ -8,6 +8,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -15,7 +16,7 @@ from puzzledsl.cli.main import run
 from puzzledsl.costs.simulation import Engine, arrivals
 from puzzledsl.ir.base import Where
 from puzzledsl.ir.nodes import Traffic
-from puzzledsl.ir.tables import LoadCheck
+from puzzledsl.ir.tables import LoadCheck, LoadRun
 from puzzledsl.serving import load
 from puzzledsl.serving.load import LoadFailed, figures, patience, served
 from tests.serving.test_clock import few as few_models
@@ -147,6 +148,14 @@ search best of small {{ maximize busy.max_rate, require count(l.ffn is noop for 
 """
 
 
+ASKED = ("--shares", "30%", "--seconds", "45", "--seeds", "3")
+"""Near saturation a small delay costs a whole prompt, so that a single draw says little (docs/howto/traffic.md)."""
+
+
+def sides(runs: list[LoadRun]) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    return [each.measured for each in runs], [each.predicted for each in runs]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_llama_server_takes_what_was_predicted(tmp_path: Path) -> None:
@@ -155,13 +164,15 @@ def test_llama_server_takes_what_was_predicted(tmp_path: Path) -> None:
         pytest.skip("`make llama` builds llama-server, and examples/smollm2/prepare.py makes the parent")
     path = tmp_path / "busy.pzl"
     path.write_text(REAL.format(parent=parent))
-    for words in (["measure"], ["solve"], ["verify-load", "best", "--shares", "60%", "--seconds", "60"]):
+    for words in (["measure"], ["solve"], ["verify-load", "best", *ASKED]):
         assert run([words[0], str(path), *words[1:]]) == 0
     check = LoadCheck.from_json((tmp_path / "build" / "load" / "best.json").read_bytes())
-    assert [each.model for each in check.runs] == ["parent", "child"]
-    for each in check.runs:
+    for model in ("parent", "child"):
+        runs = [each for each in check.runs if each.model == model]
+        assert len(runs) == 3
         for name, share in (("tpot", 0.1), ("ttft", 0.1), ("p95_tpot", 0.2), ("p95_ttft", 0.2)):
-            assert each.measured[name] == pytest.approx(each.predicted[name], rel=share), (each.model, name)
+            measured, predicted = (fmean(figures[name] for figures in each) for each in sides(runs))
+            assert measured == pytest.approx(predicted, rel=share), (model, name)
 
 
 def test_a_scenario_without_an_engine_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

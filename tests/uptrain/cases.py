@@ -107,6 +107,15 @@ def make_case(
     if ends is not None:
         definition = definition.model_copy(update={"ends": ends})
     realise(definition, base / "parent", near, base / "models" / "best")
+    search = nodes.Search(
+        name="best",
+        space="w",
+        sense="minimize",
+        objective=nodes.Linear(terms=()),
+        solver=nodes.CpSat(),
+        where=WHERE,
+    )
+    program = program.model_copy(update={"searches": {"best": search}})
     return Case(base, with_uptrain(program, **uptrain))
 
 

@@ -110,8 +110,6 @@ class Budget:
 
 CPU = Budget("4Ki", "4Ki", "16Ki", 256, 256, "; on a GPU take 64Ki")
 GPU = Budget("64Ki", "24Ki", "1Mi", 512, 2048, "")
-
-
 HERE = {
     "torch": (
         "measured(device: cpu, dtype: fp32)",
@@ -314,14 +312,8 @@ def _grid(width: int) -> int:
     return 256 if width >= 4096 else 64 if width >= 1024 else 8
 
 
-# ---------------------------------------------------------------- what the options name
-
-
 def _parent(given: str, folder: Path | None) -> ParentLines:
-    """The declaration of a directory, a shape of std, or a hub id with such a shape, for a program in `folder` (None: printed).
-
-    Raises DiagnosticError otherwise.
-    """
+    """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
     from puzzledsl.families.config import BadConfig

@@ -153,9 +153,11 @@ def test_alternatives() -> None:
     for row in table("space.alternatives-table"):
         (call,) = words(row[0])
         name, *arguments = re.findall(r"[a-z_]+(?=[:(]|$)", call)
-        for sub_block in ("attention", "ffn") if row[1] == "both" else (row[1],):
+        sub_blocks = ("attention", "ffn") if row[1] == "both" else (row[1],)
+        for sub_block in sub_blocks:
             listed[sub_block].append(name)
-        assert [a for a in arguments if a != "round"] == list(pattern_fields(name))
+        tested = dict.fromkeys(a for s in sub_blocks for a in pattern_fields(ALTERNATIVES[s][name]))
+        assert [a for a in arguments if a != "round"] == list(tested)
     assert {k: sorted(v) for k, v in listed.items()} == {k: sorted(v) for k, v in ALTERNATIVES.items()}
 
 

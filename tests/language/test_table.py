@@ -92,8 +92,9 @@ def test_alternatives_are_the_irs() -> None:
         assert list(ALTERNATIVES[sub_block]) == [m.model_fields["kind"].default for m in members]
         for member in members:
             name = member.model_fields["kind"].default
-            without = {"kind"} if member.quantisable else {"kind", "dtype"}
-            assert set(pattern_fields(name)) == set(member.model_fields) - without
+            types = {"dtype": member.quantisable, "kv_cache": member.has_cache}
+            without = {"kind", *(field for field, is_taken in types.items() if not is_taken)}
+            assert set(pattern_fields(ALTERNATIVES[sub_block][name])) == set(member.model_fields) - without
 
 
 def test_facts_can_be_read() -> None:

@@ -20,7 +20,7 @@ score kl of w = table("kl.csv")
 search best of w {
   minimize kl
   require chat.batch >= 600
-  solver = cpsat(time: 30s)
+  solver = cpsat(time: 300s)
 }
 """
 

@@ -91,7 +91,7 @@ def test_rotations_are_their_own_inverses(size: int) -> None:
 
 
 def test_a_rotation_spreads_outliers() -> None:
-    """What it is for: one large channel takes the others' precision, unless all share it."""
+    """Reason of the rotation: one large channel takes the precision of the others, unless all share it."""
     keys = torch.randn(1, 1, 200, 64, generator=torch.Generator().manual_seed(0))
     keys[..., 3] *= 100
     apart = [(own - keys)[..., :3].norm() for own in (q8_0(keys), rounded("q8_0", keys, keys)[0])]

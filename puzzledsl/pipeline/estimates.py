@@ -14,7 +14,7 @@ from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.flop import JUDGING_TOKENS, healing_work
+from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,10 @@ def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
     """Return the FLOP of healing the upper `layers`, to which the parent runs the tokens first."""
     if not tokens:
         return 0.0
-    work, compared = healing_work(shape, tokens, min(tokens, JUDGING_TOKENS))
-    below, above = tokens * token_flop(shape, head=False), 2 * sum(work.values())
-    return below + layers / shape.layers * (above - below) + 2 * compared
+    work = HealingWork(shape, tokens, min(tokens, JUDGING_TOKENS))
+    whole = work.of_layers(((ParentAttention(), ParentFfn()),) * shape.layers)
+    below, above = tokens * token_flop(shape, head=False), 2 * whole
+    return below + layers / shape.layers * (above - below) + 2 * work.compared
 
 
 def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:

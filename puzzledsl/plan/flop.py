@@ -29,11 +29,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import is_quantised
 from puzzledsl.costs.flops import Workload, fixed_size, sub_block_flop
@@ -227,23 +228,49 @@ JUDGING_TOKENS = 1024
 """Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
 
 
-def healing_work(shape: Shape, tokens: int, judging: int) -> tuple[dict[tuple[int, SubBlock], float], float]:
-    """Return the work of healing each sub-block, and of comparing the child before and after, in weights that tokens meet.
+@dataclass(frozen=True, slots=True)
+class HealingWork:
+    """Work of healing a child on `tokens`, which `judging` others judge, in weights that tokens meet."""
 
-    Parent and child run all tokens, and the child without healing the `judging` ones. The last map of a sub-block, of n inputs,
-    takes a Gram matrix with targets and the solution of its equations. A comparison reads the logits of both.
-    """
-    found: dict[tuple[int, SubBlock], float] = {}
-    for own, layers in shape.kinds():
-        maps: tuple[tuple[SubBlock, Alternative, int], ...] = (
-            ("attention", ParentAttention(), own.heads * own.head_dim),
-            ("ffn", ParentFfn(), widest(own)),
+    shape: Shape
+    tokens: int
+    judging: int
+
+    def parent(self, layers: Iterable[int]) -> float:
+        """Return the work of running layers of the parent on all tokens."""
+        halves = ParentAttention(), ParentFfn()
+        met = sum(half.size(self.shape.at(layer)).active for layer in layers for half in halves)
+        return met * (self.tokens + self.judging)
+
+    def run(self, layer: int, alternative: Alternative) -> float:
+        """Return the work of running a sub-block of the child on all tokens, and without healing on those that judge."""
+        return alternative.size(self.shape.at(layer)).active * (self.tokens + 2 * self.judging)
+
+    def fit(self, layer: int, alternative: Alternative) -> float:
+        """Return the work of fitting a sub-block's last map, of n inputs.
+
+        It takes a Gram matrix with targets, the solution of its equations, and the rounding of a map with a storage type.
+        """
+        own = self.shape.at(layer)
+        n, hidden = _inputs(alternative, own), own.hidden
+        rounded = 0.0 if alternative.dtype is None else FLOAT64 * matrix_flop(hidden, n) / 2
+        return self.tokens * (n**2 + 2 * n * hidden) + n**3 / 3 + 2 * n**2 * hidden + rounded
+
+    @property
+    def compared(self) -> float:
+        """The work of comparing the child before and after with the parent, by the logits of each."""
+        return 4 * self.judging * fixed_size(self.shape).active
+
+    def of_layers(self, layers: Sequence[tuple[Alternative, Alternative]]) -> float:
+        """Return the work of healing these layers, which are a child's last ones."""
+        first = self.shape.layers - len(layers)
+        healed = (
+            self.run(layer, alternative) + self.fit(layer, alternative)
+            for layer, pair in enumerate(layers, first)
+            for alternative in pair
+            if not alternative.removes
         )
-        for sub_block, parent, n in maps:
-            fitted = tokens * (n**2 + 2 * n * own.hidden) + n**3 / 3 + 2 * n**2 * own.hidden
-            run = parent.size(own).active * (2 * tokens + 3 * judging)
-            found |= {(layer, sub_block): run + fitted for layer in layers}
-    return found, 4 * judging * fixed_size(shape).active
+        return self.parent(range(first, self.shape.layers)) + sum(healed)
 
 
 def held_out_blocks(tokens: int, context: int) -> int:

@@ -11,8 +11,10 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from pathlib import Path
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.write import realise
@@ -23,6 +25,7 @@ from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import PERPLEXITY, POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
+from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine, Search
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
@@ -37,7 +40,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library, origin
-from puzzledsl.plan.flop import JUDGING_TOKENS, healing_work
+from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.table import FiguresCache
@@ -101,13 +104,13 @@ METHOD = "1"
 class Judges:
     """Measure children of one search by all judges that its requirements name."""
 
-    def __init__(self, inputs: RefineInputs) -> None:
-        """Read and tokenise what they read. Raises DiagnosticError."""
+    def __init__(self, inputs: RefineInputs, first: Solution | None = None) -> None:
+        """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
         names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
         self._healed: dict[tuple[Assignment, ...], Path] = {}
-        self._healing = self._healing_work()
+        self._healing = self._healing_work(first)
         self.metric = f"{next(iter(names))}.kl"
         key = self._key()
         self._known = FiguresCache(
@@ -204,16 +207,24 @@ class Judges:
         parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
         return json.dumps(parts, sort_keys=True)
 
-    def _healing_work(self) -> tuple[int, float]:
-        """Return the units of healing a child, and their work, in the measure of judges; nothing without healing."""
+    def _healing_work(self, solution: Solution | None) -> tuple[int, float]:
+        """Return the units of healing a child, and their work, in the measure of judges; nothing without healing.
+
+        Without a solution, all sub-blocks are taken for the parent's.
+        """
         inputs, program = self._inputs, self._inputs.program
-        if not inputs.heal:
-            return 0, 0.0
         space = program.spaces[program.searches[inputs.search].space]
         tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
+        if not inputs.heal or not tokens:
+            return 0, 0.0
         shape = program.parents[space.parent].shape
-        healed, compared = healing_work(shape, tokens, JUDGING_TOKENS)
-        return (shape.layers + 1, sum(healed.values()) + compared) if tokens else (0, 0.0)
+        work = HealingWork(shape, tokens, JUDGING_TOKENS)
+        layers: Sequence[Layer] = ((ParentAttention(), ParentFfn()),) * shape.layers
+        if solution is not None:
+            defined = model_definition(program, inputs.search, solution, inputs.jobs).layers
+            pairs: list[Layer] = [(layer.attention, layer.ffn) for layer in defined]
+            layers = [*dropwhile(lambda pair: all(a.is_parent for a in pair), pairs)]
+        return shape.layers + 1, work.of_layers(layers) + work.compared
 
     def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""

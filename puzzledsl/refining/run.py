@@ -123,15 +123,18 @@ def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
     if not result.solutions:
         raise ValueError(f"search {inputs.search} has nothing to refine")
     inputs.work.mkdir(parents=True, exist_ok=True)
-    meter = meter_of(inputs, candidates)
+    meter = meter_of(inputs, candidates, result.solutions[0])
     meter.start(f"refine {inputs.search}", inputs.refine.children)
     return refined(inputs, result, candidates, meter)
 
 
-def meter_of(inputs: RefineInputs, candidates: Candidates) -> Meter | Judges:
-    """Return what measures children: the judges where requirements name some, else the score's own text."""
+def meter_of(inputs: RefineInputs, candidates: Candidates, first: Solution | None) -> Meter | Judges:
+    """Return what measures children: the judges where requirements name some, else the score's own text.
+
+    `first`: the child by which judges estimate the time of all.
+    """
     if judged_by(inputs.program.searches[inputs.search]):
-        return Judges(inputs)
+        return Judges(inputs, first)
     return Meter(inputs, candidates.score)
 
 
@@ -210,7 +213,8 @@ def run_refine_frontier(
     inputs = inputs.with_search(search)
     children = inputs.refine.children
     inputs.work.mkdir(parents=True, exist_ok=True)
-    meter = meter_of(inputs, inputs.candidates())
+    solved = (solution for point in result.points for solution in point.result.solutions)
+    meter = meter_of(inputs, inputs.candidates(), next(solved, None))
     meter.start(f"refine {frontier}", children * here.points)
     measured: list[tuple[Candidates, Refinement] | None] = []
     for target, point in zip(targets(here), result.points, strict=True):

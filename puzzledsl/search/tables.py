@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -155,7 +156,7 @@ class Tables:
         if value is not None or key in ("parent", "parent/parent"):
             return value or 0.0
         place, missing = f" in layer {layer}" if of_layer else "", f"{part} {key}".removeprefix("pairs ")
-        where, file = span_of(self.search.where), self.program.source
+        where, file = span_of(self.search.where), shlex.quote(self.program.source)
         told = errors.AlternativeNotScored(where, name=name, alternative=missing, place=place, file=file)
         raise DiagnosticError(told)
 
@@ -203,7 +204,8 @@ def _mistakes(
     program: nodes.Program, search: nodes.Search, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> Iterator[Diagnostic]:
     """Yield a diagnostic for each input that is missing, incomplete or not finite."""
-    needs, where, file = needed(program, search.name), span_of(search.where), program.source
+    needs, where = needed(program, search.name), span_of(search.where)
+    file = shlex.quote(program.source)  # as a shell takes it
     for name in sorted(needs.scores - scores.keys()):
         yield errors.ScoresNotThere(where, name=name, file=file)
     if isinstance(search.solver, nodes.Baseline) and drops_by_influence(search):

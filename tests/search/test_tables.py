@@ -23,9 +23,12 @@ def test_needed_names_scores_and_scenarios() -> None:
     assert (needs.scores, needs.scenarios) == ({"kl"}, {"chat"})
 
 
-def diagnostics(costs: Any = INSTANCE.costs, scores: Any = INSTANCE.scores) -> list[tuple[str, str]]:
+def diagnostics(
+    costs: Any = INSTANCE.costs, scores: Any = INSTANCE.scores, source: str = "t.pzl"
+) -> list[tuple[str, str]]:
+    program = INSTANCE.program.model_copy(update={"source": source})
     with pytest.raises(DiagnosticError) as error:
-        solve_search(INSTANCE.program, "best", costs, scores)
+        solve_search(program, "best", costs, scores)
     return [(d.message, d.help) for d in error.value.diagnostics]
 
 
@@ -35,6 +38,14 @@ def test_missing_tables_say_which_command_makes_them() -> None:
         ("scores `kl` are not there yet", "run `pzl score t.pzl kl`"),
         ("costs of scenario `chat` are not there yet", "run `pzl measure t.pzl`"),
     ]
+
+
+def test_a_command_quotes_a_path_with_spaces() -> None:
+    costs, table, path = INSTANCE.costs.model_copy(update={"scenarios": {}}), INSTANCE.scores["kl"], "a b.pzl"
+    helps = [help for _, help in diagnostics(costs, {}, path)]
+    assert helps == ["run `pzl score 'a b.pzl' kl`", "run `pzl measure 'a b.pzl'`"]
+    gap = table.model_copy(update={"attention": ({"gqa2": 1.0}, *table.attention[1:])})
+    assert diagnostics(scores={"kl": gap}, source=path)[0][1].startswith("run `pzl score 'a b.pzl' kl` again")
 
 
 def test_a_gap_or_an_infinity_in_a_table_is_named() -> None:

@@ -9,7 +9,7 @@ Shapes: N blocks, S context, B sequences, H hidden, P positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -29,7 +29,7 @@ from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import absent, family_of, layers, part, shape_of
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.plan.flop import healing_work
+from puzzledsl.plan.flop import HealingWork
 from puzzledsl.plan.memory.stage_plan import tiles
 
 
@@ -67,26 +67,42 @@ def heal(
     walk = _Walk(model, pieces, calibration_NS, held_out_NS, work, held_bytes)
     progress.start("heal", len(layers) + 1)
     changed = first_changed(links, of_parent)
-    walk.enter(of_parent[changed])
-    efforts, compared = healing_work(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
-
-    def effort(of: Iterable[Link]) -> float:
-        return sum(efforts[link.layer_idx, link.sub_block] for link in of)
-
-    progress.ready(effort(links) + compared)
-    progress.advance(0, kept=True, work=effort(links[:changed]))
+    entered = of_parent[changed]
+    walk.run_below(entered // 2)
+    todo = {idx: list(group) for idx, group in groupby(links[changed:], key=lambda link: link.layer_idx)}
+    work_of = HealingWork(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
+    efforts = _efforts(work_of, todo, entered // 2, work)
+    progress.ready(sum(efforts.values()) + work_of.compared)
+    walk.enter(entered)
     weights: dict[str, LazyTensor] = {}
     done = 0
-    for layer_idx, group in groupby(links[changed:], key=lambda link: link.layer_idx):
+    for layer_idx, of_layer in todo.items():
         progress.advance(layer_idx - done, kept=True, work=0.0)  # there is nothing to heal
-        weights |= walk.heal(layer_idx, of_layer := list(group))
-        progress.advance(work=effort(of_layer))
+        weights |= walk.heal(layer_idx, of_layer)
+        progress.advance(work=efforts[layer_idx])
         done = layer_idx + 1
     progress.advance(len(layers) - done, kept=True, work=0.0)
-    healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
     divergences = walk.divergences(2 * len(layers))
-    progress.advance(work=compared)
-    return Healed(weights, healed, *divergences)
+    progress.advance(work=work_of.compared)
+    return Healed(weights, tuple(todo), *divergences)
+
+
+def _efforts(
+    work: HealingWork, todo: Mapping[int, Sequence[Link]], ran: int, folder: Path
+) -> dict[int, float]:
+    """Return the work of each layer of the child, with that of the parent's layers that run meanwhile.
+
+    `ran` layers of the parent have run. Layers whose healed weights are in `folder` are not fitted again.
+    """
+    efforts = {}
+    for layer_idx, links in todo.items():
+        reached = (links[-1].goal + 1) // 2
+        efforts[layer_idx] = work.parent(range(ran, reached))
+        efforts[layer_idx] += sum(work.run(layer_idx, link.alternative) for link in links)
+        if not is_sealed_beside(healed_layer(folder, layer_idx)):
+            efforts[layer_idx] += sum(work.fit(layer_idx, link.alternative) for link in links)
+        ran = reached
+    return efforts
 
 
 def healed_layer(work: Path, layer_idx: int) -> Path:
@@ -120,6 +136,10 @@ class _Walk:
         self._parent = ParentStream(self._runner, [*fitted, *judging], work, held_bytes=held_bytes)
         self._child = self._parent.new()
         self._unhealed: list[Tensor] = []
+
+    def run_below(self, layer_idx: int) -> None:
+        """Run the parent's layers below this one."""
+        self._parent.drop_below(2 * layer_idx)
 
     def enter(self, point: int) -> None:
         """Start all streams at a point up to which child and parent are equal."""

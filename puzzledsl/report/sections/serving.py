@@ -135,7 +135,10 @@ def _table(
     check = subject.found.loads.get(subject.name)
     runs = check.runs if check is not None and check.scenario == scenario.name else ()
     own = _line(scenario, traffic, listed, child)
-    models = {"parent": parent, **_files(subject.program.hardware[scenario.hardware], listed, parent)}
+    models: dict[str, Sequence[Assignment]] = {
+        "parent": parent,
+        **_files(subject.program.hardware[scenario.hardware], listed, parent),
+    }
     others = {name: _line(scenario, traffic, listed, layers) for name, layers in models.items()}
     lines: list[Losses] = [(f"{name}, simulated", "rule", line) for name, line in others.items()]
     for model, kind in (("child", "best"), ("parent", "optimum")):

@@ -2,7 +2,6 @@
 
 docs/cli.md     every command, from typer's own description of it
 docs/std.md     what std/ ships, and what each runtime can run
-docs/ir.md      what ir.json holds, from its JSON schema
 docs/artefacts.md  every file of a build directory and every --json output (reference_artefacts.py), and docs/schema/
 docs/python.md  the Python API, from its docstrings (reference_python.py)
 docs/language.md  its tables alone, from puzzledsl/language (reference_language.py)
@@ -11,7 +10,6 @@ docs/language.md  its tables alone, from puzzledsl/language (reference_language.
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +25,7 @@ from puzzledsl.cli.completion import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from scripts.reference_artefacts import artefacts, definition, schemas
+from scripts.reference_artefacts import artefacts, schemas
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -222,26 +220,9 @@ def _support(support: Support | None) -> str:
             return f"no: {reason}"
 
 
-# ---------------------------------------------------------------- the IR
-
-
-def ir() -> Iterator[str]:
-    """A table a definition of the JSON schema."""
-    schema = json.loads((ROOT / "docs/schema/ir.schema.json").read_text("utf-8"))
-    yield f"# The IR\n\n{MADE} `pzl compile` writes `build/ir.json`: what a program means, with every name"
-    yield "resolved, every unit exact and every layer's alternatives listed. The whole schema is"
-    yield "[`ir.schema.json`](schema/ir.schema.json), which `pzl schema` prints.\n"
-    yield "## Program\n"
-    yield from definition(schema)
-    for name, own in sorted(schema["$defs"].items()):
-        yield f"## {name}\n"
-        yield from definition(own)
-
-
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
     "std.md": std,
-    "ir.md": ir,
     "artefacts.md": lambda: artefacts(MADE),
     "python.md": lambda: python(MADE),
     "language.md": language,

@@ -59,7 +59,7 @@ class Explanation:
         if not self.wrong:
             return head
         body = "\n\n".join(textwrap.fill(part, 100) for part in self.text.split("\n\n"))
-        return f"{head}\n{body}\n\nWrong:\n\n{indented(self.wrong)}\n\nRight:\n\n{indented(self.right)}\n"
+        return f"{head}\n{body}\n\nWrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
 
     def as_hover(self) -> str:
         """Return the explanation for an editor: Markdown with highlighted programs."""
@@ -69,13 +69,10 @@ class Explanation:
         return f"{head}\n\nWrong:\n```pzl\n{self.wrong}\n```\nRight:\n```pzl\n{self.right}\n```"
 
     def as_markdown(self) -> str:
-        """Return the explanation for the reference."""
-        return (
-            f"### {self.code}: {self.message}\n\n{self.summary} {self.text}\n\n"
-            f"Wrong:\n\n{indented(self.wrong)}\n\nRight:\n\n{indented(self.right)}\n"
-        )
+        """Return the explanation for the reference, a paragraph; the programs are in the golden file."""
+        return f"### {self.code}: {self.message}\n\n{self.summary} {self.text}".rstrip() + "\n"
 
 
-def indented(text: str) -> str:
+def _indented(text: str) -> str:
     """Indent a text as a Markdown code block."""
     return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))

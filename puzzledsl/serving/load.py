@@ -49,6 +49,7 @@ from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.clock import SPARE, TORCH_NAMES, Bed, in_turn, write_blank, write_model
+from puzzledsl.serving.pulse import Pulse
 
 LOADING_S = 600
 """Seconds that a server may take to load a model."""
@@ -94,9 +95,10 @@ def server_command(engine: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A model that is served at a port of this machine."""
+    """A model that is served at a port of this machine, by a process that may run on `cores`."""
 
     port: int
+    cores: frozenset[int] = frozenset()
 
     def serve(self, requests: Sequence[Request], seconds: float) -> list[Latency]:
         """Send requests when they arrive. Return their latencies. Raises LoadFailed: one is not answered within `seconds`."""
@@ -182,7 +184,7 @@ def served(
             raise LoadFailed(f"{words[0]}: {error.strerror}") from None
         try:
             _wait(process, port, log)
-            yield Server(port)
+            yield Server(port, _cores_of(process.pid))
         finally:
             process.terminate()
             try:
@@ -190,6 +192,11 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _cores_of(process: int) -> frozenset[int]:
+    """Return the cores of a process; none where the system does not say."""
+    return frozenset(os.sched_getaffinity(process)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Any) -> None:
@@ -233,7 +240,7 @@ def patience(requests: Sequence[Request], predicted: Mapping[str, float]) -> flo
 
 
 Paces = list[tuple[float, float]]
-"""Times of a prompt and of a token of each lone request, as multiples of those in an engine's costs."""
+"""Times of a prompt and of a token of each lone request at the usual pace, as multiples of those in an engine's costs."""
 
 
 @dataclass
@@ -247,28 +254,39 @@ class _Lane:
     alone: Request
     before: Paces = field(default_factory=list)
 
-    def paces(self) -> Paces:
+    def paces(self, pulse: Pulse) -> Paces:
         """Return the pace of lone requests now."""
-        expected = self.engine.serve([self.alone])[0]
-        found = [self.server.serve([self.alone], LEAST_S)[0] for _ in range(LONE)]
-        return [(each.ttft_s / expected.ttft_s, each.tpot_s / (expected.tpot_s or 1)) for each in found]
+        expected, found = self.engine.serve([self.alone])[0], Paces()
+        for _ in range(LONE):
+            begun = time.monotonic()
+            alone = self.server.serve([self.alone], LEAST_S)[0]
+            usual = pulse.clock(begun).at_usual_pace(self.alone, alone)
+            found.append((usual.ttft_s / expected.ttft_s, usual.tpot_s / (expected.tpot_s or 1)))
+        return found
 
-    def run(self, requests: Sequence[Request], asked: float, seed: int) -> LoadRun:
-        """Return requests of this model, measured, and simulated at the pace of lone ones before and behind them."""
-        before = self.before or self.paces()
+    def run(self, requests: Sequence[Request], asked: float, seed: int, pulse: Pulse) -> LoadRun:
+        """Return requests of this model, measured, and simulated at the pace of the machine meanwhile.
+
+        That is the pace of lone requests before and behind them, and the machine's pulse since.
+        """
+        before = self.before or self.paces(pulse)
         expected = figures(requests, self.engine.serve(requests))
-        measured = figures(requests, self.server.serve(requests, patience(requests, expected)))
-        self.before = self.paces()
+        begun = time.monotonic()
+        measured = self.server.serve(requests, patience(requests, expected))
+        ended = time.monotonic() - begun
+        self.before = self.paces(pulse)
         prompt, token = (fmean(each) for each in zip(*before, *self.before, strict=True))
+        clock = pulse.clock(begun)
+        predicted = clock.served(self.engine.at_pace(prompt, token), requests)
         return LoadRun(
             model="parent" if self.search is None else "child",
             asked=asked,
             seed=seed,
             requests=len(requests),
-            prompt_pace=prompt,
-            token_pace=token,
-            predicted=figures(requests, self.engine.at_pace(prompt, token).serve(requests)),
-            measured=measured,
+            prompt_pace=prompt * clock.pace(ended),
+            token_pace=token * clock.pace(ended),
+            predicted=figures(requests, predicted),
+            measured=figures(requests, measured),
         )
 
 
@@ -300,10 +318,12 @@ class LoadBench:
         for group in [[*models]] if self._spec.engine == "llama_cpp" else [[search] for search in models]:
             with ExitStack() as held:
                 lanes = [held.enter_context(self._lane(search, models[search])) for search in group]
+                cores = {core for lane in lanes for core in lane.server.cores}
+                pulse = held.enter_context(Pulse(cores if self._spec.device == "cpu" else ()))
                 for share, seed in product(shares, seeds):
                     for lane in lanes:
                         asked = lane.top * share
-                        runs[lane.search].append(lane.run(self._requests(asked, seed), asked, seed))
+                        runs[lane.search].append(lane.run(self._requests(asked, seed), asked, seed, pulse))
                         progress.advance(1)
         return {
             search: LoadCheck(

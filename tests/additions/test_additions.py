@@ -249,7 +249,9 @@ def test_an_alternative(tree: Tree) -> None:
     assert {"kind": "low_rank", "rank": 6} in ir["spaces"]["w"]["layers"][0]["ffn"]
     assert "low_rank" in offered and ways == ["least_squares", "random"]
     assert "maps of low rank" in explained
-    assert "`low_rank" in tree.page("docs/language.md") and "LowRankFfn" in tree.page("docs/ir.md")
+    assert "`low_rank" in tree.page("docs/language.md") and "LowRankFfn" in tree.page(
+        "docs/schema/ir.schema.json"
+    )
 
 
 # ---------------------------------------------------------------- a family

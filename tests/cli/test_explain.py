@@ -17,13 +17,22 @@ import pytest
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.render import render
 from puzzledsl.checker.check import Checked, check
-from puzzledsl.cli.commands.program.explain import PRELUDE, listing, reference
+from puzzledsl.cli.commands.program.explain import listing, reference
 from puzzledsl.cli.completion import all_codes
 from puzzledsl.cli.main import run
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import TOP_KEYWORDS
 
 ROOT = Path(__file__).parents[2]
+PRELUDE = """\
+parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
+  intermediate: 192, vocab: 256)
+hardware h = measured(device: cpu, memory: 16GiB)
+scenario chat on h = batch(4, 128 -> 64)
+space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
+score kl of w = table("kl.csv")
+"""
+"""What stands behind every example, so that an example shows only its own mistake."""
 EXPLANATIONS = {code: Explanation.of(kind) for code, kind in all_codes().items()}
 TOO_LARGE_TO_SHOW = {"E0012", "E0013", "E0014", "E0015", "E0016"}
 """Their examples are described in words: a file too deep, too wrong, too large, not text, not there."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl import load
 from puzzledsl.cli.main import run
 from tests.language.rules import PRELUDE
 
@@ -111,3 +112,50 @@ def test_ends_are_those_of_the_table(
         for (_, help), (code, start) in zip(found, codes, strict=True)
         if code != "W0304"
     )
+
+
+BUSY = BASE + "scenario busy on h = traffic(RATE, 128 -> 64, at_most: 8)\n"
+
+
+@pytest.mark.states("check.metrics")
+@pytest.mark.parametrize(
+    ("rate", "bound", "codes"),
+    [
+        ("100 req/s", "busy.p95_ttft <= 0.001us", ["W0302"]),
+        ("100 req/s", "busy.tpot <= 0.000001us", ["W0302"]),
+        ("100 req/s", "busy.tpot <= 1x", ["W0301"]),
+        ("100 req/s", "busy.max_rate >= 0.1x", ["W0301"]),
+        ("100 req/s", "busy.memory <= 80GiB", []),  # a guard
+        ("100 req/s", "busy.max_rate >= 1.1x", []),
+        (
+            "100 req/s",
+            "busy.tpot - busy.ttft <= 0.001us",
+            [],
+        ),  # may rise or fall with the number of sequences
+        ("1_000_000_000 req/s", "busy.tpot <= 1h", ["W0302"]),  # of the rate, once
+    ],
+)
+def test_bounds_on_traffic_are_judged_where_a_profile_says_its_costs(
+    rate: str, bound: str, codes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [code for code, _ in told(tmp_path, capsys, bound, BUSY.replace("RATE", rate))] == codes
+
+
+@pytest.mark.parametrize("metric", ["ttft", "tpot", "p95_ttft", "p95_tpot", "memory", "utilisation"])
+@pytest.mark.parametrize("rate", ["1000 req/s", "40000 req/s"])
+def test_a_bound_that_the_search_reaches_under_traffic_is_not_called_out_of_reach(
+    rate: str, metric: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = BUSY.replace("RATE", rate)
+    file = tmp_path / "least.pzl"
+    file.write_text(f"{base}search s of w {{ minimize busy.{metric} }}\n")
+    (tmp_path / "kl.csv").write_text(
+        "layer,attention,ffn,kl\n,gqa1,,1\n,gqa2,,1\n,linear,,1\n,noop,,1\n,,mlp96,1\n,,noop,1\n"
+    )
+    least, per = (
+        load(file).solve("s").metrics[f"busy.{metric}"] * 1.000001,
+        2**30 if metric == "memory" else 1,
+    )
+    unit = {"memory": "GiB", "utilisation": ""}.get(metric, "s")
+    bound = f"busy.{metric} <= {least / per:.20f}{unit}"
+    assert "W0302" not in [code for code, _ in told(tmp_path, capsys, bound, base)]

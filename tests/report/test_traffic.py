@@ -56,4 +56,4 @@ def test_lines_are_simulated_and_points_are_measured(
     (tmp_path / "build" / "load" / "best.json").write_text(check.canonical_json())
     text = reported(tmp_path, capsys)
     assert "measured, seed 7" in text and "its arrivals, simulated" in text
-    assert "125ms" in text and "points are measured" in text
+    assert "125ms" in text and "Points are measured" in text

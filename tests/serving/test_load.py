@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -96,7 +97,7 @@ search best of wide { minimize kl, require busy.tpot <= 10s }
 
 
 @pytest.mark.usefixtures("few")
-def test_the_command_measures_parent_and_child(
+def test_the_command_measures_parent_and_child_and_the_report_shows_them_beside_a_quantised_file(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -106,8 +107,9 @@ def test_the_command_measures_parent_and_child(
         "scenario chat on here = batch(2, 8 -> 4)",
         "scenario busy on here = traffic(20 req/s, 8 -> 4, at_most: 2)",
     )
-    path.write_text(text + SEARCH)
-    (tmp_path / "kl.csv").write_text("layer,attention,ffn,kl\n,gqa1,,1\n,noop,,2\n,,mlp64,1\n,,noop,2\n")
+    path.write_text(text.replace("= parent |", "= parent(dtype: full | q4_0) |") + SEARCH)
+    rows = (",gqa1,,1", ",noop,,2", ",parent@q4_0,,1", ",,mlp64,1", ",,noop,2", ",,parent@q4_0,1")
+    (tmp_path / "kl.csv").write_text("\n".join(["layer,attention,ffn,kl", *rows, ""]))
     assert run(["verify-load", str(path), "best"]) == 1  # it is not solved yet
     assert run(["measure", str(path)]) == 0
     table = tmp_path / "build" / "costs" / "wide.measured.json"
@@ -134,6 +136,11 @@ def test_the_command_measures_parent_and_child(
     )
     assert run([*asked, "--server", command(0.0001, 0.002, 0.001), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["scenario"] == "busy"
+    assert run(["report", str(path)]) == 0
+    page = (tmp_path / "build" / "report.html").read_text("utf-8")
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', page[page.index('id="traffic"') :])
+    assert [name for name, how in rows if how == "simulated"] == ["parent", "q4_0", "child"]
+    assert ("child", "measured, seed 1") in rows and ("parent", "its arrivals, simulated") in rows
     assert run([*asked, "--server", f"{sys.executable} -c 'raise SystemExit(3)'"]) == 1
     assert "E1816" in capsys.readouterr().err
     assert run([*asked, "--shares", "much"]) == 2

@@ -244,7 +244,7 @@ class LoadRun(Frozen):
     """Requests of one seed at one rate, as simulated with the very arrivals and lengths, and as served.
 
     Both have `rate` (requests that ended a second) and, in seconds, `ttft`, `tpot` and their `p50_` and `p95_`. The simulation
-    takes costs times the machine's pace: how much longer a prompt and a token of a lone request took around these requests.
+    takes costs times the machine's pace: how much longer a prompt and a token of a lone request would have taken meanwhile.
     """
 
     model: Literal["parent", "child"]

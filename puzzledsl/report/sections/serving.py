@@ -1,6 +1,6 @@
 """Parent and child in third-party engines, and beside the files that an engine's own quantiser makes of the parent.
 
-Traffic: latency against rate of parent and child, simulated, with what was measured under real load beside it.
+Traffic: latency against rate of parent, quantised files and child, simulated, with what was measured under real load beside it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from fractions import Fraction
 
 from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, arrivals, summary
-from puzzledsl.ir.nodes import Scenario, Traffic
+from puzzledsl.ir.measured_engines import LADDER
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Scenario, Traffic
+from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import (
     Assignment,
+    EndsAssignment,
     EngineCheck,
     EngineSpeed,
     Figure,
@@ -132,16 +135,23 @@ def _table(
     check = subject.found.loads.get(subject.name)
     runs = check.runs if check is not None and check.scenario == scenario.name else ()
     own = _line(scenario, traffic, listed, child)
-    lines: list[Losses] = [("parent, simulated", "rule", _line(scenario, traffic, listed, parent))]
+    models: dict[str, Sequence[Assignment]] = {
+        "parent": parent,
+        **_files(subject.program.hardware[scenario.hardware], listed, parent),
+    }
+    others = {name: _line(scenario, traffic, listed, layers) for name, layers in models.items()}
+    lines: list[Losses] = [(f"{name}, simulated", "rule", line) for name, line in others.items()]
     for model, kind in (("child", "best"), ("parent", "optimum")):
         points = [
             (run.measured["rate"], _whole_s(scenario, run.measured)) for run in runs if run.model == model
         ]
         lines += [(f"{model}, measured", kind, sorted(points))] if points else []  # type: ignore[list-item]
+    fastest = max(others, key=lambda name: others[name][-1])
+    named = {"child", "parent", fastest}
     rate = float(traffic.rate)
     rows = [
         (model, "simulated", rate, _served(scenario, traffic, listed, layers, traffic.rate))
-        for model, layers in (("parent", parent), ("child", child))
+        for model, layers in {**models, "child": child}.items()
     ]
     return TrafficTable(
         scenario=scenario,
@@ -151,14 +161,41 @@ def _table(
             "requests a second",
             "seconds a request",
             own,
-            (),
-            main="",
+            [(name if name in named else "", *line[-1]) for name, line in {**others, "child": own}.items()],
+            main="child",
             unit="requests_per_s",
             losses=lines,
             how="a client's requests in the engine" if runs else "",
         ),
         rows=(*rows, *_measured(runs)),
     )
+
+
+def _files(
+    hardware: Hardware, listed: Sequence[ScenarioCosts], parent: Sequence[LayerAssignment]
+) -> dict[str, list[Assignment]]:
+    """Return the files of an engine's own quantiser whose types the costs have at every place."""
+    if not has_ladder(hardware):
+        return {}
+    assert isinstance(hardware.spec, MeasuredHardware)
+    found = dict[str, list[Assignment]]()
+    for rung in LADDER:
+        layer, head = (
+            PARENT if dtype in ("", hardware.spec.dtype) else f"{PARENT}@{dtype}"
+            for dtype in (rung.recipe.name, rung.head)
+        )
+        child = [LayerAssignment(attention=layer, ffn=layer)] * len(parent)
+        ends = [EndsAssignment(embedding=PARENT, head=head)] if listed[0].ends or head != PARENT else []
+        try:
+            own_costs(listed, [*child, *ends])
+        except KeyError:
+            continue
+        if layer != PARENT or head != PARENT:
+            found[f"{rung.recipe.name}, head {rung.head}" if rung.head else rung.recipe.name] = [
+                *child,
+                *ends,
+            ]
+    return found
 
 
 def _line(

@@ -165,8 +165,8 @@ def verify_load(
 ) -> None:
     """Serve parent and child, send requests that arrive at random, and show latencies predicted and measured.
 
-    The simulation replays the very arrivals and lengths, at the pace that lone requests have on the machine around them. Needs
-    measured costs and a solved search; weights are random.
+    The simulation replays the very arrivals and lengths, at the pace of the machine meanwhile. Needs measured costs
+    and a solved search; weights are random.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
@@ -257,4 +257,4 @@ def _load_lines(check: LoadCheck) -> Iterator[str]:
         rows.append([*head, *cells])
     yield f"{check.search} in {check.engine}, {check.scenario}: predicted / measured, at most {check.at_most} at once"
     yield from aligned(rows, "<" + ">" * (len(rows[0]) - 1))
-    yield "pace: times as long as when costs were measured that a prompt and a token of a lone request took; predictions count it"
+    yield "pace: times as long as in the costs that a lone request's prompt and token would have taken then; predictions count it"

@@ -10,19 +10,9 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.base.explanations import Explanation, indented
+from puzzledsl.base.explanations import Explanation
 from puzzledsl.cli import loading
 from puzzledsl.cli.completion import complete_code, if_asked
-
-PRELUDE = """\
-parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
-  intermediate: 192, vocab: 256)
-hardware h = measured(device: cpu, memory: 16GiB)
-scenario chat on h = batch(4, 128 -> 64)
-space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
-score kl of w = table("kl.csv")
-"""
-"""Program text that precedes every example, so that an example shows only its own mistake."""
 
 GROUPS = {
     "00": "The shape of the text",
@@ -90,10 +80,8 @@ def reference(explanations: list[Explanation]) -> str:
     out = [
         "# Diagnostics\n",
         "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
-        " failure. `pzl explain CODE` prints the same. This page is made from the diagnostics themselves:"
-        " `pzl explain --markdown > docs/errors.md`.\n",
-        "The programs below stand behind these lines:\n",
-        indented(PRELUDE.rstrip("\n")) + "\n",
+        " failure. `pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right."
+        " This page is made from the diagnostics themselves: `pzl explain --markdown > docs/errors.md`.\n",
     ]
     heading = ""
     for each in explanations:

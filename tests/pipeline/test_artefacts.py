@@ -131,7 +131,6 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
         "refinement",
         "engine-check",
         "load-check",
-        "sampled",
     }
 
 
@@ -158,7 +157,7 @@ def test_refined_children_and_engines_obey_their_schemas(
     assert problems(DESCRIBED["pzl-verify-export"], json.loads(capsys.readouterr().out)) == []
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     assert problems(DESCRIBED["pzl-refine"], json.loads(capsys.readouterr().out)) == []
-    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure", "sampled"}
+    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure"}
 
 
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,6 @@ ORIGINS: dict[str, str] = {
     "angular_run": "one run of layers dropped",
     "model": "an optimum of refitted scores",
     "drawn": "an optimum of scores drawn around them",
-    "elsewhere": "measured for the search or at another bound",
 }
 """Origins of measured children, in words."""
 FAR = 3.0

@@ -68,7 +68,7 @@ class Answer:
 
     @property
     def bound(self) -> float | None:
-        """The proven bound: no child of the space has a better objective. None of a heuristic."""
+        """The proven bound: no child of the space has a better objective."""
         return self._result.bound
 
     @property

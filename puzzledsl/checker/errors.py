@@ -280,12 +280,6 @@ class RefinesToOne(Diagnostic, code="E0422", help="write `solutions 1`, or `refi
     template = "`refine` ends in one child, and `{search}` asks for {solutions} solutions"
 
 
-class BaselineRefined(Diagnostic, code="E0423", help="write `solver = cpsat`, or `refine = none`"):
-    """`refine` of a search that a baseline solves."""
-
-    template = "`refine` starts from a proven optimum, and the baseline `{solver}` that solves `{search}` proves none"
-
-
 class NoWeightsToRefine(Diagnostic, code="E0424"):
     """`refine` of a search whose parent is only a shape."""
 

@@ -139,7 +139,7 @@ AnswerConflict = document(
 )
 Answer = document(
     "Answer",
-    "Answer of a search with its proof. `bound` and `gap` are null for a heuristic; `refine`: settings of measuring children.",
+    "Answer of a search with its proof. `refine`: settings of measuring children.",
     """search: str; status: Literal["optimal", "feasible", "infeasible", "unknown"]; objective: float | None;
     bound: float | None; gap: float | None; seconds: float; found_by: str; proved_by: str;
     solutions: list[AnswerSolution]; conflict: list[AnswerConflict]; refine: dict[str, Any] | None = None""",
@@ -342,7 +342,7 @@ OUTPUTS = (
     output(
         "solve",
         "list[Answer | NotSolved]",
-        "The answer of each search; with `--baselines` those of its baselines behind it, as `SEARCH:BASELINE`.",
+        "The answer of each search.",
     ),
     output("why", tables.WhyResult),
     output("explore", Address),

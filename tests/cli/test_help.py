@@ -131,9 +131,9 @@ def test_bash_completes_stages_and_what_the_program_declares(tmp_path: Path) -> 
     assert completed(f"pzl run {program} --until re") == completed(f"pzl run {program} --only re") == stages
     assert completed(f"pzl check {program} --set ") == ["headroom=", "mode="]
     assert completed(f"pzl check {program} --set mode=s") == ["mode=small"]
-    assert completed(f"pzl solve {program} ") == ["nemotron51b", "greedy", "maxparams"]
-    assert completed(f"pzl solve {program} greedy ") == ["nemotron51b", "maxparams"]
-    assert completed(f"pzl why {program} g") == ["greedy"]
+    assert completed(f"pzl solve {program} ") == ["nemotron51b", "maxparams"]
+    assert completed(f"pzl solve {program} maxparams ") == ["nemotron51b"]
+    assert completed(f"pzl why {program} m") == ["maxparams"]
     assert completed(f"pzl score {program} k") == ["kl"]
     assert completed(f"pzl show {program} ") == ["wide", "narrow"]
     assert completed(f"pzl show {tmp_path}/missing.pzl ") == []

@@ -109,7 +109,7 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
         "pzl plan": [str(build), str(program)],
         "pzl compile": [str(program)],
         "pzl cost": [str(program)],
-        "pzl solve": [str(program), "best", "--baselines"],
+        "pzl solve": [str(program), "best"],
         "pzl why": [str(program), "best"],
         "pzl frontier": [str(program)],
         "pzl run": [str(program), "--dry-run"],

@@ -18,7 +18,6 @@ from puzzledsl.checker.errors import NeverHolds
 from puzzledsl.cli.main import run as cli
 from puzzledsl.cli.schemas import DESCRIBED
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
-from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.verify.verify import verify
 from tests.language.rules import codes, holds, outcome, refused
 
@@ -180,16 +179,6 @@ def test_a_frontier_is_that_of_enumeration(tmp_path: Path) -> None:
         bound = Fraction(point.ratio).limit_denominator(1000) * parent
         good = [each.objective for each in figures if each.metrics["chat.throughput"] >= bound]
         assert point.result.objective == float(min(good))
-
-
-def test_every_baseline_is_verified_with_ends(tmp_path: Path) -> None:
-    made = program(tmp_path, "require chat.weights <= 0.9x", tied=False)
-    tables = made._session.tables_of("s")
-    found = solve_baselines(tables.program, "s", tables.costs, tables.scores)
-    assert {kind for kind, result in found.items() if result.solutions} >= {"greedy", "uniform", "random"}
-    least = made.solve("s").objective
-    assert least is not None
-    assert all(solution.objective >= least for result in found.values() for solution in result.solutions)
 
 
 def test_the_verifier_refuses_other_ends(tmp_path: Path) -> None:

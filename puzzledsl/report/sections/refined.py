@@ -17,16 +17,12 @@ from puzzledsl.search.tables import tables_of
 
 ORIGINS: dict[str, str] = {
     "optimum": "the optimum of the scores",
-    "uniform": "the same in every layer",
-    "block_influence": "layers dropped by block influence",
-    "angular_run": "one run of layers dropped",
     "model": "an optimum of refitted scores",
     "drawn": "an optimum of scores drawn around them",
 }
 """Origins of measured children, in words."""
 FAR = 3.0
 """Children with so many times the best measured loss, or a sum like that, are not in the picture: they would squeeze the rest."""
-RULES = ("uniform", "block_influence", "angular_run")
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
 
@@ -81,13 +77,10 @@ def _sums(subject: Subject, found: Refinement) -> Sums:
 
 
 def _rows(found: Refinement, sums: Sums, name: str) -> Iterator[RefinedRow]:
-    """The child that is built, the solver's (`name`), what rules drop, and the optimum of the refitted scores."""
+    """The child that is built, the solver's (`name`), and the optimum of the refitted scores."""
     yield _row(BUILT, found.best, sums, is_built=True)
     if (optimum := found.optimum) is not None and optimum.layers != found.best.layers:
         yield _row(name, optimum, sums)
-    for child in found.children:
-        if child.origin in RULES and child.layers != found.best.layers:
-            yield _row(ORIGINS[child.origin], child, sums)
     if found.model_optimum != found.best.layers:
         known = next((c for c in found.children if c.layers == found.model_optimum), None)
         measured = None if known is None else numbers.plain(known.measured)

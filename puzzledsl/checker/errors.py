@@ -368,21 +368,6 @@ class Shadowing(
     """A name that hides another visible name."""
 
 
-class AlwaysHolds(Diagnostic, code="W0301", template="every child of `{space}` meets this: {bound}"):
-    """A requirement that every child of the space meets."""
-
-
-class NeverHolds(Diagnostic, code="W0302", template="no child of `{space}` meets this: {bound}"):
-    """A requirement that no child of the space meets."""
-
-
-class ExcludeEachOther(Diagnostic, code="W0303"):
-    """Two bounds on the same quantity that no child can meet together."""
-
-    template = "no child of `{space}` meets both this bound and another bound on the same quantity"
-    help_template = "together they ask for {low} and {high}: change one of the two"
-
-
 class WrongWayRound(Diagnostic, code="W0304", help="{direction} of `{what}` is better: write `{instead}`"):
     """A bound in the wrong direction, which the parent meets and better children violate."""
 

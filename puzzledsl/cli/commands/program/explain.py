@@ -109,15 +109,15 @@ def _known(text: str, codes: list[str]) -> str:
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
 
 
-NAME_HELP = "A file's or an output's name, as `--list` shows."
-LIST_HELP = "List the names, with the file or command of each."
+NAME_HELP = "A file's name, as `--list` shows."
+LIST_HELP = "List the names, with the file of each."
 
 
 def schema(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help=NAME_HELP, show_default=False)] = "ir",
     list_: Annotated[bool, typer.Option("--list", help=LIST_HELP)] = False,
 ) -> None:
-    """Print the JSON schema of a file of the build directory, or of what a command prints with `--json`.
+    """Print the JSON schema of a file of the build directory.
 
     Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
     """
@@ -126,13 +126,13 @@ def schema(
     if list_:
         width = max(map(len, DESCRIBED))
         for each in DESCRIBED.values():
-            place = f"{each.place} --json" if each.is_output else f"build/{each.place}"
-            print(f"{each.name:<{width}}  {place}  ({each.form})")
+            print(f"{each.name:<{width}}  build/{each.place}  ({each.form})")
         return
     if name not in DESCRIBED:
         from puzzledsl.base.phrases import closest
 
         near = closest(name, DESCRIBED)
         help = f"did you mean `{near}`?" if near else "`pzl schema --list` lists the names"
+        help = f"`pzl {name[4:]} -h` says what it prints" if name.startswith("pzl-") else help
         raise typer.BadParameter(f"no schema is called `{name}`; {help}", param_hint="NAME")
     loading.print_json(DESCRIBED[name].schema())

@@ -331,9 +331,9 @@ class Frontier:
         return f"{proven} of {len(self.points)} points proven"
 
     def _repr_html_(self) -> str:
+        from puzzledsl.ir.search_nodes import describe_term
         from puzzledsl.pipeline.text.child_text import bound_text
         from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.searches import describe_term
 
         swept = describe_term(self._subject.program.frontiers[self.name].term)
         rows = []

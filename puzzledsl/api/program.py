@@ -293,9 +293,9 @@ class Program:
         return [(kind, ", ".join(names)) for kind, names in found.items() if names]
 
     def _repr_html_(self) -> str:
+        from puzzledsl.ir.search_nodes import describe, describe_term
         from puzzledsl.plan.space_table import SpaceTable
         from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.searches import describe, describe_term
 
         program = self._session.context.program
         rows = [

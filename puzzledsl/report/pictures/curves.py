@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, get_args
 
+from puzzledsl.ir.search_nodes import describe, describe_term
 from puzzledsl.ir.tables import Refinement
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.sections.requirements import value_of
-from puzzledsl.report.sections.searches import describe, describe_term
 from puzzledsl.report.subject import Subject
 
 Side = Literal["right", "left", "below", "above"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import assert_never
 
 from puzzledsl.alternatives.alternative import EndName, Site, SubBlock
 from puzzledsl.ir import nodes
+from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import Margin, Move, Regret, SearchResult, SubBlockRegrets, WhyResult
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
@@ -40,36 +40,6 @@ STATUS = {
     "infeasible": "Proven: no child of the space meets every requirement",
     "unknown": "No child was found in the time given, and none was excluded",
 }
-
-
-def describe(linear: nodes.Linear) -> str:
-    """An objective in words: `kl`, `2 * chat.latency + kl`."""
-    parts = []
-    for weighted in linear.terms:
-        factor = "" if weighted.coefficient == 1 else f"{float(weighted.coefficient):.4g} * "
-        parts.append(factor + describe_term(weighted.term))
-    if linear.constant or not parts:
-        parts.append(f"{float(linear.constant):.4g}")
-    return " + ".join(parts)
-
-
-def describe_term(term: nodes.Term) -> str:
-    """A term as it would be written."""
-    match term:
-        case nodes.MetricTerm(scenario=scenario, metric=metric):
-            return f"{scenario}.{metric}"
-        case nodes.ScoreTerm(score=score):
-            return score
-        case nodes.ParamsTerm():
-            return "params"
-        case nodes.FactTerm(sub_block=sub_block, attribute=attribute):
-            return f"sum({sub_block}.{attribute})"
-        case nodes.CountTerm(sub_block=sub_block, alternatives=names):
-            return f"count({sub_block} is {' | '.join(names)})"
-        case nodes.TableTerm(layers=layers):
-            return f"a table over {len(layers)} layer{'s' if len(layers) > 1 else ''}"
-        case _:
-            assert_never(term)
 
 
 def objective_bars(rows: list[SearchRow]) -> dict[str, float]:

@@ -197,7 +197,6 @@ OTHER: dict[str, str] = {
     "mps": "An Apple GPU.",
     "transformers": "Hugging Face transformers.",
     "vllm": "vLLM.",
-    "megatron": "Megatron-LM.",
     "torch": "PyTorch, with Transformers' modules.",
     "llama_cpp": "llama.cpp.",
     "mlx": "Apple MLX.",

@@ -100,7 +100,6 @@ def test_the_reference_is_the_oracle(made: Made) -> None:
     ("format", "runtime", "dtype", "loads"),
     [
         ("hf", "vllm", None, "vllm serve"),
-        ("hf", "megatron", "bf16", "--heterogeneous-layers-config-path"),
         ("mlx", "mlx", "fp16", "mlx_lm.load"),
         ("gguf", "llama_cpp", "q8_0", None),
     ],

@@ -53,7 +53,6 @@ OF_MODELS = (
     "child",
     "evaluate",
     "export",
-    "importing",
     "measure",
     "models",
     "pieces",

@@ -93,8 +93,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
             "pzl plan build wide.pzl",
             "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
         ),
-        "import": ("program.import_:import_",),
-        "lsp": ("program.import_:lsp", "pzl lsp"),
+        "lsp": ("program.explain:lsp", "pzl lsp"),
         "schema": (
             "program.explain:schema",
             "pzl schema > ir.schema.json",
@@ -161,6 +160,8 @@ EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items
 """Command -> lines to type."""
 
 GONE = {
+    "import": '`pzl import` is gone: write a run\'s figures as CSV, `score kl of wide = table("kl.csv")` and '
+    '`hardware there = table("costs.csv")` read them',
     "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",

@@ -79,6 +79,7 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["plan", "a", "b", "--detailed-exit-code"], "--detailed-exitcode"),
         (["check", "x.pzl", "--format", "sarif"], "--json"),
         (["watch", "x.pzl"], "pzl explore"),
+        (["import", "puzzletron", "run"], "table("),
         (["calibrate", "h100_sxm"], "measured("),
         (["report", "x.pzl", "--figures", "out"], "to_frame"),
     ],

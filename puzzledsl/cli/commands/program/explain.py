@@ -1,4 +1,4 @@
-"""`pzl explain` and `pzl schema`.
+"""`pzl explain`, `pzl schema` and `pzl lsp`, the command that an editor starts.
 
 `pzl schema`: print the JSON schema of a file of the build directory or of a `--json` output.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated
 
 import typer
@@ -32,7 +33,6 @@ GROUPS = {
     "16": "Evaluating",
     "17": "Uptraining",
     "18": "Measuring",
-    "19": "Importing",
 }
 
 
@@ -136,3 +136,18 @@ def schema(
         help = f"did you mean `{near}`?" if near else "`pzl schema --list` lists the names"
         raise typer.BadParameter(f"no schema is called `{name}`; {help}", param_hint="NAME")
     loading.print_json(DESCRIBED[name].schema())
+
+
+STDIO_HELP = "Use stdin and stdout. This is the default; some editors pass it."
+
+
+def lsp(stdio: Annotated[bool, typer.Option("--stdio", help=STDIO_HELP, show_default=False)] = False) -> None:
+    """Serve an editor over stdin and stdout: diagnostics, hover, completion, rename, formatting (docs/editors.md)."""
+    from puzzledsl.server.app import run
+
+    if sys.stdin.isatty():
+        print(
+            "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
+            file=sys.stderr,
+        )
+    raise typer.Exit(run())

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from puzzledsl.api.answer import Frontier as Frontier
     from puzzledsl.api.answer import Plot as Plot
     from puzzledsl.api.loading import load as load
-    from puzzledsl.api.loading import load_ipython_extension as load_ipython_extension
     from puzzledsl.api.loading import parse as parse
     from puzzledsl.api.program import Program as Program
     from puzzledsl.api.session import Run as Run
@@ -45,7 +44,6 @@ _HOMES = {
     "Run": "api.session",
     "Diagnostic": "base.diagnostics",
     "DiagnosticError": "base.diagnostics",
-    "load_ipython_extension": "api.loading",
 }
 """Public name -> the module that has it."""
 __all__ = [*_HOMES, "__version__"]

@@ -40,7 +40,6 @@ SLOW = (
     "cluster/test_stages_on_ray.py",
     "costs/test_calibrate.py",
     "docs/test_site.py",
-    "examples/test_notebooks.py",
     "paper/test_programs.py",
     "paper/test_table02.py",
     "plugins/test_low_rank.py",

@@ -26,9 +26,6 @@ faster = speed.model_copy(update={"parent_ratio": speed.parent_ratio * 5 / 4})
 assert variations.solve([faster]).objective > answer.objective
 ```
 
-In a notebook, objects show themselves: an answer its layers as a strip, a frontier its curve. `%load_ext puzzledsl`
-gives the cell magic `%%pzl`. `examples/frontier.ipynb` goes from a file to a plotted frontier.
-
 A run makes what is not made yet and hands out children as transformers models:
 
 ```python skip="needs the demo's downloads"

@@ -26,16 +26,12 @@ if TYPE_CHECKING:
         SearchResult,
         Solution,
     )
-    from puzzledsl.report.environment import Table
     from puzzledsl.report.subject import Subject
     from puzzledsl.search.answer import ChildFigures, RequirementFigures
 
 
 class Answer:
-    """The answer of a search, verified: a child with its proof, or the requirements that conflict.
-
-    In a notebook it shows the child's layers as a strip, and its metrics beside the parent's.
-    """
+    """The answer of a search, verified: a child with its proof, or the requirements that conflict."""
 
     def __init__(self, result: SearchResult, subject: Subject) -> None:
         """Wrap a result. `Program.solve` makes answers."""
@@ -161,39 +157,6 @@ class Answer:
         parts += [] if self.gap is None else [f"gap {self.gap:.2g}"]
         return ", ".join(parts)
 
-    def _repr_html_(self) -> str:
-        from puzzledsl.report.environment import fragment
-        from puzzledsl.report.pictures.architecture import strip_of
-
-        title = f"search {self.search}: {self._proof()}"
-        lines = [self.advice] if self.advice else []
-        return fragment(
-            title, lines, [self._conflict_table(), self._metric_table()], strip=strip_of(self._subject)
-        )
-
-    def _conflict_table(self) -> Table:
-        from puzzledsl.ir.search_nodes import written
-        from puzzledsl.report.environment import Table
-        from puzzledsl.search.infeasible.verdicts import requirements_by_place
-
-        asked = requirements_by_place(self._subject.search)
-        rows = [
-            (written(asked[item.line, item.text]), f"line {item.line}", item.reachable)
-            for item in self.conflict
-        ]
-        return Table.of(("conflicting requirement", "", "best with the others kept"), rows, words=3)
-
-    def _metric_table(self) -> Table:
-        from puzzledsl.pipeline.text.child_text import metric_text
-        from puzzledsl.report.environment import Table
-
-        rows = []
-        for name, value in sorted(self.metrics.items()):
-            parent = self.parent_metrics.get(name)
-            beside = ("", "") if not parent else (metric_text(name, parent), f"{value / parent:.3g}x")
-            rows.append((name, metric_text(name, value), *beside))
-        return Table.of(("", "child", "parent", ""), rows)
-
 
 class Child:
     """Exact metrics and requirements of a child, from the tables that the solver reads: for searches of your own."""
@@ -249,21 +212,6 @@ class Child:
         state = "feasible" if self.feasible else f"breaks {', '.join(broken) or 'the memory'}"
         return f"<Child of {self._search}: objective {float(self.objective):.6g}, {state}>"
 
-    def _repr_html_(self) -> str:
-        from puzzledsl.pipeline.text.child_text import metric_text
-        from puzzledsl.report.environment import Table, fragment
-
-        metrics = [(name, metric_text(name, float(value))) for name, value in sorted(self.metrics.items())]
-        held = [
-            (r.text, "holds" if r.holds else "does not hold", _text(r.value), _text(r.bound))
-            for r in self.requirements
-        ]
-        tables = [
-            Table.of(("requirement", "", "value", "bound"), held, words=2),
-            Table.of(("metric", ""), metrics),
-        ]
-        return fragment(repr(self).strip("<>"), (), tables)
-
 
 def assignments(layers: Iterable[Assignment | tuple[str, str]]) -> tuple[Assignment, ...]:
     """Layers as the tables name them; (attention, FFN) pairs of names do, too. The ends may follow."""
@@ -273,10 +221,6 @@ def assignments(layers: Iterable[Assignment | tuple[str, str]]) -> tuple[Assignm
         LayerAssignment(attention=each[0], ffn=each[1]) if isinstance(each, tuple) else each
         for each in layers
     )
-
-
-def _text(value: Fraction | None) -> str:
-    return "" if value is None else f"{float(value):.6g}"
 
 
 class Frontier:
@@ -315,13 +259,8 @@ class Frontier:
         return frame([dict(zip(head, row, strict=True)) for row in rows], library)
 
     def plot(self) -> Plot:
-        """Draw the objective over the swept metric, as a picture that shows in a notebook. `to_frame` has its figures."""
+        """Draw the objective over the swept metric, as a picture. `to_frame` has its figures."""
         return Plot(self)
-
-    def _svg(self) -> str:
-        from puzzledsl.report.pictures.frontier import as_svg
-
-        return as_svg(self._subject.program, self._result)
 
     def __repr__(self) -> str:
         return f"<Frontier {self.name}: {self._proven()}>"
@@ -330,26 +269,9 @@ class Frontier:
         proven = sum(p.result.status in ("optimal", "infeasible") for p in self.points)
         return f"{proven} of {len(self.points)} points proven"
 
-    def _repr_html_(self) -> str:
-        from puzzledsl.pipeline.text.child_text import bound_text
-        from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.searches import describe_term
-
-        swept = describe_term(self._subject.program.frontiers[self.name].term)
-        rows = []
-        for point in self.points:
-            answer = point.result
-            bound = bound_text(swept, point.target, point.ratio)
-            objective = "" if answer.objective is None else f"{answer.objective:.6g}"
-            gap = "" if answer.gap is None else f"{answer.gap:.2g}"
-            rows.append((bound, answer.status, objective, gap))
-        table = Table.of((swept, "status", "objective", "gap"), rows)
-        title = f"frontier {self.name}: {self._proven()}"
-        return fragment(title, (), [table], svg=self._svg(), svg_text=f"the frontier {self.name}")
-
 
 class Plot:
-    """A frontier as a picture. A notebook shows it; `save` writes it."""
+    """A frontier as a picture, which `save` writes."""
 
     def __init__(self, frontier: Frontier) -> None:
         """Wrap a frontier. `Frontier.plot` makes plots."""
@@ -365,13 +287,11 @@ class Plot:
             ValueError: The file has another suffix.
         """
         from puzzledsl.base.files import write_text
+        from puzzledsl.report.pictures.frontier import as_svg
 
         if Path(path).suffix != ".svg":
             raise ValueError(f"{path} is no `.svg`; draw other formats from `Frontier.to_frame()`")
-        write_text(Path(path), self._repr_svg_())
+        write_text(Path(path), as_svg(self._frontier._subject.program, self._frontier.result))
 
     def __repr__(self) -> str:
         return f"<Plot of {self._frontier!r}>"
-
-    def _repr_svg_(self) -> str:
-        return self._frontier._svg()

@@ -294,24 +294,3 @@ class Program:
     def _declared(self) -> list[tuple[str, str]]:
         found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}
         return [(kind, ", ".join(names)) for kind, names in found.items() if names]
-
-    def _repr_html_(self) -> str:
-        from puzzledsl.plan.space_table import SpaceTable
-        from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.searches import describe, describe_term
-
-        program = self._session.context.program
-        rows = [
-            (
-                "space",
-                s.name,
-                f"{len(s.layers)} layers, 10^{SpaceTable(program, s).log10_children:.1f} children",
-            )
-            for s in program.spaces.values()
-        ]
-        rows += [("search", n, f"{s.sense} {describe(s.objective)}") for n, s in program.searches.items()]
-        rows += [
-            ("frontier", n, f"{f.search} along {describe_term(f.term)}") for n, f in program.frontiers.items()
-        ]
-        warned = [f"{d.code}: {d.message}" for d in self._diagnostics]
-        return fragment(f"program {self.file.name}", warned, [Table.of(("", "name", ""), rows, words=3)])

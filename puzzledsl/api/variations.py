@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from puzzledsl.api.session import Session
     from puzzledsl.api.tables import Library
     from puzzledsl.ir.nodes import LinearRequirement, Requirement, Search
-    from puzzledsl.ir.tables import Margin, Regret, SearchResult, SubBlockRegrets, WhyResult
-    from puzzledsl.report.environment import Table
+    from puzzledsl.ir.tables import Margin, SearchResult, SubBlockRegrets, WhyResult
 
 
 class Regrets:
@@ -85,37 +84,6 @@ class Regrets:
     def __repr__(self) -> str:
         proof = "proven" if self.proven else "not proven"
         return f"<Regrets of {self._result.search}: optimum {self.objective:.6g}, {proof}>"
-
-    def _repr_html_(self) -> str:
-        from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.searches import heat_map, regret_text
-
-        title = repr(self).strip("<>")
-        if len({s.layer for s in self.sub_blocks}) == 1:
-            return fragment(title, (), [self._alternatives()])
-        prices = [
-            (m.text, f"{move.kind} {move.by}".strip(), regret_text(move))
-            for m in self.margins
-            for move in m.moves
-        ]
-        table = Table.of(("requirement", "bound moved", "optimum worse by"), prices, words=2)
-        return fragment(title, (), [table], regrets=heat_map(self._result))
-
-    def _alternatives(self) -> Table:
-        """Every alternative of one layer, the best first."""
-        from puzzledsl.report.environment import Table
-        from puzzledsl.report.sections.searches import by_regret, regret_text
-
-        rows = [
-            (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), regret_text(regret))
-            for s in self.sub_blocks
-            for regret in by_regret(s)
-        ]
-        return Table.of(("sub-block", "alternative", "regret"), rows, words=2)
-
-
-def _name(sub_block: SubBlockRegrets, regret: Regret) -> str:
-    return f"{regret.alternative} (chosen)" if regret.alternative == sub_block.chosen else regret.alternative
 
 
 SOLVE_S, EXPLAIN_S, WHY_S = 60.0, 20.0, 20.0

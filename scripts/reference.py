@@ -21,7 +21,7 @@ from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
-from puzzledsl.cli.completion import std_parents
+from puzzledsl.cli.shipped import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params

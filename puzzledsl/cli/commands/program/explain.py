@@ -13,7 +13,6 @@ import typer
 
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.cli import loading
-from puzzledsl.cli.completion import complete_code, if_asked
 
 GROUPS = {
     "00": "The shape of the text",
@@ -41,13 +40,11 @@ MARKDOWN_HELP = "Print the whole reference as Markdown (docs/errors.md)."
 
 
 def explain(
-    code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP, autocompletion=if_asked(complete_code))
-    ] = None,
+    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP)] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help=MARKDOWN_HELP)] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
-    from puzzledsl.cli.completion import all_codes
+    from puzzledsl.cli.shipped import all_codes
 
     codes = all_codes()
     if markdown:

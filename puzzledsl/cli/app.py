@@ -166,10 +166,13 @@ GONE = {
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
+    "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: llama_cpp)` and "
+    "`pzl eval` time parent and child",
+    "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: llama_cpp)` does",
     "--figures": '`--figures` is gone: the page has the pictures; in Python, `program.frontier(NAME).plot().save("NAME.svg")` '
     "and `to_frame()` have the figures for your own",
 }
-"""Commands and options that earlier versions had -> what to write instead."""
+"""Commands, options, and options of one command that earlier versions had -> what to write instead."""
 
 
 def epilog(command: str) -> str | None:

@@ -29,7 +29,7 @@ from puzzledsl.report.sections import measured, requirements, searches
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.searches import STATUS, move_of
-from puzzledsl.report.sections.serving import ladders, speed_pairs, traffic_tables
+from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.highlight import classified
 from puzzledsl.syntax.parse import normalise
@@ -109,7 +109,6 @@ def render(found: Artefacts, source_text: str) -> str:
             number_of=number_of,
             pooled_last=pooled_last,
             runtimes=RUNTIMES,
-            speed_pairs=speed_pairs,
             statuses=STATUS,
         )
         + "\n"

@@ -216,28 +216,11 @@ class EngineResult(Frozen):
     own_error: float | None = left_out(None)
 
 
-class EngineSpeed(Frozen):
-    """One model in one engine: bytes of its weights there, and tokens a second of one sequence (lower decile of the times)."""
-
-    model: Literal["parent", "child"]
-    engine: EngineName
-    version: str
-    dtype: str
-    weights_bytes: int
-    prefill_tokens_per_s: float
-    decode_tokens_per_s: float
-    text: str = ""
-
-
 class EngineCheck(Artefact):
-    """`build/engines/NAME.json`: a child in the engines of this machine. Speeds are of `prompt` and `output` tokens."""
+    """`build/engines/NAME.json`: a child in the engines of this machine."""
 
     name: str
     results: tuple[EngineResult, ...]
-    speeds: tuple[EngineSpeed, ...] = ()
-    prompt: int = 0
-    output: int = 0
-    threads: int = 1
 
 
 class LoadRun(Frozen):

@@ -82,7 +82,6 @@ class Measured:
     path: str
     rows: tuple[Row, ...]
     metrics: dict[str, frozenset[str]]
-    word: str = "line"  # what a row is called in messages
 
 
 ONE = Fraction(1)
@@ -117,7 +116,6 @@ def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -
         shown,
         tuple(row for row in rows if row),
         {name: frozenset(found) for name, found in metrics.items()},
-        table.word,
     )
 
 

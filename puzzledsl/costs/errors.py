@@ -26,7 +26,7 @@ class NoLink(Diagnostic, code="E1003"):
 
 
 class TableUnreadable(Diagnostic, code="E1011", template="cannot read the cost table `{path}`: {reason}"):
-    """A cost table that is missing or no CSV or Parquet."""
+    """A cost table that is missing or no CSV."""
 
     help_template = "{help}"
 

@@ -191,7 +191,7 @@ def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
 
 
 def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
-    line = f"{table.word} {row.line}"
+    line = f"line {row.line}"
     return TableCell(row.span or declared, path=table.path, line=line, problem=problem, help="")
 
 
@@ -213,7 +213,7 @@ def _check_params(
             TableParams(
                 row.span or span,
                 path=table.path,
-                line=f"{table.word} {row.line}",
+                line=f"line {row.line}",
                 what=what,
                 got=f"{got:_}",
                 expected=f"{expected:_}",

@@ -8,14 +8,13 @@ layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
 
 The ends of the model have columns of their own, `embedding` and `head`: a row with a name in one of them has a score alone.
 
-CSV (UTF-8), or Parquet where pyarrow is there. One file can hold scores and costs: whoever reads it takes its own columns. This
+CSV, in UTF-8. One file can hold scores and costs: whoever reads it takes its own columns. This
 module gives cells with their places in the file; what they mean is for `search` (scores) and `cost`.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,8 +33,6 @@ _RUN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
 HELP_UTF8 = "save it as UTF-8"
 HELP_HEADER = "CSV with a header line is expected: `layer,attention,ffn,…`"
 HELP_PATH = "the path is relative to the `.pzl` file"
-HELP_PARQUET_FILE = "pandas' `to_parquet` writes one; CSV will do too"
-HELP_PARQUET = "`pip install pyarrow`, or save it as CSV"
 
 
 class NoTable(Exception):
@@ -48,7 +45,7 @@ class NoTable(Exception):
 
 @record
 class Cell:
-    """The text of one cell, stripped of blanks, and its span; None as the span of a cell of a Parquet file."""
+    """The text of one cell, stripped of blanks, and its span; None as the span of a cell that is not there."""
 
     text: str
     span: Span | None
@@ -58,22 +55,19 @@ class Cell:
 class Line:
     """One row: the texts of its cells, with surrounding blanks.
 
-    `number` is its line in a CSV file or its row (from 1) in a Parquet file. `shown` is the CSV file's name in
-    diagnostics; None for a Parquet file. `source` is the first line of a row that contains quotes or spans lines;
-    else None.
+    `number` is its line in the file, and `shown` the file's name in diagnostics. `source` is the first line of a row
+    that contains quotes or spans lines; else None.
     """
 
     number: int
     raw: tuple[str, ...]
-    shown: str | None
+    shown: str
     source: str | None
 
     def cell(self, place: int) -> Cell:
         """Return one cell and its span in the file: its stripped text, or the whole line if the row is quoted."""
         raw = self.raw[place]
         text = raw.strip()
-        if self.shown is None:
-            return Cell(text, None)
         if self.source is not None:
             return Cell(text, Span(self.shown, self.number, 1, self.number, len(self.source) + 1))
         start = 1 + sum(len(before) + 1 for before in self.raw[:place]) + len(raw) - len(raw.lstrip())
@@ -82,12 +76,11 @@ class Line:
 
 @record
 class LongTable:
-    """The header and the non-blank rows of a file. `word` is what diagnostics call a row."""
+    """The header and the non-blank rows of a file."""
 
     shown: str
     header: tuple[Cell, ...]
     lines: tuple[Line, ...]
-    word: str = "line"
 
     @property
     def names(self) -> list[str]:
@@ -114,14 +107,14 @@ class LongTable:
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:
-    """Read a CSV or Parquet file. `shown` is its name in diagnostics and spans.
+    """Read a CSV file. `shown` is its name in diagnostics and spans.
 
     Raises NoTable.
     """
+    if file.suffix == ".parquet":
+        raise NoTable("tables are CSV", "save it as CSV: pandas' `to_csv(path, index=False)` writes one")
     try:
-        table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown)
-    except ModuleNotFoundError:
-        raise NoTable("reading Parquet needs pyarrow", HELP_PARQUET) from None
+        table = _csv(file, shown)
     except OSError as error:
         raise NoTable(error.strerror or "not readable", HELP_PATH) from error
     except UnicodeDecodeError as error:
@@ -149,25 +142,6 @@ def _csv(file: Path, shown: str) -> LongTable:
     return LongTable(shown, tuple(head.cell(place) for place in range(len(head.raw))), tuple(rows))
 
 
-def _parquet(file: Path, shown: str) -> LongTable:
-    """Return a Parquet file's cells as CSV has them: a layer that pandas stored as a float is a whole number again."""
-    with file.open("rb"):  # pyarrow says of a missing file what it says of a damaged one
-        pass
-    try:
-        table = importlib.import_module("pyarrow.parquet").read_table(file)
-    except (OSError, ValueError) as error:
-        raise NoTable("it is no Parquet file", HELP_PARQUET_FILE) from error
-    names = [str(name) for name in table.column_names]
-    lines = []
-    for number, row in enumerate(table.to_pylist(), start=1):
-        values = (row[name] for name in names)
-        whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
-        texts = tuple("" if value is None else str(value).strip() for value in whole)
-        if any(texts):
-            lines.append(Line(number, texts, None, None))
-    return LongTable(shown, tuple(Cell(name.strip(), None) for name in names), tuple(lines), "row")
-
-
 @dataclass(slots=True)
 class CellProblems:
     """Diagnostics of a table's cells. A mistake shared by many rows is one diagnostic, at the first of these rows."""
@@ -189,7 +163,7 @@ class CellProblems:
             diagnostic = self.make(
                 cell.span or self.declared,
                 path=self.table.shown,
-                line=f"{self.table.word} {min(numbers)}{more}",
+                line=f"line {min(numbers)}{more}",
                 problem=problem,
                 help=help,
                 secondary=[Label(self.declared, "read here")] if cell.span is not None else (),

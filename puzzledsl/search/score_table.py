@@ -32,7 +32,7 @@ Key = TypeVar("Key")
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
-    """Read a CSV file (or Parquet, if pyarrow is installed) with columns `layer`, `attention`, `ffn` and a score column.
+    """Read a CSV file with columns `layer`, `attention`, `ffn` and a score column.
 
     Where the ends of the model have a choice, there are columns `embedding` and `head` as well.
 
@@ -122,7 +122,7 @@ class _Reader:
         """Enter a score, or report that another row has another one."""
         before, number = known.setdefault(key, (value, line.number))
         if before != value:
-            self.wrong(line, f"this {what} is in {self.table.word} {number} too, with another score")
+            self.wrong(line, f"this {what} is in line {number} too, with another score")
         return before == value
 
     def enter_run(self, line: Line, run: Run, value: float) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -101,27 +100,6 @@ def test_batches_have_rows_of_their_own(read: Read, tmp_path: Path) -> None:
         assert metrics_of(found[1], child("gqa1/noop", "gqa1/noop"))["memory"] == 8
     with pytest.raises(DiagnosticError, match=r"no rows for scenario `chat` at batch 2"):
         cost_table(read(text, (2,)), "wide", tmp_path)
-
-
-def test_parquet_reads_like_csv(read: Read, tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
-    lines = [line.split(",") for line in SUB_BLOCKS.splitlines()]
-    columns: dict[str, list[object]] = {}
-    for index, name in enumerate(lines[0]):
-        cells = [line[index] or None for line in lines[1:]]
-        kind = (
-            str
-            if name in ("attention", "ffn")
-            else int
-            if name in ("layer", "params", "chat.memory[bytes]")
-            else float
-        )
-        columns[name] = [None if c is None else kind(c) for c in cells]
-    whole = read(SUB_BLOCKS, name="costs.parquet")
-    pq.write_table(pa.table(columns), tmp_path / "costs.parquet")
-    from_csv = cost_table(read(SUB_BLOCKS), "wide", tmp_path).scenarios
-    assert cost_table(whole, "wide", tmp_path).scenarios == from_csv
 
 
 BAD = {
@@ -286,9 +264,3 @@ def test_a_mistake_in_a_quoted_row_is_shown_with_the_whole_row(read: Read, tmp_p
 def test_text_that_is_no_csv_is_said_to_be_none(read: Read, tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError, match=r"unexpected end of data"):
         cost_table(read(SUB_BLOCKS + '"open'), "wide", tmp_path)
-
-
-def test_parquet_without_pyarrow_is_told(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(DiagnosticError, match="reading Parquet needs pyarrow"):
-        cost_table(read(b"PAR1", name="costs.parquet"), "wide", tmp_path)

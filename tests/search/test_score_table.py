@@ -107,23 +107,6 @@ def test_scores_and_costs_in_one_file(tmp_path: Path) -> None:
     assert (table.attention, table.ffn) == (({"gqa2": 0.5},) * 2, ({"linear": 1.0},) * 2)
 
 
-def test_parquet_as_pandas_writes_it(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    columns = {
-        "layer": [0.0, 1.0, None],  # a column with a gap is one of floats
-        "attention": ["gqa2", "gqa2", None],
-        "ffn": [None, None, "linear"],
-        "kl": [0.5, 0.25, 1.0],
-    }
-    path = tmp_path / "kl.parquet"
-    pq.write_table(pa.table(columns), path)
-    table = read_score_table(path, PROGRAM.scores["kl"], PROGRAM.spaces["wide"])
-    assert (table.attention, table.ffn) == (({"gqa2": 0.5}, {"gqa2": 0.25}), ({"linear": 1.0},) * 2)
-    path.write_bytes(b"layer,attention,ffn,kl\n")
-    with pytest.raises(DiagnosticError, match="it is no Parquet file"):
-        read_score_table(path, PROGRAM.scores["kl"], PROGRAM.spaces["wide"])
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -180,3 +163,10 @@ def test_what_is_lacking_is_said_with_its_layers(tmp_path: Path, lacking: Sequen
         read_score_table(path, program.scores["kl"], program.spaces["wide"])
     [told] = error.value.diagnostics
     assert "attention `gqa2` with ffn `linear`" in told.message and named in told.message
+
+
+def test_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kl.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DiagnosticError, match="tables are CSV"):
+        read_score_table(path, PROGRAM.scores["kl"], PROGRAM.spaces["wide"])

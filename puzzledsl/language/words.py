@@ -175,8 +175,6 @@ OTHER: dict[str, str] = {
     "least_squares": "The least-squares optimum on calibration activations.",
     "mean_pool": "The mean of the heads that are merged (the paper's).",
     "channel_contribution": "Keeps the channels that contribute most (the paper's).",
-    "reap": "Keeps the experts whose outputs are largest, weighted by the router (arXiv 2510.13999).",
-    "frequency": "Keeps the experts that most tokens choose.",
     "gptq": "Rounds so that the outputs of the calibration change little (arXiv 2210.17323).",
     "nearest": "Rounds each number to the nearest on the grid.",
     "q8_0": "llama.cpp's 8 bits, with a scale for 32 numbers.",

@@ -3,7 +3,7 @@
 Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
 that it was not fitted to, and is made again for the last fit: one at a time is in memory.
 
-- Orders: `frequency` and `reap` (router-weighted expert activation pruning, arXiv 2510.13999) rank experts; `damage_order`
+- Orders: `reap` (router-weighted expert activation pruning, arXiv 2510.13999) ranks experts; `damage_order`
   drops the expert without which the outputs change least, once the router has chosen others for its tokens, and repeats.
 - A merged expert has the channels of a group that matter most. Side by side they are one wide expert that answers for every
   token of the group; its down projection is fitted to the sum that the group gave, and elimination leaves as many channels as
@@ -21,14 +21,14 @@ Shapes: T tokens, N tokens of an expert or a group, H hidden, W channels of an e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
+from puzzledsl.models.least_squares.channels import elimination_order, refit_down
 from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
@@ -38,45 +38,9 @@ SKETCHED = 64
 """Columns of the random projection in which outputs are compared; sums over thousands of tokens keep their order."""
 
 
-def frequency(mixture: Mixture, x_TH: Tensor) -> list[float]:
-    """Return the number of each expert's tokens."""
-    return [float(len(routed.tokens)) for routed in mixture.route(x_TH)]
-
-
 def reap(mixture: Mixture, x_TH: Tensor) -> list[float]:
     """Return the mean over an expert's tokens of the router's weight times the norm of the expert's output."""
     return [float(output.norm(dim=1).mean()) if len(output) else 0.0 for _, output in mixture.parts(x_TH)]
-
-
-def highest(saliency: list[float], count: int) -> list[int]:
-    """Return the experts of the highest saliency, ascending."""
-    order = sorted(range(len(saliency)), key=lambda e: (-saliency[e], e))
-    return sorted(order[:count])
-
-
-SALIENCIES: Mapping[str, Callable[[Mixture, Tensor], list[float]]] = {"frequency": frequency, "reap": reap}
-"""Rankings by the names that `init { moe = … }` takes."""
-
-
-def prune(
-    mixture: Mixture,
-    x_TH: Tensor,
-    saliency: Callable[[Mixture, Tensor], list[float]],
-    *,
-    experts: int,
-    top_k: int,
-    width: int,
-) -> Mixture:
-    """Return the mixture of the experts of the highest saliency and of their channels that contribute most; nothing is fitted."""
-    fewer = replace(mixture.only(highest(saliency(mixture, x_TH), experts)), top_k=top_k)
-    if width >= fewer.experts[0].width:
-        return fewer
-    narrow = []
-    for expert, routed in zip(fewer.experts, fewer.route(x_TH), strict=True):
-        read_NW = fewer.activations(expert, x_TH[routed.tokens]) * routed.weights
-        order = contribution_order(read_NW.abs().sum(0), expert.down.weight.T)
-        narrow.append(expert.channels(order[len(order) - width :].sort().values))
-    return replace(fewer, experts=narrow)
 
 
 def damage_order(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> list[int]:

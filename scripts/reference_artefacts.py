@@ -1,11 +1,11 @@
-"""docs/artefacts.md and docs/schema/: every JSON document that puzzledsl writes, from the models in `puzzledsl.cli.schemas`."""
+"""docs/artefacts.md and docs/schema/: every JSON file that puzzledsl writes, from the models in `puzzledsl.cli.schemas`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
 
-from puzzledsl.cli.schemas import DESCRIBED, FILES, OTHERS, OUTPUTS, Described
+from puzzledsl.cli.schemas import COMMANDS, DESCRIBED, FILES, OTHERS, Described
 from puzzledsl.ir.tables.evaluations import MEASURES
 
 
@@ -20,10 +20,9 @@ def text_of(each: Described) -> str:
 
 
 def artefacts(made: str) -> Iterator[str]:
-    """Yield the page: tables of files and outputs, with the schema of each, which says what fields mean."""
-    yield f"# Artefacts\n\n{made} Every JSON document that puzzledsl writes has a published schema (JSON Schema 2020-12),"
-    yield "which says what each field means, and which `pzl schema NAME` prints: the files that stages hand to each other,"
-    yield "and what commands print with `--json`."
+    """Yield the page: tables of files, with the schema of each, which says what fields mean."""
+    yield f"# Artefacts\n\n{made} Every JSON file that puzzledsl writes has a published schema (JSON Schema 2020-12),"
+    yield "which says what each field means, and which `pzl schema NAME` prints."
     yield "Documents are UTF-8. `format_version` changes its first number when an old file cannot be read any more.\n"
     yield "In JSON lines the schema is that of one line. A sealed line ends with a tab and the first 16 digits of its SHA-256."
     yield "Files of `work/` and `tokens/` have the SHA-256 of their content at their end.\n"
@@ -35,8 +34,11 @@ def artefacts(made: str) -> Iterator[str]:
     yield "\nMeasures of a text, in `evals/NAME.json` and in reports:\n"
     yield "| measure | meaning |\n|---|---|"
     yield from (f"| `{each.name}` | {each.doc} |" for each in MEASURES.values())
-    yield "\n## Outputs\n\nDocuments that commands print with `--json`, `pzl run` with `--dry-run --json`.\n"
-    yield from _table("command", OUTPUTS)
+    yield "\n## Outputs\n\n`--json` of some commands prints the content of a file; help says what others print.\n"
+    yield "| command | schema |\n|---|---|"
+    yield from (
+        f"| `pzl {said}` | [`{name}`](schema/{name}.schema.json) |" for name, said in COMMANDS.items()
+    )
 
 
 def _table(what: str, described: Iterable[Described]) -> Iterator[str]:

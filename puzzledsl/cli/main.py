@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     from puzzledsl.cli.app import GONE, application
 
     options = [word.partition("=")[0] for word in arguments if word[:2] == "--"]
-    typed = [*arguments[:1], *options, *(f"{arguments[0]} {option}" for option in options)]
+    typed = [*arguments[:1], *options, *(f"{arguments[0]} {word}" for word in (*arguments[1:2], *options))]
     if removed := [GONE[word] for word in typed if word in GONE]:
         print(removed[0], file=sys.stderr)
         return 2

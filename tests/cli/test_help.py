@@ -77,6 +77,7 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["check", "x.pzl", "--format", "sarif"], "--json"),
         (["watch", "x.pzl"], "pzl explore"),
         (["import", "puzzletron", "run"], "table("),
+        (["library", "ls", "x.pzl"], "index.jsonl"),
         (["verify-export", "x", "--parent=y"], "measured("),
         (["calibrate", "h100_sxm"], "measured("),
         (["report", "x.pzl", "--figures", "out"], "to_frame"),

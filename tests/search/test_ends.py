@@ -16,7 +16,6 @@ import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.errors import NeverHolds
 from puzzledsl.cli.main import run as cli
-from puzzledsl.cli.schemas import DESCRIBED
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
 from puzzledsl.search.baselines import solve_baselines
@@ -219,15 +218,12 @@ def test_a_head_that_must_be_rounded(tmp_path: Path) -> None:
         made.metrics("s", [("parent", "parent")] * LAYERS)
 
 
-def test_commands_name_the_ends_as_their_schemas_say(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_name_the_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = program(tmp_path, "require chat.weights <= 0.8x", tied=True).file
     found = {}
     for command in ("show", "solve"):
         assert cli([command, str(file), "--json"]) == 0
         printed = capsys.readouterr().out
-        DESCRIBED[f"pzl-{command}"].adapter.validate_json(printed)
         found[command] = json.loads(printed)
     assert found["show"]["spaces"][0]["ends"] == {"embedding": [*EMBEDDINGS], "head": [*HEADS]}
     chosen = found["solve"][0]["solutions"][0]["layers"][-1]

@@ -1,6 +1,6 @@
 """`pzl explain`, `pzl schema` and `pzl lsp`, the command that an editor starts.
 
-`pzl schema`: print the JSON schema of a file of the build directory or of a `--json` output.
+`pzl schema`: print the JSON schema of a file of the build directory.
 """
 
 from __future__ import annotations
@@ -106,15 +106,15 @@ def _known(text: str, codes: list[str]) -> str:
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
 
 
-NAME_HELP = "A file's or an output's name, as `--list` shows."
-LIST_HELP = "List the names, with the file or command of each."
+NAME_HELP = "A file's name, as `--list` shows."
+LIST_HELP = "List the names, with the file of each."
 
 
 def schema(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help=NAME_HELP, show_default=False)] = "ir",
     list_: Annotated[bool, typer.Option("--list", help=LIST_HELP)] = False,
 ) -> None:
-    """Print the JSON schema of a file of the build directory, or of what a command prints with `--json`.
+    """Print the JSON schema of a file of the build directory.
 
     Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
     """
@@ -123,8 +123,7 @@ def schema(
     if list_:
         width = max(map(len, DESCRIBED))
         for each in DESCRIBED.values():
-            place = f"{each.place} --json" if each.is_output else f"build/{each.place}"
-            print(f"{each.name:<{width}}  {place}  ({each.form})")
+            print(f"{each.name:<{width}}  build/{each.place}  ({each.form})")
         return
     if name not in DESCRIBED:
         from puzzledsl.base.phrases import closest

@@ -168,9 +168,9 @@ GONE = {
     "library ls": "`pzl library ls` is gone: the report shows the pieces, and `library/index.jsonl` has a line for each",
     "library verify": "`pzl library verify` is gone: `pzl status` names pieces that are damaged, `pzl bld` makes them again",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
-    "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: llama_cpp)` and "
+    "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
     "`pzl eval` time parent and child",
-    "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: llama_cpp)` does",
+    "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",
     "--figures": '`--figures` is gone: the page has the pictures; in Python, `program.frontier(NAME).plot().save("NAME.svg")` '
     "and `to_frame()` have the figures for your own",
 }

@@ -55,7 +55,7 @@ def evaluation() -> Evaluation:
         "piqa": kept("child_at_chance", 0.1, -0.05, 0.24, "piqa_norm"),
         "sciq": kept("above_chance", 0.74, 0.65, 0.83, "sciq_norm"),
     }
-    comparison = ModelComparison(model="final", paired={}, kept=of_tasks, text_gap=GAP)
+    comparison = ModelComparison(model="final", kept=of_tasks, text_gap=GAP)
     found = Evaluation(
         eval="quality", texts=("prose", "code"), models=tuple(models), comparisons=(comparison,)
     )

@@ -81,16 +81,6 @@ class Interval(Frozen):
     high: float | None = None
 
 
-class Paired(Frozen):
-    """Figure of a child beside that of its parent on the same items or blocks.
-
-    It is given as child - parent, and as child / parent (None if that of the parent is 0).
-    """
-
-    difference: Interval
-    ratio: Interval | None = None
-
-
 class Kept(Frozen):
     """The accuracy that a child keeps on a task, or on all of them (`pooled`).
 
@@ -153,13 +143,12 @@ class Repetition(Frozen):
 class ModelComparison(Frozen):
     """Child beside its parent.
 
-    `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle, table 2), None without tasks.
-    `kept`: by task, and `pooled` over them. `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
+    `perplexity_ratio`: the child's over the parent's; None of a text that was not read. `kept`: by task, and `pooled` over them.
+    `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
     """
 
     model: str
-    paired: dict[str, Paired]
-    accuracy_preserved: Interval | None = None
+    perplexity_ratio: Interval | None = None
     kept: dict[str, Kept] = {}
     text_gap: TextGap | None = None
     repetition: Repetition | None = left_out(None)

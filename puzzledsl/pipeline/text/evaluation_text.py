@@ -15,7 +15,6 @@ from puzzledsl.ir.tables import (
     CostTable,
     Evaluation,
     Figure,
-    Interval,
     Kept,
     ModelComparison,
     ModelFigures,
@@ -110,9 +109,7 @@ BESIDE = (
 def evaluation_text(evaluation: Evaluation) -> str:
     """Return tables in plain text: figures by model, then the accuracy that each child keeps."""
     blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
-    lines = [_preserved(found) for found in evaluation.comparisons if not found.kept]
-    ladder = ladder_text(evaluation)
-    return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines)), ladder] if block)
+    return "\n\n".join(filter(None, [*blocks, ladder_text(evaluation)]))
 
 
 def ladder_text(evaluation: Evaluation) -> str:
@@ -271,14 +268,3 @@ def _kept_table(found: ModelComparison) -> str:
         for name, kept in pooled_last(found.kept)
     ]
     return _table([header, *rows])
-
-
-def _preserved(found: ModelComparison) -> str:
-    """`best preserves 84.3% of the parent's accuracy (95% interval 71.0% … 97.6%)`."""
-    interval: Interval | None = found.accuracy_preserved
-    if interval is None:
-        return ""
-    text = f"{found.model} preserves {interval.value:.1%} of the parent's accuracy"
-    if interval.low is None or interval.high is None:
-        return text
-    return f"{text} ({INTERVAL} {interval.low:.1%} … {interval.high:.1%})"

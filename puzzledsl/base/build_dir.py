@@ -75,7 +75,6 @@ class BuildDir:
     """A child in other engines (ir.tables.EngineCheck)."""
     load = _Named("load/{}.json")
     """A search's child and its parent under traffic (ir.tables.LoadCheck)."""
-    sampled = _Named("sampled/{}.jsonl")
     """A text that a parent wrote: a line for each document (ir.tables.WrittenText)."""
     tokens = _Fixed("tokens")
     """Tokenised text, by digest."""

@@ -321,13 +321,6 @@ class PromptsNotAFile(Diagnostic, code="E0432"):
     help_template = 'write `"prompts.txt"`, with blank lines between prompts, or `"prompts.jsonl"`'
 
 
-class WrittenByAnother(Diagnostic, code="E0433"):
-    """A text that another parent writes than the one whose child is made."""
-
-    template = "{reader} makes children of parent `{parent}`, and `{data}` is written by parent `{writer}`"
-    help_template = "write `sampled({parent}, …)`, or save the text of `{writer}` as files and read these"
-
-
 class NoSuchFamily(
     Diagnostic, code="E0471", template="{runtime} cannot run children of {family} parents: {reason}"
 ):

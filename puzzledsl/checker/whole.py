@@ -26,7 +26,6 @@ from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.runtimes import Lack, extra_params, fit
 from puzzledsl.ir.stage_nodes import EXPORTS
-from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 MODULES = "puzzledsl.models.alternatives"
@@ -45,7 +44,7 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    for check in (_judges, _built, _ends, _exports, check_engines, _tokenizers, _pieces, _writers):
+    for check in (_judges, _built, _ends, _exports, check_engines, _tokenizers, _pieces):
         check(ctx, program)
 
 
@@ -200,25 +199,6 @@ def _tokenizers(ctx: Context, program: nodes.Program) -> None:
             if reason := objection(directory):
                 span, path = ctx.span_of(export.runtime_where), parent.source.id
                 ctx.report(stage_errors.UnknownTokenizer(span, path=path, reason=reason))
-
-
-def _writers(ctx: Context, program: nodes.Program) -> None:
-    """Report declarations that read the text of another parent, which is written in that one's tokens."""
-    for kind in ("bld", "score", "search", "uptrain", "eval"):
-        for name, declaration in getattr(program, KINDS[kind].plural).items():
-            parent = program.parents[program.spaces[references.space_of(program, declaration)].parent]
-            for data in sorted(set(references.references(declaration)) & program.data.keys()):
-                source = program.data[data].source
-                parts = source.parts if isinstance(source, nodes.MixData) else ()
-                sources = [source, *(part.source for part in parts)]
-                for writer in sorted({s.parent for s in sources if isinstance(s, nodes.SampledData)}):
-                    other = program.parents[writer].source
-                    # two names of one checkpoint are one parent
-                    same = isinstance(other, nodes.HfSource) and other == parent.source
-                    if writer != parent.name and not same:
-                        said: Args = {"reader": f"{kind} `{name}`", "parent": parent.name, "data": data}
-                        span = ctx.span_of(declaration.where)
-                        ctx.report(errors.WrittenByAnother(span, writer=writer, **said))
 
 
 FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}

@@ -132,7 +132,6 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
             "pzl run wide.pzl --set speedup=1.6x",
         ),
         "status": ("child.run:status", "pzl status wide.pzl"),
-        "sample": ("stages:sample", "pzl sample wide.pzl"),
         "measure": ("stages:measure", "pzl measure wide.pzl"),
         "bld": ("stages:bld", "pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
         "score": ("stages:score", "pzl score wide.pzl kl"),

@@ -274,8 +274,6 @@ def _own_paths(data: nodes.Data) -> Iterator[str]:
     for source in (data.source, *(part.source for part in parts if part.inline)):
         if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData | nodes.TaskData):
             yield from source.paths
-        if isinstance(source, nodes.SampledData) and source.prompts:
-            yield source.prompts
 
 
 def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:

@@ -132,7 +132,6 @@ FILES = (
     ),
     Described("why", "why/*.json", tables.WhyResult),
     Described("evaluation", "evals/*.json", tables.Evaluation),
-    Described("sampled", "sampled/*.jsonl", tables.WrittenText, "JSON lines"),
     Described("engine-check", "engines/*.json", tables.EngineCheck),
     Described("load-check", "load/*.json", tables.LoadCheck),
     Described("uptrain", "models/*/uptrain.json", UptrainRecord),

@@ -27,7 +27,7 @@ from puzzledsl.ir.base import span_of
 
 
 def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
-    """Yield a digest of each document but its white space; none of texts that a parent writes. Raises DiagnosticError."""
+    """Yield a digest of each document but its white space. Raises DiagnosticError."""
     for document in _read(data, base):
         match document:
             case Text(text=text):
@@ -42,7 +42,7 @@ def _read(data: nodes.Data, base: Path) -> Iterator[Document]:
     """Yield the documents of a text's parts, as `part: 0%..95%` means them."""
     for part, _ in parts_of(data):
         source = part.source
-        if not isinstance(source, nodes.SampledData | nodes.MixData):
+        if not isinstance(source, nodes.MixData):
             yield from (each for each in documents(part, base) if in_part(each, source.part))
 
 

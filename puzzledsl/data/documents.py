@@ -6,8 +6,6 @@
 - `tasks("hellaswag.jsonl", …)`: the questions of multiple-choice tasks, each with its right answer.
 - `hf("owner/name", split: train)`: a data set of the hub, streamed by the package `datasets`; or a local directory, of which
   Parquet or JSON lines files that are named after the split are read without that package.
-- `sampled(p, tokens: 1M)`: text that a parent wrote, which the stage `sample` keeps in the build directory. A line is one
-  document: `{"ids": […], "prompt": 12, "text": "…"}`, all its tokens, the number of the prompt's, and the text for readers.
 """
 
 from __future__ import annotations
@@ -18,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import matching
 from puzzledsl.data.counts import parts_of
-from puzzledsl.data.errors import DataMissing, NotSampled
-from puzzledsl.data.source import Document, Place, Record, Source, Text, TokenDocument, documents_of, field_of
+from puzzledsl.data.errors import DataMissing
+from puzzledsl.data.source import Document, Place, Record, Source, Text, documents_of, field_of
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes
 
@@ -195,38 +192,12 @@ def _unread(place: Place[Any], error: Exception, number: int) -> DiagnosticError
     return place.unreadable(Path(place.source.id), reason, fix)
 
 
-class SampledText(Source[nodes.SampledData]):
-    """Documents of a parent."""
-
-    def files(self, place: Place[nodes.SampledData]) -> tuple[Path, ...]:
-        """Return the file of the build directory. Raises DiagnosticError (NotSampled) if the text is not written yet."""
-        path = None
-        if place.tokens is not None:
-            path = BuildDir(place.tokens.parent).sampled(place.source.text)
-        if path is None or not path.is_file():
-            raise DiagnosticError(NotSampled(place.span, name=place.name, parent=place.source.parent))
-        return (path,)
-
-    def documents(self, place: Place[nodes.SampledData]) -> Iterator[Document]:
-        """Yield the documents in the order in which they were written."""
-        (path,) = self.files(place)
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    ids = json.loads(line)["ids"]
-                except (ValueError, KeyError, TypeError) as error:
-                    reason = f"line {number} is damaged ({error})"
-                    raise place.unreadable(path, reason, "run `pzl sample` again") from error
-                yield TokenDocument(ids, None, f"{path.name}:{number}")
-
-
 SOURCES: dict[type[nodes.Picked], Source[Any]] = {
     nodes.TextData: Files(text_documents),
     nodes.JsonlData: Files(file_documents),
     nodes.ParquetData: Files(parquet_documents),
     nodes.TaskData: Files(question_documents),
     nodes.HfData: HubDataset(),
-    nodes.SampledData: SampledText(),
 }
 """Sources by the class of their node. A new source is one more entry."""
 

@@ -128,10 +128,3 @@ class BadPrompt(Diagnostic, code="E1221", template="{place} is no prompt: {reaso
     """A line of a file of prompts that is no prompt, or a prompt that the parent cannot be asked."""
 
     help_template = 'a line looks like {{"prompt": "Why is it so?"}} or {{"messages": [{{"role": "user", "content": "Hi"}}]}}'
-
-
-class NotSampled(Diagnostic, code="E1222"):
-    """Text that a parent is to write, and that is not written yet."""
-
-    template = "parent `{parent}` has not written the text of `{name}` yet"
-    help_template = "run `pzl sample FILE` first, or `pzl run FILE` for everything in order"

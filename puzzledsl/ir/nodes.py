@@ -10,8 +10,6 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 
 from __future__ import annotations
 
-import hashlib
-from fractions import Fraction
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -85,7 +83,6 @@ class Picked(Frozen):
 _PATHS = setting("A path or glob, relative to this file.", word="path", positional=True)
 _COLUMN = setting("The field that holds the text.", default="text", bare=True)
 _BARE: dict[str, Any] = {"default": None, "bare": True, "left_out": True}
-_SAMPLED = "write `sampled(p, tokens: 1M)`, where `p` is a parent"
 
 
 class Rows(Picked):
@@ -138,39 +135,6 @@ class HfData(Rows):
     revision: str | None = setting(_REVISION, default=None, left_out=True)
 
 
-class SampledData(Picked):
-    """Text that a parent writes itself: `sampled(p, tokens: 1M)`."""
-
-    kind: Literal["sampled"] = "sampled"
-    parent: str = setting("The parent that writes.", kinds=("parent",), positional=True, write=_SAMPLED)
-    tokens: int = setting("Tokens of all documents.", at_least=1, write=_SAMPLED)
-    temperature: float = setting(
-        "Logits are divided by it; 1 changes nothing.", default=1.0, at_least=Fraction(1, 100), at_most=100
-    )
-    prompts: str | None = setting(
-        'A file of prompts, `"p.jsonl"` or `"p.txt"`, that documents go on from in turn.',
-        default=None,
-        shown="documents begin from nothing",
-    )
-    length: int = setting("Tokens that the parent writes in one document, at most.", default=512, at_least=1)
-    top_k: int | None = setting(
-        "Tokens that each is drawn from: the likeliest ones.", default=None, at_least=1, shown="all"
-    )
-    seed: int = setting("Makes the text repeatable.", default=0)
-    dtype: Literal["fp32", "bf16"] | None = setting(
-        "Number type of the computation.",
-        default=None,
-        noun="dtype of sampling",
-        shown="`bf16` where the machine multiplies it itself, else `fp32`",
-    )
-
-    @property
-    def text(self) -> str:
-        """Name of the text that it stands for, whichever of its documents are picked: `smollm-3f2a1b…`."""
-        written = self.model_dump_json(exclude={"part", "take", "duplicates"})
-        return f"{self.parent}-{hashlib.sha256(written.encode()).hexdigest()[:16]}"
-
-
 class TaskData(Picked):
     """Questions of multiple-choice tasks, each with its right answer."""
 
@@ -180,7 +144,7 @@ class TaskData(Picked):
     )
 
 
-PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | SampledData | TaskData, BY_KIND]
+PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | TaskData, BY_KIND]
 
 
 class MixPart(Frozen):
@@ -205,7 +169,7 @@ class MixData(Frozen):
 class Data(Declaration):
     """Text to train or score on."""
 
-    source: Annotated[TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData, BY_KIND]
+    source: Annotated[TextData | JsonlData | ParquetData | HfData | TaskData | MixData, BY_KIND]
 
 
 class LayerChoice(Frozen):

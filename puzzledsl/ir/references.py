@@ -14,9 +14,8 @@ def references(node: object) -> Iterator[str]:
     names: tuple[str | None, ...] = ()
     match node:
         case nodes.Data(source=source):
-            names = tuple(text.parent for text in written_for(node))
             if isinstance(source, nodes.MixData):
-                names = (*(part.name for part in source.parts if not part.inline), *names)
+                names = tuple(part.name for part in source.parts if not part.inline)
         case nodes.Scenario():
             names = (node.hardware,)
         case nodes.Space():
@@ -64,21 +63,6 @@ def _of_term(term: nodes.Term) -> str | None:
     if isinstance(term, nodes.MetricTerm):
         return term.scenario
     return term.score if isinstance(term, ScoreTerm) else None
-
-
-def written_for(data: nodes.Data) -> list[nodes.SampledData]:
-    """Return the texts that a parent writes for a declaration, without those of other declarations that it mixes in."""
-    sources = [data.source]
-    if isinstance(data.source, nodes.MixData):
-        sources = [part.source for part in data.source.parts if part.inline]
-    return [source for source in sources if isinstance(source, nodes.SampledData)]
-
-
-def with_written(data: nodes.Data) -> list[str]:
-    """Return the declarations for which a parent writes the texts that one reads: itself, and those that it mixes in."""
-    found = [data.name] if written_for(data) else []
-    parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
-    return found + [p.name for p in parts if not p.inline and isinstance(p.source, nodes.SampledData)]
 
 
 _OnASpace = nodes.Space | nodes.Bld | nodes.Score | Search
@@ -224,8 +208,6 @@ def _places(source: nodes.PlainData) -> set[str]:
     match source:
         case nodes.HfData(id=id, subset=subset, split=split):
             return {f"{id} {subset} {split}"}
-        case nodes.SampledData():
-            return {source.text}
         case nodes.TextData() | nodes.JsonlData() | nodes.ParquetData() | nodes.TaskData():
             return set(source.paths)
         case _:

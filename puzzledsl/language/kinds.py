@@ -176,7 +176,7 @@ _LITERAL = Setting(
     "The architecture, in place of a checkpoint.", calls={"shape": SHAPE}, noun="parent's shape", value=None
 )
 PARENTS = {"hf": replace(_HF, arguments={**_HF.arguments, "shape": _LITERAL}), "shape": SHAPE}
-_SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nodes.SampledData, nodes.TaskData
+_SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nodes.TaskData
 DATA_SOURCES = {name: call for node in _SOURCES for name, call in calls_of(node).items()}
 """Places that documents come from."""
 MIX = Call("Blocks of several texts: `mix(corpus: 2, stories: 1)`.", rest=True, named_by=("data",))
@@ -198,14 +198,15 @@ _FITTED = "leave it out: `children: 24` fits the scores to whole children, which
 _TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
 _BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
 _WHOLE = "leave it out: `healed: 2Ki` scores what healing leaves, and `refine = measured(12)` of a search measures whole children"
-FORMER_SETTINGS = {
+FORMER = {
     "pairwise": _FITTED,
     "gqa_decode": _TABLE,
     "ema": _BEST,
     "around": _WHOLE,
     "rounds": _WHOLE,
+    "sampled": 'save text that the parent writes as a file, and read it: `text("own.txt")`',
 }
-"""Settings of earlier versions, with what to write in their place."""
+"""Settings and calls of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(

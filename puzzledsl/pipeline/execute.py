@@ -122,7 +122,7 @@ class Attempts:
 
     def _cause(self, task: Task) -> Key | None:
         """Return the failed task that this one needs, directly or through others."""
-        for key in (*task.requires(), *task.writers()):
+        for key in task.requires():
             if key not in self._lost:
                 kind, (stage, name) = TASKS[key[0]], key
                 if name not in kind.declared(self.ctx.program):
@@ -171,15 +171,14 @@ def _raise(problem: Diagnostic | None) -> None:
 
 def tasks_of(ctx: Context) -> Iterator[Task]:
     """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find."""
-    yield from ordered(_declared(ctx, of_texts=True))
     for spaces in _rounds(ctx):
         yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
     yield from ordered(_declared(ctx))
 
 
-def _declared(ctx: Context, *, of_texts: bool = False, by_space: bool = False) -> Iterator[Task]:
+def _declared(ctx: Context, *, by_space: bool = False) -> Iterator[Task]:
     for kind in TASKS.values():
-        if (kind.of_texts, kind.by_space) == (of_texts, by_space):
+        if kind.by_space == by_space:
             yield from (kind(ctx, name) for name in kind.declared(ctx.program))
 
 

@@ -90,8 +90,6 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
             if not (base / id).is_dir():
                 return meaning(data)
             return digest_of([meaning(data), files_fingerprint([f"{glob.escape(id)}/**/*"], base)])
-        case nodes.SampledData(prompts=prompts):  # whoever reads it has the parent among its inputs, too
-            return digest_of([meaning(data), files_fingerprint([prompts] if prompts else [], base)])
         case nodes.MixData():
             from puzzledsl.data.counts import parts_of
 

@@ -13,7 +13,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.changes.compare import Pieces
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
-from puzzledsl.ir.references import OfASpace, space_of, with_written
+from puzzledsl.ir.references import OfASpace, space_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.estimates import Work
@@ -65,7 +65,6 @@ class Task(ABC):
         after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
         words: Names of its other inputs in stamps, in words.
-        of_texts: Makes texts, before anything reads them.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
         sets_pace: Its duration measures the machine's speed for estimates.
@@ -78,7 +77,6 @@ class Task(ABC):
     after: ClassVar[str]
     kind: ClassVar[str]
     words: ClassVar[Mapping[str, str]] = {}
-    of_texts: ClassVar[bool] = False
     by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
     sets_pace: ClassVar[bool] = False
@@ -153,13 +151,7 @@ class Task(ABC):
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         """Return those of the unfinished tasks that must be done first."""
-        return tuple(key for key in (*self.needs(), *self.writers()) if key in undone)
-
-    def writers(self) -> tuple[Key, ...]:
-        """Return the tasks that make the texts it reads."""
-        texts = dict.fromkeys(name or only_text(self.program) for name in self.texts())
-        read = [self.program.data[name] for name in texts if name in self.program.data]
-        return tuple(dict.fromkeys(("sample", name) for data in read for name in with_written(data)))
+        return tuple(key for key in self.needs() if key in undone)
 
     def texts(self) -> Iterable[str | None]:
         """Return the data sets that the task reads."""

@@ -41,7 +41,6 @@ data corpus = text("c.txt", part: 0%..95%)
 data stories = jsonl("o.jsonl", messages: turns, loss: answers)
 data tasting = text("c.txt", part: 95%..100%)
 data mixed = mix(corpus: 0.7, stories: 0.3)
-data written = sampled(p, tokens: 1M)
 bld pieces of w { tokens = 1M, heal = 4Ki, data = mixed }
 score kl of pieces = replace_one(kl_divergence, samples: 512, data: mixed)
 score near of pieces = replace_one(top_k_agreement(5), samples: 512, data: mixed)

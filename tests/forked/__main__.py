@@ -22,7 +22,7 @@ from types import ModuleType
 import puzzledsl
 from puzzledsl.pipeline.process import interrupts
 
-STAGES = "api child data evaluate export measure models pieces pipeline refining report sampling scoring search uptrain".split()
+STAGES = "api child data evaluate export measure models pieces pipeline refining report scoring search uptrain".split()
 LEFT_OUT = ("puzzledsl.child.checkpoint.remote", "puzzledsl.export.engines")
 """Files that travel with a checkpoint; what is imported in an engine's own process."""
 OTHERS = ("tests.tiny", "transformers.models.llama.modeling_llama", "puzzledsl.cli.app")

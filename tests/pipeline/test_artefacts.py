@@ -114,7 +114,6 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
         "refinement",
         "engine-check",
         "load-check",
-        "sampled",
     }
 
 
@@ -137,7 +136,7 @@ def test_refined_children_and_engines_obey_their_schemas(
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     (one, *_) = json.loads(capsys.readouterr().out)
     assert problems(DESCRIBED["refinement"], one) == []
-    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure", "sampled"}
+    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure"}
 
 
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def test_all_is_done_after_a_run_and_nothing_before(finished: Path, tmp_path: Pa
     now = told_states(finished)
     assert {state for state, _ in now.values()} == {"done"}
     assert list(dict.fromkeys(key.split()[0] for key in now)) == [
-        s for s in TASKS if s not in ("sample", "measure", "frontier", "refine")
+        s for s in TASKS if s not in ("measure", "frontier", "refine")
     ]
     fresh = told_states(finished, "-o", str(tmp_path / "none"))
     assert fresh.keys() == now.keys() and {state for state, _ in fresh.values()} == {"missing"}

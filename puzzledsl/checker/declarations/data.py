@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -18,7 +18,7 @@ from puzzledsl.base.units import COUNT
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.declarations.stages import MAX_WEIGHT, prompts_file
+from puzzledsl.checker.declarations.stages import MAX_WEIGHT
 from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
@@ -192,8 +192,7 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
         return nodes.MixData(parts=_whole(shares))
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
-    readers: dict[str, Callable[[Settings], Any]] = {"part": _part, "prompts": prompts_file}
-    given = {k: settings.read(k, None, read) for k, read in readers.items() if k in settings.entries}
+    given = {"part": settings.read("part", None, _part)} if "part" in settings.entries else {}
     # `column` does not stand beside `messages`, nor `loss` without it
     key, joined, help = "loss", "without", "name the field of the conversations: `messages: messages`"
     if "messages" in settings.entries:

@@ -377,9 +377,7 @@ def prompts_file(settings: Settings) -> str:
     path, place = settings.text("prompts"), settings.place("prompts")
     if PurePath(path).suffix in PROMPT_FILES:
         return path
-    help, fixes = None, []
-    if settings.known("prompts").calls:
-        written = f"prompts({settings.ctx.source(place)})"
-        help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
-        fixes = [Fix.replace(place, written, safe=False)]
+    written = f"prompts({settings.ctx.source(place)})"
+    help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
+    fixes = [Fix.replace(place, written, safe=False)]
     raise settings.ctx.refuse(errors.PromptsNotAFile(place, path=path, help=help, fixes=fixes))

@@ -43,14 +43,6 @@ def plain(stage: str, doc: str, *options: str) -> Callable[..., None]:
     return on_program(*options)(command)
 
 
-sample = plain(
-    "sample",
-    """Let parents write the texts of `data d = sampled(p, tokens: 1M)`. Writes sampled/PARENT-DIGEST.jsonl.
-
-    A line is a document, as tokens and as text. Interrupt it at any moment: finished batches are kept, and the text is the
-    same as that of a run without a break.
-    """,
-)
 bld = plain(
     "bld",
     """Make the pieces: initialise every alternative from the parent and train each alone against the parent's sub-block.

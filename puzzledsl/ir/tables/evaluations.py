@@ -239,14 +239,6 @@ class LoadCheck(Artefact):
     runs: tuple[LoadRun, ...]
 
 
-class WrittenText(Frozen):
-    """A line of `build/sampled/*.jsonl`: a document's tokens, of which the first `prompt` were given, and the same as text."""
-
-    ids: tuple[int, ...]
-    prompt: int
-    text: str
-
-
 class TextCount(Frozen):
     """Counts of one source: what was kept as tokens, and what was left out.
 

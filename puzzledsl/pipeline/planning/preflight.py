@@ -35,8 +35,6 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     names = {name for task in tasks for name in task.texts()}
     for name, data in ctx.program.data.items():
         for part, _ in parts_of(data) if name in names else ():
-            if isinstance(part.source, nodes.SampledData):
-                continue  # a task writes it
             try:
                 files_of(part, ctx.base)
             except DiagnosticError as error:
@@ -57,7 +55,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
             data = ctx.program.data.get(name or "")
             for part, _ in parts_of(data) if data is not None else ():
                 key = part.source.model_dump_json()
-                if key in tried or isinstance(part.source, nodes.SampledData):
+                if key in tried:
                     continue
                 tried.add(key)
                 place = Place.of(part, ctx.base, ctx.build.tokens)
@@ -81,17 +79,6 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
             data = ctx.program.data.get(name or "")
             if data is None or data.name in said:
                 continue
-            blocks = -(-tokens // context)
-            if isinstance(data.source, nodes.SampledData) and data.source.tokens < blocks * context:
-                said.add(data.name)
-                yield NotEnoughText(
-                    span_of(data.where),
-                    name=data.name,
-                    got=data.source.tokens,
-                    needed=blocks * context,
-                    blocks=blocks,
-                    context=context,
-                )
             if not _may_be_short(data, ctx, tokens):
                 continue
             tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
@@ -118,8 +105,6 @@ def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
     from puzzledsl.data.documents import files_of
 
     parts = parts_of(data)
-    if any(isinstance(part.source, nodes.SampledData) for part, _ in parts):
-        return False
     weights = sum(weight for _, weight in parts)
     for part, weight in parts:
         assert not isinstance(part.source, nodes.MixData)

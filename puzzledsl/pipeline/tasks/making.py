@@ -1,4 +1,4 @@
-"""The tasks that make what searches read: texts that parents write, times on this machine, pieces, and scores."""
+"""The tasks that make what searches read: times on this machine, pieces, and scores."""
 
 from __future__ import annotations
 
@@ -7,96 +7,21 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
-from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run, runs_to_drop
-from puzzledsl.ir.references import written_for
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline import estimates
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched
+from puzzledsl.pipeline.task import DeclaredTask, Key, Touched
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.bld import weights_of
 from puzzledsl.plan.memory.bld_stage import bld_stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
-
-METHOD = "1"
-"""Version of how text is written; raised when that changes, so that texts written before are written again."""
-
-
-class Sample(Task):
-    """Let parents write the texts of a data declaration."""
-
-    stage, after, kind = "sample", "", "data with `sampled(…)`"
-    words = {"sampled": "how the text is written", "prompts": "the prompts"}
-    of_texts = True
-
-    @classmethod
-    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Data]:
-        return {name: data for name, data in program.data.items() if written_for(data)}
-
-    @property
-    def declaration(self) -> nodes.Data:
-        """The declaration."""
-        return self.program.data[self.name]
-
-    @property
-    def sources(self) -> list[nodes.SampledData]:
-        """The texts that are written."""
-        return written_for(self.declaration)
-
-    def inputs(self) -> dict[str, str]:
-        parents = dict.fromkeys(source.parent for source in self.sources)
-        prompts = [source.prompts for source in self.sources if source.prompts]
-        return {
-            "sampled": digest_of([METHOD, *(source.text for source in self.sources)]),
-            "parent": digest_of([self.ctx.fingerprint_of(parent, "sample") for parent in parents]),
-            **({"prompts": files_fingerprint(prompts, self.ctx.base)} if prompts else {}),
-        }
-
-    def lacks(self) -> Iterable[Diagnostic]:
-        from puzzledsl.data.chat import prompts_of_file
-
-        for source in self.sources:
-            if source.prompts:
-                try:
-                    prompts_of_file(self.ctx.base / source.prompts, span_of(self.declaration.where))
-                except DiagnosticError as error:
-                    yield from error.diagnostics
-
-    def work(self) -> Work:
-        tokens = sum(source.tokens for source in self.sources)
-        flop = sum(s.tokens * stages.DECODING * token_flop(self._shape(s), head=True) for s in self.sources)
-        return Work(flop, int(tokens * estimates.BYTES_A_TOKEN * 2))
-
-    def _shape(self, source: nodes.SampledData) -> nodes.Shape:
-        return self.program.parents[source.parent].shape
-
-    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        flop = self.work().flop / len(self.sources)
-        return [
-            stages.sampling_plan(self.name, self._shape(source), source.length, device, flop)
-            for source in self.sources
-        ]
-
-    def run(self) -> list[Path]:
-        from puzzledsl.sampling.documents import SampleInputs, run_sample
-
-        ctx, written, span = self.ctx, [], span_of(self.declaration.where)
-        for source in self.sources:
-            parent = ctx.directory_of(source.parent, "sample")
-            state = digest_of([source.text, self.inputs()])[:16]
-            work, output = ctx.build.work("sample", f"{self.name}-{state}"), ctx.build.sampled(source.text)
-            run_sample(SampleInputs(source, self.name, span, parent, ctx.base, output, work, ctx.progress))
-            written.append(output)
-        return written
-
 
 FORWARDS = 30.0
 """Forwards of the parent, each a prefill with a few decode steps: as much as a scenario's rounds and checks."""
@@ -105,7 +30,7 @@ FORWARDS = 30.0
 class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
-    stage, after, kind = "measure", "sample", "space"
+    stage, after, kind = "measure", "", "space"
     words = {"alternatives": "the alternatives", "engine": "the engine's build, the processor or its threads"}
     by_space = True
 

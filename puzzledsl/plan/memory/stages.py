@@ -1,4 +1,4 @@
-"""Memory and time of the stages that run whole models: realising, scoring, measuring, evaluating and sampling.
+"""Memory and time of the stages that run whole models: realising, scoring, measuring and evaluating.
 
 Realising heals by least squares, layer by layer, on the device, and assembles in the host's memory. Scoring (Puzzle, section 4.2)
 moves all positions up the layers together: what enters the layer, the stream between its halves and what leaves it, and what
@@ -209,23 +209,6 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
         seconds=flop / device.flop_per_s + 2 * held.read_s * max(1, tokens // BLOCK_TOKENS),
         choices=choices,
     )
-
-
-ROWS = 64
-"""Documents of a batch."""
-DECODING = 2.0
-"""A decoded token's time over a prefilled one's arithmetic, in a batch: weights and cache are read at every step."""
-LOGITS = 4  # float32 copies of a step's logits: scaled, sorted, probabilities, random numbers
-
-
-def sampling_plan(name: str, shape: Shape, length: int, device: Device, flop: float) -> StagePlan:
-    """Return the plan of writing documents of at most `length` tokens behind short prompts."""
-    parts = {
-        "parent": total_params(shape) * device.number_bytes,
-        "KV cache": ROWS * length * _cached_numbers(shape) * device.number_bytes,
-        "logits": LOGITS * ROWS * shape.vocab * FLOAT32_BYTES,
-    }
-    return StagePlan("sample", name, parts, flop / device.flop_per_s)
 
 
 LOSS_TILES = 3

@@ -1,4 +1,4 @@
-"""Text: sources, shares, mixes, and text that a parent writes."""
+"""Text: sources, shares and mixes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import references, with_written
+from puzzledsl.ir.references import references
 from tests.language.rules import PIECES, codes, program, refused
 
 
@@ -152,50 +152,3 @@ def test_a_mix_of_another_file_brings_its_parts(tmp_path: Path) -> None:
     )
     found = program(tmp_path, 'use "texts.pzl" (d)\nbld x of w { tokens = 0, data = d }')
     assert set(found.data) == {"a", "b", "d"}
-
-
-ANOTHER = """\
-parent q = hf("other", shape: shape(family: llama, layers: 4, hidden: 64, heads: 4, head_dim: 16, intermediate: 192, vocab: 256))
-"""
-
-
-@pytest.mark.states("data.sampled")
-def test_text_that_a_parent_writes(tmp_path: Path) -> None:
-    text = ANOTHER + (
-        "data a = sampled(p, tokens: 1M)\n"
-        'data b = sampled(p, tokens: 2k, temperature: 0.7, prompts: "p.txt", length: 64, top_k: 50, seed: 3, dtype: bf16, take: 1k)\n'
-        'data c = 0.5 * text("t.txt") + 0.5 * sampled(p, tokens: 1k)\n'
-        "data d = mix(a: 2, c: 1)\n"
-    )
-    found = program(tmp_path, text)
-    assert found.data["a"].source == nodes.SampledData(parent="p", tokens=1_000_000)
-    wanted = {"temperature": 0.7, "prompts": "p.txt", "length": 64, "top_k": 50, "seed": 3, "dtype": "bf16"}
-    assert found.data["b"].source == nodes.SampledData(parent="p", tokens=2000, take=1000, **wanted)
-    assert [part.inline for part in found.data["c"].source.parts] == [True, True]
-    assert {name: with_written(data) for name, data in found.data.items()} == {
-        "a": ["a"],
-        "b": ["b"],
-        "c": ["c"],
-        "d": ["d", "a"],
-    }
-    assert set(references(found.data["c"])) == {"p"}
-
-
-@pytest.mark.states("data.sampled")
-@pytest.mark.parametrize(
-    ("call", "expected"),
-    [
-        ("sampled(p)", "E0209"),
-        ("sampled(tokens: 1k)", "E0209"),
-        ("sampled(w, tokens: 1k)", "E0202"),
-        ("sampled(p, tokens: 0)", "E0304"),
-        ("sampled(p, tokens: 1k, temperature: 0)", "E0304"),
-        ("sampled(p, tokens: 1k, temperature: -1)", "E0304"),
-        ('sampled(p, tokens: 1k, prompts: "Why?")', "E0432"),
-        ("sampled(p, tokens: 1k, dtype: fp8)", "E0305"),
-        ("sampled(q, tokens: 1k)", "E0433"),
-    ],
-)
-def test_mistakes_in_text_that_a_parent_writes(tmp_path: Path, call: str, expected: str) -> None:
-    text = ANOTHER + f"data d = {call}\n"
-    assert codes(tmp_path, text + "bld b of w { tokens = 1k, data = d }\n") == expected

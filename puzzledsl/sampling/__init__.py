@@ -1,1 +1,0 @@
-"""Text that a parent writes: prompts, batches with a KV cache, documents."""

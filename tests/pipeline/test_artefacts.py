@@ -136,7 +136,7 @@ def test_refined_children_and_engines_obey_their_schemas(
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     (one, *_) = json.loads(capsys.readouterr().out)
     assert problems(DESCRIBED["refinement"], one) == []
-    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure"}
+    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure", "load-check"}
 
 
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,6 @@ COMMANDS = {
 OTHERS = {
     "search/*.pb": "The CP-SAT model of a search: a binary `CpModelProto` ([how to load it](search.md#the-model-for-or-tools)).",
     "search/*.csv": "A frontier's points, one a row.",
-    "search/*.svg": "A frontier as a picture.",
     "costs/*.csv": "Measured costs as a table that `table(…)` reads.",
     "library/*.safetensors": "The weights of one piece, with its job in the header.",
     "models/*/": "A child: a checkpoint that transformers loads, with its own README.md.",

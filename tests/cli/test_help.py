@@ -80,7 +80,7 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["library", "ls", "x.pzl"], "index.jsonl"),
         (["verify-export", "x", "--parent=y"], "measured("),
         (["calibrate", "h100_sxm"], "measured("),
-        (["report", "x.pzl", "--figures", "out"], "to_frame"),
+        (["report", "x.pzl", "--figures", "out"], "as CSV"),
     ],
 )
 def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,8 +132,8 @@ def _say_not_kept(ctx: Context) -> None:
 def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = False) -> None:
     """Solve frontiers: the best child at every value of one metric, each point with its proof.
 
-    Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json. With
-    `children: N`, `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them.
+    Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points. With `children: N`,
+    `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them, too.
     """
     from puzzledsl.cli.text import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
@@ -151,8 +151,8 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     if json:
         loading.print_json([answers.frontier_json(result) for result in results])
     for result in [] if json else results:
-        files = [ctx.build.frontier_csv(result.frontier), ctx.build.frontier_plot(result.frontier)]
-        print(answers.frontier_text(ctx.program, result, map(loading.shown_path, files)))
+        wrote = loading.shown_path(ctx.build.frontier_csv(result.frontier))
+        print(answers.frontier_text(ctx.program, result, wrote))
     loading.end_with(problems)
 
 

@@ -274,8 +274,8 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
     return {"frontier": result.frontier, "search": result.search, "points": points}
 
 
-def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
-    """Return the points of a frontier as a table, and the files they were written to."""
+def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
+    """Return the points of a frontier as a table, and the file they were written to."""
     from puzzledsl.costs.table import notes as notes_of
     from puzzledsl.pipeline.text.child_text import bound_text
     from puzzledsl.report.sections.searches import describe_term
@@ -295,7 +295,7 @@ def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
     notes = [f"note, last point: {text}" for best in last for text in notes_of(program, search, best)]
     notes += [f"note: {text}" for text in _one_child(search, frontier.term, result)]
-    return "\n".join([head, *lines, *notes, f"wrote {', '.join(paths)}"])
+    return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
 
 def _one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:

@@ -16,7 +16,7 @@ from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
-from puzzledsl.report.pictures.architecture import appearance, strip_of, window_scale
+from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import LABELS, by_regret, describe, heat_cell, told
@@ -156,10 +156,9 @@ def is_exact(regrets: WhyResult) -> bool:
 def layer_view(sheet: Sheet, layer: int, regrets: WhyResult | None) -> str:
     """The alternatives of one layer with buttons; with regrets, the best first."""
     choice, own = sheet.space.layers[layer], sheet.shape.at(layer)
-    windows = window_scale(sheet.program.ir, sheet.space.layers, sheet.shape)
     groups = []
     for sub_block, label in LABELS:
-        found = {a.name: appearance(a, own, windows) for a in alternatives_of(choice, sub_block)}
+        found = {a.name: appearance(a, own) for a in alternatives_of(choice, sub_block)}
         groups.append((sub_block, label, _options(found, sub_block, regrets)))
     proven = regrets is not None and is_exact(regrets)
     return filled("layer.html.j2", layer=layer, groups=groups, known=regrets is not None, proven=proven)

@@ -6,9 +6,8 @@ Places for the names of marks in a picture: the first side of a mark on which it
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal, get_args
 
 from puzzledsl.ir.tables import RefinedFrontier, Refinement
@@ -25,13 +24,11 @@ WIDTH_PX, HEIGHT_PX = 754.0, 300.0
 """Size of the picture on the page."""
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 """A name's letter and line, its distance from the mark, and half of a mark."""
-SAMPLES = 60
-"""Places along a line that a name may cover."""
 
 
-def side_of(name: str, mark: Place, others: Sequence[Place], lines: Sequence[Sequence[Place]] = ()) -> Side:
-    """The side of `mark` on which `name` covers the fewest `others` and the least of `lines`; in the picture if any side is."""
-    obstacles = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in [*others, *_along(lines)]]
+def side_of(name: str, mark: Place, others: Sequence[Place]) -> Side:
+    """The side of `mark` on which `name` covers the fewest `others`; in the picture if any side is."""
+    obstacles = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
     sides: tuple[Side, ...] = get_args(Side)
 
     def badness(side: Side) -> tuple[bool, int]:
@@ -51,13 +48,6 @@ def _box(name: str, mark: Place, side: Side) -> tuple[float, float, float, float
     left = {"right": x + GAP_PX, "left": x - GAP_PX - width}.get(side, x - width / 2)
     bottom = {"above": y + GAP_PX, "below": y - GAP_PX - LINE_PX}.get(side, y - LINE_PX / 2)
     return left, bottom, left + width, bottom + LINE_PX
-
-
-def _along(lines: Sequence[Sequence[Place]]) -> Iterator[Place]:
-    for line in lines:
-        for (x0, y0), (x1, y1) in pairwise(line):
-            for step in range(1, SAMPLES):
-                yield x0 + (x1 - x0) * step / SAMPLES, y0 + (y1 - y0) * step / SAMPLES
 
 
 TICKS = 5
@@ -211,7 +201,7 @@ def curve_of(
         x_label=metric,
         y_label=objective,
         points=points,
-        searches=named_beside(searches, [points, *(each.points for each in series)]),
+        searches=named_beside(searches, [*points, *(p for each in series for p in each.points)]),
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
         y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
@@ -221,18 +211,12 @@ def curve_of(
     )
 
 
-def named_beside(
-    named: Sequence[Point], lines: Sequence[Sequence[Point]], marks: Sequence[Point] = ()
-) -> tuple[Point, ...]:
-    """Points with the sides of their names, chosen so that names cover little of the other marks and lines."""
-    others = [point for line in lines for point in line] + [*marks, *named]
-    drawn = [[point.place for point in line] for line in lines]
+def named_beside(named: Sequence[Point], others: Sequence[Point]) -> tuple[Point, ...]:
+    """Points with the sides of their names, chosen so that names cover few of the other marks."""
+    places = [point.place for point in (*others, *named)]
     return tuple(
-        replace(
-            point,
-            side=side_of(point.name, point.place, [o.place for o in others if o.place != point.place], drawn),
-        )
-        for point in named
+        replace(p, side=side_of(p.name, p.place, [place for place in places if place != p.place]))
+        for p in named
     )
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as text, and its warnings: doubtful times, a drifted parent, texts that disagree, requirements missed."""
+"""An evaluation as text, and its warnings: doubtful times, texts that disagree, requirements missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
-    CellTiming,
     CostTable,
     Evaluation,
     Figure,
@@ -23,12 +22,8 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
 
-NS_PER_S = 10**9
 SPREAD = 0.15
 """Robust standard deviation of the parent's time between rounds, as a share, on a quiet machine at most."""
-DRIFT = 0.20
-"""Share by which the parent's time in an evaluation may differ from the cost table's."""
-PARENT = "parent"
 
 
 def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
@@ -36,66 +31,18 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
     from puzzledsl.measure.errors import BusyMachine
 
     found: list[Diagnostic] = []
-    for timing in _timings(ctx, spaces):
-        said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
-        span = span_of(ctx.program.scenarios[timing.scenario].where)
-        for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
-            if spread > SPREAD:
-                found.append(BusyMachine(span, phase=phase, spread=f"{spread:.0%}", **said))
-    return found
-
-
-def drifted_parents(ctx: Context, evals: Sequence[str]) -> list[Diagnostic]:
-    """Return a warning for each finished evaluation in which the parent's time is far from that in the cost table."""
-    from puzzledsl.measure.errors import ParentDrifted
-
-    known = {(t.scenario, t.batch): t for t in _timings(ctx, list(ctx.program.spaces))}
-    found: list[Diagnostic] = []
-    for name in evals:
-        path = ctx.build.evaluation(name)
-        if not path.is_file():
-            continue
-        models = ctx.load(path, Evaluation, "eval", name).models
-        parent = next((model for model in models if model.model == PARENT), None)
-        for (scenario, batch), timing in known.items():
-            if parent is None or batch != max(ctx.program.scenarios[scenario].batches, default=1):
-                continue
-            for phase, now, then in _times(ctx, parent, scenario, batch, timing):
-                if abs(now / then - 1) > DRIFT:
-                    found.append(
-                        ParentDrifted(
-                            span_of(ctx.program.evals[name].where),
-                            scenario=scenario,
-                            phase=phase,
-                            now=format_quantity(now, TIME),
-                            then=format_quantity(then, TIME),
-                            eval=name,
-                            file=ctx.typed,
-                        )
-                    )
-    return found
-
-
-def _timings(ctx: Context, spaces: Sequence[str]) -> Iterator[CellTiming]:
     for space in spaces:
         path = ctx.build.measured_costs(space)
-        if path.is_file():
-            table = ctx.load(path, CostTable, "measure", space)
-            yield from (t for t in table.timings if t.scenario in ctx.program.scenarios)
-
-
-def _times(
-    ctx: Context, parent: ModelFigures, scenario: str, batch: int, timing: CellTiming
-) -> Iterator[tuple[str, float, float]]:
-    """Yield the seconds of a prefill and of a decode step: in the evaluation, and in the cost table."""
-    tokens = batch * ctx.program.scenarios[scenario].prompt
-    for phase, key, amount, then_ns in (
-        ("prefill", "prefill_tokens_per_s", tokens, timing.parent_prefill_ns),
-        ("a decode step", "decode_tokens_per_s", batch, timing.parent_decode_ns),
-    ):
-        figure = parent.figures.get(f"{scenario}.{key}")
-        if figure is not None and figure.value > 0:
-            yield phase, amount / figure.value, then_ns / NS_PER_S
+        timings = ctx.load(path, CostTable, "measure", space).timings if path.is_file() else ()
+        for timing in timings:
+            if timing.scenario not in ctx.program.scenarios:
+                continue
+            said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
+            span = span_of(ctx.program.scenarios[timing.scenario].where)
+            for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
+                if spread > SPREAD:
+                    found.append(BusyMachine(span, phase=phase, spread=f"{spread:.0%}", **said))
+    return found
 
 
 INTERVAL = "95% interval"
@@ -135,7 +82,7 @@ def ladder_text(evaluation: Evaluation) -> str:
 
 def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     """Return all that a user must know of finished evaluations: first requirements that are missed."""
-    return [*ending_of(ctx, names), *remarks(ctx, names), *drifted_parents(ctx, names)]
+    return [*ending_of(ctx, names), *remarks(ctx, names)]
 
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:

@@ -26,7 +26,7 @@ bld pieces of wide {{
   tokens = {tokens}, context = {context}, batch = {blocks}, calibration = {calibration}
   lr = cosine(1e-3, warmup: 10%), data = corpus, heal = {calibration}
 }}
-score kl of pieces = replace_one(kl_divergence, samples: {samples}, children: 8)
+score kl of pieces = replace_one(kl_divergence, samples: {samples})
 score cured of pieces = replace_one(kl_divergence, samples: {context}, healed: {healed})
 search best of wide {{ minimize kl, require params <= 0.8x }}
 search fixed of wide {{

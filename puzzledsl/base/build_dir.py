@@ -57,7 +57,7 @@ class BuildDir:
     solution = _Named("solutions/{}.json")
     """A search's answer (ir.tables.SearchResult)."""
     refinement = _Named("refined/{}.json")
-    """Children measured around a search's answer, or along a frontier (ir.tables.Refinement, RefinedFrontier)."""
+    """Children measured around a search's answer (ir.tables.Refinement)."""
     why = _Named("why/{}.json")
     """The regret of every other choice, and each requirement's margin (ir.tables.WhyResult)."""
     model = _Named("models/{}")

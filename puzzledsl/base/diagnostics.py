@@ -340,13 +340,6 @@ class NoPieceForAlternative(Diagnostic, code="E1501"):
     help_template = "write `train = attention + ffn` (or `attention * ffn`) in `{bld}`, or leave the alternative out of the space"
 
 
-class NoFit(Diagnostic, code="E1504"):
-    """A fit to children for a metric that cannot be fitted."""
-
-    template = "score `{score}` has `children`, but {what} cannot be fitted to children"
-    help_template = "`children` goes with `replace_one(kl_divergence, …)`; leave it out here"
-
-
 class SeveralGpus(Diagnostic, code="E1803"):
     """Several GPUs for a measurement, which supports one device."""
 

@@ -40,10 +40,6 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
             ctx.report(stage_errors.NothingMeasured(ctx.span_of(search.where), **said))
         if search.refine:
             _check_refine(ctx, program, search, ctx.span_of(search.refine.where))
-    for frontier in program.frontiers.values():
-        search = program.searches[frontier.search]
-        if frontier.children and not search.refine:
-            _check_refine(ctx, program, search, ctx.span_of(frontier.where))
     for check in (_judges, _built, _ends, _exports, check_engines, _tokenizers, _pieces):
         check(ctx, program)
 
@@ -99,10 +95,6 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
             why = "a cost table has rows of layers alone" if isinstance(spec, nodes.TableHardware) else why
             yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
     unbuilt = "children are measured by the parent's own head"
-    for score in (score for score in program.scores.values() if score.space == space.name):
-        method = score.method
-        if isinstance(method, nodes.ReplaceOne) and method.children:
-            yield score.where, f"score `{score.name}`", unbuilt, "leave `children` out"
     for name, search in searches.items():
         if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
@@ -174,12 +166,9 @@ def _pieces(ctx: Context, program: nodes.Program) -> None:
         for name in (name for kind, name in of_packages.items() if kind not in known):
             ctx.report(stage_errors.CannotRealise(ctx.span_of(bld.where), alternative=name))
     for score in program.scores.values():
-        if not isinstance(method := score.method, nodes.ReplaceOne) or score.bld is None:
+        if not isinstance(score.method, nodes.ReplaceOne) or score.bld is None:
             continue
         bld, span = program.blds[score.bld], ctx.span_of(score.where)
-        if method.children and method.metric != "kl_divergence":
-            what = f"`{method.metric}` scores"
-            ctx.report(stage_errors.NoFit(span, score=score.name, what=what))
         for part in (part for part in SUB_BLOCKS if part not in bld.sub_blocks):
             layers = enumerate(program.spaces[bld.space].layers)
             trained = ((i, each) for i, here in layers for each in getattr(here, part) if each.trainable)

@@ -112,9 +112,6 @@ class Described:
         }
 
 
-Refined = tables.Refinement | tables.RefinedFrontier
-"""Content of a file `refined/NAME.json`: of a search, or of a frontier."""
-
 FILES = (
     Described("ir", "ir.json", Program),
     Described("bld-job", "bld/*.jsonl", tables.BldJob, "JSON lines"),
@@ -124,12 +121,7 @@ FILES = (
     Described("figures", "scores/figures/*.jsonl", FiguresLine, "sealed JSON lines"),
     Described("solution", "solutions/*.json", tables.SearchResult),
     Described("frontier", "search/*.json", tables.FrontierResult),
-    Described(
-        "refinement",
-        "refined/*.json",
-        Refined,
-        about="Children that were measured around a search's answer, or along a frontier.",
-    ),
+    Described("refinement", "refined/*.json", tables.Refinement),
     Described("why", "why/*.json", tables.WhyResult),
     Described("evaluation", "evals/*.json", tables.Evaluation),
     Described("engine-check", "engines/*.json", tables.EngineCheck),

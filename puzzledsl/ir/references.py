@@ -175,22 +175,6 @@ def refined_text(program: Program, search: Search) -> str | None:
     return search.refine.data or own or (None if bld is None else program.blds[bld].data)
 
 
-def refine_of(frontier: nodes.Frontier, search: Search) -> nodes.Refine:
-    """Return the settings of a frontier's measuring: the search's, with the frontier's number of children."""
-    if search.refine is not None:
-        return search.refine.model_copy(update={"children": frontier.children})
-    return nodes.Refine(children=frontier.children, where=frontier.where)
-
-
-def measured_searches(program: Program) -> Iterator[Search]:
-    """Yield every search around which children are measured, with its own settings or those of its frontiers in `refine`."""
-    yield from (search for search in program.searches.values() if search.refine is not None)
-    for frontier in program.frontiers.values():
-        search = program.searches[frontier.search]
-        if frontier.children and search.refine is None:
-            yield search.model_copy(update={"refine": refine_of(frontier, search)})
-
-
 def on_text(program: Program, score: str) -> bool:
     """Return True for a score that `pzl` measures on text, so that a child can be measured by it too."""
     method = program.scores[score].method

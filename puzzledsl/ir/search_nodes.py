@@ -361,10 +361,7 @@ class Search(Declaration):
 
 
 class Frontier(Declaration):
-    """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`.
-
-    At each of them so many `children` are measured, as the search's `refine` says (0: none).
-    """
+    """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`."""
 
     search: str
     term: Term = setting("The amount: `chat.throughput`, `params`, a score.", word="metric", positional=True)
@@ -374,13 +371,6 @@ class Frontier(Declaration):
     high: Exact
     times_parent: bool
     points: int = setting("The number of bounds, evenly spaced.", default=10, at_least=2, at_most=10_000)
-    children: int = setting(
-        "Children that are measured at each point, as `refine` of the search does. Without it none is.",
-        default=0,
-        at_least=1,
-        at_most=MAX_CHILDREN,
-        shown="",
-    )
 
 
 SWEEP = call_of(Frontier, "Solves the search at several bounds of one amount.")

@@ -123,12 +123,6 @@ class ReplaceOne(Frozen):
         default="subblock",
         shown="`subblock`; `block` for coupled pieces",
     )
-    children: int = setting(
-        "Measures so many whole children, and fits `kl_divergence` to them.",
-        default=0,
-        at_most=10_000,
-        shown="`0`; `24` of `kl_divergence` from 1,024 `samples` on; `0` with `runs` or `healed`",
-    )
     runs: tuple[int, int] | None = setting(
         "Scores consecutive layers dropped together, of these lengths: `2..8`.", default=None
     )

@@ -194,12 +194,12 @@ TRAFFIC = replace(
     positional=2,
     write="write `traffic(2 req/s, 256 -> 128)`: requests a second, prompt and output tokens of each",
 )
-_FITTED = "leave it out: `children: 24` fits the scores to whole children, which predicts them better"
 _TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
 _BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
 _WHOLE = "leave it out: `healed: 2Ki` scores what healing leaves, and `refine = measured(12)` of a search measures whole children"
 FORMER = {
-    "pairwise": _FITTED,
+    "children": "leave it out, and write `refine = measured(24)` in the search: so many whole children are measured",
+    "pairwise": _WHOLE,
     "gqa_decode": _TABLE,
     "ema": _BEST,
     "around": _WHOLE,

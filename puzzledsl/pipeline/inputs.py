@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import children_evaluated, children_in_full, measured_searches
+from puzzledsl.ir.references import children_evaluated, children_in_full
 from puzzledsl.ir.tables import (
     Assignment,
     BldJob,
     CostTable,
     Evaluation,
-    RefinedFrontier,
     Refinement,
     ScoreTable,
     SearchResult,
@@ -157,11 +156,6 @@ def refinement_of(ctx: Context, search: str) -> Refinement | None:
     return ctx.load(ctx.build.refinement(search), Refinement, "refine", search)
 
 
-def refined_frontier_of(ctx: Context, frontier: str) -> RefinedFrontier:
-    """Return the children measured along a frontier. Raises DiagnosticError if the file is missing or damaged."""
-    return ctx.load(ctx.build.refinement(frontier), RefinedFrontier, "refine", frontier)
-
-
 def chosen_child(ctx: Context, search: str) -> Solution:
     """Return the child to build: the best measured one with `refine`, else the solver's. Raises DiagnosticError before that."""
     result = best_solution(ctx, search)
@@ -238,7 +232,7 @@ def healing_work(ctx: Context, search: str, layers: Sequence[Assignment]) -> Pat
 
 def _refined_samples(ctx: Context) -> list[int]:
     """Positions that children are measured on around each search. No child is healed on this text."""
-    return [search.refine.samples for search in measured_searches(ctx.program) if search.refine is not None]
+    return [search.refine.samples for search in ctx.program.searches.values() if search.refine is not None]
 
 
 def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:

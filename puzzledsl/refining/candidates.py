@@ -30,7 +30,7 @@ from puzzledsl.ir.tables import (
     Solution,
 )
 from puzzledsl.refining.surrogate import Surrogate
-from puzzledsl.search.answer import batches_of, solution_of
+from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify.verify import verify
@@ -118,11 +118,6 @@ class Candidates:
         solution = solution_of(self.tables, layers, dict(batches))
         wrong = verify(self._verified, self._search, self._costs, self._scores, solution)
         return None if wrong else solution
-
-    def meeting(self, layers: tuple[Assignment, ...], near: Mapping[str, int]) -> Solution | None:
-        """Return a child at the first batches, those `near` before others, that meet every requirement; None without any."""
-        found = (self.solution(layers, batches) for batches in batches_of(self.tables, layers, near))
-        return next((solution for solution in found if solution is not None), None)
 
     def predicted(self, solution: Solution) -> float:
         """Return the child's score by the original table."""

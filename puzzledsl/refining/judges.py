@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import dropwhile
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.families.block_configs import Layer
-from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine, Search
+from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
     Assignment,
@@ -81,11 +81,6 @@ class RefineInputs:
         if refine is None:
             raise ValueError(f"search {self.search} has nothing to refine")
         return refine
-
-    def with_search(self, search: Search) -> RefineInputs:
-        """Return the inputs with another search of the same name."""
-        searches = {**self.program.searches, search.name: search}
-        return replace(self, program=self.program.model_copy(update={"searches": searches}))
 
     def candidates(self) -> Candidates:
         """Return the candidate children of the search. Raises DiagnosticError if a table is missing."""

@@ -36,7 +36,6 @@ from puzzledsl.ir.tables import (
     LoadCheck,
     ModelFigures,
     Piece,
-    RefinedFrontier,
     Refinement,
     ScenarioCosts,
     ScoreTable,
@@ -56,7 +55,6 @@ class Artefacts:
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
-    measured_frontiers: dict[str, RefinedFrontier] = field(default_factory=dict)
     whys: dict[str, WhyResult] = field(default_factory=dict)
     refinements: dict[str, Refinement] = field(default_factory=dict)
     costs: dict[str, CostTable] = field(default_factory=dict)
@@ -86,8 +84,6 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     found.results = reader.many(program.searches, build.solution, SearchResult)
     refined = [name for name, search in program.searches.items() if search.refine is not None]
     found.refinements = reader.many(refined, build.refinement, Refinement)
-    along = [name for name, frontier in program.frontiers.items() if frontier.children]
-    found.measured_frontiers = reader.many(along, build.refinement, RefinedFrontier)
     found.whys = reader.many(program.searches, build.why, WhyResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
     found.failures = reader.failures(build.failure("", "").parent)

@@ -41,10 +41,10 @@ from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.errors import NoHealingText, NoScoringText
-from puzzledsl.scoring.fit import POSITIONS, Sums
+from puzzledsl.scoring.influence import POSITIONS, Sums
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, group_tokens
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.sweep import HealedSweep, Measured, Sweep, Unit, leaving, points_at_a_time
+from puzzledsl.scoring.sweep import HealedSweep, Sweep, Unit, leaving, points_at_a_time
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Subject:
         given = self.runner, self.measure, self.model, inputs.library, work
         behind = text_behind(inputs, method.samples, self.runner.device)
         if self._healing_NS is None:
-            return Sweep(*given, behind=behind, keeps_kls=method.children > 0)
+            return Sweep(*given, behind=behind)
         held_bytes = room_bytes() // points_at_a_time(self._runs)
         to_heal = (self.model, inputs.library.load, self._healing_NS, self.measure.groups, work)
         return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given, behind=behind)
@@ -126,7 +126,7 @@ class Subject:
         return self._sweep.influence
 
     @torch.inference_mode()
-    def measuring(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Measured]]]:
+    def measuring(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Figures]]]:
         """Yield the number of each of these units with what is measured of it."""
         found = self._sweep.units(self._todo, self._runs)
         with self._threads() as workers:
@@ -134,18 +134,6 @@ class Subject:
             measured = self._sweep.measuring([found[number] for number in numbers], workers)
             places = {id(found[number]): number for number in numbers}
             yield from ((places[id(unit)], each) for unit, each in measured)
-
-    @torch.inference_mode()
-    def whole(self, replacements: Sequence[Replacement]) -> Figures:
-        """Return the metrics of the child with several replacements."""
-        replaced: dict[int, nn.Module] = {}
-        with self._threads() as workers:
-            self._open(workers)
-            for each in replacements:
-                replaced[each.layer] = each.layer_of(
-                    self.model, self.inputs.library, replaced.get(each.layer)
-                )
-            return self.measure.figures(self._final_states(replaced))
 
     @torch.inference_mode()
     def end(self, site: EndName, dtype: PrecisionName) -> Figures:

@@ -1,10 +1,9 @@
 """Measures of a child against the parent: divergence on scored tokens, or accuracy on multiple-choice items.
 
 A measure owns its tokens, in groups that run through the model together. It computes metrics from the model's final hidden states
-after the last norm. For fits, the KL divergence of every replacement at every scored position is kept in a file: a row is on the
-disk before the replacement's entry in `FiguresCache`.
+after the last norm.
 
-Shapes: B sequences, S positions of a group; P scored positions of all groups; R replacements, H hidden, V vocabulary.
+Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,10 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,16 +21,6 @@ from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.scoring.vocabulary import Vocabulary
-
-StoredKls = np.memmap[Any, np.dtype[np.float32]]
-
-
-def stored_kls(path: Path, replacements: int, positions: int) -> StoredKls:
-    """Return the KL divergences in a file, float32 [R, P], memory-mapped; zeros if it is missing or has another size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_there = path.is_file() and path.stat().st_size == 4 * replacements * positions
-    return np.memmap(path, np.float32, "r+" if is_there else "w+", shape=(replacements, positions))
-
 
 Figures = dict[str, float]
 
@@ -121,10 +108,6 @@ class Divergence:
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
         """See `Measure`."""
-        return self.measured(normed, head_VH)[0]
-
-    def measured(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> tuple[Figures, Tensor]:
-        """Return a child's metrics and the KL divergence of every scored position, float64 [P]. `head_VH`: its own head."""
         parent, child_PH, words = self._parent, self.states_of(normed), self._vocabulary
         assert parent is not None, "set_parent comes first"
         words = words if head_VH is None else Vocabulary(head_VH.to(words.weight_VH), words.bias_V)
@@ -147,7 +130,7 @@ class Divergence:
             own_PK = words.likeliest(child_PH, self._top_k)
             shared_PK = (parent.likeliest_PK[:, :, None] == own_PK[:, None, :]).any(-1)
             figures["top_k_agreement"] = 1 - float(shared_PK.double().mean())
-        return figures, kl_P
+        return figures
 
     def states_of(self, normed: Sequence[Tensor]) -> Tensor:
         """Return the final hidden states [P, H] of the scored positions."""

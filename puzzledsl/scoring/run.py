@@ -2,35 +2,25 @@
 
 Hidden states move up the parent's layers once. Each replacement runs only the layers from its own to the last. All metrics of a
 measure are computed at once and cached, so a score with another metric of the same replacements needs no run. An interrupted
-and resumed run gives the same bytes. With `children`, half of the children that a score is fitted to are near optima of the
-plain sum, and the other half near optima of the form fitted to the first half: a prediction has to hold where a search will
-look.
-
-Shapes: R replacements, P positions.
+and resumed run gives the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
-from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.pieces.store.library import origin
-from puzzledsl.scoring.fit import Form, Places, Sums, block_influence, drawn, fitted
-from puzzledsl.scoring.fit import Rows as Child
+from puzzledsl.scoring.influence import Sums, block_influence
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
-from puzzledsl.scoring.measures import Figures, StoredKls, stored_kls
+from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import (
     Replacement,
     Run,
@@ -39,8 +29,8 @@ from puzzledsl.scoring.replacements import (
     replacements,
     runs_to_score,
 )
-from puzzledsl.scoring.sweep import METHOD, Measured, Unit, figures_name, is_known, names_of
-from puzzledsl.scoring.table import FiguresCache, Name, fitted_table, score_table
+from puzzledsl.scoring.sweep import METHOD, Unit, figures_name, is_known, names_of
+from puzzledsl.scoring.table import FiguresCache, Name, score_table
 
 PAGED_PARTS = 32
 """Tasks that the replacements of a paged parent are divided into on a cluster. Each of them reads the layers once."""
@@ -56,8 +46,8 @@ class Scorer:
         self.influence: Sequence[Sums] = ()
         """Block influence of the parent, by group of tokens; known after `measure`."""
 
-    def measure(self, known: FiguresCache, rows: StoredKls | None, effort: ScoringWork) -> None:
-        """Measure everything that is not in `known`, and store it there and in `rows`."""
+    def measure(self, known: FiguresCache, effort: ScoringWork) -> None:
+        """Measure everything that is not in `known`, and store it there."""
         inputs, units = self._inputs, self.facts.units
         wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
@@ -68,7 +58,7 @@ class Scorer:
                 self._ready(wanted, effort)
             else:
                 for number, found in result:
-                    self._keep(units[number], found, known, rows, effort)
+                    self._keep(units[number], found, known, effort)
         known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
 
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
@@ -88,23 +78,13 @@ class Scorer:
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
 
-    def _keep(
-        self,
-        unit: Unit,
-        found: Sequence[Measured],
-        known: FiguresCache,
-        rows: StoredKls | None,
-        effort: ScoringWork,
-    ) -> None:
+    def _keep(self, unit: Unit, found: Sequence[Figures], known: FiguresCache, effort: ScoringWork) -> None:
         """Store the results of a unit and report them: the first counts for all, which end together."""
         advance, work = self._inputs.progress.advance, sum(effort.above(scored) for _, scored in unit)
-        for (row, scored), (figures, kl_P) in zip(unit, found, strict=True):
+        for (_, scored), figures in zip(unit, found, strict=True):
             if figures_name(scored) in known.figures:  # measured before, unlike others of the unit
                 advance(work=work)
             else:
-                if row >= 0 and rows is not None:
-                    rows[row] = kl_P.float().cpu().numpy()
-                    rows.flush()  # before the entry, which implies that they are stored
                 known.add(figures_name(scored), figures)
                 named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
                 score = figures[self._inputs.method.metric]
@@ -126,61 +106,12 @@ class Scorer:
             self._inputs.progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
         return found
 
-    def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
-        """Yield the number and the metrics of each child, given by its replacements, as it is measured. After `measure`."""
-        tasks = [Task.call(number, "whole", child) for number, child in enumerate(children)]
-        return ((task.name, figures) for task, figures in self._teams.run(tasks))
-
     def _asked(self, task: Task) -> Any:
         ((_, result),) = self._teams.run([task])
         return result
 
 
-WHOLE = -2
-"""Layer number under which losses of whole children are cached."""
-
-
-@dataclass(frozen=True, eq=False)
-class Children:
-    """Draws whole children, measures them, and fits the form of a score to them."""
-
-    todo: Sequence[Replacement]
-    shape: Shape
-    scorer: Scorer
-    cache: FiguresCache
-    progress: Progress
-
-    def fitted(self, count: int, seed: int, kl_RP: StoredKls) -> Form:
-        """Return single scores fitted to `count` children, from stored KLs by position; the same bytes for any threads."""
-        kls = np.array(kl_RP, np.float64)
-        places = Places.of(self.todo, self.shape)
-        self.progress.start("children", count)
-        form = Form(kls.mean(axis=1))
-        measured: list[tuple[Child, float]] = []
-        for wave in (count // 2, count - count // 2):
-            known = [rows for rows, _ in measured]
-            new = list(drawn(places, form.singles_R, wave, seed + len(measured), known))
-            measured += zip(new, self._losses(new), strict=True)
-            form = fitted(kls, measured)
-        return form
-
-    def _losses(self, children: Sequence[Child]) -> list[float]:
-        """Return the KL divergence of each child, from the cache or measured now."""
-        names = [self._name(rows) for rows in children]
-        new = [n for n, name in enumerate(names) if name not in self.cache.figures]
-        self.progress.advance(len(children) - len(new), kept=True)
-        replaced = [[self.todo[row] for row in children[n]] for n in new]
-        for number, figures in self.scorer.wholes(replaced):
-            self.cache.add(names[new[number]], figures)
-            self.progress.advance(score=figures["kl_divergence"])
-        return [self.cache.figures[name]["kl_divergence"] for name in names]
-
-    def _name(self, rows: Child) -> Name:
-        names = [(r.layer, r.table, r.name) for r in (self.todo[row] for row in rows)]
-        return WHOLE, "child", hashlib.sha256(repr(names).encode()).hexdigest()[:24]
-
-
-FORMER_SETTINGS = '"data":', '"around":null,"rounds":1,"data":'
+FORMER_SETTINGS = {'"runs":': '"children":0,"runs":', '"data":': '"around":null,"rounds":1,"data":'}
 BEHIND = -2
 """The layer of an end's cached entry: none."""
 
@@ -193,7 +124,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     Raises DiagnosticError: missing pieces, missing or too little text.
     """
     score, declaration, method, bld = inputs.score, inputs.declaration, inputs.method, inputs.bld
-    work, progress = inputs.work, inputs.progress
+    progress = inputs.progress
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     space = inputs.program.spaces[declaration.space]
     todo = replacements(declaration, space, unit, inputs.jobs)
@@ -208,23 +139,14 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         digests = _digests(inputs, facts, todo, ends)
         key = json.dumps([digests["figures"], facts.identity])
         kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-        # A fit needs KLs by position. Other scores do not store these, so fitted scores have a separate cache, in which every
-        # entry implies that its KLs are stored.
-        fits = method.children > 0
-        known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
-        rows = stored_kls(work / "kls.bin", len(todo), facts.samples) if fits else None
+        known = FiguresCache(kept, key)
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
         healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
         unknown = sum(_end_name(*end) not in known.figures for end in ends)
         effort = ScoringWork.of(shape, healed, wholes=unknown)
-        scorer.measure(known, rows, effort)
+        scorer.measure(known, effort)
         of_ends = scorer.ends(known, ends, effort)
         table = score_table(score, method.metric, unit, facts.samples, facts.layers, known.figures, runs)
-        if rows is not None:
-            children = Children(todo, shape, scorer, known, progress)
-            table = fitted_table(table, children.fitted(method.children, bld.seed, rows), todo)
-            _tell_fit(score, table, progress)
-            known.copy_to(kept)
     influence = block_influence(scorer.influence, method.tasks or inputs.data or "")
     return table.model_copy(update={"inputs": digests, "influence": influence, **of_ends})
 
@@ -232,17 +154,6 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
 def _end_name(site: EndName, dtype: PrecisionName) -> Name:
     """Return the name under which an end's figures are cached."""
     return BEHIND, site, f"parent@{dtype}"
-
-
-def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
-    fit = table.fit
-    if fit is not None:
-        bound = "" if fit.saturation_nats is None else f", positions saturate at {fit.saturation_nats:g} nats"
-        text = (
-            f"score `{score}` is fitted to {fit.children} children: {fit.scale:.3g} of single KLs{bound}; "
-            f"children that were left out are predicted within {fit.error_rms:.1%} (at most {fit.error_most:.1%})"
-        )
-        progress.log("fitted", text=text, score=score, **fit.model_dump())
 
 
 def _digests(
@@ -257,7 +168,9 @@ def _digests(
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
     settings = method.model_dump_json(exclude=None if method.healed else {"healed"})
     # with settings of earlier versions, so that tables stay the same bytes
-    described = f"{settings.replace(*FORMER_SETTINGS)} {parts} None"
+    for setting, written in FORMER_SETTINGS.items():
+        settings = settings.replace(setting, written)
+    described = f"{settings} {parts} None"
     made_from = origin(parent_dir, facts.tokens)
     figures = f"{made_from} {parts} None"
     if ends:

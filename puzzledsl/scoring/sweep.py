@@ -39,8 +39,8 @@ from puzzledsl.models.families.access import absent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers, room_bytes
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.fit import Sums, counted, observed_pass
-from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
+from puzzledsl.scoring.influence import Sums, counted, observed_pass
+from puzzledsl.scoring.measures import Figures, Measure, group_tokens
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.table import Name
 
@@ -137,7 +137,6 @@ STREAMS_SHARE = 1 / 8
 """Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
 Wave = tuple[Unit, Sequence[Tensor]]
 """A unit that has branched off, and its hidden states."""
-Measured = tuple[Figures, Tensor]
 """(metrics, KLs by position, empty where they are not kept)."""
 
 
@@ -161,11 +160,10 @@ class Sweep:
         work: Path,
         *,
         behind: Sequence[Tensor] = (),
-        keeps_kls: bool = False,
     ) -> None:
         """Prepare a sweep with temporary files in `work`. `behind`: further tokens [B, S], only for block influence."""
         self.runner, self.measure, self.model, self._library = runner, measure, model, library
-        self._work, self._behind, self._keeps_kls = work, behind, keeps_kls
+        self._work, self._behind = work, behind
         self.influence: Sequence[Sums] = ()
         self._climb = Climb(runner, ())
 
@@ -183,7 +181,7 @@ class Sweep:
         longest = max((run.length for run in runs), default=0)
         self._climb = Climb(self.runner, entering, longest=longest)
 
-    def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Measured]]]:
+    def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Figures]]]:
         """Yield each unit with what is measured of it. Several are on their way at once."""
         if self._waves:
             yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
@@ -198,7 +196,7 @@ class Sweep:
         """True if units pass a layer together, because its weights come and go."""
         return self.runner.paged
 
-    def _flown(self, flight: Flight) -> list[Measured]:
+    def _flown(self, flight: Flight) -> list[Figures]:
         """Measure a unit, in any thread."""
         unit = flight.unit
         above = self._started(unit, flight.streams.pop())
@@ -276,20 +274,13 @@ class Sweep:
             run.run_ffn(replacement.layer, attended, layer) for _, attended in groups if attended is not None
         ]
 
-    def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
+    def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Figures]:
         """Measure a unit above the last layer."""
         apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in self._normed(together)]
-        return [self._figures(states) for states in zip(*apart, strict=True)]
+        return [self.measure.figures(states) for states in zip(*apart, strict=True)]
 
     def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
         return [self.runner.final_norm(hidden) for hidden in stream]
-
-    def _figures(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
-        """Return a replacement's metrics and its KLs [P], which are empty if they are not kept."""
-        if not self._keeps_kls:
-            return self.measure.figures(normed), torch.empty(0)
-        assert isinstance(self.measure, Divergence)
-        return self.measure.measured(normed)
 
     def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
         """Compute the layers' arguments for all shapes before workers run: `layer_kwargs` swaps layers for recorders."""
@@ -413,14 +404,13 @@ class HealedSweep(Sweep):
         self._lowest = lowest
         return {point: self._groups.parent.at(point) for point in sorted(wanted)}
 
-    def _flown(self, flight: Flight) -> list[Measured]:
+    def _flown(self, flight: Flight) -> list[Figures]:
         """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
         healing, (healed, points) = self._groups, flight.streams.pop()
         stream: Sequence[Tensor] = list(points[healed.start])
-        for (
-            link
-        ) in healed.changed:  # a piece that leads from the parent's stream to the next point was trained to
+        for link in healed.changed:
+            # a piece that leads from the parent's stream to the next point was trained to
             fit = link.point != healed.start or not link.adjacent
             stream = healing.past(link, stream, points, fit=fit)
         above = self._passed(healing.measured(stream), healed.behind + 1, len(self.runner))
-        return [self._figures(self._normed(above))]
+        return [self.measure.figures(self._normed(above))]

@@ -13,9 +13,8 @@ from typing import Literal
 
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
 from puzzledsl.ir.tables import RunScore, ScoreTable
-from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.replacements import Run
 
 
 def score_table(
@@ -51,18 +50,6 @@ def score_table(
             for run in runs
         ),
     )
-
-
-def fitted_table(table: ScoreTable, form: Form, todo: Sequence[Replacement]) -> ScoreTable:
-    """Return the table with its entries replaced by the form's single scores, if it is fitted."""
-    if form.fit is None:
-        return table
-    entries = {"attention": table.attention, "ffn": table.ffn, "pairs": table.pairs}
-    changed = {name: [dict(layer) for layer in layers] for name, layers in entries.items()}
-    for replacement, value in zip(todo, form.singles_R.tolist(), strict=True):
-        changed[replacement.table][replacement.layer][replacement.name] = value
-    fitted = {name: tuple(layers) for name, layers in changed.items()}
-    return table.model_copy(update={**fitted, "fit": form.fit})
 
 
 Name = tuple[int, str, str]

@@ -278,8 +278,7 @@ def _summary(node: object) -> list[str]:
         case nodes.Search():
             return _search(node)
         case nodes.Frontier():
-            children = f", {node.children} children measured at each" if node.children else ""
-            return [f"{node.points} points{children}"]
+            return [f"{node.points} points"]
         case nodes.Uptrain():
             weights = [(node.kld, "kld"), (node.cosine, "cosine"), (node.lm, "lm")]
             loss = " + ".join(f"{w:g} {name}" for w, name in weights if w)

@@ -248,31 +248,3 @@ def refined(*edits: tuple[str, str]) -> str:
         assert old in text
         text = text.replace(old, new)
     return text
-
-
-def test_children_of_a_frontier_are_one_difference_and_solve_nothing_again(tmp_path: Path) -> None:
-    def program(sweep: str, *edits: tuple[str, str]) -> Program:
-        frontiers = f"frontier curve of best = sweep(chat.memory, {sweep})\n"
-        frontiers += "frontier other of small = sweep(chat.memory, 0.5x..0.8x, points: 3)\n"
-        small = ("search small of best { minimize params }", "search small of w { minimize params }")
-        text = BASE
-        for old, new in (*REFINED[:2], small, *edits):
-            assert old in text
-            text = text.replace(old, new)
-        return lowered(tmp_path, text + frontiers)
-
-    plain, few = program("0.5x..0.8x, points: 3"), program("0.5x..0.8x, points: 3, children: 4")
-    many = program("0.5x..0.8x, points: 3,\n  children: 6")
-    (change,) = compare(few, many).changes
-    details = [(d.what, d.old, d.new) for d in change.details]
-    assert (change.kind, change.name, details) == ("frontier", "curve", [("children", "4", "6")])
-    assert compare(plain, few).again == compare(few, many).again == (("refine", "curve"), ("report", ""))
-    assert compare(few, plain).again == (("report", ""),)
-    wider = program("0.5x..0.9x, points: 3, children: 6")
-    assert compare(few, wider).again == (("frontier", "curve"), ("refine", "curve"), ("report", ""))
-    refined = ("  minimize kl\n", "  minimize kl\n  refine = measured(24)\n")
-    again = compare(few, program("0.5x..0.8x, points: 3, children: 4", refined)).again
-    assert again[:2] == (("refine", "best"), ("refine", "curve"))
-    other = compare(few, program("0.5x..0.8x, points: 3, children: 4", ("<= 2", "<= 3"))).again
-    assert other[:3] == (("solve", "best"), ("frontier", "curve"), ("refine", "curve"))
-    assert "Runs again: frontier curve, refine curve, report" in as_text(compare(few, wider), color=False)

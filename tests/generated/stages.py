@@ -59,8 +59,6 @@ def _score(w: Writer, bld: Stage) -> None:
         f"samples: {w.pick(['4096', '4Ki', '256'])}",
         f"unit: {'block' if bld.coupled else 'subblock'}",
     ]
-    if metric == "kl_divergence":
-        options.append("children: 24")
     if len(w.data) > 1:
         options.append(f"data: {w.data[0]}")
     w.item(f"score {name} of {bld.name} = replace_one({', '.join([metric, *w.some(options, 0)])})")

@@ -190,7 +190,7 @@ def test_score_settings(tmp_path: Path) -> None:
     head = 'data d = text("d.txt")\nbld b of w { tokens = 0 }\n'
     rows = table("score.settings-table")
     given = [f"{words(row[0])[0]}: {words(row[1])[0]}" for row in rows if words(row[1])]
-    assert len(given) == 4
+    assert len(given) == 3
     bare = program(tmp_path, head + "score x of b = replace_one(lm_loss)").scores["x"]
     full = program(tmp_path, head + f"score x of b = replace_one(lm_loss, {', '.join(given)})").scores["x"]
     assert bare == full

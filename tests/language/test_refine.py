@@ -10,7 +10,7 @@ import pytest
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.references import refine_of, refined_text
+from puzzledsl.ir.references import refined_text
 from puzzledsl.ir.tables import ScoreTable
 from tests.language.rules import WEIGHTS, codes, program, refined, search
 
@@ -44,18 +44,6 @@ def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- refine
-
-
-@pytest.mark.states("frontier.children")
-def test_children_of_a_frontier_are_measured_as_its_search_says(tmp_path: Path) -> None:
-    sweep = "\nfrontier f of s = sweep(params, 0.6x..1x, points: 3{})"
-    found = program(tmp_path, refined("refine = measured(5, healed: 0)") + sweep.format(", children: 4"))
-    refine = refine_of(found.frontiers["f"], found.searches["s"])
-    assert (refine.children, refine.healed) == (4, 0)
-    found = program(tmp_path, refined("") + sweep.format(", children: 4"))
-    refine = refine_of(found.frontiers["f"], found.searches["s"])
-    assert (refine.children, refine.healed, refine.samples) == (4, 4096, 2048)
-    assert program(tmp_path, refined("") + sweep.format("")).frontiers["f"].children == 0
 
 
 @pytest.mark.states("refine.choice", "refine.goal")

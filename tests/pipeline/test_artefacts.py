@@ -129,7 +129,7 @@ def test_a_mistake_and_what_a_schema_does_not_know_are_found() -> None:
 def test_refined_children_and_engines_obey_their_schemas(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build = run_with(tmp_path, REFINED + FRONTIER.replace("points: 2", "points: 2, children: 2"))
+    build = run_with(tmp_path, REFINED + FRONTIER)
     command = ["verify-export", str(build / "models" / "final"), "--runtime", "llama_cpp", "-o", str(build)]
     assert run([*command, "--json"]) == 0
     assert problems(DESCRIBED["engine-check"], json.loads(capsys.readouterr().out)) == []

@@ -39,7 +39,7 @@ LAYERS = {"nemotron_h": 8, "qwen3_next": 4, "qwen3_5_text": 4}
 SCORES = """\
 score healed of pieces = replace_one(kl_divergence, samples: 64, healed: 128)
 score blocks of pieces = replace_one(kl_divergence, samples: 64, unit: block)
-score pairs of pieces = replace_one(kl_divergence, samples: 64, children: 8)
+score pairs of pieces = replace_one(kl_divergence, samples: 64)
 score dropped of pieces = replace_one(kl_divergence, samples: 64, runs: 2..3)
 score mended of pieces = replace_one(kl_divergence, samples: 64, runs: 2..2, healed: 128)
 search measured of wide { minimize pairs, require chat.throughput >= 1.1x, refine = measured(2) }

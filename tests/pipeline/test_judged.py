@@ -15,7 +15,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Refinement
 from tests.pipeline.test_run import contents, events, kill_during, pzl
-from tests.pipeline.test_status import said, told, told_states
+from tests.pipeline.test_status import said, told_states
 from tests.pipeline.tiny_program import write_tiny_program
 
 JUDGED = """
@@ -126,17 +126,6 @@ def test_a_killed_run_measures_no_child_twice(judged: Path, tmp_path: Path) -> N
     assert same and all(ours[name] == whole[name] for name in same)
     judgements = [event for event in events(build) if event["event"] == "judged"]
     assert len(judgements) >= len(refinement(program).children)
-
-
-def test_a_frontier_of_a_judged_search_measures_children_at_each_point(judged: Path, tmp_path: Path) -> None:
-    program = write_judged(tmp_path, kl="0.3", children=2)
-    more = "frontier curve of fast = sweep(params, 0.6x..0.9x, points: 2, children: 2)\n"
-    program.write_text(program.read_text() + more)
-    code, _, err = said("run", program, "--until", "refine")
-    assert code in (0, 1), err
-    (curve,) = told("refine", program, "curve")
-    points = [point["refinement"] for point in curve["points"] if point["refinement"]]
-    assert points and all(child["judged"] for point in points for child in point["children"])
 
 
 @pytest.mark.states("judge.apart")

@@ -52,7 +52,7 @@ search second of narrow { minimize together }
 score again of pieces = replace_one(kl_divergence, samples: 64)
 search last of best { minimize again }
 search better of best { minimize kl, refine = measured(2) }
-frontier far of better = sweep(chat.throughput, 1.2x..1.6x, points: 2, children: 2)
+frontier far of better = sweep(chat.throughput, 1.2x..1.6x, points: 2)
 eval early of last = tasks("items.jsonl") { data = corpus, full = last + final }
 """
 """Declarations before what they read."""

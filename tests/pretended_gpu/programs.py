@@ -21,7 +21,7 @@ data corpus = text("train.txt")
 bld pieces of w {{
   tokens = 128, context = 16, batch = 2, calibration = 128, lr = cosine(1e-3), data = corpus, heal = 64
 }}
-score kl of pieces = replace_one(kl_divergence, samples: 64, children: 8)
+score kl of pieces = replace_one(kl_divergence, samples: 64)
 score cured of pieces = replace_one(kl_divergence, samples: 16, healed: 64)
 search best of w {{ minimize kl, require params <= 0.8x }}
 search cheap of w {{ minimize cured, require params <= 0.7x }}

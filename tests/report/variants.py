@@ -37,8 +37,6 @@ from puzzledsl.ir.tables import (
     MeasuredChild,
     Move,
     Problem,
-    RefinedFrontier,
-    RefinedPoint,
     Refinement,
     Regret,
     Repetition,
@@ -490,56 +488,6 @@ def refined_in_another_space(built: Built) -> Artefacts:
     few = was.solution.model_copy(update={"layers": was.solution.layers[:3]})
     child = was.children[0].model_copy(update={"layers": few.layers})
     found.refinements["fast"] = was.model_copy(update={"solution": few, "children": (child,)})
-    return found
-
-
-def along(built: Built, case: Callable[[int, Refinement], Refinement | None]) -> Artefacts:
-    """Children measured at all but the last solved point of the frontier; a rule's at the first three."""
-    found = declared(finished(built), "frontiers", "curve", children=3)
-    points = []
-    for place, point in enumerate(found.frontiers["curve"].points):
-        here = None
-        if place < 5:
-            losses = {"optimum": 0.2 + 0.1 * place, "model": 0.21 + 0.08 * place}
-            losses |= {"block_influence": 0.37 + 0.11 * place} if place < 3 else {}
-            optimum = point.result.solutions[0]
-            here = case(
-                place, refinement(built, [optimum.layers, child_of(0.9), child_of(0.95)], losses, optimum)
-            )
-        points.append(RefinedPoint(target=point.target, refinement=here))
-    found.measured_frontiers["curve"] = RefinedFrontier(frontier="curve", search="fast", points=tuple(points))
-    return found
-
-
-def far_rule(place: int, here: Refinement) -> Refinement:
-    def scaled(child: MeasuredChild) -> MeasuredChild:
-        return child.model_copy(
-            update={"measured": child.measured * (30 if child.origin == "block_influence" else 1)}
-        )
-
-    return here.model_copy(update={"children": tuple(map(scaled, here.children))})
-
-
-def with_one_from_elsewhere(place: int, here: Refinement) -> Refinement:
-    lent = here.children[0].model_copy(
-        update={"origin": "elsewhere", "measured": 0.15, "layers": child_of(0.8)}
-    )
-    best = here.solution.model_copy(update={"layers": lent.layers})
-    return (
-        here.model_copy(update={"children": (*here.children, lent), "solution": best}) if place == 1 else here
-    )
-
-
-each("along", along, plain=lambda _, here: here, far=far_rule, elsewhere=with_one_from_elsewhere)
-
-
-@variant
-def along_another_sweep(built: Built) -> Artefacts:
-    """Bounds that the curve has no more."""
-    found = along(built, lambda _, here: here)
-    was = found.measured_frontiers["curve"]
-    moved = [p.model_copy(update={"target": p.target * 1.01}) for p in was.points[1:]]
-    found.measured_frontiers["curve"] = was.model_copy(update={"points": (was.points[0], *moved)})
     return found
 
 

@@ -92,7 +92,7 @@ def test_a_parent_whose_weights_come_and_go_has_one_worker(
     assert asked == [1, os.cpu_count()]
 
 
-@pytest.mark.parametrize("method", [{"children": 12}, {"runs": (2, 2)}, {"healed": 64, "runs": (2, 2)}])
+@pytest.mark.parametrize("method", [{"runs": (2, 2)}, {"healed": 64, "runs": (2, 2)}])
 def test_workers_elsewhere_find_the_same(method: dict[str, Any], case: Case) -> None:
     """Each unit is a task of its own there, and the metrics are kept in the order of one process."""
     method = {"metric": "kl_divergence", "samples": 40, **method}

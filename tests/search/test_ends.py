@@ -16,11 +16,10 @@ import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.errors import NeverHolds
 from puzzledsl.cli.main import run as cli
-from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
 from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.verify.verify import verify
-from tests.language.rules import DATA, codes, holds, outcome, refused
+from tests.language.rules import codes, holds, outcome, refused
 
 LAYERS, HIDDEN, VOCAB = 2, 64, 4096
 EMBEDDINGS, HEADS = ("parent", "parent@q8_0"), ("parent", "parent@q8_0", "parent@q4_0")
@@ -328,16 +327,3 @@ score x of v = table("x.csv")
 def test_bounds_on_parameters_know_the_second_matrix(tmp_path: Path, bound: str, expected: bool) -> None:
     found = outcome(tmp_path, f"{TIED}search t of v {{ minimize x, require params >= {bound} }}")
     assert [d.code for d in found.diagnostics if isinstance(d, NeverHolds)] == ["W0302"] * expected
-
-
-@pytest.mark.states("score.children")
-def test_scores_of_a_choice_of_ends_are_fitted_to_no_children_unless_said(tmp_path: Path) -> None:
-    text = (
-        DATA
-        + "space v of p { ffn = parent | noop, head = parent(dtype: full | q4_0) }\nbld b of v { tokens = 0 }\n"
-    )
-    found = outcome(tmp_path, text + "score x of b = replace_one(kl_divergence, samples: 4Ki)").program
-    assert found is not None
-    method = found.scores["x"].method
-    assert isinstance(method, nodes.ReplaceOne) and method.children == 0
-    assert codes(tmp_path, text + "score x of b = replace_one(kl_divergence, children: 24)") == "E0418"

@@ -165,20 +165,6 @@ def test_a_search_says_how_it_is_refined(tmp_path: Path) -> None:
     assert method is not None and "The exact solver proposes children" in method
 
 
-def test_a_frontier_says_how_many_children_are_measured(tmp_path: Path) -> None:
-    shape = "shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)"
-    text = (
-        f'parent q = hf("nowhere", shape: {shape})\nspace v of q {{ ffn = parent | noop }}\n'
-        'data words = text("words.txt")\nbld pieces of v { tokens = 0 }\n'
-        "score loss of pieces = replace_one(kl_divergence)\nsearch b of v { minimize loss }\n"
-        f"frontier cur{CURSOR}ve of b = sweep(params, 0.5x..0.9x, points: 3, children: 4)\n"
-    )
-    found = said(text, tmp_path)
-    assert found is not None and "3 points, 4 children measured at each" in found
-    plain = said(text.replace(", children: 4", ""), tmp_path)
-    assert plain is not None and "3 points" in plain and "measured at each" not in plain
-
-
 def test_a_mistake_is_explained(tmp_path: Path) -> None:
     found = said("let a = nob‸ody\nlet b = 2\n", tmp_path)
     assert found is not None

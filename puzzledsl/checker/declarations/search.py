@@ -361,7 +361,7 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     for key, entry in settings.entries.items():
         if key in ("metric", "range"):
             settings.entries[key] = Entry(entry.expr, scoped, entry.span)
-    points, children = settings.read("points"), settings.read("children")
+    points = settings.read("points")
     if not settings.has("metric") or not settings.has("range"):
         return None
     swept = ctx.attempt(_swept, settings)
@@ -372,7 +372,7 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     if times and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
         refuse_batch_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
     sweep: Args = {"low": ends.low.value, "high": ends.high.value, "times_parent": times}
-    return nodes.Frontier(**frontier.head(of), term=term, **sweep, points=points, children=children)
+    return nodes.Frontier(**frontier.head(of), term=term, **sweep, points=points)
 
 
 def _swept(settings: Settings) -> tuple[Number, nodes.Term]:

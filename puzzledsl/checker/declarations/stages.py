@@ -154,9 +154,6 @@ def _weighted(part: tree.Expr, settings: Settings) -> tuple[str, float]:
     return word.text, float(amount)
 
 
-FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
-"""KLs in the parent are fitted to so many children, unless said, where so many positions are scored, and no
-runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
 
 
@@ -188,23 +185,15 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
     runs = settings.read("runs", None, lambda known: _runs(known, name, of, bld))
     healed: int = settings.read("healed")
     if healed:
-        _refuse_beside(
-            settings,
-            ("healed", "a score after healing", "scores after healing are measured on text", name),
-            children="a fit is to children that nobody has healed: leave one of both out",
-        )
-    enough = settings.read("samples") >= FITTED_FROM_SAMPLES
-    plain = name == "kl_divergence" and runs is None and not healed
-    space = None if bld is None else settings.ctx.lower(settings.ctx.taken[bld.space], nodes.Space)
-    plain &= space is None or space.ends is None  # children are measured by the parent's own head
-    children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
+        measured = "scores after healing are measured on text"
+        _refuse_accuracy(settings, "healed", "a score after healing", measured, name)
     data = settings.read("data", None if bld is None else bld.data)
     coupled = bld is not None and bld.mode == "coupled"  # such pieces are measured as blocks
     unit = settings.read("unit", "block" if coupled else "subblock")
     if coupled and unit == "subblock":
         help = "a coupled piece holds attention and FFN together: leave `unit` out"
         settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
-    given: dict[str, Any] = {"unit": unit, "children": children, "runs": runs}
+    given: dict[str, Any] = {"unit": unit, "runs": runs}
     return reading.lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
 
 
@@ -217,12 +206,8 @@ def _metric(settings: Settings) -> dict[str, Any]:
     return {"metric": call.name, **{each.name: arguments.read(key) for key, each in arguments.table.items()}}
 
 
-def _refuse_beside(settings: Settings, about: tuple[str, str, str, str], **helps: str) -> None:
-    """Refuse what does not go with `runs` or `healed`: some settings, and tasks."""
-    key, where, measured, metric = about
-    for other, help in helps.items():
-        if settings.has(other) and settings.read(other):
-            settings.ctx.misplaced(settings.place(other), f"`{other}`", where, help)
+def _refuse_accuracy(settings: Settings, key: str, where: str, measured: str, metric: str) -> None:
+    """Refuse `runs` or `healed` in a score of tasks."""
     if metric == "accuracy":
         help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
         settings.ctx.misplaced(settings.place(key), f"`{key}`", "a score of `accuracy`", help)
@@ -234,11 +219,7 @@ def _runs(settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | N
     symbol = None if bld is None or of is None else Declared(ctx, of).target()
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
     ends = ctx.attempt(_ends, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
-    _refuse_beside(
-        settings,
-        ("runs", "a score of runs", "runs are measured on text", metric),
-        children="a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
-    )
+    _refuse_accuracy(settings, "runs", "a score of runs", "runs are measured on text", metric)
     info = None if symbol is None else space_info(ctx, symbol)
     if ends is None:
         raise Refused

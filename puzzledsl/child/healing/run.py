@@ -33,7 +33,7 @@ from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_
 from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
-from puzzledsl.ir.references import measured_searches, refined_text
+from puzzledsl.ir.references import refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor, open_file
@@ -98,7 +98,7 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
     ]
     samples += [
         search.refine.samples
-        for search in measured_searches(program)
+        for search in program.searches.values()
         if search.refine is not None and refined_text(program, search) == data
     ]
     return 2 * -(-max(samples, default=0) // context)

@@ -132,8 +132,7 @@ def _say_not_kept(ctx: Context) -> None:
 def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = False) -> None:
     """Solve frontiers: the best child at every value of one metric, each point with its proof.
 
-    Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points. With `children: N`,
-    `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them, too.
+    Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
     from puzzledsl.cli.text import answers
     from puzzledsl.pipeline.compile import chosen, not_ready

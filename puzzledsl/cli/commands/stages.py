@@ -106,26 +106,20 @@ def measure(
 def refine(ctx: Context, names: NamesArgument = None, json: JsonOption = False) -> None:
     """Measure children around the optimum of a search that has `refine`, and keep the best. Writes refined/SEARCH.json.
 
-    Of a frontier with `children: N`, at every point of it, after `pzl frontier`. Writes refined/FRONTIER.json.
-
     Each child is built in memory, healed and compared with the parent; the scores are refitted to what was measured, and the
     solver proposes the next ones. What is proven is the optimum of the scores; the best measured child is not. Interrupt
     it at any moment: children that are measured are kept.
 
     With --json one list of what these files hold.
     """
-    from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
+    from puzzledsl.pipeline.inputs import refinement_of
     from puzzledsl.pipeline.tasks import TASKS
-    from puzzledsl.pipeline.text.child_text import refined_frontier_text, refinement_text
+    from puzzledsl.pipeline.text.child_text import refinement_text
 
     documents, texts, missed = [], [], []
     for name in do_stage(ctx, "refine", names):
         missed.append(TASKS["refine"](ctx, name).dead_end())
-        if name in ctx.program.frontiers:
-            along = refined_frontier_of(ctx, name)
-            documents.append(along.model_dump(mode="json"))
-            texts.append(refined_frontier_text(ctx.program, along))
-        elif (found := refinement_of(ctx, name)) is not None:
+        if (found := refinement_of(ctx, name)) is not None:
             documents.append(found.model_dump(mode="json"))
             texts.append(refinement_text(ctx.program, found))
     loading.show(json, lambda: documents, lambda: texts)

@@ -252,12 +252,11 @@ class MeasuredChild(Frozen):
     the child does not meet; `objective`: of a judged child, its own.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
-    refitted scores ("model"), of scores drawn around these ("drawn"), or, at a
-    point of a frontier, a child that was measured at another point or for the search ("elsewhere"), and predicted there.
+    refitted scores ("model"), or of scores drawn around these ("drawn").
     """
 
     layers: tuple[Assignment, ...]
-    origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "elsewhere"]
+    origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn"]
     predicted: float
     predicted_stderr: float
     measured: float
@@ -269,7 +268,6 @@ class MeasuredChild(Frozen):
 class Refinement(Artefact):
     """`build/refined/SEARCH.json`: children measured around the optimum of the scores, in the order measured.
 
-    At a point of a frontier, children that were measured elsewhere and meet its requirements come after its own.
     `solution` is the best measured child, which nothing proves; its objective and metrics are the search's own, verified.
     `proven` is the objective of the search's optimum. `model_optimum` is the optimum of the refitted scores, and
     `model_prediction` their prediction for it.
@@ -298,33 +296,9 @@ class Refinement(Artefact):
         return next(child for child in self.children if child.layers == self.solution.layers)
 
     @property
-    def here(self) -> tuple[MeasuredChild, ...]:
-        """The children that were measured for this bound, not elsewhere."""
-        return tuple(child for child in self.children if child.origin != "elsewhere")
-
-    @property
     def optimum(self) -> MeasuredChild | None:
         """The optimum of the search's scores; None where it was not measured."""
         return next((child for child in self.children if child.origin == "optimum"), None)
-
-
-class RefinedPoint(Frozen):
-    """The children that were measured at one point of a frontier, whose bound is `target`, or `ratio` of the parent's.
-
-    Without a `refinement` no child meets the bound.
-    """
-
-    target: float
-    ratio: float | None = None
-    refinement: Refinement | None = None
-
-
-class RefinedFrontier(Artefact):
-    """`build/refined/FRONTIER.json`: measured children at every point of a frontier, in sweep order."""
-
-    frontier: str
-    search: str
-    points: tuple[RefinedPoint, ...]
 
 
 class BldJob(Frozen):

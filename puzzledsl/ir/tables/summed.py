@@ -114,20 +114,6 @@ class RunScore(Frozen):
     value: float
 
 
-class ScoreFit(Frozen):
-    """Fit of replace-1-block KLs to children that were measured whole (`replace_one(…, children: N)`).
-
-    An entry is `scale` times the mean over positions of G log(1 + kl / G) with G `saturation_nats` (None: of kl itself).
-    Errors are relative: of predictions of children that were left out of the fit.
-    """
-
-    children: int
-    scale: float
-    saturation_nats: float | None
-    error_rms: float
-    error_most: float
-
-
 class BlockInfluence(Frozen):
     """Means over `positions` tokens of `text` in the parent: what a score is measured on, and behind it.
 
@@ -169,6 +155,5 @@ class ScoreTable(Artefact):
     head: dict[str, float] = left_out({})
     pairs: tuple[dict[str, float], ...] = ()
     offset: float = 0.0
-    fit: ScoreFit | None = None
     influence: BlockInfluence | None = None
     runs: tuple[RunScore, ...] = ()

@@ -200,13 +200,7 @@ class Score(DeclaredTask[nodes.Score]):
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Score]:
-        """Return measured scores, first those that are fitted to children.
-
-        Their pass keeps KLs by position, and others that differ in the metric alone read its figures.
-        """
-        methods = {name: score.method for name, score in program.scores.items()}
-        found = {name: m for name, m in methods.items() if isinstance(m, nodes.ReplaceOne)}
-        return {n: program.scores[n] for n in sorted(found, key=lambda name: not found[name].children)}
+        return {n: score for n, score in program.scores.items() if isinstance(score.method, nodes.ReplaceOne)}
 
     @property
     def method(self) -> nodes.ReplaceOne:
@@ -251,10 +245,9 @@ class Score(DeclaredTask[nodes.Score]):
             count = sum(len(layer.attention) * len(layer.ffn) for layer in layers)
         body, head, dropped = token_flop(shape, head=False), estimates.head_flop(shape), self._runs
         replaced = count * tokens * (body / 2 + head)
-        whole = method.children * tokens * token_flop(shape, head=True)
         runs = tokens * sum(body * (1 - (first + length) / shape.layers) + head for first, length in dropped)
         healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
-        return Work(replaced + whole + runs + healed, runs=len(dropped))
+        return Work(replaced + runs + healed, runs=len(dropped))
 
     @property
     def _tokens(self) -> int:

@@ -12,8 +12,8 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import judged_by, readers_of, references, refine_of, refined_text, without_judges
-from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement, SearchResult
+from puzzledsl.ir.references import judged_by, readers_of, references, refined_text, without_judges
+from puzzledsl.ir.tables import Refinement, SearchResult
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import not_ready
@@ -94,8 +94,7 @@ class Frontier(DeclaredTask[nodes.Frontier]):
         return needs.tables(self.ctx, self.search)
 
     def inputs(self) -> dict[str, str]:
-        own = meaning(self.declaration, without=("children",))
-        return {"frontier": own, **Solve(self.ctx, self.search).inputs()}
+        return {"frontier": meaning(self.declaration), **Solve(self.ctx, self.search).inputs()}
 
     def run(self) -> list[Path]:
         from puzzledsl.search.frontier import as_csv, solve_frontier
@@ -111,19 +110,15 @@ JUDGING = "1"
 """The method of searching by judges; raised when it changes, so that searches judged before are judged again."""
 METHOD = "1"
 """The method; raised when it changes, so that searches refined before are refined again."""
-ACROSS = "1"
-"""The method of sharing children along a frontier; raised when it changes, so that those measured before are shared again."""
 CHILD_HEALED = 1.0
 """Forwards in which a child is healed in memory: the parent's states and those shared with other children are there."""
 
 
-class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
-    """Measure children of a search, or at every point of a frontier (with its search's that meet the bound); keep the best."""
+class Refine(DeclaredTask[nodes.Search]):
+    """Measure children around a search's optimum; keep the best."""
 
-    stage, after, kind = "refine", "frontier", "refined search or frontier with children"
+    stage, after, kind = "refine", "frontier", "refined search"
     words = {
-        "across": "how children are measured",
-        "around": "the search's measured children",
         "judges": "the judges",
         "tasks": "the questions",
         "refine": "how children are measured",
@@ -131,49 +126,27 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
     reads_text = True
 
     @classmethod
-    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Search | nodes.Frontier]:
-        searches = {name: search for name, search in program.searches.items() if search.refine is not None}
-        return searches | {name: f for name, f in program.frontiers.items() if f.children}
-
-    @property
-    def frontier(self) -> nodes.Frontier | None:
-        """The frontier; None around a search's optimum."""
-        return self.program.frontiers.get(self.name)
-
-    @property
-    def search(self) -> nodes.Search:
-        """The search, with the settings that children are measured by as its `refine`."""
-        search = self.program.searches[self.name if self.frontier is None else self.frontier.search]
-        refine = search.refine if self.frontier is None else refine_of(self.frontier, search)
-        return search.model_copy(update={"refine": refine})
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Search]:
+        return {name: search for name, search in program.searches.items() if search.refine is not None}
 
     @property
     def method(self) -> nodes.Refine:
         """The settings that children are measured by."""
-        method = self.search.refine
+        method = self.declaration.refine
         assert method is not None
         return method
 
     def exists(self) -> bool:
-        if self.frontier is None:
-            return needs.has_child(self.ctx, self.name)
-        return needs.has_pieces(self.program, self.search.name)
+        return needs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
-        search = self.search.name
-        around = () if self.frontier is None else needs.refined(self.program, search)
-        tables, pieces = needs.tables(self.ctx, search), needs.pieces(self.program, self.space)
-        return (self._solved, self.name), *around, *tables, *pieces
-
-    @property
-    def _solved(self) -> str:
-        """The stage that makes the solutions."""
-        return "solve" if self.frontier is None else "frontier"
+        tables, pieces = needs.tables(self.ctx, self.name), needs.pieces(self.program, self.space)
+        return ("solve", self.name), *tables, *pieces
 
     def inputs(self) -> dict[str, str]:
-        ctx, search, method = self.ctx, self.search, self.method
+        ctx, search, method = self.ctx, self.declaration, self.method
         blds = needs.blds_of(self.program, self.space)
-        layers = ctx.made(self._solved, self.name, "the solutions")
+        layers = ctx.made("solve", self.name, "the solutions")
         healing = {"healing": inputs.healing_of_scores(ctx, blds)} if method.healed else {}
         if self._judges:
             healing = {"healing": inputs.healing_of_children(ctx, blds)}
@@ -190,27 +163,17 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         if judges := self._judges:
             found["judges"] = digest_of([JUDGING, *map(meaning, judges)])
             found["tasks"] = digest_of([files_fingerprint(judge.tasks, ctx.base) for judge in judges])
-        if self.frontier is not None:
-            found["across"] = ACROSS
-            if self._is_refined(search.name):
-                found["around"] = ctx.made("refine", search.name, "the measured children")
         return found
-
-    def _is_refined(self, search: str) -> bool:
-        """True where a search's children are measured by its present settings, so that their losses compare with others."""
-        if not needs.refined(self.program, search) or self.ctx.stamps.read("refine", search) is None:
-            return False
-        return self.ctx.stamps.is_fresh("refine", search, Refine(self.ctx, search).inputs())
 
     @property
     def _judges(self) -> list[nodes.Judge]:
         """The judges that requirements name; without any, the score's own text measures children."""
-        names = dict.fromkeys(judged.judge for judged in judged_by(self.search))
+        names = dict.fromkeys(judged.judge for judged in judged_by(self.declaration))
         return [self.program.judges[name] for name in names]
 
     def texts(self) -> Iterable[str | None]:
         judges = self._judges
-        return [judge.data for judge in judges] or [refined_text(self.program, self.search)]
+        return [judge.data for judge in judges] or [refined_text(self.program, self.declaration)]
 
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         return [(path, judge.where) for judge in self._judges for path in judge.tasks]
@@ -246,12 +209,11 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""
         shape, method = self.shape, self.method
-        points = 1 if self.frontier is None else self.frontier.points
         if self._judges:
-            return self._judging() * (1 + points * method.children)
+            return self._judging() * (1 + method.children)
         healed = method.healed * estimates.token_flop(shape, head=False)
         compared = method.samples * estimates.token_flop(shape, head=True)
-        return Work(healed + compared + points * method.children * (CHILD_HEALED * healed + compared))
+        return Work(healed + compared + method.children * (CHILD_HEALED * healed + compared))
 
     def _judging(self) -> Work:
         """A child that is healed as it is built, written, and measured by every judge."""
@@ -279,12 +241,12 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             shutil.rmtree(unfinished, ignore_errors=True)
         return kept
 
-    def _measured(self, work: Path) -> Refinement | RefinedFrontier:
+    def _measured(self, work: Path) -> Refinement:
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.refining.judges import RefineInputs
-        from puzzledsl.refining.run import run_refine, run_refine_frontier
+        from puzzledsl.refining.run import run_refine
 
-        ctx, search = self.ctx, self.search.name
+        ctx, search = self.ctx, self.name
         given = RefineInputs(
             ctx.program,
             search,
@@ -300,31 +262,25 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             ctx.progress,
             heal=ctx.heal,
             executor=ctx.executor,
-            healing_work=partial(inputs.healing_work, ctx, search) if self.frontier is None else None,
+            healing_work=partial(inputs.healing_work, ctx, search),
         )
-        if self.frontier is None:
-            return run_refine(given, inputs.best_solution(ctx, search))
-        solved = ctx.load(ctx.build.frontier(self.name), FrontierResult, "frontier", self.name)
-        around = refinement_of(ctx, search) if self._is_refined(search) else None
-        return run_refine_frontier(given, self.name, solved, around)
+        return run_refine(given, inputs.best_solution(ctx, search))
 
     def remark(self) -> str:
-        from puzzledsl.pipeline.text.child_text import refined_line, refined_points_line
+        from puzzledsl.pipeline.text.child_text import refined_line
 
-        if self.frontier is not None:
-            return f", {refined_points_line(inputs.refined_frontier_of(self.ctx, self.name))}"
         found = refinement_of(self.ctx, self.name)
         return "" if found is None else f", {refined_line(self.program, found)}"
 
     def dead_end(self) -> Diagnostic | None:
         """Return the requirements that no measured child meets, with the child that comes nearest."""
-        found = None if self.frontier is not None else refinement_of(self.ctx, self.name)
+        found = refinement_of(self.ctx, self.name)
         if found is None or not found.best.missed:
             return None
         from puzzledsl.pipeline.text.child_text import judged_text
 
         first = next(
-            r for r in self.search.requirements if isinstance(r, nodes.LinearRequirement) and r.judged
+            r for r in self.declaration.requirements if isinstance(r, nodes.LinearRequirement) and r.judged
         )
         return NoChildIsGoodEnough(
             span_of(first.where),

@@ -33,7 +33,6 @@ from puzzledsl.ir.tables import (
     Evaluation,
     Figure,
     MeasuredChild,
-    RefinedFrontier,
     Refinement,
     SearchResult,
 )
@@ -44,7 +43,6 @@ from puzzledsl.pipeline.errors import NothingToCost
 from puzzledsl.pipeline.inputs import (
     chosen_child,
     evaluation_of,
-    refined_frontier_of,
     refinement_of,
     solution_of,
 )
@@ -52,7 +50,7 @@ from puzzledsl.pipeline.opening import has_child
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.refined import ORIGINS
-from puzzledsl.report.sections.searches import describe, describe_term
+from puzzledsl.report.sections.searches import describe
 
 
 def metric_text(name: str, value: float) -> str:
@@ -262,14 +260,6 @@ def refined_line(program: Program, found: Refinement) -> str:
     return f"best of {len(found.children)} measured children: {found.score} {best:.4g}{beside}"
 
 
-def refined_points_line(found: RefinedFrontier) -> str:
-    """`best measured children at 2 of 3 points: kl 0.5123 to 0.6864`."""
-    known = [point.refinement for point in found.points if point.refinement is not None]
-    text = f"best measured children at {len(known)} of {len(found.points)} points"
-    losses = [refinement.best.measured for refinement in known]
-    return f"{text}: {known[0].score} {min(losses):.4g} to {max(losses):.4g}" if known else text
-
-
 def solve_note(search: Search) -> str:
     """Return the line below the answer of a search with `refine`."""
     assert search.refine is not None
@@ -320,25 +310,6 @@ def _predicted(child: MeasuredChild) -> str:
 
 def _figures(found: Refinement, child: MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
-
-
-def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
-    """Return one line for each point: its best measured child, wherever it was measured, beside the optimum of the scores."""
-    swept = describe_term(program.frontiers[found.frontier].term)
-    first = next((point.refinement for point in found.points if point.refinement is not None), None)
-    head = f"frontier {found.frontier}: "
-    head += "no child meets a bound" if first is None else f"{first.score} of children {how_measured(first)}"
-    rows = [(swept, "children", "elsewhere", "best measured", "optimum, measured", "the best is")]
-    for point in found.points:
-        target, here = bound_text(swept, point.target, point.ratio), point.refinement
-        if here is None:
-            rows.append((target, "0", "0", "", "", "no child meets the bound"))
-            continue
-        optimum = "" if here.optimum is None else f"{here.optimum.measured:.4g}"
-        best, own = here.best, len(here.here)
-        counts = str(own), str(len(here.children) - own)
-        rows.append((target, *counts, f"{best.measured:.4g}", optimum, ORIGINS[best.origin]))
-    return "\n".join([head, *_table(rows, "<>>>><")])
 
 
 def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
@@ -409,15 +380,12 @@ def _search_lines(ctx: Context) -> str:
 
 
 def _refined(ctx: Context) -> Iterator[str]:
-    """Yield the best measured child of each search that has a solution, then those along each frontier."""
+    """Yield the best measured child of each search that has a solution."""
     for name in ctx.program.searches:
         if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
             continue
         if (found := refinement_of(ctx, name)) is not None:
             yield f"{name:<12} refined    {refined_line(ctx.program, found)}"
-    for name, frontier in ctx.program.frontiers.items():
-        if frontier.children and ctx.build.refinement(name).is_file():
-            yield f"{name:<12} refined    {refined_points_line(refined_frontier_of(ctx, name))}"
 
 
 def _evaluation(ctx: Context, name: str) -> str:

@@ -6,11 +6,11 @@ Places for the names of marks in a picture: the first side of a mark on which it
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from puzzledsl.ir.tables import RefinedFrontier, Refinement
+from puzzledsl.ir.tables import Refinement
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.sections.requirements import value_of
@@ -56,13 +56,6 @@ MOST_TICKS = 10
 LOGARITHMIC = 10.0
 """Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
 rest flat on a linear one."""
-MEASURED = {
-    "optimum": "optimum of the scores, measured",
-    "uniform": "the same in every layer, measured",
-    "block_influence": "layers dropped by block influence, measured",
-    "angular_run": "one run of layers dropped, measured",
-}
-"""Children of a frontier that are shown besides the best, by origin."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Measured children along a frontier, one a bound at most. `kind`: a word for the style."""
+    """Measured points beside a curve. `kind`: a word for the style."""
 
     label: str
     kind: Literal["best", "optimum", "rule"]
@@ -147,7 +140,6 @@ def curves(subject: Subject) -> list[Curve]:
 def _curve(
     subject: Subject, name: str, metric: str, solved: list[tuple[float, float]], infeasible: int
 ) -> Curve:
-    along = subject.found.measured_frontiers.get(name)
     return curve_of(
         name,
         metric,
@@ -155,8 +147,6 @@ def _curve(
         solved,
         list(_others(subject, metric)),
         main=subject.name,
-        losses=[] if along is None else measured_series(along, [x for x, _ in solved]),
-        how="" if along is None else _how(along),
         infeasible=infeasible,
     )
 
@@ -220,42 +210,12 @@ def named_beside(named: Sequence[Point], others: Sequence[Point]) -> tuple[Point
     )
 
 
-def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[Losses]:
-    """Return bounds and losses of the best measured children, of the optima of the scores, and of each rule.
-
-    Children at other `bounds` were measured along another frontier than the one that is shown.
-    """
-    found: list[Losses] = []
-    points = [(p.target, p.refinement) for p in along.points if p.refinement and p.target in bounds]
-    if not points:
-        return found
-    best = [(x, min(child.measured for child in refinement.children)) for x, refinement in points]
-    found.append(("best measured", "best", best))
-    for origin, label in MEASURED.items():
-        kind: Literal["optimum", "rule"] = "optimum" if origin == "optimum" else "rule"
-        values = [(x, c.measured) for x, r in points for c in r.children if c.origin == origin]
-        if values:
-            found.append((label, kind, values))
-    return found
-
-
 def how_measured(found: Refinement) -> str:
     """Healing and text of measured children: `healed on 4,096 tokens, measured on 2,048 positions`."""
     if found.best.judged:
         return f"judged as they are built, on {found.samples:,} tokens"
     healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
     return f"{healed}, measured on {found.samples:,} positions"
-
-
-def _how(along: RefinedFrontier) -> str:
-    """Number of children measured for a bound, their healing and text; empty where none was measured."""
-    measured = [point.refinement for point in along.points if point.refinement is not None]
-    if not measured:
-        return ""
-    most = max(len(refinement.here) for refinement in measured)
-    shared = any(len(refinement.here) < len(refinement.children) for refinement in measured)
-    others = " and those measured elsewhere that meet it" if shared else ""
-    return f"up to {most} children a bound{others}, {how_measured(measured[0])}"
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:

@@ -22,7 +22,6 @@ ORIGINS: dict[str, str] = {
     "angular_run": "one run of layers dropped",
     "model": "an optimum of refitted scores",
     "drawn": "an optimum of scores drawn around them",
-    "elsewhere": "measured for the search or at another bound",
 }
 """Origins of measured children, in words."""
 RULES = ("uniform", "block_influence", "angular_run")

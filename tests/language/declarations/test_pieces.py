@@ -85,7 +85,7 @@ def test_learning_rates(tmp_path: Path) -> None:
     assert rate("1e-3") == nodes.Schedule(kind="constant", peak=1e-3, warmup=0)
 
 
-@pytest.mark.states("score.replace-one", "score.unit", "score.settings", "score.children")
+@pytest.mark.states("score.replace-one", "score.unit", "score.settings")
 def test_scores(tmp_path: Path) -> None:
     text = PIECES + "bld c of w { tokens = 1k, train = attention * ffn }\nsearch s of w { minimize kl }\n"
 
@@ -108,15 +108,6 @@ def test_scores(tmp_path: Path) -> None:
     assert method("b", "lm_loss, unit: block").unit == "block"
     more = method("b", "lm_loss, samples: 4Ki, data: d")
     assert (more.samples, more.data) == (4096, "d")
-    fitted = {
-        "kl_divergence": 24,
-        "kl_divergence, samples: 1024": 24,
-        "kl_divergence, samples: 1023": 0,
-        "cosine": 0,
-        "kl_divergence, children: 8": 8,
-    }
-    assert {m: method("b", m).children for m in fitted} == fitted
-    assert method("b", "kl_divergence, children: 0").children == 0
 
 
 @pytest.mark.states("score.runs", "score.runs-alone")
@@ -128,12 +119,10 @@ def test_scores_of_runs(tmp_path: Path) -> None:
 
     assert method("kl_divergence, runs: 2..4").runs == (2, 4)
     assert method("lm_loss, runs: 3..3").runs == (3, 3)
-    assert method("kl_divergence, samples: 4Ki, runs: 2..3").children == 0
     assert method("kl_divergence").runs is None
     for arguments in (
         "kl_divergence, runs: 1..2",
         "kl_divergence, runs: 2..99",
-        "kl_divergence, runs: 2..3, children: 8",
         'accuracy("tasks.jsonl"), runs: 2..3',
     ):
         assert codes(tmp_path, PIECES + f"score x of b = replace_one({arguments})")
@@ -148,14 +137,11 @@ def test_scores_after_healing(tmp_path: Path) -> None:
 
     assert method("kl_divergence").healed == 0
     both = method("kl_divergence, samples: 4Ki, healed: 2Ki, runs: 2..3")
-    assert (both.healed, both.runs, both.children) == (2048, (2, 3), 0)
+    assert (both.healed, both.runs) == (2048, (2, 3))
     assert method("top_k_agreement(5), healed: 512").healed == 512
-    plain = method("kl_divergence, samples: 4Ki, healed: 0")
-    assert plain.children == method("kl_divergence, samples: 4Ki").children > 0
     for arguments in (
         "kl_divergence, healed: -1",
         "kl_divergence, healed: 2GiB",
-        "kl_divergence, healed: 4Ki, children: 8",
         'accuracy("tasks.jsonl"), healed: 4Ki',
     ):
         assert codes(tmp_path, PIECES + f"score x of b = replace_one({arguments})")

@@ -75,20 +75,18 @@ class Described:
     """One kind of document.
 
     `place`: a file of the build directory with `*` for a name. `kind`: the model, or type, of the document; of one line where
-    the form has lines. `about`: a sentence where `kind` has no docstring of its own.
+    the form has lines.
     """
 
     name: str
     place: str
     kind: Any
     form: Form = "JSON"
-    about: str = ""
 
     @property
     def text(self) -> str:
         """Description of the content in a sentence or two."""
-        described = self.about or (self.kind.__doc__ or "")
-        return " ".join(described.split("\n\n")[0].split())
+        return " ".join((self.kind.__doc__ or "").split("\n\n")[0].split())
 
     def holds(self, relative: str) -> bool:
         """True if a path, relative to the build directory, is of this kind. A `*` matches within one folder."""
@@ -108,7 +106,6 @@ class Described:
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": f"urn:puzzledsl:schema:{self.name}-{FORMAT_VERSION}",
             **made,
-            **({"description": self.about} if self.about else {}),
         }
 
 

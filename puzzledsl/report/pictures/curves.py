@@ -118,7 +118,6 @@ class Curve:
     infeasible: int
     is_log: bool = False
     measured: tuple[Series, ...] = ()
-    how: str = ""
 
 
 def curves(subject: Subject) -> list[Curve]:
@@ -132,23 +131,10 @@ def curves(subject: Subject) -> list[Curve]:
         if len(solved) < 2:
             continue
         metric = describe_term(declaration.term)
-        curve = _curve(subject, name, metric, solved, len(result.points) - len(solved))
-        found.append(curve)
+        others, goal = list(_others(subject, metric)), describe(subject.search.objective)
+        missed = len(result.points) - len(solved)
+        found.append(curve_of(name, metric, goal, solved, others, main=subject.name, infeasible=missed))
     return found
-
-
-def _curve(
-    subject: Subject, name: str, metric: str, solved: list[tuple[float, float]], infeasible: int
-) -> Curve:
-    return curve_of(
-        name,
-        metric,
-        describe(subject.search.objective),
-        solved,
-        list(_others(subject, metric)),
-        main=subject.name,
-        infeasible=infeasible,
-    )
 
 
 Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
@@ -163,7 +149,6 @@ def curve_of(
     *,
     main: str,
     losses: Sequence[Losses] = (),
-    how: str = "",
     infeasible: int = 0,
     unit: str | None = None,
 ) -> Curve:
@@ -197,7 +182,6 @@ def curve_of(
         infeasible=infeasible,
         is_log=ys.is_log,
         measured=series,
-        how=how if losses else "",
     )
 
 

@@ -155,7 +155,6 @@ def _table(
             main="child",
             unit="requests_per_s",
             losses=lines,
-            how="a client's requests in the engine" if runs else "",
         ),
         rows=(*rows, *_measured(runs)),
     )

@@ -100,7 +100,7 @@ def token_rows(
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
-    places = [Place.of(part, base, cache) for part, _ in parts]
+    places = [Place.of(part, base) for part, _ in parts]
     streams = [stream_of(place, tokenizer, cache, scratch, progress) for place in places]
     part_N = np.asarray(turns(weights, blocks), dtype=np.uint16)
     _check_enough(source, [stream.tokens for stream in streams], part_N, blocks, context)

@@ -111,20 +111,16 @@ UNSEEN = 8
 """One of so many tokens judges the router's steps."""
 
 
-def overwrite_downs(
-    mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
-) -> None:
-    """Fit the down projections to y in place, pulled towards what they were. `importance_T1`: square root of tokens' weights."""
+def overwrite_downs(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> None:
+    """Fit the down projections to y in place, pulled towards what they were."""
     routes = mixture.route(x_TH)
-    importance = torch.ones_like(y_TH[:, :1]) * importance_T1
-    missing = (y_TH - mixture(x_TH)) * importance
-    for _ in range(sweeps):
+    missing = y_TH - mixture(x_TH)
+    for _ in range(SWEEPS):
         for e, routed in enumerate(routes):
             if not len(routed.tokens):
                 continue
-            weights = routed.weights * importance[routed.tokens]
             expert = mixture.experts[e]
-            read = mixture.activations(expert, x_TH[routed.tokens]) * weights
+            read = mixture.activations(expert, x_TH[routed.tokens]) * routed.weights
             gram = Gram.zeros(read.shape[1], y_TH.shape[1], read.device)
             gram.add(read, missing[routed.tokens])
             step = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_START)).float()
@@ -142,12 +138,12 @@ def _add(weight_HW: Tensor, step_HW: Tensor) -> Tensor:
     return weight_HW.float() - before
 
 
-def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor, steps: int = ROUTER_STEPS) -> Mixture:
+def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
     """Return the mixture with a router fitted to y, as far as it improves the outputs for tokens left out of the fit."""
     judges = unseen(x_TH)
     judging = x_TH[judges], y_TH[judges]
     least = mixture.error(*judging)
-    for _ in range(steps):
+    for _ in range(ROUTER_STEPS):
         step_EH = _router_step(mixture, x_TH[~judges], y_TH[~judges])
         tried = [replace(mixture, router=mixture.router.float() + share * step_EH) for share in SHARES]
         best, place = min((other.error(*judging), place) for place, other in enumerate(tried))

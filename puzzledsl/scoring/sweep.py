@@ -136,7 +136,6 @@ STREAMS_SHARE = 1 / 8
 """Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
 Wave = tuple[Unit, Sequence[Tensor]]
 """A unit that has branched off, and its hidden states."""
-"""(metrics, KLs by position, empty where they are not kept)."""
 
 
 @dataclass

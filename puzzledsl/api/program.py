@@ -190,7 +190,7 @@ class Program:
         Args:
             search: The search whose objective, requirements and tables count.
             layers: One choice a layer, as an answer's `.layers` or as (attention, FFN) pairs of names: `("gqa1", "parent")`.
-                Behind them may stand the choice of the ends, as a solution's `.ends`; without it they are the parent's.
+                Behind them may stand the choice of the ends, as its `.ends`; without it they are the parent's.
             batches: The batch of a scenario, by its name. Default: the largest that fits where the batch is `auto`;
                 of listed batches those at which the requirements hold and the objective is best.
 

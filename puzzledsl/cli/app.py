@@ -94,12 +94,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
             "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
         ),
         "lsp": ("program.explain:lsp", "pzl lsp"),
-        "schema": (
-            "program.explain:schema",
-            "pzl schema > ir.schema.json",
-            "pzl schema costs",
-            "pzl schema --list",
-        ),
+        "schema": ("program.explain:schema", "pzl schema > ir.schema.json"),
     },
     "Search": {
         "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
@@ -167,6 +162,7 @@ GONE = {
     "library ls": "`pzl library ls` is gone: the report shows the pieces, and `library/index.jsonl` has a line for each",
     "library verify": "`pzl library verify` is gone: `pzl status` names pieces that are damaged, `pzl bld` makes them again",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
+    "schema --list": "`pzl schema --list` is gone: docs/artefacts.md lists the files, with the records that read them",
     "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
     "`pzl eval` time parent and child",
     "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",

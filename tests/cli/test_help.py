@@ -76,6 +76,8 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["plan", "a", "b", "--detailed-exit-code"], "--detailed-exitcode"),
         (["check", "x.pzl", "--format", "sarif"], "--json"),
         (["watch", "x.pzl"], "pzl explore"),
+        (["schema", "costs"], "docs/artefacts.md"),
+        (["schema", "--list"], "docs/artefacts.md"),
         (["import", "puzzletron", "run"], "table("),
         (["library", "ls", "x.pzl"], "index.jsonl"),
         (["verify-export", "x", "--parent=y"], "measured("),

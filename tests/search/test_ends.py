@@ -174,7 +174,7 @@ def test_a_frontier_is_that_of_enumeration(tmp_path: Path) -> None:
     )
     figures = [made.metrics("s", child) for child in children()]
     parent = made.metrics("s", [("parent", "parent")] * LAYERS).metrics["chat.throughput"]
-    for point in made.frontier("f").result.points:
+    for point in made.frontier("f").points:
         assert point.ratio is not None
         bound = Fraction(point.ratio).limit_denominator(1000) * parent
         good = [each.objective for each in figures if each.metrics["chat.throughput"] >= bound]

@@ -106,32 +106,32 @@ def _known(text: str, codes: list[str]) -> str:
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
 
 
-NAME_HELP = "A file's name, as `--list` shows."
-LIST_HELP = "List the names, with the file of each."
+NAME_HELP = "`ir`, which is the default."
 
 
 def schema(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help=NAME_HELP, show_default=False)] = "ir",
-    list_: Annotated[bool, typer.Option("--list", help=LIST_HELP)] = False,
 ) -> None:
-    """Print the JSON schema of a file of the build directory.
+    """Print the JSON schema of the IR, build/ir.json. docs/artefacts.md names the records that read the other files."""
+    if name != "ir":
+        message = f"`pzl schema` prints that of the IR; docs/artefacts.md names the record that reads `{name}` in Python"
+        raise typer.BadParameter(message, param_hint="NAME")
+    loading.print_json(ir_schema())
 
-    Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
-    """
-    from puzzledsl.cli.schemas import DESCRIBED
 
-    if list_:
-        width = max(map(len, DESCRIBED))
-        for each in DESCRIBED.values():
-            print(f"{each.name:<{width}}  build/{each.place}  ({each.form})")
-        return
-    if name not in DESCRIBED:
-        from puzzledsl.base.phrases import closest
+def ir_schema() -> dict[str, object]:
+    """Return the JSON schema of `build/ir.json`. The same program gives the same bytes."""
+    from pydantic import TypeAdapter
 
-        near = closest(name, DESCRIBED)
-        help = f"did you mean `{near}`?" if near else "`pzl schema --list` lists the names"
-        raise typer.BadParameter(f"no schema is called `{name}`; {help}", param_hint="NAME")
-    loading.print_json(DESCRIBED[name].schema())
+    from puzzledsl.ir.base import FORMAT_VERSION
+    from puzzledsl.ir.nodes import Program
+
+    made = TypeAdapter(Program).json_schema(mode="serialization")
+    said = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
+    }
+    return {**said, **made}
 
 
 STDIO_HELP = "Use stdin and stdout. This is the default; some editors pass it."

@@ -44,7 +44,7 @@ def read_by(kind: str, path: Path) -> None:
 def described(build: Path) -> set[str]:
     """Read every file of a build directory; return the places of those that were there."""
     seen = set()
-    for path in sorted(p for p in build.rglob("*") if p.is_file() and p.suffix != ".lock"):
+    for path in sorted(p for p in build.rglob("*") if p.is_file() and not p.name.endswith(".lock")):
         relative = path.relative_to(build).as_posix()
         places = [p for p in PLACES if re.match(translate(p).replace(".*", "[^/]*"), relative)]
         inside = [p for p in PLACES if p.endswith("/") and relative.startswith(p.split("*")[0])]

@@ -214,13 +214,10 @@ class Program:
         """Ask for answers to a search with other requirements: its tables stay in memory, and nothing is written.
 
         Args:
-            search: A search of the program. Its solver is exact.
+            search: A search of the program.
 
         Returns:
             The variations, to be asked as often as needed: an answer takes milliseconds.
-
-        Raises:
-            ValueError: The search's solver is a heuristic.
         """
         from puzzledsl.api.variations import Variations
 

@@ -25,15 +25,11 @@ class Variations:
 
     def __init__(self, session: Session, search: str) -> None:
         """Read the tables of a search. `Program.variations` makes variations."""
-        from puzzledsl.ir.nodes import CpSat
         from puzzledsl.search.sensitivity.why import Variations
 
         session.ready_search(search, "solve")
-        tables = session.tables_of(search)
-        if not isinstance(tables.search.solver, CpSat):
-            raise ValueError(f"the solver of {search!r} is a heuristic, which proves nothing")
         self._session, self._name = session, search
-        self._engine = Variations(tables)
+        self._engine = Variations(session.tables_of(search))
 
     @property
     def search(self) -> Search:

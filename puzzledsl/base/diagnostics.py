@@ -288,13 +288,6 @@ class Sink:
         return iter(self.sorted())
 
 
-class NothingMeasured(Diagnostic, code="E0416"):
-    """A solver that needs measured layer statistics, for a space whose scores come only from tables."""
-
-    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
-    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
-
-
 class EndsNotTaken(Diagnostic, code="E0418"):
     """A stage, an engine or a table that has nothing to say of an embedding or a head in another type."""
 

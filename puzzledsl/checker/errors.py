@@ -280,12 +280,6 @@ class RefinesToOne(Diagnostic, code="E0422", help="write `solutions 1`, or `refi
     template = "`refine` ends in one child, and `{search}` asks for {solutions} solutions"
 
 
-class BaselineRefined(Diagnostic, code="E0423", help="write `solver = cpsat`, or `refine = none`"):
-    """`refine` of a search that a baseline solves."""
-
-    template = "`refine` starts from a proven optimum, and the baseline `{solver}` that solves `{search}` proves none"
-
-
 class NoWeightsToRefine(Diagnostic, code="E0424"):
     """`refine` of a search whose parent is only a shape."""
 
@@ -372,21 +366,6 @@ class Shadowing(
     Diagnostic, code="W0203", template="`{name}` hides {what}", help="give one of them another name"
 ):
     """A name that hides another visible name."""
-
-
-class AlwaysHolds(Diagnostic, code="W0301", template="every child of `{space}` meets this: {bound}"):
-    """A requirement that every child of the space meets."""
-
-
-class NeverHolds(Diagnostic, code="W0302", template="no child of `{space}` meets this: {bound}"):
-    """A requirement that no child of the space meets."""
-
-
-class ExcludeEachOther(Diagnostic, code="W0303"):
-    """Two bounds on the same quantity that no child can meet together."""
-
-    template = "no child of `{space}` meets both this bound and another bound on the same quantity"
-    help_template = "together they ask for {low} and {high}: change one of the two"
 
 
 class WrongWayRound(Diagnostic, code="W0304", help="{direction} of `{what}` is better: write `{instead}`"):

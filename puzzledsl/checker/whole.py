@@ -35,9 +35,6 @@ MODULES = "puzzledsl.models.alternatives"
 def check_whole(ctx: Context, program: nodes.Program) -> None:
     """Report what a later stage cannot do, of a program whose declarations have no mistakes."""
     for search in program.searches.values():
-        if references.drops_by_influence(search) and references.influence_score(program, search) is None:
-            said: Args = {"search": search.name, "solver": search.solver.kind, "space": search.space}
-            ctx.report(stage_errors.NothingMeasured(ctx.span_of(search.where), **said))
         if search.refine:
             _check_refine(ctx, program, search, ctx.span_of(search.refine.where))
     for check in (_judges, _built, _ends, _exports, check_engines, _tokenizers, _pieces):
@@ -121,8 +118,6 @@ def _unlike(export: nodes.Export, space: nodes.Space) -> str:
 def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, span: Span) -> None:
     """Report what keeps a search from being refined: it needs a measured score, a parent with weights, one solution."""
     name = search.name
-    if isinstance(search.solver, nodes.Baseline):
-        ctx.report(errors.BaselineRefined(span, search=name, solver=search.solver.kind))
     if search.solutions > 1:
         ctx.report(errors.RefinesToOne(span, search=name, solutions=search.solutions))
     score = references.refined_score(program, search)

@@ -114,24 +114,6 @@ def evaluations_of(program: Program, child: str) -> list[str]:
     return [name for name, e in program.evals.items() if child in (e.of, *e.full)]
 
 
-BY_INFLUENCE: frozenset[nodes.BaselineKind] = frozenset({"block_influence", "angular_run"})
-"""Baselines that drop layers by how little these change the parent's stream."""
-
-
-def drops_by_influence(search: Search) -> bool:
-    """Return True for a search whose solver reads block influences."""
-    return isinstance(search.solver, nodes.Baseline) and search.solver.kind in BY_INFLUENCE
-
-
-def influence_score(program: Program, search: Search) -> str | None:
-    """Return the score whose block influences a search reads: the first measured one that it mentions, else of its space."""
-    for name in (*mentioned_scores(search), *program.scores):
-        score = program.scores[name]
-        if isinstance(score.method, ReplaceOne) and score.space == search.space:
-            return name
-    return None
-
-
 def mentioned_scores(search: Search) -> list[str]:
     """Return the scores that a search's goals and requirements bound or minimise, in the order written."""
     return [term.score for term in terms_of(search) if isinstance(term, ScoreTerm)]

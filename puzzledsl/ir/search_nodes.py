@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from puzzledsl.alternatives.alternative import Site, SubBlock
 from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
-from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
+from puzzledsl.base.settings import Call, call_of, calls_of, setting
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact, Where
 from puzzledsl.ir.metric_records import TERMS, TRAFFIC_ALONE, place_of
@@ -271,41 +271,8 @@ class CpSat(Frozen):
     seed: int = setting("Makes the answer repeatable.", default=0, at_most=2**31 - 1)
 
 
-_OfThePaper = Literal["greedy", "max_params", "uniform", "random", "noop_only"]
-BaselineKind = Literal[_OfThePaper, "uniform_width", "block_influence", "angular_run"]
-BASELINES: tuple[BaselineKind, ...] = get_args(BaselineKind)
-
-
-class Baseline(Frozen):
-    """The paper's baselines: budget-constrained greedy, most parameters that fit, best uniform layer, random, only no-ops.
-
-    Rivals': one width everywhere (Minitron), whole layers dropped by block influence (ShortGPT), one run of layers dropped by
-    angular distance (Gromov et al.).
-    """
-
-    kind: BaselineKind
-    seed: int = 0
-
-
-_BASELINES = {
-    "greedy": "The paper's budget-constrained greedy baseline: the cheapest losses first until the requirements hold.",
-    "max_params": "The most parameters that fit (a baseline).",
-    "uniform": "The best child whose layers are all alike (a baseline).",
-    "random": "A random child that fits (a baseline).",
-    "noop_only": "Only removals (a baseline).",
-    "uniform_width": "The same FFN width and KV heads in every layer, nothing dropped and nothing linear (a baseline, as "
-    "Minitron prunes).",
-    "block_influence": "Whole layers dropped, those that change the stream least first, until the requirements hold (a "
-    "baseline, as ShortGPT prunes).",
-    "angular_run": "One run of consecutive layers dropped: the shortest that will do, of its length the one of least "
-    "angular distance (a baseline, Gromov et al.).",
-}
-_SEED = {"seed": settings_of(CpSat)["seed"]}
-SOLVERS = {
-    **calls_of(CpSat),
-    **{name: Call(doc, _SEED if name == "random" else {}, node=Baseline) for name, doc in _BASELINES.items()},
-}
-"""`solver = …`: each is a baseline but the first."""
+SOLVERS = calls_of(CpSat)
+"""`solver = …`."""
 
 
 class Refine(Frozen):
@@ -348,7 +315,7 @@ class Search(Declaration):
     preferences: tuple[Preference, ...] = ()
     solutions: int = 1
     apart: int = 1
-    solver: CpSat | Baseline = setting("The solver, or a baseline.", calls=SOLVERS, noun="solver")
+    solver: CpSat = setting("The solver.", calls=SOLVERS, noun="solver")
     realise: bool = setting(
         "`false`: the search is solved and looked at, and no child is built.", default=True, left_out=True
     )

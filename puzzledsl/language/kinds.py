@@ -201,7 +201,10 @@ _HARNESS = (
     "ask lm-evaluation-harness itself, `lm_eval --model hf --model_args pretrained=build/models/final,trust_remote_code=True`, "
     'or write the questions as a file: `tasks("questions.jsonl")`'
 )
+_EXACT = "leave it out: searches are exact. A rule is a requirement: `for i in 1..9 { require layers[i] same as layers[0] }`"
+_RULES = "greedy max_params uniform random noop_only uniform_width block_influence angular_run".split()
 FORMER = {
+    **dict.fromkeys(_RULES, _EXACT),
     "children": "leave it out, and write `refine = measured(24)` in the search: so many whole children are measured",
     "pairwise": _WHOLE,
     "gqa_decode": _TABLE,
@@ -212,7 +215,7 @@ FORMER = {
     "rounds": _WHOLE,
     "sampled": 'save text that the parent writes as a file, and read it: `text("own.txt")`',
 }
-"""Settings and calls of earlier versions, with what to write in their place."""
+"""Settings, solvers and calls of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(

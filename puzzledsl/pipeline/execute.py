@@ -263,15 +263,6 @@ def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierR
     return ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
 
 
-def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
-    """Solve every baseline under a search's requirements."""
-    from puzzledsl.search.baselines import solve_baselines
-
-    space = ctx.program.searches[name].space
-    found = solve_baselines(ctx.program, name, inputs.costs_of(ctx, space), inputs.scores_of(ctx, name))
-    return dict(found.items())
-
-
 def regrets_of(
     ctx: Context, search: str, layer: int | None = None, sub_block: Site | None = None, *, time_s: float
 ) -> WhyResult | SearchResult:

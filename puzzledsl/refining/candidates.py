@@ -1,25 +1,23 @@
 """Candidate children of a search, verified against every requirement with the original tables, and the next one to measure.
 
-The first proposals are the optimum of the original scores, the best child with the same block in every layer, and the children
-of two rules that drop layers. They show which entries the sum overrates and underrates. After them, proposals alternate between
-the optimum of the refitted scores and optima of scores drawn around these (Thompson sampling: Russo et al. 2018, arXiv
-1707.02038). Draws have less spread than the posterior: wide draws propose far worse children, which teach the model little
-about the best.
+The first proposal is the optimum of the original scores. After it, proposals alternate between the optimum of the refitted scores
+and optima of scores drawn around these (Thompson sampling: Russo et al. 2018, arXiv 1707.02038). Draws have less spread than the
+posterior: wide draws propose far worse children, which teach the model little about the best.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import BY_INFLUENCE, refined_score, without_judges
+from puzzledsl.ir.references import refined_score, without_judges
 from puzzledsl.ir.tables import (
     Assignment,
     CostTable,
@@ -37,9 +35,6 @@ from puzzledsl.search.verify.verify import verify
 
 Figures = Mapping[str, Figure]
 """`JUDGE.FIGURE` -> its value and standard error."""
-Rule = Literal["uniform", "block_influence", "angular_run"]
-RULES: tuple[Rule, ...] = get_args(Rule)
-"""Baseline rules whose children are measured in addition to the optimum."""
 REFITTED = "{}, refitted"
 """Name of the refitted score in the objective. The comma keeps it apart from all names of a program. Requirements still use the
 measured score."""
@@ -59,7 +54,7 @@ class Candidates:
         self._verified = without_judges(program, search)
         self._search = self._verified.searches[search]
         self.judged = [r for r in declared.requirements if r not in self._search.requirements]
-        if score is None or not isinstance(self._search.solver, nodes.CpSat):
+        if score is None:
             raise ValueError(f"search {search} minimises no score that is measured on text")
         self.score = score
 
@@ -103,16 +98,6 @@ class Candidates:
         tables = {**self._scores, name: table.model_copy(update={"score": name})}
         return self._checked(self._solved(search, scores, tables))
 
-    def baselines(self) -> Iterator[tuple[Rule, Solution]]:
-        """Yield (rule, child) for RULES whose child meets the requirements; rules by block influence where it is known."""
-        for kind in RULES:
-            if kind in BY_INFLUENCE and self.table.influence is None:
-                continue
-            search = self._search.model_copy(update={"solver": nodes.Baseline(kind=kind), "solutions": 1})
-            solution = self._checked(self._solved(search, self._program.scores, self._scores))
-            if solution is not None:
-                yield kind, solution
-
     def solution(self, layers: tuple[Assignment, ...], batches: Mapping[str, int]) -> Solution | None:
         """Return the child with its objective and metrics; None if it violates a requirement."""
         solution = solution_of(self.tables, layers, dict(batches))
@@ -152,7 +137,7 @@ def _with_score(goal: nodes.Linear, before: str, after: str) -> nodes.Linear:
     return goal.model_copy(update={"terms": tuple(map(renamed, goal.terms))})
 
 
-Origin = Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn"]
+Origin = Literal["optimum", "model", "drawn"]
 SPREAD = 0.25
 """Standard deviation of draws as a fraction of the posterior's."""
 TURN = 3
@@ -190,7 +175,7 @@ class Proposals:
         self._candidates = candidates
         self.surrogate = Surrogate(candidates.table, candidates.tables.dropped())
         self._generator = np.random.default_rng(seed)
-        self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum"), *self._baselines()]
+        self._optimum = optimum
         self._seen: set[tuple[Assignment, ...]] = set()
         self._turn = 0
         self.solutions: list[Solution] = []
@@ -198,11 +183,7 @@ class Proposals:
 
     def next(self) -> Proposal | None:
         """Return a child that was not proposed before; None if none is found."""
-        while self._first:
-            solution, origin = self._first.pop(0)
-            if solution.layers not in self._seen:
-                return self._proposed(solution, origin)
-        return self._refitted()
+        return self._refitted() if self._seen else self._proposed(self._optimum, "optimum")
 
     def add(self, proposal: Proposal, loss: float, figures: Figures | None = None) -> MeasuredChild:
         """Note a proposal's measured loss, and refit the scores to it too. `figures`: what judges found."""
@@ -219,9 +200,6 @@ class Proposals:
     def model_optimum(self) -> Solution | None:
         """Return the optimum of the refitted scores."""
         return self._candidates.optimum(self.surrogate.table())
-
-    def _baselines(self) -> Iterator[tuple[Solution, Origin]]:
-        return ((solution, rule) for rule, solution in self._candidates.baselines())
 
     def _refitted(self) -> Proposal | None:
         if self._turn % TURN == 0 and (found := self.model_optimum()) is not None:
@@ -297,9 +275,6 @@ class JudgedProposals(Proposals):
     def model_optimum(self) -> Solution | None:
         """Return the optimum of the refitted scores under the next bound."""
         return self._candidates.optimum(self.surrogate.table(), self.bound())
-
-    def _baselines(self) -> Iterator[tuple[Solution, Origin]]:
-        return iter(())
 
     def _refitted(self) -> Proposal | None:
         """Return the optimum under the next bound, by refitted or drawn scores."""

@@ -149,12 +149,11 @@ PARENT = "parent"
 
 
 def main_search(found: Artefacts) -> str | None:
-    """Return the search that the page is about: an evaluated, else an uptrained, else a proven, else any one."""
+    """Return the search that the page is about: an evaluated, else an uptrained, else any one."""
     program = found.program
     candidates = [search_behind(program, e.of) for n, e in program.evals.items() if n in found.evaluations]
     candidates += [search_behind(program, e.of) for e in program.evals.values()]
     candidates += [u.search for u in program.uptrains.values()]
-    candidates += [n for n, s in program.searches.items() if isinstance(s.solver, nodes.CpSat)]
     candidates += list(program.searches)
     known = [name for name in candidates if name in program.searches]
     return next((name for name in known if name in found.results), known[0] if known else None)

@@ -40,8 +40,7 @@ from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.errors import NoHealingText, NoScoringText
-from puzzledsl.scoring.influence import POSITIONS, Sums
-from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure, group_tokens
+from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep import HealedSweep, Sweep, Unit, leaving, points_at_a_time
 
@@ -108,21 +107,19 @@ class Subject:
 
     @cached_property
     def _sweep(self) -> Sweep:
-        inputs, work, method = self.inputs, self.inputs.work, self.inputs.method
-        given = self.runner, self.measure, self.model, inputs.library, work
-        behind = text_behind(inputs, method.samples, self.runner.device)
+        inputs, work = self.inputs, self.inputs.work
+        given = self.runner, self.measure, self.model, inputs.library
         if self._healing_NS is None:
-            return Sweep(*given, behind=behind)
+            return Sweep(*given)
         held_bytes = room_bytes() // points_at_a_time(self._runs)
         to_heal = (self.model, inputs.library.load, self._healing_NS, self.measure.groups, work)
-        return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given, behind=behind)
+        return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given)
 
     @torch.inference_mode()
-    def observe(self) -> Sequence[Sums]:
-        """Run the parent. Return its block influence."""
+    def parent(self) -> None:
+        """Run the parent."""
         with self._threads() as workers:
-            self._open(workers, observed=True)
-        return self._sweep.influence
+            self._open(workers)
 
     @torch.inference_mode()
     def measuring(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Figures]]]:
@@ -156,10 +153,10 @@ class Subject:
     def _threads(self) -> Workers:
         return Workers(self.runner.device, shared=not self.runner.paged)
 
-    def _open(self, workers: Workers, *, observed: bool = False, packed: bool = False) -> None:
+    def _open(self, workers: Workers, *, packed: bool = False) -> None:
         """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
         if not self._is_open:
-            self._sweep.open(self._runs, workers, observed=observed)
+            self._sweep.open(self._runs, workers)
             self._is_open = True
         if packed and not self._is_packed:
             self._packed.enter_context(self.runner.packed())
@@ -325,19 +322,3 @@ def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:
         raise DiagnosticError(NoHealingText(span_of(score.where), score=score.name, bld=bld.name))
     check_tokens(inputs.parent_dir, text[0])
     return text[0]
-
-
-def text_behind(inputs: ScoreInputs, samples: int, device: torch.device) -> Sequence[Tensor]:
-    """Return groups [B, S] of tokens after the scored ones, if both are needed for block influence and the text has them."""
-    context = inputs.bld.context
-    scored = -(-samples // context)
-    wanted = -(-POSITIONS // context) - scored
-    if inputs.method.metric == "accuracy" or inputs.data is None or wanted <= 0:
-        return ()
-    try:
-        tokens_NS = inputs.blocks(inputs.trained_blocks + scored, wanted)
-    except DiagnosticError as error:
-        if isinstance(error.diagnostics[0], NotEnoughText):
-            return ()
-        raise
-    return torch.split(tokens_NS, max(1, group_tokens(device) // context))

@@ -33,9 +33,6 @@ def group_tokens(device: torch.device) -> int:
 class Measure(ChildMeasure, Protocol):
     """Comparison of a model with the parent on a fixed set of tokens: metrics are 0 for the parent itself, larger is worse."""
 
-    is_text: Sequence[Tensor]
-    """Masks of the groups, bool [B, S] each: False at padding."""
-
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
         """Return a child's metrics from its final hidden states, as `ChildMeasure`; `head_VH`: a head of its own [V, H]."""
 
@@ -67,9 +64,6 @@ class Divergence:
         """Cut the text into groups. `learned_NS`: the positions that count, bool; all of them unless given."""
         per_group = max(1, group_tokens(runner.device) // tokens_NS.shape[1])
         self.groups: Sequence[Tensor] = torch.split(tokens_NS, per_group)
-        self.is_text: Sequence[Tensor] = [
-            torch.ones_like(tokens_BS, dtype=torch.bool) for tokens_BS in self.groups
-        ]
         self._samples, self._top_k = min(samples, tokens_NS.numel()), top_k
         following = torch.full_like(tokens_NS, -1)
         following[:, :-1] = tokens_NS[:, 1:]
@@ -166,11 +160,6 @@ class Accuracy:
         )
         self.groups: Sequence[Tensor] = [
             _padded([choice for _, _, choice in group]) for group in self._groups
-        ]
-        lengths = [torch.tensor([len(choice.ids) for _, _, choice in group]) for group in self._groups]
-        self.is_text: Sequence[Tensor] = [
-            torch.arange(tokens_BS.shape[1]) < lengths_B[:, None]
-            for lengths_B, tokens_BS in zip(lengths, self.groups, strict=True)
         ]
         self._targets = [_targets(group) for group in self._groups]
         self._labels = torch.cat([labels for *_, labels in self._targets]).to(runner.device)

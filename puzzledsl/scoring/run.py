@@ -18,7 +18,6 @@ from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.pieces.store.library import origin
-from puzzledsl.scoring.influence import Sums, block_influence
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import (
@@ -43,8 +42,6 @@ class Scorer:
         """Ask a worker for the facts. Raises DiagnosticError: those of `Subject`, and failures of a cluster."""
         self._teams, self._inputs = teams, inputs
         self.facts: Facts = self._asked(Task.call("facts", "facts"))
-        self.influence: Sequence[Sums] = ()
-        """Block influence of the parent, by group of tokens; known after `measure`."""
 
     def measure(self, known: FiguresCache, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there."""
@@ -52,9 +49,8 @@ class Scorer:
         wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
         parts = [Task.call("units", "measuring", part) for part in self._parts(wanted)]
-        for task, result in self._teams.run([Task.call("parent", "observe"), *parts]):
+        for task, result in self._teams.run([Task.call("parent", "parent"), *parts]):
             if task.name == "parent":
-                self.influence = result
                 self._ready(wanted, effort)
             else:
                 for number, found in result:
@@ -147,8 +143,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         scorer.measure(known, effort)
         of_ends = scorer.ends(known, ends, effort)
         table = score_table(score, method.metric, unit, facts.samples, facts.layers, known.figures, runs)
-    influence = block_influence(scorer.influence, method.tasks or inputs.data or "")
-    return table.model_copy(update={"inputs": digests, "influence": influence, **of_ends})
+    return table.model_copy(update={"inputs": digests, **of_ends})
 
 
 def _end_name(site: EndName, dtype: PrecisionName) -> Name:

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +37,6 @@ from puzzledsl.models.families.access import absent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers, room_bytes
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, group_tokens
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.table import Name
@@ -132,8 +130,6 @@ def figures_name(scored: Scored) -> Name:
 
 WAVE_SHARE = 1 / 4
 """Share of the free memory of the device that the hidden states of a wave may take."""
-STREAMS_SHARE = 1 / 8
-"""Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
 Wave = tuple[Unit, Sequence[Tensor]]
 """A unit that has branched off, and its hidden states."""
 
@@ -155,14 +151,9 @@ class Sweep:
         measure: Measure,
         model: PreTrainedModel,
         library: Library,
-        work: Path,
-        *,
-        behind: Sequence[Tensor] = (),
     ) -> None:
-        """Prepare a sweep with temporary files in `work`. `behind`: further tokens [B, S], only for block influence."""
+        """Prepare a sweep of a model's layers, with pieces from a library."""
         self.runner, self.measure, self.model, self._library = runner, measure, model, library
-        self._work, self._behind = work, behind
-        self.influence: Sequence[Sums] = ()
         self._climb = Climb(runner, ())
 
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
@@ -171,11 +162,12 @@ class Sweep:
         together = max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
         return units(todo, runs, len(self.runner), together)
 
-    def open(self, runs: Sequence[Run], workers: Workers, *, observed: bool = True) -> None:
-        """Run the parent. `observed`: compute the block influence, too."""
+    def open(self, runs: Sequence[Run], workers: Workers) -> None:
+        """Run the parent: group by group, or all of them at once where it is paged."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-        normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
-        self.measure.set_parent(normed)
+        parts = [entering] if self.runner.paged else [[group] for group in entering]
+        passed = [workers.submit(partial(leaving, self.runner, part)) for part in parts]
+        self.measure.set_parent([hidden for part in passed for hidden in part.result()])
         longest = max((run.length for run in runs), default=0)
         self._climb = Climb(self.runner, entering, longest=longest)
 
@@ -230,23 +222,6 @@ class Sweep:
         for layer_idx in range(first, end):
             stream = [self.runner.run_layer(layer_idx, hidden) for hidden in stream]
         return stream
-
-    def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
-        """Return the parent's final states after the last norm, and set `influence`, by group; paged, all groups at once."""
-        more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self._behind]
-        behind = (torch.ones_like(tokens, dtype=torch.bool) for tokens in self._behind)
-        groups, index = [*entering, *more], counted([*self.measure.is_text, *behind])
-        size = len(groups) if self.runner.paged else 1
-        held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count / size)
-
-        def observed(start: int) -> list[tuple[Tensor, Sums]]:
-            part = slice(start, start + size)
-            return observed_pass(self.runner, groups[part], index[part], self._work, held_bytes)
-
-        parts = [workers.submit(partial(observed, start)) for start in range(0, len(groups), size)]
-        passed = [group for part in parts for group in part.result()]
-        self.influence = [sums for _, sums in passed]
-        return [self.runner.final_norm(hidden) for hidden, _ in passed[: len(entering)]]
 
     def _streams(self, unit: Unit) -> Any:
         """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""

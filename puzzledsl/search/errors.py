@@ -35,13 +35,6 @@ class AlternativeNotCosted(Diagnostic, code="E0505"):
     help_template = "make the costs again, or take the alternative out of the space"
 
 
-class NoInfluence(Diagnostic, code="E0510"):
-    """A score table without the block influence that a solver needs."""
-
-    template = "scores `{name}` do not contain the influence of each layer, by which `{solver}` drops layers"
-    help_template = "run `pzl score {file} {name}` again"
-
-
 class ScoreTableUnreadable(Diagnostic, code="E0511"):
     """A score file that is missing or is not a table."""
 

@@ -1,18 +1,16 @@
-"""Score tables, scenarios and block influences that a search reads."""
+"""Score tables and scenarios that a search reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import drops_by_influence, influence_score, terms_of
-from puzzledsl.ir.tables import BlockInfluence, ScoreTable
+from puzzledsl.ir.references import terms_of
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Names of the scores, also that of a block influence, and of the scenarios that a search reads."""
+    """Names of the scores and of the scenarios that a search reads."""
 
     scores: frozenset[str]
     scenarios: frozenset[str]
@@ -25,21 +23,8 @@ class Needed:
 
 def needed(program: nodes.Program, search: str) -> Needed:
     """Return the scores and scenarios whose tables `search` needs. Raises KeyError for a search that is not declared."""
-    here = program.searches[search]
-    terms = list(terms_of(here))
-    influence = influence_score(program, here) if drops_by_influence(here) else None
-    read = () if influence is None else (influence,)
+    terms = list(terms_of(program.searches[search]))
     return Needed(
-        scores=frozenset((*(t.score for t in terms if isinstance(t, nodes.ScoreTerm)), *read)),
+        scores=frozenset(t.score for t in terms if isinstance(t, nodes.ScoreTerm)),
         scenarios=frozenset(t.scenario for t in terms if isinstance(t, nodes.MetricTerm)),
     )
-
-
-def influence_of(
-    program: nodes.Program, search: nodes.Search, scores: Mapping[str, ScoreTable]
-) -> BlockInfluence | None:
-    """Return the block influence that a search uses; None if its score's table is missing, has none, or is for other layers."""
-    name = influence_score(program, search)
-    influence = scores[name].influence if name is not None and name in scores else None
-    layers = program.spaces[search.space].layers
-    return None if influence is None or len(influence.layers) != len(layers) else influence

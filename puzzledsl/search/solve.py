@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir.nodes import Baseline, CpSat, Program
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.answer import result_of, several
-from puzzledsl.search.baselines import BASELINE_S, as_solved, solve_baseline
 from puzzledsl.search.batches import best_of
 from puzzledsl.search.cpsat.solve import model_of
 from puzzledsl.search.effort import Effort
@@ -48,15 +47,12 @@ def solve_built(
     tables = builder.tables
     search, problems = tables.search, builder.all()
     progress.start(f"solving {search.name}", 1)
-    match search.solver:
-        case CpSat(time_s=time_s, gap=gap, seed=seed):
-            kept = min(FOR_VERIFYING_S, FOR_VERIFYING * float(time_s))
-            effort = Effort.of(float(time_s) - kept, float(gap), seed, workers)
-            found = several(problems, search.solutions, search.apart, effort)
-            result = result_of(tables, found, "cpsat", float(gap))
-        case Baseline() as baseline:
-            effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
-            result, problems = solve_baseline(problems, baseline, effort)
+    time_s, gap = float(search.solver.time_s), float(search.solver.gap)
+    effort = Effort.of(
+        time_s - min(FOR_VERIFYING_S, FOR_VERIFYING * time_s), gap, search.solver.seed, workers
+    )
+    found = several(problems, search.solutions, search.apart, effort)
+    result = result_of(tables, found, "cpsat", gap)
     if result.status == "infeasible" and explain:
         from puzzledsl.search.infeasible.explain import explained
 
@@ -79,13 +75,10 @@ def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping
     """
     from ortools.sat.python.cp_model_helper import CpSatHelper
 
-    builder = Builder(tables_of(program, search, costs, scores))
-    solver = builder.tables.search.solver
-    problems = as_solved(builder.all(), solver.kind)
+    problems = Builder(tables_of(program, search, costs, scores)).all()
     box = problems.boxes[0]
     if len(problems.boxes) > 1 or not box.is_single:
-        time_s = float(solver.time_s) if isinstance(solver, CpSat) else BASELINE_S
-        found = best_of(problems, Effort.of(time_s))
+        found = best_of(problems, Effort.of(float(problems.tables.search.solver.time_s)))
         box = Box.at(box.lows if found.layers is None else found.batches)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.pb"  # any other suffix would write text

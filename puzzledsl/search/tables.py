@@ -12,7 +12,7 @@ from itertools import product
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, NothingMeasured, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
@@ -21,7 +21,7 @@ from puzzledsl.costs.traffic import with_loads
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params
-from puzzledsl.ir.references import drops_by_influence, influence_score, places_of
+from puzzledsl.ir.references import places_of
 from puzzledsl.ir.tables import (
     PARENT,
     PARENT_ENDS,
@@ -33,7 +33,7 @@ from puzzledsl.ir.tables import (
     ScoreTable,
 )
 from puzzledsl.search import errors
-from puzzledsl.search.needs import influence_of, needed
+from puzzledsl.search.needs import needed
 
 Part = SubBlock | EndName | Literal["pairs"]
 
@@ -208,12 +208,6 @@ def _mistakes(
     file = shlex.quote(program.source)  # as a shell takes it
     for name in sorted(needs.scores - scores.keys()):
         yield errors.ScoresNotThere(where, name=name, file=file)
-    if isinstance(search.solver, nodes.Baseline) and drops_by_influence(search):
-        measured, solver = influence_score(program, search), search.solver.kind
-        if measured is None:
-            yield NothingMeasured(where, search=search.name, solver=solver, space=search.space)
-        elif measured in scores and influence_of(program, search, scores) is None:
-            yield errors.NoInfluence(where, name=measured, solver=solver, file=file)
     for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
         yield errors.CostsNotThere(where, name=name, file=file)
     for name in sorted(needs.scores & scores.keys()):

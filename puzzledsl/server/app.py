@@ -22,7 +22,6 @@ from pygls.lsp.server import LanguageServer
 from puzzledsl.base.version import __version__
 from puzzledsl.server import layout, navigation, problems
 from puzzledsl.server.completion import complete, signature
-from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Encoding, Project
 from puzzledsl.server.hover import hover
 
@@ -188,7 +187,6 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
     types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
     types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(layout.semantic_tokens),
-    types.TEXT_DOCUMENT_INLAY_HINT: lambda server, p: inlay_hints(server.document(p), p.range),
     types.TEXT_DOCUMENT_REFERENCES: lambda s, p: navigation.references(
         *_place(s, p), p.context.include_declaration
     ),

@@ -1,19 +1,15 @@
-"""Costs in the editor, by analytic profiles: alternatives in a program's scenarios, and inlay hints of what each keeps."""
+"""Costs in the editor, by analytic profiles: alternatives, and the parent's metrics, in a program's scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lsprotocol import types
-
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
-from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol, all_parent
-from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import own_costs, whole_metrics
@@ -145,75 +141,3 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
         listed = [costs for costs in listed if costs.batch == place.batch]
     own = own_costs(listed, layers)
     return format_quantity(whole_metrics(listed, layers, own)[metric], METRICS[metric].dimension), own.batch
-
-
-def inlay_hints(document: Document, wanted: types.Range) -> list[types.InlayHint]:
-    """Return the hints of the lines of a range. A hint says what is known without running anything; else there is none."""
-    if document.inspected[1] is None:
-        return []
-    first, last = wanted.start.line + 1, wanted.end.line + 1
-    items = [i for i in document.file.module.items if i.span.line <= last and first <= i.span.end_line]
-    decls = [item for item in items if isinstance(item, tree.Decl)]
-    found: list[types.InlayHint] = []
-    for node, label, tooltip in (*_metrics(document, decls), *_options(document, decls)):
-        at = document.lines.position(node.span.end_line, node.span.end_column)
-        if wanted.start.line <= at.line <= wanted.end.line:
-            found.append(types.InlayHint(at, label, padding_left=True, tooltip=tooltip))
-    return found
-
-
-Told = tuple[tree.Node, str, str]
-"""A node, and the label and tooltip behind it."""
-
-
-def _metrics(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
-    """Yield the parent's value behind the first mention of each metric in a search."""
-    told: set[tuple[str, str, str]] = set()
-    for occurrence in document.names:
-        word, item = occurrence.symbol, occurrence.item
-        if not isinstance(word, LanguageWord) or word.category != "metric" or item not in decls:
-            continue
-        key = (occurrence.within, word.owner, word.name)
-        if not isinstance(item, tree.Decl) or item.kind.text != "search" or key in told:
-            continue
-        told.add(key)
-        if found := parent_metric(document, word.owner, word.name, occurrence.within):
-            value, batch = found
-            yield occurrence.node, f"parent {value}", f"{word.name} of the parent: {value} at batch {batch}"
-
-
-def _options(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
-    """Yield what each option of a space's choices keeps of the parent's sub-block."""
-    for decl, statement in ((d, s) for d in decls if d.kind.text == "space" for s in d.body or ()):
-        if not isinstance(statement, tree.Assign) or not isinstance(statement.target, tree.Name):
-            continue
-        sub_block = next((part for part in SUB_BLOCKS if part == statement.target.text), None)
-        value = statement.value
-        if sub_block is None or isinstance(value, tree.Pattern | tree.PatternChoice):
-            continue
-        for option in value.options if isinstance(value, tree.Choice) else (value,):
-            found = alternatives_of(document, option, decl.name.text, sub_block)
-            if found is not None and (label := _kept(document, sub_block, *found)):
-                yield option, *label
-
-
-def _kept(document: Document, site: SubBlock, shape: Shape, offered: list[Here]) -> tuple[str, str] | None:
-    """Return the shares of the parent's parameters and time that alternatives keep; None where there is nothing to tell."""
-    ctx = document.inspected[1]
-    if ctx is None or all(alternative.removes for alternative, _ in offered):
-        return None
-    whole, place = PARENTS[site], next(iter(workplaces(ctx, shape)), None)
-    shares: dict[str, list[Fraction]] = {"params": [], "time": []}
-    for alternative, own in offered:
-        if all_params := whole.params(own):
-            shares["params"].append(Fraction(alternative.params(own), all_params))
-        if place is not None and (all_s := place.cost(own, whole)[-1]):
-            shares["time"].append(place.cost(own, alternative)[-1] / all_s)
-    ends = {
-        name: [f"{float(100 * end):.3g}" for end in (min(of), max(of))] for name, of in shares.items() if of
-    }
-    label = ", ".join(f"{'..'.join(dict.fromkeys(both))}% {name}" for name, both in ends.items())
-    if not label or {share for of in shares.values() for share in of} == {1}:  # the parent itself
-        return None
-    of = f"of the parent's {site}" + (f", in `{place.scenario.name}`" if place is not None else "")
-    return label, f"{label} {of}"

@@ -225,19 +225,19 @@ def test_the_paper_program_on_a_smaller_budget(tmp_path: Path) -> None:
     changes = compare(old, new)
     assert told(changes) == {
         f"~ search {name}": ["~ require: params <= 51.5B -> params <= 49B"]
-        for name in ("nemotron51b", "greedy", "maxparams")
+        for name in ("nemotron51b", "maxparams")
     }
     assert changes.waiting == ("pairs",)
     assert as_text(changes, color=False).startswith(
         "~ search nemotron51b\n    ~ require: params <= 51.5B -> params <= 49B\n"
-        "~ search greedy\n    ~ as nemotron51b\n"
+        "~ search maxparams\n    ~ as nemotron51b\n"
     )
 
 
 REFINED = (
     ("parent p = shape(", 'parent p = hf("nowhere", shape: shape('),
     ("vocab: 256)", "vocab: 256))"),
-    ("search small of best { minimize params }", "search rule of best { solver = greedy }"),
+    ("search small of best { minimize params }", "search rule of best { prefer params }"),
 )
 
 

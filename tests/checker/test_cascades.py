@@ -9,7 +9,7 @@ import pytest
 from tests.checker.programs import TINY, mistakes
 
 SEARCH = (
-    "search s of w {\n  minimize kl\n  require chat.memory <= 3GiB\n}\nsearch t of s { solver = greedy }\n"
+    "search s of w {\n  minimize kl\n  require chat.memory <= 3GiB\n}\nsearch t of s { solver = cpsat }\n"
 )
 
 
@@ -29,8 +29,8 @@ SEARCH = (
         ("128 -> 64", "128, 64", "E0210"),
         ("search s of w {", "search s = w {", "E0215"),
         ("minimize kl\n", "minimize\n", "E0001"),
-        ("{ solver = greedy }", "{{ solver = greedy }", "E0001"),
-        ("{ solver = greedy }", "{ solver } = greedy }", "E0001"),
+        ("{ solver = cpsat }", "{{ solver = cpsat }", "E0001"),
+        ("{ solver = cpsat }", "{ solver } = greedy }", "E0001"),
         ("chat.memory", "chat memory", "E0001"),
     ],
 )
@@ -46,7 +46,7 @@ def test_one_mistake_is_one_diagnostic(tmp_path: Path, right: str, wrong: str, c
 def test_what_needs_a_broken_declaration_is_checked_all_the_same(tmp_path: Path, broken: str) -> None:
     lines = TINY.split("\n")
     lines[0] = broken
-    text = "\n".join(lines) + SEARCH.replace("3GiB", "3s").replace("greedy", "gredy")
+    text = "\n".join(lines) + SEARCH.replace("3GiB", "3s").replace("cpsat", "cpsta")
     found = mistakes(tmp_path, text)
     assert [line for _, line in found] == [1, 8, 10]
     assert {code for code, line in found if line > 1} == {"E0301", "E0305"}

@@ -131,24 +131,6 @@ def test_an_infeasible_search_says_what_would_do_and_it_does(
     assert json.loads(out)[0]["status"] == "optimal"
 
 
-def test_baselines_stand_beside_the_answer(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = printed(capsys, 0, "solve", program, "best", "--baselines")
-    table = out.split("baselines under its requirements\n")[1].splitlines()
-    assert [row.split()[0] for row in table[1:]] == [
-        "best",
-        "greedy",
-        "max_params",
-        "uniform",
-        "random",
-        "noop_only",
-        "uniform_width",
-    ]
-    objectives = [float(row.split()[2]) for row in table[1:] if row.split()[1] in ("optimal", "feasible")]
-    assert objectives[0] == min(objectives)
-    out, _ = printed(capsys, 0, "solve", program, "best", "--baselines", "--json")
-    assert [r["search"] for r in json.loads(out)][:2] == ["best", "best:greedy"]
-
-
 def test_a_frontier_is_a_table_and_a_csv(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = printed(capsys, 0, "frontier", program)
     assert "frontier curve: 4 of 4 points proven" in out

@@ -35,7 +35,6 @@ search best of wide {
 }
 search inline of wide { minimize kl, require chat.throughput >= 1.2x }
 search heir of inline { maximize params }
-search greedy of best { solver = greedy }
 """
 
 

@@ -8,10 +8,7 @@ from tests.generated.constants import condition, constant
 from tests.generated.writer import Space, Stage, Writer
 
 SOLVERS = (
-    "greedy",
-    "max_params",
-    "uniform",
-    "random(seed: 7)",
+    "cpsat(seed: 7)",
     "cpsat(time: 90s)",
     "cpsat(time: 5min, gap: 0.1%, seed: 42)",
 )
@@ -26,7 +23,7 @@ def searches(w: Writer) -> None:
         _refined(w, w.pick(scores))
     for _ in range(w.chance.randint(0, 3)):
         base = w.pick(w.searches)
-        name = w.name(w.pick(["greedy", "baseline", "variant"]))
+        name = w.name(w.pick(["greedy", "variant"]))
         body = w.some(
             [
                 f"solver = {w.pick(SOLVERS)}",
@@ -34,8 +31,7 @@ def searches(w: Writer) -> None:
                 f"maximize {_amount(w, base.space)}",
             ]
         )
-        baseline = any("solver" in each and "cpsat" not in each for each in body)
-        refined = base.refined and not baseline
+        refined = base.refined
         if refined and any(each.startswith("maximize") for each in body):
             body.append("refine = none")
             refined = False

@@ -11,7 +11,7 @@ import pytest
 
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BlockInfluence, LayerAssignment, ScoreTable, SearchResult
+from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
 from tests.language.rules import MEASURED, codes, holds, outcome, program, refined, refused, search
 
@@ -88,7 +88,7 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
             (search("prefer -chat.throughput"), "W0316"),
             (search("prefer -chat.memory\n prefer chat.throughput\n prefer params\n prefer -params\n prefer params - kl"), ""),
         ),
-        *refused("search.goal", ("search s of w { solver = greedy }", "E0209"), (search("maximize params"), "E0208"), (search("", goal="minimize 3"), "E0312")),
+        *refused("search.goal", ("search s of w { solver = cpsat }", "E0209"), (search("maximize params"), "E0208"), (search("", goal="minimize 3"), "E0312")),
         *refused("types.table", (search("require min(ffn.width) >= 3"), "E0307")),
         *refused("types.linear", (search("require max(l.ffn.width for l in layers) <= 3"), "E0307")),
         *refused(
@@ -139,7 +139,7 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("prefer.order", (search("prefer kl <= 3"), "E0313")),
         *refused("solutions.apart", (search("solutions 3 apart 5"), "E0304"), (search("solutions 0"), "E0304")),
         *refused("search.score-space", ("space v of p { ffn = parent | noop }\nsearch s of v { minimize kl }", "E0413")),
-        *refused("solver.choice", (search("solver = simplex"), "E0305"), (search("solver = greedy(seed: 1)"), "E0204"), (search("solver = greedy, solver = uniform"), "E0208")),
+        *refused("solver.choice", (search("solver = simplex"), "E0305"), (search("solver = greedy"), "E0305"), (search("solver = cpsat(seeds: 1)"), "E0204"), (search("solver = cpsat, solver = cpsat"), "E0208")),
         *refused("refine.choice", (refined("refine = measure_some(3)"), "E0305"), (refined("refine = measured"), "E0209"), (refined("refine = none(3)"), "E0210"), (refined("refine = measured(0)"), "E0304"), (refined("refine = none, refine = none"), "E0208")),
         *refused(
             "refine.goal",
@@ -150,8 +150,8 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
             (search("refine = measured(3)"), "E0421 E0424"),
             (MEASURED + search("refine = measured(3)", goal="minimize real"), "E0424"),
         ),
-        *refused("refine.one", (refined("solutions 2, refine = measured(3)"), "E0422"), (refined("solver = greedy, refine = measured(3)"), "E0423")),
-        *refused("refine.inherits", (refined("refine = measured(3)") + "\nsearch b of s { solutions 2 }", "E0422"), (refined("solver = greedy") + "\nsearch b of s { refine = measured(3) }", "E0423")),
+        *refused("refine.one", (refined("solutions 2, refine = measured(3)"), "E0422")),
+        *refused("refine.inherits", (refined("refine = measured(3)") + "\nsearch b of s { solutions 2 }", "E0422")),
         *refused(
             "frontier.ends",
             (search("") + "\nfrontier f of s = sweep(chat.latency, 1..3)", "E0301"),
@@ -182,11 +182,11 @@ def test_goals(tmp_path: Path) -> None:
 
 @pytest.mark.states("search.inherits")
 def test_a_search_of_a_search(tmp_path: Path) -> None:
-    a = "search a of w { minimize kl, require params <= 0.9x, prefer params, solutions 3 apart 2, solver = uniform }\n"
+    a = "search a of w { minimize kl, require params <= 0.9x, prefer params, solutions 3 apart 2, solver = cpsat(time: 5s) }\n"
     found = program(
         tmp_path,
         a
-        + "search b of a { require params >= 0.1x, prefer -kl }\nsearch c of a { maximize params, solver = greedy, solutions 1 }",
+        + "search b of a { require params >= 0.1x, prefer -kl }\nsearch c of a { maximize params, solver = cpsat, solutions 1 }",
     )
     one, two, three = (found.searches[name] for name in "abc")
     assert (two.objective, two.solver, two.solutions, two.apart) == (
@@ -199,7 +199,7 @@ def test_a_search_of_a_search(tmp_path: Path) -> None:
     assert two.preferences[:1] == one.preferences and len(two.preferences) == 2
     assert (three.sense, three.solver.kind, three.solutions, three.requirements) == (
         "maximize",
-        "greedy",
+        "cpsat",
         1,
         one.requirements,
     )
@@ -406,68 +406,6 @@ def test_a_batch_is_bounded_and_aimed_at(tmp_path: Path) -> None:
     assert batches("prefer many.batch")["many"] == 16
     listed = cost_table(program(tmp_path, text), "w")
     assert batches("require all.batch >= 2")["all"] == listed.auto["all"], "these children are tiny"
-
-
-@pytest.mark.states("solver.table")
-@pytest.mark.parametrize(
-    "solver", ["greedy", "max_params", "uniform", "random(seed: 3)", "noop_only", "uniform_width"]
-)
-def test_baselines_keep_the_requirements_and_are_no_better(tmp_path: Path, solver: str) -> None:
-    body = "require params <= 0.8x"
-    proven = solved(tmp_path, search(body)).solutions[0]
-    result = solved(tmp_path, search(f"{body}\n solver = {solver}"))
-    (found,) = result.solutions
-    assert found.objective >= proven.objective
-    assert found.metrics["params"] <= 0.8 * result.parent_metrics["params"]
-    if solver == "uniform":
-        assert len(set(found.layers)) == 1
-    if solver == "noop_only":
-        assert {name for layer in found.layers for name in (layer.attention, layer.ffn)} <= {"parent", "noop"}
-
-
-STREAM = BlockInfluence(
-    text="mix",
-    positions=8,
-    layers=(0.4, 0.1, 0.3, 0.2),
-    runs=((0.4, 0.1, 0.3, 0.2), (0.5, 0.2, 0.3), (0.6, 0.4), (0.9,)),
-)
-
-
-def dropped(folder: Path, body: str) -> tuple[str, set[int]]:
-    """A search's status, and the layers that its child lacks."""
-    found = program(folder, MEASURED + search(body))
-    scores = ScoreTable(score="kl", metric="table", samples=0, attention=(SCORES,) * 4, ffn=(FFN_SCORES,) * 4)
-    real = scores.model_copy(update={"score": "real", "influence": STREAM})
-    result = solve_search(found, "s", cost_table(found, "w"), {"kl": scores, "real": real})
-    layers = result.solutions[0].layers if result.solutions else ()
-    return result.status, {i for i, c in enumerate(layers) if (c.attention, c.ffn) == ("noop", "noop")}
-
-
-@pytest.mark.states("solver.influence", "solver.heuristic")
-def test_layers_are_dropped_by_their_influence(tmp_path: Path) -> None:
-    small = "require params <= 0.75x\n"
-    assert dropped(tmp_path, small + "solver = block_influence") == ("feasible", {1, 3})
-    assert dropped(tmp_path, small + "solver = angular_run") == ("feasible", {1, 2})
-    assert dropped(tmp_path, small + "require layers[1].ffn is not noop\nsolver = block_influence") == (
-        "feasible",
-        {2, 3},
-    )
-    assert dropped(tmp_path, "solver = block_influence") == ("feasible", set())
-    impossible = "require params <= 0.75x and params >= 0.7x\nsolver = block_influence"
-    assert dropped(tmp_path, impossible) == ("unknown", set())
-    assert "E0416" in codes(tmp_path, search("solver = block_influence"))
-
-
-@pytest.mark.states("solver.uniform")
-def test_uniform_widths_drop_nothing(tmp_path: Path) -> None:
-    def blocks(solver: str, share: str) -> set[LayerAssignment]:
-        found = solved(tmp_path, search(f"require params <= {share}\nsolver = {solver}"))
-        return {layer for solution in found.solutions for layer in solution.layers}
-
-    narrow = {LayerAssignment(attention="gqa2", ffn="mlp96")}
-    assert blocks("uniform_width", "0.66x") == blocks("uniform", "0.66x") == narrow
-    assert blocks("uniform", "0.62x") == {LayerAssignment(attention="noop", ffn="mlp96")}
-    assert blocks("uniform_width", "0.62x") == set()
 
 
 @pytest.mark.states("solver.fixed")

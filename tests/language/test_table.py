@@ -74,7 +74,7 @@ def test_the_tables_have_what_the_ir_has() -> None:
     """The IR's closed unions are types; the tables hold the same words."""
     assert list(KINDS) == list(LOWERINGS)
     assert {kind.plural for kind in KINDS.values()} == set(nodes.Program.model_fields) - NOT_DECLARED
-    assert list(SOLVERS) == ["cpsat", *nodes.BASELINES]
+    assert list(SOLVERS) == ["cpsat"]
     assert set(SCORE_METRICS) == set(get_args(type_of(nodes.ReplaceOne, "metric")))
     assert set(SCHEDULES) == set(get_args(type_of(nodes.Schedule, "kind")))
     assert set(EXPORTS) == set(get_args(type_of(nodes.Export, "format")))
@@ -144,7 +144,7 @@ score top of pieces = replace_one(top_k_agreement(3))
 score given of wide = table("scores.csv")
 search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = measured(2) }}
 search more of wide {{ minimize divergence, refine = measured(2), realise = false }}
-search baseline of best {{ solver = random(seed: 1) }}
+search faster of best {{ solver = cpsat(seed: 1) }}
 frontier curve of q = sweep(params, 0.5x..1x)
 space narrow of wide = used_by(best)
 uptrain final of best {{ tokens = 1k, data = d }}

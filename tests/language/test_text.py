@@ -31,7 +31,7 @@ from tests.language.rules import PRELUDE, codes, holds, outcome, program, refuse
         *holds("names.local", "let i = 7\n" + search("for i in 0..3 { require layers[i].ffn is not noop }")),
         *holds("names.local", "let n = 7\nfn f(n) = n\nassert f(1) == 1", "let a = 1\nspace v of p { let a = parent | noop, ffn = a }"),
         *holds("names.own", "let sum = 3\nlet fp8 = 4\nassert sum + fp8 == 7"),
-        *holds("names.words-win", "search greedy of w { minimize kl, solver = greedy }"),
+        *holds("names.words-win", "search cpsat of w { minimize kl, solver = cpsat }"),
         *holds("use.std", *(f'use "std/{name}.pzl" as n' for name in ("hardware", "parents", "spaces"))),
     ],
 )  # fmt: skip

@@ -67,7 +67,7 @@ def test_the_files_of_a_run_are_described(
         "plan": [str(build), str(program)],
         "compile": [str(program)],
         "cost": [str(program)],
-        "solve": [str(program), "best", "--baselines"],
+        "solve": [str(program), "best"],
         "why": [str(program), "best"],
         "frontier": [str(program)],
         "run": [str(program), "--dry-run"],

@@ -23,7 +23,7 @@ data corpus = text("corpus.txt")
 bld pieces of w { tokens = 0 }
 score kl of pieces = replace_one(kl_divergence)
 search best of w { minimize kl, require params <= 0.8x }
-search rule of best { solver = greedy }
+search rule of best { prefer params }
 uptrain final of best { tokens = 1Ki }
 uptrain longer of best { tokens = 2Ki }
 export ship of rule = hf("out")

@@ -18,7 +18,7 @@ from tests.pipeline.tiny_program import run_with
 
 REFINED = """
 search refined of best { refine = measured(4, healed: 64, samples: 64) }
-search rule of refined { solver = greedy }
+search rule of refined { refine = none }
 search looked of best { realise = false }
 uptrain final of refined { loss = 1 * kld, tokens = 128, context = 32, batch = 2, lr = cosine(1e-3), data = corpus }
 eval quality of final = tasks("items.jsonl") { data = corpus, tokens = 256 }

@@ -34,7 +34,7 @@ search best of wide {
   minimize kl
   require chat.throughput >= 1.2x
 }
-search greedy of best { solver = greedy }
+search greedy of best { prefer -params }
 search most   of best { maximize params }
 uptrain final of best {
   loss = 1 * kld + 1 * cosine

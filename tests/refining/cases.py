@@ -18,7 +18,7 @@ LAYER = LayerChoice(attention=(ATTENTION[0], ATTENTION[1], ATTENTION[4]), ffn=(F
 def instance(seed: int, *, ratio: Fraction = Fraction(1, 2)) -> Instance:
     """Eight layers, of whose latency a share may be left; replacements and runs of up to four layers are scored."""
     limit = require(chat("latency"), "<=", ratio=ratio)
-    made = measured(plain_instance((LAYER,) * COUNT, requirements=(limit,)), seed)
+    made = measured(plain_instance((LAYER,) * COUNT, requirements=(limit,)))
     rng = Random(seed)
     attention = tuple(_scores(rng, [a.name for a in LAYER.attention]) for _ in range(COUNT))
     ffn = tuple(_scores(rng, [f.name for f in LAYER.ffn]) for _ in range(COUNT))

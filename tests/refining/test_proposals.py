@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from puzzledsl.ir.nodes import Baseline, ParamsTerm
-from puzzledsl.refining.candidates import RULES, Candidates, Proposal, Proposals
+from puzzledsl.ir.nodes import ParamsTerm
+from puzzledsl.refining.candidates import Candidates, Proposal, Proposals
 from puzzledsl.search.solve import solve_search
 from tests.oracles import violations
 from tests.refining.cases import instance, loss
@@ -38,15 +38,13 @@ def test_every_proposal_is_a_verified_answer_and_none_comes_twice(seed: int) -> 
         assert not violations(*made.args, proposal.solution)
 
 
-def test_the_optimum_comes_first_then_the_rules_then_the_model() -> None:
-    """Rules that find nothing under the requirements, or the same child, are left out."""
+def test_the_optimum_comes_first_then_the_model() -> None:
     later: set[str] = set()
     for seed in range(4):
         _, found = asked(instance(seed), 12)
         origins = [proposal.origin for proposal, _ in found]
-        rules = [origin for origin in origins if origin in RULES]
-        assert rules and origins[: len(rules) + 1] == ["optimum", *rules]
-        later |= set(origins[len(rules) + 1 :])
+        assert origins[0] == "optimum"
+        later |= set(origins[1:])
     assert later == {"model", "drawn"}
 
 
@@ -82,9 +80,7 @@ def test_it_ends_when_there_is_nothing_new() -> None:
 
 
 def test_goals_that_cannot_be_refined_are_refused() -> None:
-    """A baseline has no optimum, and parameters are not measured on text."""
+    """Parameters are not measured on text."""
     made = instance(0)
-    with pytest.raises(ValueError, match="measured on text"):
-        Candidates(*made.with_search(solver=Baseline(kind="greedy")).args)
     with pytest.raises(ValueError, match="measured on text"):
         Candidates(*made.with_search(objective=alone(ParamsTerm())).args)

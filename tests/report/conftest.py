@@ -69,9 +69,9 @@ search fast of wide {
   }
   solver = cpsat(time: 60s, gap: 0, seed: 1)
 }
-search greedy of fast { solver = greedy }
-search uniform of fast { solver = uniform }
-search drop of fast { solver = noop_only }
+search greedy of fast { prefer params }
+search uniform of fast { prefer -params }
+search drop of fast { solver = cpsat(time: 10s) }
 search large of fast { maximize params }
 search dream of fast { require chat.throughput >= 9x }
 frontier curve of fast = sweep(chat.throughput, 1x..3x, points: 7)

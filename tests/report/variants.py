@@ -451,7 +451,7 @@ def refinement(
     )
 
 
-LOSSES = {"optimum": 0.71, "block_influence": 0.64, "model": 0.52, "drawn": 0.58}
+LOSSES = {"optimum": 0.71, "model": 0.52, "drawn": 0.58}
 
 
 def refined(built: Built, case: Mapping[str, float]) -> Artefacts:
@@ -468,7 +468,7 @@ each(
     "refined",
     refined,
     plain={},
-    far={"block_influence": 6.0},
+    far={"model": 6.0},
     drawn={"drawn": 0.41},
     optimum={"optimum": 0.3},
 )

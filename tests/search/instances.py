@@ -53,7 +53,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
     Where,
 )
-from puzzledsl.ir.tables import BlockInfluence, Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
 
@@ -104,23 +104,11 @@ class Instance:
         return Instance(program, self.costs, self.scores)
 
 
-def influence(count: int, seed: int = 0) -> BlockInfluence:
-    """Block influences of so many layers, as scoring might measure them."""
-    rng = Random(seed)
-    runs = tuple(tuple(rng.randint(1, 9) / 10 for _ in range(count - n)) for n in range(count))
-    return BlockInfluence(
-        text="corpus", positions=7, layers=tuple(rng.randint(0, 9) / 10 for _ in range(count)), runs=runs
-    )
-
-
-def measured(instance: Instance, seed: int = 0) -> Instance:
-    """The same with a score that was measured, block influences and all."""
+def measured(instance: Instance) -> Instance:
+    """The same with a score that was measured."""
     score = instance.program.scores["kl"].model_copy(update={"method": ReplaceOne(metric="kl_divergence")})
     program = instance.program.model_copy(update={"scores": {"kl": score}})
-    known = influence(len(program.spaces["wide"].layers), seed)
-    return Instance(
-        program, instance.costs, {"kl": instance.scores["kl"].model_copy(update={"influence": known})}
-    )
+    return Instance(program, instance.costs, instance.scores)
 
 
 def at(line: int, text: str = "") -> Where:

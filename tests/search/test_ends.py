@@ -14,12 +14,10 @@ import pytest
 
 import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.errors import NeverHolds
 from puzzledsl.cli.main import run as cli
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
-from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.verify.verify import verify
-from tests.language.rules import codes, holds, outcome, refused
+from tests.language.rules import codes, holds, refused
 
 LAYERS, HIDDEN, VOCAB = 2, 64, 4096
 EMBEDDINGS, HEADS = ("parent", "parent@q8_0"), ("parent", "parent@q8_0", "parent@q4_0")
@@ -181,16 +179,6 @@ def test_a_frontier_is_that_of_enumeration(tmp_path: Path) -> None:
         assert point.result.objective == float(min(good))
 
 
-def test_every_baseline_is_verified_with_ends(tmp_path: Path) -> None:
-    made = program(tmp_path, "require chat.weights <= 0.9x", tied=False)
-    tables = made._session.tables_of("s")
-    found = solve_baselines(tables.program, "s", tables.costs, tables.scores)
-    assert {kind for kind, result in found.items() if result.solutions} >= {"greedy", "uniform", "random"}
-    least = made.solve("s").objective
-    assert least is not None
-    assert all(solution.objective >= least for result in found.values() for solution in result.solutions)
-
-
 def test_the_verifier_refuses_other_ends(tmp_path: Path) -> None:
     made = program(tmp_path, "require chat.weights <= 0.8x", tied=True)
     tables, (solution, *_) = made._session.tables_of("s"), made.solve("s").solutions
@@ -312,18 +300,3 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
 )
 def test_ends_that_stay_are_no_choice(tmp_path: Path, text: str) -> None:
     assert codes(tmp_path, text) == ""
-
-
-TIED = """\
-parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256,
-  tied: true)
-space v of q { ffn = parent | mlp(width: 96), head = parent(dtype: full | q4_0) }
-score x of v = table("x.csv")
-"""
-
-
-@pytest.mark.states("space.ends-tied")
-@pytest.mark.parametrize(("bound", "expected"), [("1.05x", False), ("1.2x", True)])
-def test_bounds_on_parameters_know_the_second_matrix(tmp_path: Path, bound: str, expected: bool) -> None:
-    found = outcome(tmp_path, f"{TIED}search t of v {{ minimize x, require params >= {bound} }}")
-    assert [d.code for d in found.diagnostics if isinstance(d, NeverHolds)] == ["W0302"] * expected

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.synthetic import synthetic, with_search
-from puzzledsl.ir.nodes import Baseline, CpSat, LayerChoice, ParamsTerm
+from puzzledsl.ir.nodes import CpSat
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search import solve
 from puzzledsl.search.batches import Found, best_of
@@ -21,7 +21,7 @@ from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
-from tests.search.instances import ATTENTION, FFN, Instance, alone, plain_instance, problems, require
+from tests.search.instances import Instance, problems
 
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
@@ -99,23 +99,6 @@ def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Pa
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=root).stdout
     assert again == model
     assert len(model) < 100_000
-
-
-@pytest.mark.parametrize("kind", ["max_params", "noop_only"])
-def test_a_baselines_model_is_what_it_is_exact_about(kind: Any) -> None:
-    """The most parameters that the requirements leave, or the best of no-ops alone: not the search's own optimum."""
-    space = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 3
-    own = require(ParamsTerm(), "<=", ratio="0.8")
-    args = plain_instance(space, requirements=(own,), solver=Baseline(kind=kind)).args
-    names = solve_plainly(cpsat_model(*args))
-    assert names is not None
-    layers = tuple(LayerAssignment(attention=a, ffn=f) for _, a, f in sorted(n.split("/") for n in names))
-    [found] = solve_search(*args).solutions
-    tables = tables_of(*args)
-    one, other = (Child(tables, child, found.batches) for child in (layers, found.layers))
-    goal = alone(ParamsTerm()) if kind == "max_params" else tables.search.objective
-    assert all(child.meets(own) for child in (one, other))
-    assert one.linear(goal) == other.linear(goal)
 
 
 def test_batches_are_sought_in_the_time_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:

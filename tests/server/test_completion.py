@@ -35,7 +35,7 @@ EXACT = {
     "the name of a declaration": (after("search n‸"), set()),
     "behind a name": (after("search n ‸"), {"of"}),
     "behind the name of a scenario": (after("scenario n ‸"), {"on"}),
-    "a target": (after("search n of ‸"), {"w", "greedy"}),
+    "a target": (after("search n of ‸"), {"w", "cpsat"}),
     "a target half written": (after("score n of b‸"), {"b", "w"}),
     "hardware of a scenario": (after("scenario n on ‸"), {"h", "h100_sxm"}),
     "the type of a parameter": (after("param x: ‸"), set(words.TYPES)),
@@ -262,8 +262,8 @@ def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Pat
     """Each is written with a value that is wrong at most in itself: the setting's name is not."""
     target = {
         "hardware": "",
-        "eval": " of greedy",
-        "uptrain": " of greedy",
+        "eval": " of cpsat",
+        "uptrain": " of cpsat",
         "bld": " of w",
         "search": " of w",
         "space": " of p",

@@ -106,8 +106,8 @@ def test_references_in_every_program_of_the_workspace(tmp_path: Path) -> None:
 def test_the_outline(tmp_path: Path) -> None:
     document = opened(PROGRAM, tmp_path)
     found = outline(document)
-    assert [s.name for s in found] == "p headroom few half h chat w d b kl greedy".split()
-    (search,) = (s for s in found if s.name == "greedy")
+    assert [s.name for s in found] == "p headroom few half h chat w d b kl cpsat".split()
+    (search,) = (s for s in found if s.name == "cpsat")
     assert search.detail == "search"
     assert [c.name for c in search.children or ()] == [
         "minimize kl",
@@ -124,7 +124,7 @@ def test_the_outline(tmp_path: Path) -> None:
 
 def test_the_outline_has_aliases_and_preferences(tmp_path: Path) -> None:
     text = PROGRAM.replace("(h100_sxm)", "as cards").replace("h100_sxm(", "cards.h100_sxm(")
-    text = text.replace("  solver = greedy", "  prefer layers[0].ffn is not noop\n  solver = greedy")
+    text = text.replace("  solver = cpsat", "  prefer layers[0].ffn is not noop\n  solver = cpsat")
     found = outline(opened(text, tmp_path))
     assert (found[0].name, found[0].detail) == ("cards", "use")
     assert "prefer layers[0].ffn is not noop" in [c.name for c in found[-1].children or ()]
@@ -190,9 +190,9 @@ def test_semantic_tokens_say_what_a_name_is(tmp_path: Path) -> None:
         word = text[line][2 * start : 2 * (start + length)].decode("utf-16-le")
         marks = [m for i, m in enumerate(MODIFIERS) if bits & 1 << i]
         found.setdefault((word, line), (TYPES[kind], marks))
-    assert found["search", place_of(PROGRAM, "search greedy")[0] - 1] == ("keyword", [])
-    assert found["greedy", place_of(PROGRAM, "search greedy")[0] - 1] == ("class", ["declaration"])
-    assert found["greedy", place_of(PROGRAM, "solver = greedy")[0] - 1] == ("function", ["defaultLibrary"])
+    assert found["search", place_of(PROGRAM, "search cpsat")[0] - 1] == ("keyword", [])
+    assert found["cpsat", place_of(PROGRAM, "search cpsat")[0] - 1] == ("class", ["declaration"])
+    assert found["cpsat", place_of(PROGRAM, "solver = cpsat")[0] - 1] == ("function", ["defaultLibrary"])
     assert found["limit", place_of(PROGRAM, "let limit")[0] - 1] == ("variable", ["declaration"])
     assert found["headroom", place_of(PROGRAM, "let limit")[0] - 1] == ("parameter", [])
     assert found["memory", place_of(PROGRAM, "require chat")[0] - 1] == ("property", [])

@@ -46,7 +46,7 @@ def at(word: str, text: str = PROGRAM) -> str:
         ),
         ("chat.memory", ["`chat.memory` (Bytes)", "the parent: ", "batch 4, 128 prompt"]),
         ("memory\n  require", ["Memory of one GPU", "= 80GiB"]),
-        ("search greedy", ["Chooses one alternative", "search s of w"]),
+        ("search cpsat", ["Chooses one alternative", "search s of w"]),
         ("require chat", ["`require`: A constraint"]),
         ("implies", ["If the left side holds"]),
         ("same as", ["`same as`: Two layers choose the same"]),
@@ -58,7 +58,7 @@ def at(word: str, text: str = PROGRAM) -> str:
         ("Ratio", ["95%"]),
         ("h100_sxm", ["NVIDIA H100 SXM5 80 GB.", "from `std/hardware.pzl`"]),
         ('"std/hardware.pzl"', ["hardware.pzl"]),
-        ("greedy\n}", ["`greedy`: The paper's budget-constrained greedy baseline"]),
+        ("cpsat\n}", ["`cpsat`: Proven optimal"]),
     ],
 )
 def test_says(word: str, parts: list[str], tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_heads_of_declarations(tmp_path: Path) -> None:
 
 def test_a_search_says_how_much_it_asks_for(tmp_path: Path) -> None:
     more = "  solutions 3 apart 2\n  prefer layers[0].ffn is not noop\n  prefer params"
-    text = PROGRAM.replace("search greedy of w {", f"search gre{CURSOR}edy of w {{\n{more}")
-    found = said(text.replace("solver = greedy\n", ""), tmp_path)
+    text = PROGRAM.replace("search cpsat of w {", f"search cp{CURSOR}sat of w {{\n{more}")
+    found = said(text.replace("solver = cpsat\n", ""), tmp_path)
     assert found is not None
     assert "over `w`, 5 requirements, 2 preferences, 3 solutions, 2 layers apart, solver `cpsat`" in found
 

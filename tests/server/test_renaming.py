@@ -106,10 +106,10 @@ def test_names_of_generated_programs(tmp_path: Path) -> None:
 
 
 def test_a_word_of_the_same_name_stays(tmp_path: Path) -> None:
-    document, line, column = marked(PROGRAM.replace("search greedy", "search gr‸eedy"), tmp_path)
+    document, line, column = marked(PROGRAM.replace("search cpsat", "search cp‸sat"), tmp_path)
     (changed,) = applied(document, line, column, NEW).values()
     assert f"search {NEW} of w" in changed
-    assert "solver = greedy" in changed
+    assert "solver = cpsat" in changed
 
 
 WORDS = """\

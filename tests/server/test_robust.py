@@ -12,7 +12,6 @@ from lsprotocol import types
 
 from puzzledsl.server import navigation, problems
 from puzzledsl.server.completion import complete, signature
-from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.hover import hover
 from puzzledsl.server.layout import formatting, semantic_tokens
@@ -30,7 +29,6 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     navigation.references(document, line, column)
     navigation.outline(document)
     semantic_tokens(document)
-    inlay_hints(document, types.Range(types.Position(0, 0), here))
     formatting(document)
     with suppress(navigation.RenameRefused):
         navigation.rename(document, line, column, "brand_new")

@@ -262,7 +262,7 @@ async def test_outline_and_colours(editor: Editor) -> None:
     await editor.open(PROGRAM)
     document = types.TextDocumentIdentifier(editor.uri)
     symbols = await editor.client.text_document_document_symbol_async(types.DocumentSymbolParams(document))
-    assert "greedy" in [s.name for s in symbols or ()]
+    assert "cpsat" in [s.name for s in symbols or ()]
     colours = await editor.client.text_document_semantic_tokens_full_async(
         types.SemanticTokensParams(document)
     )
@@ -290,8 +290,8 @@ async def test_where_a_name_is_used(editor: Editor) -> None:
     lines = [place_of(PROGRAM, word)[0] - 1 for word in ("few = 3", "<= few")]
     assert [location.range.start.line for location in found or ()] == lines
     assert [highlight.range.start.line for highlight in marked or ()] == lines
-    symbols = await editor.client.workspace_symbol_async(types.WorkspaceSymbolParams("greedy"))
-    assert [s.name for s in symbols or () if s.location.uri == editor.uri] == ["greedy"]
+    symbols = await editor.client.workspace_symbol_async(types.WorkspaceSymbolParams("cpsat"))
+    assert [s.name for s in symbols or () if s.location.uri == editor.uri] == ["cpsat"]
 
 
 async def test_the_arguments_of_a_call(editor: Editor) -> None:

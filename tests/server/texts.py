@@ -30,17 +30,17 @@ bld b of w {
   tokens = 1k, loss = cosine
 }
 score kl of b = replace_one(kl_divergence)
-search greedy of w {
+search cpsat of w {
   minimize kl
   let limit = headroom * h.memory
   require chat.memory <= limit because "it must fit"
   require count(ffn is noop) <= few
   for i in 1..3 { require layers[i].ffn is noop implies layers[i-1].ffn is not noop }
-  solver = greedy
+  solver = cpsat
 }
 assert half(4) == 2
 """
-"""A program without mistakes that uses most of the language. `greedy` is a search and a word; both are meant."""
+"""A program without mistakes that uses most of the language. `cpsat` is a search and a word; both are meant."""
 
 
 def opened(text: str, folder: Path, name: str = "program.pzl", project: Project | None = None) -> Document:

@@ -60,9 +60,7 @@ def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     if space is None or of is None or known.guessed or (of.kind == "search" and base is None):
         return None
     if base is not None and base.refine is not None and not settings.has("refine"):
-        # a baseline is there to be compared with, so it stays as it is; mistakes point at the search that inherits
-        here = {"where": search.where}
-        refine = None if isinstance(solver, nodes.Baseline) else base.refine.model_copy(update=here)
+        refine = base.refine.model_copy(update={"where": search.where})  # that of the one that inherits
     solver = solver or (base.solver if base else DEFAULT_SOLVER)
     realise = settings.read("realise")
     return body.node(base, space=ctx.name_of(space), solver=solver, refine=refine, realise=realise)

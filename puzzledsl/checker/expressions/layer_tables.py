@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, cast
 
@@ -17,9 +17,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.phrases import listed
-from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
-from puzzledsl.checker import errors
+from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
@@ -223,19 +221,7 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
     terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in BOTH)
-    found = _compared(terms, left.constant, comparison.op, bound, space, layer, here)
-    (key, coefficient), *more = left.terms.items()
-    if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
-        return found
-    # a number that a figure has in no layer: `layers[3].ffn.width == 1000`
-    part, attribute = cast(SubBlock, key[1]), str(key[2])
-    choices = [*enumerate(space.choices(part))]
-    numbers = {fact(each, attribute, space.shape.at(layer)) for layer, own in choices for each in own}
-    reported = any(warning.span == span for warning in ctx.warnings)
-    if not reported and (bound - left.constant) / coefficient not in numbers:
-        help, what = one_of(f"{part}.{attribute}", numbers), f"`{ctx.source(span)}`"
-        ctx.warnings.append(errors.NeverHolds(span, space=space.name, bound=what, help=help))
-    return found
+    return _compared(terms, left.constant, comparison.op, bound, space, layer, here)
 
 
 @functools.lru_cache(maxsize=1024)  # statements of a loop share comparisons
@@ -248,13 +234,6 @@ def _compared(
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
     truth = {key: holds(cell, op, bound) for key, cell in cells.items()}
     return statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
-
-
-def one_of(what: str, numbers: Collection[Fraction | int]) -> str:
-    """Return the numbers that something can be, in words."""
-    known = [format_quantity(value, COUNT) for value in sorted(numbers)]
-    few = len(known) <= MOST_SHOWN
-    return f"`{what}` is {listed(known, 'or') if few else ', '.join([*known[:MOST_SHOWN], '…'])}"
 
 
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:

@@ -53,16 +53,12 @@ def cost(
     loading.show(json, lambda: [one.as_json() for one in found], lambda: map(as_text, found))
 
 
-BASELINES_HELP = "Also solve every baseline under the same requirements, in one table."
-
-
 def solve(
     file: FileArgument,
     searches: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
-    baselines: Annotated[bool, typer.Option("--baselines", help=BASELINES_HELP)] = False,
 ) -> None:
     """Solve searches: status, objective, proven bound and gap, and the child's layers and metrics.
 
@@ -78,9 +74,8 @@ def solve(
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.cli.text import answers
-    from puzzledsl.ir.nodes import CpSat
     from puzzledsl.pipeline.compile import chosen, not_ready
-    from puzzledsl.pipeline.execute import baselines_of, solved
+    from puzzledsl.pipeline.execute import solved
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.search.infeasible.verdicts import no_answer
 
@@ -112,10 +107,6 @@ def solve(
                 problems.append(problem)
             else:
                 texts.append(answers.as_text(ctx.program, result, seconds))
-            if baselines and isinstance(search.solver, CpSat):
-                rows = [(name, result), *baselines_of(ctx, name).items()]
-                documents += [answers.as_json(r, 0.0, f"{name}:{kind}") for kind, r in rows[1:]]
-                texts.append(answers.baselines_text(search, rows))
     if json or texts:
         loading.show(json, lambda: documents, lambda: texts)
     loading.end_with(problems)

@@ -113,7 +113,7 @@ def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
 
 
 def _parts(result: SearchResult) -> str:
-    """`found by label setting, proven by CP-SAT`; of a heuristic its name."""
+    """`found by label setting, proven by CP-SAT`."""
     if not result.found_by:
         return f"by {result.solver}"
     return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
@@ -133,7 +133,7 @@ def _proof(search: Search, result: SearchResult) -> str:
     """`optimal (objective 1.134, proven: no other is better)`; an answer that time cut short says what is proven."""
     objective = f"objective {_goal_text(search, result.solutions[0].objective)}"
     if result.bound is None:
-        return f"{result.status} ({objective}; a heuristic, nothing is proven)"
+        return f"{result.status} ({objective}; nothing is proven)"
     bound = f"bound {_goal_text(search, result.bound)}"
     if result.status == "optimal":
         return f"optimal ({objective}, {bound}, gap {result.gap or 0:.2g})"
@@ -192,21 +192,6 @@ def _children(
         known = {} if child is None else child.figures
         cells.append([*own, *(metric_text(name, known[name]) if name in known else "" for name in columns)])
     return table(cells)
-
-
-def baselines_text(search: Search, results: Sequence[tuple[str, SearchResult]]) -> str:
-    """Return the answer and the paper's baselines (Puzzle, Tables 10 to 12) as one table. `results`: the answer first."""
-    answer, rows = results[0][1], list[tuple[list[str], "Solution | None"]]()
-    for name, result in results:
-        if result.objective is None:
-            status = "has none" if result.status == "infeasible" else "found none"
-            rows.append(([name, status, "", ""], None))
-            continue
-        ratio = f"{result.objective / answer.objective:.4g}x" if answer.objective else ""
-        own = [name, result.status, f"{result.objective:.6g}", ratio]
-        rows.append((own, result.solutions[0]))
-    lines = _children(search, ["", "status", "objective", "of the best"], rows)
-    return "\n".join([f"search {answer.search} and the baselines under its requirements", *lines])
 
 
 def frontier_json(result: FrontierResult) -> dict[str, object]:

@@ -137,7 +137,7 @@ class SearchResult(Artefact):
     `bound` is a proven bound on the objective; `gap` is relative. "optimal" means proven within the gap that was asked for;
     `unknown` has no solution, and the bound that was proven before time ran out.
     `conflict_minimal`: every requirement of the conflict was shown to be needed for it. `found_by` and `proved_by` name the part
-    of the search that found the first solution and the one that ended the proof (or has the best bound); empty for a heuristic.
+    of the search that found the first solution and the one that ended the proof (or has the best bound).
     """
 
     search: str
@@ -256,12 +256,11 @@ class MeasuredChild(Frozen):
     Both are in the unit of the score. `judged`: what judges measured, by `JUDGE.FIGURE`; `missed`: the requirements on that which
     the child does not meet; `objective`: of a judged child, its own.
 
-    `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
-    refitted scores ("model"), or of scores drawn around these ("drawn").
+    `origin`: "optimum" of the search's scores, of refitted scores ("model"), or of scores drawn around these ("drawn").
     """
 
     layers: tuple[Assignment, ...]
-    origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn"]
+    origin: Literal["optimum", "model", "drawn"]
     predicted: float
     predicted_stderr: float
     measured: float

@@ -114,25 +114,6 @@ class RunScore(Frozen):
     value: float
 
 
-class BlockInfluence(Frozen):
-    """Means over `positions` tokens of `text` in the parent: what a score is measured on, and behind it.
-
-    `layers[i]`: block influence of layer i, 1 - cosine(stream in, stream out) (Men et al., ShortGPT, arXiv 2403.03853).
-    `runs[n - 1][i]`: angular distance arccos(cosine) / pi over the n layers from i on (Gromov et al., arXiv 2403.17887).
-    """
-
-    text: str
-    positions: int
-    layers: tuple[float, ...]
-    runs: tuple[tuple[float, ...], ...]
-
-    def __post_init__(self) -> None:
-        """Refuse rows of other lengths."""
-        count = len(self.layers)
-        if [len(row) for row in self.runs] != list(range(count, 0, -1)):
-            raise ValueError(f"`runs` has one row for each length up to {count}, the shortest first")
-
-
 class ScoreTable(Artefact):
     """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
 
@@ -142,7 +123,6 @@ class ScoreTable(Artefact):
     are of the whole model. A table made inside an incumbent
     child (`around`) has an offset: its entries are what each choice adds to having the parent's there, and the sum is right for
     the incumbent.
-    `influence` is the parent's, of tables that were measured.
     """
 
     score: str
@@ -155,5 +135,4 @@ class ScoreTable(Artefact):
     head: dict[str, float] = left_out({})
     pairs: tuple[dict[str, float], ...] = ()
     offset: float = 0.0
-    influence: BlockInfluence | None = None
     runs: tuple[RunScore, ...] = ()

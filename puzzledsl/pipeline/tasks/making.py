@@ -185,7 +185,7 @@ class Bld(DeclaredTask[nodes.Bld]):
         return () if whole else (f"library/{index.name}",)
 
 
-SCORING = "influence"
+SCORING = "2"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
 HEALING = 4.0  # parent, child and Gram matrices, in forwards
 LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change

@@ -67,7 +67,7 @@ class Solve(DeclaredTask[nodes.Search]):
         return text + proof
 
     def dead_end(self) -> Diagnostic | None:
-        """Return the conflict of an infeasible search that a later declaration builds on; a baseline may have no solution."""
+        """Return the conflict of an infeasible search that a later declaration builds on."""
         result, program = solution_of(self.ctx, self.name), self.program
         later = (*program.uptrains.values(), *program.evals.values(), *program.exports.values())
         wanted = any(self.name in references(declaration) for declaration in later)

@@ -17,14 +17,10 @@ from puzzledsl.search.tables import tables_of
 
 ORIGINS: dict[str, str] = {
     "optimum": "the optimum of the scores",
-    "uniform": "the same in every layer",
-    "block_influence": "layers dropped by block influence",
-    "angular_run": "one run of layers dropped",
     "model": "an optimum of refitted scores",
     "drawn": "an optimum of scores drawn around them",
 }
 """Origins of measured children, in words."""
-RULES = ("uniform", "block_influence", "angular_run")
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
 
@@ -70,13 +66,10 @@ def _sums(subject: Subject, found: Refinement) -> Sums:
 
 
 def _rows(found: Refinement, sums: Sums, name: str) -> Iterator[RefinedRow]:
-    """The child that is built, the solver's (`name`), what rules drop, and the optimum of the refitted scores."""
+    """The child that is built, the solver's (`name`), and the optimum of the refitted scores."""
     yield _row(BUILT, found.best, sums, is_built=True)
     if (optimum := found.optimum) is not None and optimum.layers != found.best.layers:
         yield _row(name, optimum, sums)
-    for child in found.children:
-        if child.origin in RULES and child.layers != found.best.layers:
-            yield _row(ORIGINS[child.origin], child, sums)
     if found.model_optimum != found.best.layers:
         known = next((c for c in found.children if c.layers == found.model_optimum), None)
         measured = None if known is None else numbers.plain(known.measured)

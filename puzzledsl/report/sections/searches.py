@@ -18,17 +18,6 @@ from puzzledsl.report.numbers import Number
 from puzzledsl.report.sections.requirements import value_of
 from puzzledsl.report.subject import PARENT, Subject
 
-SOLVERS: dict[nodes.BaselineKind, str] = {
-    "greedy": "greedy",
-    "max_params": "most parameters that fit",
-    "uniform": "best uniform layer",
-    "random": "random",
-    "noop_only": "no-ops only",
-    "uniform_width": "best uniform width",
-    "block_influence": "layers dropped by block influence",
-    "angular_run": "one run of layers dropped by angular distance",
-}
-
 
 @dataclass(frozen=True)
 class SearchRow:
@@ -128,7 +117,7 @@ def _search_row(subject: Subject, name: str, search: nodes.Search, result: Searc
     return SearchRow(
         name=name,
         is_main=name == subject.name,
-        solver=_solver(search) + (", refined" if name in subject.found.refinements else "") + goal,
+        solver="exact" + (", refined" if name in subject.found.refinements else "") + goal,
         status=result.status,
         objective=objective,
         speed=speed,
@@ -136,16 +125,6 @@ def _search_row(subject: Subject, name: str, search: nodes.Search, result: Searc
         kl=kl,
         perplexity=perplexity,
     )
-
-
-def _solver(search: nodes.Search) -> str:
-    match search.solver:
-        case nodes.CpSat():
-            return "exact"
-        case nodes.Baseline(kind=kind):
-            return SOLVERS[kind]
-        case _:
-            assert_never(search.solver)
 
 
 def _held_out(subject: Subject, search: str) -> tuple[Number | None, Number | None]:

@@ -224,7 +224,7 @@ class Step:
 
 
 def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
-    """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result."""
+    """Add the conflict and the smallest relaxation to an infeasible result."""
     feasibility = Feasibility(problems, effort.share(FOR_CONFLICT))
     groups, requirements = minimal_conflict(feasibility), problems.tables.search.requirements
     kept, every = members_of(groups), frozenset(range(len(requirements)))
@@ -244,7 +244,7 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
         items.append(item)
     minimal = all(feasibility.can_meet(kept - set(group)) for group in groups)
     relaxation = None
-    if groups and effort.left_s > 0 and not isinstance(problems.tables.search.solver, nodes.Baseline):
+    if groups and effort.left_s > 0:
         free = [group for group, item in zip(groups, items, strict=True) if item.frees]
         known = steps if kept == every else {}
         relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free, known)

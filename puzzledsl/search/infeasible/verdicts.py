@@ -16,7 +16,7 @@ from puzzledsl.base import units
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, Search
+from puzzledsl.ir.nodes import LinearRequirement, Program, Requirement, Search
 from puzzledsl.ir.tables import Change, ConflictItem, SearchResult
 from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 
@@ -38,10 +38,6 @@ def no_answer(
         return infeasible_diagnostic(program, result)
     search = program.searches[result.search]
     where, name = span_of(search.where), search.name
-    if not isinstance(search.solver, CpSat):
-        note = f"`{result.solver}` is a heuristic: that it finds nothing proves nothing"
-        help = "`solver = cpsat` finds a solution or proves that there is none"
-        return NoAnswerInTime(where, name=name, how=f"`{result.solver}`", notes=[note], help=help)
     notes = ["that there is no solution is not proven either"]
     if result.bound is not None:
         worse = "smaller" if search.sense == "minimize" else "larger"

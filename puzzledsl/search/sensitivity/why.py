@@ -236,7 +236,6 @@ class Variations:
     def _builder(self, requirements: Sequence[nodes.Requirement], time_s: float) -> Builder:
         """Return the builder of the search with other requirements, one solution, and a time limit."""
         search = self.builder.tables.search
-        assert isinstance(search.solver, nodes.CpSat), "a heuristic proves nothing"
         limited = search.solver.model_copy(update={"time_s": Fraction(time_s)})
         changes = {"requirements": tuple(requirements), "solutions": 1, "solver": limited}
         return self.builder.for_requirements(search.model_copy(update=changes))

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from puzzledsl.base.resources import listing, resource
-from puzzledsl.checker.lints import reachable
-from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import fact, fixed_params
-from tests.checker.programs import ROOT, TINY, checked, lowered
+from tests.checker.programs import ROOT, TINY, checked
 
 SEARCH = "search s of w { minimize kl }\n"
 
@@ -115,99 +107,6 @@ def test_adding_what_is_there_is_one_warning(tmp_path: Path) -> None:
     assert warned(tmp_path, text) == [("W0412", "noop")]
 
 
-# ---------------------------------------------------------------- requirements
-
-TWICE = "layers[{0}].ffn.width, 2 * layers[{0}].ffn.width"
-
-
-@pytest.mark.parametrize(
-    ("requirement", "code"),
-    [
-        ("count(attention is noop) <= 4", "W0301"),
-        ("count(attention is noop) < 5", "W0301"),
-        ("count(attention is noop) < 4", None),
-        ("count(attention is noop) >= 0", "W0301"),
-        ("count(attention is noop) >= 5", "W0302"),
-        ("count(attention is noop) > 4", "W0302"),
-        ("count(attention is noop) == 5", "W0302"),
-        ("sum(ffn.width) <= 1x", "W0301"),
-        ("sum(ffn.width) >= 1.1x", "W0302"),
-        ("sum(ffn.width) <= 0.9x", None),
-        ("params <= p.params", "W0301"),
-        ("params <= 90% * p.params", None),
-        ("params <= 1k", "W0302"),
-        ("-params >= -1k", "W0302"),
-        ("sum(attention.kv_heads) + sum(ffn.width) <= 4 * 196", "W0301"),
-        ("chat.memory <= 8GiB", None),
-        ("kl <= 1", None),
-        (f"distinct({TWICE.format(0)}, {TWICE.format(1)}) >= 3", None),  # each layer takes two values
-        (f"distinct({TWICE.format(0)}, {TWICE.format(1)}) >= 5", "W0302"),
-    ],
-)
-def test_bounds_that_exclude_nothing_or_everything(
-    requirement: str, code: str | None, tmp_path: Path
-) -> None:
-    text = f"{TINY}search s of w {{ minimize kl, require {requirement} }}\n"
-    assert [found for found, _ in warned(tmp_path, text)] == ([code] if code else [])
-
-
-def test_an_inherited_requirement_is_warned_of_once(tmp_path: Path) -> None:
-    text = TINY + (
-        "search s of w { minimize kl, require count(ffn is noop) <= 9 }\nsearch t of s { minimize params }\n"
-    )
-    assert warned(tmp_path, text) == [("W0301", "9")]
-
-
-_TERMS = st.one_of(
-    st.just(nodes.ParamsTerm()),
-    st.builds(
-        nodes.FactTerm,
-        sub_block=st.just("ffn"),
-        attribute=st.sampled_from(["width", "params"]),
-        layers=st.sampled_from([(0,), (1, 2), (0, 1, 2)]),
-    ),
-    st.builds(
-        nodes.CountTerm,
-        sub_block=st.just("attention"),
-        alternatives=st.sampled_from([("noop",), ("gqa2", "parent"), ()]),
-        layers=st.sampled_from([(2,), (0, 1), (0, 1, 2)]),
-    ),
-)
-SMALL = TINY.replace("layers: 4", "layers: 3") + "space v of w { layers[1].attention = parent | noop }\n"
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(-3, 3), _TERMS), min_size=1, max_size=3), st.integers(-9, 9))
-def test_reachable_is_what_all_children_reach(
-    tmp_path: Path, weighted: list[tuple[int, Any]], constant: int
-) -> None:
-    program = lowered(tmp_path, SMALL)
-    space, shape = program.spaces["v"], program.parents["p"].shape
-    linear = nodes.Linear(
-        terms=tuple(nodes.WeightedTerm(coefficient=Fraction(c), term=t) for c, t in weighted),
-        constant=Fraction(constant),
-    )
-
-    def value(term: Any, child: tuple[Any, ...]) -> int:
-        if isinstance(term, nodes.ParamsTerm):
-            return fixed_params(shape) + sum(a.params(shape) + f.params(shape) for a, f in child)
-        pairs = [child[layer] for layer in term.layers]
-        if isinstance(term, nodes.FactTerm):
-            return sum(fact(f, term.attribute, shape) for _, f in pairs)
-        return sum(a.name in term.alternatives for a, _ in pairs)
-
-    layers = [list(product(c.attention[:3], c.ffn)) for c in space.layers]
-    trimmed = space.model_copy(
-        update={
-            "layers": tuple(nodes.LayerChoice(attention=c.attention[:3], ffn=c.ffn) for c in space.layers)
-        }
-    )
-    values = [constant + sum(c * value(t, child) for c, t in weighted) for child in product(*layers)]
-    found = reachable(linear, trimmed.layers, shape)
-    assert found is not None and (found.low, found.high) == (min(values), max(values))
-    assert not found.values or found.values == set(values)
-
-
 # ---------------------------------------------------------------- what ships
 
 
@@ -218,23 +117,3 @@ def test_examples_and_shipped_files_are_free_of_warnings() -> None:
     assert len(files) >= 6
     for file in files:
         assert [repr(d) for d in check(file, {}).diagnostics] == [], file
-
-
-# ---------------------------------------------------------------- numbers that nothing has
-
-
-@pytest.mark.states("check.values")
-@pytest.mark.parametrize(
-    ("bound", "found"),
-    [
-        ("layers[1].ffn.width == 1", ["1"]),
-        ("2 * layers[1].ffn.width + 1 == 2", ["2"]),
-        ("layers[1].ffn.width == 1 or layers[1].attention is noop", ["layers[1].ffn.width == 1"]),
-        ("not layers[1].ffn.width == 1 and layers[1].ffn is noop", ["layers[1].ffn.width == 1"]),
-        ("count(ffn is noop) - count(attention is noop) == 0", []),
-        ("layers[1].ffn.width == 0 or layers[1].attention is noop", []),
-    ],
-)
-def test_numbers_that_nothing_has(bound: str, found: list[str], tmp_path: Path) -> None:
-    text = f"{TINY}search s of w {{ minimize kl, require {bound} }}\n"
-    assert [place for code, place in warned(tmp_path, text) if code == "W0302"] == found

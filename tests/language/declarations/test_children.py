@@ -94,7 +94,7 @@ def test_evaluation_on_several_texts(tmp_path: Path) -> None:
 
 
 CHILDREN = DATA + (
-    "search s of w { minimize kl }\nsearch t of s { solver = greedy }\nuptrain u of s { tokens = 1k }\n"
+    "search s of w { minimize kl }\nsearch t of s { prefer params }\nuptrain u of s { tokens = 1k }\n"
     "uptrain far of other { tokens = 1k }\n"
     "space v of p { ffn = parent | noop }\nsearch other of v { maximize params }\n"
 )

@@ -17,7 +17,6 @@ from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
 from puzzledsl.ir.facts import can_drop, counted_runs
 from puzzledsl.ir.nodes import (
-    Baseline,
     Frontier,
     Linear,
     LogicRequirement,
@@ -27,7 +26,6 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.answer import solution_of
-from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
@@ -390,21 +388,6 @@ def test_regrets_are_those_of_solving_again() -> None:
                 ]
                 loss = None if not meeting else float(min(meeting) - sign * expected[0][0])
                 assert (regret.at_least, regret.at_most) == (loss, loss), (seed, place.layer, regret)
-
-
-def test_baselines_know_runs() -> None:
-    """Every answer of a baseline was verified; none is better than the optimum, and the best sizes are found."""
-    for seed in range(8):
-        instance = run_instance(seed).with_search(sense="minimize", objective=alone(KL), solutions=1)
-        expected = best_children(instance)
-        found = solve_baselines(*instance.args)
-        for kind, result in found.items():
-            if result.objective is not None:
-                assert expected and result.objective >= float(expected[0][0]), (seed, kind)
-        sizes = best_children(instance.with_search(objective=alone(ParamsTerm()), sense="maximize"))
-        assert bool(found["max_params"].solutions) == bool(sizes)
-        random = instance.with_search(solver=Baseline(kind="random", seed=seed))
-        assert bool(solve_search(*random.args).solutions) == bool(expected)
 
 
 # ---------------------------------------------------------------- columns

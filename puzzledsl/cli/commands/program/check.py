@@ -53,7 +53,7 @@ def check(
     if context is not None and checked.program is not None:
         from puzzledsl.cli.check_warnings import check_warnings
 
-        found = check_warnings(context, checked.program, {d.span for d in checked.diagnostics})
+        found = check_warnings(context, checked.program)
         checked = replace(checked, diagnostics=(*checked.diagnostics, *found))
     if allowed:
         kept = tuple(d for d in checked.diagnostics if d.severity != "warning" or d.code not in allowed)

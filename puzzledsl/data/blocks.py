@@ -34,8 +34,6 @@ def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
                 yield _digest(text)
             case Conversation(messages=messages):
                 yield _digest(" ".join(str(message.get("content", "")) for message in messages))
-            case _:
-                pass
 
 
 def _read(data: nodes.Data, base: Path) -> Iterator[Document]:

@@ -132,8 +132,6 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     "requirements": requirements.requirement_lines,
     "uncalibrated": uncalibrated_notes,
     "predictions": measured.predictions,
-    "searches": searches.search_rows,
-    "bars": lambda subject: searches.objective_bars(searches.search_rows(subject)),
     "verdict": verdict,
     "endings": endings,
     "curves": curves.curves,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.phrases import aligned
 
 if TYPE_CHECKING:
     from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.ir.nodes import Program, Refine, Requirement, Search, Term
+    from puzzledsl.ir.nodes import Program, Refine, Search
     from puzzledsl.ir.tables import FrontierResult, SearchResult, Solution
 
 
@@ -220,42 +218,7 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
     notes = [f"note, last point: {text}" for best in last for text in notes_of(program, search, best)]
-    notes += [f"note: {text}" for text in _one_child(search, frontier.term, result)]
     return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
-
-
-def _one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:
-    """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
-    from puzzledsl.ir.search_nodes import written
-
-    points = [(n, point.result) for n, point in enumerate(result.points, 1) if point.result.solutions]
-    for _, same in groupby(points, lambda point: point[1].solutions[0].layers):
-        (first, answer), *others = list(same)
-        if not others:
-            continue
-        room = {r: left for r in search.requirements if (left := _room(r, swept, answer)) is not None}
-        held = min(room, key=lambda r: room[r], default=None)
-        because = "no other metric is bounded"
-        if held is not None:
-            because = f"of the other bounds `{written(held)}` leaves least room, {room[held] * 100:.2g} %"
-        yield f"points {first} to {others[-1][0]} are one child; {because}"
-
-
-def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:
-    """Share of its bound that a requirement on one metric leaves; None of the swept metric and of other requirements."""
-    from puzzledsl.ir.nodes import LinearRequirement, MetricTerm
-
-    if not isinstance(requirement, LinearRequirement) or len(requirement.left.terms) != 1:
-        return None
-    term = requirement.left.terms[0].term
-    if term == swept or not isinstance(term, MetricTerm):
-        return None
-    name = f"{term.scenario}.{term.metric}"
-    value, parent = answer.solutions[0].figures.get(name), answer.parent_metrics.get(name)
-    bound = requirement.bound
-    if requirement.parent_ratio is not None and parent is not None:
-        bound = requirement.parent_ratio * Fraction(parent)
-    return None if value is None or not bound else abs(value / float(bound) - 1)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

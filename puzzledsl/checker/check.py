@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
+from puzzledsl.checker.context import MAX_DEPTH, Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations import data, hardware, judge, search, stages
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.engines import with_one_cache
@@ -27,9 +27,6 @@ from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
-
-if TYPE_CHECKING:
-    from puzzledsl.checker.reuse import Reuse
 
 Map = Mapping[str, str]
 LOWERINGS: dict[str, Lower] = {
@@ -65,12 +62,11 @@ def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
 
 
 def inspect(
-    path: Path, settings: Map, unsaved: Map | None = None, parse: Parse = parse, reuse: Reuse | None = None
+    path: Path, settings: Map, unsaved: Map | None = None, parse: Parse = parse
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 
-    `unsaved` maps real paths to texts that stand for the files' own; `parse` may remember what it parsed before, and
-    `reuse` what the last check of the file found out. The result is the same without them.
+    `unsaved` maps real paths to texts that stand for the files' own; `parse` may remember what it parsed before.
     """
     sink = Sink()
     loader = Loader(sink, unsaved, parse)
@@ -82,8 +78,6 @@ def inspect(
     if root is not None:
         ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings)
         try:
-            if reuse is not None:
-                reuse.begin(ctx)
             words.check_settings(ctx)
             own = [file for file in loader.files.values() if not file.is_std]
             for file in own:
@@ -97,8 +91,6 @@ def inspect(
         except RecursionError:
             start, what = Span(root.file, 1, 1, 1, 2), "the nesting of this program"
             sink.add(errors.TooMuch(start, what=what, limit=f"{MAX_DEPTH} levels"))
-        if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
-            return inspect(path, settings, unsaved, parse)
         words.report_unknown_names(ctx)
         if all(found.severity != "error" for found in sink.items):
             program = with_one_cache(ctx, _program(ctx))

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
@@ -23,8 +22,6 @@ MAX_DEPTH = 120
 """Depth of nested evaluations: expressions in calls in `let`s. Each level takes about five Python frames."""
 MAX_STEPS = 200_000
 """Evaluation steps of a whole program."""
-MAX_INEXACT_STEPS = MAX_STEPS // 2
-"""Steps of a program up to which an editor's check may count them inexactly."""
 MAX_INSTANCES = 20_000
 """Iterations of one `for`, or elements of one range or comprehension."""
 MAX_BITS = 900
@@ -77,17 +74,12 @@ class Context:
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
     used: dict[Symbol, None] = field(default_factory=dict)  # names that expressions read
-    needs: dict[Symbol, None] = field(default_factory=dict)  # declarations whose nodes are read
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
     written: dict[int, Quantity] = field(default_factory=dict)  # by id: numbers like the `-1` of `layers[-1]`
     compared: dict[Span, set[Quantity]] = field(default_factory=dict)  # constant sides of comparisons
     steps: int = 0
     depth: int = 0
-    once: Callable[..., Any] = lambda work, *arguments: work(*arguments)
-    """Calls a function; an editor's next check reuses the result if the arguments are the same."""
-    reused: Callable[[Context, Symbol, Callable[[], object]], object] = lambda ctx, symbol, anew: anew()
-    """Returns the node of a declaration, by the last argument if something that it reads has changed."""
 
     def report(self, diagnostic: Diagnostic) -> None:
         """Record one diagnostic, unless a syntax error on the same line probably caused it."""
@@ -260,13 +252,11 @@ class Context:
             if not self.enter(symbol.span):
                 return None
             self.busy.append(symbol)
-            anew = partial(self.attempt, self.lower_kind[symbol.kind], self, symbol)
             try:
-                self.lowered[symbol] = self.reused(self, symbol, anew)
+                self.lowered[symbol] = self.attempt(self.lower_kind[symbol.kind], self, symbol)
             finally:
                 self.busy.pop()
                 self.depth -= 1
-        self.needs[symbol] = None
         found = self.lowered[symbol]
         return found if isinstance(found, node) else None
 

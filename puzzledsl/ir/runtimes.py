@@ -85,14 +85,22 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
+    known: dict[tuple[int, int], Shape] = {}
+
+    def alone(alternative: Alternative, own: Shape) -> Shape:
+        key = id(alternative), id(own)  # layers that are alike share their objects
+        if key not in known:
+            known[key] = alternative.alone(own)
+        return known[key]
+
     layers = zip(shape.each, choices, strict=True)
-    offered = [(a, own) for own, of_layer in layers for each in of_layer for a in each]
-    sizes = (a.alone(own).attended for a, own in offered if a.sub_block == "attention")
+    offered = [(a, alone(a, own)) for own, of_layer in layers for each in of_layer for a in each]
+    sizes = (here.attended for a, here in offered if a.sub_block == "attention")
     windows = _others(architecture.other_windows, (size for size in sizes if size is not None))
-    routed = [a.alone(own).routing for a, own in offered if _is_mixture(a, own)]
+    routed = [here.routing for _, here in offered if _is_mixture(here)]
     active = _others(architecture.other_top_k, (top_k for _, top_k in routed))
     most = max((experts for experts, _ in routed), default=0) if computation.weights_of_all else 0
-    answers: dict[tuple[int, int, bool], Support] = {}  # layers that are alike share their objects
+    answers: dict[tuple[int, int, bool], Support] = {}
     for layer, of_layer in enumerate(choices):
         own = shape.at(layer)
         for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
@@ -100,10 +108,11 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
                 key = (id(alternative), id(own), layer == 0)
                 answer = answers.get(key) or served(alternative, architecture, own, first=layer == 0)
                 answers[key] = answer
-                if answer.kind != "absent" and alternative.alone(own).attended in windows:
+                here = alone(alternative, own)
+                if answer.kind != "absent" and here.attended in windows:
                     answer = architecture.other_windows
-                if answer.kind != "absent" and _is_mixture(alternative, own):
-                    experts, top_k = alternative.alone(own).routing
+                if answer.kind != "absent" and _is_mixture(here):
+                    experts, top_k = here.routing
                     if top_k in active:
                         answer = architecture.other_top_k
                     elif experts < most:
@@ -123,8 +132,8 @@ def _others(support: Support, values: Iterable[int]) -> set[int]:
     return set(found) - {value for value, _ in found.most_common(1)}
 
 
-def _is_mixture(alternative: Alternative, shape: Shape) -> bool:
-    return alternative.alone(shape).ffn == "moe" and alternative.alone(shape).routing != (1, 1)
+def _is_mixture(alone: Shape) -> bool:
+    return alone.ffn == "moe" and alone.routing != (1, 1)
 
 
 def zero_attention(architecture: Architecture) -> GqaAttention:

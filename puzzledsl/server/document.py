@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,10 +21,8 @@ from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symb
 from puzzledsl.checker.names.names import Loader, key_of
 from puzzledsl.checker.names.occurrences import Occurrence, occurrences
 from puzzledsl.checker.names.words import value_of
-from puzzledsl.checker.reuse import Reuse
-from puzzledsl.server.trees import Trees
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.parse import MAX_BYTES, normalise
+from puzzledsl.syntax.parse import MAX_BYTES, normalise, parse
 from puzzledsl.syntax.tokens import Token, lex
 
 MAX_FILES = 2000
@@ -124,10 +123,7 @@ class Document:
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
         """The result of a check and the checker's context."""
-        texts, parse = self.project.unsaved(self), self.project.trees.parse
-        is_open = self.uri in self.project.documents
-        known = self.project.reused.setdefault(self.uri, Reuse()) if is_open else None
-        return inspect(self.path, {}, texts, parse, known)
+        return inspect(self.path, {}, self.project.unsaved(self), self.project.trees.parse)
 
     @cached_property
     def file(self) -> SourceFile:
@@ -223,6 +219,30 @@ def files_of(file: SourceFile) -> dict[str, SourceFile]:
     return found
 
 
+MOST_TREES = 64
+"""Number of files whose trees are kept."""
+
+
+class Trees:
+    """A parser that keeps the last text of each file with its tree and mistakes."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[str, tree.Module, Sink]] = OrderedDict()
+
+    def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
+        """Parse like `syntax.parse.parse`; return the known tree if the text of the file has not changed."""
+        if file not in self._known or self._known[file][0] != text:
+            own = Sink()
+            self._known[file] = text, parse(text, file, own), own
+        self._known.move_to_end(file)
+        if len(self._known) > MOST_TREES:
+            self._known.popitem(last=False)
+        _, module, mistakes = self._known[file]
+        for diagnostic in mistakes:
+            sink.add(diagnostic)
+        return module
+
+
 @dataclass(eq=False)
 class Project:
     """The open documents and the folders around them."""
@@ -231,7 +251,6 @@ class Project:
     folders: list[Path] = field(default_factory=list)
     documents: dict[str, Document] = field(default_factory=dict)
     trees: Trees = field(default_factory=Trees)
-    reused: dict[str, Reuse] = field(default_factory=dict)
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
         """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
@@ -246,7 +265,6 @@ class Project:
     def close(self, uri: str) -> None:
         """Discard the open text of a URI; its file on disk counts again."""
         self.documents.pop(uri, None)
-        self.reused.pop(uri, None)
         self.forget()
 
     def forget(self) -> None:

@@ -95,10 +95,16 @@ def test_what_is_suggested_can_be_typed(capsys: pytest.CaptureFixture[str]) -> N
     assert helps == ["'x y.pzl'", "'x y.pzl' kl", "'x y.pzl'"], "what is not there yet is made by these"
 
 
-def test_a_gguf_file_is_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("my.gguf").write_bytes(b"GGUF")
-    assert run(["new", "-", "--parent", "my.gguf"]) == 1
-    assert "of a GGUF file take the original checkpoint" in capsys.readouterr().err
+def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my model.gguf").write_bytes(b"GGUF")
+    assert run(["new", "-", "--parent", "my model.gguf"]) == 1
+    said = capsys.readouterr()
+    assert (
+        said.out == ""
+        and "error[E0622]: no parent `my model.gguf`: its weights go into a directory" in said.err
+    )
+    assert "= help: name the program: `pzl new my_model --parent 'my model.gguf'`" in said.err
+    assert [path.name for path in Path().iterdir()] == ["my model.gguf"]
 
 
 @pytest.mark.parametrize(

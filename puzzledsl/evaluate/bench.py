@@ -24,7 +24,7 @@ from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
 from puzzledsl.evaluate.plan import Plan
-from puzzledsl.evaluate.prompts import continued_ids
+from puzzledsl.evaluate.prompts import ANSWER_TOKENS, Prompt, continued_ids
 from puzzledsl.evaluate.units import (
     PARENT,
     ROUNDS,
@@ -179,8 +179,8 @@ class Bench:
                 return Found(speed=self.speed_of(unit, usual))
             case "answers":
                 return Found(answers=self.answered(unit))
-            case "task":
-                found = self.answers_to(unit.directory, unit.of)
+            case "task" | "harness":
+                found = self.answers_to(unit.directory, unit.of if unit.kind == "task" else None)
                 return Found(right=found.right, chances=found.chances)
 
     def _require_same_vocabulary(self, unit: Unit) -> None:
@@ -218,10 +218,15 @@ class Bench:
             self._parent_VH = output_embedding(parent).detach()
         return self._parent_states[text], self._parent_VH
 
-    def answers_to(self, directory: Path, name: str) -> Answers:
-        """Return a model's answers to one task."""
+    def answers_to(self, directory: Path, name: str | None) -> Answers:
+        """Return a model's answers to one task; None: to those of lm-evaluation-harness."""
         device, placed = placement(self.parent_dir)
         model = self.models.get(directory, device, DTYPES.get(self.plan.declaration.dtype or "", placed))
+        if name is None:
+            assert self.plan.harness is not None
+            span = span_of(self.plan.declaration.where)
+            self.plan.harness.check(span)
+            return self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
         (task,) = (each for each in self.plan.tasks if each.name == name)
 
         def advance(items: int, rows: Sequence[Row]) -> None:
@@ -238,8 +243,9 @@ class Bench:
             self.progress.log("not_asked", text=f"{unit.model} answers no prompts: it is larger than memory")
             self._advance(len(prompts), self._work.answer())
             return ()
+        asked = [Prompt(prompt.ids, ANSWER_TOKENS, ()) for prompt in prompts]
         tokenizer, advance = self.plan.tokenizer, partial(self._advance, each=self._work.answer())
-        rows = continued_ids(model, tokenizer, prompts, advance)
+        rows = continued_ids(model, tokenizer, asked, advance)
         return tuple(
             Answer(
                 text=str(tokenizer.decode(ids, skip_special_tokens=True)),

@@ -46,6 +46,14 @@ class Row:
     targets: tuple[tuple[int, int, int], ...]
 
 
+@dataclass(slots=True)
+class Scored:
+    """log p(choice | context), and True where greedy decoding would write the choice, if that was asked for."""
+
+    log_prob: float = 0.0
+    greedy: bool = True
+
+
 def shared_row(choices: Sequence[EncodedChoice]) -> Row:
     """All choices of an item in one row: their common beginning once, then what is left of each."""
     first = choices[0].ids
@@ -89,7 +97,6 @@ def can_share(model: PreTrainedModel, longest: int) -> bool:
 Advance = Callable[[int, Sequence[Row]], None]
 
 
-@torch.inference_mode()
 def log_likelihoods(
     model: PreTrainedModel,
     items: Sequence[Sequence[EncodedChoice]],
@@ -101,32 +108,49 @@ def log_likelihoods(
 
     `advance` gets the number of finished items and the rows that were measured.
     """
+    found = score_choices(model, items, share_context=share_context, advance=advance)
+    return [[scored.log_prob for scored in item] for item in found]
+
+
+@torch.inference_mode()
+def score_choices(
+    model: PreTrainedModel,
+    items: Sequence[Sequence[EncodedChoice]],
+    *,
+    share_context: bool,
+    greedy: bool = False,
+    advance: Advance = lambda items, rows: None,
+) -> list[list[Scored]]:
+    """`log_likelihoods`, and with `greedy` which choices greedy decoding would write."""
     rows: list[tuple[int, Row]] = []
     for index, item in enumerate(items):
         rows += [(index, row) for row in ([shared_row(item)] if share_context else single_rows(item))]
     rows.sort(key=lambda pair: -len(pair[1].ids))
-    scores = [[0.0 for _ in item] for item in items]
+    scores = [[Scored() for _ in item] for item in items]
     waiting = Counter(index for index, _ in rows)
 
-    def measured(batch: list[tuple[int, Row]]) -> list[float]:
+    def measured(batch: list[tuple[int, Row]]) -> tuple[list[float], list[bool]]:
         with fast_products(model.device):
-            return _score(model, [row for _, row in batch], share_context)
+            return _score(model, [row for _, row in batch], share_context, greedy)
 
     most = ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"])
     batches = padded_batches(rows, lambda pair: len(pair[1].ids), most)
     with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
         for batch, done in workers.each(measured, batches):
             where = [(index, choice) for index, row in batch for _, _, choice in row.targets]
-            for (index, choice), value in zip(where, done, strict=True):
-                scores[index][choice] += value
+            for (index, choice), value, best in zip(where, *done, strict=True):
+                scores[index][choice].log_prob += value
+                scores[index][choice].greedy &= best
             waiting.subtract(index for index, _ in batch)
             finished = sum(waiting[index] == 0 for index in {index for index, _ in batch})
             advance(finished, [row for _, row in batch])
     return scores
 
 
-def _score(model: PreTrainedModel, rows: Sequence[Row], share_context: bool) -> list[float]:
-    """The log-probability of every target of every row in order."""
+def _score(
+    model: PreTrainedModel, rows: Sequence[Row], share_context: bool, greedy: bool
+) -> tuple[list[float], list[bool]]:
+    """The log-probability of every target of every row in order; with `greedy` also which are the likeliest tokens."""
     device, longest = model.device, max(len(row.ids) for row in rows)
     ids_BT = torch.zeros(len(rows), longest, dtype=torch.long)
     for i, row in enumerate(rows):
@@ -142,12 +166,14 @@ def _score(model: PreTrainedModel, rows: Sequence[Row], share_context: bool) -> 
     rows_M, places_M, tokens_M = torch.tensor(wanted, device=device).T
     states_MH = read_by_head(model, states_BTH[rows_M, places_M])
     log_probs: list[float] = []
+    likeliest: list[bool] = []
     chunk = CHUNK_TOKENS if device.type == "cpu" else tiles(device.type).divergence_positions
     for start in range(0, len(wanted), chunk):
         part = slice(start, start + chunk)
         logits_CV = _logits(model, states_MH[part])
         log_probs += F.log_softmax(logits_CV, dim=-1).gather(1, tokens_M[part, None])[:, 0].tolist()
-    return log_probs
+        likeliest += (logits_CV.argmax(-1) == tokens_M[part]).tolist() if greedy else [True] * len(logits_CV)
+    return log_probs, likeliest
 
 
 def _logits(model: PreTrainedModel, states_MH: Tensor) -> Tensor:

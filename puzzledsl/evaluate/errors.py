@@ -60,3 +60,23 @@ class ItemTooLong(Diagnostic, code="E1604"):
 
     template = "an item of `{file}` has {got} tokens; the parent reads at most {limit}"
     help_template = "leave long items out of the file"
+
+
+class NoHarness(Diagnostic, code="E1605", template="`lm_eval` is not installed, so its tasks cannot run"):
+    """Tasks of lm-eval are named, and the package `lm_eval` is not installed."""
+
+    help_template = 'run `pip install "puzzledsl[evaluation]"`'
+
+
+class UnknownHarnessTask(Diagnostic, code="E1606", template="lm-eval has no task `{task}`"):
+    """The name of a task is unknown to lm-eval."""
+
+    help_template = "{names}"
+
+
+class HarnessFailed(Diagnostic, code="E1607", template="lm-eval failed: {reason}"):
+    """lm-eval failed while it ran its tasks."""
+
+    help_template = (
+        "see what `lm-eval run --tasks NAME --limit 1` says of the same tasks, or give questions in a file"
+    )

@@ -1,24 +1,42 @@
-"""Inputs of an evaluation: token blocks, tasks and workloads, prepared before any model is loaded."""
+"""Inputs of an evaluation: token blocks, tasks and workloads, prepared before any model is loaded.
+
+Tasks may be those of EleutherAI's lm-evaluation-harness (`lm_eval`): the harness asks and scores, our models answer.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.phrases import closest
 from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.workers import is_of_hardware
 from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
+from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.compare import POOLED
 from puzzledsl.evaluate.divergence import Counted
-from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
-from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
+from puzzledsl.evaluate.errors import (
+    HarnessFailed,
+    ItemTooLong,
+    NoEvalData,
+    NoHarness,
+    ReservedTaskName,
+    SameTaskName,
+    UnknownHarnessTask,
+)
+from puzzledsl.evaluate.prompts import Prompt, PromptTokens, continuations, prompts_of
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
 from puzzledsl.ir.references import space_of
@@ -27,6 +45,174 @@ from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.place import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
+
+OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
+MAX_NEW_TOKENS = 256
+METRICS = {"acc": "", "acc_norm": "_norm", "exact_match": ""}  # of a sample -> what follows the task's name
+
+
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """The tasks to run: task or group names, few-shot examples (None: the task's default), questions per task (None: all)."""
+
+    tasks: tuple[str, ...]
+    shots: int | None
+    items: int | None
+    folder: Path
+
+    def check(self, span: Span) -> None:
+        """Raise DiagnosticError if `lm_eval` is missing or does not know a task."""
+        if importlib.util.find_spec("lm_eval") is None:
+            raise DiagnosticError(NoHarness(span))
+        known = self._manager().all_tasks
+        unknown = [
+            UnknownHarnessTask(span, task=task, names=_names(task, known))
+            for task in self.tasks
+            if task not in known
+        ]
+        if unknown:
+            raise DiagnosticError(*unknown)
+
+    def answers(
+        self, model: PreTrainedModel, tokenizer: Any, span: Span, advance: Callable[[int], None]
+    ) -> Answers:
+        """Return the answers to each task's questions in the harness's order, under TASK, and TASK_norm for that metric.
+
+        A group contains the questions of all its tasks. Raises DiagnosticError if the harness fails, for example
+        without a data set. Exhausted memory and CUDA errors pass through: they are the loss of a worker.
+        """
+        from lm_eval import simple_evaluate
+
+        try:
+            found = simple_evaluate(
+                model=language_model(model, tokenizer, advance),
+                tasks=list(self.tasks),
+                num_fewshot=self.shots,
+                limit=self.items,
+                bootstrap_iters=0,
+                log_samples=True,
+                task_manager=self._manager(),
+            )
+        except DiagnosticError:
+            raise
+        except Exception as error:  # the harness, its tasks and its data sets raise whatever they like
+            if is_of_hardware(error):
+                raise
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise DiagnosticError(HarnessFailed(span, reason=reason)) from error
+        samples, groups = found["samples"], found.get("group_subtasks", {})
+        return together(scores(task, samples, groups) for task in self.tasks)
+
+    def _manager(self) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        own = self.folder / OWN_TASKS
+        return TaskManager(include_path=str(own) if own.is_dir() else None)
+
+
+def _names(task: str, known: Sequence[str]) -> str:
+    near = closest(task, known)
+    return f"did you mean `{near}`?" if near else "`lm-eval ls tasks` lists them"
+
+
+def scores(
+    task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]], groups: Mapping[str, Sequence[str]]
+) -> Answers:
+    """Return the score of each question of a task, or of all tasks of a group."""
+    right: dict[str, list[float]] = {}
+    guessed: dict[str, list[float]] = {}
+    for name in leaves(task, groups):
+        for sample in samples.get(name, ()):
+            for metric, ending in METRICS.items():
+                if metric in sample:
+                    right.setdefault(f"{task}{ending}", []).append(float(sample[metric]))
+                    # guessing gets 1 / choices right, and none of free-form answers or of a single ending
+                    choices = len(sample.get("resps", ())) if metric.startswith("acc") else 0
+                    chance = 1 / choices if choices > 1 else 0.0
+                    guessed.setdefault(f"{task}{ending}", []).append(chance)
+    return Answers(_tuples(right), _tuples(guessed))
+
+
+def _tuples(values: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(found) for name, found in values.items()}
+
+
+def leaves(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the tasks of a group; for a task, the task itself."""
+    if not groups.get(task):
+        return [task]
+    return [leaf for member in groups[task] for leaf in leaves(member, groups)]
+
+
+def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[int], None]) -> Any:
+    """Return the harness's interface to a model: log-likelihoods of endings and of whole texts, and greedy generation."""
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+    positions = int(getattr(model.config, "max_position_embeddings", 2048))
+
+    class OwnModel(TemplateLM):  # type: ignore[misc]
+        """One loaded model, evaluated in batches of rows of similar length."""
+
+        @property
+        def eot_token_id(self) -> int:
+            return int(tokenizer.eos_token_id)
+
+        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+            special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+            return list(tokenizer(string, **special)["input_ids"])
+
+        def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+            rows = [((*before, *ending)[-positions - 1 :], len(ending)) for _, before, ending in requests]
+            return endings(model, rows, advance)
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
+            totals = []
+            for request in requests:
+                ids = self.tok_encode(request.args[0])
+                windows = get_rolling_token_windows(ids, self.prefix_token_id, positions, 1)
+                pairs = [make_disjoint_window(window) for window in windows]
+                found = endings(model, [((*a, *b), len(b)) for a, b in pairs], lambda rows: None)
+                totals.append(sum(value for value, _ in found))
+                advance(1)
+            return totals
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            asked = []
+            for request in requests:
+                context, settings = request.args
+                length = int(settings.get("max_gen_toks", MAX_NEW_TOKENS))
+                ids = self.tok_encode(context)[-(positions - length) :]
+                asked.append(Prompt(tuple(ids), length, tuple(settings.get("until") or ())))
+            return continuations(model, tokenizer, asked, advance)
+
+    return OwnModel()
+
+
+def endings(
+    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], advance: Callable[[int], None]
+) -> list[tuple[float, bool]]:
+    """Return log p(ending | context) of each row and True if greedy decoding gives the ending.
+
+    The ending is the last tokens of a row. Consecutive rows with the same beginning are choices of one question:
+    their context is computed once.
+    """
+    found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
+    asked = [i for i, (_, length) in enumerate(rows) if length]
+    groups = [list(group) for _, group in groupby(asked, key=lambda i: _before(*rows[i]))]
+    items = [tuple(EncodedChoice(tuple(rows[i][0]), len(_before(*rows[i]))) for i in g) for g in groups]
+    longest = max((len(ids) for ids, _ in rows), default=0)
+    scores = score_choices(model, items, share_context=can_share(model, longest), greedy=True)
+    for group, scored in zip(groups, scores, strict=True):
+        for i, one in zip(group, scored, strict=True):
+            found[i] = (one.log_prob, one.greedy)
+    advance(len(rows))
+    return found
+
+
+def _before(ids: Sequence[int], length: int) -> tuple[int, ...]:
+    return tuple(ids[: len(ids) - length])
+
 
 BLOCK_TOKENS = 512
 RESERVED = (POOLED, "params", "checkpoint_bytes", *MEASURES)  # of results that are no task's
@@ -81,6 +267,7 @@ class Plan:
     tasks: tuple[Task, ...]
     timed: tuple[Timed, ...]
     tokenizer: Any
+    harness: Harness | None = None
     prompts: tuple[PromptTokens, ...] = ()
 
 
@@ -118,7 +305,9 @@ def plan_of(
     prompts = prompts_of(
         declaration, base, tokenizer, positions, {text.name: text.blocks_NT for text in texts}
     )
-    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, prompts)
+    named = declaration.lm_eval
+    harness = Harness(named, declaration.shots, declaration.items, base) if named else None
+    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, harness, prompts)
 
 
 def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:

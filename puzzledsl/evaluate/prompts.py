@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,43 +105,69 @@ def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def continued_ids(
-    model: PreTrainedModel,
-    tokenizer: Any,
-    prompts: Sequence[PromptTokens],
-    advance: Callable[[int], None],
-) -> list[list[int]]:
-    """Decode greedily after each prompt; return the tokens up to the end-of-text token.
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Tokens to go on from: by at most `length` tokens, up to the first of the texts in `until`."""
 
-    Prompts of similar length go together, padded on their left.
-    """
+    ids: tuple[int, ...]
+    length: int
+    until: tuple[str, ...]
+
+
+def continuations(
+    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt], advance: Callable[[int], None]
+) -> list[str]:
+    """Decode greedily after each prompt. Prompts of similar length that end alike go together, padded on their left."""
+    rows = continued_ids(model, tokenizer, prompts, advance)
+    return [_text(ids, tokenizer, prompt.until) for ids, prompt in zip(rows, prompts, strict=True)]
+
+
+def continued_ids(
+    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt], advance: Callable[[int], None]
+) -> list[list[int]]:
+    """Return the tokens of `continuations`, without the end-of-text token and what follows it."""
     found: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))
-    most = tiles(model.device.type).generated_tokens
-    for batch in padded_batches(order, lambda i: len(prompts[i].ids) + ANSWER_TOKENS, most):
-        rows = _generate(model, tokenizer, [prompts[i].ids for i in batch])
-        for i, ids in zip(batch, rows, strict=True):
-            found[i] = ids
-        advance(len(batch))
+    order = sorted(
+        range(len(prompts)), key=lambda i: (prompts[i].length, prompts[i].until, -len(prompts[i].ids))
+    )
+    for _, alike in groupby(order, key=lambda i: (prompts[i].length, prompts[i].until)):
+        for batch in padded_batches(
+            alike,
+            lambda i: len(prompts[i].ids) + prompts[i].length,
+            tiles(model.device.type).generated_tokens,
+        ):
+            rows = _generate(model, tokenizer, [prompts[i] for i in batch])
+            for i, ids in zip(batch, rows, strict=True):
+                found[i] = ids
+            advance(len(batch))
     return found
 
 
 @torch.inference_mode()
-def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Continue prompts with one `length` and `until`."""
     generator: Any = model
-    longest = max(map(len, prompts))
+    (length, until), longest = (prompts[0].length, prompts[0].until), max(len(p.ids) for p in prompts)
     ids_BT = torch.full((len(prompts), longest), tokenizer.eos_token_id)
-    for row, ids in enumerate(prompts):
-        ids_BT[row, longest - len(ids) :] = torch.tensor(ids)
-    lengths_B1 = torch.tensor([len(ids) for ids in prompts])[:, None]
+    for row, prompt in enumerate(prompts):
+        ids_BT[row, longest - len(prompt.ids) :] = torch.tensor(prompt.ids)
+    lengths_B1 = torch.tensor([len(prompt.ids) for prompt in prompts])[:, None]
     mask_BT = torch.arange(longest) >= longest - lengths_B1
     said = generator.generate(
         ids_BT.to(model.device),
         attention_mask=mask_BT.long().to(model.device),
         do_sample=False,
         repetition_penalty=1.0,  # some parents' own is not
-        max_new_tokens=ANSWER_TOKENS,
+        max_new_tokens=length,
+        stop_strings=list(until) or None,
+        tokenizer=tokenizer,
         pad_token_id=tokenizer.eos_token_id,
     )
     end, rows = tokenizer.eos_token_id, said[:, longest:].tolist()  # behind the end of a text is padding
     return [ids[: ids.index(end)] if end in ids else ids for ids in rows]
+
+
+def _text(ids: Sequence[int], tokenizer: Any, until: Sequence[str]) -> str:
+    """Decode a row, and cut it at the first stop."""
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    return text[: min((text.find(stop) for stop in until if stop in text), default=len(text))]

@@ -24,6 +24,7 @@ from puzzledsl.evaluate.compare import compare, repetition
 from puzzledsl.evaluate.plan import Plan, plan_of
 from puzzledsl.evaluate.units import (
     PARENT,
+    SPARED,
     EvalWork,
     Found,
     Measured,
@@ -99,7 +100,7 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
     Every model gets params, checkpoint_bytes, kl, perplexity and top-1, 5 and 10 agreement; the parent and the models in
     full also answer the prompts, and get tasks and, in scenarios on a measured hardware, speed. Children are compared with the
     parent item by item and block by block. All figures but speed are the same at every run on the same machine, with any
-    number of workers. Raises DiagnosticError; PartlyEvaluated at the end if times cannot be had.
+    number of workers. Raises DiagnosticError; PartlyEvaluated at the end if answers of the harness or times cannot be had.
     """
     plan, given = inputs.plan(), {PARENT: inputs.parent_dir, **inputs.models}
     units = [
@@ -180,11 +181,11 @@ class WorkersBench:
         return Bench(inputs.plan(), inputs.parent_dir.resolve(), inputs.progress, inputs.engines)
 
     def measure(self, unit: Unit, usual: Speed | None) -> Found | Refused:
-        """See `Bench`. Times are refused where they cannot be measured, of a model that is too large."""
+        """See `Bench`. Units that the others do without are refused where they cannot be measured."""
         try:
             return self._bench.measure(unit, usual)
         except DiagnosticError as error:
-            if unit.kind != "speed":
+            if unit.kind not in SPARED:
                 raise
             return Refused(error.diagnostics)
 

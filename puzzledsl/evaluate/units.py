@@ -34,7 +34,9 @@ from puzzledsl.models.families.load import load_config
 
 METHOD = "5"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
-Kind = Literal["text", "task", "answers", "speed"]
+Kind = Literal["text", "task", "harness", "answers", "speed"]
+SPARED = ("harness", "speed")
+"""Kinds of units that an evaluation does without if they cannot be measured: data sets that are not there, models too large."""
 
 LASTING = ("text", "task", "answers")
 """Kinds of units that come out the same at every run on a machine, so that later evaluations take them as they are."""
@@ -112,6 +114,8 @@ class EvalWork:
             case "speed":
                 (timed,) = (each for each in plan.timed if each.scenario == unit.of)
                 return unit.size * self.round(timed.workload, 1 if unit.model == PARENT else 2)
+            case "harness":
+                return 0
 
 
 def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Unit]:
@@ -119,6 +123,8 @@ def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Uni
     found = [Unit(model, directory, "text", text.name, len(text.blocks_NT)) for text in plan.texts]
     if full:
         found += [Unit(model, directory, "task", task.name, len(task.items)) for task in plan.tasks]
+        if plan.harness is not None:
+            found.append(Unit(model, directory, "harness", "", 0))
         if plan.prompts:
             found.append(Unit(model, directory, "answers", "", len(plan.prompts)))
         found += [Unit(model, directory, "speed", timed.scenario, ROUNDS + 1) for timed in plan.timed]
@@ -172,6 +178,8 @@ class Store:
             case "task":
                 yield from (repr(task) for task in plan.tasks if task.name == unit.of)
                 yield str(plan.declaration.dtype)
+            case "harness":
+                yield from (repr(plan.harness), str(plan.declaration.dtype))
             case "answers":
                 yield repr([prompt.ids for prompt in plan.prompts])
             case "speed":

@@ -226,6 +226,8 @@ class Eval(Declaration):
     )
     more_data: tuple[str, ...] = ()
     tokens: int = setting("Tokens of each text.", default=8192)
+    lm_eval: tuple[str, ...] = setting('Tasks of lm-evaluation-harness: `"arc_easy, hellaswag"`.', default=())
+    shots: int | None = setting("Examples before each question.", default=None, at_least=0, at_most=100)
     full: tuple[str, ...] = setting(
         "Children that answer the tasks and are timed: `final + best`. Unless said, the child of `of` and the"
         " untrained one it came from; the others are compared by KL and perplexity.",

@@ -197,10 +197,6 @@ TRAFFIC = replace(
 _TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
 _BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
 _WHOLE = "leave it out: `healed: 2Ki` scores what healing leaves, and `refine = measured(12)` of a search measures whole children"
-_HARNESS = (
-    "ask lm-evaluation-harness itself, `lm_eval --model hf --model_args pretrained=build/models/final,trust_remote_code=True`, "
-    'or write the questions as a file: `tasks("questions.jsonl")`'
-)
 _EXACT = "leave it out: searches are exact. A rule is a requirement: `for i in 1..9 { require layers[i] same as layers[0] }`"
 _RULES = "greedy max_params uniform random noop_only uniform_width block_influence angular_run".split()
 FORMER = {
@@ -208,8 +204,6 @@ FORMER = {
     "children": "leave it out, and write `refine = measured(24)` in the search: so many whole children are measured",
     "pairwise": _WHOLE,
     "gqa_decode": _TABLE,
-    "lm_eval": _HARNESS,
-    "shots": _HARNESS,
     "ema": _BEST,
     "around": _WHOLE,
     "rounds": _WHOLE,

@@ -20,6 +20,7 @@ from puzzledsl.evaluate.choices import (
     can_share,
     log_likelihoods,
     right_answers,
+    score_choices,
     shared_row,
     single_rows,
     visible,
@@ -127,6 +128,18 @@ def test_items_are_finished_once_each(child, share):
     heard = []
     log_likelihoods(child[1], questions(6), share_context=share, advance=lambda items, _: heard.append(items))
     assert sum(heard) == 6
+
+
+def test_greedy_choices_are_what_greedy_decoding_writes(child):
+    _, model = child
+    ids = [30, 40, 50]
+    while len(ids) < 7:
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    other = (*ids[:6], (ids[6] + 1) % 260)
+    asked = [(EncodedChoice(tuple(ids), 3), EncodedChoice(other, 3))]
+    for share in (True, False):
+        [[yes, no]] = score_choices(model, asked, share_context=share, greedy=True)
+        assert (yes.greedy, no.greedy) == (True, False)
 
 
 def test_chance_is_one_of_the_choices():

@@ -76,6 +76,9 @@ FIXED = {
     "hardware g = measured(engine: llama.cpp, dtype: q8_0)": "hardware g = measured(engine: llama_cpp, dtype: q8_0)",
     "scenario c on h = batch(1, 128 to 1024)": "scenario c on h = batch(1, 128 -> 1024)",
     "scenario c on h = batch(max, 128 -> 1024)": "scenario c on h = batch(auto, 128 -> 1024)",
+    f'{search("require params <= 3B")}\neval e of s {{ lm_eval = ["arc_easy", "piqa"] }}': (
+        f'{search("require params <= 3B")}\neval e of s {{ lm_eval = "arc_easy, piqa" }}'
+    ),
     f"param speedup: Ratio = 1.2\n{search('require chat.throughput >= speedup')}": (
         f"param speedup: Ratio = 1.2x\n{search('require chat.throughput >= speedup')}"
     ),

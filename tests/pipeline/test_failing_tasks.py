@@ -12,9 +12,9 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.cli import loading
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate import bench
-from puzzledsl.evaluate.errors import NoEvalData, TooLargeToTime
-from puzzledsl.evaluate.units import Speed, Unit
-from puzzledsl.measure import estimate
+from puzzledsl.evaluate.choices import Answers
+from puzzledsl.evaluate.errors import HarnessFailed, NoEvalData
+from puzzledsl.evaluate.plan import Harness
 from puzzledsl.pipeline.tasks.children import Uptrain
 from puzzledsl.pipeline.text.child_text import export_lines
 from tests.pipeline.test_run import events
@@ -99,41 +99,41 @@ def test_a_task_that_needs_a_failed_one_is_not_tried(
     ]
 
 
-TIMED = "hardware here = measured(device: cpu, dtype: fp32)\nscenario timed on here = batch(1, 8 -> 4)\n"
-
-
-@pytest.mark.slow
-def test_an_evaluation_without_times_has_all_else(
+def test_an_evaluation_without_data_for_the_harness_has_all_else(
     program: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     build = program.parent / "build"
-    monkeypatch.setattr(estimate, "ROUNDS", 1)
-    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
-    program.write_text(program.read_text() + TIMED)
+    program.write_text(program.read_text().replace("tokens = 256 }", 'tokens = 256, lm_eval = "quiz" }'))
     tried = []
 
-    def too_large(self: bench.Bench, unit: Unit, usual: object) -> Speed:
-        tried.append(unit)
-        said = {"model": unit.model, "device": "cpu", "needed": "2GiB", "room": "1GiB"}
-        raise DiagnosticError(TooLargeToTime(None, **said))
+    def answers(self: Harness, model: object, tokenizer: object, span: object, advance: object) -> Answers:
+        tried.append(model)
+        raise DiagnosticError(HarnessFailed(None, reason="ConnectionError: no network"))
 
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: object())
+    monkeypatch.setattr(Harness, "check", lambda self, span: None)
     with monkeypatch.context() as patch:
-        patch.setattr(bench.Bench, "speed_of", too_large)
+        patch.setattr(Harness, "answers", answers)
         seen = len(events(build))
         assert run(["run", str(program)]) == 1
-    assert len(tried) == 1, "what the parent cannot do no child is asked"
-    assert started(program, seen)[-2:] == ["eval quality", "report"], "the export's card stays as it was"
+    assert len(tried) == 1, "what the parent cannot be asked no child is asked"
+    assert started(program, seen) == ["eval quality", "report"], "the export's card stays as it was"
     told = capsys.readouterr()
-    assert told.err.count("error[E1609]") == 1 and "kl " in told.out
+    assert told.err.count("error[E1607]: lm-eval failed: ConnectionError") == 1 and "kl " in told.out
     models = read(build / "evals" / "quality.json")["models"]
-    assert all("kl" in m["figures"] and "timed.throughput" not in m["figures"] for m in models)
+    assert all("kl" in m["figures"] and "quiz" not in m["figures"] for m in models)
     assert "## Quality" in (program.parent / "out" / "README.md").read_text()
-    assert "cannot be timed" in (page := (build / "report.html").read_text()) and "KL divergence" in page
+    assert "no network" in (page := (build / "report.html").read_text()) and "KL divergence" in page
     assert told_states(program)["eval quality"][0] == "failed"
+
+    def found(self: Harness, *given: object) -> Answers:
+        return Answers({"quiz": (1.0, 0.0, 1.0)}, {"quiz": (0.5, 0.5, 0.5)})
+
+    monkeypatch.setattr(Harness, "answers", found)
     monkeypatch.setattr(bench.Bench, "blocks", lambda *given: pytest.fail("figures that are there are kept"))
     seen = len(events(build))
     assert run(["run", str(program)]) == 0
     assert started(program, seen) == ["eval quality", "export ship", "report"]
-    assert "timed.throughput" in read(build / "evals" / "quality.json")["models"][0]["figures"]
-    assert "cannot be timed" not in (build / "report.html").read_text()
+    assert read(build / "evals" / "quality.json")["models"][0]["figures"]["quiz"]["value"] == 2 / 3
+    assert "no network" not in (build / "report.html").read_text()
     assert not list((build / "failures").iterdir()) and not (build / "work" / "eval" / "quality").exists()

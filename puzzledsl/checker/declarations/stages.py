@@ -281,11 +281,22 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         nodes.Eval,
         **evaluation.head(of),
         tasks=tasks,
+        lm_eval=settings.read("lm_eval", (), _tasks_of_harness),
         data=texts[0] if texts else None,
         more_data=texts[1:],
         full=settings.read("full", (), partial(_full, evaluation, of)),
         prompts=settings.read("prompts", None, _prompts),
     )
+
+
+def _tasks_of_harness(settings: Settings) -> tuple[str, ...]:
+    """Return the tasks that `lm_eval` names; a list of strings is refused, with the string that is meant."""
+    expr = settings.entries["lm_eval"].expr
+    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
+        return tuple(settings.text("lm_eval").replace(",", " ").split())
+    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
+    fixes, help = [Fix.replace(expr.span, f'"{meant}"')], f'write `"{meant}"`'
+    raise settings.ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", help, fixes)
 
 
 def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -234,8 +235,11 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def lacks(self) -> Iterable[Diagnostic]:
         from puzzledsl.data.errors import PromptsUnreadable
+        from puzzledsl.evaluate.errors import NoHarness
 
         span, given = span_of(self.declaration.where), self.declaration.prompts
+        if self.declaration.lm_eval and importlib.util.find_spec("lm_eval") is None:
+            yield NoHarness(span)
         if given and given.path and not (self.ctx.base / given.path).is_file():
             yield PromptsUnreadable(span, file=given.path, reason="no such file")
 

@@ -79,6 +79,17 @@ def test_uptraining_reads_behind_what_the_child_was_made_from(tmp_path: Path) ->
     assert blocks_read(found, "d", 512, 0) == 0
 
 
+@pytest.mark.states("eval.lm-eval")
+def test_lm_eval_tasks(tmp_path: Path) -> None:
+    text = (
+        DATA
+        + 'search s of w { minimize kl }\neval e of s { lm_eval = "arc_easy, hellaswag mmlu", shots = 5 }\neval f of s'
+    )
+    found = program(tmp_path, text).evals
+    assert (found["e"].lm_eval, found["e"].shots) == (("arc_easy", "hellaswag", "mmlu"), 5)
+    assert (found["f"].lm_eval, found["f"].shots) == ((), None)
+
+
 @pytest.mark.states("eval.texts")
 def test_evaluation_on_several_texts(tmp_path: Path) -> None:
     more = (

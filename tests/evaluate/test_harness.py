@@ -1,0 +1,221 @@
+"""Tasks of lm-eval: the same questions get the same answers as ours, from our models, beside the parent's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import NoOpAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentFfn
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.write import realise
+from puzzledsl.data.tasks import encode_choice, read_tasks
+from puzzledsl.evaluate import choices
+from puzzledsl.evaluate import plan as harness
+from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
+from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
+from puzzledsl.evaluate.plan import Harness, endings, leaves, scores
+from puzzledsl.evaluate.prompts import Prompt, continuations
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from tests.child.checkpoint.test_hybrid_children import MIXED
+from tests.children import define, random_pieces
+from tests.evaluate.test_run import run as evaluate
+from tests.evaluate.test_run import with_eval
+from tests.tiles import cut
+from tests.tiny import save_tiny
+from tests.uptrain.cases import Case, make_case
+
+TASK = """\
+task: quiz_again
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{context}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    made = make_case(tmp_path_factory.mktemp("harness"))
+    lines = [
+        {"context": f"kara {i}", "choices": ["lone mito", f"x{i} sura kane", "q"], "answer": i % 3}
+        for i in range(9)
+    ]
+    path = made.base / "quiz.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (made.base / "lm_eval").mkdir()
+    (made.base / "lm_eval" / "quiz_again.yaml").write_text(TASK.format(path=path))
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(case):
+    return load_checkpoint(case.child)
+
+
+def test_an_ending_scores_as_in_full_logits(model):
+    dice = torch.Generator().manual_seed(0)
+    rows = [
+        (torch.randint(4, 260, (n,), generator=dice).tolist(), k)
+        for n, k in ((9, 3), (14, 1), (5, 4), (6, 0))
+    ]
+    told = []
+    for (ids, length), (value, greedy) in zip(rows, endings(model, rows, told.append), strict=True):
+        log_p = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        at = range(len(ids) - length, len(ids))
+        assert value == pytest.approx(sum(float(log_p[i - 1, ids[i]]) for i in at), rel=1e-4)
+        assert greedy == all(int(log_p[i - 1].argmax()) == ids[i] for i in at)
+    assert sum(told) == len(rows)
+
+
+def test_generation_is_greedy_and_stops(case, model):
+    """Against the argmax of full logits, one token after the other."""
+    tokenizer, ids, said = load_tokenizer(case.parent), [30, 40, 50], []
+    while len(said) < 12 and said[-1:] != [tokenizer.eos_token_id]:
+        said.append(int(model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
+    text = tokenizer.decode(said, skip_special_tokens=True)
+    assert generate(model, tokenizer, Prompt((*ids,), 12, ())) == [text] and len(text) > 3
+    stop = text[2:4]
+    assert generate(model, tokenizer, Prompt((*ids,), 12, (stop,))) == [text[: text.find(stop)]]
+    other = (said[2] + 1) % 260
+    rows = [([*ids, *said[:3]], 3), ([*ids, *said[:2], other], 3)]
+    assert [greedy for _, greedy in endings(model, rows, lambda rows: None)] == [True, False]
+
+
+def generate(model, tokenizer, *prompts: Prompt) -> list[str]:
+    return continuations(model, tokenizer, prompts, lambda prompts: None)
+
+
+def batches_of(monkeypatch, model) -> list[tuple[int, int]]:
+    """Shapes of what the model generates from."""
+    seen, real = [], model.generate
+    monkeypatch.setattr(model, "generate", lambda ids, **k: seen.append(tuple(ids.shape)) or real(ids, **k))
+    return seen
+
+
+WINDOWS = [
+    (GqaAttention(kv_heads=4, window=5, sinks=2), ParentFfn()),
+    (GqaAttention(kv_heads=2, window=6), MlpFfn(width=20)),
+    (NoOpAttention(), ParentFfn()),
+]
+
+
+@pytest.mark.parametrize(("family", "layers"), [("llama", WINDOWS), *MIXED.items()])
+def test_texts_of_a_batch_are_those_of_each_prompt_alone(tmp_path, monkeypatch, family, layers):
+    """Prompts of many lengths, with windows and states that padding must not reach; some end early, at a stop or the end."""
+    parent = save_tiny(tmp_path / "parent", family, layers=len(layers), scale=0.2)
+    realise(define(layers), parent, random_pieces(load_parent(parent), layers), tmp_path / "child")
+    model, tokenizer = load_checkpoint(tmp_path / "child"), load_tokenizer(parent)
+    dice = torch.Generator().manual_seed(0)
+    starts = [tuple(torch.randint(4, 260, (n,), generator=dice).tolist()) for n in (3, 17, 9, 9, 1, 30)]
+    plain = [Prompt(ids, 8, ()) for ids in starts]
+    (first,) = generate(model, tokenizer, plain[1])
+    stops = [Prompt(ids, 8, (first[2:4],)) for ids in starts[:3]]
+    short = [Prompt(ids, 3, ()) for ids in starts[3:]]
+    asked = [prompt for some in zip(plain[:3], stops, short, strict=True) for prompt in some] + plain[3:]
+    alone = [generate(model, tokenizer, prompt)[0] for prompt in asked]
+    seen = batches_of(monkeypatch, model)
+    told: list[int] = []
+    assert continuations(model, tokenizer, asked, told.append) == alone
+    assert sorted(seen) == [(3, 17), (3, 30), (6, 30)] and sum(told) == len(asked)
+    seen.clear()
+    cut(monkeypatch, generated_tokens=60)
+    assert generate(model, tokenizer, *plain) == [generate(model, tokenizer, p)[0] for p in plain]
+    assert seen[:3] == [(1, 30), (2, 17), (3, 9)]
+
+
+def test_a_group_is_all_its_tasks():
+    groups = {"all": ["some", "c"], "some": ["a", "b"], "a": []}
+    assert leaves("all", groups) == ["a", "b", "c"] and leaves("c", groups) == ["c"]
+    four, two = [[(0.0, True)]] * 4, [[(0.0, True)]] * 2
+    samples = {
+        "a": [{"acc": 1.0, "acc_norm": 0.0, "resps": four}],
+        "b": [{"acc": 0.0, "resps": two}],
+        "c": [{"acc": True, "resps": [[(0.0, True)]]}, {"other": 1}],
+    }
+    found = scores("all", samples, groups)
+    assert found.right == {"all": (1.0, 0.0, 1.0), "all_norm": (0.0,)}
+    assert found.chances == {"all": (0.25, 0.5, 0.0), "all_norm": (0.25,)}, "one ending is not guessed"
+    free = scores("d", {"d": [{"exact_match": 1.0, "resps": [["4"]] * 2}]}, {})
+    assert free.chances == {"d": (0.0,)}, "nor is a text"
+
+
+def test_endings_of_one_question_read_their_context_once(model, monkeypatch):
+    """Questions that begin alike but are not neighbours stay apart; an empty ending is certain."""
+    read = []
+    monkeypatch.setattr(choices, "shared_row", lambda item: read.append(len(item)) or shared_row(item))
+    rows = [([7, 8, 9], 1), ([7, 8, 10, 11], 2), ([7, 8], 0), ([5, 6], 1), ([7, 8, 12], 1)]
+    found = endings(model, rows, lambda rows: None)
+    assert read == [2, 1, 1] and found[2] == (0.0, True)
+    assert [pytest.approx(value, abs=1e-4) for value, _ in found] == [
+        endings(model, [row], lambda rows: None)[0][0] for row in rows
+    ]
+
+
+def test_without_lm_eval_there_is_a_diagnostic(case, monkeypatch, tmp_path):
+    monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DiagnosticError) as error:
+        evaluate(with_eval(case, lm_eval=("quiz_again",)), tmp_path)
+    assert isinstance(error.value.diagnostics[0], NoHarness)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
+    """Item by item, on the same file; through a whole evaluation too, where parent and child are paired."""
+    pytest.importorskip("lm_eval")
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    tokenizer, items = load_tokenizer(case.parent), read_tasks(case.base / "quiz.jsonl", 7)
+    encoded = [[encode_choice(tokenizer, item.context, c) for c in item.choices] for item in items]
+    ours = answers("quiz_again", items, log_likelihoods(model, encoded, share_context=True))
+    asked = Harness(("quiz_again",), shots=0, items=7, folder=case.base)
+    assert asked.answers(model, tokenizer, None, lambda rows: None) == ours
+    found = evaluate(with_eval(case, lm_eval=("quiz_again",), items=7), tmp_path / "work")
+    for figures in found.values():
+        assert figures["quiz_again"] == figures["quiz"] and figures["quiz_again_norm"] == figures["quiz_norm"]
+
+    with pytest.raises(DiagnosticError) as error:
+        Harness(("quiz_agian", "qqqqq"), None, 1, case.base).check(None)
+    near, far = error.value.diagnostics
+    assert isinstance(near, UnknownHarnessTask) and "quiz_again" in near.help and "ls tasks" in far.help
+    (case.base / "quiz.jsonl").rename(case.base / "gone.jsonl")
+    with pytest.raises(DiagnosticError) as error:
+        Harness(("quiz_again",), None, 1, case.base).answers(model, tokenizer, None, lambda rows: None)
+    assert isinstance(error.value.diagnostics[0], HarnessFailed)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: x")]
+)
+def test_errors_of_the_hardware_pass_through_the_harness(case, model, monkeypatch, error):
+    """Whoever runs the worker must see its loss; all other errors are mistakes that are told."""
+
+    def evaluate_with(raised):
+        def simple_evaluate(**given):
+            raise raised
+
+        monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace(simple_evaluate=simple_evaluate))
+        monkeypatch.setattr(harness, "language_model", lambda *given: None)
+        monkeypatch.setattr(Harness, "_manager", lambda self: None)
+        Harness(("quiz",), None, 1, case.base).answers(model, None, None, lambda rows: None)
+
+    with pytest.raises(type(error)) as passed:
+        evaluate_with(error)
+    assert passed.value is error
+    with pytest.raises(DiagnosticError, match="no data"):
+        evaluate_with(RuntimeError("no data"))

@@ -1,4 +1,4 @@
-"""Traffic in the report: simulated figures of parent and child, and what was measured under load, beside them."""
+"""Traffic in the report: simulated lines of parent and child, and what was measured under load, beside them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return re.sub(r"<[^>]*>", " ", page[page.index('id="traffic"') :])
 
 
-def test_rows_are_simulated_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_simulated_and_points_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "busy.pzl").write_text(PROGRAM)
     (tmp_path / "kl.csv").write_text(
         "layer,attention,ffn,kl\n,gqa4,,0\n,gqa1,,1\n,noop,,5\n,,mlp4096,0\n,,mlp2048,1\n,,noop,5\n"
@@ -54,4 +56,4 @@ def test_rows_are_simulated_and_measured(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "build" / "load" / "best.json").write_text(check.canonical_json())
     text = reported(tmp_path, capsys)
     assert "measured, seed 7" in text and "its arrivals, simulated" in text
-    assert "125ms" in text
+    assert "125ms" in text and "Points are measured" in text

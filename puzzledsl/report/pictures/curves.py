@@ -85,6 +85,15 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Series:
+    """Measured points beside a curve. `kind`: a word for the style."""
+
+    label: str
+    kind: Literal["best", "optimum", "rule"]
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
 class Tick:
     """A mark of an axis: 0 to 1, and its text."""
 
@@ -108,6 +117,7 @@ class Curve:
     y_ticks: tuple[Tick, ...]
     infeasible: int
     is_log: bool = False
+    measured: tuple[Series, ...] = ()
 
 
 def curves(subject: Subject) -> list[Curve]:
@@ -127,6 +137,9 @@ def curves(subject: Subject) -> list[Curve]:
     return found
 
 
+Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
+
+
 def curve_of(
     name: str,
     metric: str,
@@ -135,6 +148,7 @@ def curve_of(
     others: Sequence[tuple[str, float, float]],
     *,
     main: str,
+    losses: Sequence[Losses] = (),
     infeasible: int = 0,
     unit: str | None = None,
 ) -> Curve:
@@ -144,24 +158,30 @@ def curve_of(
     """
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "") if unit is None else unit
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    ys = loss_axis([y for _, y in solved] + [y for _, _, y in others])
+    ys = loss_axis(
+        [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
+    )
 
     def point(x: float, y: float, name: str = "") -> Point:
         target, value = numbers.of_unit(x, unit), numbers.plain(y)
         return Point(xs.place(x), ys.place(y), target, value, name, name == main)
 
     points = tuple(point(x, y) for x, y in solved)
+    series = tuple(
+        Series(label, kind, tuple(point(x, y, label) for x, y in values)) for label, kind, values in losses
+    )
     searches = [point(x, y, name) for name, x, y in others]
     return Curve(
         name=name,
         x_label=metric,
         y_label=objective,
         points=points,
-        searches=named_beside(searches, points),
+        searches=named_beside(searches, [*points, *(p for each in series for p in each.points)]),
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
         y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
         is_log=ys.is_log,
+        measured=series,
     )
 
 

@@ -1,14 +1,15 @@
 """Parent and child in third-party engines, and beside the files that an engine's own quantiser makes of the parent.
 
-Traffic: latencies of parent, quantised files and child, simulated, with what was measured under real load beside them.
+Traffic: latency against rate of parent, quantised files and child, simulated, with what was measured under real load beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
-from puzzledsl.costs.metrics import own_costs
+from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, arrivals, summary
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Scenario, Traffic
@@ -20,9 +21,10 @@ from puzzledsl.ir.tables import (
     Kept,
     Ladder,
     LayerAssignment,
+    LoadRun,
     ScenarioCosts,
 )
-from puzzledsl.report.pictures.curves import Curve, curve_of
+from puzzledsl.report.pictures.curves import Curve, Losses, curve_of
 from puzzledsl.report.sections.measured import POOLED
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -78,6 +80,8 @@ def _on_front(name: str, places: Mapping[str, tuple[float, float]]) -> bool:
     return not any(other_speed > speed and other < loss for other_speed, other in places.values())
 
 
+SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)
+"""Rates of a line, as shares of what a model sustains."""
 REQUESTS, WARM_UP = 600, 100
 
 
@@ -87,10 +91,11 @@ TrafficRow = tuple[str, str, float, dict[str, float]]
 
 @dataclass(frozen=True)
 class TrafficTable:
-    """One scenario: a row for each model at the rate that the program says, and for each measured run."""
+    """One scenario: its picture, and a row for each model at the rate that the program says, and for each measured run."""
 
     scenario: Scenario
     traffic: Traffic
+    picture: Curve
     rows: tuple[TrafficRow, ...]
 
 
@@ -119,20 +124,40 @@ def _table(
     parent = [LayerAssignment(attention=PARENT, ffn=PARENT)] * subject.shape.layers
     check = subject.found.loads.get(subject.name)
     runs = check.runs if check is not None and check.scenario == scenario.name else ()
+    own = _line(scenario, traffic, listed, child)
     models: dict[str, Sequence[Assignment]] = {
         "parent": parent,
         **_files(subject.program.hardware[scenario.hardware], listed, parent),
-        "child": child,
     }
-    rows: list[TrafficRow] = []
-    for model, layers in models.items():
-        requests = arrivals(traffic, (scenario.prompt, scenario.output), REQUESTS, seed=0)
-        served = summary(Engine.of(listed, layers).serve(requests)[WARM_UP:])
-        rows.append((model, "simulated", float(traffic.rate), served))
-    for run in runs:
-        rows.append((run.model, f"measured, seed {run.seed}", run.measured["rate"], run.measured))
-        rows.append((run.model, "its arrivals, simulated", run.predicted["rate"], run.predicted))
-    return TrafficTable(scenario, traffic, tuple(rows))
+    others = {name: _line(scenario, traffic, listed, layers) for name, layers in models.items()}
+    lines: list[Losses] = [(f"{name}, simulated", "rule", line) for name, line in others.items()]
+    for model, kind in (("child", "best"), ("parent", "optimum")):
+        points = [
+            (run.measured["rate"], _whole_s(scenario, run.measured)) for run in runs if run.model == model
+        ]
+        lines += [(f"{model}, measured", kind, sorted(points))] if points else []  # type: ignore[list-item]
+    fastest = max(others, key=lambda name: others[name][-1])
+    named = {"child", "parent", fastest}
+    rate = float(traffic.rate)
+    rows = [
+        (model, "simulated", rate, _served(scenario, traffic, listed, layers, traffic.rate))
+        for model, layers in {**models, "child": child}.items()
+    ]
+    return TrafficTable(
+        scenario=scenario,
+        traffic=traffic,
+        picture=curve_of(
+            scenario.name,
+            "requests a second",
+            "seconds a request",
+            own,
+            [(name if name in named else "", *line[-1]) for name, line in {**others, "child": own}.items()],
+            main="child",
+            unit="requests_per_s",
+            losses=lines,
+        ),
+        rows=(*rows, *_measured(runs)),
+    )
 
 
 def _files(
@@ -160,3 +185,34 @@ def _files(
                 *ends,
             ]
     return found
+
+
+def _line(
+    scenario: Scenario, traffic: Traffic, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]
+) -> list[tuple[float, float]]:
+    """Return rates and the seconds of a request, in the mean, as simulated."""
+    top = whole_metrics(listed, layers, own_costs(listed, layers))["max_rate"]
+    rates = [top * Fraction(share) for share in SHARES]
+    return [(float(r), _whole_s(scenario, _served(scenario, traffic, listed, layers, r))) for r in rates]
+
+
+def _served(
+    scenario: Scenario,
+    traffic: Traffic,
+    listed: Sequence[ScenarioCosts],
+    layers: Sequence[Assignment],
+    rate: Fraction,
+) -> dict[str, float]:
+    at_rate = traffic.model_copy(update={"rate": rate})
+    requests = arrivals(at_rate, (scenario.prompt, scenario.output), REQUESTS, seed=0)
+    return summary(Engine.of(listed, layers).serve(requests)[WARM_UP:])
+
+
+def _whole_s(scenario: Scenario, served: dict[str, float]) -> float:
+    return served["ttft"] + (scenario.output - 1) * served["tpot"]
+
+
+def _measured(runs: Sequence[LoadRun]) -> Iterator[TrafficRow]:
+    for run in runs:
+        yield run.model, f"measured, seed {run.seed}", run.measured["rate"], run.measured
+        yield run.model, "its arrivals, simulated", run.predicted["rate"], run.predicted

@@ -165,3 +165,27 @@ def test_a_misspelt_name_is_a_question(
 ) -> None:
     _, err = printed(capsys, 1, command, program, name)
     assert f"did you mean `{meant}`?" in err
+
+
+def test_points_that_are_one_child_are_said_to_be_one(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = program.read_text()
+    program.write_text(text.replace("1x..4x", "0.1x..1x").replace("  solutions 3 apart 1\n", ""))
+    out, _ = printed(capsys, 0, "frontier", program)
+    assert "note: points 1 to 4 are one child; no other metric is bounded" in out
+    held = "  require chat.latency <= 0.8x\n  require chat.memory <= 2x\n"
+    program.write_text(
+        program.read_text().replace(
+            "  require chat.throughput >= 1.3x", held + "  require chat.throughput >= 1.3x"
+        )
+    )
+    out, _ = printed(capsys, 0, "frontier", program)
+    printed(capsys, 1, "solve", program)
+    assert run(["report", str(program)]) == 0
+    page = (program.parent / "build" / "report.html").read_text("utf-8")
+    assert "Points 1 to 4 are one child; of the other bounds <code>chat.latency" in page
+    assert (
+        "note: points 1 to 4 are one child; of the other bounds `chat.latency <= 0.8x` leaves least room, "
+        in out
+    )

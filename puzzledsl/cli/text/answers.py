@@ -202,6 +202,7 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     """Return the points of a frontier as a table, and the file they were written to."""
     from puzzledsl.costs.table import notes as notes_of
     from puzzledsl.pipeline.text.child_text import bound_text
+    from puzzledsl.report.pictures.curves import one_child
     from puzzledsl.report.sections.searches import describe_term
 
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
@@ -218,6 +219,7 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
     notes = [f"note, last point: {text}" for best in last for text in notes_of(program, search, best)]
+    notes += [f"note: {text}" for text in one_child(search, frontier.term, result)]
     return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
 

@@ -6,11 +6,15 @@ Places for the names of marks in a picture: the first side of a mark on which it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import groupby
 from typing import Literal, get_args
 
-from puzzledsl.ir.tables import Refinement
+from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement, Search, Term
+from puzzledsl.ir.search_nodes import written
+from puzzledsl.ir.tables import FrontierResult, Refinement, SearchResult
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.sections.requirements import value_of
@@ -105,7 +109,7 @@ class Tick:
 class Curve:
     """Frontier with at least two feasible points. `infeasible` counts the others.
 
-    `searches` stand beside the curve, not on it. `is_log`: the y axis is logarithmic.
+    `searches` stand beside the curve, not on it. `notes`: sentences below it. `is_log`: the y axis is logarithmic.
     """
 
     name: str
@@ -118,6 +122,7 @@ class Curve:
     infeasible: int
     is_log: bool = False
     measured: tuple[Series, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def curves(subject: Subject) -> list[Curve]:
@@ -133,7 +138,9 @@ def curves(subject: Subject) -> list[Curve]:
         metric = describe_term(declaration.term)
         others, goal = list(_others(subject, metric)), describe(subject.search.objective)
         missed = len(result.points) - len(solved)
-        found.append(curve_of(name, metric, goal, solved, others, main=subject.name, infeasible=missed))
+        curve = curve_of(name, metric, goal, solved, others, main=subject.name, infeasible=missed)
+        notes = one_child(subject.search, declaration.term, result)
+        found.append(replace(curve, notes=tuple(notes)))
     return found
 
 
@@ -200,6 +207,36 @@ def how_measured(found: Refinement) -> str:
         return f"judged as they are built, on {found.samples:,} tokens"
     healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
     return f"{healed}, measured on {found.samples:,} positions"
+
+
+def one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:
+    """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
+    points = [(n, point.result) for n, point in enumerate(result.points, 1) if point.result.solutions]
+    for _, same in groupby(points, lambda point: point[1].solutions[0].layers):
+        (first, answer), *others = list(same)
+        if not others:
+            continue
+        room = {r: left for r in search.requirements if (left := _room(r, swept, answer)) is not None}
+        held = min(room, key=lambda r: room[r], default=None)
+        because = "no other metric is bounded"
+        if held is not None:
+            because = f"of the other bounds `{written(held)}` leaves least room, {room[held] * 100:.2g} %"
+        yield f"points {first} to {others[-1][0]} are one child; {because}"
+
+
+def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:
+    """Share of its bound that a requirement on one metric leaves; None of the swept metric and of other requirements."""
+    if not isinstance(requirement, LinearRequirement) or len(requirement.left.terms) != 1:
+        return None
+    term = requirement.left.terms[0].term
+    if term == swept or not isinstance(term, MetricTerm):
+        return None
+    name = f"{term.scenario}.{term.metric}"
+    value, parent = answer.metrics.get(name), answer.parent_metrics.get(name)
+    bound = requirement.bound
+    if requirement.parent_ratio is not None and parent is not None:
+        bound = requirement.parent_ratio * Fraction(parent)
+    return None if value is None or not bound else abs(value / float(bound) - 1)
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:

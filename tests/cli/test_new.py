@@ -140,7 +140,7 @@ def test_a_directory_misspelt_is_told_its_neighbour(given: str, capsys: pytest.C
 def test_a_file_is_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.json").write_text("{}", "utf-8")
     assert run(["new", "start", "--parent", "config.json"]) == 1
-    assert "it is a file, and a parent is a directory" in capsys.readouterr().err
+    assert "it is a file; a parent is a directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("parent", ["smollm2_135m", "llama3_1_8b", "qwen3_30b_a3b"])

@@ -193,21 +193,28 @@ def seen_tokens(job: BldJob) -> int:
     return job.tokens + EVALUATIONS * held_out_blocks(job.tokens, job.context) * job.context
 
 
-def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
-    """Return the FLOP of each layer that a sweep makes pieces of, with those of the layers without pieces below it.
+def work_by_layer(shape: Shape, jobs: Sequence[BldJob]) -> list[float]:
+    """Return the FLOP of each layer up to the last with pieces: of the parent's layer, and of its pieces.
 
     Sums in float64, and bytes that are moved, count for the float32 products of the same time.
     """
-    flop, below = StageOneFlop(shape, jobs), 0
-    tokens, seen, calibration = jobs[0].tokens, seen_tokens(jobs[0]), jobs[0].calibration_tokens
-    found = {}
-    for layer in sorted({job.layer for job in jobs}):
-        work = (calibration + seen) * sum(flop.parent[below : layer + 1])
-        work += calibration * flop.grams[layer] + flop.refined[layer] + tokens * flop.trained[layer]
-        work += (seen - tokens) * flop.evaluated[layer]
-        found[layer] = work + FLOAT64 * flop.solved[layer] + FLOP_PER_BYTE * flop.moved[layer]
-        below = layer + 1
+    flop, tokens, calibration = StageOneFlop(shape, jobs), jobs[0].tokens, jobs[0].calibration_tokens
+    seen, having, found = seen_tokens(jobs[0]), {job.layer for job in jobs}, list[float]()
+    for layer in range(1 + max(having)):
+        work: float = (calibration + seen) * flop.parent[layer]
+        if layer in having:
+            work += calibration * flop.grams[layer] + flop.refined[layer] + tokens * flop.trained[layer]
+            work += (seen - tokens) * flop.evaluated[layer]
+            work += FLOAT64 * flop.solved[layer] + FLOP_PER_BYTE * flop.moved[layer]
+        found.append(work)
     return found
+
+
+def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
+    """Return the FLOP of each layer that a sweep makes pieces of, with those of the layers without pieces below it."""
+    work, having = work_by_layer(shape, jobs), sorted({job.layer for job in jobs})
+    ends = zip([-1, *having], having, strict=False)
+    return {layer: sum(work[below + 1 : layer + 1]) for below, layer in ends}
 
 
 def heads_work(shape: Shape, jobs: Sequence[BldJob]) -> float:

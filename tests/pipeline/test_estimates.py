@@ -106,14 +106,14 @@ def test_the_probe_is_not_slowed_by_other_programs(monkeypatch: pytest.MonkeyPat
 def test_a_dry_run_for_a_device_has_each_stage_s_bytes_hours_and_choices(ctx: Context) -> None:
     found = dry_run(ctx, None, None, device_of(shipped_profiles()["h100_sxm"], 8, "h100_sxm"))
     plans = {plan.stage: plan for step in found.steps for plan in step.plans}
-    assert {"calibrate", "bld", "score", "realise", "uptrain", "eval", "export"} == plans.keys()
+    assert {"bld", "score", "realise", "uptrain", "eval", "export"} == plans.keys()
     assert all(plan.fits(found.device) for plan in plans.values())
     assert found.seconds == pytest.approx(sum(plan.seconds for plan in plans.values()), rel=0.01, abs=5)
     text = found.as_text()
     assert "8 x h100_sxm" in text and "micro-batch: 4 of 64 sequences" in text and "sharding: 8 ranks" in text
     steps = json.loads(json.dumps(found.as_json()))["steps"]
     bld = next(step for step in steps if step["stage"] == "bld")
-    assert [plan["stage"] for plan in bld["memory"]] == ["calibrate", "bld"] and bld["memory"][1]["fits"]
+    assert [plan["stage"] for plan in bld["memory"]] == ["bld"] and bld["memory"][0]["fits"]
 
 
 def test_a_dry_run_for_a_device_loads_no_torch(ctx: Context) -> None:

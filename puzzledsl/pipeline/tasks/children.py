@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -274,7 +275,9 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape, tokens = self.shape, self.declaration.tokens
-        return [stages.evaluating_plan(self.name, shape, tokens, device, self.work().flop)]
+        reads, alone = 2 * max(1, tokens // stages.BLOCK_TOKENS), replace(device, count=1)
+        given = shape, alone, self.work().flop
+        return [stages.forward_plan("eval", self.name, *given, tokens=tokens, models=2, reads=reads)]
 
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
@@ -334,7 +337,7 @@ class Export(DeclaredTask[nodes.Export]):
         return Work(written_bytes=estimates.child_bytes(self.ctx, self.space))
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        return [stages.export_plan(self.name, self.shape, device)]
+        return [stages.realise_plan(self.name, self.shape, 0, device, 0.0, stage="export")]
 
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite

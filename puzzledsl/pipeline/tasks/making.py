@@ -262,16 +262,12 @@ class Score(DeclaredTask[nodes.Score]):
         return runs_to_drop(self.program.spaces[self.space].layers, self.shape, self.method.runs)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        plan = stages.scoring_plan(
-            self.name,
-            self.shape,
-            device,
-            self.work().flop,
-            positions=self._tokens,
-            piece_weights=max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0),
-            longest_run=max((length for _, length in self._runs), default=0),
-        )
-        return [plan]
+        widest = max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0)
+        streams = stages.STREAMS + max((length for _, length in self._runs), default=0)
+        more, given = {"piece": widest * device.number_bytes}, (self.shape, device, self.work().flop)
+        return [
+            stages.forward_plan("score", self.name, *given, tokens=self._tokens, streams=streams, more=more)
+        ]
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

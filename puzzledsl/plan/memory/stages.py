@@ -1,11 +1,7 @@
 """Memory and time of the stages that run whole models: realising, scoring, measuring and evaluating.
 
-Realising heals by least squares, layer by layer, on the device, and assembles in the host's memory. Scoring (Puzzle, section 4.2)
-moves all positions up the layers together: what enters the layer, the stream between its halves and what leaves it, and what
-enters the layers below from which runs of dropped layers start; the parent's final states and the mean of the head's rows stay,
-and the head's logits exist in tiles. Measuring holds the parent, one module of each alternative, and the largest batch's caches;
-an evaluation parent and child beside each other, blocks of text, and logits in chunks; sampling a batch of documents with a KV
-cache.
+Each holds models, the streams of all its tokens, and the activations and tiles of logits of a group of tokens. Realising heals by
+least squares beside that, and assembles in the host's memory; measuring holds one module of each alternative, and caches.
 
 Memory and time of global knowledge distillation (Puzzle, section 3): what one rank holds, and what makes it fit.
 
@@ -16,9 +12,10 @@ layers in the backward pass, and the child's state in the host's memory (FSDP2's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from types import MappingProxyType
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -30,7 +27,6 @@ from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
     PARENT_SHARE,
-    TIMED_SHARE,
     Choice,
     Device,
     StagePlan,
@@ -40,100 +36,75 @@ from puzzledsl.plan.memory.stage_plan import (
     tiles,
 )
 
-SINGLE_PRECISION_TOKENS = 1 << 15
-"""Tokens up to which the equations are solved in float32."""
-GRAMS_SUMMED, GRAMS_SOLVED = 1, 3
-"""Square matrices of the widest map while it is fitted: the sums, float64; and as solved, the ridge or damped, and the factor."""
-STREAMS = 2
-"""Streams of all tokens: the parent's and the child's."""
-HELD_BYTES = 1 << 30
-"""Inputs of a last map above this size are computed again when they are needed."""
+STREAMS = 5
+"""Hidden states of every token: what enters a layer, the stream between its halves, what leaves it, what is measured, and the
+parent's."""
+TILES = 2
+"""Float32 tiles of logits at a time."""
+BLOCK_TOKENS = 512
+"""Tokens of a block of text that runs at a time in an evaluation."""
+AT_ONCE = 4
+"""Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
 SHARD_BYTES = 5 << 30
 """Bytes of a checkpoint's largest file, which is made in the host's memory."""
 
 
-def realise_plan(
-    name: str, shape: Shape, heal_tokens: int, device: Device, flop: float, *, stage: str = "realise"
-) -> StagePlan:
-    """Return the plan of healing on `heal_tokens` tokens (0: not healed) and assembly."""
-    number, hidden = device.number_bytes, shape.hidden
-    if not heal_tokens:
-        return StagePlan(stage, name, {}, 0.0, host_bytes=_file_bytes(shape, device))
-    held = holding(shape, device, once=True)
-    width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
-    solved = FLOAT32_BYTES if heal_tokens <= SINGLE_PRECISION_TOKENS else FLOAT64_BYTES
-    matrix = width**2 + 2 * width * hidden  # the Gram matrix, and its right-hand sides
-    grams = matrix * (GRAMS_SUMMED * FLOAT64_BYTES + GRAMS_SOLVED * solved)
-    read = heal_tokens * width * number
-    tokens = min(heal_tokens, tiles(device.kind).forward_tokens)
-    return StagePlan(
-        stage=stage,
-        name=name,
-        parts={
-            "parent": held.weights_bytes,
-            "the child's layer": max(layer_params(shape)) * number,
-            "Gram matrices": grams,
-            "streams": STREAMS * heal_tokens * hidden * number,
-            "inputs of a last map": read if read <= HELD_BYTES else 0,
-            "activations": tokens
-            * (widest_forward(shape) * number + 2 * (width + 2 * hidden) * FLOAT32_BYTES),
-        },
-        seconds=flop / device.flop_per_s + 2 * held.read_s,
-        host_bytes=_file_bytes(shape, device),
-        choices=held.choices,
-    )
-
-
-def export_plan(name: str, shape: Shape, device: Device) -> StagePlan:
-    """Return the plan of writing a child: one file at a time, in the host's memory."""
-    return StagePlan("export", name, {}, 0.0, host_bytes=_file_bytes(shape, device))
-
-
-def _file_bytes(shape: Shape, device: Device) -> int:
-    return min(SHARD_BYTES, total_params(shape) * device.number_bytes)
-
-
-SCORED_STREAMS = 4
-"""Hidden states of every position: what enters a layer, the stream between its halves, what leaves it, and what is measured."""
-TILES = 2
-"""Float32 tiles of logits at a time."""
-
-
-def scoring_plan(
+def forward_plan(
+    stage: str,
     name: str,
     shape: Shape,
     device: Device,
     flop: float,
     *,
-    positions: int,
-    piece_weights: int,
-    longest_run: int,
+    tokens: int,
+    models: int = 1,
+    streams: int = STREAMS,
+    reads: int = 2,
+    once: bool = False,
+    more: Mapping[str, int] = MappingProxyType({}),
 ) -> StagePlan:
-    """Return the plan of a score. Several devices share out the replacements.
+    """Return the plan of a stage that runs whole models on `tokens` tokens. `more`: bytes of other parts.
 
-    `piece_weights`: of the widest alternative. `longest_run`: the most layers that are dropped together.
+    Two models run one after the other where they do not fit together. A paged one is read `reads` times; `once`: see `holding`.
     """
-    number, held, cut = device.number_bytes, holding(shape, device), tiles(device.kind)
-    states = positions * shape.hidden
-    group = min(positions, cut.group_tokens)
+    number, held, cut = device.number_bytes, holding(shape, device, once=once), tiles(device.kind)
+    group, choices = min(tokens, cut.group_tokens), held.choices
+    both = models * held.weights_bytes
+    if models > 1 and not choices and both > PARENT_SHARE * device.memory_bytes:
+        choices = (Choice("models", "one after the other", f"both take {size_text(both)}"),)
+    logits = min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)
     return StagePlan(
-        stage="score",
+        stage=stage,
         name=name,
         parts={
-            "parent": held.weights_bytes,
+            "models": held.weights_bytes if choices else both,
             # a CPU keeps copies of all layers' weights in the order that its products like best
-            "packed weights": 0 if device.is_gpu or held.choices else sum(layer_params(shape)) * number,
-            "piece": piece_weights * number,
-            "streams": states * number * (SCORED_STREAMS + longest_run),
-            "the parent's statistics": states * (number + FLOAT32_BYTES),
+            "packed weights": 0 if device.is_gpu or choices else sum(layer_params(shape)) * number,
+            "streams": streams * tokens * shape.hidden * number,
             "activations": group * widest_forward(shape) * number,
-            "logits": TILES
-            * FLOAT32_BYTES
-            * (min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)),
+            "logits": TILES * FLOAT32_BYTES * logits,
+            **more,
         },
-        seconds=flop / device.flop_per_s / device.count + 2 * held.read_s,
+        seconds=flop / device.flop_per_s / device.count + reads * held.read_s,
         devices=device.count,
-        choices=held.choices,
+        choices=choices,
+    )
+
+
+def realise_plan(
+    name: str, shape: Shape, heal_tokens: int, device: Device, flop: float, *, stage: str = "realise"
+) -> StagePlan:
+    """Return the plan of healing on `heal_tokens` tokens (0: not healed) and assembly, one file at a time on the host."""
+    host = min(SHARD_BYTES, total_params(shape) * device.number_bytes)
+    if not heal_tokens:
+        return StagePlan(stage, name, {}, 0.0, host_bytes=host)
+    width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
+    # as summed in float64; damped and factored in float32
+    grams = (FLOAT64_BYTES + 3 * FLOAT32_BYTES) * (width**2 + 2 * width * shape.hidden)
+    more = {"the child's layer": max(layer_params(shape)) * device.number_bytes, "Gram matrices": grams}
+    given = shape, replace(device, count=1), flop
+    return replace(
+        forward_plan(stage, name, *given, tokens=heal_tokens, once=True, more=more), host_bytes=host
     )
 
 
@@ -145,70 +116,16 @@ def measuring_plan(
     alternatives: Iterable[tuple[Alternative, Shape]],
     scenarios: Sequence[Scenario],
 ) -> StagePlan:
-    """Return the plan of timing whole models; each timed model stands on one device.
-
-    `alternatives`: the distinct ones, with the shapes of their layers.
-    """
-    number = device.number_bytes
-    whole, room = total_params(shape) * number, int(TIMED_SHARE * device.memory_bytes)
-    why = f"all take {size_text(whole)} of {size_text(room)}"
-    choice = Choice("weights", "some layers use the weights of others", why)
+    """Return the plan of timing whole models. `alternatives`: the distinct ones, with the shapes of their layers."""
+    number, batches = device.number_bytes, [(max(each.batches, default=1), each) for each in scenarios]
     # keys and values of all layers at the end of the largest batch
-    batches = [(max(each.batches, default=1), each) for each in scenarios]
     cached = max((batch * (each.prompt + each.output) for batch, each in batches), default=0)
+    kept = sum(2 * own.cached_heads * own.head_dim for own in shape.each)
+    more = {"alternatives": sum(a.params(own) for a, own in alternatives) * number}
+    more["caches"] = cached * kept * number
     prompts = max((batch * each.prompt for batch, each in batches), default=0)
-    return StagePlan(
-        stage="measure",
-        name=name,
-        parts={
-            "parent": min(whole, room),
-            "alternatives": sum(a.params(own) for a, own in alternatives) * number,
-            "caches": cached * _cached_numbers(shape) * number,
-            "activations": prompts * widest_forward(shape) * number,
-        },
-        seconds=flop / device.flop_per_s,
-        choices=(choice,) if whole > room else (),
-    )
-
-
-def _cached_numbers(shape: Shape) -> int:
-    """Return the numbers of a token's keys and values in all layers."""
-    return sum(2 * own.cached_heads * own.head_dim for own in shape.each)
-
-
-BLOCK_TOKENS = 512
-"""Tokens of a block of text that runs at a time."""
-LOGIT_TILES = 4
-"""Float32 tiles of logits of one chunk: log-probabilities of both models, and their products."""
-AT_ONCE = 4
-"""Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
-
-
-def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: float) -> StagePlan:
-    """Return the plan of an evaluation of a child at most as large as its parent, on `tokens` tokens of text.
-
-    Both models are in memory if they fit together, else one after the other: the parent's final states are kept.
-    """
-    number, held = device.number_bytes, holding(shape, device)
-    both, choices = 2 * held.weights_bytes, held.choices
-    together = not choices and both <= PARENT_SHARE * device.memory_bytes
-    if not together and not choices:
-        choices = (Choice("models", "one after the other", f"both take {size_text(both)}"),)
-    chunk = min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
-    at_once = AT_ONCE if device.kind == "cpu" else 1
-    return StagePlan(
-        stage="eval",
-        name=name,
-        parts={
-            "models": both if together else held.weights_bytes,
-            "the other's head": 0 if together else shape.vocab * shape.hidden * number,
-            "final states": 2 * tokens * shape.hidden * number,
-            "activations": at_once * min(tokens, BLOCK_TOKENS) * widest_forward(shape) * number,
-            "logits": at_once * LOGIT_TILES * chunk * shape.vocab * FLOAT32_BYTES,
-        },
-        seconds=flop / device.flop_per_s + 2 * held.read_s * max(1, tokens // BLOCK_TOKENS),
-        choices=choices,
-    )
+    alone = replace(device, count=1)
+    return forward_plan("measure", name, shape, alone, flop, tokens=prompts, streams=1, more=more)
 
 
 LOSS_TILES = 3

@@ -22,9 +22,7 @@ def test_the_page_has_the_tables_of_the_code() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_every_stage_stays_within_memory(case: Case) -> None:
     device, found = plans(case)
-    assert {"calibrate", "bld", "score", "realise", "uptrain", "eval", "export"} == {
-        plan.stage for plan in found
-    }
+    assert {"bld", "score", "realise", "uptrain", "eval", "export"} == {plan.stage for plan in found}
     assert all(plan.fits(device) for plan in found), [plan.stage for plan in found if not plan.fits(device)]
 
 
@@ -52,7 +50,7 @@ def test_8b_by_hand() -> None:
     pieces = 32 * (6 * (gqa + sum(narrow)) - 2 * (gqa - inner + sum(narrow) * 2 // 3))
     forward, scores = 2 * (attention + ffn), 4 * hidden * 8192 // 2
     flop = 1e9 * (pieces + 32 * 2 * 3 * scores + (20 + 32) * (forward + scores))
-    assert bld.seconds == pytest.approx(flop / (989e12 * 0.5368), rel=0.01)  # and the optimiser
+    assert 1 < bld.seconds / (flop / (989e12 * 0.5368)) < 1.1  # and what comes before training
 
 
 def test_more_gpus_take_less_time_and_memory() -> None:

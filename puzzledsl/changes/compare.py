@@ -1,8 +1,8 @@
 """Differences between two lowered programs, as data. Source places and comments make no difference.
 
-Layers of a space with the same difference share one line. Parts of a search are compared over the alternatives that both spaces
-have: if a space loses its no-op, `count(attention is noop)` changes its value but remains the same requirement, and the change
-is reported for the space alone. A requirement whose bound alone differs counts as changed, not replaced.
+Layers of a space with the same difference share one line. If a space loses its no-op, `count(attention is noop)` changes its
+value but remains the same requirement, and the change is reported for the space alone. A requirement whose bound alone differs
+counts as changed, not replaced.
 
 Changes as text: `+` added, `-` removed, `~` changed; then the work, then one line that counts.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from puzzledsl.base.settings import settings_of
 from puzzledsl.changes import words
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import unbounded
+from puzzledsl.ir.search_nodes import describe, describe_term
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
 
@@ -104,66 +105,20 @@ class ProgramChanges:
         }
 
 
-Common = dict[SubBlock, set[str]]
 _PLACES = {"where", "runtime_where", "bound_where", "because"}
 
 
-def common_names(old: nodes.Space, new: nodes.Space) -> Common:
-    """Return the canonical names that each sub-block can choose in some layer of both spaces, and `parent`."""
-
-    def names(space: nodes.Space, sub_block: SubBlock) -> set[str]:
-        choices = (c.attention if sub_block == "attention" else c.ffn for c in space.layers)
-        return {"parent", *(alternative.name for choice in choices for alternative in choice)}
-
-    return {
-        "attention": names(old, "attention") & names(new, "attention"),
-        "ffn": names(old, "ffn") & names(new, "ffn"),
-    }
+def meaning(node: Frozen) -> str:
+    """Return a text that is equal for two requirements or goals exactly if they mean the same."""
+    return json.dumps(_without_places(node.model_dump(mode="json")), sort_keys=True)
 
 
-def meaning(node: Frozen, common: Common) -> str:
-    """Return a text that is equal for two requirements or goals exactly if they agree over the common alternatives."""
-    return json.dumps(_restricted(node.model_dump(mode="json"), common), sort_keys=True)
-
-
-def _restricted(value: Any, common: Common) -> Any:
+def _without_places(value: Any) -> Any:
     if isinstance(value, list):
-        return [_restricted(part, common) for part in value]
+        return [*map(_without_places, value)]
     if not isinstance(value, dict):
         return value
-    value = {key: _restricted(part, common) for key, part in value.items() if key not in _PLACES}
-    match value.get("kind"):
-        case "is" | "count":
-            value["alternatives"] = [a for a in value["alternatives"] if a in common[value["sub_block"]]]
-        case "and":
-            value["operands"] = [o for o in value["operands"] if not _is_idle(o)]
-        case "or" | "cardinality":
-            value["operands"] = [o for o in value["operands"] if not _never_holds(o)]
-        case "table":
-            return _restricted_table(value, common)
-        case "distinct":
-            value["taken"] = [_restricted_table(each, common) for each in value["taken"]]
-    return value
-
-
-def _never_holds(formula: dict[str, Any]) -> bool:
-    """Return True for a statement that has no common alternative left, and so cannot hold for one."""
-    if formula["kind"] == "is":
-        return not formula["alternatives"]
-    return formula["kind"] == "or" and not formula["operands"]
-
-
-def _is_idle(formula: dict[str, Any]) -> bool:
-    """Return True for `a implies b` if `a` never holds."""
-    return formula["kind"] == "implies" and _never_holds(formula["condition"])
-
-
-def _restricted_table(table: dict[str, Any], common: Common) -> dict[str, Any]:
-    """Return a table's cells of common alternatives, keyed by name so that their order does not matter."""
-    rows = [(i, a) for i, a in enumerate(table["attention"]) if a in common["attention"]] or [(0, "")]
-    columns = [(j, f) for j, f in enumerate(table["ffn"]) if f in common["ffn"]] or [(0, "")]
-    cells = {f"{a}/{f}": table["values"][i][j] for i, a in rows for j, f in columns}
-    return {"layers": table["layers"], "cells": cells}
+    return {key: _without_places(part) for key, part in value.items() if key not in _PLACES}
 
 
 Names = tuple[str, ...]
@@ -205,17 +160,20 @@ MANY = 3
 """Instances of one line in a `for` beyond which they are reported together."""
 
 
-def search_details(old: nodes.Search, new: nodes.Search, common: Common) -> Iterator[Detail]:
-    """Yield the goal, requirements and preferences that differ over the alternatives that both spaces have."""
-    before, after = (f"{s.sense} {words.linear(s.objective)}" for s in (old, new))
-    if (old.sense, meaning(old.objective, common)) != (new.sense, meaning(new.objective, common)):
+def search_details(old: nodes.Search, new: nodes.Search, *, same_space: bool) -> Iterator[Detail]:
+    """Yield the goal, requirements and preferences that differ.
+
+    Beside a space that differs, a requirement that reads alike is the same: alternatives that went or came are the space's.
+    """
+    before, after = (f"{s.sense} {describe(s.objective)}" for s in (old, new))
+    if before != after or (same_space and meaning(old.objective) != meaning(new.objective)):
         yield _told_apart("goal", before, after)
-    yield from _Requirements(common).details(old.requirements, new.requirements)
-    preferences = [[(p.sense, meaning(p.goal, common)) for p in s.preferences] for s in (old, new)]
-    if preferences[0] != preferences[1]:
-        texts = [
-            ", then ".join(f"{p.sense} {words.linear(p.goal)}" for p in s.preferences) for s in (old, new)
-        ]
+    yield from _Requirements(meaning if same_space else words.requirement).details(
+        old.requirements, new.requirements
+    )
+    texts = [", then ".join(f"{p.sense} {describe(p.goal)}" for p in s.preferences) for s in (old, new)]
+    meanings = [[(p.sense, meaning(p.goal)) for p in s.preferences] for s in (old, new)]
+    if texts[0] != texts[1] or (same_space and meanings[0] != meanings[1]):
         yield _told_apart("prefer", *texts)
 
 
@@ -225,10 +183,10 @@ def _told_apart(what: str, before: str, after: str) -> Detail:
 
 
 class _Requirements:
-    """Comparison of requirements by meaning over the alternatives `common`."""
+    """Comparison of requirements, each by what `read` returns of it."""
 
-    def __init__(self, common: Common) -> None:
-        self.common = common
+    def __init__(self, read: Callable[[nodes.Requirement], str]) -> None:
+        self.read = read
 
     def details(self, old: Sequence[nodes.Requirement], new: Sequence[nodes.Requirement]) -> Iterator[Detail]:
         gone, come = self._left_over(old, new), self._left_over(new, old)
@@ -246,10 +204,10 @@ class _Requirements:
         self, some: Sequence[nodes.Requirement], others: Sequence[nodes.Requirement]
     ) -> list[nodes.Requirement]:
         """Return the requirements that the other side lacks, as a multiset difference."""
-        rest = Counter(meaning(other, self.common) for other in others)
+        rest = Counter(map(self.read, others))
         left: list[nodes.Requirement] = []
         for requirement in some:
-            text = meaning(requirement, self.common)
+            text = self.read(requirement)
             if rest[text] > 0:
                 rest[text] -= 1
             else:
@@ -262,8 +220,8 @@ class _Requirements:
             figure = requirement.formula
             if not isinstance(figure, nodes.Runs | nodes.Longest | nodes.Distinct):
                 return ""
-            return meaning(unbounded(figure), self.common)
-        return f"{meaning(requirement.left, self.common)} {requirement.op[0]}"
+            return meaning(unbounded(figure))
+        return f"{requirement.where.text} {requirement.op[0]}"
 
 
 def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
@@ -315,7 +273,8 @@ def _of_kind(kind: str, old: nodes.Program, new: nodes.Program) -> Iterator[Chan
         details = list(_details(before[name], after[name]))
         if kind == "search":
             a, b = old.searches[name], new.searches[name]
-            details += search_details(a, b, common_names(old.spaces[a.space], new.spaces[b.space]))
+            spaces = old.spaces[a.space].layers, new.spaces[b.space].layers
+            details += search_details(a, b, same_space=spaces[0] == spaces[1])
         if details:
             yield Change("~", kind, name, tuple(details))
     yield from (Change("-", kind, name) for name in before if name not in after)
@@ -336,7 +295,7 @@ def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
     apart = _COMPARED_APART if isinstance(node, nodes.Space | nodes.Search) else set()
     for key, value in node.model_dump(mode="json").items():
         if key == "term" and isinstance(node, nodes.Frontier):
-            yield "metric", words.term(node.term)
+            yield "metric", describe_term(node.term)
         elif key == "refine" and isinstance(node, nodes.Search):
             yield key, "none" if node.refine is None else words.refine(node.refine)
         elif key == "full" and isinstance(node, nodes.Eval):

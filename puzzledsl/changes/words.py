@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from typing import assert_never
 
-from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
@@ -59,46 +57,6 @@ def _is_number(text: str) -> bool:
     return bool(text) and text.lstrip("-").replace("/", "", 1).isdigit()
 
 
-# ---------------------------------------------------------------- expressions
-
-
-def linear(value: nodes.Linear) -> str:
-    """`kl`, `2 * sum(ffn.width, layers 0..79) + 3`."""
-    parts = [_weighted(weighted) for weighted in value.terms]
-    if value.constant or not parts:
-        parts.append(format_quantity(value.constant, COUNT))
-    text = parts[0]
-    for part in parts[1:]:
-        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
-    return text
-
-
-def _weighted(weighted: nodes.WeightedTerm) -> str:
-    name, factor = term(weighted.term), weighted.coefficient
-    if factor == 1:
-        return name
-    return f"-{name}" if factor == -1 else f"{float(factor):.6g} * {name}"
-
-
-def term(value: nodes.Term) -> str:
-    """One table's sum."""
-    match value:
-        case nodes.MetricTerm(scenario=scenario, metric=metric):
-            return f"{scenario}.{metric}"
-        case nodes.ScoreTerm(score=score):
-            return score
-        case nodes.ParamsTerm():
-            return "params"
-        case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=layers):
-            return f"sum({sub_block}.{attribute}, {layers_in_words(list(layers))})"
-        case nodes.CountTerm(sub_block=sub_block, alternatives=names, layers=layers):
-            return f"count({sub_block} is {' | '.join(names) or 'nothing'}, {layers_in_words(list(layers))})"
-        case nodes.TableTerm(layers=layers):
-            return f"sum(a table of what is chosen, {layers_in_words(list(layers))})"
-        case _:
-            assert_never(value)
-
-
 def requirement(value: nodes.Requirement) -> str:
     """`chat.memory <= 76GiB`, `chat.throughput >= 2.17x`; a statement about layers as its program writes it."""
     if isinstance(value, nodes.LogicRequirement):
@@ -107,7 +65,7 @@ def requirement(value: nodes.Requirement) -> str:
         bound = f"{float(value.parent_ratio):.6g}x"
     else:
         bound = format_quantity(value.bound or Fraction(0), _UNITS[value.unit], 6)
-    return f"{linear(value.left)} {value.op} {bound}"
+    return f"{' '.join(value.where.text.split())} {value.op} {bound}"
 
 
 def refine(value: nodes.Refine) -> str:

@@ -8,7 +8,7 @@ layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
 
 The ends of the model have columns of their own, `embedding` and `head`: a row with a name in one of them has a score alone.
 
-CSV, in UTF-8. One file can hold scores and costs: whoever reads it takes its own columns. This
+CSV (UTF-8). One file can hold scores and costs: whoever reads it takes its own columns. This
 module gives cells with their places in the file; what they mean is for `search` (scores) and `cost`.
 """
 
@@ -45,7 +45,7 @@ class NoTable(Exception):
 
 @record
 class Cell:
-    """The text of one cell, stripped of blanks, and its span; None as the span of a cell that is not there."""
+    """The text of one cell, stripped of blanks, and its span; None for a cell that is not there."""
 
     text: str
     span: Span | None
@@ -55,8 +55,8 @@ class Cell:
 class Line:
     """One row: the texts of its cells, with surrounding blanks.
 
-    `number` is its line in the file, and `shown` the file's name in diagnostics. `source` is the first line of a row
-    that contains quotes or spans lines; else None.
+    `number` is its line. `shown` is the file's name in diagnostics. `source` is the first line of a row that contains quotes or
+    spans lines; else None.
     """
 
     number: int
@@ -107,12 +107,9 @@ class LongTable:
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:
-    """Read a CSV file. `shown` is its name in diagnostics and spans.
-
-    Raises NoTable.
-    """
+    """Read a CSV file. `shown` is its name in diagnostics and spans. Raises NoTable."""
     if file.suffix == ".parquet":
-        raise NoTable("tables are CSV", "save it as CSV: pandas' `to_csv(path, index=False)` writes one")
+        raise NoTable("it is Parquet", "save it as CSV: pandas' `to_csv` writes one")
     try:
         table = _csv(file, shown)
     except OSError as error:

@@ -11,7 +11,7 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.explore.sheet import Answer, Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.nodes import LinearRequirement
-from puzzledsl.ir.search_nodes import written
+from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
@@ -19,7 +19,7 @@ from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import LABELS, by_regret, describe, heat_cell, told
+from puzzledsl.report.sections.searches import LABELS, by_regret, heat_cell, told
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
 
 if TYPE_CHECKING:

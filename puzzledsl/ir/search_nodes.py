@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Site, SubBlock
 from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
@@ -256,6 +256,36 @@ def written(requirement: Requirement) -> str:
             op = requirement.op if requirement.judged is None else requirement.judged.op
             text = f"{text} {op} {bound}"
     return text or "…"
+
+
+def describe(linear: Linear) -> str:
+    """An objective in words: `kl`, `2 * chat.latency + kl`."""
+    parts = []
+    for weighted in linear.terms:
+        factor = "" if weighted.coefficient == 1 else f"{float(weighted.coefficient):.4g} * "
+        parts.append(factor + describe_term(weighted.term))
+    if linear.constant or not parts:
+        parts.append(f"{float(linear.constant):.4g}")
+    return " + ".join(parts)
+
+
+def describe_term(term: Term) -> str:
+    """A term as it would be written."""
+    match term:
+        case MetricTerm(scenario=scenario, metric=metric):
+            return f"{scenario}.{metric}"
+        case ScoreTerm(score=score):
+            return score
+        case ParamsTerm():
+            return "params"
+        case FactTerm(sub_block=sub_block, attribute=attribute):
+            return f"sum({sub_block}.{attribute})"
+        case CountTerm(sub_block=sub_block, alternatives=names):
+            return f"count({sub_block} is {' | '.join(names)})"
+        case TableTerm(layers=layers):
+            return f"a table over {len(layers)} layer{'s' if len(layers) > 1 else ''}"
+        case _:
+            assert_never(term)
 
 
 class CpSat(Frozen):

@@ -16,7 +16,7 @@ from puzzledsl.costs.table import notes
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import MeasuredHardware, Scenario
-from puzzledsl.ir.search_nodes import written
+from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
@@ -31,7 +31,6 @@ from puzzledsl.report.sections.measured import (
     too_wide,
 )
 from puzzledsl.report.sections.requirements import requirement_lines
-from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import PARENT, Subject
 
 ACCURACY_KEPT = "of accuracy kept"

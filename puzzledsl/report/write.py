@@ -18,6 +18,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.version import __version__
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.nodes import HfSource, Program
+from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import AnsweredPrompt, Piece
 from puzzledsl.ir.tables.evaluations import Answer
 from puzzledsl.plan.bld import bld_plan
@@ -167,7 +168,7 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
         "program": stem,
         "doc": subject.search.doc,
         "origin": f"a child of {parent}, {subject.shape.layers} layers",
-        "objective_label": searches.describe(subject.search.objective),
+        "objective_label": describe(subject.search.objective),
     }
 
 

@@ -123,13 +123,13 @@ def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ign
     ("old", "new", "where", "detail"),
     [
         ("minimize kl", "minimize 2 * kl", "search best", "~ goal: minimize kl -> minimize 2 * kl"),
-        ("<= 2\n", "<= 3\n", "search best", "~ require: count(attention is noop, layers 0..5) <= 2 -> "
-         "count(attention is noop, layers 0..5) <= 3"),
+        ("<= 2\n", "<= 3\n", "search best", "~ require: count(attention is noop) <= 2 -> "
+         "count(attention is noop) <= 3"),
         ("prefer -params", "prefer -chat.latency", "search best",
          "~ prefer: minimize params -> minimize chat.latency"),
         ("  prefer -params\n", "", "search best", "- prefer: minimize params -> "),
         ("attention is noop)", "layers[..3].attention is noop)", "search best",
-         "- require: count(attention is noop, layers 0..5) <= 2 -> "),
+         "- require: count(attention is noop) <= 2 -> "),
         ("memory: 16GiB", "memory: 8GiB", "hardware h", "~ spec.memory: 16GiB -> 8GiB"),
         ("batch(4,", "batch(4 | 8,", "scenario chat", "~ batch: [4] -> [4, 8]"),
         ("tokens = 1Ki, loss", "tokens = 2Ki, loss", "uptrain final", "~ tokens: 1024 -> 2048"),

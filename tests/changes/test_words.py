@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.words import linear, requirement, term
+from puzzledsl.changes.words import requirement
 from puzzledsl.ir import nodes
 from tests.checker.programs import TINY, lowered
 
@@ -46,33 +45,16 @@ def test_what_is_told_of_a_statement_is_how_it_is_written(tmp_path: Path, text: 
         ("chat.memory <= 3GiB", "chat.memory <= 3GiB"),
         ("chat.latency <= 1.5x", "chat.latency <= 1.5x"),
         ("kl <= 0.25", "kl <= 0.25"),
-        ("2 * kl - params / 1M >= 1", "2 * kl - 1e-06 * params >= 1"),
-        ("sum(ffn.width) <= 300", "sum(ffn.width, layers 0..3) <= 300"),
-        ("count(attention is gqa) <= 2", "count(attention is parent | gqa2 | gqa1, layers 0..3) <= 2"),
-        ("count(layers[0, 2].attention is noop) >= 1", "count(attention is noop, layers 0, 2) >= 1"),
+        ("2 * kl - params / 1M >= 1", "2 * kl - params / 1M >= 1"),
+        ("sum(ffn.width) <= 300", "sum(ffn.width) <= 300"),
+        ("count(attention is gqa) <= 2", "count(attention is gqa) <= 2"),
+        ("count(layers[0, 2].attention is noop) >= 1", "count(layers[0, 2].attention is noop) >= 1"),
         (
             "sum(l.ffn.width * l.attention.kv_heads for l in layers[1..2]) <= 9",
-            "sum(a table of what is chosen, layers 1..2) <= 9",
+            "sum(l.ffn.width * l.attention.kv_heads for l in layers[1..2]) <= 9",
         ),
         ("layers[1].attention is gqa", "layers[1].attention is gqa"),
     ],
 )
 def test_amounts_are_told_in_their_units(tmp_path: Path, text: str, told: str) -> None:
     assert requirement(required(tmp_path, text)) == told
-
-
-def test_an_expression_is_told_with_its_signs_and_its_constant() -> None:
-    kl, params = nodes.ScoreTerm(score="kl"), nodes.ParamsTerm()
-
-    def told(*weighted: tuple[int, nodes.Term], constant: int = 0) -> str:
-        terms = tuple(nodes.WeightedTerm(coefficient=Fraction(c), term=t) for c, t in weighted)
-        return linear(nodes.Linear(terms=terms, constant=Fraction(constant)))
-
-    assert told() == "0"
-    assert told((1, kl), constant=3) == "kl + 3"
-    assert told((1, kl), constant=-3) == "kl - 3"
-    assert told((-1, kl), (-2, params)) == "-kl - 2 * params"
-    assert (
-        term(nodes.CountTerm(sub_block="ffn", alternatives=(), layers=(1,)))
-        == "count(ffn is nothing, layer 1)"
-    )

@@ -25,9 +25,9 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
         == """\
 ~ search best
     ~ goal: minimize kl -> minimize 2 * kl
-    ~ require: count(attention is noop, layers 0..5) <= 2 -> count(attention is noop, layers 0..5) <= 3
+    ~ require: count(attention is noop) <= 2 -> count(attention is noop) <= 3
 ~ search small
-    ~ require: count(attention is noop, layers 0..5) <= 2 -> count(attention is noop, layers 0..5) <= 3
+    ~ require: count(attention is noop) <= 2 -> count(attention is noop) <= 3
 
 Runs again: solve best, solve small, uptrain final, export out, report
 Plan: 0 to add, 2 to change, 0 to remove.
@@ -47,8 +47,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
             {"what": "goal", "old": "minimize kl", "new": "minimize 2 * kl"},
             {
                 "what": "require",
-                "old": "count(attention is noop, layers 0..5) <= 2",
-                "new": "count(attention is noop, layers 0..5) <= 3",
+                "old": "count(attention is noop) <= 2",
+                "new": "count(attention is noop) <= 3",
             },
         ],
     }

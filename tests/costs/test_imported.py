@@ -264,3 +264,8 @@ def test_a_mistake_in_a_quoted_row_is_shown_with_the_whole_row(read: Read, tmp_p
 def test_text_that_is_no_csv_is_said_to_be_none(read: Read, tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError, match=r"unexpected end of data"):
         cost_table(read(SUB_BLOCKS + '"open'), "wide", tmp_path)
+
+
+def test_parquet_is_told(read: Read, tmp_path: Path) -> None:
+    with pytest.raises(DiagnosticError, match="it is Parquet"):
+        cost_table(read(b"PAR1", name="costs.parquet"), "wide", tmp_path)

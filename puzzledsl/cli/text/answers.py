@@ -201,9 +201,9 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
 def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     """Return the points of a frontier as a table, and the file they were written to."""
     from puzzledsl.costs.table import notes as notes_of
+    from puzzledsl.ir.search_nodes import describe_term
     from puzzledsl.pipeline.text.child_text import bound_text
     from puzzledsl.report.pictures.curves import one_child
-    from puzzledsl.report.sections.searches import describe_term
 
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)

@@ -42,7 +42,7 @@ def place_of(sub_block: SubBlockRegrets) -> str:
 
 class _Words:
     def __init__(self, program: Program, result: WhyResult) -> None:
-        from puzzledsl.report.sections.searches import describe
+        from puzzledsl.ir.search_nodes import describe
 
         self.result = result
         self.search = program.searches[result.search]

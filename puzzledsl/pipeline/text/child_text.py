@@ -26,6 +26,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space
 from puzzledsl.ir.references import evaluations_of, judged_by
+from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import (
     PARENT,
     AnsweredPrompt,
@@ -50,7 +51,6 @@ from puzzledsl.pipeline.opening import has_child
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.refined import ORIGINS
-from puzzledsl.report.sections.searches import describe
 
 
 def metric_text(name: str, value: float) -> str:

@@ -13,12 +13,11 @@ from itertools import groupby
 from typing import Literal, get_args
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement, Search, Term
-from puzzledsl.ir.search_nodes import written
+from puzzledsl.ir.search_nodes import describe, describe_term, written
 from puzzledsl.ir.tables import FrontierResult, Refinement, SearchResult
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.sections.requirements import value_of
-from puzzledsl.report.sections.searches import describe, describe_term
 from puzzledsl.report.subject import Subject
 
 Side = Literal["right", "left", "below", "above"]

@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import assert_never
 
 from puzzledsl.alternatives.alternative import EndName, Site, SubBlock
-from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
@@ -22,36 +20,6 @@ STATUS = {
     "infeasible": "Proven: no child of the space meets every requirement",
     "unknown": "No child was found in the time given, and none was excluded",
 }
-
-
-def describe(linear: nodes.Linear) -> str:
-    """An objective in words: `kl`, `2 * chat.latency + kl`."""
-    parts = []
-    for weighted in linear.terms:
-        factor = "" if weighted.coefficient == 1 else f"{float(weighted.coefficient):.4g} * "
-        parts.append(factor + describe_term(weighted.term))
-    if linear.constant or not parts:
-        parts.append(f"{float(linear.constant):.4g}")
-    return " + ".join(parts)
-
-
-def describe_term(term: nodes.Term) -> str:
-    """A term as it would be written."""
-    match term:
-        case nodes.MetricTerm(scenario=scenario, metric=metric):
-            return f"{scenario}.{metric}"
-        case nodes.ScoreTerm(score=score):
-            return score
-        case nodes.ParamsTerm():
-            return "params"
-        case nodes.FactTerm(sub_block=sub_block, attribute=attribute):
-            return f"sum({sub_block}.{attribute})"
-        case nodes.CountTerm(sub_block=sub_block, alternatives=names):
-            return f"count({sub_block} is {' | '.join(names)})"
-        case nodes.TableTerm(layers=layers):
-            return f"a table over {len(layers)} layer{'s' if len(layers) > 1 else ''}"
-        case _:
-            assert_never(term)
 
 
 FAINTEST = 0.12  # of the full colour, for the smallest regret that counts

@@ -163,10 +163,3 @@ def test_what_is_lacking_is_said_with_its_layers(tmp_path: Path, lacking: Sequen
         read_score_table(path, program.scores["kl"], program.spaces["wide"])
     [told] = error.value.diagnostics
     assert "attention `gqa2` with ffn `linear`" in told.message and named in told.message
-
-
-def test_parquet_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "kl.parquet"
-    path.write_bytes(b"PAR1")
-    with pytest.raises(DiagnosticError, match="tables are CSV"):
-        read_score_table(path, PROGRAM.scores["kl"], PROGRAM.spaces["wide"])

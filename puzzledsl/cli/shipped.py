@@ -1,4 +1,4 @@
-"""What the package ships: the diagnostics of all stages, parents and hardware, without loading the stages' libraries.
+"""Things that the package ships: the diagnostics of all stages, parents and hardware, without loading the stages' libraries.
 
 A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
 """

@@ -40,7 +40,7 @@ class Means:
 
     @property
     def cure(self) -> str:
-        """What takes less memory, as the program says it."""
+        """The change of the program that takes less memory."""
         if (self.micro_blocks or 1) > 1:
             return f"write `micro_batch = {(self.micro_blocks or 1) // 2}`"
         return "use more processes" if self.recompute else "write `micro_batch = 1, recompute = true`"

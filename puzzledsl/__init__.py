@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING, Any
 from puzzledsl.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer as Answer
-    from puzzledsl.api.answer import Child as Child
-    from puzzledsl.api.answer import Frontier as Frontier
-    from puzzledsl.api.answer import Plot as Plot
     from puzzledsl.api.loading import load as load
-    from puzzledsl.api.loading import load_ipython_extension as load_ipython_extension
     from puzzledsl.api.loading import parse as parse
     from puzzledsl.api.program import Program as Program
     from puzzledsl.api.session import Run as Run
-    from puzzledsl.api.tables import Costs as Costs
-    from puzzledsl.api.tables import Space as Space
-    from puzzledsl.api.variations import Regrets as Regrets
     from puzzledsl.api.variations import Variations as Variations
     from puzzledsl.base.diagnostics import Diagnostic as Diagnostic
     from puzzledsl.base.diagnostics import DiagnosticError as DiagnosticError
@@ -34,18 +26,10 @@ _HOMES = {
     "load": "api.loading",
     "parse": "api.loading",
     "Program": "api.program",
-    "Answer": "api.answer",
-    "Child": "api.answer",
-    "Space": "api.tables",
-    "Costs": "api.tables",
-    "Frontier": "api.answer",
-    "Plot": "api.answer",
-    "Regrets": "api.variations",
     "Variations": "api.variations",
     "Run": "api.session",
     "Diagnostic": "base.diagnostics",
     "DiagnosticError": "base.diagnostics",
-    "load_ipython_extension": "api.loading",
 }
 """Public name -> the module that has it."""
 __all__ = [*_HOMES, "__version__"]

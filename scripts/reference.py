@@ -2,7 +2,7 @@
 
 docs/cli.md     every command, from typer's own description of it
 docs/std.md     what std/ ships, and what each runtime can run
-docs/artefacts.md  every file of a build directory and every --json output (reference_artefacts.py), and docs/schema/
+docs/schema/ir.schema.json  as `pzl schema` prints it
 docs/python.md  the Python API, from its docstrings (reference_python.py)
 docs/language.md  its tables alone, from puzzledsl/language (reference_language.py)
 """
@@ -10,6 +10,7 @@ docs/language.md  its tables alone, from puzzledsl/language (reference_language.
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,11 +22,11 @@ from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
-from puzzledsl.cli.completion import std_parents
+from puzzledsl.cli.commands.program.explain import ir_schema
+from puzzledsl.cli.shipped import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from scripts.reference_artefacts import artefacts, schemas
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -223,7 +224,6 @@ def _support(support: Support | None) -> str:
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
     "std.md": std,
-    "artefacts.md": lambda: artefacts(MADE),
     "python.md": lambda: python(MADE),
     "language.md": language,
 }
@@ -231,7 +231,7 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
 
 
 if __name__ == "__main__":
-    for file, text in schemas().items():
-        (ROOT / "docs/schema" / file).write_text(text, "utf-8")
+    text = json.dumps(ir_schema(), indent=1, sort_keys=True) + "\n"
+    (ROOT / "docs/schema/ir.schema.json").write_text(text, "utf-8")
     for file, lines in PAGES.items():
         (ROOT / "docs" / file).write_text("\n".join(lines()), "utf-8")

@@ -11,9 +11,9 @@ answer = program.solve("best")
 assert answer.status == "optimal" and answer.gap == 0
 print(answer.objective, answer.metrics["chat.throughput"], answer.layers[6])
 
-costs = program.costs("wide").to_frame()  # pandas, or polars
-regrets = program.why("best", layer=12).to_frame()
-program.frontier("speed").plot().save("speed.svg")
+costs = program.costs("wide").scenarios["chat"][0].attention[12]["gqa1"]
+regrets = program.why("best", layer=12).sub_blocks
+points = [(p.target, p.result.objective) for p in program.frontier("speed").points]
 
 layers = list(answer.layers)  # a search of your own
 layers[6] = ("linear", "noop")
@@ -25,9 +25,6 @@ variations = program.variations("best")  # other requirements, with tables that 
 faster = speed.model_copy(update={"parent_ratio": speed.parent_ratio * 5 / 4})
 assert variations.solve([faster]).objective > answer.objective
 ```
-
-In a notebook, objects show themselves: an answer its layers as a strip, a frontier its curve. `%load_ext puzzledsl`
-gives the cell magic `%%pzl`. `examples/frontier.ipynb` goes from a file to a plotted frontier.
 
 A run makes what is not made yet and hands out children as transformers models:
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 from puzzledsl.api.session import Session
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer, Child, Frontier
     from puzzledsl.api.session import Run
-    from puzzledsl.api.tables import Costs, Space
-    from puzzledsl.api.variations import Regrets, Variations
+    from puzzledsl.api.variations import Variations
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.tables import Assignment
+    from puzzledsl.ir.tables import Assignment, CostTable, FrontierResult, SearchResult, WhyResult
     from puzzledsl.pipeline.context import Context
+    from puzzledsl.plan.space_table import SpaceTable
+    from puzzledsl.search.answer import ChildFigures
 
 WHY_S = 60.0
 
@@ -24,7 +24,8 @@ WHY_S = 60.0
 class Program:
     """A program without errors, and the build directory where its stages leave their files.
 
-    What a command `pzl` writes, the methods of the same name read, and the other way round. Names that methods get are those
+    What a command `pzl` writes, the methods of the same name read, and the other way round; what they return is what those files
+    hold, by the records that docs/artefacts.md describes. Names that methods get are those
     of declarations. Methods raise DiagnosticError for a name that is not declared, a table that is not there yet, and whatever
     the command of the same name would say.
     """
@@ -74,61 +75,57 @@ class Program:
 
     # ------------------------------------------------------------ tables
 
-    def space(self, name: str) -> Space:
+    def space(self, name: str) -> SpaceTable:
         """Return a space after choices, rounding and overrides.
 
         Returns:
-            The alternatives of every layer.
+            The space: `.space.layers` has the alternatives of every layer, `.as_json()` is what `pzl show --json` prints.
         """
-        from puzzledsl.api.tables import Space
         from puzzledsl.plan.space_table import SpaceTable
 
         with self._session.explained():
             self._session.known_space(name, "show")
-            return Space(
-                SpaceTable(self._session.context.program, self._session.context.program.spaces[name])
-            )
+            program = self._session.context.program
+            return SpaceTable(program, program.spaces[name])
 
-    def costs(self, name: str) -> Costs:
+    def costs(self, name: str) -> CostTable:
         """Return the costs of a space: those of profiles and tables, and measured ones where `pzl measure` was run.
 
         Returns:
-            The cost of every alternative of every layer in every scenario.
+            `.scenarios["chat"]` has one table a batch, in each `.attention[12]["gqa2"]` the bytes, nanoseconds and FLOP of an
+            alternative; `.provenance` the origin of each scenario's costs.
         """
-        from puzzledsl.api.tables import Costs
         from puzzledsl.pipeline.inputs import costs_of
 
         with self._session.explained():
             self._session.known_space(name, "cost")
-            return Costs(costs_of(self._session.context, name))
+            return costs_of(self._session.context, name)
 
     # ------------------------------------------------------------ answers
 
-    def solve(self, search: str) -> Answer:
+    def solve(self, search: str) -> SearchResult:
         """Solve a search, as `pzl solve` does. An answer to the same inputs in the build directory is read back.
 
         A search that no child satisfies is an answer, too: its `status` is `infeasible` and it has a `conflict`.
 
         Returns:
-            The verified answer.
+            The verified answer: `.status`, `.objective`, `.bound` and `.gap`, the best child's `.layers` and `.metrics` in base
+            units (`chat.memory`, `params`, `kl`, `chat.batch`), the parent's `.parent_metrics`, and all `.solutions`.
         """
-        from puzzledsl.api.answer import Answer
         from puzzledsl.pipeline.execute import solved
         from puzzledsl.pipeline.process.locks import locked
 
         with self._session.explained():
             self._session.ready_search(search, "solve")
             with locked(self._session.context):
-                result, _ = solved(self._session.context, search, force=False)
-            return Answer(result, self._session.subject(search, result))
+                return solved(self._session.context, search, force=False)[0]
 
-    def frontier(self, name: str) -> Frontier:
+    def frontier(self, name: str) -> FrontierResult:
         """Solve a frontier, as `pzl frontier` does. Points of the same inputs in the build directory are read back.
 
         Returns:
-            The best child at every point, each with its proof.
+            `.points`, each with its `.target` in base units, its `.ratio` to the parent's or None, and the `.result` there.
         """
-        from puzzledsl.api.answer import Frontier
         from puzzledsl.pipeline.compile import chosen
         from puzzledsl.pipeline.execute import solved_frontier
         from puzzledsl.pipeline.process.locks import locked
@@ -136,11 +133,9 @@ class Program:
         with self._session.explained():
             frontiers = self._session.context.program.frontiers
             chosen("frontier", frontiers, [name], self.file, "frontier")
-            search = frontiers[name].search
-            self._session.ready_search(search, "frontier")
+            self._session.ready_search(frontiers[name].search, "frontier")
             with locked(self._session.context):
-                result = solved_frontier(self._session.context, name, force=False)
-            return Frontier(result, self._session.subject(search, frontier=result))
+                return solved_frontier(self._session.context, name, force=False)
 
     def why(
         self,
@@ -149,7 +144,7 @@ class Program:
         sub_block: Literal["attention", "ffn"] | None = None,
         *,
         time_s: float = WHY_S,
-    ) -> Regrets:
+    ) -> WhyResult:
         """Prove what every other choice would cost, as `pzl why` does.
 
         Without `layer` all layers are looked at, and requirements, too; `build/why/SEARCH.json` is written, which the
@@ -162,12 +157,11 @@ class Program:
             time_s: Seconds. Regrets that are not proven by then are given between bounds.
 
         Returns:
-            The regret of each alternative, in the objective's units.
+            `.sub_blocks` with the regret of each alternative, in the objective's units, and the `.margins` of requirements.
 
         Raises:
             ValueError: The parent has no such layer, or a sub-block is given without a layer.
         """
-        from puzzledsl.api.variations import Regrets
         from puzzledsl.base.diagnostics import DiagnosticError
         from puzzledsl.ir.tables import WhyResult
         from puzzledsl.pipeline.execute import keep_regrets, regrets_of
@@ -183,34 +177,38 @@ class Program:
                 raise DiagnosticError(problem)
             if layer is None:
                 keep_regrets(self._session.context, result)
-            return Regrets(result)
+            return result
 
     def metrics(
         self,
         search: str,
         layers: Iterable[Assignment | tuple[str, str]],
         batches: Mapping[str, int] | None = None,
-    ) -> Child:
+    ) -> ChildFigures:
         """Compute the exact metrics of any child, and whether it meets each requirement: for searches of your own.
 
         Args:
             search: The search whose objective, requirements and tables count.
-            layers: One choice a layer, as `Answer.layers` or as (attention, FFN) pairs of names: `("gqa1", "parent")`.
-                Behind them may stand the choice of the ends, as `Answer.ends`; without it they are the parent's.
+            layers: One choice a layer, as an answer's `.layers` or as (attention, FFN) pairs of names: `("gqa1", "parent")`.
+                Behind them may stand the choice of the ends, as its `.ends`; without it they are the parent's.
             batches: The batch of a scenario, by its name. Default: the largest that fits where the batch is `auto`;
                 of listed batches those at which the requirements hold and the objective is best.
 
         Returns:
-            The child with its figures, as fractions in base units.
+            The child: `.objective` and `.metrics` as fractions in base units, its `.requirements`, and whether it is `.feasible`.
 
         Raises:
             ValueError: A layer may not have its choice, or a scenario has no such batch.
         """
-        from puzzledsl.api.answer import Child, assignments
+        from puzzledsl.ir.tables import LayerAssignment
         from puzzledsl.search.answer import child_figures
 
+        chosen = [
+            LayerAssignment(attention=each[0], ffn=each[1]) if isinstance(each, tuple) else each
+            for each in layers
+        ]
         with self._session.explained():
-            return Child(child_figures(self._session.tables_of(search), assignments(layers), batches), search)
+            return child_figures(self._session.tables_of(search), chosen, batches)
 
     def variations(self, search: str) -> Variations:
         """Ask for answers to a search with other requirements: its tables stay in memory, and nothing is written.
@@ -291,24 +289,3 @@ class Program:
     def _declared(self) -> list[tuple[str, str]]:
         found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}
         return [(kind, ", ".join(names)) for kind, names in found.items() if names]
-
-    def _repr_html_(self) -> str:
-        from puzzledsl.ir.search_nodes import describe, describe_term
-        from puzzledsl.plan.space_table import SpaceTable
-        from puzzledsl.report.environment import Table, fragment
-
-        program = self._session.context.program
-        rows = [
-            (
-                "space",
-                s.name,
-                f"{len(s.layers)} layers, 10^{SpaceTable(program, s).log10_children:.1f} children",
-            )
-            for s in program.spaces.values()
-        ]
-        rows += [("search", n, f"{s.sense} {describe(s.objective)}") for n, s in program.searches.items()]
-        rows += [
-            ("frontier", n, f"{f.search} along {describe_term(f.term)}") for n, f in program.frontiers.items()
-        ]
-        warned = [f"{d.code}: {d.message}" for d in self._diagnostics]
-        return fragment(f"program {self.file.name}", warned, [Table.of(("", "name", ""), rows, words=3)])

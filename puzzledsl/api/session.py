@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
 
     from puzzledsl.alternatives.alternative import SubBlock
-    from puzzledsl.api.tables import Library
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.tables import FrontierResult, SearchResult
     from puzzledsl.pipeline.context import Context
     from puzzledsl.pipeline.planning.status import TaskStatus
-    from puzzledsl.report.subject import Subject
     from puzzledsl.search.tables import Tables
 
 
@@ -118,31 +115,6 @@ class Session:
             self._tables[search] = known = (program, version, tables)
         return known[2]
 
-    def subject(
-        self,
-        search: str,
-        result: SearchResult | None = None,
-        frontier: FrontierResult | None = None,
-        requirements: tuple[nodes.Requirement, ...] | None = None,
-    ) -> Subject:
-        """A search, or one with other requirements, with the tables that pictures are drawn from."""
-        from puzzledsl.pipeline.inputs import costs_of, scores_of
-        from puzzledsl.report.subject import Artefacts, Subject
-
-        program = self.context.program
-        if requirements is not None:
-            changed = program.searches[search].model_copy(update={"requirements": requirements})
-            program = program.model_copy(update={"searches": {**program.searches, search: changed}})
-        space = program.searches[search].space
-        found = Artefacts(
-            program,
-            results={} if result is None else {search: result},
-            costs={space: costs_of(self.context, space)},
-            scores=scores_of(self.context, search),
-            frontiers={} if frontier is None else {frontier.frontier: frontier},
-        )
-        return Subject(found, search)
-
 
 class Run:
     """The state of a program's build directory after a run."""
@@ -180,18 +152,6 @@ class Run:
 
         with self._session.explained():
             return tuple(statuses(self._session.context))
-
-    def to_frame(self, library: Library | None = None) -> Any:
-        """The tasks as a data frame with the columns `stage`, `name`, `state` and `why`.
-
-        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
-        """
-        from puzzledsl.api.tables import frame
-
-        rows = [
-            {"stage": s.task.stage, "name": s.task.name, "state": s.word, "why": s.why} for s in self.status()
-        ]
-        return frame(rows, library)
 
     def child(self, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:
         """Load a child that was made. Imports torch and transformers.

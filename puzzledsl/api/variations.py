@@ -1,121 +1,17 @@
-"""One search with other requirements, asked again and again.
-
-The price of every other choice of a solved search.
-"""
+"""One search with other requirements, asked again and again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from puzzledsl.api.answer import Answer
     from puzzledsl.api.session import Session
-    from puzzledsl.api.tables import Library
     from puzzledsl.ir.nodes import LinearRequirement, Requirement, Search
-    from puzzledsl.ir.tables import Margin, Regret, SearchResult, SubBlockRegrets, WhyResult
-    from puzzledsl.report.environment import Table
-
-
-class Regrets:
-    """Proven regrets: how much worse the optimum gets with one alternative fixed and everything else chosen anew."""
-
-    def __init__(self, result: WhyResult) -> None:
-        """Wrap a result. `Program.why` makes regrets."""
-        self._result = result
-
-    @property
-    def result(self) -> WhyResult:
-        """The whole artefact, as `pzl why --json` prints it."""
-        return self._result
-
-    @property
-    def objective(self) -> float:
-        """The optimum, in base units or units of the score."""
-        return self._result.objective
-
-    @property
-    def proven(self) -> bool:
-        """True where no child is better than `objective`."""
-        return self._result.proven
-
-    @property
-    def negligible(self) -> float:
-        """A regret of at most this much is not worth choosing for."""
-        return self._result.negligible
-
-    @property
-    def sub_blocks(self) -> tuple[SubBlockRegrets, ...]:
-        """The sub-blocks, each with the alternative that is `chosen` and the `regrets` of all.
-
-        A regret is between `at_least` and `at_most`: both None where no such child meets the requirements, `at_most`
-        alone None where none was found in time.
-        """
-        return self._result.sub_blocks
-
-    @property
-    def margins(self) -> tuple[Margin, ...]:
-        """The price of each requirement: the optimum's change when its bound moves. Empty for a single layer."""
-        return self._result.margins
-
-    def to_frame(self, library: Library | None = None) -> Any:
-        """The regrets as a data frame with one row for each alternative of each sub-block.
-
-        Columns: `layer`, `sub_block`, `alternative`, `chosen` (True for the optimum's), `at_least`, `at_most`.
-        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
-        """
-        from puzzledsl.api.tables import frame
-
-        rows = [
-            {
-                "layer": s.layer,
-                "sub_block": s.sub_block,
-                "alternative": r.alternative,
-                "chosen": r.alternative == s.chosen,
-                "at_least": r.at_least,
-                "at_most": r.at_most,
-            }
-            for s in self.sub_blocks
-            for r in s.regrets
-        ]
-        return frame(rows, library)
-
-    def __repr__(self) -> str:
-        proof = "proven" if self.proven else "not proven"
-        return f"<Regrets of {self._result.search}: optimum {self.objective:.6g}, {proof}>"
-
-    def _repr_html_(self) -> str:
-        from puzzledsl.report.environment import Table, fragment
-        from puzzledsl.report.sections.searches import heat_map, regret_text
-
-        title = repr(self).strip("<>")
-        if len({s.layer for s in self.sub_blocks}) == 1:
-            return fragment(title, (), [self._alternatives()])
-        prices = [
-            (m.text, f"{move.kind} {move.by}".strip(), regret_text(move))
-            for m in self.margins
-            for move in m.moves
-        ]
-        table = Table.of(("requirement", "bound moved", "optimum worse by"), prices, words=2)
-        return fragment(title, (), [table], regrets=heat_map(self._result))
-
-    def _alternatives(self) -> Table:
-        """Every alternative of one layer, the best first."""
-        from puzzledsl.report.environment import Table
-        from puzzledsl.report.sections.searches import by_regret, regret_text
-
-        rows = [
-            (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), regret_text(regret))
-            for s in self.sub_blocks
-            for regret in by_regret(s)
-        ]
-        return Table.of(("sub-block", "alternative", "regret"), rows, words=2)
-
-
-def _name(sub_block: SubBlockRegrets, regret: Regret) -> str:
-    return f"{regret.alternative} (chosen)" if regret.alternative == sub_block.chosen else regret.alternative
+    from puzzledsl.ir.tables import SearchResult, WhyResult
+    from puzzledsl.report.subject import Subject
 
 
 SOLVE_S, EXPLAIN_S, WHY_S = 60.0, 20.0, 20.0
@@ -140,7 +36,7 @@ class Variations:
         """The search as the program declares it."""
         return self._engine.builder.tables.search
 
-    def solve(self, requirements: Iterable[Requirement], *, time_s: float = SOLVE_S) -> Answer:
+    def solve(self, requirements: Iterable[Requirement], *, time_s: float = SOLVE_S) -> SearchResult:
         """Solve the search with these requirements instead of its own. Of an infeasible one no conflict is sought.
 
         Args:
@@ -150,10 +46,9 @@ class Variations:
         Returns:
             The verified answer.
         """
-        wanted = tuple(requirements)
-        return self._answer(wanted, self._engine.solve(wanted, time_s))
+        return self._engine.solve(tuple(requirements), time_s)
 
-    def explain(self, requirements: Iterable[Requirement], *, time_s: float = EXPLAIN_S) -> Answer:
+    def explain(self, requirements: Iterable[Requirement], *, time_s: float = EXPLAIN_S) -> SearchResult:
         """Solve as `solve` does; of an infeasible search find the smallest conflict and the smallest way out.
 
         Args:
@@ -161,10 +56,9 @@ class Variations:
             time_s: Seconds for the answer, and again for the conflict.
 
         Returns:
-            The answer with its `conflict` and `advice`.
+            The answer with its `conflict`, and its `relaxation` if there is one.
         """
-        wanted = tuple(requirements)
-        return self._answer(wanted, self._engine.explain(wanted, time_s))
+        return self._engine.explain(tuple(requirements), time_s)
 
     def why(
         self,
@@ -173,7 +67,7 @@ class Variations:
         sub_block: Literal["attention", "ffn"] | None = None,
         *,
         time_s: float = WHY_S,
-    ) -> Regrets | Answer:
+    ) -> WhyResult | SearchResult:
         """Prove what every other choice of one layer would cost under these requirements.
 
         Args:
@@ -191,12 +85,11 @@ class Variations:
         from puzzledsl.ir.tables import WhyResult
 
         self._session.known_place(self._name, layer, sub_block)
-        wanted = tuple(requirements)
-        result = self._engine.why(wanted, layer, time_s)
+        result = self._engine.why(tuple(requirements), layer, time_s)
         if not isinstance(result, WhyResult):
-            return self._answer(wanted, result)
+            return result
         kept = tuple(s for s in result.sub_blocks if sub_block in (None, s.sub_block))
-        return Regrets(result.model_copy(update={"sub_blocks": kept}))
+        return result.model_copy(update={"sub_blocks": kept})
 
     def extent(self, requirement: LinearRequirement) -> tuple[Fraction, Fraction]:
         """Least and greatest value that the left side of a requirement has in the space: base units, or times the parent's.
@@ -212,10 +105,24 @@ class Variations:
         """
         return self._engine.extent(requirement)
 
+    def subject(self, requirements: Iterable[Requirement], result: SearchResult) -> Subject:
+        """Return the search with these requirements and an answer to them: what pictures of `puzzledsl.report` are drawn from.
+
+        Args:
+            requirements: What was asked for.
+            result: The answer.
+
+        Returns:
+            The search with its tables.
+        """
+        from puzzledsl.pipeline.inputs import costs_of, scores_of
+        from puzzledsl.report.subject import Artefacts, Subject
+
+        name, context = self._name, self._session.context
+        search = context.program.searches[name].model_copy(update={"requirements": tuple(requirements)})
+        program = context.program.model_copy(update={"searches": {**context.program.searches, name: search}})
+        costs, scores = {search.space: costs_of(context, search.space)}, scores_of(context, name)
+        return Subject(Artefacts(program, results={name: result}, costs=costs, scores=scores), name)
+
     def __repr__(self) -> str:
         return f"<Variations of {self._name}>"
-
-    def _answer(self, requirements: tuple[Requirement, ...], result: SearchResult) -> Answer:
-        from puzzledsl.api.answer import Answer
-
-        return Answer(result, self._session.subject(self._name, result, requirements=requirements))

@@ -53,7 +53,6 @@ class BuildDir:
     """A solved frontier (ir.tables.FrontierResult)."""
     frontier_csv = _Named("search/{}.csv")
     """A frontier's points, one a row."""
-    frontier_plot = _Named("search/{}.svg")
     """A frontier as a picture."""
     solution = _Named("solutions/{}.json")
     """A search's answer (ir.tables.SearchResult)."""

@@ -253,10 +253,6 @@ class DiagnosticError(Exception):
         super().__init__("; ".join(d.message for d in diagnostics))
         self.diagnostics = tuple(diagnostics)
 
-    def _render_traceback_(self) -> list[str]:
-        """Return the text that a notebook shows instead of a traceback: the rendered diagnostics, else their messages."""
-        return getattr(self, "__notes__", None) or [f"{d.code}: {d.message}" for d in self.diagnostics]
-
     def __reduce__(self) -> tuple[type[DiagnosticError], tuple[Diagnostic, ...]]:
         """Pickle the exception by its diagnostics, because it may come from another process."""
         return type(self), self.diagnostics

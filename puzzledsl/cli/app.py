@@ -93,14 +93,8 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
             "pzl plan build wide.pzl",
             "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
         ),
-        "import": ("program.import_:import_",),
-        "lsp": ("program.import_:lsp", "pzl lsp"),
-        "schema": (
-            "program.explain:schema",
-            "pzl schema > ir.schema.json",
-            "pzl schema costs",
-            "pzl schema --list",
-        ),
+        "lsp": ("program.explain:lsp", "pzl lsp"),
+        "schema": ("program.explain:schema", "pzl schema > ir.schema.json"),
     },
     "Search": {
         "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
@@ -160,14 +154,21 @@ EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items
 """Command -> lines to type."""
 
 GONE = {
+    "import": '`pzl import` is gone: write a run\'s figures as CSV, `score kl of wide = table("kl.csv")` and '
+    '`hardware there = table("costs.csv")` read them',
     "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
+    "library ls": "`pzl library ls` is gone: the report shows the pieces, and `library/index.jsonl` has a line for each",
+    "library verify": "`pzl library verify` is gone: `pzl status` names pieces that are damaged, `pzl bld` makes them again",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
-    "--figures": '`--figures` is gone: the page has the pictures; in Python, `program.frontier(NAME).plot().save("NAME.svg")` '
-    "and `to_frame()` have the figures for your own",
+    "schema --list": "`pzl schema --list` is gone: docs/artefacts.md lists the files, with the records that read them",
+    "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
+    "`pzl eval` time parent and child",
+    "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",
+    "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
-"""Commands and options that earlier versions had -> what to write instead."""
+"""Commands, options, and options of one command that earlier versions had -> what to write instead."""
 
 
 def epilog(command: str) -> str | None:

@@ -21,7 +21,6 @@ import typer
 from typer.models import ArgumentInfo
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.cli.completion import complete_declaration, complete_setting, if_asked
 
 if TYPE_CHECKING:
     from puzzledsl.checker.check import Checked
@@ -104,14 +103,14 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` p
 NAMES_HELP = "Names of declarations. Default: all."
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help=NAMES_HELP, autocompletion=if_asked(complete_declaration)),
+    typer.Argument(metavar="[NAME]...", help=NAMES_HELP),
 ]
 BUILD_HELP = "Build directory. Default: `build/` beside FILE."
 BuildOption = Annotated[Path | None, typer.Option("-o", "--build", metavar="DIR", help=BUILD_HELP)]
 SET_HELP = "Give a `param` another value. May be repeated."
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP, autocompletion=if_asked(complete_setting)),
+    typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP),
 ]
 JSON_HELP = "Print one JSON document on stdout instead of text."
 JsonOption = Annotated[bool, typer.Option("--json", help=JSON_HELP)]

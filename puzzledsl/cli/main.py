@@ -40,9 +40,9 @@ def run(arguments: list[str]) -> int:
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.app import GONE, application
 
-    if removed := [
-        GONE[word] for word in (*arguments[:1], *(a for a in arguments if a[:2] == "--")) if word in GONE
-    ]:
+    options = [word.partition("=")[0] for word in arguments if word[:2] == "--"]
+    typed = [*arguments[:1], *options, *(f"{arguments[0]} {word}" for word in (*arguments[1:2], *options))]
+    if removed := [GONE[word] for word in typed if word in GONE]:
         print(removed[0], file=sys.stderr)
         return 2
     # no option has such a name: `-x.pzl` is a file

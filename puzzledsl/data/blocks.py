@@ -34,8 +34,6 @@ def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
                 yield _digest(text)
             case Conversation(messages=messages):
                 yield _digest(" ".join(str(message.get("content", "")) for message in messages))
-            case _:
-                pass
 
 
 def _read(data: nodes.Data, base: Path) -> Iterator[Document]:
@@ -100,7 +98,7 @@ def token_rows(
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
-    places = [Place.of(part, base, cache) for part, _ in parts]
+    places = [Place.of(part, base) for part, _ in parts]
     streams = [stream_of(place, tokenizer, cache, scratch, progress) for place in places]
     part_N = np.asarray(turns(weights, blocks), dtype=np.uint16)
     _check_enough(source, [stream.tokens for stream in streams], part_N, blocks, context)

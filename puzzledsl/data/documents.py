@@ -202,14 +202,14 @@ SOURCES: dict[type[nodes.Picked], Source[Any]] = {
 """Sources by the class of their node. A new source is one more entry."""
 
 
-def files_of(data: nodes.Data, base: Path, tokens: Path | None = None) -> tuple[Path, ...]:
+def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
     """Return the local files of a declaration, if it has any. Raises DiagnosticError for a glob that matches nothing."""
-    places = [Place.of(part, base, tokens) for part, _ in parts_of(data)]
+    places = [Place.of(part, base) for part, _ in parts_of(data)]
     return tuple(file for place in places for file in SOURCES[type(place.source)].files(place))
 
 
-def documents(data: nodes.Data, base: Path, tokens: Path | None = None) -> Iterator[Document]:
+def documents(data: nodes.Data, base: Path) -> Iterator[Document]:
     """Yield every document that is not blank. Raises DiagnosticError for anything missing or unreadable."""
     for part, _ in parts_of(data):
-        place = Place.of(part, base, tokens)
+        place = Place.of(part, base)
         yield from SOURCES[type(place.source)].documents(place)

@@ -40,31 +40,30 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class TokenDocument:
-    """A document of tokens, taken as it is. `learned`: for each token, whether losses count it; None: they count all."""
+    """The tokens of a document. `learned`: for each token, whether losses count it; None: they count all."""
 
     ids: Sequence[int]
     learned: Sequence[bool] | None = None
     at: str = ""
 
 
-Document = Text | Conversation | TokenDocument
+Document = Text | Conversation
 
 
 @dataclass(frozen=True, slots=True)
 class Place(Generic[Node]):
-    """A source in a program: node, name and span; the `base` of relative paths, and the build's folder of `tokens`, if any."""
+    """A source in a program: node, name and span, and the `base` of relative paths."""
 
     source: Node
     name: str
     span: Span
     base: Path
-    tokens: Path | None = None
 
     @classmethod
-    def of(cls, data: nodes.Data, base: Path, tokens: Path | None = None) -> Place[Any]:
+    def of(cls, data: nodes.Data, base: Path) -> Place[Any]:
         """Return the place of a declaration that is no mix."""
         assert not isinstance(data.source, nodes.MixData)
-        return Place(data.source, data.name, span_of(data.where), base, tokens)
+        return Place(data.source, data.name, span_of(data.where), base)
 
     def unreadable(self, file: Path, reason: str, fix: str) -> DiagnosticError:
         """Return the error for a file that is damaged or of another format."""

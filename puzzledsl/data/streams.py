@@ -241,8 +241,6 @@ class Making:
                 case Conversation():
                     writer = writer or ChatWriter(self._place, self._tokenizer, answers=self._answers)
                     yield from writer.write([each for each in batch if isinstance(each, Conversation)])
-                case TokenDocument():
-                    yield from (each for each in batch if isinstance(each, TokenDocument))
 
     def _picked(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Yield the documents of the source's part, each once unless copies are kept, and with answers if these are learned."""
@@ -292,8 +290,6 @@ def _key(document: Document) -> bytes:
             content = text.encode("utf-8", "surrogatepass")
         case Conversation(messages=messages):
             content = json.dumps(messages, sort_keys=True, default=str).encode()
-        case TokenDocument(ids=ids):
-            content = np.asarray(ids, dtype=np.int32).tobytes()
     return hashlib.blake2b(content, digest_size=16).digest()
 
 

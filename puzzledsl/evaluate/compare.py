@@ -1,7 +1,7 @@
-"""Differences and ratios between a child and its parent on the same items and blocks, with confidence intervals.
+"""Ratios between a child and its parent on the same items and blocks, with 95 % confidence intervals.
 
-Pairing matters: most of the noise of an accuracy comes from the draw of questions, which both models share. Intervals are 95 %
-intervals with Student's t, from the linearised statistic (the delta method). The accuracy that a child keeps beyond chance,
+Pairing matters: most of the noise of an accuracy comes from the draw of questions, which both models share. The interval of the
+ratio of perplexities has Student's t. The accuracy that a child keeps beyond chance,
 (child - chance) / (parent - chance), has a paired bootstrap (Efron & Tibshirani 1993, chapter 13), which draws items of each
 task anew, with the answers of both models and their chance together. A task's chance is the mean over its items of 1 / choices.
 The pooled figure is the sum over tasks of the child's excess over chance, divided by the sum of the parent's: tasks have equal
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.ir.tables import Answer, Figure, Interval, Kept, ModelComparison, Paired, Repetition, TextGap
+from puzzledsl.ir.tables import Answer, Figure, Interval, Kept, ModelComparison, Repetition, TextGap
 
 POOLED = "pooled"
 NORMALISED = "_norm"
@@ -180,74 +180,25 @@ def compare(
 
     `chances`: of accuracies, the share of right answers that guessing gives, one an item. `texts`: the child's figures by text.
     """
-    both = [name for name in child if name in parent]
-    paired = {
-        name: (_perplexity if name == PERPLEXITY else _share)(child[name], parent[name]) for name in both
-    }
-    tasks = list(counted({name: child[name] for name in both if name != PERPLEXITY}).values())
     return ModelComparison(
         model=model,
-        paired=paired,
-        accuracy_preserved=preserved([child[n] for n in tasks], [parent[n] for n in tasks]),
+        perplexity_ratio=perplexity_ratio(child[PERPLEXITY], parent[PERPLEXITY])
+        if PERPLEXITY in child
+        else None,
         kept=kept(child, parent, chances or {}),
         text_gap=text_gap(texts or {}),
     )
 
 
-def preserved(child: Sequence[Sequence[float]], parent: Sequence[Sequence[float]]) -> Interval | None:
-    """The child's mean accuracy over tasks as a share of the parent's (Puzzle, table 2). None where the parent has none."""
-    before = sum(statistics.fmean(task) for task in parent)
-    if not before:
-        return None
-    ratio = sum(statistics.fmean(task) for task in child) / before
-    variance = 0.0
-    for ours, theirs in zip(child, parent, strict=True):
-        if len(ours) < 2:
-            return Interval(value=ratio)
-        variance += statistics.variance([c - ratio * p for c, p in zip(ours, theirs, strict=True)]) / len(
-            ours
-        )
-    freedom = min(len(task) for task in child) - 1
-    return _around(ratio, math.sqrt(variance) / before, freedom)
-
-
-def _share(child: Sequence[float], parent: Sequence[float]) -> Paired:
-    """Means of 0s and 1s."""
+def perplexity_ratio(child: Sequence[float], parent: Sequence[float]) -> Interval:
+    """Return the ratio of perplexities, from mean cross-entropies in nats; its interval is that of their mean difference."""
     differences = [c - p for c, p in zip(child, parent, strict=True)]
-    return Paired(difference=_mean(differences), ratio=preserved([child], [parent]))
-
-
-def _perplexity(child: Sequence[float], parent: Sequence[float]) -> Paired:
-    """From mean cross-entropies in nats: the ratio's interval is that of their mean difference, exponentiated."""
-    differences = _mean([c - p for c, p in zip(child, parent, strict=True)])
-    after, before = math.exp(statistics.fmean(child)), math.exp(statistics.fmean(parent))
-    low, high = differences.low, differences.high
-    ratio = Interval(
-        value=after / before,
-        low=None if low is None else math.exp(low),
-        high=None if high is None else math.exp(high),
-    )
-    moved = [after * c - before * p for c, p in zip(child, parent, strict=True)]
-    width = _mean(moved)
-    if width.low is None:
-        return Paired(difference=Interval(value=after - before), ratio=ratio)
-    half = width.value - width.low
-    return Paired(
-        difference=Interval(value=after - before, low=after - before - half, high=after - before + half),
-        ratio=ratio,
-    )
-
-
-def _mean(values: Sequence[float]) -> Interval:
-    mean, count = statistics.fmean(values), len(values)
+    value = math.exp(statistics.fmean(child)) / math.exp(statistics.fmean(parent))
+    mean, count = statistics.fmean(differences), len(differences)
     if count < 2:
-        return Interval(value=mean)
-    return _around(mean, statistics.stdev(values) / math.sqrt(count), count - 1)
-
-
-def _around(value: float, error: float, freedom: int) -> Interval:
-    half = student(freedom) * error
-    return Interval(value=value, low=value - half, high=value + half)
+        return Interval(value=value)
+    half = student(count - 1) * (statistics.stdev(differences) / math.sqrt(count))
+    return Interval(value=value, low=math.exp(mean - half), high=math.exp(mean + half))
 
 
 def student(freedom: int) -> float:

@@ -71,9 +71,7 @@ MEASUREMENTS: Mapping[str, Callable[[Chunk], Tensor]] = {
 
 
 @torch.inference_mode()
-def final_states(
-    model: PreTrainedModel, blocks_NT: Tensor, advance: Callable[[int], None] = lambda blocks: None
-) -> list[Tensor]:
+def final_states(model: PreTrainedModel, blocks_NT: Tensor) -> list[Tensor]:
     """Return each block's hidden states as the head reads them, after the final norm, [T, H], on the CPU in the model's dtype."""
     base: Any = model.base_model
     found: list[Tensor] = []
@@ -85,9 +83,8 @@ def final_states(
         return read_by_head(model, states_BTH).cpu()
 
     with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
-        for rows_BT, states_BTH in workers.each(states, torch.split(blocks_NT, per_forward)):
+        for _, states_BTH in workers.each(states, torch.split(blocks_NT, per_forward)):
             found += list(states_BTH)
-            advance(len(rows_BT))
     return found
 
 

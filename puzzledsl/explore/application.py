@@ -283,22 +283,22 @@ class _Asked:
         found = self.sheet.answer(self.question, SLICES_S[tried])
         ms = (time.perf_counter() - began) * 1000
         self.still_wanted()
-        more = found.status in ("feasible", "unknown") and tried + 1 < len(SLICES_S)
+        more = found.result.status in ("feasible", "unknown") and tried + 1 < len(SLICES_S)
         view = views.answer_view(self.sheet, self.question, found, ms)
         return {**view, "number": self.number, "next": tried + 1 if more else None}
 
     def layer(self) -> dict[str, Any]:
         """The alternatives of one layer, with what each would cost."""
-        from puzzledsl.api.variations import Regrets
+        from puzzledsl.ir.tables import WhyResult
 
         layer = self.whole("layer", len(self.sheet.space.layers) - 1)
-        regrets: Regrets | None = None
+        regrets: WhyResult | None = None
         if self.body.get("regrets"):
             with self._background:
                 for time_s in LAYER_S:
                     self.still_wanted()
                     found = self.sheet.why(self.question, layer, time_s)
-                    regrets = found if isinstance(found, Regrets) else None
+                    regrets = found if isinstance(found, WhyResult) else None
                     if regrets is None or views.is_exact(regrets):
                         break
         return {"html": views.layer_view(self.sheet, layer, regrets), "layer": layer}

@@ -28,9 +28,10 @@ from puzzledsl.language.kinds import STORAGE
 from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer
     from puzzledsl.api.program import Program
-    from puzzledsl.api.variations import Regrets, Variations
+    from puzzledsl.api.variations import Variations
+    from puzzledsl.ir.tables import SearchResult, WhyResult
+    from puzzledsl.report.subject import Subject
 
 LONGEST = 60
 """Longest number that is taken for a bound."""
@@ -42,6 +43,14 @@ def alternatives_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alt
     """Return the alternatives of a sub-block in a layer."""
     found: tuple[Alternative, ...] = choice.attention if sub_block == "attention" else choice.ffn
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question, and the search with the question's requirements that it is one to."""
+
+    result: SearchResult
+    subject: Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +217,19 @@ class Sheet:
     def answer(self, question: Question, time_s: float, *, with_conflict: bool = False) -> Answer:
         """Return the answer to a question, with its conflict where there is no child; one that is proven is kept."""
         known = self._answers.get(question.key)
-        lacks = with_conflict and known is not None and known.status == "infeasible" and not known.conflict
-        if known is None or lacks:
+        none = known is not None and known.result.status == "infeasible"
+        if known is None or (with_conflict and none and not known.result.conflict):
             ask = self.variations.explain if with_conflict else self.variations.solve
-            known = ask(self.requirements(question), time_s=time_s)
-            if known.status in SETTLED:
+            requirements = self.requirements(question)
+            result = ask(requirements, time_s=time_s)
+            known = Answer(result, self.variations.subject(requirements, result))
+            if result.status in SETTLED:
                 self._answers[question.key] = known
                 while len(self._answers) > REMEMBERED:
                     self._answers.popitem(last=False)
         return known
 
-    def why(self, question: Question, layer: int, time_s: float) -> Regrets | Answer:
+    def why(self, question: Question, layer: int, time_s: float) -> WhyResult | SearchResult:
         """Return the regrets of one layer against the best answer that leaves this layer free."""
         free = tuple(choice for choice in question.choices if choice.layer != layer)
         asked = Question(question.bounds, question.off, free)

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.sheet import Question, Sheet, alternatives_of
+from puzzledsl.explore.sheet import Answer, Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
-from puzzledsl.report.pictures.architecture import appearance, strip_of, window_scale
+from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import LABELS, by_regret, heat_cell, told
-from puzzledsl.search.infeasible.verdicts import requirements_by_place
+from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer
-    from puzzledsl.api.variations import Regrets
+    from puzzledsl.ir.tables import SearchResult, WhyResult
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,11 +33,11 @@ def filled(template: str, **values: Any) -> str:
 
 def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> dict[str, Any]:
     """The proof, the strip and the state of every statement."""
-    subject, strip = answer.subject, strip_of(answer.subject)
+    result, subject, strip = answer.result, answer.subject, strip_of(answer.subject)
     goal = describe(subject.search.objective)
     view = {
-        "status": answer.status,
-        "proof": filled("proof.html.j2", proof=answer.result, ms=round(ms), goal=goal),
+        "status": result.status,
+        "proof": filled("proof.html.j2", proof=result, ms=round(ms), goal=goal),
         "figures": "",
         "strip": "",
         "statements": {},
@@ -47,15 +46,15 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
     if not strip:
         return view
     found = [{"number": h.number, "label": h.label, "detail": h.detail} for h in headlines(subject)]
-    if answer.objective is not None:  # the objective first, then the report's own figures
-        number, sense = numbers.plain(answer.objective), f"{subject.search.sense}d"
+    if result.objective is not None:  # the objective first, then the report's own figures
+        number, sense = numbers.plain(result.objective), f"{subject.search.sense}d"
         found = [{"number": number, "label": goal, "detail": sense}, *found]
     return {
         **view,
         "figures": filled("figures.html.j2", headlines=found),
         "strip": filled("strip_pick.html.j2", strip=strip),
         "statements": statement_states(sheet, question, answer),
-        "metrics": filled("metrics.html.j2", rows=metric_rows(answer)),
+        "metrics": filled("metrics.html.j2", rows=metric_rows(result)),
     }
 
 
@@ -100,7 +99,8 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
         of_unit = [b.number for b in bounds if b.requirements and unit_of(bound or "") == b.unit]
         meant = of_unit[0] if len(of_unit) == 1 else None  # the bound it is for, if it is clear which
         fixes.append({**found, "bound": bound, "number": meant})
-    return {"items": items, "advice": answer.advice, "fixes": fixes}
+    problem = no_answer(answer.subject.program, result)
+    return {"items": items, "advice": "" if problem is None else problem.help, "fixes": fixes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,38 +113,37 @@ class MetricRow:
     ratio: Number | None
 
 
-def metric_rows(answer: Answer) -> list[MetricRow]:
+def metric_rows(result: SearchResult) -> list[MetricRow]:
     """Every metric of an answer, in order of name."""
     rows = []
-    for name, found in sorted(answer.metrics.items()):
+    for name, found in sorted(result.metrics.items()):
         if name.endswith(".batch"):
             continue
-        before, unit = answer.parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
+        before, unit = result.parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
         ratio = numbers.times(found / before) if before else None
         parent = None if before is None else numbers.of_unit(before, unit)
         rows.append(MetricRow(name, parent, numbers.of_unit(found, unit), ratio))
     return rows
 
 
-def is_exact(regrets: Regrets) -> bool:
+def is_exact(regrets: WhyResult) -> bool:
     """True if every regret is proven."""
     return all(r.at_least == r.at_most for s in regrets.sub_blocks for r in s.regrets)
 
 
-def layer_view(sheet: Sheet, layer: int, regrets: Regrets | None) -> str:
+def layer_view(sheet: Sheet, layer: int, regrets: WhyResult | None) -> str:
     """The alternatives of one layer with buttons; with regrets, the best first."""
     choice, own = sheet.space.layers[layer], sheet.shape.at(layer)
-    windows = window_scale(sheet.program.ir, sheet.space.layers, sheet.shape)
     groups = []
     for sub_block, label in LABELS:
-        found = {a.name: appearance(a, own, windows) for a in alternatives_of(choice, sub_block)}
+        found = {a.name: appearance(a, own) for a in alternatives_of(choice, sub_block)}
         groups.append((sub_block, label, _options(found, sub_block, regrets)))
     proven = regrets is not None and is_exact(regrets)
     return filled("layer.html.j2", layer=layer, groups=groups, known=regrets is not None, proven=proven)
 
 
 def _options(
-    found: Mapping[str, tuple[str, float]], sub_block: SubBlock, regrets: Regrets | None
+    found: Mapping[str, tuple[str, float]], sub_block: SubBlock, regrets: WhyResult | None
 ) -> list[dict[str, Any]]:
     """Return for each alternative how it is drawn, and its regret where that is known."""
     plain = {"is_chosen": False, "regret": "", "heat": None}
@@ -157,7 +156,7 @@ def _options(
         option = options[regret.alternative]
         option["is_chosen"] = regret.alternative == mine.chosen
         option["regret"] = "chosen" if option["is_chosen"] else told(regret)
-        option["heat"] = heat_cell(regrets.result, mine, regret.alternative, largest)
+        option["heat"] = heat_cell(regrets, mine, regret.alternative, largest)
     return [options[regret.alternative] for regret in by_regret(mine)]
 
 

@@ -203,13 +203,6 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.caches.json")
 
 
-def weights_bytes(path: Path) -> int:
-    """Bytes of the weights' files."""
-    return (
-        path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.glob("*.safetensors"))
-    )
-
-
 Array = NDArray[np.float64]
 STEPS = 32
 TOLERANCE = 1e-4

@@ -1,4 +1,4 @@
-"""Convert a child's directory to the declared export: for transformers, vLLM, Megatron or MLX, or a GGUF file."""
+"""Convert a child's directory to the declared export: for transformers, vLLM or MLX, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -98,7 +98,5 @@ def _how_to_load(runtime: Runtime, engine: Architecture, child: ChildFiles) -> s
             return "`mlx_lm.load(DIRECTORY)`."
         case "mlx":
             return "`mlx_lm.load(DIRECTORY, trust_remote_code=True)`: `mlx_model.py` holds the model."
-        case "megatron":
-            return "`--heterogeneous-layers-config-path DIRECTORY/heterogeneous_layers_config.json`."
         case _:
             return "`AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)`."

@@ -212,20 +212,4 @@ MLX = Runtime(
         ),
     ),
 )
-MEGATRON = Runtime(
-    name="megatron",
-    title="Megatron-LM",
-    version="core 0.15",
-    architectures=(
-        Architecture(
-            name="heterogeneous layers",
-            source="megatron/core/transformer/heterogeneous/heterogeneous_config.py",
-            families=_LLAMAS | _families("qwen3"),
-            no_precision="its layers have one type",
-            ropes=("default", "linear", "llama3"),
-            heads=_SAME_HEADS,
-            **_no_window("its heterogeneous layers have no sliding window"),
-        ),
-    ),
-)
-RUNTIMES: Mapping[str, Runtime] = {r.name: r for r in (TRANSFORMERS, VLLM, LLAMA_CPP, MLX, MEGATRON)}
+RUNTIMES: Mapping[str, Runtime] = {r.name: r for r in (TRANSFORMERS, VLLM, LLAMA_CPP, MLX)}

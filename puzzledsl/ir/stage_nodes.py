@@ -286,7 +286,7 @@ def _export(name: str, doc: str, runtimes: tuple[str, ...], dtypes: tuple[str, .
 
 _TENSORS = ("fp32", "fp16", "bf16")
 EXPORTS = {
-    "hf": _export("hf", "A Hugging Face checkpoint.", ("transformers", "vllm", "megatron"), _TENSORS),
+    "hf": _export("hf", "A Hugging Face checkpoint.", ("transformers", "vllm"), _TENSORS),
     "gguf": _export(
         "gguf", "One GGUF file for llama.cpp.", ("llama_cpp",), ("f32", "f16", "bf16", "q8_0", *RECIPES)
     ),

@@ -19,13 +19,6 @@ class BusyMachine(Diagnostic, code="W1813"):
     help_template = "measure again when the machine is quiet: `pzl measure {file} --again`"
 
 
-class ParentDrifted(Diagnostic, code="W1814"):
-    """The parent's time in an evaluation is far from its time in the cost table."""
-
-    template = "scenario `{scenario}`: {phase} of the parent takes {now} in evaluation `{eval}`, {then} in the cost table"
-    help_template = "measure again when the machine is quiet: `pzl measure {file} --again`"
-
-
 class NoSuchDevice(Diagnostic, code="E1801"):
     """A device that torch does not know or this machine does not have."""
 

@@ -30,7 +30,7 @@ from puzzledsl.costs import flops
 from puzzledsl.costs.dtypes import STATE_BYTES
 from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
 from puzzledsl.ir.nodes import Scenario, Shape
-from puzzledsl.measure.stopwatch import Run, Stopwatch, stopwatch_for
+from puzzledsl.measure.stopwatch import Run, stopwatch_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +239,11 @@ class Samples:
 class WholeTimer:
     """Timer of one model on one workload, one round at a time, so that models can alternate."""
 
-    def __init__(self, model: nn.Module, workload: Workload, watch: Stopwatch | None = None) -> None:
+    def __init__(self, model: nn.Module, workload: Workload) -> None:
         self.workload = workload
         self.samples = Samples()
         self._forward = Forward(model, workload)
-        self._watch = watch or stopwatch_for(next(model.parameters()).device)
+        self._watch = stopwatch_for(next(model.parameters()).device)
         self._prefill: Run | None = None
         self._decode: Run | None = None
 

@@ -97,22 +97,6 @@ class SpaceTable:
         for row in rows:
             yield row.facts | ({"layers": row.layers} if names[row.alternative.name] > 1 else {})
 
-    def rows(self) -> Iterator[dict[str, object]]:
-        """One row for each alternative of each sub-block of each layer, with its facts (None where it has none)."""
-        columns = dict.fromkeys(key for part in SUB_BLOCKS for key in SUB_BLOCK_FACTS[part])
-        facts = {
-            (part, row.alternative, layer): row.facts
-            for part in SUB_BLOCKS
-            for row in self.distinct(part)
-            for layer in row.layers
-        }
-        for layer, choice in enumerate(self.space.layers):
-            for part in SUB_BLOCKS:
-                for alternative in choice.attention if part == "attention" else choice.ffn:
-                    known = facts[part, alternative, layer]
-                    row = {"layer": layer, "sub_block": part, "alternative": known["name"]}
-                    yield row | {key: known.get(key) for key in columns}
-
 
 def groups(space: Space) -> list[tuple[list[int], list[str], list[str]]]:
     """Layers with the same choice: their indices, the names of their attentions, and of their FFNs."""

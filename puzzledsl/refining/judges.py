@@ -22,7 +22,7 @@ from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.evaluate.bench import Bench
-from puzzledsl.evaluate.compare import PERPLEXITY, POOLED, Z, compare
+from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.families.block_configs import Layer
@@ -308,7 +308,7 @@ class _Judge:
 def _compared(found: ModelComparison) -> dict[str, Figure]:
     """Return the figures that are shares of the parent's, with standard errors from their 95 % intervals."""
     figures = {}
-    ratio, kept = found.paired[PERPLEXITY].ratio, found.kept.get(POOLED)
+    ratio, kept = found.perplexity_ratio, found.kept.get(POOLED)
     if ratio is not None:
         figures["perplexity"] = Figure(value=ratio.value, stderr=_error(ratio.low, ratio.high))
     if kept is not None and kept.chance_corrected is not None:

@@ -26,7 +26,6 @@ from puzzledsl.report.sections.measured import (
     TOO_FEW,
     WIDE,
     interval_text,
-    is_task,
     label_of,
     pooled,
     too_wide,
@@ -123,21 +122,13 @@ def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) 
 
 
 def _accuracy(subject: Subject) -> Headline | None:
-    """The pooled accuracy beyond chance, with its interval; of an evaluation without one, the share of the accuracy."""
+    """The pooled accuracy beyond chance, with its interval."""
     for declaration, evaluation in subject.evaluations:
         final = subject.final(declaration, evaluation)
         if final is None:
             continue
         if (kept := pooled(evaluation, final)) is not None:
             return _kept(kept)
-        parent, child = subject.figures(evaluation, PARENT), subject.figures(evaluation, final)
-        tasks = [k for k, f in parent.items() if is_task(k, f) and k in child and not k.endswith("_norm")]
-        before = sum(parent[k].value for k in tasks)
-        if before > 0:
-            share = sum(child[k].value for k in tasks) / before
-            detail = f"{_tasks(tasks)}: {before / len(tasks):.1%} → {before * share / len(tasks):.1%}"
-            kept_share = numbers.share(share)
-            return Headline(kept_share, ACCURACY_KEPT, detail, f"keeps {kept_share.text} of its accuracy")
     return None
 
 

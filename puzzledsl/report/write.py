@@ -30,7 +30,7 @@ from puzzledsl.report.sections import measured, requirements, searches
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.searches import STATUS, move_of
-from puzzledsl.report.sections.serving import ladders, speed_pairs, traffic_tables
+from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.highlight import classified
 from puzzledsl.syntax.parse import normalise
@@ -110,7 +110,6 @@ def render(found: Artefacts, source_text: str) -> str:
             number_of=number_of,
             pooled_last=pooled_last,
             runtimes=RUNTIMES,
-            speed_pairs=speed_pairs,
             statuses=STATUS,
         )
         + "\n"
@@ -134,8 +133,6 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     "requirements": requirements.requirement_lines,
     "uncalibrated": uncalibrated_notes,
     "predictions": measured.predictions,
-    "searches": searches.search_rows,
-    "bars": lambda subject: searches.objective_bars(searches.search_rows(subject)),
     "verdict": verdict,
     "endings": endings,
     "curves": curves.curves,

@@ -6,16 +6,15 @@ Shapes: N blocks, S tokens of a block.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from puzzledsl.alternatives.alternative import EndName
@@ -146,10 +145,10 @@ class Subject:
             finally:
                 hook.remove()
 
-    def _final_states(self, replaced: Mapping[int, nn.Module] = MappingProxyType({})) -> list[Tensor]:
-        """Return the final hidden states after the last norm, one [B, S, H] for each group, with some layers replaced."""
+    def _final_states(self) -> list[Tensor]:
+        """Return the final hidden states after the last norm, one [B, S, H] for each group."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-        return leaving(self.runner, entering, replaced)
+        return leaving(self.runner, entering)
 
     def _threads(self) -> Workers:
         return Workers(self.runner.device, shared=not self.runner.paged)

@@ -37,9 +37,9 @@ class Replacement:
     name: str
     parts: tuple[Part, ...]
 
-    def layer_of(self, model: PreTrainedModel, library: Library, layer: nn.Module | None = None) -> nn.Module:
-        """Return a copy of the model's layer, or of `layer`, with this replacement; for forward passes without a KV cache."""
-        layer = layer or layers(model)[self.layer]
+    def layer_of(self, model: PreTrainedModel, library: Library) -> nn.Module:
+        """Return a copy of the model's layer with this replacement; for forward passes without a KV cache."""
+        layer = layers(model)[self.layer]
         chosen = (Chosen(self.layer, *part) for part in self.parts)
         modules = {each.sub_block: each.module(model, layer, library.load)[0] for each in chosen}
         return with_modules(layer, modules)

@@ -18,14 +18,13 @@ Shapes: B sequences, S positions, H hidden, P scored positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative
@@ -273,12 +272,10 @@ def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [torch.cat(group) if len(group) > 1 else group[0] for group in zip(*streams, strict=True)]
 
 
-def leaving(
-    runner: LayerRunner, stream: Sequence[Tensor], replaced: Mapping[int, nn.Module] = MappingProxyType({})
-) -> list[Tensor]:
+def leaving(runner: LayerRunner, stream: Sequence[Tensor]) -> list[Tensor]:
     """Return the final hidden states after the last norm, from those that enter layer 0. All groups pass a layer together."""
     for layer_idx in range(len(runner)):
-        stream = [runner.run_layer(layer_idx, hidden, replaced.get(layer_idx)) for hidden in stream]
+        stream = [runner.run_layer(layer_idx, hidden) for hidden in stream]
     return [runner.final_norm(hidden) for hidden in stream]
 
 

@@ -324,7 +324,7 @@ class ServingClock:
             for part, of in found.items()
         }
 
-    def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int | None = None) -> Check:
+    def timed(self, child: Arrangement, workload: Workload, seed: int) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
         path = self._written(child, "child")
         if self._loaded is None or self._loaded[0] != workload:
@@ -336,7 +336,7 @@ class ServingClock:
         try:
             with self._bed.load(path, workload, self._shape, "a child") as own:
                 of_parent, of_child = in_turn(
-                    [parent, own], workload, turns or CHECK_ROUNDS, prefill=self._needs_prefill(workload)
+                    [parent, own], workload, CHECK_ROUNDS, prefill=self._needs_prefill(workload)
                 )
         finally:
             shutil.rmtree(path.parent, ignore_errors=True)

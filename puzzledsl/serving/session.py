@@ -64,10 +64,6 @@ class Session:
         anonymous, huge = (int(sizes.get(name, 0)) << 10 for name in ("Anonymous", "AnonHugePages"))
         return anonymous - huge <= max(FEW_SMALL_BYTES, FEW_SMALL_SHARE * anonymous)
 
-    def text(self, prompt: str) -> str:
-        """Return how the model continues a prompt, if the request has `text`; before anything is timed. Raises SessionFailed."""
-        return str(self._ask({"op": "text", "text": prompt}))
-
     def prefill(self, prompt: int) -> float:
         """Return the seconds of one prompt of every sequence. Raises SessionFailed."""
         return float(self._ask({"op": "prefill", "prompt": prompt}))

@@ -41,7 +41,5 @@ class NoRoomToUptrain(Diagnostic, code="E1705"):
     )
 
 
-class MemoryOfRank(Diagnostic, code="E1707", template="uptrain `{name}` ran out of memory in rank {rank}"):
-    """One of several processes ran out of memory."""
-
-    help_template = "start the same command again: it goes on {less}"
+class OutOfMemory(Diagnostic, code="E1707", template="uptrain `{name}` ran out of memory in rank {rank}"):
+    """A training ran out of memory although it should have fitted."""

@@ -5,15 +5,13 @@ They are tried from the cheapest: recomputed layers and smaller micro-batches, t
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import read_sealed, write_sealed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Uptrain
@@ -40,38 +38,15 @@ class Means:
     recompute: bool = False
     offload: bool = False
 
-    def less(self, batch: int) -> Means | None:
-        """Return half of the blocks or, from one block on, recomputation; None if nothing is left to try."""
-        micro = min(self.micro_blocks or batch, batch)
-        if micro > 1:
-            return replace(self, micro_blocks=micro // 2)
-        return None if self.recompute else replace(self, micro_blocks=1, recompute=True)
-
-    def least(self, other: Means | None) -> Means:
-        """Return what both allow, where the other is in the same memory."""
-        if other is None:
-            return self
-        micro = min(each.micro_blocks for each in (self, other) if each.micro_blocks is not None)
-        return replace(self, micro_blocks=micro, recompute=self.recompute or other.recompute)
-
-    def sentence(self) -> str:
-        """Say what comes next, after "it goes on"."""
-        return "and computes layers twice" if self.recompute else f"with {self.micro_blocks} blocks at a time"
+    @property
+    def cure(self) -> str:
+        """The change of the program that takes less memory."""
+        if (self.micro_blocks or 1) > 1:
+            return f"write `micro_batch = {(self.micro_blocks or 1) // 2}`"
+        return "use more processes" if self.recompute else "write `micro_batch = 1, recompute = true`"
 
 
 PLAIN = Means()
-REMEMBERED = "less.json"
-
-
-def remember(work: Path, means: Means) -> None:
-    """Keep means for the next start; the least counts."""
-    write_sealed(work / REMEMBERED, json.dumps(asdict(means.least(remembered(work)))))
-
-
-def remembered(work: Path) -> Means | None:
-    """Return what the last starts have left, if anything."""
-    content = read_sealed(work / REMEMBERED)
-    return None if content is None else Means(**json.loads(content))
 
 
 def means_for(

@@ -1,9 +1,5 @@
 """The training loop of global knowledge distillation: resumable to the bit, and never worse than its start unless asked.
 
-After running out of memory, a step is made again in smaller micro-batches or with recomputed layers, which the next start
-remembers. A process that is alone starts its step again. Of several, the others wait in a collective meanwhile, so all must be
-started again.
-
 Shape legend: G blocks of one optimiser step, B of one forward, T tokens a block, N = B * T positions, M of them that losses
 count, H hidden, V vocabulary.
 """
@@ -26,8 +22,8 @@ from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.divergence import learning_rate
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
-from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
-from puzzledsl.uptrain.means import PLAIN, Means, remember, remembered
+from puzzledsl.uptrain.errors import LossDiverged, OutOfMemory
+from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -131,14 +127,13 @@ class Trainer:
         self.declaration, self.lr = declaration, declaration.lr
         self.teacher, self.student, self.child = teacher, student, child
         self.train_NT, self.heldout_NT = train_NT, heldout_NT
-        self.progress, self.sharding, self._work = progress, sharding, work
+        self.progress, self.sharding = progress, sharding
         self.ranks = SINGLE_PROCESS if sharding is None else sharding.ranks
         self.device = child.device if sharding is None else sharding.device
         self.steps = len(train_NT) // declaration.batch
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
         micro, recompute = declaration.micro_batch or usual, declaration.recompute or means.recompute
-        asked = replace(means, micro_blocks=micro, recompute=recompute)
-        self.means = asked.least(self.ranks.from_first(lambda: remembered(work)))
+        self.means = replace(means, micro_blocks=micro, recompute=recompute)
         self.bf16 = in_bf16(self.device, declaration.dtype)
         prepare_training(child, scales=sharding is None)
         if self.means.recompute:
@@ -200,15 +195,14 @@ class Trainer:
         return Step(loss, kld, cosine, lm, grad_norm)
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
-        """Leave a step's gradients in the weights; return its mean losses, float64 [4], in less memory if out of it."""
-        while True:
-            try:
-                with repeatable(self.device):
-                    return self._accumulated(rows_GT, learned_GT)
-            except torch.OutOfMemoryError:
-                if not self._use_less():
-                    raise
-                self.optimizer.zero_grad(set_to_none=True)
+        """Leave a step's gradients in the weights; return its mean losses, float64 [4]. Raises DiagnosticError (OutOfMemory)."""
+        try:
+            with repeatable(self.device):
+                return self._accumulated(rows_GT, learned_GT)
+        except torch.OutOfMemoryError as error:
+            rank, name = self.ranks.rank, self.declaration.name
+            problem = OutOfMemory(None, name=name, rank=rank, help=self.means.cure)
+            raise DiagnosticError(problem) from error
 
     def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
@@ -219,23 +213,6 @@ class Trainer:
         reshard(self.teacher)
         self.ranks.add_up(totals)
         return totals
-
-    def _use_less(self) -> bool:
-        """Halve the blocks at a time, or recompute layers; False if nothing is left. Raises MemoryOfRank on several."""
-        less = self.means.less(self.declaration.batch)
-        if less is None:
-            return False
-        if self.ranks.world > 1:
-            remember(self._work, less)
-            rank, name = self.ranks.rank, self.declaration.name
-            raise DiagnosticError(MemoryOfRank(None, name=name, rank=rank, less=less.sentence()))
-        self._parent_heldout.clear()  # they are kept by micro-batch
-        if less.recompute and not self.means.recompute:
-            recompute_layers(self.child)
-        self.means = less
-        text = f"uptraining ran out of memory: it goes on {less.sentence()}"
-        self.progress.log("memory", text=text, micro_batch=less.micro_blocks, recompute=less.recompute)
-        return True
 
     def _on_device(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
         """Return the token ids of a micro-batch and the positions that count."""

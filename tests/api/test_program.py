@@ -40,16 +40,16 @@ def test_an_answer_is_the_commands(
     ]
     assert [layer.model_dump() for layer in answer.layers] == solution["layers"]
     assert answer.metrics == solution["metrics"]
-    assert answer.conflict == () and answer.advice == ""
+    assert answer.conflict == ()
     assert answer.parent_metrics["chat.throughput"] * 1.3 <= answer.metrics["chat.throughput"]
 
 
 def test_an_answer_to_the_same_inputs_is_read_back(
     program: pzl.Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = program.solve("best").result
+    first = program.solve("best")
     monkeypatch.setattr("puzzledsl.search.solve.solve_search", lambda *_: pytest.fail("solved again"))
-    assert program.solve("best").result == first
+    assert program.solve("best") == first
 
 
 def test_a_changed_table_is_solved_again(program: pzl.Program) -> None:
@@ -71,7 +71,7 @@ def test_a_search_without_a_solution_is_an_answer(
     assert answer.objective is None and answer.layers == () and answer.metrics == {}
     conflict = [{"line": c.line, "text": c.text, "reachable": c.reachable} for c in answer.conflict]
     assert conflict == found["conflict"] and len(conflict) == 2
-    assert answer.advice.startswith("write `")
+    assert answer.relaxation is not None and answer.relaxation.changes
 
 
 @pytest.mark.parametrize("ask", ["solve", "why", "frontier", "space", "costs"])
@@ -101,7 +101,7 @@ def test_a_narrowed_space_is_known_once_its_search_is_solved(program: pzl.Progra
     assert caught.value.diagnostics[0].code == "E0603"
     layers = program.solve("best").layers
     space = program.space("narrow")
-    assert [len(choice.ffn) for choice in space.layers] == [1 + (x.ffn != "parent") for x in layers]
+    assert [len(choice.ffn) for choice in space.space.layers] == [1 + (x.ffn != "parent") for x in layers]
     assert space.log10_children < program.space("wide").log10_children
 
 
@@ -110,8 +110,8 @@ def test_a_narrowed_space_is_known_once_its_search_is_solved(program: pzl.Progra
 
 def test_regrets_are_the_commands(program: pzl.Program, capsys: pytest.CaptureFixture[str]) -> None:
     of_all, of_one = program.why("best"), program.why("best", layer=2, sub_block="ffn")
-    assert of_all.result.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best")
-    assert of_one.result.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best", "2.ffn")
+    assert of_all.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best")
+    assert of_one.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best", "2.ffn")
     assert of_all.objective == program.solve("best").objective and of_all.proven
     assert (program.build / "why" / "best.json").is_file()
     assert len(of_all.sub_blocks) == 12 and len(of_all.margins) == 2
@@ -150,7 +150,7 @@ def test_the_parent_breaks_what_it_breaks(program: pzl.Program) -> None:
     assert child.objective == 0 and not child.feasible
     assert (fast.line, fast.holds, first.holds, first.value) == (14, False, True, None)
     assert fast.value is not None and fast.bound == fast.value * Fraction(13, 10)
-    assert "breaks chat.throughput >= speedup" in repr(child)
+    assert fast.text == "chat.throughput >= speedup"
 
 
 def test_exhaustion_finds_what_the_solver_proves(program: pzl.Program) -> None:
@@ -158,12 +158,11 @@ def test_exhaustion_finds_what_the_solver_proves(program: pzl.Program) -> None:
     answer = program.solve("best")
     assert answer.objective is not None
     tried = []
-    for layer, choice in enumerate(program.space("wide").to_frame().groupby("layer")):
-        names = choice[1].groupby("sub_block")["alternative"].apply(list)
-        for attention in names["attention"]:
-            for ffn in names["ffn"]:
+    for layer, choice in enumerate(program.space("wide").space.layers):
+        for attention in choice.attention:
+            for ffn in choice.ffn:
                 layers = list(answer.layers)
-                layers[layer] = LayerAssignment(attention=attention, ffn=ffn)
+                layers[layer] = LayerAssignment(attention=attention.name, ffn=ffn.name)
                 tried.append(program.metrics("best", layers))
     assert min(child.objective for child in tried if child.feasible) == Fraction(str(answer.objective))
     assert any(child.objective < Fraction(str(answer.objective)) for child in tried if not child.feasible)
@@ -203,17 +202,14 @@ def test_a_frontier_is_the_commands(program: pzl.Program, capsys: pytest.Capture
     (found,) = printed(capsys, 0, "frontier", program.file, "curve")
     assert [p.target for p in frontier.points] == [p["target"] for p in found["points"]]
     assert [p.result.objective for p in frontier.points] == [p["objective"] for p in found["points"]]
-    csv = (program.build / "search" / "curve.csv").read_text().splitlines()
-    assert list(frontier.to_frame("pandas").columns) == csv[0].split(",") and len(csv) == 5
+    assert len((program.build / "search" / "curve.csv").read_text().splitlines()) == 5
 
 
-def test_a_plot_is_the_commands_picture(program: pzl.Program, tmp_path: Path) -> None:
-    plot = program.frontier("curve").plot()
-    plot.save(tmp_path / "a.svg")
-    picture = (program.build / "search" / "curve.svg").read_text()
-    assert plot._repr_svg_() == picture == (tmp_path / "a.svg").read_text()
-    with pytest.raises(ValueError, match="to_frame"):
-        plot.save(tmp_path / "a.png")
+def test_costs_are_those_of_every_batch(program: pzl.Program) -> None:
+    costs = program.costs("wide")
+    assert [table.batch for table in costs.scenarios["chat"]] == [32, 64]
+    assert costs.scenarios["chat"][0].attention[2]["gqa2"].params > 0
+    assert costs.provenance["chat"].startswith("roofline")
 
 
 def test_tables_are_read_once_while_nothing_changes(

@@ -87,7 +87,6 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (LLAMA, "ffn = parent(dtype: q8_0)", VLLM, "E0472 compressed-tensors"),
         (LLAMA, "ffn = parent(dtype: fp8)", MLX, "E0472 it has `q8_0`"),
         (LLAMA, "ffn = parent(dtype: q8_0 | q4_0 | int4)", MLX, ""),
-        (LLAMA, "ffn = parent(dtype: int4)", 'hf("c", runtime: megatron)', "E0472 one type"),
         (LLAMA, "ffn = parent(dtype: q4_0), attention = parent | gqa(window: 8, kv_heads: 2)", GGUF, ""),
         (MOE, "ffn = parent(dtype: int8)", HF, "E0472 one tensor"),
         (MOE, "ffn = parent(dtype: q8_0)", GGUF, ""),
@@ -106,7 +105,7 @@ def test_what_config_json_says_is_asked_about(
     assert {d.span.line for d in found if d.span is not None} == {1 if code == "E0407" else 5}
 
 
-@pytest.mark.parametrize("export", [MLX, 'hf("c", runtime: megatron)', GGUF, VLLM])
+@pytest.mark.parametrize("export", [MLX, GGUF, VLLM])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_runs_or_is_refused_in_its_line(tmp_path: Path, family: str, export: str) -> None:
     """By its name, with runtimes that can; transformers' own code runs every one."""

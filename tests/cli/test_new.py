@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.checker.check import check
-from puzzledsl.cli.completion import std_hardware, std_parents
 from puzzledsl.cli.main import run
+from puzzledsl.cli.shipped import std_hardware, std_parents
 from puzzledsl.syntax.format import format_source
 from tests.families.test_children import decilm
 from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS

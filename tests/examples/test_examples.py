@@ -56,7 +56,6 @@ def test_the_frontier_is_proven_and_rises(tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["optimal"] * 9
     losses = [float(row["objective"]) for row in rows]
     assert losses == sorted(losses)
-    assert (tmp_path / "search" / "speed.svg").is_file()
 
 
 def test_the_simple_child_is_simple(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_statement_that_says_nothing_any_more_is_no_requirement(tmp_path: Path
     asked = Question({bound.number: "0"})
     found = sheet.edited(asked)
     assert "layers[i].ffn.width >= 0 or" in found.text
-    assert sheet.answer(asked, 10).status == "optimal"
+    assert sheet.answer(asked, 10).result.status == "optimal"
 
 
 @pytest.mark.parametrize("condition", ["count(attention is noop) <= 2x", "kl <= 2x"])

@@ -1,4 +1,4 @@
-"""Readings of config.json by others than the code that comes along: transformers, Megatron, whoever goes by `ffn_mult`."""
+"""Readings of config.json by others than the code that comes along: transformers, whoever goes by `ffn_mult`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.checkpoint.write import MEGATRON_FILE, REMOTE_FILES
+from puzzledsl.child.checkpoint.write import REMOTE_FILES
 from tests.export.variants import MIXTURE, Variant, make
 
 PLAIN = (ParentAttention(), ParentFfn())
@@ -24,17 +24,6 @@ LAYERS = (*MIXTURE, (GqaAttention(kv_heads=4, window=5), MlpFfn(width=512)), PLA
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(Variant(LAYERS, sizes={"head_dim": 8}), tmp_path_factory.mktemp("readers")).child
-
-
-def test_megatron_reads_the_exact_sizes(child: Path) -> None:
-    """As its heterogeneous_config.py does: `num_query_groups` and `ffn_hidden_size` come before what they replace."""
-    blocks = json.loads((child / MEGATRON_FILE).read_text())["block_configs"]
-    assert [b["attention"]["num_query_groups"] for b in blocks] == [None, 1, None, 2, 4, 2]
-    assert [b["ffn"]["ffn_hidden_size"] for b in blocks] == [40, None, 20, None, 512, 40]
-    assert [b["attention"]["no_op"] for b in blocks] == [True, *[False] * 5]
-    assert [b["attention"]["replace_with_linear"] for b in blocks] == [False, False, True, *[False] * 3]
-    assert [b["ffn"]["no_op"] for b in blocks] == [False, True, *[False] * 4]
-    assert [b["ffn"]["replace_with_linear"] for b in blocks] == [*[False] * 3, True, False, False]
 
 
 def test_ffn_mult_is_said_where_it_gives_the_width(child: Path) -> None:

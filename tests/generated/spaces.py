@@ -43,7 +43,7 @@ def _space(w: Writer, parent: Parent) -> None:
             [
                 f"gqa = {w.pick(['least_squares', 'mean_pool'])}",
                 f"mlp = {w.pick(['least_squares', 'channel_contribution'])}",
-                f"moe = {w.pick(['least_squares', 'reap', 'frequency'])}",
+                "moe = least_squares",
                 f"linear = {w.pick(['least_squares', 'product'])}",
             ]
         )

@@ -155,7 +155,7 @@ def beside(document: dict[str, Any], speed: float, kl: float) -> None:
         "checkpoint_bytes": {"value": 9},
     }
     file = {"model": "iq4_nl, weighed", "figures": figures}
-    compared = {"model": file["model"], "paired": {}}
+    compared = {"model": file["model"]}
     ladder = {"engine": "llama.cpp", "child": "final", "child_bytes": 8}
     document["ladder"] = {**ladder, "models": [file], "comparisons": [compared]}
 

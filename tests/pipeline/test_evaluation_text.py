@@ -55,7 +55,7 @@ def evaluation() -> Evaluation:
         "piqa": kept("child_at_chance", 0.1, -0.05, 0.24, "piqa_norm"),
         "sciq": kept("above_chance", 0.74, 0.65, 0.83, "sciq_norm"),
     }
-    comparison = ModelComparison(model="final", paired={}, kept=of_tasks, text_gap=GAP)
+    comparison = ModelComparison(model="final", kept=of_tasks, text_gap=GAP)
     found = Evaluation(
         eval="quality", texts=("prose", "code"), models=tuple(models), comparisons=(comparison,)
     )
@@ -156,9 +156,7 @@ def test_a_card_has_the_evaluation_that_names_its_child_in_full(tmp_path: Path) 
 
 def test_a_card_has_what_was_measured_of_its_child_once(tmp_path: Path) -> None:
     section = quality_of(context(tmp_path), "final")
-    assert "| prose | 0.2312 | 26 | 20 |\n| code | 1.414 | 21.5 | 5 |" in section
-    assert "| piqa | 1000 | 25.0% | 48.0% | 42.0% | at chance | -5.0% … 24.0% | 87.5% |" in section
-    assert section.index("| sciq |") < section.index("| pooled |")
+    assert evaluation_text(evaluation().model_copy(update={"ladder": None})) in section
     assert quality_of(context(tmp_path), "best") == "", "nothing was measured of it"
     card = tmp_path / "README.md"
     add_quality(tmp_path, section)

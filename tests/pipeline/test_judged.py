@@ -90,7 +90,7 @@ def test_what_was_judged_is_what_was_built(judged: Path, tmp_path: Path) -> None
     figures = {name.removeprefix("taste."): figure.value for name, figure in best.judged.items()}
     assert figures["kl"] == pytest.approx(child.figures["kl"].value, rel=1e-6) and figures["kl"] > 0
     assert figures["agreement"] == child.figures["top1_agreement"].value
-    ratio, kept = compared.paired["perplexity"].ratio, compared.kept["pooled"].chance_corrected
+    ratio, kept = compared.perplexity_ratio, compared.kept["pooled"].chance_corrected
     assert ratio is not None and figures["perplexity"] == pytest.approx(ratio.value)
     assert figures.get("kept") == kept
 

@@ -343,9 +343,9 @@ def comparisons() -> tuple[ModelComparison, ...]:
         return {"hellaswag": one, "puns": at_chance, "pooled": one}
 
     return (
-        ModelComparison(model="fast", paired={}, kept=kept(0.4071, 0.7514, 0.9875)),
-        ModelComparison(model="final", paired={}, kept=kept(0.4183, 0.8126, 1.0428)),
-        ModelComparison(model="greedy", paired={}),
+        ModelComparison(model="fast", kept=kept(0.4071, 0.7514, 0.9875)),
+        ModelComparison(model="final", kept=kept(0.4183, 0.8126, 1.0428)),
+        ModelComparison(model="greedy"),
     )
 
 

@@ -72,7 +72,6 @@ def test_its_numbers_are_the_artefacts(opened: Any, built: Any) -> None:
             assert {figure.value for figure in model.figures.values()} <= shown, model.model
     fast = built.results["fast"]
     assert {fast.objective, fast.bound, fast.gap} <= shown
-    assert {speed.weights_bytes for speed in CHECK.speeds} <= shown
 
 
 def test_a_layer_is_read_out(opened: Any, built: Any) -> None:

@@ -30,7 +30,6 @@ from puzzledsl.ir.tables import (
     AnsweredPrompt,
     EngineCheck,
     EngineResult,
-    EngineSpeed,
     Failure,
     Figure,
     LayerAssignment,
@@ -211,21 +210,6 @@ def engines(built: Built) -> Artefacts:
     return found
 
 
-def _speed(model: str, nbytes: int, prefill: float, decode: float) -> EngineSpeed:
-    return EngineSpeed.model_validate(
-        {
-            "model": model,
-            "engine": "llama_cpp",
-            "version": "1",
-            "dtype": "q8_0",
-            "weights_bytes": nbytes,
-            "prefill_tokens_per_s": prefill,
-            "decode_tokens_per_s": decode,
-            "text": " Paris <3." if model == "child" else "",
-        }
-    )
-
-
 CHECK = EngineCheck(
     name="child",
     results=(
@@ -234,10 +218,6 @@ CHECK = EngineCheck(
         ),
         EngineResult(engine="vllm", status="refused", reason="vLLM has no windows"),
     ),
-    speeds=(_speed("parent", 1000, 100.0, 10.0), _speed("child", 750, 150.0, 25.0)),
-    prompt=128,
-    output=64,
-    threads=2,
 )
 
 

@@ -172,7 +172,7 @@ def test_a_frontier_is_that_of_enumeration(tmp_path: Path) -> None:
     )
     figures = [made.metrics("s", child) for child in children()]
     parent = made.metrics("s", [("parent", "parent")] * LAYERS).metrics["chat.throughput"]
-    for point in made.frontier("f").result.points:
+    for point in made.frontier("f").points:
         assert point.ratio is not None
         bound = Fraction(point.ratio).limit_denominator(1000) * parent
         good = [each.objective for each in figures if each.metrics["chat.throughput"] >= bound]
@@ -205,9 +205,7 @@ def test_a_head_that_must_be_rounded(tmp_path: Path) -> None:
         made.metrics("s", [("parent", "parent")] * LAYERS)
 
 
-def test_commands_name_the_ends_as_their_schemas_say(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_name_the_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = program(tmp_path, "require chat.weights <= 0.8x", tied=True).file
     found = {}
     for command in ("show", "solve"):

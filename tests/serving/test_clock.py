@@ -25,7 +25,7 @@ from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
 from puzzledsl.measure import estimate
 from puzzledsl.measure.whole import Workload
-from puzzledsl.serving import clock, engine_speed, session
+from puzzledsl.serving import clock, session
 from puzzledsl.serving.clock import ServingClock
 from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine
@@ -391,15 +391,6 @@ def test_other_engines(tmp_path, few, engine, dtype):
     assert engine in table.provenance["chat"]
     assert table.timings[0].parent_prefill_ns > table.timings[0].parent_decode_ns > 0
     assert sum(costs["parent"].decode_ns for costs in (*cost.attention, *cost.ffn)) > 0
-
-
-def test_an_export_s_speed_is_a_server_s(tmp_path):
-    parent = save_tiny(tmp_path / "parent", **SIZES)
-    found = engine_speed.measure(parent, parent, ["llama_cpp"], Silent(), prompt=16, output=4, rounds=2)
-    assert [(speed.model, speed.dtype) for speed in found] == [
-        (model, dtype) for dtype in ("f32", "q8_0") for model in ("parent", "child")
-    ]
-    assert all(speed.prefill_tokens_per_s > speed.decode_tokens_per_s > 0 and speed.text for speed in found)
 
 
 def test_weights_of_an_engine_lie_in_huge_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

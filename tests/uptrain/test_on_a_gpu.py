@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,11 @@ from puzzledsl.child.assemble import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.errors import MemoryOfRank
-from puzzledsl.uptrain.means import PLAIN, Means, remembered
+from puzzledsl.uptrain.errors import OutOfMemory
+from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import Student, Teacher, logit_loss
-from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import MicroBatch, Trainer
+from puzzledsl.uptrain.train import Trainer
 from tests.pretended_gpu import Gpu
 from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
 from tests.uptrain.test_train import IDS
@@ -76,51 +74,19 @@ def test_a_step_waits_once_whatever_its_micro_batches(
     assert pretended.waits.total() == 1, pretended.waits
 
 
-def test_out_of_memory_it_takes_less_at_a_time(case, tmp_path, pretended: Gpu) -> None:
-    """Half the blocks, then a quarter, then layers twice; the gradients are those of the whole step."""
-    progress = Recorder()
-    trainer = trainer_of(case, tmp_path / "little", progress=progress, micro_batch=6)
-    real, seen = trainer._backward, []
-
-    def needing(batch: MicroBatch):
-        seen.append((len(batch.ids_BT), trainer.means.recompute))
-        if len(batch.ids_BT) > 1 or (not trainer.means.recompute and len(seen) > 6):
-            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
-        return real(batch)
-
-    trainer._backward = needing
-    figures = trainer.step(0)
-    assert [(e["micro_batch"], e["recompute"]) for e in progress.named("memory")] == [
-        (3, False),
-        (1, False),
-        (1, True),
-    ]
-    assert seen[:3] == [(6, False), (3, False), (1, False)] and seen[-1] == (1, True)
-    plenty = trainer_of(case, tmp_path / "plenty", micro_batch=1).step(0)
-    assert astuple(figures) == pytest.approx(astuple(plenty), rel=1e-3)
-    trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
-    with pytest.raises(torch.OutOfMemoryError):
-        trainer.step(1)
-
-
-def test_one_of_several_that_is_out_of_memory_leaves_the_next_start_less(
-    case, tmp_path, pretended: Gpu
+@pytest.mark.parametrize(
+    ("micro_batch", "recompute", "cure"),
+    [(6, False, "`micro_batch = 3`"), (1, False, "recompute = true"), (1, True, "more processes")],
+)
+def test_out_of_memory_it_says_what_takes_less(
+    case, tmp_path, pretended: Gpu, micro_batch: int, recompute: bool, cure: str
 ) -> None:
-    """The others wait for it in an exchange: only a new start can take less, and it does."""
-    for micro_batch, expected in ((6, (3, False)), (3, (1, False)), (1, (1, True))):
-        trainer = trainer_of(case, tmp_path, micro_batch=6)
-        assert trainer.micro == micro_batch
-        trainer.ranks = Ranks(1, 2)
-        trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
-        with pytest.raises(DiagnosticError) as caught:
-            trainer.step(0)
-        assert isinstance(caught.value.diagnostics[0], MemoryOfRank)
-        assert remembered(tmp_path) == Means(*expected)
-    last = trainer_of(case, tmp_path, micro_batch=6)
-    last.ranks = Ranks(1, 2)
-    last._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
-    with pytest.raises(torch.OutOfMemoryError):
-        last.step(0)
+    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch, recompute=recompute)
+    trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
+    with pytest.raises(DiagnosticError) as caught:
+        trainer.step(0)
+    [problem] = caught.value.diagnostics
+    assert isinstance(problem, OutOfMemory) and cure in problem.help
 
 
 def test_it_trains_as_a_cpu_does(case, tmp_path, pretended: Gpu, monkeypatch) -> None:

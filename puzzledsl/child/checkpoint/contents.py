@@ -2,15 +2,12 @@
 
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
 (`from_definition`), so that a large child needs no memory for a whole model; its files are written one tensor at a time.
-
-Its layers are also described as Megatron-LM's heterogeneous layers file, which has sizes, not `ffn_mult`, from which readers
-round to multiples of 256.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,29 +97,6 @@ def bytes_of(value: Tensor) -> memoryview:
     flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     numpy: Any = flat.numpy()
     return memoryview(numpy)
-
-
-def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any] | None:
-    """Return the file for `--heterogeneous-layers-config-path`: `block_configs` with `num_query_groups`, `ffn_hidden_size`.
-
-    The format has no window (Megatron would attend to all tokens), so that runtime refuses windows. None if it cannot
-    hold some sub-block.
-    """
-    found: list[dict[str, Any]] = []
-    for own, entry in zip(shape.each, to_block_configs(layers, shape), strict=True):
-        attention, layer = entry["attention"], {}
-        group, heads = attention["n_heads_in_group"], attention.get("num_attention_heads") or own.heads
-        sizes = {
-            "attention": ("num_query_groups", group and heads // group),
-            "ffn": ("ffn_hidden_size", entry["ffn"]["intermediate_size"]),
-        }
-        for part, (name, size) in sizes.items():
-            flags = {flag: entry[part][flag] for flag in ("no_op", "replace_with_linear")}
-            if size is None and not any(flags.values()):
-                return None
-            layer[part] = {name: size, **flags}
-        found.append(layer)
-    return {"block_configs": found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ from puzzledsl.child.checkpoint.contents import (
     SHARD_BYTES,
     ChildFiles,
     from_definition,
-    megatron_layers,
     write_shards,
 )
 from puzzledsl.child.definition import WouldOverwrite
@@ -195,8 +194,6 @@ REMOTE_FILES = {
 MLX_MODEL_FILE = "mlx_model.py"
 DIGITS = 16
 """Hexadecimal digits of a digest of model code."""
-MEGATRON_FILE = "heterogeneous_layers_config.json"
-"""For Megatron-LM's `--heterogeneous-layers-config-path`."""
 
 
 def write_checkpoint(
@@ -234,8 +231,6 @@ def write_checkpoint(
             )
         write_shards(weights, directory, shard_bytes)
         write_json(directory / "config.json", content)
-        if (layers := megatron_layers(child.layers, child.shape)) is not None:
-            write_json(directory / MEGATRON_FILE, layers)
         for file_name in [*remote_files(child.shape), *code]:
             (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
         copy_tokenizer(base_dir, directory)

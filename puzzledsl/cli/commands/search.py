@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.completion import complete_declaration, if_asked
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption, on_program
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def _say_not_kept(ctx: Context) -> None:
 def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = False) -> None:
     """Solve frontiers: the best child at every value of one metric, each point with its proof.
 
-    Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json.
+    Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
     from puzzledsl.cli.text import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
@@ -142,8 +141,8 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     if json:
         loading.print_json([answers.frontier_json(result) for result in results])
     for result in [] if json else results:
-        files = [ctx.build.frontier_csv(result.frontier), ctx.build.frontier_plot(result.frontier)]
-        print(answers.frontier_text(ctx.program, result, map(loading.shown_path, files)))
+        wrote = loading.shown_path(ctx.build.frontier_csv(result.frontier))
+        print(answers.frontier_text(ctx.program, result, wrote))
     loading.end_with(problems)
 
 
@@ -153,15 +152,12 @@ PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn
 WHY_HELP = "The search. May be left out where there is one."
 PLACE_HELP = "One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives, writes nothing."
 TIME_HELP = "Time limit. A regret that is not proven by then is given as bounds."
-COMPLETED = if_asked(complete_declaration)
 
 
 @on_program()
 def why(
     ctx: Context,
-    search: Annotated[
-        str | None, typer.Argument(metavar="[SEARCH]", help=WHY_HELP, autocompletion=COMPLETED)
-    ] = None,
+    search: Annotated[str | None, typer.Argument(metavar="[SEARCH]", help=WHY_HELP)] = None,
     place: Annotated[str | None, typer.Argument(metavar="PLACE", help=PLACE_HELP)] = None,
     json: JsonOption = False,
     time: Annotated[float, typer.Option("--time", metavar="SECONDS", min=0, help=TIME_HELP)] = TIME_S,
@@ -240,9 +236,7 @@ ADDRESS_HELP = 'Print {"address"} as one JSON document; open no browser.'
 
 def explore(
     file: FileArgument,
-    search: Annotated[
-        str | None, typer.Argument(metavar="[SEARCH]", help=SEARCH_HELP, autocompletion=COMPLETED)
-    ] = None,
+    search: Annotated[str | None, typer.Argument(metavar="[SEARCH]", help=SEARCH_HELP)] = None,
     build: BuildOption = None,
     set_: SetOption = None,
     port: Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help=PORT_HELP)] = 0,

@@ -69,7 +69,7 @@ realise = plain(
 
 @on_program()
 def export(ctx: Context, names: NamesArgument = None) -> None:
-    """Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx."""
+    """Write children where the program says, each for its runtime: hf (transformers, vLLM), gguf or mlx."""
     from puzzledsl.pipeline.text.child_text import export_lines
 
     print("\n".join(export_lines(ctx, do_stage(ctx, "export", names))))

@@ -1,77 +1,16 @@
-"""Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side.
-
-A child as text: one glyph a layer. Alternatives of a sub-block have different glyphs, so that no colour is needed.
-
-Fuller glyphs keep more of the parent's sub-block: `█` is the parent's own, `▇` to `▁` what keeps less and less, `╱` one matrix,
-`·` nothing. Where there are more alternatives than glyphs, letters follow.
-"""
+"""Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
-from itertools import groupby
-from string import ascii_letters
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.phrases import aligned
 
 if TYPE_CHECKING:
-    from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.ir.nodes import Program, Refine, Requirement, Search, Term
+    from puzzledsl.ir.nodes import Program, Refine, Search
     from puzzledsl.ir.tables import FrontierResult, SearchResult, Solution
-
-
-OF_LOOK = {"parent": "█", "linear": "╱", "noop": "·"}
-REDUCED = "▇▆▅▄▃▂▁"
-ROW, GROUP = 40, 10
-"""Layers of a row, and of a group in it."""
-
-
-def glyphs(found: Iterable[tuple[str, str, float]]) -> dict[str, str]:
-    """Return the glyph of each alternative of one sub-block, given its name, its look and the share that it keeps."""
-    known: dict[str, tuple[str, float]] = {}
-    for name, look, kept in found:
-        known[name] = look, max(kept, known.get(name, (look, kept))[1])
-    chosen: dict[str, str] = {}
-    rest: list[str] = []
-    for name in sorted(known, key=lambda name: (len(name), name)):
-        glyph = OF_LOOK.get(known[name][0])
-        if glyph is None or glyph in chosen.values():
-            rest.append(name)
-        else:
-            chosen[name] = glyph
-    rest.sort(key=lambda name: (-known[name][1], name))
-    last = len(REDUCED) - 1
-    signs = REDUCED + ascii_letters
-    if 1 < len(rest) <= last:
-        signs = "".join(REDUCED[round(i * last / (len(rest) - 1))] for i in range(len(rest)))
-    return chosen | {name: signs[i] if i < len(signs) else "?" for i, name in enumerate(rest)}
-
-
-def glyphs_of(program: Program, result: SearchResult, sub_block: SubBlock) -> dict[str, str]:
-    """Return the glyphs of the alternatives that a solved search's space has for a sub-block."""
-    from puzzledsl.alternatives.parent import PARENTS
-
-    space = program.spaces[program.searches[result.search].space]
-    parent, found = PARENTS[sub_block], []
-    for own, choice in zip(program.parents[space.parent].shape.each, space.layers, strict=True):
-        whole = parent.params(own)
-        for alternative in (parent, *getattr(choice, sub_block)):
-            kept = alternative.params(own) / whole if whole else 0.0
-            found.append((alternative.name, alternative.look, kept))
-    return glyphs(dict.fromkeys(found))
-
-
-def rows(names: list[str], signs: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield rows of layers: which they are, and their glyphs in groups of ten."""
-    for first in range(0, len(names), ROW):
-        here = names[first : first + ROW]
-        text = "".join(signs.get(name, "?") for name in here)
-        groups = [text[i : i + GROUP] for i in range(0, len(text), GROUP)]
-        yield f"layers {first}..{first + len(here) - 1}", " ".join(groups)
 
 
 def as_json(
@@ -142,16 +81,16 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
 
 
 def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
-    """Yield the number of layers of each alternative with its glyph, and the layers as glyphs."""
+    """Yield the alternatives of each sub-block, the most frequent first: number of layers, name, and which layers."""
     from puzzledsl.alternatives.alternative import SUB_BLOCKS
+    from puzzledsl.base.phrases import ranges
 
     for part in SUB_BLOCKS:
-        names = [getattr(layer, part) for layer in result.solutions[0].of_layers]
-        signs, counts = glyphs_of(program, result, part), Counter(names)
-        ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
-        text = ", ".join(f"{signs.get(name, '?')} {n} x {name}" for name, n in ordered)
-        yield f"  {part:<20} {text}"
-        yield from (f"    {where:<18} {strip}" for where, strip in rows(names, signs))
+        layers: dict[str, list[int]] = {}
+        for number, layer in enumerate(result.solutions[0].of_layers):
+            layers.setdefault(getattr(layer, part), []).append(number)
+        for i, name in enumerate(sorted(layers, key=lambda name: (-len(layers[name]), name))):
+            yield f"  {'' if i else part:<20} {len(layers[name])} x {name}: {ranges(layers[name])}"
     if program.spaces[program.searches[result.search].space].ends is not None:
         yield from (f"  {site:<20} {name}" for site, name in result.solutions[0].ends)
 
@@ -259,11 +198,12 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
     return {"frontier": result.frontier, "search": result.search, "points": points}
 
 
-def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
-    """Return the points of a frontier as a table, and the files they were written to."""
+def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
+    """Return the points of a frontier as a table, and the file they were written to."""
     from puzzledsl.costs.table import notes as notes_of
     from puzzledsl.ir.search_nodes import describe_term
     from puzzledsl.pipeline.text.child_text import bound_text
+    from puzzledsl.report.pictures.curves import one_child
 
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)
@@ -279,42 +219,8 @@ def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
     notes = [f"note, last point: {text}" for best in last for text in notes_of(program, search, best)]
-    notes += [f"note: {text}" for text in _one_child(search, frontier.term, result)]
-    return "\n".join([head, *lines, *notes, f"wrote {', '.join(paths)}"])
-
-
-def _one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:
-    """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
-    from puzzledsl.ir.search_nodes import written
-
-    points = [(n, point.result) for n, point in enumerate(result.points, 1) if point.result.solutions]
-    for _, same in groupby(points, lambda point: point[1].solutions[0].layers):
-        (first, answer), *others = list(same)
-        if not others:
-            continue
-        room = {r: left for r in search.requirements if (left := _room(r, swept, answer)) is not None}
-        held = min(room, key=lambda r: room[r], default=None)
-        because = "no other metric is bounded"
-        if held is not None:
-            because = f"of the other bounds `{written(held)}` leaves least room, {room[held] * 100:.2g} %"
-        yield f"points {first} to {others[-1][0]} are one child; {because}"
-
-
-def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:
-    """Share of its bound that a requirement on one metric leaves; None of the swept metric and of other requirements."""
-    from puzzledsl.ir.nodes import LinearRequirement, MetricTerm
-
-    if not isinstance(requirement, LinearRequirement) or len(requirement.left.terms) != 1:
-        return None
-    term = requirement.left.terms[0].term
-    if term == swept or not isinstance(term, MetricTerm):
-        return None
-    name = f"{term.scenario}.{term.metric}"
-    value, parent = answer.solutions[0].figures.get(name), answer.parent_metrics.get(name)
-    bound = requirement.bound
-    if requirement.parent_ratio is not None and parent is not None:
-        bound = requirement.parent_ratio * Fraction(parent)
-    return None if value is None or not bound else abs(value / float(bound) - 1)
+    notes += [f"note: {text}" for text in one_child(search, frontier.term, result)]
+    return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,10 +175,6 @@ class Engine:
             return self._clock() - start
         finally:
             self._lib.llama_batch_free(batch)
-
-    def tokenizer(self) -> Any:
-        """Return the tokenizer of the model."""
-        return SimpleNamespace(encode=self._llama.tokenize, decode=self._llama.detokenize)
 
 
 def quantise(

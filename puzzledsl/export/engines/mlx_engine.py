@@ -24,7 +24,7 @@ class Engine:
         mx.set_default_device(mx.cpu if request.get("device", "cpu") == "cpu" else mx.gpu)
         self._batch = int(request.get("batch", 1))
         self.version = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}"
-        self._mx, self._new_cache, self._path = mx, make_prompt_cache, path
+        self._mx, self._new_cache = mx, make_prompt_cache
         self._model: Any = None
         self._model, _ = load_model(Path(path), trust_remote_code=True)
         self._cache: Any = None
@@ -82,10 +82,3 @@ class Engine:
 
     def _chosen(self, ids: Any) -> None:
         self._mx.eval(self._model(ids, cache=self._cache)[:, -1].argmax(-1))
-
-    def tokenizer(self) -> Any:
-        """Return the tokenizer of the model."""
-        from transformers import PreTrainedTokenizerFast
-
-        made: Any = PreTrainedTokenizerFast
-        return made(tokenizer_file=str(Path(self._path) / "tokenizer.json"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 
 class Engine:
@@ -24,7 +23,7 @@ class Engine:
         log.set_verbosity_error()
         log.disable_progress_bar()
         self.version = f"transformers {transformers.__version__}"
-        self._torch, self._path = torch, path
+        self._torch = torch
         loader: Any = AutoModelForCausalLM
         model = loader.from_pretrained(
             path,
@@ -53,27 +52,3 @@ class Engine:
             found = self._model(input_ids=ids, use_cache=True, **{self._cache_name: self._cache})
         self._cache = found[self._cache_name]
         return found.logits[0].float().numpy()
-
-    def time_prefill(self, prompt: int) -> float:
-        """Return the seconds of one prompt, from an empty cache."""
-        self._cache = None
-        return self._timed(prompt)
-
-    def fill(self, context: int) -> None:
-        """Give the sequence `context` tokens. Steps then go on from there."""
-        self.time_prefill(context)
-
-    def time_steps(self, steps: int) -> list[float]:
-        """Return the seconds of decode steps."""
-        return [self._timed(1) for _ in range(steps)]
-
-    def _timed(self, tokens: int) -> float:
-        ids = [(7 + 13 * i * i) % min(251, self._model.config.vocab_size) for i in range(tokens)]
-        start = time.perf_counter()
-        self.forward(ids)[-1].argmax()
-        return time.perf_counter() - start
-
-    def tokenizer(self) -> Any:
-        """Return the tokenizer of the model."""
-        loader: Any = AutoTokenizer
-        return loader.from_pretrained(self._path, trust_remote_code=False, local_files_only=True)

@@ -45,7 +45,7 @@ class Engine:
             max_num_seqs=max(4, self._batch),
             max_logprobs=-1,
             enable_prefix_caching=False,
-            skip_tokenizer_init=not request.get("text"),
+            skip_tokenizer_init=True,
             **served,
         )
 
@@ -117,8 +117,3 @@ class Engine:
         begun: set[str] = set()
         while len(begun) < self._batch:
             begun |= {found.request_id for found in self._llm.llm_engine.step() if found.outputs[0].token_ids}
-
-    def text(self, prompt: str, steps: int) -> str:
-        """Return the greedy continuation of a prompt, of `steps` tokens."""
-        params = self._vllm.SamplingParams(temperature=0, max_tokens=steps)
-        return str(self._llm.generate([prompt], params, use_tqdm=False)[0].outputs[0].text)

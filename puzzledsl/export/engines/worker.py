@@ -10,8 +10,7 @@ the logits are log-probabilities.
 `python worker.py ENGINE --serve` times one model. It reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
 `{"op": "open", "path": …, "request": …}` loads it, with the engine's usual settings (`batch`, `context`, `threads`, `dtype`);
 `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives every sequence N tokens,
-after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds. Before any of these,
-`{"op": "text", "text": …}` continues a prompt in words, greedily; then `request` has `text`, true.
+after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
 
 `python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE [HEAD_TYPE]]` is llama.cpp's own quantiser.
 
@@ -64,14 +63,6 @@ def greedy(engine: Any, prompt: list[int], steps: int) -> tuple[Any, list[int]]:
     return logits, chosen
 
 
-def text(engine: Any, prompt: str, steps: int) -> str:
-    """Return the greedy continuation of a prompt, of `steps` tokens."""
-    if hasattr(engine, "text"):
-        return str(engine.text(prompt, steps))
-    tokenizer = engine.tokenizer()
-    return str(tokenizer.decode(greedy(engine, tokenizer.encode(prompt), steps)[1]))
-
-
 @cache
 def _module(name: str) -> Any:
     """`NAME_engine.py`, found without a package: the file may be alone with its engine."""
@@ -95,8 +86,6 @@ def serve(name: str) -> None:
                 case "open":
                     model = _module(name).Engine(asked["path"], asked["request"] | {"serving": True})
                     found: Any = model.version
-                case "text":
-                    found = text(model, asked["text"], 48)
                 case "prefill":
                     found = model.time_prefill(asked["prompt"])
                 case "fill":

@@ -154,6 +154,21 @@ class SearchResult(Artefact):
     conflict_minimal: bool = True
     relaxation: Relaxation | None = None
 
+    @property
+    def layers(self) -> tuple[LayerAssignment, ...]:
+        """The choices of the best child's layers; empty without a solution."""
+        return self.solutions[0].of_layers if self.solutions else ()
+
+    @property
+    def ends(self) -> EndsAssignment:
+        """The choice of the best child's ends; the parent's without a solution."""
+        return self.solutions[0].ends if self.solutions else PARENT_ENDS
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The best child's metrics in base units, and its batches; empty without a solution."""
+        return self.solutions[0].figures if self.solutions else {}
+
 
 class FrontierPoint(Frozen):
     """One solved point of a frontier.

@@ -81,16 +81,6 @@ class Interval(Frozen):
     high: float | None = None
 
 
-class Paired(Frozen):
-    """Figure of a child beside that of its parent on the same items or blocks.
-
-    It is given as child - parent, and as child / parent (None if that of the parent is 0).
-    """
-
-    difference: Interval
-    ratio: Interval | None = None
-
-
 class Kept(Frozen):
     """The accuracy that a child keeps on a task, or on all of them (`pooled`).
 
@@ -153,13 +143,12 @@ class Repetition(Frozen):
 class ModelComparison(Frozen):
     """Child beside its parent.
 
-    `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle, table 2), None without tasks.
-    `kept`: by task, and `pooled` over them. `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
+    `perplexity_ratio`: the child's over the parent's; None of a text that was not read. `kept`: by task, and `pooled` over them.
+    `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
     """
 
     model: str
-    paired: dict[str, Paired]
-    accuracy_preserved: Interval | None = None
+    perplexity_ratio: Interval | None = None
     kept: dict[str, Kept] = {}
     text_gap: TextGap | None = None
     repetition: Repetition | None = left_out(None)
@@ -216,28 +205,11 @@ class EngineResult(Frozen):
     own_error: float | None = left_out(None)
 
 
-class EngineSpeed(Frozen):
-    """One model in one engine: bytes of its weights there, and tokens a second of one sequence (lower decile of the times)."""
-
-    model: Literal["parent", "child"]
-    engine: EngineName
-    version: str
-    dtype: str
-    weights_bytes: int
-    prefill_tokens_per_s: float
-    decode_tokens_per_s: float
-    text: str = ""
-
-
 class EngineCheck(Artefact):
-    """`build/engines/NAME.json`: a child in the engines of this machine. Speeds are of `prompt` and `output` tokens."""
+    """`build/engines/NAME.json`: a child in the engines of this machine."""
 
     name: str
     results: tuple[EngineResult, ...]
-    speeds: tuple[EngineSpeed, ...] = ()
-    prompt: int = 0
-    output: int = 0
-    threads: int = 1
 
 
 class LoadRun(Frozen):

@@ -16,7 +16,7 @@ from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, contributing, dense, expert_of
-from puzzledsl.models.mixtures.smaller import SALIENCIES, damage_order, prune, reap, smaller
+from puzzledsl.models.mixtures.smaller import damage_order, reap, smaller
 
 
 @torch.no_grad()
@@ -32,26 +32,15 @@ def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
     own = parent.weights_on_demand("ffn")
     full, inputs_TH = _mixture(parent, own), _inputs(parent)
     state = {name: own[name].clone() for name in own if name.startswith("shared_expert")}
-    if parent.init.moe == "least_squares":
-        made = _fitted(alternative, parent, full, inputs_TH)
-    else:
-        made = prune(full, inputs_TH, SALIENCIES[parent.init.moe], **_sizes(alternative))
-    return state | {name: like(weight, full.router) for name, weight in made.state().items()}
-
-
-def _fitted(alternative: MoeFfn, parent: ParentLayer, full: Mixture, inputs_TH: Tensor) -> Mixture:
-    shape, statistics = parent.shape, parent.statistics
-    outputs_TH = full(inputs_TH)
+    statistics, outputs_TH = parent.statistics, full(inputs_TH)
     if statistics.expert_orders is None and alternative.experts < shape.experts:
         saliency = reap(full, inputs_TH)
         by_saliency = sorted(range(shape.experts), key=saliency.__getitem__)
         statistics.expert_orders = [damage_order(full, inputs_TH, outputs_TH), by_saliency]
     orders = statistics.expert_orders or []
-    return smaller(full, orders, inputs_TH, outputs_TH, **_sizes(alternative))
-
-
-def _sizes(alternative: MoeFfn) -> dict[str, int]:
-    return {"experts": alternative.experts, "top_k": alternative.top_k, "width": alternative.width}
+    sizes = {"experts": alternative.experts, "top_k": alternative.top_k, "width": alternative.width}
+    made = smaller(full, orders, inputs_TH, outputs_TH, **sizes)
+    return state | {name: like(weight, full.router) for name, weight in made.state().items()}
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
 that it was not fitted to, and is made again for the last fit: one at a time is in memory.
 
-- Orders: `frequency` and `reap` (router-weighted expert activation pruning, arXiv 2510.13999) rank experts; `damage_order`
+- Orders: `reap` (router-weighted expert activation pruning, arXiv 2510.13999) ranks experts; `damage_order`
   drops the expert without which the outputs change least, once the router has chosen others for its tokens, and repeats.
 - A merged expert has the channels of a group that matter most. Side by side they are one wide expert that answers for every
   token of the group; its down projection is fitted to the sum that the group gave, and elimination leaves as many channels as
@@ -21,14 +21,14 @@ Shapes: T tokens, N tokens of an expert or a group, H hidden, W channels of an e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
+from puzzledsl.models.least_squares.channels import elimination_order, refit_down
 from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
@@ -38,45 +38,9 @@ SKETCHED = 64
 """Columns of the random projection in which outputs are compared; sums over thousands of tokens keep their order."""
 
 
-def frequency(mixture: Mixture, x_TH: Tensor) -> list[float]:
-    """Return the number of each expert's tokens."""
-    return [float(len(routed.tokens)) for routed in mixture.route(x_TH)]
-
-
 def reap(mixture: Mixture, x_TH: Tensor) -> list[float]:
     """Return the mean over an expert's tokens of the router's weight times the norm of the expert's output."""
     return [float(output.norm(dim=1).mean()) if len(output) else 0.0 for _, output in mixture.parts(x_TH)]
-
-
-def highest(saliency: list[float], count: int) -> list[int]:
-    """Return the experts of the highest saliency, ascending."""
-    order = sorted(range(len(saliency)), key=lambda e: (-saliency[e], e))
-    return sorted(order[:count])
-
-
-SALIENCIES: Mapping[str, Callable[[Mixture, Tensor], list[float]]] = {"frequency": frequency, "reap": reap}
-"""Rankings by the names that `init { moe = … }` takes."""
-
-
-def prune(
-    mixture: Mixture,
-    x_TH: Tensor,
-    saliency: Callable[[Mixture, Tensor], list[float]],
-    *,
-    experts: int,
-    top_k: int,
-    width: int,
-) -> Mixture:
-    """Return the mixture of the experts of the highest saliency and of their channels that contribute most; nothing is fitted."""
-    fewer = replace(mixture.only(highest(saliency(mixture, x_TH), experts)), top_k=top_k)
-    if width >= fewer.experts[0].width:
-        return fewer
-    narrow = []
-    for expert, routed in zip(fewer.experts, fewer.route(x_TH), strict=True):
-        read_NW = fewer.activations(expert, x_TH[routed.tokens]) * routed.weights
-        order = contribution_order(read_NW.abs().sum(0), expert.down.weight.T)
-        narrow.append(expert.channels(order[len(order) - width :].sort().values))
-    return replace(fewer, experts=narrow)
 
 
 def damage_order(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> list[int]:
@@ -147,20 +111,16 @@ UNSEEN = 8
 """One of so many tokens judges the router's steps."""
 
 
-def overwrite_downs(
-    mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
-) -> None:
-    """Fit the down projections to y in place, pulled towards what they were. `importance_T1`: square root of tokens' weights."""
+def overwrite_downs(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> None:
+    """Fit the down projections to y in place, pulled towards what they were."""
     routes = mixture.route(x_TH)
-    importance = torch.ones_like(y_TH[:, :1]) * importance_T1
-    missing = (y_TH - mixture(x_TH)) * importance
-    for _ in range(sweeps):
+    missing = y_TH - mixture(x_TH)
+    for _ in range(SWEEPS):
         for e, routed in enumerate(routes):
             if not len(routed.tokens):
                 continue
-            weights = routed.weights * importance[routed.tokens]
             expert = mixture.experts[e]
-            read = mixture.activations(expert, x_TH[routed.tokens]) * weights
+            read = mixture.activations(expert, x_TH[routed.tokens]) * routed.weights
             gram = Gram.zeros(read.shape[1], y_TH.shape[1], read.device)
             gram.add(read, missing[routed.tokens])
             step = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_START)).float()
@@ -178,12 +138,12 @@ def _add(weight_HW: Tensor, step_HW: Tensor) -> Tensor:
     return weight_HW.float() - before
 
 
-def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor, steps: int = ROUTER_STEPS) -> Mixture:
+def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
     """Return the mixture with a router fitted to y, as far as it improves the outputs for tokens left out of the fit."""
     judges = unseen(x_TH)
     judging = x_TH[judges], y_TH[judges]
     least = mixture.error(*judging)
-    for _ in range(steps):
+    for _ in range(ROUTER_STEPS):
         step_EH = _router_step(mixture, x_TH[~judges], y_TH[~judges])
         tried = [replace(mixture, router=mixture.router.float() + share * step_EH) for share in SHARES]
         best, place = min((other.error(*judging), place) for place, other in enumerate(tried))

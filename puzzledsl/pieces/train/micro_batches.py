@@ -1,4 +1,4 @@
-"""Run a batch through layers and their pieces in micro-batches that fit in memory; out of memory halves them.
+"""Run a batch through layers and their pieces in micro-batches that fit in memory, as plans say.
 
 Gradients of a batch are the sums of its micro-batches', so the step is that of the whole batch but for the rounding of sums.
 A batch that fits runs whole, in the same operations as ever. On a GPU, copies overlap with computation: pinned memory, a stream
@@ -85,10 +85,6 @@ class Downloads:
             deliver(pinned)
 
 
-Tell = Callable[[str], None]
-"""Takes a sentence for the user."""
-
-
 Each = Callable[[PieceState, Tensor, LayerTrace], None]
 
 
@@ -107,39 +103,22 @@ EVALUATE = Visit(PieceState.evaluate, PieceState.evaluate)
 CHECK = Visit(PieceState.observe, PieceState.observe, end=PieceState.judge)
 
 
-class DoesNotFit(Exception):
-    """One sequence does not fit in memory beside the weights. `layer_idx`: the layer that it was in."""
-
-    def __init__(self, layer_idx: int, reason: str) -> None:
-        super().__init__(layer_idx, reason)  # as they are: a worker's exception is pickled
-        self.layer_idx, self.reason = layer_idx, reason
-
-    def __str__(self) -> str:
-        return f"layer {self.layer_idx}: {self.reason}"
-
-
 class MicroBatches:
     """Runs batches through layers of `runner`, at most `blocks` sequences at a time."""
 
-    def __init__(self, runner: LayerRunner, blocks: int, tell: Tell = lambda text: None) -> None:
-        self._runner, self.blocks, self._tell = runner, blocks, tell
+    def __init__(self, runner: LayerRunner, blocks: int) -> None:
+        self._runner, self.blocks = runner, blocks
 
     def through(
         self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
     ) -> Tensor:
-        """Run one layer and its pieces on a batch; return the output [B, S, H], on the host if in parts. Raises DoesNotFit."""
-        for piece in pieces:
-            piece.mark()
-
-        def run() -> Tensor:
-            if len(hidden_BSH) <= self.blocks:
-                return self._whole(layer_idx, pieces, hidden_BSH.to(self._runner.device), visit)
-            return self._parts(layer_idx, pieces, hidden_BSH, visit)
-
-        return self._smaller_until_it_fits(layer_idx, hidden_BSH, pieces, run)
+        """Run one layer and its pieces on a batch; return the output [B, S, H], on the host if in parts."""
+        if len(hidden_BSH) <= self.blocks:
+            return self._whole(layer_idx, pieces, hidden_BSH.to(self._runner.device), visit)
+        return self._parts(layer_idx, pieces, hidden_BSH, visit)
 
     def forward(self, layers: Sequence[int], hidden_BSH: Tensor) -> Tensor:
-        """Run consecutive layers without pieces on a batch. Return the last one's output, [B, S, H]. Raises DoesNotFit."""
+        """Run consecutive layers without pieces on a batch. Return the last one's output, [B, S, H]."""
 
         def part(part_BSH: Tensor) -> Tensor:
             with torch.no_grad():
@@ -147,33 +126,9 @@ class MicroBatches:
                     part_BSH = self._runner.run_layer(layer_idx, part_BSH)
             return part_BSH
 
-        def run() -> Tensor:
-            if len(hidden_BSH) <= self.blocks:
-                return part(hidden_BSH.to(self._runner.device))
-            return self._collected(hidden_BSH, part)
-
-        return self._smaller_until_it_fits(layers[0], hidden_BSH, (), run)
-
-    def _smaller_until_it_fits(
-        self, layer_idx: int, hidden_BSH: Tensor, pieces: Sequence[PieceState], run: Callable[[], Tensor]
-    ) -> Tensor:
-        size = len(hidden_BSH)
-        while True:
-            try:
-                return run()
-            except torch.OutOfMemoryError as error:
-                reason = str(error).splitlines()[0]
-            # outside of `except`, whose traceback holds the tensors of the batch
-            for piece in pieces:
-                piece.rewind()
-            blocks = min(self.blocks, size)
-            if blocks == 1:
-                raise DoesNotFit(layer_idx, reason)
-            self.blocks = -(-blocks // 2)
-            torch.cuda.empty_cache()
-            self._tell(
-                f"out of memory in layer {layer_idx}: going on with {self.blocks} of {size} sequences at a time"
-            )
+        if len(hidden_BSH) <= self.blocks:
+            return part(hidden_BSH.to(self._runner.device))
+        return self._collected(hidden_BSH, part)
 
     def _whole(
         self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit

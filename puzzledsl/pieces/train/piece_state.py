@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,7 +67,6 @@ class PieceState:
         self._optimizer: torch.optim.Optimizer | None = None
         self._errors, self._observed = SquaredErrors(), SquaredErrors()
         self._weight: Tensor | None = None  # of the micro-batches accumulated so far
-        self._mark: tuple[int, SquaredErrors] | None = None  # steps and losses before the batch
         self._best, self._stale = math.inf, 0
         self._best_weights: dict[str, Tensor] = {}
         self._initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
@@ -142,18 +141,6 @@ class PieceState:
         self._optimizer.zero_grad(set_to_none=True)
         self.done += 1
 
-    def mark(self) -> None:
-        """Remember the state before a batch."""
-        self._mark = self.done, replace(self._errors)
-
-    def rewind(self) -> None:
-        """Forget the unfinished batch since `mark`. A step that was taken stays, and is not taken again."""
-        if self._mark is not None:
-            self._errors, self._observed = replace(self._mark[1]), SquaredErrors()
-        self._weight = None
-        if self._optimizer is not None:
-            self._optimizer.zero_grad(set_to_none=True)
-
     def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Add a part of the held-out batch that `judge` judges by."""
         if self._is_checked:
@@ -176,9 +163,8 @@ class PieceState:
 
     @property
     def _trains(self) -> bool:
-        """False for a piece that needs no training, has stopped, or has taken its step on this batch."""
-        stepped = self._mark is not None and self.done > self._mark[0]
-        return self._optimizer is not None and not self.stopped and not stepped
+        """False for a piece that needs no training, or has stopped."""
+        return self._optimizer is not None and not self.stopped
 
     @property
     def _is_checked(self) -> bool:

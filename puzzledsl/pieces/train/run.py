@@ -41,7 +41,7 @@ from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
+from puzzledsl.pieces.train.micro_batches import MicroBatches
 from puzzledsl.pieces.train.stage import Enter, SavedState, weights_of
 from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
 from puzzledsl.pieces.train.sweep import make_parts, prepare_work, sweep
@@ -213,16 +213,11 @@ def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress
     whole = not is_paged(model)
     plans = [WorkerPlan(shape, jobs, idx, idx + 1, device, whole) for idx, jobs in layers.items()]
     blocks = min(plan.micro_blocks for plan in plans)
-    sweep(model, part, enter, progress, MicroBatches(LayerRunner(model), blocks, teller(progress)))
+    sweep(model, part, enter, progress, MicroBatches(LayerRunner(model), blocks))
 
 
 def _streamed(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
-    stream(part, Pipeline(model=model, tell=teller(progress)), enter, progress)
-
-
-def teller(progress: Progress) -> Tell:
-    """Return what logs sentences about memory."""
-    return lambda text: progress.log("memory", text=text)
+    stream(part, Pipeline(model=model), enter, progress)
 
 
 def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:

@@ -38,7 +38,7 @@ from puzzledsl.pieces.errors import LossNotFinite
 from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.layer_trainer import Order, initialised
-from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches, Tell, Visit
+from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches, Visit
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.memory.bld import WorkerPlan
@@ -161,11 +161,10 @@ EVERYTHING = 1 << 62
 
 @dataclass(frozen=True)
 class Finished:
-    """Result of a stage: the pieces whose files are written, diagnostics of those with non-finite losses, and sentences."""
+    """Result of a stage: the pieces whose files are written, and diagnostics of those with non-finite losses."""
 
     pieces: Sequence[tuple[Piece, str]]  # with the weights that each keeps: "trained" | "initial"
     problems: Sequence[Diagnostic]
-    news: Sequence[str]
 
 
 class Stage:
@@ -177,12 +176,8 @@ class Stage:
         first: int,
         end: int,
         model: PreTrainedModel | None = None,
-        tell: Tell | None = None,
     ) -> None:
-        """Set up the stage. Without a `model`, it reads only its own layers of the checkpoint, when they first run.
-
-        `tell` gets sentences for the user; without it, `save` and `finish` return them.
-        """
+        """Set up the stage. Without a `model`, it reads only its own layers of the checkpoint, when they first run."""
         self._loaded = range(0) if model is None else range(len(layers(model)))
         if model is None:
             device, dtype = placement(order.parent_dir)
@@ -191,11 +186,10 @@ class Stage:
         self._runner, self._saved = LayerRunner(model), SavedState(order)
         self._pieces: dict[int, list[PieceState]] = {}
         self._calibration: list[Tensor] = []
-        self._news: list[str] = []
         own = [job for job in order.jobs if job.layer in self._layers]
         plan = WorkerPlan(shape_of(model.config), own, first, end, self.device(), whole=bool(self._loaded))
         blocks = plan.micro_blocks if own else order.budget.batch
-        self._micro = MicroBatches(self._runner, blocks, tell or self._news.append)
+        self._micro = MicroBatches(self._runner, blocks)
 
     def arithmetic(self) -> str:
         """Return device type and dtype, on which the bits of a piece depend besides its inputs."""
@@ -207,10 +201,6 @@ class Stage:
         return this_device(
             self._runner.device, self._runner.dtype, held_bytes=held * self._runner.dtype.itemsize
         ).shared_by(os.cpu_count() or 1)
-
-    def _told(self) -> list[str]:
-        told, self._news[:] = list(self._news), []
-        return told
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
         """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""
@@ -247,12 +237,12 @@ class Stage:
         """Check early stopping of every piece in training on a held-out batch. Returns the stage's output, [B, S, H]."""
         return self._through(hidden_BSH, CHECK)
 
-    def save(self, step: int) -> tuple[float, list[str]]:
-        """Save the state after `step` steps; on return it is on the disk. Return the seconds that it took, and sentences."""
+    def save(self, step: int) -> float:
+        """Save the state after `step` steps; on return it is on the disk. Return the seconds that it took."""
         began = monotonic()
         for piece in self._all():
             self._saved.save(step, piece)
-        return monotonic() - began, self._told()
+        return monotonic() - began
 
     def restore(self, step: int) -> None:
         """Load what any stages saved of these layers after `step` steps. Raises DiagnosticError (UnfinishedWorkDamaged)."""
@@ -266,7 +256,7 @@ class Stage:
         made: list[tuple[Piece, str]] = []
         pieces, dtype = self._all(), self._runner.dtype
         problems = write_finished(self._order, pieces, dtype, lambda *piece: made.append(piece))
-        return Finished(made, problems, self._told())
+        return Finished(made, problems)
 
     def _all(self) -> Iterator[PieceState]:
         return chain.from_iterable(self._pieces.values())

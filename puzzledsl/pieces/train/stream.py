@@ -38,7 +38,6 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.train.layer_trainer import Order, is_checked_after
-from puzzledsl.pieces.train.micro_batches import Tell
 from puzzledsl.pieces.train.stage import Enter, Finished, SavedState, Stage
 from puzzledsl.pieces.train.sweep import make_parts, prepare_work
 from puzzledsl.plan.bld import spans, work_of
@@ -149,7 +148,6 @@ class Stages:
         if steps:
             self.pass_through("evaluate", held_out)
         finished: list[Finished] = self.ask("finish")
-        self._tell(sentence for made in finished for sentence in made.news)
         for piece, kept in (piece for made in finished for piece in made.pieces):
             enter(piece, kept)
         if problems := [problem for made in finished for problem in made.problems]:
@@ -164,9 +162,7 @@ class Stages:
                 tokens += self.order.budget.batch * self.order.budget.context
                 self.progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
             elif method == "save":
-                seconds, news = result
-                took.append(seconds)
-                self._tell(news)
+                took.append(result)
                 if len(took) == len(self.layers):
                     SavedState(self.order).commit(step)
                     self.savings.end(max(took))
@@ -184,10 +180,6 @@ class Stages:
                 self.savings.begin()
                 yield from (replace(task, name=("save", step)) for task in self.each("save", step))
 
-    def _tell(self, sentences: Iterable[str]) -> None:
-        for sentence in sentences:
-            self.progress.log("memory", text=sentence)
-
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -195,7 +187,6 @@ class Pipeline:
 
     executor: Executor = field(default_factory=LocalExecutor)
     model: PreTrainedModel | None = None
-    tell: Tell | None = None
 
     @contextmanager
     def stages(self, order: Order, progress: Progress) -> Iterator[Stages]:
@@ -205,7 +196,7 @@ class Pipeline:
         sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
         if not self.executor.is_local:
             progress.log("workers", on=self.executor.on, layers=layers)
-        make = partial(_stage, sent, layers, self.model, self.tell)
+        make = partial(_stage, sent, layers, self.model)
         with self.executor.open(TeamSpec(make, size=len(layers)), progress) as team:
             yield Stages(order, self.executor, progress, team, layers, work)
 
@@ -214,10 +205,9 @@ def _stage(
     order: Order,
     layers: Sequence[tuple[int, int]],
     model: PreTrainedModel | None,
-    tell: Tell | None,
     member: int,
 ) -> Stage:
-    return Stage(order, *layers[member], model, tell)
+    return Stage(order, *layers[member], model)
 
 
 def stream(order: Order, pipeline: Pipeline, enter: Enter, progress: Progress) -> None:

@@ -38,7 +38,6 @@ from puzzledsl.pieces.train.micro_batches import (
     CHECK,
     EVALUATE,
     STEP,
-    DoesNotFit,
     Downloads,
     MicroBatches,
     uploaded,
@@ -63,7 +62,7 @@ def prepare_work(order: Order, arithmetic: str) -> None:
 
 
 MakePart = Callable[[Order, Enter], None]
-"""Makes every piece of a part. Raises DoesNotFit or torch.OutOfMemoryError; pieces that it has entered are finished."""
+"""Makes every piece of a part. Raises torch.OutOfMemoryError; pieces that it has entered are finished."""
 
 
 def make_parts(
@@ -102,7 +101,7 @@ def _made(part: Order, make: MakePart, enter: Enter) -> tuple[str | None, list[B
     reason = None
     try:
         make(part, entered)
-    except (DoesNotFit, torch.OutOfMemoryError) as error:
+    except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
     if reason is not None:
         torch.cuda.empty_cache()  # outside of `except`, whose traceback holds tensors
@@ -185,7 +184,7 @@ def sweep(
     Resumes from the activations of an interrupted sweep over the same tokens in `order.work`. Calibration tokens are run again
     from layer 0, forward only.
 
-    Raises DiagnosticError: LossNotFinite, and those of `initialised`. Raises DoesNotFit.
+    Raises DiagnosticError: LossNotFinite, and those of `initialised`.
     """
     work = layer_work(shape_of(model.config), order.jobs)
 

@@ -58,7 +58,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
                 if key in tried:
                     continue
                 tried.add(key)
-                place = Place.of(part, ctx.base, ctx.build.tokens)
+                place = Place.of(part, ctx.base)
                 try:
                     tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
                     if not path_of(place, tokenizer, ctx.build.tokens).is_file():

@@ -171,6 +171,8 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
 
 TIMED_ALONE, TIMED_BESIDE = 6.0, 12.0  # rounds of the parent, and of a child beside it
 ANSWER_STEPS = 64  # decode steps of the prompts' answers
+FIGURES = "2"
+"""Version of what an evaluation holds; raised when that changes, so that evaluations made before are put together again."""
 
 
 class Eval(DeclaredTask[nodes.Eval]):
@@ -204,7 +206,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
         data = declaration.data or only_text(self.program)
         return {
-            "eval": meaning(declaration, without=("full", "dtype")),
+            "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
             **({"dtype": declaration.dtype} if declaration.dtype else {}),
             "models": digest_of({model: self._made(model) for model in models}),

@@ -97,15 +97,13 @@ class Frontier(DeclaredTask[nodes.Frontier]):
         return {"frontier": meaning(self.declaration), **Solve(self.ctx, self.search).inputs()}
 
     def run(self) -> list[Path]:
-        from puzzledsl.report.pictures.frontier import as_svg
         from puzzledsl.search.frontier import as_csv, solve_frontier
 
         build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
         result = solve_frontier(self.program, self.name, *tables)
-        table, plot = build.frontier_csv(self.name), build.frontier_plot(self.name)
+        table = build.frontier_csv(self.name)
         write_text(table, as_csv(self.program, result))
-        write_text(plot, as_svg(self.program, result))
-        return [*self.keep(build.frontier(self.name), result), table, plot]
+        return [*self.keep(build.frontier(self.name), result), table]
 
 
 JUDGING = "1"

@@ -34,8 +34,6 @@ from puzzledsl.ir.tables import (
     Evaluation,
     Figure,
     MeasuredChild,
-    ModelComparison,
-    ModelFigures,
     Refinement,
     SearchResult,
 )
@@ -50,9 +48,8 @@ from puzzledsl.pipeline.inputs import (
     solution_of,
 )
 from puzzledsl.pipeline.opening import has_child
-from puzzledsl.pipeline.text.evaluation_text import evaluation_text, interval_text, kept_text
+from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
-from puzzledsl.report.sections.measured import pooled_last
 from puzzledsl.report.sections.refined import ORIGINS
 
 
@@ -159,36 +156,17 @@ def add_quality(directory: Path, section: str) -> None:
 
 
 def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
-    figures = {found.model: found for found in evaluation.models}
-    if model not in figures:
+    if all(found.model != model for found in evaluation.models):
         return
+    models = tuple(found for found in evaluation.models if found.model in ("parent", model))
+    comparisons = tuple(found for found in evaluation.comparisons if found.model == model)
+    only = {"models": models, "comparisons": comparisons, "ladder": None}
     yield f"Measured beside the parent by `{evaluation.eval}` of `{ctx.file.name}`."
     yield ""
-    yield from _texts(evaluation.texts, figures["parent"], figures[model])
-    for comparison in evaluation.comparisons:
-        if comparison.model == model and comparison.kept:
-            yield from _tasks(comparison)
+    yield from ("```text", evaluation_text(evaluation.model_copy(update=only)), "```")
+    if any(found.kept for found in comparisons):
+        yield from ("", MEANING)
     yield from _answers(evaluation.answers, model)
-
-
-def _texts(names: Sequence[str], parent: ModelFigures, child: ModelFigures) -> Iterator[str]:
-    header = ("held-out text", "KL to the parent, nats a token", "perplexity", "parent's perplexity")
-    rows = []
-    for text in names:
-        found = child.texts[text]["kl"], child.texts[text]["perplexity"], parent.texts[text]["perplexity"]
-        rows.append((text, *(f"{figure.value:.4g}" for figure in found)))
-    if rows:
-        yield from (*markdown_table(header, rows), "")
-
-
-def _tasks(comparison: ModelComparison) -> Iterator[str]:
-    header = "task", "items", "chance", "parent", "child", "kept beyond chance", "95% interval", "plain"
-    rows = []
-    for task, kept in pooled_last(comparison.kept):
-        shares = (f"{value:.1%}" for value in (kept.chance, kept.parent, kept.child))
-        plain = "" if kept.plain is None else f"{kept.plain:.1%}"
-        rows.append((task, str(kept.items), *shares, kept_text(kept), interval_text(kept), plain))
-    yield from (*markdown_table(header, rows), "", MEANING)
 
 
 def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:

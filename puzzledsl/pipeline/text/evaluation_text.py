@@ -1,4 +1,4 @@
-"""An evaluation as text, and its warnings: doubtful times, a drifted parent, texts that disagree, requirements missed."""
+"""An evaluation as text, and its warnings: doubtful times, texts that disagree, requirements missed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
-    CellTiming,
     CostTable,
     Evaluation,
     Figure,
-    Interval,
     Kept,
     ModelComparison,
     ModelFigures,
@@ -24,12 +22,8 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
 
-NS_PER_S = 10**9
 SPREAD = 0.15
 """Robust standard deviation of the parent's time between rounds, as a share, on a quiet machine at most."""
-DRIFT = 0.20
-"""Share by which the parent's time in an evaluation may differ from the cost table's."""
-PARENT = "parent"
 
 
 def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
@@ -37,66 +31,18 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
     from puzzledsl.measure.errors import BusyMachine
 
     found: list[Diagnostic] = []
-    for timing in _timings(ctx, spaces):
-        said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
-        span = span_of(ctx.program.scenarios[timing.scenario].where)
-        for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
-            if spread > SPREAD:
-                found.append(BusyMachine(span, phase=phase, spread=f"{spread:.0%}", **said))
-    return found
-
-
-def drifted_parents(ctx: Context, evals: Sequence[str]) -> list[Diagnostic]:
-    """Return a warning for each finished evaluation in which the parent's time is far from that in the cost table."""
-    from puzzledsl.measure.errors import ParentDrifted
-
-    known = {(t.scenario, t.batch): t for t in _timings(ctx, list(ctx.program.spaces))}
-    found: list[Diagnostic] = []
-    for name in evals:
-        path = ctx.build.evaluation(name)
-        if not path.is_file():
-            continue
-        models = ctx.load(path, Evaluation, "eval", name).models
-        parent = next((model for model in models if model.model == PARENT), None)
-        for (scenario, batch), timing in known.items():
-            if parent is None or batch != max(ctx.program.scenarios[scenario].batches, default=1):
-                continue
-            for phase, now, then in _times(ctx, parent, scenario, batch, timing):
-                if abs(now / then - 1) > DRIFT:
-                    found.append(
-                        ParentDrifted(
-                            span_of(ctx.program.evals[name].where),
-                            scenario=scenario,
-                            phase=phase,
-                            now=format_quantity(now, TIME),
-                            then=format_quantity(then, TIME),
-                            eval=name,
-                            file=ctx.typed,
-                        )
-                    )
-    return found
-
-
-def _timings(ctx: Context, spaces: Sequence[str]) -> Iterator[CellTiming]:
     for space in spaces:
         path = ctx.build.measured_costs(space)
-        if path.is_file():
-            table = ctx.load(path, CostTable, "measure", space)
-            yield from (t for t in table.timings if t.scenario in ctx.program.scenarios)
-
-
-def _times(
-    ctx: Context, parent: ModelFigures, scenario: str, batch: int, timing: CellTiming
-) -> Iterator[tuple[str, float, float]]:
-    """Yield the seconds of a prefill and of a decode step: in the evaluation, and in the cost table."""
-    tokens = batch * ctx.program.scenarios[scenario].prompt
-    for phase, key, amount, then_ns in (
-        ("prefill", "prefill_tokens_per_s", tokens, timing.parent_prefill_ns),
-        ("a decode step", "decode_tokens_per_s", batch, timing.parent_decode_ns),
-    ):
-        figure = parent.figures.get(f"{scenario}.{key}")
-        if figure is not None and figure.value > 0:
-            yield phase, amount / figure.value, then_ns / NS_PER_S
+        timings = ctx.load(path, CostTable, "measure", space).timings if path.is_file() else ()
+        for timing in timings:
+            if timing.scenario not in ctx.program.scenarios:
+                continue
+            said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
+            span = span_of(ctx.program.scenarios[timing.scenario].where)
+            for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
+                if spread > SPREAD:
+                    found.append(BusyMachine(span, phase=phase, spread=f"{spread:.0%}", **said))
+    return found
 
 
 INTERVAL = "95% interval"
@@ -110,9 +56,7 @@ BESIDE = (
 def evaluation_text(evaluation: Evaluation) -> str:
     """Return tables in plain text: figures by model, then the accuracy that each child keeps."""
     blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
-    lines = [_preserved(found) for found in evaluation.comparisons if not found.kept]
-    ladder = ladder_text(evaluation)
-    return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines)), ladder] if block)
+    return "\n\n".join(filter(None, [*blocks, ladder_text(evaluation)]))
 
 
 def ladder_text(evaluation: Evaluation) -> str:
@@ -138,7 +82,7 @@ def ladder_text(evaluation: Evaluation) -> str:
 
 def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     """Return all that a user must know of finished evaluations: first requirements that are missed."""
-    return [*ending_of(ctx, names), *remarks(ctx, names), *drifted_parents(ctx, names)]
+    return [*ending_of(ctx, names), *remarks(ctx, names)]
 
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
@@ -271,14 +215,3 @@ def _kept_table(found: ModelComparison) -> str:
         for name, kept in pooled_last(found.kept)
     ]
     return _table([header, *rows])
-
-
-def _preserved(found: ModelComparison) -> str:
-    """`best preserves 84.3% of the parent's accuracy (95% interval 71.0% … 97.6%)`."""
-    interval: Interval | None = found.accuracy_preserved
-    if interval is None:
-        return ""
-    text = f"{found.model} preserves {interval.value:.1%} of the parent's accuracy"
-    if interval.low is None or interval.high is None:
-        return text
-    return f"{text} ({INTERVAL} {interval.low:.1%} … {interval.high:.1%})"

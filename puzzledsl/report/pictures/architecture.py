@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.facts import counted_runs, dropped_names
-from puzzledsl.ir.nodes import LayerChoice, Program, Shape
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import PARENT as PARENT_LAYER
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
 from puzzledsl.report.numbers import Number, plain, seconds, share
@@ -22,56 +22,18 @@ from puzzledsl.report.subject import Subject
 NAMES: dict[SubBlock, str] = {"attention": "attention", "ffn": "FFN"}
 FAINTEST, STRONGEST = 0.18, 0.9
 """Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
+WIDEST = 17
+"""The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none."""
 
 
-@dataclass(frozen=True)
-class WindowScale:
-    """A logarithmic scale from the smallest window of a space, in tokens, to `full`, where all of the context is seen."""
-
-    smallest: int
-    full: int
-
-    def share(self, window: int | None) -> float:
-        """Share of the scale up to a window, above 0; 1 without one. Doubling a window is the same step anywhere."""
-        if window is None or window >= self.full:
-            return 1.0
-        return (math.log2(window / self.smallest) + 1) / (math.log2(self.full / self.smallest) + 1)
-
-
-def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) -> WindowScale:
-    """The scale of a space's windows: full is the parent's window, else the longest scenario, but more than any window."""
-    owns = {own.window for own in shape.each}
-    pairs = zip(shape.each, layers, strict=False)
-    found = {a.alone(own).attended for own, choice in pairs for a in choice.attention} - {None, *owns}
-    windows = sorted(window for window in found if window is not None)
-    longest = max((s.prompt + s.output for s in program.scenarios.values()), default=1)
-    widest = None if None in owns else max((window for window in owns if window is not None), default=None)
-    full = widest or max([longest, *(2 * window for window in windows)])
-    smallest = min([full, *windows, *(window for window in owns if window is not None)])
-    return WindowScale(smallest, full)
-
-
-def appearance(alternative: Alternative, shape: Shape, windows: WindowScale) -> tuple[str, float]:
+def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
     """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1, as its shade."""
     if alternative.look != "reduced":
         return alternative.look, 0.0 if alternative.look == "noop" else 1.0
-    seen = windows.share(alternative.alone(shape).attended) / windows.share(shape.window)
-    kept = _kept(alternative, shape) * seen
-    return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept, 1.0)
-
-
-def _kept(alternative: Alternative, shape: Shape) -> float:
-    """Share of the parent's sub-block that is left: of its channels, or the root of that of its heads: two steps look alike."""
-    own = alternative.alone(shape)
-    match own.mixer, own.ffn:
-        case "attention", _ if alternative.in_families:
-            return float((own.kv_heads / shape.kv_heads * own.heads / shape.heads) ** 0.5)
-        case _, "dense" if alternative.in_families:
-            return own.intermediate / shape.ffn_width
-        case _, "moe":
-            return own.experts * own.expert_width / (shape.experts * shape.expert_width)
-        case _:
-            return alternative.params(shape) / PARENTS[alternative.sub_block].params(shape)
+    kept = alternative.params(shape) / PARENTS[alternative.sub_block].params(shape)
+    window = alternative.alone(shape).attended
+    seen = 1.0 if window is None else math.log2(window) / WIDEST
+    return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept * seen, 1.0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +101,6 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
     drafts = [_Draft(subject, costs, i, layer) for i, layer in enumerate(best.of_layers)]
     drop_shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
-    windows = window_scale(subject.program, subject.space.layers, subject.shape)
     times, parents = [d.time_s(d.layer) for d in drafts], [d.time_s(PARENT_LAYER) for d in drafts]
     scores = [drop_shares.get(d.index, d.score) for d in drafts]
     total, tallest = sum(t or 0 for t in times), max((t or 0 for t in (*times, *parents)), default=0)
@@ -147,8 +108,8 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     columns = tuple(
         Column(
             index=draft.index,
-            attention=draft.cell("attention", windows),
-            ffn=draft.cell("ffn", windows),
+            attention=draft.cell("attention"),
+            ffn=draft.cell("ffn"),
             time=None if time is None else seconds(time),
             time_share=None if time is None or not total else share(time / total),
             score=None if score is None else plain(score),
@@ -230,13 +191,13 @@ class _Draft:
         table: Sequence[Mapping[str, float]] = getattr(scores, sub_block)
         return table[self.index].get(getattr(self.layer, sub_block), 0.0) if self.index < len(table) else None
 
-    def cell(self, sub_block: SubBlock, windows: WindowScale) -> Cell:
+    def cell(self, sub_block: SubBlock) -> Cell:
         """One sub-block."""
         name: str = getattr(self.layer, sub_block)
         choice, own = self.subject.space.layers[self.index], self.subject.shape.at(self.index)
         options: tuple[Alternative, ...] = getattr(choice.with_parent(), sub_block)
         alternative = next((a for a in options if a.name == name), None)
-        kind, kept = appearance(alternative, own, windows) if alternative else ("reduced", 0.5)
+        kind, kept = appearance(alternative, own) if alternative else ("reduced", 0.5)
         title = f"layer {self.index} · {NAMES[sub_block]} · {name}"
         if (cost := self._costs(self.layer).get(sub_block)) is not None:
             prefill, decode = seconds(cost.prefill_ns / 10**9), seconds(cost.decode_ns / 10**9)

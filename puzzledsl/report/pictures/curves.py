@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from fractions import Fraction
+from itertools import groupby
 from typing import Literal, get_args
 
-from puzzledsl.ir.search_nodes import describe, describe_term
-from puzzledsl.ir.tables import Refinement
+from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement, Search, Term
+from puzzledsl.ir.search_nodes import describe, describe_term, written
+from puzzledsl.ir.tables import FrontierResult, Refinement, SearchResult
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.sections.requirements import value_of
@@ -25,13 +27,11 @@ WIDTH_PX, HEIGHT_PX = 754.0, 300.0
 """Size of the picture on the page."""
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 """A name's letter and line, its distance from the mark, and half of a mark."""
-SAMPLES = 60
-"""Places along a line that a name may cover."""
 
 
-def side_of(name: str, mark: Place, others: Sequence[Place], lines: Sequence[Sequence[Place]] = ()) -> Side:
-    """The side of `mark` on which `name` covers the fewest `others` and the least of `lines`; in the picture if any side is."""
-    obstacles = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in [*others, *_along(lines)]]
+def side_of(name: str, mark: Place, others: Sequence[Place]) -> Side:
+    """The side of `mark` on which `name` covers the fewest `others`; in the picture if any side is."""
+    obstacles = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
     sides: tuple[Side, ...] = get_args(Side)
 
     def badness(side: Side) -> tuple[bool, int]:
@@ -51,13 +51,6 @@ def _box(name: str, mark: Place, side: Side) -> tuple[float, float, float, float
     left = {"right": x + GAP_PX, "left": x - GAP_PX - width}.get(side, x - width / 2)
     bottom = {"above": y + GAP_PX, "below": y - GAP_PX - LINE_PX}.get(side, y - LINE_PX / 2)
     return left, bottom, left + width, bottom + LINE_PX
-
-
-def _along(lines: Sequence[Sequence[Place]]) -> Iterator[Place]:
-    for line in lines:
-        for (x0, y0), (x1, y1) in pairwise(line):
-            for step in range(1, SAMPLES):
-                yield x0 + (x1 - x0) * step / SAMPLES, y0 + (y1 - y0) * step / SAMPLES
 
 
 TICKS = 5
@@ -115,7 +108,7 @@ class Tick:
 class Curve:
     """Frontier with at least two feasible points. `infeasible` counts the others.
 
-    `searches` stand beside the curve, not on it. `is_log`: the y axis is logarithmic.
+    `searches` stand beside the curve, not on it. `notes`: sentences below it. `is_log`: the y axis is logarithmic.
     """
 
     name: str
@@ -128,7 +121,7 @@ class Curve:
     infeasible: int
     is_log: bool = False
     measured: tuple[Series, ...] = ()
-    how: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def curves(subject: Subject) -> list[Curve]:
@@ -142,23 +135,12 @@ def curves(subject: Subject) -> list[Curve]:
         if len(solved) < 2:
             continue
         metric = describe_term(declaration.term)
-        curve = _curve(subject, name, metric, solved, len(result.points) - len(solved))
-        found.append(curve)
+        others, goal = list(_others(subject, metric)), describe(subject.search.objective)
+        missed = len(result.points) - len(solved)
+        curve = curve_of(name, metric, goal, solved, others, main=subject.name, infeasible=missed)
+        notes = one_child(subject.search, declaration.term, result)
+        found.append(replace(curve, notes=tuple(notes)))
     return found
-
-
-def _curve(
-    subject: Subject, name: str, metric: str, solved: list[tuple[float, float]], infeasible: int
-) -> Curve:
-    return curve_of(
-        name,
-        metric,
-        describe(subject.search.objective),
-        solved,
-        list(_others(subject, metric)),
-        main=subject.name,
-        infeasible=infeasible,
-    )
 
 
 Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
@@ -173,7 +155,6 @@ def curve_of(
     *,
     main: str,
     losses: Sequence[Losses] = (),
-    how: str = "",
     infeasible: int = 0,
     unit: str | None = None,
 ) -> Curve:
@@ -201,28 +182,21 @@ def curve_of(
         x_label=metric,
         y_label=objective,
         points=points,
-        searches=named_beside(searches, [points, *(each.points for each in series)]),
+        searches=named_beside(searches, [*points, *(p for each in series for p in each.points)]),
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
         y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
         is_log=ys.is_log,
         measured=series,
-        how=how if losses else "",
     )
 
 
-def named_beside(
-    named: Sequence[Point], lines: Sequence[Sequence[Point]], marks: Sequence[Point] = ()
-) -> tuple[Point, ...]:
-    """Points with the sides of their names, chosen so that names cover little of the other marks and lines."""
-    others = [point for line in lines for point in line] + [*marks, *named]
-    drawn = [[point.place for point in line] for line in lines]
+def named_beside(named: Sequence[Point], others: Sequence[Point]) -> tuple[Point, ...]:
+    """Points with the sides of their names, chosen so that names cover few of the other marks."""
+    places = [point.place for point in (*others, *named)]
     return tuple(
-        replace(
-            point,
-            side=side_of(point.name, point.place, [o.place for o in others if o.place != point.place], drawn),
-        )
-        for point in named
+        replace(p, side=side_of(p.name, p.place, [place for place in places if place != p.place]))
+        for p in named
     )
 
 
@@ -232,6 +206,36 @@ def how_measured(found: Refinement) -> str:
         return f"judged as they are built, on {found.samples:,} tokens"
     healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
     return f"{healed}, measured on {found.samples:,} positions"
+
+
+def one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:
+    """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
+    points = [(n, point.result) for n, point in enumerate(result.points, 1) if point.result.solutions]
+    for _, same in groupby(points, lambda point: point[1].solutions[0].layers):
+        (first, answer), *others = list(same)
+        if not others:
+            continue
+        room = {r: left for r in search.requirements if (left := _room(r, swept, answer)) is not None}
+        held = min(room, key=lambda r: room[r], default=None)
+        because = "no other metric is bounded"
+        if held is not None:
+            because = f"of the other bounds `{written(held)}` leaves least room, {room[held] * 100:.2g} %"
+        yield f"points {first} to {others[-1][0]} are one child; {because}"
+
+
+def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:
+    """Share of its bound that a requirement on one metric leaves; None of the swept metric and of other requirements."""
+    if not isinstance(requirement, LinearRequirement) or len(requirement.left.terms) != 1:
+        return None
+    term = requirement.left.terms[0].term
+    if term == swept or not isinstance(term, MetricTerm):
+        return None
+    name = f"{term.scenario}.{term.metric}"
+    value, parent = answer.metrics.get(name), answer.parent_metrics.get(name)
+    bound = requirement.bound
+    if requirement.parent_ratio is not None and parent is not None:
+        bound = requirement.parent_ratio * Fraction(parent)
+    return None if value is None or not bound else abs(value / float(bound) - 1)
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:

@@ -1,4 +1,4 @@
-"""Children that were measured around a search's optimum: the ones that matter in a table, all of them as a picture."""
+"""Children that were measured around a search's optimum: the ones that matter, in a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from puzzledsl.ir.nodes import ScoreTerm
 from puzzledsl.ir.tables import Assignment, MeasuredChild, Refinement
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
-from puzzledsl.report.pictures.curves import Axis, Point, Tick, how_measured, named_beside
+from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.subject import Subject
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
@@ -21,8 +21,6 @@ ORIGINS: dict[str, str] = {
     "drawn": "an optimum of scores drawn around them",
 }
 """Origins of measured children, in words."""
-FAR = 3.0
-"""Children with so many times the best measured loss, or a sum like that, are not in the picture: they would squeeze the rest."""
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
 
@@ -34,17 +32,11 @@ it was measured, and its loss. None: not known."""
 
 @dataclass(frozen=True)
 class Refined:
-    """Section of a refined search.
-
-    `points`: sum of scores (x) against measured loss (y) on one scale, equal on the diagonal. Points in `named` have a label.
-    """
+    """Section of a refined search."""
 
     found: Refinement
     how: str
     rows: tuple[RefinedRow, ...]
-    points: tuple[Point, ...]
-    ticks: tuple[Tick, ...]
-    named: tuple[str, ...]
 
 
 def refined(subject: Subject) -> Refined | None:
@@ -54,10 +46,7 @@ def refined(subject: Subject) -> Refined | None:
         return None
     sums = _sums(subject, found)
     optimum = OPTIMUM[subject.result is not None and subject.result.status == "optimal"]
-    points, ticks = _picture(found, sums, optimum)
-    return Refined(
-        found, how_measured(found), tuple(_rows(found, sums, optimum)), points, ticks, (BUILT, optimum)
-    )
+    return Refined(found, how_measured(found), tuple(_rows(found, sums, optimum)))
 
 
 Sums = dict[tuple[Assignment, ...], float]
@@ -98,29 +87,3 @@ def _row(label: str, child: MeasuredChild, sums: Sums, *, is_built: bool = False
 
 def _sum(layers: tuple[Assignment, ...], sums: Sums) -> Number | None:
     return numbers.plain(sums[layers]) if layers in sums else None
-
-
-def _picture(found: Refinement, sums: Sums, optimum: str) -> tuple[tuple[Point, ...], tuple[Tick, ...]]:
-    """Measured children whose sum is known, but for those far off, which the table may have. Both axes have one scale."""
-    most = FAR * found.best.measured
-    known = [
-        child
-        for child in found.children
-        if child.layers in sums and max(sums[child.layers], child.measured) <= most
-    ]
-    if len(known) < 2:
-        return (), ()
-    axis = Axis([value for child in known for value in (sums[child.layers], child.measured)])
-    points = [_point(found, child, sums[child.layers], axis, optimum) for child in known]
-    placed = tuple(
-        named_beside([point], (), points)[0] if point.name in (BUILT, optimum) else point for point in points
-    )
-    return placed, tuple(Tick(axis.place(value), f"{value:.4g}") for value in axis.ticks)
-
-
-def _point(found: Refinement, child: MeasuredChild, sum: float, axis: Axis, optimum: str) -> Point:
-    is_built = child.layers == found.best.layers
-    name = BUILT if is_built else optimum if child.origin == "optimum" else ""
-    x, y = numbers.plain(sum), numbers.plain(child.measured)
-    place = axis.place(sum), axis.place(child.measured)
-    return Point(*place, x, y, name or ORIGINS[child.origin], is_built)

@@ -1,4 +1,4 @@
-"""The searches of one space side by side, the proof of the main one, and conflicts.
+"""The proof of a search in words, and its regrets.
 
 Heat map of regrets: one row per alternative, one column per layer, with the regret as the strength of a cell.
 """
@@ -10,29 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import EndName, Site, SubBlock
-from puzzledsl.ir import nodes
-from puzzledsl.ir.search_nodes import describe
-from puzzledsl.ir.tables import Margin, Move, Regret, SearchResult, SubBlockRegrets, WhyResult
-from puzzledsl.report import numbers
+from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
 from puzzledsl.report.numbers import Number
-from puzzledsl.report.sections.requirements import value_of
-from puzzledsl.report.subject import PARENT, Subject
-
-
-@dataclass(frozen=True)
-class SearchRow:
-    """One search. `objective` is the objective of the main search for the child of this one, so that rows compare."""
-
-    name: str
-    is_main: bool
-    solver: str
-    status: str
-    objective: Number | None
-    speed: Number | None
-    params: Number | None
-    kl: Number | None
-    perplexity: Number | None
-
+from puzzledsl.report.subject import Subject
 
 STATUS = {
     "optimal": "Proven: no child of the space does better by more than the gap",
@@ -40,74 +20,6 @@ STATUS = {
     "infeasible": "Proven: no child of the space meets every requirement",
     "unknown": "No child was found in the time given, and none was excluded",
 }
-
-
-def objective_bars(rows: list[SearchRow]) -> dict[str, float]:
-    """Bars that compare the searches' objectives: shares of the largest, where none is negative."""
-    values = {row.name: row.objective.value for row in rows if row.objective}
-    largest = max(values.values(), default=0.0)
-    if len(values) < 2 or largest <= 0 or min(values.values()) < 0:
-        return {}
-    return {name: value / largest for name, value in values.items()}
-
-
-def search_rows(subject: Subject) -> list[SearchRow]:
-    """Every solved search of the main search's space, the main one first, then by its objective."""
-    rows = [
-        _search_row(subject, name, search, subject.found.results[name])
-        for name, search in subject.program.searches.items()
-        if search.space == subject.search.space and name in subject.found.results
-    ]
-    worst = float("inf") if subject.search.sense == "minimize" else float("-inf")
-    sign = 1 if subject.search.sense == "minimize" else -1
-    return sorted(
-        rows, key=lambda r: (not r.is_main, sign * (r.objective.value if r.objective else worst), r.name)
-    )
-
-
-def _search_row(subject: Subject, name: str, search: nodes.Search, result: SearchResult) -> SearchRow:
-    best = subject.child(name)
-    objective = speed = params = None
-    if best is not None:
-        same = search.objective == subject.search.objective
-        value = best.objective if same else value_of(subject, subject.search.objective, best)
-        objective = None if value is None else numbers.plain(value)
-        if "params" in best.metrics:
-            params = numbers.count(best.metrics["params"])
-        if subject.scenario:
-            before = subject.predicted(subject.scenario, PARENT).get("throughput")
-            after = subject.predicted(subject.scenario, "", best).get("throughput")
-            speed = numbers.times(after / before) if before and after else None
-    kl, perplexity = _held_out(subject, name)
-    goal = (
-        ""
-        if search.objective == subject.search.objective
-        else f", {search.sense} {describe(search.objective)}"
-    )
-    return SearchRow(
-        name=name,
-        is_main=name == subject.name,
-        solver="exact" + (", refined" if name in subject.found.refinements else "") + goal,
-        status=result.status,
-        objective=objective,
-        speed=speed,
-        params=params,
-        kl=kl,
-        perplexity=perplexity,
-    )
-
-
-def _held_out(subject: Subject, search: str) -> tuple[Number | None, Number | None]:
-    """Measured KL and perplexity of a search's untrained child."""
-    for _, evaluation in subject.evaluations:
-        figures = subject.figures(evaluation, search)
-        kl, perplexity = figures.get("kl"), figures.get("perplexity")
-        if kl or perplexity:
-            return (
-                numbers.plain(kl.value, 3) if kl else None,
-                numbers.plain(perplexity.value) if perplexity else None,
-            )
-    return None, None
 
 
 FAINTEST = 0.12  # of the full colour, for the smallest regret that counts

@@ -17,8 +17,6 @@ from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import (
     Assignment,
     EndsAssignment,
-    EngineCheck,
-    EngineSpeed,
     Figure,
     Kept,
     Ladder,
@@ -29,14 +27,6 @@ from puzzledsl.ir.tables import (
 from puzzledsl.report.pictures.curves import Curve, Losses, curve_of
 from puzzledsl.report.sections.measured import POOLED
 from puzzledsl.report.subject import PARENT, Subject
-
-
-def speed_pairs(check: EngineCheck) -> list[tuple[EngineSpeed, EngineSpeed]]:
-    """Return parent and child in each engine and type in which both were timed."""
-    pairs: dict[tuple[str, str], dict[str, EngineSpeed]] = {}
-    for speed in check.speeds:
-        pairs.setdefault((speed.engine, speed.dtype), {})[speed.model] = speed
-    return [(pair["parent"], pair["child"]) for pair in pairs.values() if len(pair) == 2]
 
 
 @dataclass(frozen=True)
@@ -165,7 +155,6 @@ def _table(
             main="child",
             unit="requests_per_s",
             losses=lines,
-            how="a client's requests in the engine" if runs else "",
         ),
         rows=(*rows, *_measured(runs)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,12 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import losses
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, DoesNotFit, MicroBatches
+from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, MicroBatches
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld import WorkerPlan
 from tests.pieces.train.bld_programs import make_program
 
 SHORT: dict[str, Any] = {
@@ -123,42 +121,6 @@ def limited(monkeypatch: pytest.MonkeyPatch, sequences: int) -> None:
     monkeypatch.setattr(Student, "forward", failing)
 
 
-@pytest.mark.parametrize("disk", [1 << 40, 10_000])
-def test_out_of_memory_halves_the_micro_batch(
-    disk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = make_program(tmp_path, **SHORT)
-    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: type("Usage", (), {"free": disk}))
-    with monkeypatch.context() as half:
-        half.setattr(WorkerPlan, "micro_blocks", 2)
-        expected = make(program, tmp_path, "two")
-    assert expected != make(program, tmp_path, "four"), "sums are rounded otherwise"
-    limited(monkeypatch, 3)
-    log = Log()
-    assert make(program, tmp_path, "halved", log) == expected
-    assert log.said == ["out of memory in layer 0: going on with 2 of 4 sequences at a time"]
-
-
-def test_no_piece_takes_a_step_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third piece runs out of memory in a whole batch, when two have taken its step."""
-    whole = Layer(tmp_path).stepped(4)
-    layer, calls = Layer(tmp_path), []
-    forward = Student.forward
-
-    def failing(self: Student, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        if torch.is_grad_enabled():
-            calls.append(len(hidden_BSH))
-            if len(calls) == 3:
-                raise torch.OutOfMemoryError("out of memory")
-        return forward(self, hidden_BSH, trace)
-
-    monkeypatch.setattr(Student, "forward", failing)
-    parts = layer.stepped(4)
-    assert {piece.done for piece in layer.pieces if piece.student.needs_training} == {2}
-    for name, value in whole.items():
-        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5, msg=name)
-
-
 @pytest.mark.parametrize("making", ["sweep", "stream"])
 def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
     making: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,7 +134,7 @@ def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
 
     def failing(model: Any, part: Order, enter: Enter, progress: Progress) -> None:
         if len(part.jobs) > 6:
-            raise DoesNotFit(0, "out of memory")
+            raise torch.OutOfMemoryError("out of memory")
         parts.append(len(part.jobs))
         kept = [path for path in (tmp_path / "parts" / "work").rglob("state") if path.is_dir()]
         assert not kept, "a finished pass takes no disk"
@@ -182,11 +144,6 @@ def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
     log = Log()
     assert make(program, tmp_path, "parts", log) == expected
     assert sum(parts) == len(bld_plan(program, "b")) and max(parts) <= 6 and len(parts) == len(log.said) + 1
-
-
-def test_a_worker_can_say_that_it_does_not_fit() -> None:
-    error = pickle.loads(pickle.dumps(DoesNotFit(3, "out of memory")))
-    assert isinstance(error, DoesNotFit) and error.layer_idx == 3 and str(error) == "layer 3: out of memory"
 
 
 def test_a_single_piece_that_does_not_fit_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

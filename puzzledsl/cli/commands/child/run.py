@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.completion import complete_stage, if_asked
 from puzzledsl.cli.loading import JsonOption, on_program
 
 if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.memory.stage_plan import Device
 
-STAGE: dict[str, Any] = {"metavar": "STAGE", "autocompletion": if_asked(complete_stage)}
 UNTIL_HELP = "Stop after this stage (measure, bld, score, solve, refine, realise …)."
 ONLY_HELP = "Run this stage alone, with the existing files of the others."
 DRY_RUN_HELP = "Run nothing; list the tasks with estimates of time, disk space and memory."
@@ -28,8 +26,8 @@ JSON_HELP = "One JSON document: the tasks with --dry-run, else the ending."
 @on_program("heal", "on")
 def run(
     ctx: Context,
-    until: Annotated[str | None, typer.Option("--until", help=UNTIL_HELP, **STAGE)] = None,
-    only: Annotated[str | None, typer.Option("--only", help=ONLY_HELP, **STAGE)] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="STAGE", help=UNTIL_HELP)] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STAGE", help=ONLY_HELP)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_RUN_HELP)] = False,
     device: Annotated[str | None, typer.Option("--device", metavar="PROFILE", help=DEVICE_HELP)] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help=GPUS_HELP)] = 1,

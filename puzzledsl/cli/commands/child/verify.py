@@ -1,4 +1,4 @@
-"""`pzl verify-export`: compare a child's outputs in third-party engines with a reference, and measure its speed there.
+"""`pzl verify-export`: compare a child's outputs in third-party engines with a reference.
 
 `pzl verify-load`: a search's child and its parent under traffic in their engine, beside what the simulation predicts.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption, on_program
 
 if TYPE_CHECKING:
-    from puzzledsl.base.progress import Progress
     from puzzledsl.ir.tables import EngineCheck, EngineName, LoadCheck
     from puzzledsl.pipeline.context import Context
     from puzzledsl.serving.load import LoadBench
@@ -24,7 +23,6 @@ ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 
 
 RUNTIME_HELP = "`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm."
-PARENT_HELP = "The parent's directory: also measure sizes and tokens a second of both."
 BUILD_HELP = "Write engines/NAME.json there; the report shows it."
 TRUST_REMOTE_CODE_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
 GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
@@ -33,8 +31,6 @@ GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with
 def verify_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
     runtime: Annotated[str, typer.Option(metavar="NAMES", help=RUNTIME_HELP)] = "all",
-    parent: Annotated[Path | None, typer.Option(metavar="DIR", help=PARENT_HELP)] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engines while they are timed.")] = 1,
     build: Annotated[Path | None, typer.Option("-o", "--build", metavar="DIR", help=BUILD_HELP)] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help=TRUST_REMOTE_CODE_HELP)
@@ -51,7 +47,7 @@ def verify_export(
     """
     from puzzledsl.base.build_dir import BuildDir
     from puzzledsl.base.files import write_text
-    from puzzledsl.export.verify import verify_gguf
+    from puzzledsl.export.verify import verify, verify_gguf
     from puzzledsl.ir.tables import EngineCheck
     from puzzledsl.pipeline.process.reporter import Reporter
 
@@ -59,34 +55,16 @@ def verify_export(
     _refuse_absent(engines if runtime != "all" or gguf is not None else [])
     with Reporter(None) as progress:
         if gguf is None:
-            check = _check(directory, parent, engines, threads, progress, trust_remote_code)
+            results = verify(directory, engines, progress, trust=trust_remote_code)
         else:
             results = (verify_gguf(directory, gguf, progress),)
-            check = EngineCheck(name=directory.resolve().name, results=results)
+    check = EngineCheck(name=directory.resolve().name, results=results)
     if build is not None:
         write_text(BuildDir(build).engines(check.name), check.canonical_json())
     loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_export_lines(check)))
     statuses = {result.status for result in check.results}
     if statuses & {"differs", "crashed"} or "equal" not in statuses:
         raise typer.Exit(1)
-
-
-def _check(
-    directory: Path,
-    parent: Path | None,
-    engines: list[EngineName],
-    threads: int,
-    progress: Progress,
-    trust: bool,
-) -> EngineCheck:
-    from puzzledsl.export.verify import verify
-    from puzzledsl.ir.tables import EngineCheck
-    from puzzledsl.serving.engine_speed import measure
-
-    results = verify(directory, engines, progress, trust=trust)
-    speeds = () if parent is None else measure(directory, parent, engines, progress, threads=threads)
-    sizes: dict[str, Any] = {} if parent is None else {"prompt": 128, "output": 64, "threads": threads}
-    return EngineCheck(name=directory.resolve().name, results=results, speeds=speeds, **sizes)
 
 
 def _chosen(runtime: str) -> list[EngineName]:
@@ -131,15 +109,6 @@ def _export_lines(check: EngineCheck) -> list[str]:
             lines.append(
                 f"  relative error {result.error:.2%}; of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
             )
-    if check.speeds:
-        lines.append(
-            f"one sequence of {check.prompt} + {check.output} tokens, {check.threads} thread(s), tokens/s:"
-        )
-    for speed in check.speeds:
-        lines.append(
-            f"  {RUNTIMES[speed.engine].title:<14} {speed.dtype:<5} {speed.model:<7} {speed.weights_bytes / 1e6:9.1f} MB"
-            f"  prefill {speed.prefill_tokens_per_s:9.1f}  decode {speed.decode_tokens_per_s:8.1f}"
-        )
     return lines
 
 

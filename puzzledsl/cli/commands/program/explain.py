@@ -1,18 +1,18 @@
-"""`pzl explain` and `pzl schema`.
+"""`pzl explain`, `pzl schema` and `pzl lsp`, the command that an editor starts.
 
-`pzl schema`: print the JSON schema of a file of the build directory or of a `--json` output.
+`pzl schema`: print the JSON schema of a file of the build directory.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated
 
 import typer
 
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.cli import loading
-from puzzledsl.cli.completion import complete_code, if_asked
 
 GROUPS = {
     "00": "The shape of the text",
@@ -32,7 +32,6 @@ GROUPS = {
     "16": "Evaluating",
     "17": "Uptraining",
     "18": "Measuring",
-    "19": "Importing",
 }
 
 
@@ -41,13 +40,11 @@ MARKDOWN_HELP = "Print the whole reference as Markdown (docs/errors.md)."
 
 
 def explain(
-    code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP, autocompletion=if_asked(complete_code))
-    ] = None,
+    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP)] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help=MARKDOWN_HELP)] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
-    from puzzledsl.cli.completion import all_codes
+    from puzzledsl.cli.shipped import all_codes
 
     codes = all_codes()
     if markdown:
@@ -109,30 +106,44 @@ def _known(text: str, codes: list[str]) -> str:
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
 
 
-NAME_HELP = "A file's name, as `--list` shows."
-LIST_HELP = "List the names, with the file of each."
+NAME_HELP = "`ir`, which is the default."
 
 
 def schema(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help=NAME_HELP, show_default=False)] = "ir",
-    list_: Annotated[bool, typer.Option("--list", help=LIST_HELP)] = False,
 ) -> None:
-    """Print the JSON schema of a file of the build directory.
+    """Print the JSON schema of the IR, build/ir.json. docs/artefacts.md names the records that read the other files."""
+    if name != "ir":
+        message = f"`pzl schema` prints that of the IR; docs/artefacts.md names the record that reads `{name}` in Python"
+        raise typer.BadParameter(message, param_hint="NAME")
+    loading.print_json(ir_schema())
 
-    Without a name that of the IR (build/ir.json). docs/artefacts.md describes them all.
-    """
-    from puzzledsl.cli.schemas import DESCRIBED
 
-    if list_:
-        width = max(map(len, DESCRIBED))
-        for each in DESCRIBED.values():
-            print(f"{each.name:<{width}}  build/{each.place}  ({each.form})")
-        return
-    if name not in DESCRIBED:
-        from puzzledsl.base.phrases import closest
+def ir_schema() -> dict[str, object]:
+    """Return the JSON schema of `build/ir.json`. The same program gives the same bytes."""
+    from pydantic import TypeAdapter
 
-        near = closest(name, DESCRIBED)
-        help = f"did you mean `{near}`?" if near else "`pzl schema --list` lists the names"
-        help = f"`pzl {name[4:]} -h` says what it prints" if name.startswith("pzl-") else help
-        raise typer.BadParameter(f"no schema is called `{name}`; {help}", param_hint="NAME")
-    loading.print_json(DESCRIBED[name].schema())
+    from puzzledsl.ir.base import FORMAT_VERSION
+    from puzzledsl.ir.nodes import Program
+
+    made = TypeAdapter(Program).json_schema(mode="serialization")
+    said = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
+    }
+    return {**said, **made}
+
+
+STDIO_HELP = "Use stdin and stdout. This is the default; some editors pass it."
+
+
+def lsp(stdio: Annotated[bool, typer.Option("--stdio", help=STDIO_HELP, show_default=False)] = False) -> None:
+    """Serve an editor over stdin and stdout: diagnostics, hover, completion, rename, formatting (docs/editors.md)."""
+    from puzzledsl.server.app import run
+
+    if sys.stdin.isatty():
+        print(
+            "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
+            file=sys.stderr,
+        )
+    raise typer.Exit(run())

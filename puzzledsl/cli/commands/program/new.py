@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.base.frozen import record
-from puzzledsl.cli import completion
+from puzzledsl.cli import shipped
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
@@ -34,7 +34,6 @@ def new(
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
-            autocompletion=completion.if_asked(completion.complete_parent),
             help=PARENT_HELP,
         ),
     ] = "smollm2_135m",
@@ -43,10 +42,9 @@ def new(
         typer.Option(
             "--hardware",
             metavar="PROFILE",
-            autocompletion=completion.if_asked(completion.complete_hardware),
             help=HARDWARE_HELP,
         ),
-    ] = completion.MEASURED,
+    ] = shipped.MEASURED,
     engine: Annotated[
         str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
     ] = "torch",
@@ -135,7 +133,7 @@ EXPORTS = {
 def program(parent: ParentLines, wanted: Wanted) -> str:
     """The whole starter."""
     uses, hardware = [parent.use], wanted.hardware
-    if hardware == completion.MEASURED:
+    if hardware == shipped.MEASURED:
         here, why = HERE[wanted.engine]
     else:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
@@ -143,7 +141,7 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
             f"{hardware}(gpus: 1)",
             "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
         )
-    budget = CPU if hardware == completion.MEASURED else GPU
+    budget = CPU if hardware == shipped.MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
     if wanted.keep:
@@ -320,7 +318,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes, relative, origin = completion.std_parents(), "", ""
+    shapes, relative, origin = shipped.std_parents(), "", ""
     if Path(given).is_file() and given.endswith(".gguf"):
         given, origin = _dequantised(given, folder)
         relative = Path(given).name
@@ -431,7 +429,7 @@ def _hardware(given: str) -> str:
     from puzzledsl.base.phrases import closest
     from puzzledsl.pipeline.errors import NoSuchProfile
 
-    known = [completion.MEASURED, *completion.std_hardware()]
+    known = [shipped.MEASURED, *shipped.std_hardware()]
     if given in known:
         return given
     near = closest(given, known)

@@ -1,1 +1,0 @@
-"""Import of other tools' results: conversion of a finished run to tables and a program."""

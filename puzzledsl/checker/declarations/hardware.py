@@ -224,8 +224,8 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
 
 
 EACH = 8
-"""Numbers of sequences up to which each is timed: engines compute tokens in fours or twos, and the rest one by one. In llama.cpp a
-step of three takes as long as one of four (SmolLM2, `q8_0` and `iq4_nl`)."""
+"""Numbers of sequences up to which each is timed: engines compute tokens in fours or twos, and the rest one by one. In llama.cpp
+a step of three takes as long as one of four (SmolLM2, `q8_0` and `iq4_nl`)."""
 
 
 def timed_numbers(most: int) -> tuple[int, ...]:

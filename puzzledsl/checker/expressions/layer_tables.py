@@ -28,7 +28,6 @@ from puzzledsl.ir.facts import fact
 Cells = tuple[tuple[Fraction, ...], ...]
 Axis = tuple[Alternative, ...]
 Terms = tuple[tuple[values.TermKey, Fraction], ...]
-MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
 

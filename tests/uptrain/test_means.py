@@ -28,7 +28,7 @@ LLAMA_1B = Shape(layers=16, hidden=2048, heads=32, head_dim=64, intermediate=819
 
 
 def h100(count: int, host: int = 256 * GB) -> Device:
-    return Device("h100", True, 80 * GB, host, "bf16", 4e14, 3e13, 3e12, count)
+    return Device("h100", True, 80 * GB, host, "bf16", 4e14, 3e12, count)
 
 
 def sizes_of(shape: Shape) -> UptrainSizes:
@@ -91,7 +91,7 @@ def test_the_help_says_how_many_would_do() -> None:
 
 def test_a_cpus_loss_has_small_tiles() -> None:
     """Counted as a GPU's, they would refuse runs that fit."""
-    cpu = Device("cpu", False, 640 * GB, 640 * GB, "fp32", 0.0, 0.0, 0.0)
+    cpu = Device("cpu", False, 640 * GB, 640 * GB, "fp32", 0.0, 0.0)
     sizes = sizes_of(LLAMA_1B).at(1)
     plan, _ = uptrain_plan(sizes, cpu)
     heads = 2 * 4 * LLAMA_1B.vocab * LLAMA_1B.hidden

@@ -312,7 +312,7 @@ def test_micro_batches_of_a_paged_parent_have_the_room_of_its_other_layers(
 
 
 def cpu(memory_bytes: int, count: int = 1) -> Device:
-    return Device("cpu", False, memory_bytes, 0, "fp32", 1.0, 1.0, 1.0, count)
+    return Device("cpu", False, memory_bytes, 0, "fp32", 1.0, 1.0, count)
 
 
 def shape_in(program: nodes.Program) -> nodes.Shape:

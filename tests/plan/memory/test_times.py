@@ -21,7 +21,7 @@ LLAMA_8B = Shape(
     vocab=128256,
     tied=False,
 )
-GPU = Device("toy", True, 80 << 30, 256 << 30, "bf16", 4e14, 2.5e13, 2e12)
+GPU = Device("toy", True, 80 << 30, 256 << 30, "bf16", 4e14, 2e12)
 SIZES = {"tokens": 4096}
 
 

@@ -79,11 +79,9 @@ def _texts(
 
 
 def _own_paths(data: nodes.Data) -> Iterator[str]:
-    """Yield the paths of a text and of those parts of a mix that have no declaration of their own."""
-    parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
-    for source in (data.source, *(part.source for part in parts if part.inline)):
-        if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData | nodes.TaskData):
-            yield from source.paths
+    """Yield the paths of a text; those of a mix are its parts'."""
+    if isinstance(data.source, nodes.TextData | nodes.JsonlData | nodes.ParquetData | nodes.TaskData):
+        yield from data.source.paths
 
 
 def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:

@@ -148,15 +148,11 @@ PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | TaskData, BY
 
 
 class MixPart(Frozen):
-    """One of the texts of a mix. Its share of the blocks is `weight` over the sum of all weights.
-
-    `name`: of its declaration; its text in the program if it is `inline` and has none.
-    """
+    """One of the texts of a mix. Its share of the blocks is `weight` over the sum of all weights."""
 
     name: str
     weight: int
     source: PlainData
-    inline: bool = left_out(False)
 
 
 class MixData(Frozen):

@@ -15,7 +15,7 @@ def references(node: object) -> Iterator[str]:
     match node:
         case nodes.Data(source=source):
             if isinstance(source, nodes.MixData):
-                names = tuple(part.name for part in source.parts if not part.inline)
+                names = tuple(part.name for part in source.parts)
         case nodes.Scenario():
             names = (node.hardware,)
         case nodes.Space():

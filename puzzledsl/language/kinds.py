@@ -262,7 +262,7 @@ _KINDS = (
     Kind(
         'data d = text("corpus/*.txt")',
         plural="data",
-        value=Setting("", calls={**DATA_SOURCES, "mix": MIX}, kinds=("data",), noun="data source", sums=True),
+        value=Setting("", calls={**DATA_SOURCES, "mix": MIX}, kinds=("data",), noun="data source"),
     ),
     Kind(
         "hardware h = h100_sxm(gpus: 1, dtype: fp8)",

@@ -263,7 +263,9 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
 
 def test_parents_without_a_chat_template(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The template may be in a file of its own; a parent that is not there is no reason to warn."""
-    chats = 'data chats = 1 * jsonl("c.jsonl", messages: messages)\nbld talk of wide { tokens = 0, data = chats }\n'
+    chats = (
+        'data chats = jsonl("c.jsonl", messages: messages)\nbld talk of wide { tokens = 0, data = chats }\n'
+    )
     program.write_text(SOUND.replace("meta-llama/Llama-3.1-8B-Instruct", "base") + chats)
 
     def warned() -> bool:

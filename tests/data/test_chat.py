@@ -203,7 +203,7 @@ def test_a_mix_of_text_and_answers_counts_all_of_the_text(tmp_path: Path) -> Non
     assert isinstance(chats, nodes.JsonlData)
     parts = (
         nodes.MixPart(name="t", weight=1, source=nodes.TextData(paths=("t.txt",))),
-        nodes.MixPart(name="c", weight=1, source=chats, inline=True),
+        nodes.MixPart(name="c", weight=1, source=chats),
     )
     mixed = nodes.Data(name="m", source=nodes.MixData(parts=parts), where=chat_data("x").where)
     size = {"context": 8, "tokens": 8 * 40, "seed": 0}

@@ -35,8 +35,8 @@ data notes = text("notes/*.txt", take: 10M, duplicates: drop)
 data talks = jsonl("talks.jsonl", messages: turns, loss: answers, part: 0%..95%)
 data dump = parquet("dump.parquet", column: body)
 data hub = hf("owner/name", split: train, subset: en, take: 1M)
-data mixed = 0.4 * notes + 0.3 * talks + 0.2 * dump + 0.1 * text("more/*.txt")
-data halves = 50% * mixed + 0.5 * hub
+data mixed = mix(notes: 40%, talks: 30%, dump: 30%)
+data halves = mix(mixed: 1, hub: 1)
 bld pieces of w { tokens = 1M, data = halves }
 """
 

@@ -15,9 +15,11 @@ from tests.tiny import save_tiny
 
 MIX = """\
 let chats = "chats/*.jsonl"
-data corpus = 0.4 * text("notes/*.txt", take: 4k)
-  + 0.3 * jsonl(chats, messages: messages, loss: answers, part: 0%..80%)
-  + 0.1 * parquet("dump.parquet", column: body) + 0.2 * hf("set", split: train)
+data notes = text("notes/*.txt", take: 4k)
+data answers = jsonl(chats, messages: messages, loss: answers, part: 0%..80%)
+data dump = parquet("dump.parquet", column: body)
+data hub = hf("set", split: train)
+data corpus = mix(notes: 4, answers: 3, dump: 1, hub: 2)
 data heldout = jsonl(chats, messages: messages, loss: answers, part: 80%..100%)
 """
 

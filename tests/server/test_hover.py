@@ -255,20 +255,3 @@ def test_without_an_analytic_profile_only_parameters_are_shown(tmp_path: Path) -
     assert found is not None
     assert "| a layer | parameters |" in found
     assert "latency" not in found
-
-
-@pytest.mark.parametrize(
-    ("word", "part"),
-    [
-        ("jsonl", "one document or conversation a line"),
-        ("messages", "with the parent's chat template"),
-        ("answers", "what the assistant says"),
-        ("take", "first so many tokens"),
-        ("d +", "data d"),
-    ],
-)
-def test_sums_of_texts(word: str, part: str, tmp_path: Path) -> None:
-    line = 'data both = 0.5 * d + 0.5 * jsonl("c.jsonl", messages: turns, loss: answers, take: 1M)'
-    place = line.index(word)
-    found = said(f"{PROGRAM}\n{line[:place]}{CURSOR}{line[place:]}\n", tmp_path)
-    assert found is not None and part in found

@@ -1,4 +1,4 @@
-"""`parent`, a checkpoint, whose config.json gives its shape, or a literal; and `data`: texts, and sums and mixes of them."""
+"""`parent`, a checkpoint, whose config.json gives its shape, or a literal; and `data`: texts, and mixes of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import DATA_SOURCES, KINDS, SHAPE
+from puzzledsl.language.kinds import DATA_SOURCES, SHAPE
 from puzzledsl.syntax import tree
 
 
@@ -160,11 +160,19 @@ Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 
 
 def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
-    """`data d = text(…)`, `mix(…)`, another text, or a sum `0.7 * text(…) + 0.3 * jsonl(…)`."""
+    """`data d = text(…)`, `mix(…)`, or another text. What earlier versions wrote as a sum is told as the mix that it is."""
     data = Declared(ctx, symbol)
     data.check_parts()
-    if isinstance(data.decl.value, tree.Binary):
-        return nodes.Data(**data.head(), source=_sum(ctx, data.decl.value, Scope(symbol.file)))
+    value = data.decl.value
+    if isinstance(value, tree.Binary):
+        terms = [term for term in summands(value) if isinstance(term, tree.Binary) and term.op == "*"]
+        named = all(isinstance(term.right, tree.Name) for term in terms) and len(terms) == len(
+            summands(value)
+        )
+        pairs = ", ".join(f"{ctx.source(term.right.span)}: {ctx.source(term.left.span)}" for term in terms)
+        help = f"write `mix({pairs})`" if named else f"declare each text, and write `{MIX_EXAMPLE}`"
+        fixes = [Fix.replace(value.span, f"mix({pairs})")] if named else []
+        raise ctx.wrong(value.span, "the data source", "a text or `mix(…)`", "a sum", help, fixes)
     return nodes.Data(**data.head(), source=_called(ctx, data.call()))
 
 
@@ -237,19 +245,8 @@ def _weighted(
     return ctx.need(data, nodes.Data), weight
 
 
-def _sum(ctx: Context, expr: tree.Expr, scope: Scope) -> nodes.MixData | nodes.PlainData:
-    """`0.7 * text("a/*.txt") + 0.3 * stories`: shares of the tokens, which add up to 1."""
-    terms = ctx.all(_term, summands(expr), scope)
-    total = sum((share for _, share in terms), Fraction(0))
-    if total != 1:
-        help = f"write shares that add up to 1; weights of any sum are those of `{MIX_EXAMPLE}`"
-        raise ctx.beyond(expr.span, "the sum of the shares", "1", f"{float(total):.6g}", help)
-    parts = _whole(_added(terms))
-    return parts[0].source if len(parts) == 1 else nodes.MixData(parts=parts)
-
-
 def _added(terms: Iterable[tuple[Parts, Fraction]]) -> Shares:
-    """Return the parts of a sum, each once, with their shares: those of its terms, times the terms' own."""
+    """Return the parts of a mix, each once, with their shares: those of its texts, times the texts' own."""
     shares: Shares = {}
     for parts, weight in terms:
         for part, share in parts:
@@ -261,62 +258,10 @@ def _added(terms: Iterable[tuple[Parts, Fraction]]) -> Shares:
 Parts = Iterable[tuple[nodes.MixPart, Fraction]]
 
 
-def _term(ctx: Context, expr: tree.Expr, scope: Scope) -> tuple[Parts, Fraction]:
-    """`share * source`."""
-    if isinstance(expr, tree.BadExpr):
-        raise Refused
-    if not isinstance(expr, tree.Binary) or expr.op != "*":
-        help, got = "shares of texts are added: `0.7 * corpus + 0.3 * stories`", "no share"
-        if _is_source(expr, scope):
-            help, got = f"write `0.5 * {ctx.source(expr.span)}`", "a whole text"
-        raise ctx.wrong(expr.span, "a term of a mix", "a share of a text", got, help)
-    factor, source = expr.left, expr.right
-    if _is_source(factor, scope):
-        factor, source = source, factor
-    share = ctx.attempt(_share, ctx, factor, scope)
-    found = _source(ctx, source, scope)
-    if share is None:
-        raise Refused
-    return found, share
-
-
-def _is_source(expr: tree.Expr, scope: Scope) -> bool:
-    """Return True for a call of a source and for the name of a text."""
-    word = expr.function if isinstance(expr, tree.Call) else None
-    called = isinstance(word, tree.Name) and word.text in (*DATA_SOURCES, "mix")
-    return called or _declared(expr, scope) is not None
-
-
-def _declared(expr: tree.Expr, scope: Scope) -> Symbol | None:
-    symbol = scope.file.names.get(expr.text) if isinstance(expr, tree.Name) else None
-    return symbol if isinstance(symbol, Symbol) and symbol.kind == "data" else None
-
-
-def _share(ctx: Context, expr: tree.Expr, scope: Scope) -> Fraction:
-    found = as_constant(ctx, ctx.value(expr, scope), expr.span, "a share")
-    help = f"write a share such as `0.3` or `30%`; weights are those of `{MIX_EXAMPLE}`"
-    return within(ctx, found, expr.span, "a share", 0, 1, help)
-
-
-def _source(ctx: Context, expr: tree.Expr, scope: Scope) -> Parts:
-    """Return the parts of a term's source: a call, the name of a text, or a sum in brackets."""
-    if isinstance(expr, tree.Binary):
-        return _added(ctx.all(_term, summands(expr), scope)).values()
-    if (named := _declared(expr, scope)) is not None:  # also a text that is called `mix`
-        data = ctx.need(named, nodes.Data)
-        return _parts(data.name, data.source)
-    takes = KINDS["data"].value
-    assert takes is not None
-    call = read_call(ctx, expr, scope, takes)
-    if call.base is not None:
-        return _parts(ctx.name_of(call.base), _called(ctx, call))
-    return _parts(" ".join(ctx.source(call.span).split()), _called(ctx, call), inline=True)
-
-
-def _parts(name: str, source: nodes.MixData | nodes.PlainData, inline: bool = False) -> Parts:
+def _parts(name: str, source: nodes.MixData | nodes.PlainData) -> Parts:
     """Parts of a mix, with shares that add up to 1: itself, or the parts of a mix."""
     if not isinstance(source, nodes.MixData):
-        return [(nodes.MixPart(name=name, weight=1, source=source, inline=inline), Fraction(1))]
+        return [(nodes.MixPart(name=name, weight=1, source=source), Fraction(1))]
     total = sum(part.weight for part in source.parts)
     return [(part, Fraction(part.weight, total)) for part in source.parts]
 

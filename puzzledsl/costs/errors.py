@@ -64,12 +64,3 @@ class TableBatch(Diagnostic, code="E1016"):
 
     template = "`{path}` has no rows for scenario `{scenario}` at batch {batch}"
     help_template = "{help}"
-
-
-class TableParams(Diagnostic, code="E1017"):
-    """A parameter count that belongs to another model."""
-
-    template = "`{path}` {line}: {what} has {got} parameters in the table, {expected} in this parent"
-    help_template = (
-        "the table was made for another parent; without its `params` column counts come from the shape"
-    )

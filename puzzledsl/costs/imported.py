@@ -11,16 +11,14 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs.csv_table import Measured, Row
-from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
+from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
-from puzzledsl.ir import facts
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 
 NS_PER_S = 10**9
 ZERO = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
-PARAMS_TOLERANCE = Fraction(1, 100)  # whoever measured may have left the norms out
 
 Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 
@@ -116,7 +114,6 @@ def _at_batch(
             problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
             sink.add(_cell(table, row, span, problem))
         seen[where] = row.line
-        _check_params(row, asked, shape, table, span, sink)
         work = Workload(batch, scenario.prompt, scenario.output)
         if not row.attention and not row.ffn:
             flop = dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work))
@@ -193,41 +190,6 @@ def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
 def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
     line = f"line {row.line}"
     return TableCell(row.span or declared, path=table.path, line=line, problem=problem, help="")
-
-
-def _check_params(
-    row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
-) -> None:
-    """Report a `params` cell farther than PARAMS_TOLERANCE from the count; a row for every layer is right if it is for one."""
-    got = row.params
-    if got is None:
-        return
-    here = asked if row.layer is None else [asked[row.layer]]
-    counts = {_count(row, names, shape) for names in here} - {None}
-    expected = min((n for n in counts if n is not None), key=lambda n: abs(got - n), default=None)
-    if expected is not None and abs(got - expected) > expected * PARAMS_TOLERANCE:
-        what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"
-        if any(isinstance(d, TableParams) and d.args["what"] == what for d in sink.items):
-            return  # the same in another layer
-        sink.add(
-            TableParams(
-                row.span or span,
-                path=table.path,
-                line=f"line {row.line}",
-                what=what,
-                got=f"{got:_}",
-                expected=f"{expected:_}",
-            )
-        )
-
-
-def _count(row: Row, names: _Names, shape: Shape) -> int | None:
-    """Return the parameters of a row's sub-blocks in one layer, or of the fixed part; None if the layer lacks one."""
-    attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
-    if any(name and not found for name, found in ((row.attention, attention), (row.ffn, ffn))):
-        return None
-    chosen = [a.params(names.shape) for a in (attention, ffn) if a]
-    return sum(chosen) if chosen else facts.fixed_params(shape)
 
 
 def _report_missing(

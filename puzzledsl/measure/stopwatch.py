@@ -178,10 +178,9 @@ COPIED_NUMBERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """FLOP/s of matrix products in a dtype and in float64, and bytes/s read and written by a copy to new memory."""
+    """FLOP/s of matrix products in a dtype, and bytes/s read and written by a copy to new memory."""
 
     flop_per_s: float
-    float64_flop_per_s: float
     bytes_per_s: float
 
 
@@ -191,7 +190,6 @@ def rates_of(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> 
     copied = _fastest_s(device, lambda: numbers.clone(), seconds)
     return Rates(
         matrix_product_flop_per_s(device, dtype, seconds),
-        matrix_product_flop_per_s(device, torch.float64, seconds),
         2 * numbers.nbytes / copied,
     )
 

@@ -176,6 +176,5 @@ def this_device(device: torch.device, dtype: torch.dtype, *, held_bytes: int = 0
         host_bytes=room_bytes(),
         dtype="fp32" if dtype == torch.float32 else "bf16",
         flop_per_s=0.0,
-        float32_flop_per_s=0.0,
         bandwidth_bytes_per_s=0.0,
     )

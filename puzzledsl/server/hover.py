@@ -1,4 +1,4 @@
-"""Hover text: a name's value, unit and doc comment; an alternative's cost; the meaning of a word of the language."""
+"""Hover text: a name's value, unit and doc comment; the meaning of a word of the language."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.names import LanguageWord
-from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
+from puzzledsl.checker.names.occurrences import Occurrence
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_kinds, total_params
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
-from puzzledsl.server import costs
 from puzzledsl.server.document import Document
 from puzzledsl.server.navigation import used_path
 from puzzledsl.server.problems import explanations_at
@@ -75,7 +74,7 @@ def _of_name(document: Document, occurrence: Occurrence) -> str | None:
         case LanguageWord(category="kind"):
             return f"`{symbol.name}`: {symbol.doc}\n\n```pzl\n{KINDS[symbol.name].form}\n```"
         case LanguageWord(category="metric"):
-            return _metric(document, symbol.owner, symbol.name, within)
+            return _metric(symbol.owner, symbol.name)
         case LanguageWord(category="fact"):
             known = symbol.owner in ("parent", "hardware", "scenario") and isinstance(node, tree.Attribute)
             ctx = document.inspected[1] if known else None
@@ -84,7 +83,7 @@ def _of_name(document: Document, occurrence: Occurrence) -> str | None:
     if symbol.call is None:
         return _said(symbol.name, symbol.doc)
     rows = [f"- `{name}`: {setting.doc}" for name, setting in symbol.call.arguments.items()]
-    return _parts(_said(symbol.name, symbol.call.doc), "\n".join(rows), _costs(document, occurrence))
+    return _parts(_said(symbol.name, symbol.call.doc), "\n".join(rows))
 
 
 def _said(name: str, doc: str) -> str | None:
@@ -102,27 +101,13 @@ def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> st
     at = occurrence.span
     behind = (o for o in document.names if isinstance(o.node, tree.Attribute) and o.node.target.span == at)
     name = next((o.name for o in behind), "")
-    return _metric(document, symbol.name, name, occurrence.within) if name in METRICS else ""
+    return _metric(symbol.name, name) if name in METRICS else ""
 
 
-def _metric(document: Document, scenario: str, name: str, within: str) -> str:
-    """Return a metric with its unit, and the parent's value where the profile tells it."""
-    metric, of_parent = METRICS[name], costs.parent_metric(document, scenario, name, within)
-    text = f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
-    return _parts(text, "the parent: {} at batch {}".format(*of_parent) if of_parent else "")
-
-
-def _costs(document: Document, occurrence: Occurrence) -> str:
-    """Return cost tables of the alternatives that a word denotes in its context; empty if there are none."""
-    ctx, node = document.inspected[1], occurrence.node
-    if ctx is None or not isinstance(node, tree.Name | tree.Call):
-        return ""
-    tables: list[str] = []
-    for sub_block in sub_blocks_of(occurrence):
-        found = costs.alternatives_of(document, node, occurrence.within, sub_block)
-        if found is not None and any(not a.removes for a, _ in found[1]):
-            tables.append(costs.cost_tables(ctx, *found))
-    return "\n\n".join(dict.fromkeys(tables))
+def _metric(scenario: str, name: str) -> str:
+    """Return a metric with its unit."""
+    metric = METRICS[name]
+    return f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
 
 
 def _declared(document: Document, symbol: Symbol, within: str) -> str:

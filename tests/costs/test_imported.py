@@ -133,7 +133,6 @@ BAD = {
         "column `atention` is not understood; did you mean `attention`",
     ),
     "a nameless column": (SUB_BLOCKS.replace("params,", ",", 1), "column `` is not understood$"),
-    "other parent": (SUB_BLOCKS.replace("6464", "128256"), "128_256 parameters in the table, 6_464"),
 }
 
 
@@ -211,13 +210,6 @@ def test_a_table_without_batches_is_of_one(
     [told] = caught.value.diagnostics
     assert said in told.message
     assert told.help == "one batch a scenario, or a `batch` column with rows for each"
-
-
-def test_parameters_that_do_not_fit_are_said_once(read: Read, tmp_path: Path) -> None:
-    text = SUB_BLOCKS + "0,parent,,1,1000,10\n1,parent,,2,1000,10\n"
-    with pytest.raises(DiagnosticError) as caught:
-        cost_table(read(text), "wide", tmp_path)
-    assert [d.span.line for d in caught.value.diagnostics if d.span] == [8]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,6 @@ def copied(finished: Path, tmp_path: Path) -> Callable[[], Path]:
 @pytest.fixture
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> Rates:
     """Speeds of this machine that dry runs rest on, without the seconds of measuring them."""
-    rates = Rates(flop_per_s=1e11, float64_flop_per_s=5e10, bytes_per_s=4e9)
+    rates = Rates(flop_per_s=1e11, bytes_per_s=4e9)
     monkeypatch.setattr(stopwatch, "rates_of", lambda *_: rates)
     return rates

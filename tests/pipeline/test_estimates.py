@@ -42,7 +42,7 @@ def ctx(tmp_path: Path) -> Context:
 
 def test_a_gpu_is_estimated_by_its_bfloat16_rate(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[torch.dtype] = []
-    rates = Rates(flop_per_s=1e12, float64_flop_per_s=5e11, bytes_per_s=1e11)
+    rates = Rates(flop_per_s=1e12, bytes_per_s=1e11)
     monkeypatch.setattr(stopwatch, "rates_of", lambda device, dtype: probed.append(dtype) or rates)
     with pretended_gpu():
         found = Estimator(ctx).device
@@ -99,7 +99,7 @@ def test_the_probe_is_not_slowed_by_other_programs(monkeypatch: pytest.MonkeyPat
     clock = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: 10 * clock())
     found = rates_of(torch.device("cpu"), torch.float32, seconds=0.05)
-    assert 1e9 < found.float64_flop_per_s < found.flop_per_s < 1e13
+    assert 1e9 < found.flop_per_s < 1e13
     assert 1e8 < found.bytes_per_s < 1e12
 
 

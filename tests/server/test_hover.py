@@ -1,4 +1,4 @@
-"""Hovers say the value, the unit, the doc comment, and what an alternative costs: the figures of the cost tables."""
+"""Hovers say the value, the unit, the doc comment and what words mean."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.units import BYTES, TIME, format_quantity
-from puzzledsl.costs.metrics import metrics_of
-from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.metric_records import METRICS, TERMS
-from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.hover import hover
-from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened
+from tests.server.texts import CURSOR, PROGRAM, marked
 
 
 def said(text: str, folder: Path) -> str | None:
@@ -40,11 +35,8 @@ def at(word: str, text: str = PROGRAM) -> str:
         ("limit = headroom", ["let limit = headroom * h.memory", "= 76GiB"]),
         ("95%", ["a share = 0.95"]),
         ("1k", ["a plain number = 1,000"]),
-        (
-            "memory <= limit",
-            ["`chat.memory` (Bytes)", "reserve + `weights` + `kv_cache`", "the parent: ", "batch 4"],
-        ),
-        ("chat.memory", ["`chat.memory` (Bytes)", "the parent: ", "batch 4, 128 prompt"]),
+        ("memory <= limit", ["`chat.memory` (Bytes)", "reserve + `weights` + `kv_cache`"]),
+        ("chat.memory", ["`chat.memory` (Bytes)", "batch 4, 128 prompt"]),
         ("memory\n  require", ["Memory of one GPU", "= 80GiB"]),
         ("search cpsat", ["Chooses one alternative", "search s of w"]),
         ("require chat", ["`require`: A constraint"]),
@@ -71,14 +63,14 @@ def test_says(word: str, parts: list[str], tmp_path: Path) -> None:
         assert part in found
 
 
-def test_says_what_traffic_is_and_what_the_parent_makes_of_it(tmp_path: Path) -> None:
+def test_says_what_traffic_is(tmp_path: Path) -> None:
     busy = PROGRAM.replace("batch(4, 128 -> 64)", "traffic(2 req/s, 128 -> 64, at_most: 8)").replace(
         "chat.memory <= limit", "chat.p95_ttft <= 1s"
     )
     found = said(at("chat on h", busy), tmp_path)
     assert found is not None and "2 req/s, 128 prompt -> 64 output tokens, at most 8 at once, on `h`" in found
     found = said(at("p95_ttft <= 1s", busy), tmp_path)
-    assert found is not None and "`chat.p95_ttft` (Time)" in found and "the parent: " in found
+    assert found is not None and "`chat.p95_ttft` (Time)" in found
 
 
 @pytest.mark.parametrize("text", ["# comm‸ent\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n'])
@@ -171,87 +163,3 @@ def test_a_mistake_is_explained(tmp_path: Path) -> None:
     assert found.startswith("**E0201**: ")
     assert "Wrong:\n```pzl\n" in found
     assert "Right:\n```pzl\n" in found
-
-
-def test_an_alternatives_costs_are_those_of_the_tables(tmp_path: Path) -> None:
-    """Parameters, weights, KV cache and latency, for every scenario, to the digits shown."""
-    document, line, column = marked(at("gqa(kv_heads", NEMOTRON.read_text("utf-8")), tmp_path)
-    found = hover(document, line, column)
-    program = document.inspected[0].program
-    assert found is not None
-    assert program is not None
-    text = found.contents.value  # type: ignore[union-attr]
-    table = cost_table(program, "wide")
-    for name, (costs,) in table.scenarios.items():
-        scenario = program.scenarios[name]
-        assert (
-            f"**{name}** on `{scenario.hardware}`: batch {costs.batch}, {costs.prompt} -> {costs.output}"
-            in text
-        )
-        for alternative in ("parent", "gqa4", "gqa2", "gqa1"):
-            cost = costs.attention[10][alternative]
-            latency = (cost.prefill_ns + costs.output * cost.decode_ns) / 10**9
-            shown = [
-                format_quantity(cost.weights_bytes, BYTES, 3),
-                format_quantity(cost.kv_cache_bytes, BYTES, 3),
-                format_quantity(latency, TIME, 3),
-            ]
-            assert any(
-                line.startswith(f"| {alternative} |") and line.endswith(" | ".join(shown) + " |")
-                for line in text.split("\n")
-            ), (name, alternative, shown)
-
-
-@pytest.mark.parametrize("metric", [name for name in TERMS if name != "batch"])
-def test_a_metric_is_that_of_the_parent(metric: str, tmp_path: Path) -> None:
-    document, line, column = marked(
-        PROGRAM.replace("limit because", f"limit and chat.{CURSOR}{metric} > limit because"), tmp_path
-    )
-    found = hover(document, line, column)
-    clean, *_ = marked(PROGRAM, tmp_path)
-    program = clean.inspected[0].program
-    assert found is not None
-    assert program is not None
-    (costs,) = cost_table(program, "w").scenarios["chat"]
-    value = metrics_of(costs, [LayerAssignment(attention="parent", ffn="parent")] * 4)[metric]
-    assert (
-        f"the parent: {format_quantity(value, METRICS[metric].dimension)} at batch 4" in found.contents.value
-    )  # type: ignore[union-attr]
-
-
-def test_costs_outside_a_space_are_those_of_the_only_parent(tmp_path: Path) -> None:
-    whole = PROGRAM + "let half_width = mlp(width: 50%) | noop\n"
-    found = said(at("mlp(width: 50%) | noop", whole), tmp_path)
-    assert found is not None and "| mlp96 |" in found and "batch 4, 128 -> 64" in found
-    other = "parent q = shape(family: llama, layers: 1, hidden: 8, heads: 1, head_dim: 8, intermediate: 8, vocab: 8)\n"
-    found = said(at("mlp(width: 50%) | noop", whole + other), tmp_path)
-    assert found is not None and "| mlp96 |" not in found
-
-
-def test_costs_of_the_largest_batch_that_fits(tmp_path: Path) -> None:
-    found = said(at("gqa(kv", PROGRAM.replace("batch(4,", "batch(auto,")), tmp_path)
-    program = opened(PROGRAM.replace("batch(4,", "batch(auto,"), tmp_path).inspected[0].program
-    assert found is not None and program is not None
-    largest = cost_table(program, "w").scenarios["chat"][-1].batch
-    assert f"**chat** on `h`: batch {largest}, 128 -> 64" in found
-
-
-def test_a_profile_that_has_no_peak_of_its_dtype_has_no_costs(tmp_path: Path) -> None:
-    own = "{ memory = 80GB, bandwidth = 2TB/s, dtype = fp8, peak { bf16 = 300TFLOP/s } }"
-    text = PROGRAM.replace(
-        "hardware h = h100_sxm(memory: 80GiB, gpus: 1, dtype: fp8, kv_cache: fp8)", f"hardware h {own}"
-    )
-    found = said(at("gqa(kv", text), tmp_path)
-    assert found is not None and "| gqa2 | 10304 |" in found and "latency" not in found
-    found = said(at("memory <= limit", text), tmp_path)
-    assert found is not None and "the parent: " not in found
-
-
-def test_without_an_analytic_profile_only_parameters_are_shown(tmp_path: Path) -> None:
-    text = PROGRAM.replace(
-        "h100_sxm(memory: 80GiB, gpus: 1, dtype: fp8, kv_cache: fp8)", "measured(device: cpu, memory: 1GiB)"
-    )
-    found = said(at("gqa(kv", text), tmp_path)
-    assert found is not None
-    assert "| a layer | parameters |" in found
-    assert "latency" not in found

@@ -13,7 +13,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
@@ -21,7 +21,7 @@ from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names import names as scopes
 from puzzledsl.checker.names.names import LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
-from puzzledsl.language.kinds import ALTERNATIVES, KINDS, PROFILE, alternatives_of, pattern_fields
+from puzzledsl.language.kinds import KINDS, PROFILE, alternatives_of, pattern_fields
 from puzzledsl.syntax import tree
 
 Explained = Call | Kind | Section | Setting | words.Measure
@@ -363,9 +363,3 @@ def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting
         case Symbol(item=tree.Fn(parameters=parameters)):
             return {parameter.text: ANY for parameter in parameters}
     return {}
-
-
-def sub_blocks_of(occurrence: Occurrence) -> list[SubBlock]:
-    """Return the sub-blocks of which a name can be an alternative, narrowed by what it fills."""
-    could = [part for part in SUB_BLOCKS if occurrence.name in ALTERNATIVES[part]]
-    return [part for part in could if occurrence.setting.calls is ALTERNATIVES[part]] or could

@@ -25,7 +25,7 @@ from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
-from puzzledsl.plan.memory.stage_plan import FLOAT32_SHARE, Device, StagePlan
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 SECOND_TO_WARM_UP = 0.5
 """To load a model, and whatever else a task does once."""
@@ -174,12 +174,9 @@ class Estimator:
         here, rates = this_device(*self._placement), rates_of(*self._placement)
         if not here.is_gpu:
             here = replace(here, memory_bytes=whole_bytes(), host_bytes=whole_bytes())
-        rate = SHARE_OF_PEAK * rates.flop_per_s
         return replace(
             here,
-            flop_per_s=rate,
-            float32_flop_per_s=rate * float(FLOAT32_SHARE) if here.is_gpu else rate,
-            float64_flop_per_s=SHARE_OF_PEAK * rates.float64_flop_per_s,
+            flop_per_s=SHARE_OF_PEAK * rates.flop_per_s,
             bandwidth_bytes_per_s=BANDWIDTH_BYTES_PER_S if here.is_gpu else rates.bytes_per_s,
         )
 

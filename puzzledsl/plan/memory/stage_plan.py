@@ -35,16 +35,13 @@ KEPT_SHARE = Fraction(1, 4)
 """Share of a device's memory in which such a parent keeps weights for their next use."""
 HOST_BYTES_A_GPU = 256 << 30
 """The host's memory beside each GPU of a machine that is not this one: 2 TiB for eight, as in a DGX H100."""
-FLOAT32_SHARE = Fraction(1, 16)
-"""Rate of float32 products on a GPU in bfloat16's, without TF32: 67 of 989 TFLOP/s on an H100."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """`count` equal devices, each with `memory_bytes`, in machines with `host_bytes` of memory beside each device.
 
-    `dtype`: what parents run in. Speeds are those that a stage reaches on one device, not peaks. `float64_flop_per_s`: 0 where
-    float64 is as fast as float32.
+    `dtype`: what parents run in. Speeds are those that a stage reaches on one device, not peaks.
     """
 
     name: str
@@ -53,10 +50,8 @@ class Device:
     host_bytes: int
     dtype: Dtype
     flop_per_s: float
-    float32_flop_per_s: float
     bandwidth_bytes_per_s: float
     count: int = 1
-    float64_flop_per_s: float = 0.0
 
     @property
     def usable_bytes(self) -> int:
@@ -67,11 +62,6 @@ class Device:
     def kind(self) -> str:
         """Type of the device, as torch calls it."""
         return "cuda" if self.is_gpu else "cpu"
-
-    @property
-    def double_flop_per_s(self) -> float:
-        """FLOP/s of float64 products."""
-        return self.float64_flop_per_s or self.float32_flop_per_s
 
     @property
     def number_bytes(self) -> int:
@@ -93,7 +83,6 @@ def device_of(profile: RooflineHardware, gpus: int, name: str = "") -> Device:
         host_bytes=HOST_BYTES_A_GPU,
         dtype="bf16",
         flop_per_s=rate,
-        float32_flop_per_s=rate * float(FLOAT32_SHARE),
         bandwidth_bytes_per_s=float(profile.bandwidth_bytes_per_s * profile.efficiency_bandwidth),
         count=gpus,
     )

@@ -183,14 +183,6 @@ class Problem:
         chosen = self.columns.numbered(np.array([here[0] for here in found], dtype=np.int64))
         return chosen if (chosen >= 0).all() else None
 
-    def without_runs(self) -> Problem:
-        """Return the problem with each choice once, scored as the first of a run; itself where a layer has no such column."""
-        keep = self.columns.position <= 1
-        if not self.columns.period or not self.columns.covers(keep):
-            return self
-        problem = replace(self, diagram=None).only(keep)
-        return replace(problem, columns=replace(problem.columns, period=0))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:

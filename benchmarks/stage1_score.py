@@ -76,7 +76,7 @@ class Subject:
             with self.runner.packed():
                 for unit, measured in sweep.measuring(sweep.units(todo, ()), workers):
                     for (_, scored), each in zip(unit, measured, strict=True):
-                        found[figures_name(scored)] = each[0]["kl_divergence"]
+                        found[figures_name(scored)] = each["kl_divergence"]
         return [found[figures_name(replacement)] for replacement in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:

@@ -220,8 +220,18 @@ def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
     requests = requests if len({*requests}) > 1 else ()
     where = settings.ctx.where(settings.place("rate"))
     traffic = nodes.Traffic(rate=rate, lengths=lengths, at_most=at_most, requests=requests, where=where)
-    powers = {min(1 << power, at_most) for power in range(at_most.bit_length() + 1)}
-    return {"batches": tuple(sorted(powers)), "prompt": prompt, "output": output, "traffic": traffic}
+    return {"batches": timed_numbers(at_most), "prompt": prompt, "output": output, "traffic": traffic}
+
+
+EACH = 8
+"""Numbers of sequences up to which each is timed: engines compute tokens in fours or twos, and the rest one by one. In llama.cpp
+a step of three takes as long as one of four (SmolLM2, `q8_0` and `iq4_nl`)."""
+
+
+def timed_numbers(most: int) -> tuple[int, ...]:
+    """Return the numbers of running sequences to time, up to the most: each of the first ones, then two to an octave."""
+    later = {size << power for size in (2, 3) for power in range(2, most.bit_length())}
+    return tuple(sorted({n for n in {*range(1, EACH + 1), *later} if n < most} | {most}))
 
 
 SPREAD = 64

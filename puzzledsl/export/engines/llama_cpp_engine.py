@@ -142,10 +142,13 @@ class Engine:
         return self._timed(0, prompt)
 
     def fill(self, context: int) -> None:
-        """Give every sequence `context` tokens."""
+        """Give every sequence `context` tokens: one reads them, and the others get copies of its cache."""
         self.reset_cache()
         self._context = context
-        self._timed(0, context)
+        self._timed(0, context, sequences=1)
+        memory = self._lib.llama_get_memory(self._llama._ctx)
+        for sequence in range(1, self._batch):
+            self._lib.llama_memory_seq_cp(memory, 0, sequence, -1, -1)
 
     def time_steps(self, steps: int) -> list[float]:
         """Return the seconds of decode steps after what `fill` left, which is there again afterwards."""
@@ -155,9 +158,10 @@ class Engine:
             self._lib.llama_memory_seq_rm(memory, sequence, self._context, -1)
         return found
 
-    def _timed(self, past: int, tokens: int) -> float:
-        """Seconds of `tokens` new ones of every sequence, with the choice of its next token."""
-        total = self._batch * tokens
+    def _timed(self, past: int, tokens: int, sequences: int = 0) -> float:
+        """Seconds of `tokens` new ones of every sequence, or of the first ones, with the choice of its next token."""
+        sequences = sequences or self._batch
+        total = sequences * tokens
         batch = self._lib.llama_batch_init(total, 0, 1)
         batch.n_tokens = total
         for i in range(total):
@@ -169,7 +173,7 @@ class Engine:
             start = self._clock()
             if self._lib.llama_decode(self._llama._ctx, batch) != 0:
                 raise RuntimeError("llama_decode failed: is the context too long?")
-            for sequence in range(self._batch):
+            for sequence in range(sequences):
                 row = self._lib.llama_get_logits_ith(self._llama._ctx, (sequence + 1) * tokens - 1)
                 np.frombuffer(self._ffi.buffer(row, self._vocab * 4), dtype=np.float32).argmax()
             return self._clock() - start

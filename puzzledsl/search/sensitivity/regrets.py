@@ -1,4 +1,4 @@
-"""Optimum of a search with each of many pins, one after another.
+"""Optimum of a search with each of many pins: many at once where budgets are all there is, then one after another.
 
 A pin fixes the alternative of one sub-block of one layer. The optimum without pins and the slack of the Lagrangian bound are
 lower bounds of every pin; each answer is an upper bound of all the pins that it has. Pins that are still open are solved nearest
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER
 from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.sensitivity.part import Part, Pin, most_of
+from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, most_of
 
 SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
 
@@ -106,13 +107,24 @@ class Pinned:
         self.pins, self.root, self.effort = pins, root, effort
         self.found = [UNKNOWN] * len(pins)
         solved = (presolve(problem, deadline=effort.deadline) for problem in listed)
-        self.parts = [Part(each.problem, pins, effort.deadline) for each in solved if each is not None]
+        problems = chain.from_iterable(cases_of(each.problem) for each in solved if each is not None)
+        self.parts = [Part(problem, pins, effort.deadline) for problem in problems]
 
     def run(self) -> list[Standing]:
-        """Share what the optimum says, then solve with one pin after another."""
+        """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
         for part in self.parts:
             self._near_the_optimum(part)
+        alone = len(self.parts) == 1 and self.parts[0].free  # then few pins are left for cheap answers
+        for part in () if alone else self.parts:
+            part.cheapest_with(self.effort)
         self._settle(range(len(self.pins)))
+        for part in self.parts:
+            below = [_largest_below(part.problem, each.most) for each in self.found]
+            part.most = np.minimum(part.most, below)
+            part.together(self.effort)
+            if alone:
+                part.cheapest_with(self.effort)
+            self._settle(range(len(self.pins)))
         for number, slice_s in _turns(self.found, self.effort):
             end = Effort.of(min(slice_s, self.effort.left_s)).deadline
             for part in self.parts:

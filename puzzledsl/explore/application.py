@@ -30,14 +30,14 @@ from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
 from puzzledsl.explore.desk import CannotWrite, Desk, FileChanged, Stale
 from puzzledsl.explore.sheet import Question, Sheet
-from puzzledsl.explore.statements import BadQuestion, amount_of
+from puzzledsl.explore.statements import BadQuestion
 
 SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""
-POINT_S, LAYER_S, CONFLICT_S = 1.0, (0.5, 3.0), 5.0
+LAYER_S, CONFLICT_S = (0.5, 3.0), 5.0
 ASSETS = ("explore.js", "strip.js", "explore.css", "icon.svg")
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-QUESTIONS = ("answer", "layer", "frontier", "conflict", "compare", "text", "save")
+QUESTIONS = ("answer", "layer", "conflict", "text", "save")
 """Questions of the page: each is a route, and a method of `_Asked`."""
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -303,41 +303,12 @@ class _Asked:
                         break
         return {"html": views.layer_view(self.sheet, layer, regrets), "layer": layer}
 
-    def frontier(self) -> dict[str, Any]:
-        """The objective along one bound, other requirements as they are."""
-        sheet, question, number = self.sheet, self.question, self.whole("bound", 10_000)
-        if number not in sheet.bounds:
-            raise BadQuestion("there is no such bound")
-        bound = sheet.bounds[number]
-        solved, texts = [], []
-        with self._background:
-            for each in sheet.along(question, bound, views.POINTS):
-                self.still_wanted()
-                text = each.bounds[number]
-                solved.append((float(amount_of(text)), sheet.answer(each, POINT_S).result))
-                texts += [text] * (solved[-1][1].objective is not None)
-        named = {views.NOW: question}
-        if "kept" in self.body:
-            named[views.KEPT] = Question.read(self.body["kept"])
-        shown = []
-        for name, each in named.items():
-            self.still_wanted()
-            x = float(amount_of(each.bounds.get(number, bound.text)))
-            shown.append((name, x, sheet.answer(each, POINT_S).result))
-        return {"html": views.frontier_view(sheet, bound, solved, shown), "texts": texts}
-
     def conflict(self) -> dict[str, Any]:
         """The requirements that exclude each other."""
         with self._background:
             self.still_wanted()
             found = self.sheet.answer(self.question, CONFLICT_S, with_conflict=True)
         return views.conflict_view(self.sheet, self.question, found)
-
-    def compare(self) -> dict[str, Any]:
-        """Two answers side by side."""
-        kept = self.sheet.answer(Question.read(self.body.get("kept")), POINT_S)
-        self.still_wanted()
-        return views.comparison_view(kept, self.sheet.answer(self.question, POINT_S))
 
     def text(self) -> dict[str, Any]:
         """The edited lines, and how the file would change."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class NothingToExplore(Diagnostic, code="E0682", template="{what}, so there is nothing to explore"):
     """A program, or a search, that `pzl explore` cannot show."""
 
-    help_template = "name a search whose solver is `cpsat`, the default"
+    help_template = "declare a search, or name a file that has one"
 
 
 class FileChanged(Exception):

@@ -235,13 +235,6 @@ class Sheet:
         asked = Question(question.bounds, question.off, free)
         return self.variations.why(self.requirements(asked), layer, time_s=time_s)
 
-    def along(self, question: Question, bound: Bound, points: int) -> Iterator[Question]:
-        """Yield the question with one bound at several places of its slider, from left to right."""
-        last = bound.grid.last
-        for position in dict.fromkeys(round(last * i / (points - 1)) for i in range(points)):
-            text = bound.grid.number(position) + bound.unit
-            yield Question({**question.bounds, bound.number: text}, question.off, question.choices)
-
     def edited(self, question: Question) -> Edited:
         """Return the file's text with a question in it. Raises BadQuestion where the program would say something else."""
         wanted, source = self.requirements(question), self.source

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.explore.sheet import Answer, Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
-from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import appearance, strip_of
-from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import LABELS, by_regret, heat_cell, told
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     from puzzledsl.ir.tables import SearchResult, WhyResult
 
 TEMPLATES = Path(__file__).parent / "templates"
-POINTS = 13
-"""Points of a frontier."""
-NOW, KEPT = "now", "A"
 
 
 def filled(template: str, **values: Any) -> str:
@@ -59,7 +54,7 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
         "figures": filled("figures.html.j2", headlines=found),
         "strip": filled("strip_pick.html.j2", strip=strip),
         "statements": statement_states(sheet, question, answer),
-        "metrics": filled("metrics.html.j2", rows=metric_rows([result]), names=[NOW]),
+        "metrics": filled("metrics.html.j2", rows=metric_rows(result)),
     }
 
 
@@ -110,42 +105,25 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One metric of the parent and of one or two answers, and each answer's over the parent's."""
+    """One metric of the parent and of the answer, and the answer's over the parent's."""
 
     name: str
     parent: Number | None
-    values: tuple[Number | None, ...]
-    ratios: tuple[Number | None, ...]
+    value: Number
+    ratio: Number | None
 
 
-def metric_rows(answers: Sequence[SearchResult]) -> list[MetricRow]:
-    """Every metric of the answers, in order of name."""
+def metric_rows(result: SearchResult) -> list[MetricRow]:
+    """Every metric of an answer, in order of name."""
     rows = []
-    for name in sorted({name for answer in answers for name in answer.metrics}):
+    for name, found in sorted(result.metrics.items()):
         if name.endswith(".batch"):
             continue
-        before, unit = answers[0].parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
-        found = [answer.metrics.get(name) for answer in answers]
-        parent, *values = (None if v is None else numbers.of_unit(v, unit) for v in (before, *found))
-        ratios = (None if v is None or not before else numbers.times(v / before) for v in found)
-        rows.append(MetricRow(name, parent, tuple(values), tuple(ratios)))
+        before, unit = result.parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
+        ratio = numbers.times(found / before) if before else None
+        parent = None if before is None else numbers.of_unit(before, unit)
+        rows.append(MetricRow(name, parent, numbers.of_unit(found, unit), ratio))
     return rows
-
-
-def comparison_view(kept: Answer, now: Answer) -> dict[str, Any]:
-    """Both strips, the layers that differ, and the metrics side by side."""
-    pairs = list(zip(kept.result.layers, now.result.layers, strict=False))
-    changed = [i for i, (a, b) in enumerate(pairs) if a != b]
-    both = [(i, label, *(getattr(c, part) for c in pairs[i])) for i in changed for part, label in LABELS]
-    html = filled(
-        "comparison.html.j2",
-        strip=strip_of(kept.subject),
-        changed=len(changed),
-        rows=[row for row in both if row[2] != row[3]],
-        metrics=metric_rows([kept.result, now.result]),
-        names=[KEPT, NOW],
-    )
-    return {"html": html, "changed": changed}
 
 
 def is_exact(regrets: WhyResult) -> bool:
@@ -180,27 +158,6 @@ def _options(
         option["regret"] = "chosen" if option["is_chosen"] else told(regret)
         option["heat"] = heat_cell(regrets, mine, regret.alternative, largest)
     return [options[regret.alternative] for regret in by_regret(mine)]
-
-
-def frontier_view(
-    sheet: Sheet,
-    bound: Bound,
-    solved: Sequence[tuple[float, SearchResult]],
-    named: Sequence[tuple[str, float, SearchResult]],
-) -> str:
-    """The objective over one bound, proven at every point, with the present answer on it."""
-    statement = next(s for s in sheet.statements if bound in s.bounds)
-    points = [(x, a.objective) for x, a in solved if a.objective is not None]
-    others = [(name, x, a.objective) for name, x, a in named if a.objective is not None]
-    proven = all(a.status in ("optimal", "infeasible") for _, a in solved)
-    infeasible, curve = len(solved) - len(points), None
-    if len(points) > 1:
-        first = sheet.search.requirements[bound.requirements[0]] if bound.requirements else None
-        term = describe(first.left) if isinstance(first, LinearRequirement) else statement.text
-        axis = term + {"": "", "x": ", times the parent's"}.get(bound.unit, f", {bound.unit.strip()}")
-        goal = describe(sheet.search.objective)
-        curve = curve_of("", axis, goal, points, others, main=NOW, infeasible=infeasible, unit="")
-    return filled("frontier.html.j2", c=curve, proven=proven, infeasible=infeasible)
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:

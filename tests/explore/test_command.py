@@ -99,7 +99,13 @@ def test_nobody_waits_for_an_old_question(server: Served) -> None:
         asked(server, "POST", path + "answer", {**QUESTION, "page": "q", "number": 7, "tried": 0})[0] == 200
     )
     assert (
-        asked(server, "POST", path + "frontier", {**QUESTION, "page": "q", "number": 6, "bound": 0})[0] == 204
+        asked(
+            server,
+            "POST",
+            path + "layer",
+            {**QUESTION, "page": "q", "number": 6, "layer": 0, "regrets": True},
+        )[0]
+        == 204
     )
 
 

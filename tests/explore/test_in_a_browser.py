@@ -159,39 +159,6 @@ def a_conflict_is_explained(page: Page) -> None:
     assert page.text("#proof").startswith("Proven") and not page.page.is_visible("#conflict")
 
 
-def the_frontier_has_the_present_point(page: Page) -> None:
-    """The frontier is proven along the bound that was moved, and the present answer is on it."""
-    focus(page, "#along")
-    page.press("ArrowDown", "ArrowUp")
-    page.settle()
-    page.page.wait_for_selector("#frontier .dot.main")
-    assert page.text("#frontier .x-label") == "chat.throughput, times the parent's"
-    assert "Every point is proven" in page.text("#frontier .note")
-    heights = page.page.eval_on_selector_all(
-        "#frontier .dot:not(.search)", "(dots) => dots.map((dot) => parseFloat(dot.style.bottom))"
-    )
-    assert len(heights) > 3 and heights == sorted(heights), "less is lost where less is asked"
-
-
-def two_answers_are_compared(page: Page) -> None:
-    """An answer is kept as A; the next one is shown beside it, and A comes back."""
-    first = page.text("#figures")
-    focus(page, "#keep")
-    page.press("Enter")
-    focus(page, lever(0, RANGE))
-    page.press(*["ArrowRight"] * 20)
-    page.settle()
-    page.page.wait_for_selector("#compared .metrics")
-    assert (
-        "layers differ" in page.text("#comparison .note") and page.page.locator("#strip .differs").count() > 0
-    )
-    assert page.page.locator("#comparison .strip").count() == 1
-    focus(page, "#swap")
-    page.press("Enter")
-    page.settle()
-    assert page.text("#figures") == first and "Every layer is the same" in page.text("#comparison")
-
-
 def moves_are_undone(page: Page) -> None:
     """Undo takes back one move at a time, Reset all of them."""
     focus(page, lever(1, ".number"))
@@ -239,8 +206,6 @@ SCENARIOS: dict[str, Callable[[Page], None]] = {
         a_layer_is_pinned,
         an_alternative_is_forbidden,
         a_conflict_is_explained,
-        the_frontier_has_the_present_point,
-        two_answers_are_compared,
         moves_are_undone,
         the_lines_are_copied,
     )

@@ -13,8 +13,6 @@ let isAsking = false;
 let waitingSince = 0; // the first move that has no answer yet
 let shown = null; // the newest answer
 let layer = null; // the layer whose alternatives are shown
-let kept = null; // the question that is A
-let differing = [];
 let showLayer = null; // moves the mark of the strip
 let idle = 0;
 let runs = 0; // of `settled`: the newest one shows what it finds
@@ -138,7 +136,7 @@ function show(answer, since) {
   if (answer.status !== "infeasible") blame(null);
   requestAnimationFrame(() => setTimeout(() => {
     if (since) performance.measure("answer", { start: since, end: performance.now() });
-    at("#metrics-section").hidden = !has || kept !== null;
+    at("#metrics-section").hidden = !has;
     if (has && answer === shown) put(at("#metrics"), answer.metrics);
   }));
 }
@@ -149,9 +147,6 @@ function mark() {
   all("#strip .pinned, #strip .barred").forEach((item) => item.classList.remove("pinned", "barred"));
   for (const choice of question.choices.values()) {
     cell(choice.layer, choice.sub_block)?.classList.add(choice.kind === "pin" ? "pinned" : "barred");
-  }
-  for (const row of [...rows, ...all("#comparison .cells")]) {
-    [...row.children].forEach((item, i) => item.classList.toggle("differs", differing.includes(i)));
   }
 }
 
@@ -184,9 +179,7 @@ async function settled() {
   };
   if (shown && shown.status === "infeasible") await quietly("conflict", {}, blame);
   if (layer !== null) await quietly("layer", { layer, regrets: true }, showOptions);
-  if (kept && shown && shown.strip) await quietly("compare", { kept }, compare);
   await showText(quietly);
-  await showFrontier(quietly);
   if (still()) document.body.dataset.settled = asked;
 }
 
@@ -195,21 +188,6 @@ async function showText(quietly) {
   await quietly("text", {}, (found) => {
     at("#text .lines").textContent = found.lines.map((line) => line.trim()).join("\n") || "the same as in the file";
     at("#text").hidden = false;
-  });
-}
-
-async function showFrontier(quietly) {
-  const along = at("#along").value;
-  if (along === "") return;
-  await quietly("frontier", { bound: Number(along), ...(kept && { kept }) }, (found) => {
-    at("#curve").hidden = false;
-    put(at("#frontier"), found.html);
-    all("#frontier .dot:not(.search)").forEach((dot, i) => {
-      dot.addEventListener("click", () => {
-        remember();
-        setBound(Number(along), found.texts[i]);
-      });
-    });
   });
 }
 
@@ -242,7 +220,6 @@ function drawBound(lever) {
 
 function setBound(bound, text) {
   const lever = leverOf.get(bound);
-  at("#along").value = bound;
   if (text === null || text === lever.text) delete question.bounds[bound];
   else question.bounds[bound] = text;
   drawBound(lever);
@@ -279,9 +256,7 @@ for (const lever of state.levers) {
     setBound(lever.number, null);
     range.focus();
   });
-  at("#along").append(new Option(at(".condition", slide.closest(".lever")).innerText.trim(), lever.number));
 }
-at("#along").addEventListener("change", settled);
 
 for (const item of all(".lever")) {
   const box = at(".switch", item), statement = Number(item.dataset.statement);
@@ -425,35 +400,6 @@ function blame(found) {
     note.textContent = item.reachable ? `In conflict. Best${beside}: ${item.reachable}` : `In conflict: not${beside}`;
   }
 }
-
-// ---------------------------------------------------------------- A and now
-
-function compare(found) {
-  differing = found.changed;
-  at("#compared").hidden = false;
-  at("#metrics-section").hidden = true; // the comparison has them
-  put(at("#comparison"), found.html);
-  mark();
-}
-
-at("#keep").addEventListener("click", () => {
-  kept = written();
-  toast("Kept as A: what you change now is compared with it");
-  settled();
-});
-at("#drop").addEventListener("click", () => {
-  kept = null;
-  differing = [];
-  at("#compared").hidden = true;
-  at("#metrics-section").hidden = false;
-  mark();
-  settled();
-  at("#keep").focus();
-});
-at("#swap").addEventListener("click", () => {
-  remember();
-  restore(kept);
-});
 
 // ---------------------------------------------------------------- back
 

@@ -70,13 +70,13 @@ class Subject:
         """As `pzl score` does it: the KL of each."""
         measure = Divergence(self.runner, self.tokens_NS, self.tokens_NS.numel())
         found: dict[Name, float] = {}
-        with tempfile.TemporaryDirectory() as folder, Workers(self.runner.device) as workers:
-            sweep = Sweep(self.runner, measure, self.model, self.library, Path(folder))
+        with Workers(self.runner.device) as workers:
+            sweep = Sweep(self.runner, measure, self.model, self.library)
             sweep.open((), workers)
             with self.runner.packed():
                 for unit, measured in sweep.measuring(sweep.units(todo, ()), workers):
                     for (_, scored), each in zip(unit, measured, strict=True):
-                        found[figures_name(scored)] = each[0]["kl_divergence"]
+                        found[figures_name(scored)] = each["kl_divergence"]
         return [found[figures_name(replacement)] for replacement in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:

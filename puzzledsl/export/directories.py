@@ -34,7 +34,6 @@ from puzzledsl.child.checkpoint.write import (
     child_config_json,
     copy_tokenizer,
     mlx_code,
-    model_card,
     refuse_to_overwrite,
     write_checkpoint,
     write_json,
@@ -123,9 +122,8 @@ def write_mlx(
     child: ChildFiles,
     base_dir: Path,
     out_dir: Path,
-    card: str | None = None,
+    card: str = "",
     *,
-    name: str | None = None,
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
@@ -143,15 +141,14 @@ def write_mlx(
     if types:
         config["quantization"] = mlx_quantization(types)
         weights = mlx_weights(weights, types, child.dtype)
-    if card is None:
-        card = model_card(name or out_dir.name, base_dir.name, child.shape, child.layers, child.params)
     with appearing(out_dir) as directory:
         write_shards(weights, directory, shard_bytes)
         write_json(directory / "config.json", config)
         if not native:
             (directory / MLX_MODEL_FILE).write_text(mlx_code(), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
-        (directory / "README.md").write_text(card, encoding="utf-8")
+        if card:
+            (directory / "README.md").write_text(card, encoding="utf-8")
 
 
 def is_native(child: ChildFiles) -> bool:
@@ -235,9 +232,7 @@ def write_for(
     child: ChildFiles,
     base_dir: Path,
     out_dir: Path,
-    card: str | None = None,
-    *,
-    name: str | None = None,
+    card: str = "",
 ) -> None:
     """Write a lowered child as the architecture loads it from a directory. Raises as `write_checkpoint` does.
 
@@ -248,7 +243,7 @@ def write_for(
             child, layers=tuple((attention.in_cache(None), ffn) for attention, ffn in child.layers)
         )
     if not engine.grouped:
-        write_checkpoint(child, base_dir, out_dir, card, name=name, compress=True)
+        write_checkpoint(child, base_dir, out_dir, card, compress=True)
         return
     content = _config(child)
     config = copy.deepcopy(child.config)
@@ -263,7 +258,7 @@ def write_for(
             own = f"{prefix}{places[int(index)]}.{rest}"
         weights[own] = weight
     grouped = replace(child, weights=weights, config=config)
-    write_checkpoint(grouped, base_dir, out_dir, card, name=name, config=content, code=CODE)
+    write_checkpoint(grouped, base_dir, out_dir, card, config=content, code=CODE)
 
 
 def group_names(cached: Sequence[bool]) -> list[str]:

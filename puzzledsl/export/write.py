@@ -44,7 +44,7 @@ def write_export(
             engine = choose(child, found)
             lowered = lower(child, engine)
             card = _card(child_dir, child, lowered, found, engine)
-            write_for(engine, lowered, child_dir, target, card, name=title)
+            write_for(engine, lowered, child_dir, target, card)
         case "gguf" if dtype is not None and dtype in RECIPES:
             recipe = RECIPES[dtype]
             given = (child, child_dir, target, recipe)
@@ -58,18 +58,18 @@ def write_export(
             engine = choose(child, found)
             card = _card(child_dir, child, lower(child, engine), found, engine)
             wanted = None if dtype is None else DTYPES[dtype]
-            write_mlx(child, child_dir, target, card, name=title, dtype=wanted)
+            write_mlx(child, child_dir, target, card, dtype=wanted)
         case _:
             assert_never(format)
 
 
 def _card(
     child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runtime, engine: Architecture
-) -> str | None:
-    """The child's own card with what is different in this copy, or None where the child has no card."""
+) -> str:
+    """The child's own card with what is different in this copy; empty where the child has no card."""
     path = child_dir / "README.md"
     if not path.is_file():
-        return None
+        return ""
     card = path.read_text(encoding="utf-8").rstrip("\n")
     lines = [card, "", f"## For {runtime.title}", "", _how_to_load(runtime, engine, child), ""]
     if lowered.layers != child.layers:

@@ -64,7 +64,6 @@ def test_a_checkpoint_says_the_types(of_both: Made) -> None:
     config = json.loads((of_both.child / "config.json").read_text("utf-8"))
     assert [block["attention"].get("kv_cache") for block in config["block_configs"]] == ["q8_0", "fp8", None]
     assert [a.cache for a, _ in from_directory(of_both.child).layers] == ["q8_0", "fp8", None]
-    assert "| 0 | parent@kv_q8_0 | parent |" in (of_both.child / "README.md").read_text("utf-8")
 
 
 def test_transformers_rounds_by_the_code_of_the_directory(of_both: Made, tmp_path: Path) -> None:

@@ -88,4 +88,4 @@ def test_an_export_says_how_it_is_loaded(made: Made, tmp_path: Path, format, run
         assert target.read_bytes()[:4] == b"GGUF"
     else:
         card = (target / "README.md").read_text()
-        assert loads in card and "| 2 | linear | mlp20 |" in card
+        assert card.startswith("# A child\n") and loads in card

@@ -106,7 +106,9 @@ def make(variant: Variant, root: Path) -> Made:
     parent = save_tiny(root / "parent", variant.family, layers=len(variant.layers), **sizes)
     pieces = random_pieces(load_parent(parent), variant.layers)
     child = root / "child"
-    realise(define(variant.layers).model_copy(update={"ends": variant.ends}), parent, pieces, child)
+    realise(
+        define(variant.layers).model_copy(update={"ends": variant.ends}), parent, pieces, child, "# A child\n"
+    )
     for prompt in PROMPTS:
         if (greedy := clear_choices(child, prompt)) is not None:
             return Made(parent, child, prompt, oracle_logits(child, prompt), greedy)

@@ -50,10 +50,9 @@ def test_scores(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
     measure = Divergence(runner, TOKENS, SAMPLES, top_k=2, learned_NS=LEARNED)
     states = [[model.model(TOKENS).last_hidden_state] for model in models]
     measure.set_parent(states[0])
-    figures, kl_P = measure.measured(states[1])
+    figures = measure.figures(states[1])
     at = LEARNED.flatten()[:SAMPLES].nonzero()[:, 0]
     kl, before, after, cosine = (each.flatten()[:SAMPLES][at] for each in by_position(models))
-    torch.testing.assert_close(kl_P.float(), kl, rtol=1e-3, atol=1e-5)
     assert measure.samples() == len(at) < SAMPLES
     assert figures["kl_divergence"] == pytest.approx(float(kl.mean()), rel=1e-4)
     assert figures["lm_loss"] == pytest.approx(float((after - before).mean()), rel=1e-3)

@@ -119,10 +119,3 @@ def test_the_random_numbers_of_others_are_left_alone(case, tmp_path):
     before = torch.get_rng_state()
     trainer_of(case, tmp_path, ids=IDS[:6]).run()
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_held_out_states_are_those_of_smaller_micro_batches_after_running_out_of_memory(case, tmp_path):
-    trainer = trainer_of(case, tmp_path, micro_batch=4)
-    before = trainer.heldout_kl()
-    assert trainer._use_less() and trainer.micro == 2
-    assert trainer.heldout_kl() == pytest.approx(before, rel=1e-4)

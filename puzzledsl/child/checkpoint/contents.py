@@ -116,11 +116,6 @@ class ChildFiles:
         return [(attention.alone(own), ffn.alone(own)) for (attention, ffn), own in pairs]
 
     @property
-    def params(self) -> int:
-        """Return the number of parameters; a tied embedding counts once."""
-        return sum(torch.Size(weight.shape).numel() for weight in self.weights.values())
-
-    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the stored weights: the embedding's, or the last norm's where an end has a storage type."""
         family = FAMILIES[self.shape.family]

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from puzzledsl.child.checkpoint.contents import (
     write_shards,
 )
 from puzzledsl.child.definition import WouldOverwrite
-from puzzledsl.families.block_configs import Layer, to_block_configs
+from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
@@ -137,40 +136,6 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def model_card(name: str, parent: str, shape: Shape, layers: Sequence[Layer], params: int) -> str:
-    """Markdown with a YAML head. `params` counts tied embeddings once."""
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [puzzle, neural-architecture-search, distillation]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        f"A child of `{parent}` found by a Puzzle search (arXiv 2411.19146) with puzzledsl: {params:,} parameters,",
-        f"{len(layers)} layers, hidden size {shape.hidden}. Layers that differ from the parent's are listed below.",
-        "",
-        "| layers | attention | FFN |",
-        "|---|---|---|",
-    ]
-    for (attention, ffn), group in groupby(enumerate(layers), key=lambda item: item[1]):
-        indices = [index for index, _ in group]
-        span = str(indices[0]) if len(indices) == 1 else f"{indices[0]}-{indices[-1]}"
-        lines.append(f"| {span} | {attention.name} | {ffn.name} |")
-    lines += [
-        "",
-        "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        'model = AutoModelForCausalLM.from_pretrained("path/to/this", trust_remote_code=True)',
-        'tokenizer = AutoTokenizer.from_pretrained("path/to/this", trust_remote_code=True)',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
-
-
 COPIED_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -200,10 +165,8 @@ def write_checkpoint(
     child: ChildFiles,
     base_dir: Path,
     out_dir: Path,
-    card: str | None = None,
+    card: str = "",
     *,
-    name: str | None = None,
-    parent: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     config: Mapping[str, Any] | None = None,
     code: Sequence[str] = (),
@@ -217,10 +180,6 @@ def write_checkpoint(
     Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
     """
     refuse_to_overwrite(out_dir)
-    if card is None:
-        card = model_card(
-            name or out_dir.name, parent or base_dir.name, child.shape, child.layers, child.params
-        )
     with appearing(out_dir) as directory:
         weights = as_parameters(child.weights, FAMILIES[child.shape.family])
         content = child_config_json(child) if config is None else dict(config)
@@ -234,7 +193,8 @@ def write_checkpoint(
         for file_name in [*remote_files(child.shape), *code]:
             (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
-        (directory / "README.md").write_text(card, encoding="utf-8")
+        if card:
+            (directory / "README.md").write_text(card, encoding="utf-8")
 
 
 def _types_of_parameters(child: ChildFiles, weights: Mapping[str, LazyTensor]) -> dict[str, PrecisionName]:
@@ -359,7 +319,7 @@ def realise(
     parent_dir: Path,
     pieces: Pieces,
     out_dir: Path,
-    card: str | None = None,
+    card: str = "",
     *,
     healed: Mapping[str, LazyTensor] | None = None,
     dtype: torch.dtype | None = None,
@@ -376,12 +336,4 @@ def realise(
     if healed:
         stored = replace(child, weights=dict(healed)).cast(child.dtype).weights
         child = replace(child, weights=child.weights | stored)
-    write_checkpoint(
-        child,
-        parent_dir,
-        out_dir,
-        card,
-        name=definition.name,
-        parent=definition.parent,
-        shard_bytes=shard_bytes,
-    )
+    write_checkpoint(child, parent_dir, out_dir, card, shard_bytes=shard_bytes)

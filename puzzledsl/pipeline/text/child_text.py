@@ -45,9 +45,7 @@ from puzzledsl.pipeline.inputs import (
     chosen_child,
     evaluation_of,
     refinement_of,
-    solution_of,
 )
-from puzzledsl.pipeline.opening import has_child
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.refined import ORIGINS
@@ -318,9 +316,7 @@ def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
     """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
-    blocks = [_search_lines(ctx)] if covered("solve") else []
-    if covered("refine"):
-        blocks.append("\n".join(_refined(ctx)))
+    blocks = ["\n".join(_outcomes(ctx, stage)) for stage in ("solve", "refine") if covered(stage)]
     if covered("eval"):
         blocks += [_evaluation(ctx, name) for name in ctx.program.evals]
     blocks.append("\n".join(_places(ctx, covered)))
@@ -363,29 +359,14 @@ def _served(path: Path, child: Path) -> str:
     return " ".join(filter(None, (f"{variable}llama-server -m {shlex.quote(str(path))}", flags)))
 
 
-def _search_lines(ctx: Context) -> str:
-    lines = []
-    for name in ctx.program.searches:
-        if not ctx.build.solution(name).is_file():
-            continue
-        result = solution_of(ctx, name)
-        if not result.solutions:
-            lines.append(f"{name:<12} {result.status}")
-            continue
-        line = f"{name:<12} {result.status:<10} objective {result.solutions[0].objective:.6g}"
-        if result.bound is not None:
-            line += f"  bound {result.bound:.6g}  gap {result.gap or 0:.2g}"
-        lines.append(line)
-    return "\n".join(lines)
+def _outcomes(ctx: Context, stage: str) -> Iterator[str]:
+    """Yield the outcome of each finished task of a stage, as the run told it."""
+    from puzzledsl.pipeline.tasks import TASKS
 
-
-def _refined(ctx: Context) -> Iterator[str]:
-    """Yield the best measured child of each search that has a solution."""
-    for name in ctx.program.searches:
-        if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
-            continue
-        if (found := refinement_of(ctx, name)) is not None:
-            yield f"{name:<12} refined    {refined_line(ctx.program, found)}"
+    for name in TASKS[stage].declared(ctx.program):
+        task = TASKS[stage](ctx, name)
+        if ctx.stamps.read(stage, name) is not None:
+            yield f"{task.title}{task.remark()}"
 
 
 def _evaluation(ctx: Context, name: str) -> str:

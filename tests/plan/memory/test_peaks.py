@@ -104,29 +104,6 @@ def test_the_peak_of_a_wide_ffn_is_that_of_eliminating_its_channels(tmp_path: Pa
         assert sum(plan.calibration.values()) == pytest.approx(gpu.peak_bytes, rel=0.1)
 
 
-def test_a_gpu_that_is_too_small_goes_on_with_less(tmp_path: Path) -> None:
-    """With the memory of the plan for one sequence, a batch of four goes on with fewer at a time, and says so."""
-    tokens = {"tokens": 2 * BATCH * CONTEXT, "calibration_tokens": 1024}
-    program = make_program(
-        tmp_path, attention=ATTENTION, ffn=FFN, model=MODEL, context=CONTEXT, batch=BATCH, **tokens
-    )
-    order, said = order_of(program, tmp_path), []
-    with pretended_gpu() as gpu:
-        model = load_parent(order.parent_dir, dtype=torch.bfloat16, device="cuda")
-        stage = Stage(order, 0, 2, model, tell=said.append)
-        initialise(stage, order)
-        for batch in order.held_out_batches():
-            stage.evaluate(stage.embed(batch))
-        stage.begin()
-        plan = WorkerPlan(program.parents["p"].shape, order.jobs, 0, 2, stage.device(), whole=True)
-        gpu.limit_bytes = int(1.1 * sum(plan.training(1).values()))
-        for batch in order.training_batches():
-            stage.step(stage.embed(batch))
-    assert said[-1].endswith("going on with 1 of 4 sequences at a time")
-    pieces = [*stage._all()]
-    assert {piece.done for piece in pieces if piece.student.needs_training} == {2}
-
-
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("cosine", [0.0, 1.0])
 def test_peaks_of_uptraining_are_those_of_the_plan(cosine: float, recompute: bool, tmp_path: Path) -> None:

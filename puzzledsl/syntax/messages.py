@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
+from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNIT_NAMES, UNITS, unit_in_words, with_unit
@@ -76,6 +77,8 @@ class Place:
 def unexpected(place: Place) -> Diagnostic:
     """Return the diagnostic for a token that cannot stand where it is."""
     token, before, expected, file = place.token, place.before, place.expected, place.file
+    if (goal := _second_goal(place)) is not None:
+        return goal
     if token.lower() in KEYWORDS and "NAME" in expected and not expected & {"QUANTITY", "USE", "REQUIRE"}:
         return errors.ReservedWord(place.where, word=str(token))
     where = after(before, file) if token.type == "_NL" and before is not None else place.where
@@ -190,6 +193,18 @@ def _condition(place: Place) -> Help | None:
     return None
 
 
+def _format_string(place: Place) -> Help | None:
+    """Read `f"kl-{run}.csv"`."""
+    if place.token.type != "STRING" or place.before not in ("f", "F") or not place.touches():
+        return None
+    parts = re.split(r"\{(\w+)\}", place.token[1:-1])
+    if "{" in "".join(parts[::2]):
+        return 'texts are joined by `+`: `"kl-" + run + ".csv"`', ()
+    written = [name if i % 2 else f'"{name}"' for i, name in enumerate(parts) if name]
+    joined = " + ".join(written) or '""'
+    return f"texts are joined by `+`: write `{joined}`", place.fix(place.before, joined)
+
+
 def _layers(place: Place) -> Help | None:
     """Read `layers[*]`, `layers(2..9)`, `layers[2...9]`, `layers[2:9]` and `layers[1] is layers[0]`."""
     token, before = place.token, place.before
@@ -218,22 +233,45 @@ def _layers(place: Place) -> Help | None:
 
 
 def _equals(place: Place) -> Help | None:
-    """Read `require a = 3`."""
+    """Read `require a = 3`, and `score kl = pieces = replace_one(…)`."""
     if place.token.type != "EQUAL" or "CMP" not in place.expected:
         return None
-    if "EQUAL" in [token.type for token in place.statement()]:
-        return "", ()
-    return "one `=` sets, two compare: write `==`", place.fix(None, "==")
+    statement = place.statement()
+    if "EQUAL" not in [token.type for token in statement]:
+        names = {each for each in place.behind if each.line == place.token.line and each.type == "NAME"}
+        if [t.type for t in statement[:3]] == ["ASSERT", "NAME", "LPAR"] and names & {*statement[3:]}:
+            return f"a function begins with `fn`: `fn {statement[1]}(…) = …`; one `=` sets, two compare", ()
+        return "one `=` sets, two compare: write `==`", place.fix(None, "==")
+    if len(statement) == 4 and statement[0] in DECLARATIONS and statement[2].type == "EQUAL":
+        from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+        kind, name, sign, target = statement
+        if preposition := KINDS[kind].preposition:
+            form = f"{kind} {name} {preposition} {target} = …"
+            help = f"what it builds on stands behind `{preposition}`: write `{form}`"
+            return help, (Fix.replace(span_of(sign, place.file), preposition),)
+    return "", ()
 
 
 def _colon(place: Place) -> Help | None:
-    """Read `layers[2:9]` and `attention: noop`."""
+    """Read `layers[2:9]`, `attention: noop`, and `attention:` with lines below it that begin with `-`."""
     if place.token.type != "COLON":
         return None
     if "EQUAL" in place.expected:
-        head = place.statement()
-        if head and head[0].column == 1 and head[0] in DECLARATIONS and place.touches():
-            return "a body stands in braces, `{ … }`, and its settings take `=`", ()
+        if place.behind and place.behind[0] == "-" and place.behind[0].line != place.token.line:
+            dash, end, options = place.behind[0], place.token, list[str]()
+            for token in place.behind:
+                if token.type in ("_NL", "RBRACE"):
+                    break
+                if token == "-" and token.column == dash.column:
+                    options.append("")
+                else:
+                    options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
+                end = token
+            meant = " | ".join(options)
+            gap = place.gap.start.to(span_of(end, place.file))
+            fixes = (Fix.replace(gap, f" = {meant}", f"write `= {meant}`"),) if all(options) else ()
+            return f"alternatives are separated by `|`: write `{place.before} = {meant}`", fixes
         assigns = bool(place.behind) and place.behind[0].type == "EQUAL"  # `:=`
         fix = Fix.replace(place.where if assigns else place.gap, "" if assigns else " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
@@ -243,7 +281,7 @@ def _colon(place: Place) -> Help | None:
 
 
 def _next_statement(place: Place) -> Help | None:
-    """Read `minimize kl require …` on one line."""
+    """Read `minimize kl require …` on one line, and `require a <= 1, b <= 2`."""
     begins = place.token.type in ("REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE")
     if begins and place.before is not None and {"COMMA", "RBRACE"} <= place.expected:
         gap, front = after(place.before, place.file).start.to(place.where.start), place.statement()
@@ -251,7 +289,74 @@ def _next_statement(place: Place) -> Help | None:
         compares = not parts or {token.type for token in front[parts[-1] :]} & {"IS", "CMP", "SAME_AS"}
         separated = Fix.replace(gap, ", ", "write `,`")  # else the keyword may stand for `is`
         return "statements on one line are separated by `,`", (separated,) if compares else ()
+    if place.token.type == "CMP" and "EQUAL" in place.expected:
+        comma, keyword = _listed_behind(place)
+        if comma is not None and keyword == "require":
+            fix = Fix.replace(span_of(comma, place.file), " and", "write `and`")
+            return "bounds of one requirement are joined by `and`; behind a comma, write `require` again", (
+                fix,
+            )
     return None
 
 
-_FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition)
+def _second_goal(place: Place) -> errors.UnexpectedToken | None:
+    """Return the diagnostic for `params` of `minimize kl, params`; None for anything else."""
+    if place.token.type not in _ENDS_STATEMENT or "EQUAL" not in place.expected:
+        return None
+    comma, keyword = _listed_behind(place)
+    if comma is None or keyword not in ("minimize", "maximize"):
+        return None
+    goal = [token for token in place.front if token.start_pos > comma.start_pos]
+    where = span_of(goal[0], place.file).to(span_of(goal[-1], place.file))
+    text, (sign, bound) = "".join(goal), ("-", "<=") if keyword == "minimize" else ("", ">=")
+    second = f"prefer {sign}{text}"
+    help = f"a search has one goal: bound the other with `require {text} {bound} …`, or put it second with `{second}`"
+    fix = Fix.replace(where, second, safe=False)
+    return errors.UnexpectedToken(where, "a second goal", found=f"`{text}`", help=help, fixes=[fix])
+
+
+def _listed_behind(place: Place) -> tuple[Token | None, str]:
+    """Return the comma before a path that begins this statement, and the first word of the statement before the comma."""
+    at = len(place.front) - 1
+    while at >= 0 and place.front[at].type in ("NAME", "DOT"):
+        at -= 1
+    if at < 0 or place.front[at].type != "COMMA":
+        return None, ""
+    comma = place.front[at]
+    while at > 0 and place.front[at - 1].type not in ("_NL", "LBRACE", "RBRACE"):
+        at -= 1
+        if place.front[at].type in ("MINIMIZE", "MAXIMIZE", "REQUIRE"):
+            return comma, str(place.front[at])
+    return None, ""
+
+
+def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.MissingBrace, int] | None:
+    """Return the one mistake of a body that a colon opens, `bld b of w:`, and the index behind it; None for other colons."""
+    if tokens[index].type != "COLON":
+        return None
+    start = index
+    while start and tokens[start - 1].type != "_NL":
+        start -= 1
+    head = tokens[start:index]
+    declares = bool(head) and head[0].column == 1 and head[0] in DECLARATIONS
+    if not declares or any(token.type in ("EQUAL", "LBRACE", "LPAR") for token in head):
+        return None
+    from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+    kind = KINDS[head[0]]
+    ends = (i for i in range(index, len(tokens) - 1) if tokens[i].type == "_NL")
+    stop = next((i for i in ends if tokens[i + 1].column == 1), len(tokens) - 1)
+    colon, last = tokens[index], tokens[stop - 1]
+    behind = [token.type for token in tokens[index + 1 : index + 3]]
+    holds = len(behind) == 2 and behind[0] != "_NL" and behind[1] not in ("COLON", "EQUAL")
+    if holds and last.line == colon.line and len(head) > 1 and kind.value is not None:
+        return None  # `=` was meant: `parent p: hf("…")`
+    body = kind.form.partition(" {")[2]
+    form = f"{' '.join(head)} {{{body}" if body and len(head) > 1 else kind.form
+    help = "a body stands in braces, and its settings take `=`" if form.endswith("}") else "it is written"
+    below = [] if last is colon else [Label(span_of(last, file), "up to here")]
+    where, help = span_of(colon, file), f"{help}: `{form}`"
+    return errors.MissingBrace(where, "the body begins here", secondary=below, help=help), stop
+
+
+_FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition, _format_string)

@@ -16,7 +16,7 @@ from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
 from puzzledsl.base.phrases import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.messages import Place, found, unexpected
+from puzzledsl.syntax.messages import Place, colon_body, found, unexpected
 from puzzledsl.syntax.newlines import starts_declaration
 from puzzledsl.syntax.tokens import Branch, Machine, Token, Words, after, span_of, virtual
 
@@ -244,6 +244,12 @@ class _Driver:
             if early:
                 self.reopen_body(token)
             return
+        if body := colon_body(self.tokens, self.index, self.words.file):
+            told, stop = body
+            self.sink.drop(range(token.line, self.tokens[stop - 1].end_line + 1))
+            self.report(told)
+            self.give_up(token, [stop])
+            return
         error = self.mistake(token)
         self.report(error)
         if isinstance(error, errors.DeclarationInside) or not self.repaired():
@@ -303,7 +309,25 @@ class _Driver:
         front = self.tokens[max(self.statement - MAX_AHEAD, 0) : self.index]
         behind = self.tokens[self.index + 1 : self.index + 1 + MAX_AHEAD]
         before, expected = self.token_before(), self.machine.expected()
-        return unexpected(Place(token, before, front, behind, expected, self.words.file))
+        error = unexpected(Place(token, before, front, behind, expected, self.words.file))
+        if not error.fixes and (at := self.doubled()) is not None:
+            extra, file = self.tokens[at], self.words.file
+            span = after(self.tokens[at - 1], file).start.to(span_of(extra, file))
+            error.fixes = (Fix.replace(span, "", f"leave out one `{extra}`", safe=False),)
+            error.help = error.help or f"`{extra}` stands here twice: leave one out"
+        return error
+
+    def doubled(self) -> int | None:
+        """Return the index of a token that stands twice in a row, where the statement is right without one; None otherwise."""
+        at, last, rest = self.index, self.last, self.rest()
+        in_use = "USE" in (each.type for each in self.tokens[self.statement : at])  # it may have lost names
+        if last is None or at < 2 or in_use or last.type in ("_NL", "RBRACE", "LBRACE"):
+            return None
+        if last == self.tokens[at] and rest[1:] and self.machine.accepts(*rest[1:]):
+            return at
+        if self.tokens[at - 2] == last and self.machine.depth >= 2:
+            return at - 1 if self.machine.accepts(*rest, depth=self.machine.depth - 1) else None
+        return None
 
     def stops(self) -> Iterator[int]:
         """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""

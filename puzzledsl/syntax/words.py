@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from puzzledsl.base.diagnostics import Fix, Sink, Span
+from puzzledsl.base.diagnostics import Edit, Fix, Sink, Span
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, span_of
 
@@ -61,6 +61,8 @@ class _Reader:
                     self.words.tokens.append(token.like("STRING", token + '"'))
                 case "FOREIGN":
                     self.foreign(token)
+                case "SLASH" if self.touches("STAR"):
+                    self.block_comment(token)
                 case "EQUAL" if self.touches("CMP") and self.raw[self.index] in ("<", ">"):
                     self.turned_comparison(token)
                 case _:
@@ -156,13 +158,61 @@ class _Reader:
                 self.words.tokens.append(token.like(kind, spelling))
 
     def turned_comparison(self, token: Token) -> None:
-        """Read `=<` as `<=`, and `=>` as `>=`."""
+        """Read `=<` as `<=`, and `=>` as what its neighbours ask for."""
         sign = self.raw[self.index]
         self.index += 1
-        text, where = f"{sign}=", self.at(token, sign)
-        help = "write `<=`" if sign == "<" else "write `>=` for at least, `implies` for a consequence"
-        fix = Fix.replace(
-            where, self.apart(text, token.start_pos, sign.end_pos), f"write `{text}`", safe=sign == "<"
-        )
+        before, following = [t.type for t in self.words.tokens[-2:]], self.ahead()
+        number = following is not None and following.type == "QUANTITY"
+        kind, text, help = "CMP", ">=", "write `>=`"
+        last = before[-1] if before else "_NL"
+        if sign == "<":
+            text, help = "<=", "write `<=`"
+        elif self.in_brackets() and before in (["LPAR", "NAME"], ["COMMA", "NAME"], ["_NL", "NAME"]):
+            kind, text, help = "COLON", ":", "a named argument takes `:`"
+        elif number and last == "QUANTITY" and self.in_brackets():
+            kind, text, help = "ARROW", "->", "write `->`"
+        elif not number and last != "QUANTITY":
+            kind, text = "IMPLIES", "implies"
+            help = "write `implies` for a consequence, or `>=` for at least"
+        where = place = self.at(token, sign)
+        if kind == "COLON":
+            name = self.words.tokens[-1]
+            place = Span(where.file, name.end_line, name.end_column, where.end_line, where.end_column)
+        written = self.apart(text, token.start_pos, sign.end_pos)
+        fix = Fix.replace(place, written, f"write `{text}`", safe=kind != "IMPLIES")
         self.report(where, f"={sign}", help, fix)
-        self.words.tokens.append(token.like("CMP", text))
+        self.words.tokens.append(token.like(kind, text))
+
+    def in_brackets(self) -> bool:
+        """True where a `(` of this line is open, or of a line before that ends in `(` or a comma."""
+        depth, line = 0, self.words.tokens[-1].line if self.words.tokens else None
+        for token in reversed(self.words.tokens):
+            if token.type == "_NL":
+                continue
+            if token.line != line and token.type not in ("COMMA", "LPAR"):
+                return False
+            line = token.line
+            depth += (token.type == "LPAR") - (token.type == "RPAR")
+            if depth > 0:
+                return True
+        return False
+
+    def block_comment(self, token: Token) -> None:
+        """Report `/* … */` and skip what it holds. The fix writes `#` before each of its lines."""
+        start, text = token.start_pos, self.text
+        stop = text.find("*/", start + 2)
+        end = stop + 2 if stop >= 0 else len(text)
+        where = Span(self.words.file, token.line, token.column, token.line, token.column + 2)
+        last = where.line + text.count("\n", start, end)
+        fixes = []
+        if stop >= 0 and not text[end:].partition("\n")[0].strip():
+            body = text[start + 2 : stop].rstrip().split("\n")
+            lines = [f"# {line.strip().removeprefix('*').strip()}".rstrip() for line in body]
+            column = end - text.rfind("\n", 0, end)
+            whole = Span(where.file, where.line, where.column, last, column)
+            indent = " " * (where.column - 1)
+            fixes = [Fix("write `#`", (Edit(whole, f"\n{indent}".join(lines)),))]
+        self.report(where, "/*", "a comment begins with `#` and ends with its line", *fixes)
+        while self.index < len(self.raw) and self.raw[self.index].start_pos < end:
+            self.index += 1
+        self.words.mended.update(range(where.line, last + 1))

@@ -14,7 +14,12 @@ param run: Text = "a"
 ITEMS: dict[str, str | None] = {
     "hardware g = h100_sxm(dtype: fp8, kv_dtype: fp8)": "hardware g = h100_sxm(dtype: fp8, kv_cache: fp8)",
     "hardware g = h100_sxm(dtype: fp8, kv_cache: fp8, kv_dtype: fp8)": None,
-    "scenario c on h = batch(16, 4Ki, 128)": None,
+    "bld pieces of w:": None,
+    "bld pieces of w:\n  tokens: 1B\n  lr: 1e-4": None,
+    "search y of w:\n  minimize: kl\n  require:\n    - chat.memory <= 3GiB": None,
+    "space v of w { layer[0, -1] = parent }": "space v of w { layers[0, -1] = parent }",
+    "scenario c on h = batch(64, 128 => 1024)": "scenario c on h = batch(64, 128 -> 1024)",
+    "scenario c on h = batch(16, 4Ki, 128)": "scenario c on h = batch(16, 4Ki -> 128)",
     "scenario c on h = batch[16, 4Ki -> 128)": "scenario c on h = batch(16, 4Ki -> 128)",
     "space v of p { attention = gqa(kv_heads: 4), init = random }": None,
     "bld pieces of w { tokens = 0, init = random }": None,
@@ -23,10 +28,13 @@ ITEMS: dict[str, str | None] = {
     ),
     "let a = p.layers > 3 ? 1 : 2": None,
     "let a = 1 if p.layers > 3 else 2": None,
+    "let a = 3 /* three */": "let a = 3 # three",
+    "/* two\n   lines */\nlet a = 3": "# two\n# lines\nlet a = 3",
     "space v of p { attention = gqa(kv_heads: [8, 4]) }": "space v of p { attention = gqa(kv_heads: 8 | 4) }",
     "space v of p { attention = linear or noop }": "space v of p { attention = linear | noop }",
     "space v of w { layers[*].attention -= noop }": "space v of w { layers[..].attention -= noop }",
     "space v of w { layers(2..9).attention -= noop }": "space v of w { layers[2..9].attention -= noop }",
+    'score k of w = table(f"kl-{run}.csv")': 'score k of w = table("kl-" + run + ".csv")',
     "if p.layers > 8 {\n  let a = 3\n}": None,
     "let a = 13 % 4": "let a = 13 mod 4",
     "let a = 95 %": "let a = 95%",
@@ -34,21 +42,25 @@ ITEMS: dict[str, str | None] = {
 """A declaration with a mistake -> what `pzl check --fix` makes of it; None where nothing is certain."""
 
 STATEMENTS: dict[str, str | None] = {
-    "for i in 0..9 { require layers[i] == layers[10] }": None,
+    "for i in range(1, 31) { require params > i }": "for i in 1..30 { require params > i }",
+    "for i in range(12) { require layers[i].ffn is not noop }": "for i in 0..11 { require layers[i].ffn is not noop }",
+    "for i in 0..9 { require layers[i] == layers[10] }": "for i in 0..9 { require layers[i] same as layers[10] }",
     "require layers == 20": None,
     "require count(noop) <= 3": None,
     "require (1 - kl) / params <= 3": None,
+    "minimize kl, params": None,
     "for i in 0..9 where i % 4 == 0 { require layers[i].ffn is not noop }": (
         "for i in 0..9 where i mod 4 == 0 { require layers[i].ffn is not noop }"
     ),
     "require chat.latency <= 8 seconds": "require chat.latency <= 8s",
     "require chat.throughput >= 5000 tokens/s": "require chat.throughput >= 5000 tok/s",
     "require params =< 3B": "require params <= 3B",
+    "require chat.memory <= 3GiB, params <= 3B": "require chat.memory <= 3GiB and params <= 3B",
     "if chat.batch > 3 {\n    require count(ffn is noop) <= 2\n  }": None,
     "if p.layers > 8 then require params <= 3B else require params <= 4B": None,
     "require notlayers[3].ffn is noop": None,
     "require layers3.ffn is noop": None,
-    "require layers(3).ffn is noop": None,
+    "require layers(3).ffn is noop": "require layers[3].ffn is noop",
 }
 """The same of statements in a search."""
 

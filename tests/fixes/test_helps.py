@@ -46,11 +46,31 @@ FIXED = {
     busy("2 qps"): busy("2 req/s"),
     busy("2 requests/s"): busy("2 req/s"),
     "bld b of w { tokens = 10M tok, data = corpus }": "bld b of w { tokens = 10M, data = corpus }",
+    search("require layers[0].ffn != noop | linear"): search("require layers[0].ffn is not (noop | linear)"),
+    search("require ffn != noop | linear"): search(
+        "require all(l.ffn is not (noop | linear) for l in layers)"
+    ),
     search("require layers[0].ffn in [noop, linear]"): search("require layers[0].ffn is (noop | linear)"),
+    search("require count(ffn is mlp512) <= 2"): search("require count(ffn is mlp(width: 512)) <= 2"),
+    search("require count(attention is gqa2) <= 2"): search(
+        "require count(attention is gqa(kv_heads: 2)) <= 2"
+    ),
+    search("require count(ffn.width >= 768) <= 4"): search(
+        "require count(l.ffn.width >= 768 for l in layers) <= 4"
+    ),
+    search("require attention.kv_heads >= 2"): search(
+        "require all(l.attention.kv_heads >= 2 for l in layers)"
+    ),
     search("require layers[1] is layers[0]"): search("require layers[1] same as layers[0]"),
     "search s of w { minimize kl require chat.memory <= 8GiB }": search("require chat.memory <= 8GiB"),
+    "space v of p {\n  attention:\n    - parent\n    - gqa(kv_heads: 2)\n}": (
+        "space v of p {\n  attention = parent | gqa(kv_heads: 2)\n}"
+    ),
     "space v of p { attention = parent |\xa0noop }": "space v of p { attention = parent | noop }",
     "space v of p { attention = parent |\u2009\u3000noop }": "space v of p { attention = parent | noop }",
+    'space v of p { attention = parent | gqa(kv_heads: 4, window: "1Ki") }': (
+        "space v of p { attention = parent | gqa(kv_heads: 4, window: 1Ki) }"
+    ),
     "space v of p { ffn = parent(dtype: [full, q8_0]) }": "space v of p { ffn = parent(dtype: full | q8_0) }",
     "data mixed = mix(0.7 * corpus, 0.3 * stories)": "data mixed = mix(corpus: 0.7, stories: 0.3)",
     "hardware g = measured(engine: llama.cpp, dtype: q8_0)": "hardware g = measured(engine: llama_cpp, dtype: q8_0)",
@@ -59,6 +79,9 @@ FIXED = {
     f'{search("require params <= 3B")}\neval e of s {{ lm_eval = ["arc_easy", "piqa"] }}': (
         f'{search("require params <= 3B")}\neval e of s {{ lm_eval = "arc_easy, piqa" }}'
     ),
+    f"param speedup: Ratio = 1.2\n{search('require chat.throughput >= speedup')}": (
+        f"param speedup: Ratio = 1.2x\n{search('require chat.throughput >= speedup')}"
+    ),
 }
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 
@@ -66,7 +89,12 @@ HELPED = {
     'use "std/parents.pzl" (smollm2_135m)\nspace v of smollm2_135m { ffn = parent | noop }': (
         "`parent my_parent = smollm2_135m`, and write `my_parent` here"
     ),
+    search("require talk.memroy <= 5GiB"): "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
+    search("require best.memory <= 5GiB"): "or write `chat.memory`",
     search("require layers[0].ffn is noop or layers[1].ffn require not noop"): "are separated by `,`",
+    "param n: Count = 4\nfn half(k) = k / 2\nassert half(n) = n / 2": "`fn half(…) = …`; one `=` sets, two compare",
+    search("require best.kept >= 95%"): "declare `judge best of PARENT = tasks(…) { data = … }`",
+    search("require best.accuracy >= 95%"): "then write `best.kept`",
     "hardware g = h100": 'write `use "std/hardware.pzl" (h100_sxm)` and `h100_sxm`',
     search("require head.width >= 2"): "`head is parent(dtype: q8_0)`",
     "parent q = shape(family: llama, layers: 8, hidden: 64, heads: 8, intermediate: 64, vocab: 256)": (
@@ -76,9 +104,18 @@ HELPED = {
         "require layers[0..3] same as layers[4..7]"
     ): "for i in 0..3 { require layers[i] same as layers[i + 4] }",
     search(
+        "require layers[4..7] same as layers[0..3]"
+    ): "for i in 4..7 { require layers[i] same as layers[i - 4] }",
+    search(
         "require layers[0..3].ffn same as layers[4..7].ffn"
     ): "`for i in 0..3 { require layers[i].ffn same as layers[i + 4].ffn }`",
+    search(
+        "require layers[0.. step 2] same as layers[1.. step 2]"
+    ): "`for i in 0..6 step 2 { require layers[i] same as layers[i + 1] }`",
     search("require layers[1] same as layers0]"): "write the `[` in front of the layers",
+    search("require layers[0..2] same as layers[4..7]"): "the sides have 3 and 4 layers",
+    search("require layers[2] same as layers[0..1]"): "`all(l same as layers[2] for l in layers[0..1])`",
+    search("require ffn same as ffn"): "`all(l.ffn same as layers[0].ffn for l in layers)`",
     search("require chat.throughput >= 5ktok/min"): "write `83.33 tok/s`",
     search("require chat.throughput >= 300tok/m"): "write `5 tok/s`",
     search("require chat.latency <= 2m"): "minutes are `2min`, millions are `2M`",
@@ -88,6 +125,7 @@ HELPED = {
     "bld b of w { tokens = 10Mtok, data = corpus }": "write `10M`",
     "bld b of w { tokens = 10Mtokens, data = corpus }": "write `10M`",
     "bld b of w { tokens = 10Gtok, data = corpus }": "units: ",
+    search("require p.num_layers >= 20"): "`count(attention is not noop) >= 20`",
     "space v of p { ffn = parent | moe(experts: 2) }": "a dense FFN has `mlp(width: 50%)`, `linear` and `noop`",
     "space v of p { attention = parent | gqa(kv_heads: 4, window: none) }": "leaving the setting out",
     f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, batch = 8, micro_batch = 16 }}": "",
@@ -123,6 +161,15 @@ def test_the_help_names_what_was_meant(text: str, tmp_path: Path) -> None:
     [error] = errors_of(text, tmp_path)
     assert HELPED[text] in error.help and not error.fixes
     assert error.help or "at most the `batch`, 8" in error.message
+
+
+def test_a_number_of_a_param_is_one_mistake_where_it_is_written(tmp_path: Path) -> None:
+    goals = "\n".join(
+        f"search s{i} of w {{ minimize kl, require chat.throughput >= speedup }}" for i in range(2)
+    )
+    [error] = errors_of(f"param speedup: Ratio = 1.2\n{goals}", tmp_path)
+    assert error.span is not None and (error.span.line, error.span.column) == (1, 24)
+    assert "used here" in [label.text for label in error.secondary]
 
 
 def test_a_parent_without_a_shape_has_no_second_mistake(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import floor
 from typing import NoReturn
 
-from puzzledsl.base.diagnostics import Args, Span
+from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.settings import settings_of
 from puzzledsl.base.units import COUNT, Quantity
@@ -97,6 +97,9 @@ def _of_file(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     name, thing = node.name.text, f"parent `{symbol.name}`"
     if name not in PARENT_FACTS:
+        if ctx.busy and ctx.busy[-1].kind == "search" and name.endswith("layers"):
+            help = "the parent's number is `layers`; count the child's: `count(attention is not noop) >= 20`"
+            _unknown(ctx, node, thing, (), help)
         _unknown(ctx, node, thing, PARENT_FACTS)
     value = parent_fact(ctx.need(symbol, nodes.Parent).shape, name)
     if value is None:
@@ -208,6 +211,9 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
             return items[place]
         case values.Layers(space=space, single=False) if target.indices == space.all_layers:
             return _layers(ctx, space, node, scope)
+        case values.Layers(single=False) if getattr(node.target, "text", "") == "layer":
+            help, span = "did you mean `layers`? `layer` stands in `size(layer)` alone", node.target.span
+            raise ctx.wrong(span, _BEFORE, "`layers`", "`layer`", help, [Fix.replace(span, "layers")])
         case values.Layers(single=False):
             help = "join both selections: `layers[40..79 where index mod 2 == 1]`"
             raise ctx.misplaced(node.span, "`[…]` after `[…]`", "a selection of layers", help)

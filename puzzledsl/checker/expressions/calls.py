@@ -7,8 +7,8 @@ from fractions import Fraction
 from math import ceil, floor, prod
 from typing import NoReturn
 
-from puzzledsl.base.diagnostics import Args, Span
-from puzzledsl.base.phrases import closest
+from puzzledsl.base.diagnostics import Args, Fix, Span
+from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import TERMS_PER_STEP, Context, Refused
@@ -20,7 +20,7 @@ from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import CONSTRUCTORS
+from puzzledsl.language.kinds import ALTERNATIVES, CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 
@@ -31,6 +31,11 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
     function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
     if function is None and isinstance(name, tree.Name):
         if name.text not in CONSTRUCTORS:
+            if name.text == "range":
+                meant = _range_of(ctx, expr)
+                help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
+                fixes = [Fix.replace(expr.span, meant)] if meant else []
+                raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
             known = (*FUNCTIONS, *sorted(CONSTRUCTORS))
             unknown_name(ctx, name, scope, known, kinds=("fn", "let", "hardware"))
             raise Refused
@@ -45,12 +50,25 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
             return values.Constructed(function.name, expr.arguments, scope, expr.span)
         case values.Ref(symbol=symbol) if symbol.kind == "hardware":
             return values.Constructed(symbol.name, expr.arguments, scope, expr.span, base=symbol)
-    help = (
-        "layers are selected in square brackets: `layers[2..9]`"
-        if isinstance(function, values.Layers)
-        else ""
-    )
-    raise ctx.wrong(expr.function.span, "what is called", "a function", function, help)
+    help, fixes = "", list[Fix]()
+    if isinstance(function, values.Layers):
+        text = ctx.source(expr.function.span)
+        subscript = ctx.source(expr.span).removeprefix(text).strip()[1:-1]
+        help = f"layers are selected in square brackets: write `{text}[{subscript}]`"
+        fixes = [Fix.replace(expr.span, f"{text}[{subscript}]")]
+    raise ctx.wrong(expr.function.span, "what is called", "a function", function, help, fixes)
+
+
+def _range_of(ctx: Context, expr: tree.Call) -> str:
+    """Return the range of the language that `range(1, 31)` means; empty where it is not certain."""
+    bounds = [argument.value for argument in expr.arguments if argument.name is None]
+    plain = all(isinstance(b, tree.Literal_ | tree.Name | tree.Attribute) for b in bounds)
+    if not plain or not 1 <= len(bounds) <= 3 or len(bounds) < len(expr.arguments):
+        return ""
+    texts = [ctx.source(bound.span) for bound in bounds]
+    start, stop = ("0", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
+    last = str(int(stop) - 1) if stop.isdigit() else f"{stop} - 1"
+    return f"{start}..{last}" + (f" step {texts[2]}" if len(texts) == 3 else "")
 
 
 def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: Scope) -> Value:
@@ -177,7 +195,14 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
         keys: list[values.TermKey] = [("count", value.sub_block, value.names[i], i) for i in value.indices]
         return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=value.space)
     if not isinstance(value, values.Boolean | values.Formula | values.Conjunction):
-        raise ctx.wrong(span, _COUNTED, _COUNTS, value, "say what and where: `count(ffn is noop)`")
+        help, fixes, text = "", list[Fix](), ctx.source(span)
+        name = value.name if isinstance(value, values.Constructed) else ""
+        if isinstance(value, values.SubBlocks):
+            help = f"say what: `count({value.sub_block} is noop)`"
+        elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
+            help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
+            fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
+        raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
     statement = tables.as_formula(ctx, value, span)
     match statement:
         case values.Boolean(value=true):

@@ -138,7 +138,7 @@ End = int | Fraction | None
 
 def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
     """Return a number, a symbolic one with some term; a score's name is its sum over the child. Other values are refused."""
-    help = ""
+    help, fixes = "", list[Fix]()
     match value:
         case Quantity() | Symbolic():
             if isinstance(value, Symbolic) and not value.terms:
@@ -160,7 +160,9 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
         case values.Ref(symbol=symbol) if symbol.kind in _PARTS:
             thing, parts = _PARTS[symbol.kind]
             help = f"name a {thing}: " + ", ".join(f"`{symbol.name}.{part}`" for part in parts)
-    raise ctx.wrong(span, what, "a number", value, help)
+        case values.Text(value=text) if ctx.source(span) == f'"{text}"' and _is_quantity(text):
+            help, fixes = f"numbers have no quotes: write `{text}`", [Fix.replace(span, text)]
+    raise ctx.wrong(span, what, "a number", value, help, fixes)
 
 
 _PARTS = {
@@ -169,6 +171,14 @@ _PARTS = {
     "parent": ("fact", ("layers", "params")),
 }
 """Kinds of declarations with numbers of their own, of which these are examples."""
+
+
+def _is_quantity(text: str) -> bool:
+    try:
+        units.parse_quantity(text)
+    except units.BadLiteral:
+        return False
+    return True
 
 
 def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension = COUNT) -> Quantity:

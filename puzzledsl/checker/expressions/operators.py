@@ -7,11 +7,13 @@ dimension; two operands of one layer are combined cell by cell.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NoReturn, cast
 
-from puzzledsl.base.diagnostics import Args, Label, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, REQ_PER_S, TOK_PER_S, Dimension, Form, Quantity
 from puzzledsl.checker import errors
@@ -19,7 +21,7 @@ from puzzledsl.checker.context import MAX_BITS, Context
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.logic import connect
-from puzzledsl.checker.expressions.values import Number, Scope, Symbolic, Value, describe
+from puzzledsl.checker.expressions.values import Number, Scope, Symbol, Symbolic, Value, describe
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import PER_SECOND
@@ -156,6 +158,8 @@ def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
 
 
 End = Fraction | None
+FEW_TOK_PER_S = 10
+"""Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
 
 
@@ -231,8 +235,15 @@ def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> 
     for side, span in ((left, at.left), (right, at.right)):
         if isinstance(side, values.Facts):  # a figure of each layer
             figure = f"{side.sub_block}.{side.attribute}"
-            help = f"compare it in each layer: `all(l.{figure} {op} … for l in layers)`; or add it up: `sum({figure})`"
-            raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help)
+            sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
+            each, whole = f"{sides[0]} {op} {sides[1]} for l in layers", at.left.to(at.right)
+            help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
+            head = _head(ctx, whole)
+            plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
+            meant = f"all({each})" if head.endswith("require") else ""
+            meant = each if head.endswith(("count(", "all(")) else meant
+            fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
+            raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
     what = f"each side of `{op}`"
     first = numbers.as_number(ctx, left, at.left, what)
     return _numbers(ctx, first, op, numbers.as_number(ctx, right, at.right, what), at)
@@ -298,11 +309,26 @@ def comparable(ctx: Context, op: str, left: Number, right: Number, at: Sides) ->
     mine, first, other, second = right, at.right, left, at.left
     if isinstance(left, Quantity) and not isinstance(right, Quantity):
         mine, first, other, second = left, at.left, right, at.right
+    place, times, file, name = first, "", ctx.file_of(first), ctx.source(first)
+    match file.names.get(name):
+        case Symbol(item=tree.Param(default=tree.Literal_() as literal), file=own) if own is file:
+            place = first if name in ctx.settings else literal.span  # the literal that the `param` holds
+    if numbers.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
+        times = f"{numbers.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
+    fixes = numbers.unit_fixes(other.dimension, mine, first, name)
+    if place != first:  # the type that the name is declared with takes no unit
+        fixes = [Fix.replace(place, times, safe=False)] if times else []
+    elif times:  # neither literal is certain to be the one meant
+        multiple = Fix.replace(first, times, safe=False)
+        fixes = [fix for known in fixes for fix in (replace(known, safe=False), multiple)]
+    help = numbers.would_do(other.dimension, mine) or numbers.would_do(mine.dimension, other)
+    if times:
+        said = f"`{times}` for {times.removesuffix('x')} times the parent's"
+        help = f"write {said}" if place != first else f"{help}, or {said}"
+    beside = [Label(second, numbers.label(other)), *([Label(first, "used here")] if place != first else [])]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
-    sides |= {"fixes": numbers.unit_fixes(other.dimension, mine, first, ctx.source(first))}
-    sides |= {"help": numbers.would_do(other.dimension, mine) or numbers.would_do(mine.dimension, other)}
-    beside = [Label(second, numbers.label(other))]
-    raise ctx.refuse(errors.UnlikeComparison(first, numbers.label(mine), secondary=beside, **sides))
+    sides |= {"secondary": beside, "help": help, "fixes": fixes}
+    raise ctx.refuse(errors.UnlikeComparison(place, numbers.label(mine), **sides))
 
 
 def _between(ctx: Context, expr: tree.Compare, sides: list[Value], tally: values.Tally) -> Value:
@@ -330,14 +356,40 @@ def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formu
     return values.Formula(figure, tally.size, tally.space)
 
 
+def _head(ctx: Context, span: Span) -> str:
+    """Return the line before a span."""
+    return ctx.file_of(span).lines[span.line - 1][: span.column - 1].rstrip()
+
+
 def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> NoReturn:
-    """Refuse `==` and `!=` beside layers or sub-blocks."""
+    """Refuse `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
+    first, second, right_span = ctx.operand(at.left), ctx.operand(at.right), at.right
     of_layers = isinstance(left, values.SubBlocks | values.Layers)
     side, span = (left, at.left) if of_layers else (right, at.right)
-    part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
-    help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
-    if all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right)):
-        help = "choices of two layers are compared with `same as`: `layers[3] same as layers[2]`"
-    elif isinstance(side, values.SubBlocks) and side.single:
-        help = f"alternatives are compared with `is`: write `{ctx.operand(span)} is{' not' if op == '!=' else ''} …`"
-    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help)
+    plain = ctx.gap(at.left, at.right, op) is not None
+    meant, help, certain = "", "", True
+    both = all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right))
+    if both:
+        meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
+        help = f"choices of two layers are compared with `same as`: write `{meant}`"
+    elif of_layers and isinstance(right, values.Constructed):
+        line = ctx.file_of(right_span).lines[right_span.end_line - 1]
+        more = re.match(r"(\s*\|\s*[a-z]+\b(?!\s*\())*", line[right_span.end_column - 1 :])
+        others = more.group() if more else ""
+        second = f"({second}{others})" if others else second
+        right_span = replace(right_span, end_column=right_span.end_column + len(others))
+        meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
+        if isinstance(left, values.SubBlocks) and not left.single and _head(ctx, at.left).endswith("require"):
+            certain = False
+            several = first.removesuffix(left.sub_block).removesuffix(".") or "layers"
+            meant = f"all(l.{left.sub_block}{meant.removeprefix(first)} for l in {several})"
+        help = f"alternatives are compared with `is`: write `{meant}`"
+    elif isinstance(side, values.Layers) and not side.single:
+        help = "count the layers in which something holds: `count(attention is noop) == 20`"
+    elif isinstance(side, values.Layers):
+        help = "compare a figure of it, `layers[3].ffn.width == 4096`, or its choice, `layers[3].ffn is noop`"
+    else:
+        part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
+        help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
+    fixes = [Fix.replace(at.left.to(right_span), meant, safe=certain)] if meant and plain else []
+    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)

@@ -196,13 +196,18 @@ def matching(
 def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
     """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
     other = next((site for site, of in ALTERNATIVES.items() if site != sub_block and name.text in of), "")
-    near = closest(name.text, ALTERNATIVES[sub_block])
+    near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
     help = f"{sub_block} alternatives: {listed}"
     if other:
         help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has {listed}"
+    elif printed := re.fullmatch(r"(mlp|gqa)(\d+)", name.text):
+        key = "width" if printed[1] == "mlp" else "kv_heads"
+        meant = f"{printed[1]}({key}: {printed[2]})"
+        help, fixes = f"`{name.text}` is a name of tables: write `{meant}`", [Fix.replace(name.span, meant)]
+        near = None
     said: Args = {"name": name.text, "sub_block": sub_block}
-    ctx.report(errors.UnknownAlternative(name.span, near=near, help=help, **said))
+    ctx.report(errors.UnknownAlternative(name.span, near=near, help=help, fixes=fixes, **said))
     return near
 
 

@@ -187,8 +187,7 @@ async def test_hover(editor: Editor) -> None:
     found = await editor.client.text_document_hover_async(types.HoverParams(**editor.at("mlp(width")))  # type: ignore[arg-type]
     assert found is not None
     assert isinstance(found.contents, types.MarkupContent)
-    assert "mlp21504" in found.contents.value
-    assert "**chat** on `h100`" in found.contents.value
+    assert "`width`" in found.contents.value
 
 
 async def test_a_definition_in_a_shipped_file(editor: Editor) -> None:

@@ -84,7 +84,7 @@ def test_the_largest_child_in_three_budgets_is_proven_by_counting(tmp_path: Path
         text.replace("  maximize params\n", "  maximize params\n  solver = cpsat(gap: 0.1%)\n")
     )
     answer = load(program).solve("small")
-    assert (answer.status, answer.result.proved_by) == ("optimal", "CP-SAT")
+    assert (answer.status, answer.proved_by) == ("optimal", "CP-SAT")
 
 
 def test_forty_alike_layers_are_solved() -> None:

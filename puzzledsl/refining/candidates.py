@@ -98,6 +98,13 @@ class Candidates:
         tables = {**self._scores, name: table.model_copy(update={"score": name})}
         return self._checked(self._solved(search, scores, tables))
 
+    def following(self, count: int) -> list[Solution]:
+        """Return the first `count` answers of the search by the original scores, each apart from those before."""
+        search = self._search.model_copy(update={"solutions": count})
+        found = self._solved(search, self._program.scores, self._scores).solutions
+        checked = (self.solution(each.layers, each.batches) for each in found)
+        return [each for each in checked if each is not None]
+
     def solution(self, layers: tuple[Assignment, ...], batches: Mapping[str, int]) -> Solution | None:
         """Return the child with its objective and metrics; None if it violates a requirement."""
         solution = solution_of(self.tables, layers, dict(batches))
@@ -143,7 +150,7 @@ SPREAD = 0.25
 TURN = 3
 """Every TURN-th proposal is the optimum of the refitted scores; the others are drawn."""
 TRIES = 20
-"""Proposals end after this many draws in a row without a new child."""
+"""After this many draws in a row without a new child, the search's own next answer is proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +218,13 @@ class Proposals:
         return None if found is None else self._proposed(found, "drawn")
 
     def _drawn(self, most: float | None = None) -> Solution | None:
-        """Return a new optimum of scores drawn around the refitted ones; None if TRIES draws bring none."""
+        """Return a new optimum of scores drawn around the refitted ones; of draws that bring none, the search's next answer."""
         for _ in range(TRIES):
             drawn = self._candidates.optimum(self.surrogate.table(self._generator, SPREAD), most)
             if drawn is not None and drawn.layers not in self._seen:
                 return drawn
-        return None
+        following = self._candidates.following(len(self._seen) + 1) if most is None else []
+        return next((each for each in following if each.layers not in self._seen), None)
 
     def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, object]:
         return {}

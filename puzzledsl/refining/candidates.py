@@ -98,7 +98,7 @@ class Candidates:
         tables = {**self._scores, name: table.model_copy(update={"score": name})}
         return self._checked(self._solved(search, scores, tables))
 
-    def following(self, count: int) -> list[Solution]:
+    def ranked(self, count: int) -> list[Solution]:
         """Return the first `count` answers of the search by the original scores, each apart from those before."""
         search = self._search.model_copy(update={"solutions": count})
         found = self._solved(search, self._program.scores, self._scores).solutions
@@ -223,8 +223,8 @@ class Proposals:
             drawn = self._candidates.optimum(self.surrogate.table(self._generator, SPREAD), most)
             if drawn is not None and drawn.layers not in self._seen:
                 return drawn
-        following = self._candidates.following(len(self._seen) + 1) if most is None else []
-        return next((each for each in following if each.layers not in self._seen), None)
+        ranked = self._candidates.ranked(len(self._seen) + 1) if most is None else []
+        return next((each for each in ranked if each.layers not in self._seen), None)
 
     def _judged(self, solution: Solution, figures: Figures | None) -> dict[str, object]:
         return {}

@@ -107,13 +107,13 @@ def _at_batch(
         rows, key=lambda r: r.layer is not None
     ):  # rows for every layer first: others overrule them
         where = (row.layer, row.attention, row.ffn)
-        cost = _cost(row, scenario, table, span, sink)
+        cost = _cost(row, scenario, table, sink)
         if cost is None:
             continue
         if where in seen:
             problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
-            sink.add(_cell(table, row, span, problem))
-        seen[where] = row.line
+            sink.add(_cell(table, row, problem))
+        seen[where] = row.span.line
         work = Workload(batch, scenario.prompt, scenario.output)
         if not row.attention and not row.ffn:
             flop = dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work))
@@ -154,13 +154,13 @@ def _at_batch(
     )
 
 
-def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:
+def _cost(row: Row, scenario: Scenario, table: Measured, sink: Sink) -> Cost | None:
     """Return the costs of a row; None, reported, for an empty cell. `memory` alone is weights, `latency` alone prefill."""
     values = row.values[scenario.name]
     missing = table.metrics[scenario.name] - set(values)
     if missing:
         problem = f"`{scenario.name}.{min(missing)}` is empty while others of the scenario are not"
-        sink.add(_cell(table, row, span, problem))
+        sink.add(_cell(table, row, problem))
         return None
     ttft, tpot = values.get("ttft"), values.get("tpot")
     if tpot is None or ttft is None:
@@ -187,9 +187,8 @@ def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
     return sum(prefill for prefill, _ in flop), sum(decode for _, decode in flop)
 
 
-def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
-    line = f"line {row.line}"
-    return TableCell(row.span or declared, path=table.path, line=line, problem=problem, help="")
+def _cell(table: Measured, row: Row, problem: str) -> TableCell:
+    return TableCell(row.span, path=table.path, line=f"line {row.span.line}", problem=problem, help="")
 
 
 def _report_missing(

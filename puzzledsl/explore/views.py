@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +18,15 @@ from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import LABELS, by_regret, heat_cell, told
+from puzzledsl.report.sections.searches import by_regret, is_negligible, told
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
 
 if TYPE_CHECKING:
-    from puzzledsl.ir.tables import SearchResult, WhyResult
+    from puzzledsl.ir.tables import Regret, SearchResult, WhyResult
 
 TEMPLATES = Path(__file__).parent / "templates"
+LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
+FAINTEST = 0.12  # of the full colour, for the smallest regret that counts
 
 
 def filled(template: str, **values: Any) -> str:
@@ -156,8 +159,19 @@ def _options(
         option = options[regret.alternative]
         option["is_chosen"] = regret.alternative == mine.chosen
         option["regret"] = "chosen" if option["is_chosen"] else told(regret)
-        option["heat"] = heat_cell(regrets, mine, regret.alternative, largest)
+        option["heat"] = None if option["is_chosen"] else _heat(regrets, regret, largest)
     return [options[regret.alternative] for regret in by_regret(mine)]
+
+
+def _heat(why: WhyResult, regret: Regret, largest: float) -> dict[str, Any]:
+    """Return the kind of a regret, and how strongly it is drawn: by its logarithm, from a negligible to the largest one."""
+    if regret.at_least is None or regret.at_most is None:
+        return {"kind": "cannot" if regret.at_least is None else "unknown", "strength": 0.0}
+    if is_negligible(why, regret):
+        return {"kind": "free", "strength": 0.0}
+    least = why.negligible if why.negligible > 0 else min(regret.at_most, largest) / 1000
+    share = 1.0 if largest <= least else math.log(regret.at_most / least) / math.log(largest / least)
+    return {"kind": "costs", "strength": round(FAINTEST + (1 - FAINTEST) * min(max(share, 0.0), 1.0), 3)}
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:

@@ -42,7 +42,6 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
     TextCounts,
-    WhyResult,
     piece_of_line,
 )
 
@@ -55,7 +54,6 @@ class Artefacts:
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
-    whys: dict[str, WhyResult] = field(default_factory=dict)
     refinements: dict[str, Refinement] = field(default_factory=dict)
     costs: dict[str, CostTable] = field(default_factory=dict)
     scores: dict[str, ScoreTable] = field(default_factory=dict)
@@ -84,7 +82,6 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     found.results = reader.many(program.searches, build.solution, SearchResult)
     refined = [name for name, search in program.searches.items() if search.refine is not None]
     found.refinements = reader.many(refined, build.refinement, Refinement)
-    found.whys = reader.many(program.searches, build.why, WhyResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
     found.failures = reader.failures(build.failure("", "").parent)
     out_of_date = {f.name for f in found.failures if f.stage == "eval" and not f.partly}

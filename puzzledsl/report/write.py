@@ -26,10 +26,10 @@ from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.pictures.frontier import points_as_svg
-from puzzledsl.report.sections import measured, requirements, searches
+from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
 from puzzledsl.report.sections.refined import refined
-from puzzledsl.report.sections.searches import STATUS, move_of
+from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.highlight import classified
@@ -106,7 +106,6 @@ def render(found: Artefacts, source_text: str) -> str:
             unreadable=found.unreadable,
             version=__version__,
             interval=interval_text,
-            move=move_of,
             number_of=number_of,
             pooled_last=pooled_last,
             runtimes=RUNTIMES,
@@ -129,7 +128,6 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     ],
     "answers": lambda subject: [*_answers(subject)],
     "result": lambda subject: subject.result,
-    "regrets": searches.regrets,
     "requirements": requirements.requirement_lines,
     "uncalibrated": uncalibrated_notes,
     "predictions": measured.predictions,

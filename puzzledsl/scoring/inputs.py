@@ -53,7 +53,7 @@ class Facts:
     """All scored tokens, flat."""
     healing_NS: Tensor | None
     identity: str
-    """See `Measure.identity`."""
+    """See `Divergence.identity`."""
     samples: int
     layers: int
     units: Sequence[Unit]
@@ -261,12 +261,8 @@ class ScoreInputs:
         scores = {**self.program.scores, self.score: score}
         return replace(self, program=self.program.model_copy(update={"scores": scores}))
 
-    def blocks(self, first: int, count: int) -> Tensor:
-        """Return `count` blocks [N, S] of the data set from the given one on. Raises DiagnosticError for too short a text."""
-        return self.rows(first, count)[:]
-
     def rows(self, first: int, count: int) -> TokenRows:
-        """Return the same blocks, not read yet, which know the positions that losses count."""
+        """Return `count` blocks of the data set from the given one on, not read yet. Raises DiagnosticError for too short a text."""
         context, cache = self.bld.context, self.build.tokens
         return token_rows(
             *(self.program.data[self.data or ""], self.base, self.tokenizer),

@@ -97,12 +97,6 @@ def units(todo: Sequence[Replacement], runs: Sequence[Run], layers: int, togethe
     return found
 
 
-def single_units(todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
-    """Return a unit for each replacement and run, without a row, by ascending first layer."""
-    replaced: list[Scored] = [*todo, *runs]
-    return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
-
-
 def _batches(numbered: Sequence[tuple[int, Scored]], size: int) -> Iterator[Unit]:
     return (tuple(numbered[start : start + size]) for start in range(0, len(numbered), size))
 
@@ -134,12 +128,8 @@ Wave = tuple[Unit, Sequence[Tensor]]
 """A unit that has branched off, and its hidden states."""
 
 
-@dataclass
-class Flight:
-    """A unit to be measured in a thread of its own. `streams`: what it starts from, which its thread takes."""
-
-    unit: Unit
-    streams: list[Any]
+Flight = tuple[Unit, list[Any]]
+"""A unit to be measured in a thread of its own, and what it starts from, which its thread takes."""
 
 
 class Sweep:
@@ -177,9 +167,9 @@ class Sweep:
             yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
             return
         self._ask_for_arguments(found)
-        flights = (Flight(unit, [self._streams(unit)]) for unit in found)
-        for flight, measured in workers.each(self._flown, flights):
-            yield flight.unit, measured
+        flights = ((unit, [self._streams(unit)]) for unit in found)
+        for (unit, _), measured in workers.each(self._flown, flights):
+            yield unit, measured
 
     @property
     def _waves(self) -> bool:
@@ -188,8 +178,8 @@ class Sweep:
 
     def _flown(self, flight: Flight) -> list[Figures]:
         """Measure a unit, in any thread."""
-        unit = flight.unit
-        above = self._started(unit, flight.streams.pop())
+        unit, streams = flight
+        above = self._started(unit, streams.pop())
         return self._arrived(unit, self._passed(above, enters(unit), len(self.runner)))
 
     def _in_waves(self, found: Sequence[Unit]) -> Iterator[Wave]:
@@ -344,7 +334,8 @@ class HealedSweep(Sweep):
 
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
         """Return replacements and runs one at a time, by ascending first layer."""
-        return single_units(todo, runs)
+        replaced: list[Scored] = [*todo, *runs]
+        return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
 
     @property
     def _waves(self) -> bool:
@@ -377,7 +368,7 @@ class HealedSweep(Sweep):
 
     def _flown(self, flight: Flight) -> list[Figures]:
         """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
-        healing, (healed, points) = self._groups, flight.streams.pop()
+        healing, (healed, points) = self._groups, flight[1].pop()
         stream: Sequence[Tensor] = list(points[healed.start])
         for link in healed.changed:
             # a piece that leads from the parent's stream to the next point was trained to

@@ -58,24 +58,6 @@ def _digest(text: str) -> bytes:
 SILENT = Silent()
 
 
-def token_blocks(
-    source: nodes.Data,
-    base: Path,
-    tokenizer: Any,
-    *,
-    context: int,
-    tokens: int,
-    seed: int,
-    cache: Path | None = None,
-    progress: Progress = SILENT,
-) -> torch.LongTensor:
-    """Return the blocks of `token_rows` in memory: `ceil(tokens / context)` of them, int64 [N, context]."""
-    rows = token_rows(
-        source, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache, progress=progress
-    )
-    return rows[:]
-
-
 def token_rows(
     source: nodes.Data,
     base: Path,

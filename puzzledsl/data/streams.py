@@ -28,7 +28,7 @@ from puzzledsl.base.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
 from puzzledsl.data.counts import counts_of, in_words
-from puzzledsl.data.documents import SOURCES
+from puzzledsl.data.documents import documents_at, files_at
 from puzzledsl.data.errors import AnswersNotFound, NoDocuments
 from puzzledsl.data.source import Conversation, Document, Place, Text, TokenDocument
 from puzzledsl.ir import nodes
@@ -130,7 +130,7 @@ TELL_S = 20.0
 
 
 def stream_of(
-    place: Place[Any], tokenizer: Any, cache: Path | None, scratch: Path | None, progress: Progress
+    place: Place, tokenizer: Any, cache: Path | None, scratch: Path | None, progress: Progress
 ) -> Stream:
     """Return a source's whole stream, from the cache if it holds an intact copy.
 
@@ -158,13 +158,12 @@ def stream_of(
     return Stream(path)
 
 
-def path_of(place: Place[Any], tokenizer: Any, cache: Path) -> Path:
+def path_of(place: Place, tokenizer: Any, cache: Path) -> Path:
     """Return the file of a source's stream in a build. Raises DiagnosticError for files that are not there."""
-    files = SOURCES[type(place.source)].files(place)
-    return cache / f"{_digest(place.source, files, tokenizer)}.npy"
+    return cache / f"{_digest(place.source, files_at(place), tokenizer)}.npy"
 
 
-def try_first(place: Place[Any], tokenizer: Any, count: int) -> None:
+def try_first(place: Place, tokenizer: Any, count: int) -> None:
     """Read and tokenise the first documents of a source. Raises DiagnosticError for what a whole reading would stop at."""
     making = Making(place, tokenizer, first=count)
     for _ in making.tokens():
@@ -176,7 +175,7 @@ def try_first(place: Place[Any], tokenizer: Any, count: int) -> None:
 class Making:
     """The documents of one source on their way to tokens, and the counts of what was kept and left out."""
 
-    def __init__(self, place: Place[Any], tokenizer: Any, *, first: int | None = None) -> None:
+    def __init__(self, place: Place, tokenizer: Any, *, first: int | None = None) -> None:
         """Begin with nothing. `first`: so many documents are read, all unless given."""
         source, self._first = place.source, first
         self._place, self._tokenizer, self._source = place, tokenizer, source
@@ -227,8 +226,7 @@ class Making:
             raise DiagnosticError(AnswersNotFound(place.span, name=place.name, reason=reason))
 
     def _encoded(self) -> Iterator[TokenDocument]:
-        documents = SOURCES[type(self._source)].documents(self._place)
-        remaining = self._picked(islice(documents, self._first))
+        remaining = self._picked(islice(documents_at(self._place), self._first))
         writer = None
         while batch := list(islice(remaining, DOCUMENTS_A_CALL)):
             match batch[0]:

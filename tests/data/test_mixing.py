@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.blocks import token_blocks
+from tests.blocks import token_blocks
 from puzzledsl.data.counts import most_blocks, turns
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.ir import nodes

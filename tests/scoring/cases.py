@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor
-from puzzledsl.data.blocks import token_blocks
+from tests.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.precision import PRECISIONS, Precision
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
-from puzzledsl.data.blocks import token_blocks
+from tests.blocks import token_blocks
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent, load_tokenizer

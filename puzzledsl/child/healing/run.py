@@ -30,7 +30,7 @@ from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import heal, healed_layer
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_sent
-from puzzledsl.data.blocks import SILENT, token_blocks
+from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
 from puzzledsl.ir.references import refined_text
@@ -118,14 +118,14 @@ def _up_to(
 
     def read(tokens: int) -> Tensor:
         source, context = program.data[name], bld.context
-        return token_blocks(
+        return token_rows(
             *(source, base, tokenizer),
             context=context,
             tokens=tokens,
             seed=bld.seed,
             cache=cache,
             progress=progress,
-        )
+        )[:]
 
     try:
         return read(blocks * bld.context)

@@ -27,7 +27,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
-from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -232,7 +232,7 @@ def _text(inputs: BldInputs, budget: Budget) -> Tensor:
     declaration = inputs.declaration
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
-    tokens = token_blocks(
+    rows = token_rows(
         inputs.program.data[declaration.data],
         inputs.base,
         load_tokenizer(inputs.parent_dir),
@@ -242,5 +242,6 @@ def _text(inputs: BldInputs, budget: Budget) -> Tensor:
         cache=BuildDir(inputs.library.root.parent).tokens,
         progress=inputs.progress,
     )
+    tokens = rows[:]
     check_tokens(inputs.parent_dir, tokens)
     return tokens

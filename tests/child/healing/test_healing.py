@@ -23,7 +23,7 @@ from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.layer import ChildSubBlock, Link
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.walk import Healed, heal
-from puzzledsl.data.blocks import token_blocks
+from tests.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution

@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing.run import blocks_read, healing_text
-from puzzledsl.data.blocks import token_blocks
+from tests.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.store.library import Library

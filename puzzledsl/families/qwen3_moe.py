@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import MAX_WINDOW, Config, sparse_layers
+from puzzledsl.families.config import MAX_WINDOW, Config, channel_mixers
 from puzzledsl.families.family import BIASES, Family, Mixture, Sizes, experts_fields
 
 
@@ -17,7 +17,8 @@ def _read(config: Config, sizes: dict[str, Any]) -> Shape:
         **experts_fields(config, experts=128, top_k=8),
         expert_width=config.given("moe_intermediate_size", 768),
     )
-    return sparse_layers(config, shape)
+    ffns = channel_mixers(config, shape.layers)
+    return shape.with_layers([{"ffn": ffn} for ffn in ffns]) if "dense" in ffns else shape
 
 
 FAMILY = Family(

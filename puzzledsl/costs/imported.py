@@ -13,12 +13,10 @@ from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.costs.roofline import FREE, NS_PER_S
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
-
-NS_PER_S = 10**9
-ZERO = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 
@@ -100,7 +98,7 @@ def _at_batch(
     span: Span,
     sink: Sink,
 ) -> ScenarioCosts:
-    asked, fixed = _asked(space, shape), ZERO
+    asked, fixed = _asked(space, shape), FREE
     layers: list[dict[Key, Cost]] = [{} for _ in asked]
     seen: dict[tuple[int | None, str, str], int] = {}
     for row in sorted(
@@ -129,7 +127,7 @@ def _at_batch(
         removed = [(a.name, "") for a in names.attention.values() if a.removes]
         removed += [("", f.name) for f in names.ffn.values() if f.removes]
         for key in removed:
-            cost_of.setdefault(key, ZERO)
+            cost_of.setdefault(key, FREE)
     _report_missing(layers, asked, table, scenario.name, span, sink)
     pairs = tuple(
         {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}

@@ -8,7 +8,7 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from functools import partial
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
-from puzzledsl.models.families.access import family_of, ffn, layers, part_of, read_by_head
+from puzzledsl.models.families.access import family_of, layers, part_of, read_by_head, sub_block_of
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
@@ -92,7 +92,8 @@ class LayerRunner:
         linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
         self._packed = NOT_PACKED if self.paged else PackedWeights(module.weight for module in linears)
         try:
-            ffns = [ffn(layer) for layer in layers(self._model) if part_of(layer, "ffn") is not None]
+            held = [layer for layer in layers(self._model) if part_of(layer, "ffn") is not None]
+            ffns = [sub_block_of(layer, "ffn") for layer in held]
             with fused_ffns(ffns, self._packed):
                 yield
         finally:
@@ -117,11 +118,11 @@ class LayerRunner:
         half = without(layer or self.layer(layer_idx), "attention")
         return self.run_layer(layer_idx, attended_BSH, half)
 
-    def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
-        """Run the layers from `start` to the last, [B, S, H] -> [B, S, H]."""
-        for layer_idx in range(start, len(self)):
-            hidden_BSH = self.run_layer(layer_idx, hidden_BSH)
-        return hidden_BSH
+    def passed(self, stream: Sequence[Tensor], first: int = 0, end: int | None = None) -> Sequence[Tensor]:
+        """Return hidden states [B, S, H] of groups that have passed the layers `first` to `end - 1`, each layer together."""
+        for layer_idx in range(first, len(self) if end is None else end):
+            stream = [self.run_layer(layer_idx, hidden) for hidden in stream]
+        return stream
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         """Run one whole layer and return the inputs and outputs of its two sub-blocks."""

@@ -180,7 +180,7 @@ class Sweep:
         """Measure a unit, in any thread."""
         unit, streams = flight
         above = self._started(unit, streams.pop())
-        return self._arrived(unit, self._passed(above, enters(unit), len(self.runner)))
+        return self._arrived(unit, self.runner.passed(above, enters(unit)))
 
     def _in_waves(self, found: Sequence[Unit]) -> Iterator[Wave]:
         """Yield units with their states above the last layer: all of a wave pass a layer while its weights are in memory."""
@@ -193,7 +193,7 @@ class Sweep:
                 return
             if layer_idx:
                 self._climb.entering(layer_idx - 1)
-                wave = [(unit, self._passed(on, layer_idx - 1, layer_idx)) for unit, on in wave]
+                wave = [(unit, self.runner.passed(on, layer_idx - 1, layer_idx)) for unit, on in wave]
             for unit in of_layer.get(layer_idx, ()):
                 wave.append((unit, self._started(unit, self._streams(unit))))
                 if sum(hidden.nbytes for _, on in wave for hidden in on) > room:
@@ -204,14 +204,8 @@ class Sweep:
     def _to_the_top(self, wave: list[Wave], first: int) -> list[Wave]:
         """Return a wave that has passed the layers from `first` on together."""
         for layer_idx in range(first, len(self.runner)):
-            wave = [(unit, self._passed(on, layer_idx, layer_idx + 1)) for unit, on in wave]
+            wave = [(unit, self.runner.passed(on, layer_idx, layer_idx + 1)) for unit, on in wave]
         return wave
-
-    def _passed(self, stream: Sequence[Tensor], first: int, end: int) -> Sequence[Tensor]:
-        """Return a stream that has passed the layers `first` to `end - 1`."""
-        for layer_idx in range(first, end):
-            stream = [self.runner.run_layer(layer_idx, hidden) for hidden in stream]
-        return stream
 
     def _streams(self, unit: Unit) -> Any:
         """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""
@@ -264,9 +258,7 @@ def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 def leaving(runner: LayerRunner, stream: Sequence[Tensor]) -> list[Tensor]:
     """Return the final hidden states after the last norm, from those that enter layer 0. All groups pass a layer together."""
-    for layer_idx in range(len(runner)):
-        stream = [runner.run_layer(layer_idx, hidden) for hidden in stream]
-    return [runner.final_norm(hidden) for hidden in stream]
+    return [runner.final_norm(hidden) for hidden in runner.passed(stream)]
 
 
 METHOD = "1"
@@ -374,5 +366,5 @@ class HealedSweep(Sweep):
             # a piece that leads from the parent's stream to the next point was trained to
             fit = link.point != healed.start or not link.adjacent
             stream = healing.past(link, stream, points, fit=fit)
-        above = self._passed(healing.measured(stream), healed.behind + 1, len(self.runner))
+        above = self.runner.passed(healing.measured(stream), healed.behind + 1)
         return [self.measure.figures(self._normed(above))]

@@ -59,7 +59,7 @@ def make_heads(
     gram = Gram.zeros(runner.hidden_size, 0, runner.device)
     for tokens_BS in order.calibration_batches():
         entering = runner.embed(tokens_BS.to(runner.device))
-        gram.add(runner.final_norm(runner.run_suffix(0, entering)))
+        gram.add(runner.final_norm(runner.passed([entering])[0]))
     weight_VH = runner.head_weights()[0].detach()
     whole = _size(weight_VH, gram)
     for job in jobs:

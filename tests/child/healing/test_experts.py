@@ -23,7 +23,7 @@ from puzzledsl.child.healing.experts import (
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import ffn, layers, shape_of
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from tests.children import Choice, define, random_pieces
@@ -37,7 +37,7 @@ def mixture(family: str) -> torch.nn.Module:
     """The first mixture of a tiny parent: with shared experts in hybrids, with biases in gpt_oss."""
     model = tiny_model(family, layers=4)
     place = next(index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe")
-    return ffn(layers(model)[place])
+    return sub_block_of(layers(model)[place], "ffn")
 
 
 def inputs(*size: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
-from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.pieces.errors import NoCalibration
@@ -155,7 +155,7 @@ def test_statistics_are_those_of_the_parents_own_forward(family: str) -> None:
 def test_channels_activations_reproduce_the_ffn() -> None:
     """A'A W_down' is A'Y: the Gram matrix of activations serves as the target too."""
     statistics, layer = calibration("llama")[0], layers(parent("llama"))[0]
-    down = ffn(layer).down_proj.weight.double()
+    down = sub_block_of(layer, "ffn").down_proj.weight.double()
     energy = float((down.T * (statistics.activations.xx @ down.T)).sum())
     assert energy == pytest.approx(statistics.ffn.yy, rel=1e-4)
     assert (statistics.activation_abs > 0).all()

@@ -174,13 +174,8 @@ def _router_step(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Tensor:
     return torch.stack(steps)
 
 
-def refit(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
-    """Return the mixture with down projections, router and again down projections fitted to y."""
-    return overwrite(owning_downs(mixture), x_TH, y_TH)
-
-
 def overwrite(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
-    """Return what `refit` does. It has the down projections of `mixture`, which are overwritten."""
+    """Return the mixture with down projections, which are overwritten, router and again down projections fitted to y."""
     overwrite_downs(mixture, x_TH, y_TH)
     fitted = refit_router(mixture, x_TH, y_TH)
     overwrite_downs(fitted, x_TH, y_TH)

@@ -41,8 +41,9 @@ from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement
 from puzzledsl.models.precision.scales import settle
+from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
-from puzzledsl.uptrain.means import Means, in_words, means_for
+from puzzledsl.uptrain.means import in_words, means_for
 from puzzledsl.uptrain.model import Student, Teacher, in_bf16, prepare_training
 from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
@@ -59,7 +60,7 @@ from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
 
 
-def sharding_of(means: Means, ranks: Ranks, device: torch.device, *, bf16: bool) -> Sharding | None:
+def sharding_of(means: UptrainChoice, ranks: Ranks, device: torch.device, *, bf16: bool) -> Sharding | None:
     """Return how the models are cut; None: they are whole, on the device of the only process."""
     if ranks.world == 1 and not means.offload:
         return None

@@ -22,8 +22,9 @@ from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.divergence import learning_rate
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain.errors import LossDiverged, OutOfMemory
-from puzzledsl.uptrain.means import PLAIN, Means
+from puzzledsl.uptrain.means import PLAIN, cure
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -120,7 +121,7 @@ class Trainer:
         progress: Progress,
         *,
         sharding: Sharding | None = None,
-        means: Means = PLAIN,
+        means: UptrainChoice = PLAIN,
     ) -> None:
         """Prepare a training of the student, in place, on the blocks [steps * batch, T]. `sharding` None: models are whole."""
         child = student.model
@@ -201,7 +202,7 @@ class Trainer:
                 return self._accumulated(rows_GT, learned_GT)
         except torch.OutOfMemoryError as error:
             rank, name = self.ranks.rank, self.declaration.name
-            problem = OutOfMemory(None, name=name, rank=rank, help=self.means.cure)
+            problem = OutOfMemory(None, name=name, rank=rank, help=cure(self.means))
             raise DiagnosticError(problem) from error
 
     def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
@@ -277,7 +278,7 @@ class Trainer:
     @property
     def micro(self) -> int:
         """Blocks at a time."""
-        return self.means.micro_blocks or 1
+        return self.means.micro_blocks
 
     @property
     def _evaluations(self) -> set[int]:

@@ -181,7 +181,6 @@ OTHER: dict[str, str] = {
     "q5_0": "llama.cpp's 5 bits, with a scale for 32 numbers.",
     "q4_0": "llama.cpp's 4 bits, with a scale for 32 numbers.",
     "iq4_nl": "llama.cpp's 4 bits, finer near zero, with a scale for 32 numbers.",
-    "product": "The product of the sub-block's weight matrices (the paper's).",
     "subblock": "Attention and FFN are scored apart; a block's score is their sum.",
     "block": "Every attention x FFN pair of a layer is scored, as in the paper.",
     "all": "All tokens of a conversation count.",

@@ -131,7 +131,7 @@ def test_ids_do_not_depend_on_names_or_places(program: Build) -> None:
         {"calibration_tokens": 99},
         {"data": "other/*.txt"},
         {"parent": "elsewhere"},
-        {"init": Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")},
+        {"init": Initialisers(gqa="mean_pool", mlp="channel_contribution")},
     ],
     ids=str,
 )

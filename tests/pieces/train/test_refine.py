@@ -29,7 +29,7 @@ from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.flop import NUMBERS_A_WEIGHT
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
-PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution")
 SHRUNK: list[Alternative] = [
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1),

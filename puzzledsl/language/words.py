@@ -171,7 +171,6 @@ OTHER: dict[str, str] = {
     "lm": "Cross-entropy with the data's own next token.",
     "cosine": "Cosine distance of hidden states; of a schedule: decay along a cosine.",
     "normalized_mse": "`||child - parent||^2 / ||parent||^2` (Puzzle, section 3).",
-    "mse": "Mean squared error.",
     "least_squares": "The least-squares optimum on calibration activations.",
     "mean_pool": "The mean of the heads that are merged (the paper's).",
     "channel_contribution": "Keeps the channels that contribute most (the paper's).",

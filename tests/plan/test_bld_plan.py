@@ -126,7 +126,6 @@ def test_ids_do_not_depend_on_names_or_places(program: Build) -> None:
         {"batch": 2},
         {"lr": Schedule(peak=2e-4)},
         {"lr": Schedule(peak=1e-4, warmup=0.1)},
-        {"loss": "mse"},
         {"seed": 1},
         {"calibration_tokens": 99},
         {"data": "other/*.txt"},

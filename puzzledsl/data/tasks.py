@@ -7,7 +7,7 @@ WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normali
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -110,7 +110,9 @@ def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
     end = tokenizer.eos_token_id
     if ids[-1:] == [end]:
         ids = ids[:-1]
-    shared = next(
-        (i for i, (a, b) in enumerate(zip(begun, ids, strict=False)) if a != b), min(len(begun), len(ids))
-    )
-    return EncodedChoice(tuple(ids), max(1, min(shared, len(ids) - 1)))
+    return EncodedChoice(tuple(ids), max(1, min(common_prefix(begun, ids), len(ids) - 1)))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the number of elements before the first difference."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

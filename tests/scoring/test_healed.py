@@ -105,7 +105,7 @@ def naive(case: Case, child: Child, behind: int, work: Path) -> float:
     layers = family_of(parent).layers
     weights = {
         name: weight.read()
-        for name, weight in heal(parent, *given).weights.items()
+        for name, weight in heal(parent, *given).weights(work).items()
         if int(name.removeprefix(f"{layers}.").partition(".")[0]) <= behind
     }
     model = assemble(load_parent(case.base / "parent"), definition, case.library.load)

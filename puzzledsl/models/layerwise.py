@@ -9,7 +9,7 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from operator import attrgetter
@@ -106,7 +106,8 @@ class LayerRunner:
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
         """Run one whole layer, or `layer` in its place, [B, S, H] -> [B, S, H], with the fast products of `models.kernels`."""
         layer, kwargs = layer or self.layer(layer_idx), self.layer_kwargs(layer_idx, hidden_BSH)
-        with self._kernels(hidden_BSH.device):
+        device = hidden_BSH.device  # products are fast on a CPU, and sums repeatable on a GPU
+        with fast_products(device, self._packed) if device.type == "cpu" else repeatable(device):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_attention(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
@@ -151,10 +152,6 @@ class LayerRunner:
         """Return the head's matrix [V, H] and its bias [V], or None where it has no bias."""
         weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
         return weight_VH.detach(), None if bias_V is None else bias_V.detach()
-
-    def _kernels(self, device: torch.device) -> AbstractContextManager[None]:
-        """Return the context in which products are fast on a CPU, or sums repeatable on a GPU."""
-        return fast_products(device, self._packed) if device.type == "cpu" else repeatable(device)
 
     def _record(self, **inputs: Tensor) -> Tensor:
         """Run the model's forward with recorders as layers. Keep their arguments; return the hidden states that enter layer 0."""

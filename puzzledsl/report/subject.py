@@ -252,10 +252,8 @@ class Subject:
 
     def children(self, evaluation: Evaluation) -> list[str]:
         """Return the models of an evaluation with this search's architecture: the child, then trained ones."""
-        return [m.model for m in evaluation.models if m.model != PARENT and self._is_child(m.model)]
-
-    def _is_child(self, model: str) -> bool:
-        return search_behind(self.program, model) == self.name
+        names = (m.model for m in evaluation.models if m.model != PARENT)
+        return [name for name in names if search_behind(self.program, name) == self.name]
 
     def final(self, declaration: nodes.Eval, evaluation: Evaluation) -> str | None:
         """The child that an evaluation is about: what it names, else the last of `children`."""

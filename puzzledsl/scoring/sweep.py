@@ -197,15 +197,11 @@ class Sweep:
             for unit in of_layer.get(layer_idx, ()):
                 wave.append((unit, self._started(unit, self._streams(unit))))
                 if sum(hidden.nbytes for _, on in wave for hidden in on) > room:
-                    yield from self._to_the_top(wave, layer_idx)
+                    for above in range(layer_idx, len(self.runner)):
+                        wave = [(unit, self.runner.passed(on, above, above + 1)) for unit, on in wave]
+                    yield from wave
                     wave = []
         yield from wave
-
-    def _to_the_top(self, wave: list[Wave], first: int) -> list[Wave]:
-        """Return a wave that has passed the layers from `first` on together."""
-        for layer_idx in range(first, len(self.runner)):
-            wave = [(unit, self.runner.passed(on, layer_idx, layer_idx + 1)) for unit, on in wave]
-        return wave
 
     def _streams(self, unit: Unit) -> Any:
         """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""

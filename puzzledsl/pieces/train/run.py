@@ -125,7 +125,8 @@ def run_bld(inputs: BldInputs) -> None:
     progress.start(f"bld {inputs.bld}", len(jobs))
     progress.advance(len(jobs) - len(todo), kept=True)
     if todo:
-        if any(_is_rounded(job) for job in todo) and comes_from_four_bits(parent_dir):
+        rounded = any(job.head or any(a and a.dtype for a in (job.attention, job.ffn)) for job in todo)
+        if rounded and comes_from_four_bits(parent_dir):
             progress.log("warning", text=FLATTERED)
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
@@ -150,10 +151,6 @@ FLATTERED = (
     "than of the weights that the file was made from"
 )
 GROUP, FOUR_BITS, NEARLY_ALL = 32, 16, 0.99
-
-
-def _is_rounded(job: BldJob) -> bool:
-    return job.head is not None or any(part is not None and part.dtype for part in (job.attention, job.ffn))
 
 
 def comes_from_four_bits(parent_dir: Path) -> bool:

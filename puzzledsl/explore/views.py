@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
-FAINTEST = 0.12  # of the full colour, for the smallest regret that counts
 
 
 def filled(template: str, **values: Any) -> str:
@@ -149,29 +147,24 @@ def _options(
     found: Mapping[str, tuple[str, float]], sub_block: SubBlock, regrets: WhyResult | None
 ) -> list[dict[str, Any]]:
     """Return for each alternative how it is drawn, and its regret where that is known."""
-    plain = {"is_chosen": False, "regret": "", "heat": None}
+    plain = {"is_chosen": False, "regret": "", "sort": ""}
     options = {n: {"name": n, "kind": kind, "kept": kept, **plain} for n, (kind, kept) in found.items()}
     mine = next((s for s in regrets.sub_blocks if s.sub_block == sub_block), None) if regrets else None
     if regrets is None or mine is None:
         return [*options.values()]
-    largest = max((r.at_most or 0.0 for s in regrets.sub_blocks for r in s.regrets), default=0.0)
     for regret in by_regret(mine):
         option = options[regret.alternative]
         option["is_chosen"] = regret.alternative == mine.chosen
         option["regret"] = "chosen" if option["is_chosen"] else told(regret)
-        option["heat"] = None if option["is_chosen"] else _heat(regrets, regret, largest)
+        option["sort"] = "" if option["is_chosen"] else _sort(regrets, regret)
     return [options[regret.alternative] for regret in by_regret(mine)]
 
 
-def _heat(why: WhyResult, regret: Regret, largest: float) -> dict[str, Any]:
-    """Return the kind of a regret, and how strongly it is drawn: by its logarithm, from a negligible to the largest one."""
+def _sort(why: WhyResult, regret: Regret) -> str:
+    """Return the sort of a regret, by which it is coloured."""
     if regret.at_least is None or regret.at_most is None:
-        return {"kind": "cannot" if regret.at_least is None else "unknown", "strength": 0.0}
-    if is_negligible(why, regret):
-        return {"kind": "free", "strength": 0.0}
-    least = why.negligible if why.negligible > 0 else min(regret.at_most, largest) / 1000
-    share = 1.0 if largest <= least else math.log(regret.at_most / least) / math.log(largest / least)
-    return {"kind": "costs", "strength": round(FAINTEST + (1 - FAINTEST) * min(max(share, 0.0), 1.0), 3)}
+        return "cannot" if regret.at_least is None else "unknown"
+    return "free" if is_negligible(why, regret) else "costs"
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, read_sealed, sha256_of, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.models.precision.scales import steps_of
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, first_row, local
 
 
@@ -134,24 +133,10 @@ def _fill(tensor: Tensor, name: str, files: Sequence[Any]) -> None:
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 
 
-SCALE_FACTOR = 1.0
-"""Rate of scales' steps, which are relative, to that of weights."""
-
-
 def adamw(model: PreTrainedModel, peak: float) -> torch.optim.AdamW:
-    """Return AdamW without weight decay. A group's `factor` is its rate as a multiple of the schedule's."""
-    steps = {id(found) for module in model.modules() if (found := steps_of(module)) is not None}
-    weights = [weight for weight in model.parameters() if id(weight) not in steps]
-    scales = [weight for weight in model.parameters() if id(weight) in steps]
-    groups = [{"params": weights, "factor": 1.0}, {"params": scales, "factor": SCALE_FACTOR}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        fused=True,
-        lr=peak,
-        betas=BETAS,
-        eps=EPSILON,
-        weight_decay=0.0,
-    )
+    """Return AdamW without weight decay. Scales' steps, which are relative, have the rate of weights."""
+    weights = model.parameters()
+    return torch.optim.AdamW(weights, fused=True, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0)
 
 
 @dataclass(slots=True)

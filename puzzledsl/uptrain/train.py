@@ -190,7 +190,7 @@ class Trainer:
                 LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = group["factor"] * learning_rate(self.lr, step, self.steps)
+            group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return Step(loss, kld, cosine, lm, grad_norm)

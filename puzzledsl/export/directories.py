@@ -28,7 +28,7 @@ from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionNam
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.files import appearing
 from puzzledsl.child.checkpoint.compressed import packed
-from puzzledsl.child.checkpoint.contents import SHARD_BYTES, ChildFiles, write_shards
+from puzzledsl.child.checkpoint.contents import ChildFiles, write_shards
 from puzzledsl.child.checkpoint.write import (
     MLX_MODEL_FILE,
     child_config_json,
@@ -125,7 +125,6 @@ def write_mlx(
     card: str = "",
     *,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`. Raises DiagnosticError."""
     refuse_to_overwrite(out_dir)
@@ -142,7 +141,7 @@ def write_mlx(
         config["quantization"] = mlx_quantization(types)
         weights = mlx_weights(weights, types, child.dtype)
     with appearing(out_dir) as directory:
-        write_shards(weights, directory, shard_bytes)
+        write_shards(weights, directory)
         write_json(directory / "config.json", config)
         if not native:
             (directory / MLX_MODEL_FILE).write_text(mlx_code(), encoding="utf-8")

@@ -26,12 +26,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
-from puzzledsl.child.checkpoint.contents import (
-    SHARD_BYTES,
-    ChildFiles,
-    from_definition,
-    write_shards,
-)
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, write_shards
 from puzzledsl.child.definition import WouldOverwrite
 from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
@@ -167,7 +162,6 @@ def write_checkpoint(
     out_dir: Path,
     card: str = "",
     *,
-    shard_bytes: int = SHARD_BYTES,
     config: Mapping[str, Any] | None = None,
     code: Sequence[str] = (),
     compress: bool = False,
@@ -188,7 +182,7 @@ def write_checkpoint(
             weights = compressed(
                 weights, types, torch.bfloat16 if child.dtype == torch.bfloat16 else torch.float32
             )
-        write_shards(weights, directory, shard_bytes)
+        write_shards(weights, directory)
         write_json(directory / "config.json", content)
         for file_name in [*remote_files(child.shape), *code]:
             (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
@@ -323,7 +317,6 @@ def realise(
     *,
     healed: Mapping[str, LazyTensor] | None = None,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the child to `out_dir`, with one tensor or one piece in memory at a time.
 
@@ -336,4 +329,4 @@ def realise(
     if healed:
         stored = replace(child, weights=dict(healed)).cast(child.dtype).weights
         child = replace(child, weights=child.weights | stored)
-    write_checkpoint(child, parent_dir, out_dir, card, shard_bytes=shard_bytes)
+    write_checkpoint(child, parent_dir, out_dir, card)

@@ -66,22 +66,20 @@ def token_rows(
     context: int,
     tokens: int,
     seed: int,
-    cache: Path | None = None,
-    scratch: Path | None = None,
+    cache: Path,
     progress: Progress = SILENT,
 ) -> TokenRows:
     """`ceil(tokens / context)` blocks of the text in an order that `seed` fixes.
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text, and `scratch` one for
-    text that may not be kept. `progress` is told the counts of text that is tokenised anew. Raises DiagnosticError for missing or
+    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. `progress` is told the counts of text that is tokenised anew. Raises DiagnosticError for missing or
     unreadable files and for too little text.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
     places = [Place.of(part, base) for part, _ in parts]
-    streams = [stream_of(place, tokenizer, cache, scratch, progress) for place in places]
+    streams = [stream_of(place, tokenizer, cache, progress) for place in places]
     part_N = np.asarray(turns(weights, blocks), dtype=np.uint16)
     _check_enough(source, [stream.tokens for stream in streams], part_N, blocks, context)
     place_N = np.empty(blocks, dtype=np.int64)

@@ -39,20 +39,15 @@ Tokens = npt.NDArray[np.int32]
 
 
 class Stream:
-    """A text as token ids, int32, mapped from a .npy file or in memory; `masked`: some, stored as `~id`, do not count."""
+    """A text as token ids, int32, mapped from a .npy file; `masked`: some, stored as `~id`, do not count."""
 
-    def __init__(self, path: Path | None, tokens: Tokens | None = None) -> None:
-        self.path = path
-        if path is not None:
-            tokens = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-            counts = counts_of(path)
-            masked = counts is not None and counts.learned_tokens != counts.tokens
-        assert tokens is not None
-        self.tokens: Tokens = tokens
-        self.masked = masked if path is not None else bool((tokens < 0).any())
+    def __init__(self, path: Path) -> None:
+        self.path, counts = path, counts_of(path)
+        self.tokens: Tokens = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        self.masked = counts is not None and counts.learned_tokens != counts.tokens
 
-    def __reduce__(self) -> tuple[type[Stream], tuple[Path | None, Tokens | None]]:
-        return Stream, (self.path, self.tokens if self.path is None else None)
+    def __reduce__(self) -> tuple[type[Stream], tuple[Path]]:
+        return Stream, (self.path,)
 
 
 class TokenRows:
@@ -129,26 +124,15 @@ TELL_S = 20.0
 """Seconds between two messages about a text that is being tokenised."""
 
 
-def stream_of(
-    place: Place, tokenizer: Any, cache: Path | None, scratch: Path | None, progress: Progress
-) -> Stream:
+def stream_of(place: Place, tokenizer: Any, cache: Path, progress: Progress) -> Stream:
     """Return a source's whole stream, from the cache if it holds an intact copy.
 
     A data set of the hub is read once for each cache, so that all stages see the same text. The counts are logged when a stream
     is made. Raises DiagnosticError.
     """
-    if cache is not None:
-        path = path_of(place, tokenizer, cache)
-        if is_sealed(path):
-            return Stream(path)
-    elif scratch is not None:
-        path = scratch / f"{hashlib.sha256(place.name.encode()).hexdigest()[:16]}.npy"
-    else:
-        making = Making(place, tokenizer)
-        parts = [np.asarray(part, dtype=np.int32) for part in making.tokens()]
-        stream = Stream(None, np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32))
-        making.check()
-        return stream
+    path = path_of(place, tokenizer, cache)
+    if is_sealed(path):
+        return Stream(path)
     making = Making(place, tokenizer)
     with replacing(path) as temporary:
         _write(temporary, making, progress)

@@ -253,7 +253,6 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
             tokens=tokens,
             seed=seed,
             cache=inputs.cache,
-            scratch=inputs.work,
             progress=inputs.progress,
         ).part(first)
 

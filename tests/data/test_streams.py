@@ -192,7 +192,7 @@ def test_conversations_in_parquet_are_those_of_json_lines(tmp_path: Path) -> Non
     parquet(tmp_path / "c.parquet", [{"messages": chat} for chat in chats])
     columnar = nodes.ParquetData(paths=("c.parquet",), messages="messages", loss="answers")
     digests = {
-        token_rows(d, tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0).digest()
+        token_rows(d, tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0, cache=tmp_path / "t").digest()
         for d in (chat_data("c.jsonl"), data(columnar))
     }
     assert len(digests) == 1

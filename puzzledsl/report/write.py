@@ -21,10 +21,9 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
-from puzzledsl.report.pictures.frontier import points_as_svg
+from puzzledsl.report.pictures.curves import points_as_svg
 from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
-from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
@@ -79,7 +78,7 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     "headlines": headlines,
     "strip": architecture.strip_of,
     "optimum": architecture.optimum_strip,
-    "refined": refined,
+    "refined": measured.refined,
     "comparisons": measured.comparisons,
     "kept": measured.kept_tables,
     "ladders": lambda subject: [*ladders(subject)],

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.piece_state import PieceState
 

@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from puzzledsl.models.divergence import learning_rate, warmup_steps
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import keep_freed_memory, repeatable
-from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.pieces.train.losses import TINY, normalized_mse, squared_norm
 from puzzledsl.pieces.train.student import Student

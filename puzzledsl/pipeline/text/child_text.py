@@ -48,7 +48,7 @@ from puzzledsl.pipeline.inputs import (
 )
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
-from puzzledsl.report.sections.refined import ORIGINS
+from puzzledsl.report.sections.measured import ORIGINS
 
 
 def metric_text(name: str, value: float) -> str:

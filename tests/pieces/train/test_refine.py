@@ -19,7 +19,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.layer_trace import TracedBatch
+from puzzledsl.models.least_squares.grams import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.pieces.initialise.statistics import walk_layers

@@ -21,7 +21,6 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
-from puzzledsl.report.pictures.curves import points_as_svg
 from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
 from puzzledsl.report.sections.searches import STATUS
@@ -39,7 +38,8 @@ def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
     found = load_artefacts(program, build)
     write_text(build.report, render(found, source_text))
     for table in ladders(Subject(found, name)) if (name := main_search(found)) else ():
-        write_text(build.report.with_name(f"{table.picture.name}.svg"), points_as_svg(table.picture))
+        picture = environment().get_template("points.svg.j2").render(c=table.picture)
+        write_text(build.report.with_name(f"{table.picture.name}.svg"), picture + "\n")
     return build.report
 
 

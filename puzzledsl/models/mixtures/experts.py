@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.least_squares.channels import elimination_order
-from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
+from puzzledsl.models.least_squares.channels import fitted_channels
+from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.transformers_private import apply_gate
 
 
@@ -298,18 +298,9 @@ class _Pool:
 def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor, width: int) -> Expert:
     """Return the FFN of `width` channels that is nearest to y; `shared` experts see every token already."""
     pool = _pool(mixture, shared, x_TH, POOL * width)
-    wide, channels = pool.wide, len(pool.down_PH)
-    gram = Gram.zeros(channels, y_TH.shape[1], x_TH.device)
-    gram.add(
-        mixture.rules.activate(None if wide.gate is None else wide.gate(x_TH), wide.up(x_TH)),
-        y_TH - pool.bias,
-    )
-    ridge = gram.ridge(TOWARDS_START)
-    full = solve_ridge(gram.xx, gram.xy, pool.down_PH, relative=ridge)
-    kept = elimination_order(gram.xx, full)[channels - width :].sort().values
-    return pool.with_down(
-        kept, solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge)
-    )
+    gram = Gram.zeros(len(pool.down_PH), y_TH.shape[1], x_TH.device)
+    gram.add(mixture.activations(pool.wide, x_TH), y_TH - pool.bias)
+    return pool.with_down(*fitted_channels(gram, pool.down_PH, width))
 
 
 def contributing(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, width: int) -> Expert:

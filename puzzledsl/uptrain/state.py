@@ -1,4 +1,4 @@
-"""State of an unfinished training run: weights, moments of AdamW, random numbers, progress.
+"""State of an unfinished training run: weights, moments of AdamW, progress. Training draws no random numbers.
 
 Each process writes its rows of every tensor to a safetensors file of its own. Any number of processes reads them. A checksum of
 every file guards them: a set that is torn or changed is never read.
@@ -179,7 +179,6 @@ class TrainingState:
         self._make_room(names)
         tensors = {name: value for name, value in self.tensors().items() if name in names}
         self.store.load(STATE, tensors)
-        self._set_random(tensors)
         heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
         return TrainingProgress(int(notes["step"]), heldout)
 
@@ -198,10 +197,7 @@ class TrainingState:
             found[f"weight/{name}"] = weight.detach()
             for moment, value in self.optimizer.state.get(weight, {}).items():
                 found[f"{moment}/{name}"] = value
-        states = [torch.get_rng_state()]
-        if torch.cuda.is_available():
-            states.append(torch.cuda.get_rng_state())
-        return found | {self._random_key: torch.cat(states)}
+        return found
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.model.named_parameters()}
@@ -215,16 +211,3 @@ class TrainingState:
                     "exp_avg": torch.zeros_like(weight.detach()),
                     "exp_avg_sq": torch.zeros_like(weight.detach()),
                 }
-
-    @property
-    def _random_key(self) -> str:
-        return f"random/{self.store.ranks.rank}"
-
-    def _set_random(self, tensors: dict[str, Tensor]) -> None:
-        """Restore the state of the random numbers."""
-        if self._random_key in tensors:
-            state = tensors[self._random_key]
-            size = torch.get_rng_state().numel()
-            torch.set_rng_state(state[:size].clone())
-            if torch.cuda.is_available() and state.numel() > size:
-                torch.cuda.set_rng_state(state[size:].clone())

@@ -145,11 +145,6 @@ class Trainer:
 
     def run(self) -> TrainingProgress:
         """Train to the end, then put the best evaluated weights into the child; with `keep = last` those after the last step."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.declaration.seed + self.ranks.rank)
-            return self._run_seeded()
-
-    def _run_seeded(self) -> TrainingProgress:
         done = self._run.load() or TrainingProgress()
         self.progress.start(f"uptraining {self.declaration.name}", self.steps)
         if done.step:

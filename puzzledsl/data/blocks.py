@@ -6,7 +6,7 @@ Shapes: N blocks, T context (tokens per block).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,8 @@ def token_rows(
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. `progress` is told the counts of text that is tokenised anew. Raises DiagnosticError for missing or
-    unreadable files and for too little text.
+    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. `progress` is told the counts
+    of text that is tokenised anew. Raises DiagnosticError for missing or unreadable files and for too little text.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
@@ -88,6 +88,19 @@ def token_rows(
         order = torch.randperm(len(stream.tokens) // context, generator=torch.Generator().manual_seed(seed))
         place_N[at] = order[: len(at)].numpy()
     return TokenRows(streams, part_N, place_N, context)
+
+
+def rows_behind(
+    first: int, read: Callable[[int], TokenRows], progress: Progress, warning: str
+) -> TokenRows:
+    """Return `read(first)`: blocks behind the first ones; where the text is too short for them, with a warning, `read(0)`."""
+    try:
+        return read(first)
+    except DiagnosticError as error:
+        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
+            raise
+        progress.log("warning", text=warning)
+        return read(0)
 
 
 def _check_enough(

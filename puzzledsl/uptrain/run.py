@@ -23,8 +23,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import child_config, load_child
 from puzzledsl.child.checkpoint.contents import write_safetensors
 from puzzledsl.child.healing.run import blocks_read
-from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.errors import NotEnoughText
+from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
@@ -257,14 +256,8 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
         ).part(first)
 
     first = blocks_read(inputs.program, data.name, context, declaration.seed)
-    try:
-        return read(first)
-    except DiagnosticError as error:
-        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
-            raise
-        text = f"data `{data.name}` is too short to uptrain on text that the child was not made from"
-        inputs.progress.log("warning", text=text)
-        return read(0)
+    warning = f"data `{data.name}` is too short to uptrain on text that the child was not made from"
+    return rows_behind(first, read, inputs.progress, warning)
 
 
 def steps_of(declaration: Uptrain) -> int:

@@ -68,18 +68,22 @@ def token_rows(
     seed: int,
     cache: Path,
     progress: Progress = SILENT,
+    or_fewer: bool = False,
 ) -> TokenRows:
     """`ceil(tokens / context)` blocks of the text in an order that `seed` fixes.
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
     its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. `progress` is told the counts
-    of text that is tokenised anew. Raises DiagnosticError for missing or unreadable files and for too little text.
+    of text that is tokenised anew. Raises DiagnosticError for missing or unreadable files and for too little text, of which
+    there are as many blocks as it has if `or_fewer`.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
     places = [Place.of(part, base) for part, _ in parts]
     streams = [stream_of(place, tokenizer, cache, progress) for place in places]
+    if or_fewer:
+        blocks = most_blocks(weights, [len(stream.tokens) // context for stream in streams], blocks)
     part_N = np.asarray(turns(weights, blocks), dtype=np.uint16)
     _check_enough(source, [stream.tokens for stream in streams], part_N, blocks, context)
     place_N = np.empty(blocks, dtype=np.int64)

@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
@@ -57,7 +56,16 @@ def healing_text(
     own = name != bld.data
     scored = _scored_blocks(program, name, bld.context)
     calibration, judging, behind = _parts(bld, scored, own)
-    blocks_NS = _up_to(program, name, bld, base, tokenizer, cache, behind + wanted, progress)
+    tokens = (behind + wanted) * bld.context
+    blocks_NS = token_rows(
+        *(program.data[name], base, tokenizer),
+        context=bld.context,
+        tokens=tokens,
+        seed=bld.seed,
+        cache=cache,
+        progress=progress,
+        or_fewer=True,
+    )[:]
     healing_NS = torch.cat([blocks_NS[:calibration], blocks_NS[behind:]])[:wanted]
     held_out_NS = blocks_NS[judging]
     return (healing_NS, held_out_NS) if len(healing_NS) and len(held_out_NS) else None
@@ -102,46 +110,6 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
         if search.refine is not None and refined_text(program, search) == data
     ]
     return 2 * -(-max(samples, default=0) // context)
-
-
-def _up_to(
-    program: Program,
-    name: str,
-    bld: Bld,
-    base: Path,
-    tokenizer: Any,
-    cache: Path,
-    blocks: int,
-    progress: Progress,
-) -> Tensor:
-    """Return the first `blocks` of the text's order, or all of them if there are fewer, [N, S]."""
-
-    def read(tokens: int) -> Tensor:
-        source, context = program.data[name], bld.context
-        return token_rows(
-            *(source, base, tokenizer),
-            context=context,
-            tokens=tokens,
-            seed=bld.seed,
-            cache=cache,
-            progress=progress,
-        )[:]
-
-    try:
-        return read(blocks * bld.context)
-    except DiagnosticError as error:
-        most = _tokens_there(error)
-        if most is None:
-            raise
-        return read(most // bld.context * bld.context)
-
-
-def _tokens_there(error: DiagnosticError) -> int | None:
-    """Return the tokens that a too short text has (of a mix, in its proportions); None if the error is another."""
-    facts = error.diagnostics[0].args
-    if not {"got", "needed"} <= facts.keys():
-        return None
-    return int(str(facts.get("most", facts["got"])))
 
 
 STREAMS_AT_A_TIME = 16

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.children import HealingGroups, Points
@@ -221,7 +220,7 @@ class Sweep:
     def _replaced(self, replacement: Replacement, groups: Sequence[Entering]) -> list[Tensor]:
         """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
         layer, run = replacement.layer_of(self.model, self._library), self.runner
-        if run.paged or any(sub_block == "attention" for sub_block, _, _ in replacement.parts):
+        if run.paged or any(part.sub_block == "attention" for part in replacement.parts):
             return [run.run_layer(replacement.layer, hidden, layer) for hidden, _ in groups]
         return [
             run.run_ffn(replacement.layer, attended, layer) for _, attended in groups if attended is not None
@@ -295,18 +294,11 @@ class HealedReplacement:
                 dropped = LayerDefinition(attention=NoOpAttention(), ffn=NoOpFfn())
                 child[scored.layer : scored.end] = [dropped] * scored.length
             case Replacement():
-                child[scored.layer] = _layer(scored)
+                child[scored.layer] = scored.definition
         behind = min(enters(((0, scored),)), layers - 1)
         links, of_parent = chain(child, without), points(layers, without)
         first = first_changed(links, of_parent)
         return cls(behind, of_parent[first], [link for link in links[first:] if link.layer_idx <= behind])
-
-
-def _layer(replacement: Replacement) -> LayerDefinition:
-    chosen: dict[str, Alternative | str | None] = {"attention": ParentAttention(), "ffn": ParentFfn()}
-    for sub_block, alternative, piece in replacement.parts:
-        chosen |= {sub_block: alternative, f"{sub_block}_piece": piece}
-    return LayerDefinition.model_validate(chosen)
 
 
 class HealedSweep(Sweep):

@@ -106,7 +106,7 @@ def model_definition(
     """
     space = program.spaces[program.searches[search].space]
     known = list(jobs)
-    heads = {job.head: job.id for job in reversed(known) if job.head is not None}
+    heads: dict[str, str] = {job.head: job.id for job in reversed(known) if job.head is not None}
     pieces = pieces_of(known)
     missing: dict[str, list[int]] = {}
     layers = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
 from puzzledsl.costs.metrics import whole_metrics
@@ -42,7 +43,6 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
     TextCounts,
-    piece_of_line,
 )
 
 T = TypeVar("T", bound=Artefact)
@@ -124,22 +124,14 @@ class _Reader:
         return [failure for failure in read if failure is not None]
 
     def pieces(self, index: Path) -> dict[str, Piece]:
-        """The library's index; a last line without its newline is one that was never finished."""
+        """The pieces of the library's index."""
+        from puzzledsl.pieces.store.index import Index
+
         try:
-            lines = index.read_bytes().split(b"\n")[:-1]
-        except OSError:
+            return Index(index).read()
+        except (OSError, DiagnosticError):
+            self.unreadable.append(index.relative_to(self.root).as_posix())
             return {}
-        pieces: dict[str, Piece] = {}
-        for line in lines:
-            try:
-                piece = piece_of_line(line)
-            except ValueError:
-                name = index.relative_to(self.root).as_posix()
-                if name not in self.unreadable:
-                    self.unreadable.append(name)
-                continue
-            pieces[piece.job.id] = piece
-        return pieces
 
 
 PARENT = "parent"

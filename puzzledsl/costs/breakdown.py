@@ -31,7 +31,6 @@ from puzzledsl.ir.tables import (
 )
 
 
-
 @record
 class LayerCost:
     """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair.

@@ -31,10 +31,10 @@ from puzzledsl.costs.long_table import (
     END_KEYS,
     KEYS,
     MORE_KEYS,
-    RowProblems,
     Line,
     LongTable,
     NoTable,
+    RowProblems,
     read_long_table,
     written_run,
 )

@@ -82,7 +82,9 @@ class LongTable:
         """Yield the mistakes that any table's header can have: a missing column, a duplicate column."""
         names = self.header.cells
         yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
-        yield from (f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1}))
+        yield from (
+            f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
+        )
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:

@@ -74,9 +74,9 @@ def token_rows(
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. `progress` is told the counts
-    of text that is tokenised anew. Raises DiagnosticError for missing or unreadable files and for too little text, of which
-    there are as many blocks as it has if `or_fewer`.
+    its proportions. `base` is where relative paths start; `cache` is for tokenised text. `progress` is told the counts of text that is
+    tokenised anew. Raises DiagnosticError for missing or unreadable files and for too little text, of which there are as many
+    blocks as it has if `or_fewer`.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
@@ -94,9 +94,7 @@ def token_rows(
     return TokenRows(streams, part_N, place_N, context)
 
 
-def rows_behind(
-    first: int, read: Callable[[int], TokenRows], progress: Progress, warning: str
-) -> TokenRows:
+def rows_behind(first: int, read: Callable[[int], TokenRows], progress: Progress, warning: str) -> TokenRows:
     """Return `read(first)`: blocks behind the first ones; where the text is too short for them, with a warning, `read(0)`."""
     try:
         return read(first)

@@ -256,7 +256,9 @@ class Subject:
     def finals(self) -> list[tuple[nodes.Eval, Evaluation, str, dict[str, Figure]]]:
         """Evaluations with the child that each is about, and its figures."""
         found = ((declaration, made, self.final(declaration, made)) for declaration, made in self.evaluations)
-        return [(declaration, made, name, self.figures(made, name)) for declaration, made, name in found if name]
+        return [
+            (declaration, made, name, self.figures(made, name)) for declaration, made, name in found if name
+        ]
 
     def shown(self, declaration: nodes.Eval, evaluation: Evaluation) -> list[str]:
         """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""

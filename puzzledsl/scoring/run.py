@@ -161,7 +161,12 @@ def _digests(
     method, parent_dir = inputs.method, inputs.parent_dir
     pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
     parts = [
-        [r.layer, r.table, r.name, *(pieces.get(p.piece or "", "") if p.alternative.trainable else "" for p in r.parts)]
+        [
+            r.layer,
+            r.table,
+            r.name,
+            *(pieces.get(p.piece or "", "") if p.alternative.trainable else "" for p in r.parts),
+        ]
         for r in todo
     ]
     settings = method.model_dump_json(exclude=None if method.healed else {"healed"})

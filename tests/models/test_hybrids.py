@@ -14,7 +14,7 @@ from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_parent
 from puzzledsl.models.alternatives.build import initialise
-from puzzledsl.models.families.access import layers, shape_of, sub_block_of
+from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.build import NoNorm
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.stored import inventory

@@ -55,7 +55,10 @@ def test_at_full_rank_it_is_the_parent(family: str, bias: bool) -> None:
 def test_more_rank_is_better_and_any_beats_the_plain_svd() -> None:
     """On tokens that the start was not fitted to, and always better than a no-op."""
     model = tiny_model()
-    own, x = sub_block_of(layers(model)[0], "ffn"), torch.randn(512, HIDDEN, generator=torch.Generator().manual_seed(5))
+    own, x = (
+        sub_block_of(layers(model)[0], "ffn"),
+        torch.randn(512, HIDDEN, generator=torch.Generator().manual_seed(5)),
+    )
     x *= torch.logspace(-1, 1, HIDDEN)  # inputs of different scales, as those of real models
     target, hook = own(x), []
     handle = own.down_proj.register_forward_pre_hook(lambda _, args: hook.append(args[0]))

@@ -18,7 +18,6 @@ from puzzledsl.ir.nodes import (
     MetricTerm,
     Or,
     ParamsTerm,
-    Program,
     Refine,
     ScoreTerm,
     TableTerm,

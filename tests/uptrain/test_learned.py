@@ -154,7 +154,9 @@ def test_what_does_not_count_is_not_learned(
     rows = some_rows()
     stored = rows[:].numpy().astype(np.int32).reshape(BLOCKS, CONTEXT)
     stored[:, :-1] = ~stored[:, :-1]
-    last = TokenRows([stream_in_memory(stored.reshape(-1))], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT)
+    last = TokenRows(
+        [stream_in_memory(stored.reshape(-1))], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT
+    )
     step, _ = first_step(trainer_of(case, tmp_path, last, kld=0, cosine=0, lm=1), monkeypatch)
     child = load_child(case.child)
     ids = last[0:6]

@@ -76,7 +76,9 @@ def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(problem, NoRoomToUptrain) and "in each of 1 processes" in problem.message
     free.append(1_500_000)
     found = means_for(*given, Ranks())
-    assert found == replace(PLAIN, recompute=True), "and the micro-batch, which CPUs' sums depend on, is the same"
+    assert found == replace(PLAIN, recompute=True), (
+        "and the micro-batch, which CPUs' sums depend on, is the same"
+    )
 
 
 def test_the_help_says_how_many_would_do() -> None:

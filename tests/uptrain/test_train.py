@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.uptrain import train
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
 from tests.uptrain.cases import Case, make_case, with_uptrain

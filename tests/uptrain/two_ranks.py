@@ -6,12 +6,12 @@ BASE/found-0.json, rank 1 BASE/found-1.json.
 
 from __future__ import annotations
 
-from dataclasses import replace
 import json
 import random
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock

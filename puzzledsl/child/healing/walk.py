@@ -35,7 +35,7 @@ from puzzledsl.plan.memory.stage_plan import tiles
 
 @dataclass(frozen=True)
 class Healed:
-    """Layers of a child with healed weights in files, and its KL(parent || child) on held-out tokens before and after, in nats."""
+    """Layers of a child with healed weights in files, and KL(parent || child) on held-out tokens before and after, in nats."""
 
     layers: tuple[int, ...]
     kl_before: float

@@ -23,7 +23,6 @@ from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.layer import ChildSubBlock, Link
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.walk import Healed, heal
-from tests.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
@@ -32,6 +31,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.tensors import open_weights
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
+from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
 from tests.pieces.train.bld_programs import make_program
 from tests.pieces.train.test_bld_run import run as run_bld

@@ -46,7 +46,14 @@ def test_healed_weights_lie_on_their_grids(dtype: torch.dtype, tmp_path: Path) -
     pieces = random_pieces(parent, LAYERS)
     result = heal(parent, definition.layers, pieces, CALIBRATION, HELD_OUT, tmp_path / "work", Silent())
     realise(definition, directory, pieces, tmp_path / "plain", dtype=dtype)
-    realise(definition, directory, pieces, tmp_path / "healed", healed=result.weights(tmp_path / "work"), dtype=dtype)
+    realise(
+        definition,
+        directory,
+        pieces,
+        tmp_path / "healed",
+        healed=result.weights(tmp_path / "work"),
+        dtype=dtype,
+    )
     before, after = (from_directory(tmp_path / name) for name in ("plain", "healed"))
     assert set(after.storage_types().values()) == {"fp8", "int8", "int4"}
     for name, storage in after.storage_types().items():

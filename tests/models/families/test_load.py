@@ -63,7 +63,9 @@ def test_the_shape_is_that_of_the_weights(family: str) -> None:
     assert {name: tuple(weight.shape) for name, weight in weights_of(model).items()} == inventory(shape)
     assert len(layers(model)) == shape.layers
     mixture = classes_of(family).mixture
-    kinds = [mixture is not None and isinstance(sub_block_of(layer, "ffn"), mixture) for layer in layers(model)]
+    kinds = [
+        mixture is not None and isinstance(sub_block_of(layer, "ffn"), mixture) for layer in layers(model)
+    ]
     assert kinds == [own.ffn == "moe" for own in shape.each]
     assert shape.family == family_of(model).model_type == family
 

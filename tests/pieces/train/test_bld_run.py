@@ -19,7 +19,6 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from tests.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
@@ -36,6 +35,7 @@ from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble
+from tests.blocks import token_blocks
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program, write_text
 from tests.tiny import FAMILIES, tiny_tokenizer

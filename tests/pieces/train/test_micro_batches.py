@@ -13,8 +13,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import losses

@@ -19,9 +19,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.least_squares.grams import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics, TracedBatch
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.quantise import refine

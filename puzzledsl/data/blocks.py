@@ -74,8 +74,8 @@ def token_rows(
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is for tokenised text. `progress` is told the counts of text that is
-    tokenised anew. Raises DiagnosticError for missing or unreadable files and for too little text, of which there are as many
+    its proportions. `base` is where relative paths start; `cache` is for tokenised text. `progress` is told the counts of
+    text that is tokenised anew. Raises DiagnosticError for missing files and too little text, of which there are as many
     blocks as it has if `or_fewer`.
     """
     parts = parts_of(source)

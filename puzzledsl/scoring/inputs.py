@@ -262,7 +262,7 @@ class ScoreInputs:
         return replace(self, program=self.program.model_copy(update={"scores": scores}))
 
     def rows(self, first: int, count: int) -> TokenRows:
-        """Return `count` blocks of the data set from the given one on, not read yet. Raises DiagnosticError if the text is too short."""
+        """Return `count` blocks of the data set from one on, not read yet. Raises DiagnosticError if the text is too short."""
         context, cache = self.bld.context, self.build.tokens
         return token_rows(
             *(self.program.data[self.data or ""], self.base, self.tokenizer),

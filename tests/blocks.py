@@ -15,7 +15,7 @@ from puzzledsl.data.streams import Stream, Tokens
 def token_blocks(*source: Any, **settings: Any) -> torch.LongTensor:
     """The blocks of `token_rows`, int64 [N, context]; tokenised anew without a `cache`."""
     with TemporaryDirectory() as folder:
-        return token_rows(*source, **{"cache": Path(folder), **settings})[:]
+        return token_rows(*source, **{**settings, "cache": settings.get("cache") or Path(folder)})[:]
 
 
 def stream_in_memory(tokens: Tokens) -> Stream:

@@ -29,6 +29,7 @@ from puzzledsl.ir.nodes import Program, Scenario, Shape, Space
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables import PARENT_ENDS, CellTiming, Cost, CostTable, ScenarioCosts
 from puzzledsl.measure.estimate import (
+    CHECK_ROUNDS,
     CHECKED_CHILDREN,
     FIXED,
     Check,
@@ -42,7 +43,16 @@ from puzzledsl.measure.estimate import (
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, label
 from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
-from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of, timed_work
+from puzzledsl.measure.whole import (
+    Widths,
+    Workload,
+    ends_bytes,
+    head_bytes,
+    needs_prefill,
+    served_work,
+    sizes_of,
+    timed_work,
+)
 from puzzledsl.measure.whole_fit import fit_whole
 from puzzledsl.plan.flop import FLOP_PER_BYTE
 
@@ -87,16 +97,26 @@ class Cell:
 
 
 def measure_cell(
-    teams: Teams, place: Place, space: Space, scenario: Scenario, batch: int, work: Path, progress: Progress
+    teams: Teams,
+    place: Place,
+    space: Space,
+    scenario: Scenario,
+    workload: Workload,
+    effort: int,
+    work: Path,
+    progress: Progress,
 ) -> Cell:
-    """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself."""
-    workload = Workload.of(scenario, batch)
+    """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself.
+
+    `effort`: the work of each, as `progress` counts it.
+    """
+    batch = workload.batch
     partial = work / _digest(place, space, workload)
     kind: type[Round | Check] = Check if place.whole else Round
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    known, effort = len(rounds.done) + len(checks.done), timed_work(place.shape, workload)
+    known = len(rounds.done) + len(checks.done)
     progress.advance(known, kept=True, work=known * effort, **here)
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
@@ -292,14 +312,18 @@ def measure_costs(
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
-            loads = [Workload.of(each, batch) for each in scenarios for batch in place.batches[each.name]]
-            each = place.rounds + CHECKED_CHILDREN
-            progress.start(f"measuring {space}", len(loads) * each)
-            progress.ready(each * sum(timed_work(shape, load) for load in loads))
+            loads = {
+                each.name: [Workload.of(each, batch) for batch in place.batches[each.name]]
+                for each in scenarios
+            }
+            efforts = {load: _effort(place, scenarios, load) for of in loads.values() for load in of}
+            units = place.rounds + CHECKED_CHILDREN
+            progress.start(f"measuring {space}", units * sum(map(len, loads.values())))
+            progress.ready(units * sum(efforts[load] for of in loads.values() for load in of))
             for scenario in scenarios:
                 cells = [
-                    measure_cell(teams, place, here, scenario, batch, work, progress)
-                    for batch in place.batches[scenario.name]
+                    measure_cell(teams, place, here, scenario, load, efforts[load], work, progress)
+                    for load in loads[scenario.name]
                 ]
                 capacity = None if scenario.batches else place.memory_bytes
                 tables[scenario.name] = tuple(
@@ -323,6 +347,13 @@ def measure_costs(
         params_ffn=tuple({f.name: f.params(own) for f in layer.with_parent().ffn} for own, layer in layers),
         timings=tuple(timings),
     )
+
+
+def _effort(place: Place, scenarios: Sequence[Scenario], workload: Workload) -> int:
+    """Return the work of one round or check."""
+    if not place.whole:
+        return timed_work(place.shape, workload)
+    return served_work(place.shape, workload, CHECK_ROUNDS, prefill=needs_prefill(scenarios, workload))
 
 
 def _shared(place: Place) -> str:

@@ -49,7 +49,7 @@ from puzzledsl.measure.host import (
     random_child,
 )
 from puzzledsl.measure.place import Limits, Place
-from puzzledsl.measure.whole import Samples, Widths, Workload
+from puzzledsl.measure.whole import Samples, Widths, Workload, needs_prefill
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
@@ -264,6 +264,7 @@ class ServingClock:
         self._space: Space = program.spaces[space]
         self._shape: Shape = program.parents[self._space.parent].shape
         self._bed = Bed.of(program.hardware[hardware])
+        self._scenarios = [s for s in program.scenarios.values() if s.hardware == hardware]
         self._kinds = self._shape.kind_of_each
         self._alternatives = alternatives_of(self._space, self._shape)
         one_cache = RUNTIMES[self._bed.name].one_cache
@@ -284,8 +285,7 @@ class ServingClock:
         bed, stored = self._bed, self._bed.stored
         memory = bed.spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limits = Limits(bed.hardware.name, self._shape, stored, memory, bed.spec.device)
-        scenarios = [s for s in self._program.scenarios.values() if s.hardware == bed.hardware.name]
-        batches = {scenario.name: limits.batches(scenario) for scenario in scenarios}
+        batches = {scenario.name: limits.batches(scenario) for scenario in self._scenarios}
         with bed.load(self._parent, Workload(1, 1, 1), self._shape, "the parent") as session:
             version = session.version
         return Place(
@@ -327,6 +327,7 @@ class ServingClock:
     def timed(self, child: Arrangement, workload: Workload, seed: int) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
         path = self._written(child, "child")
+        prefill = needs_prefill(self._scenarios, workload)
         if self._loaded is None or self._loaded[0] != workload:
             self._loaded = None
             self._sessions.close()
@@ -335,25 +336,10 @@ class ServingClock:
         parent = self._loaded[1]
         try:
             with self._bed.load(path, workload, self._shape, "a child") as own:
-                of_parent, of_child = in_turn(
-                    [parent, own], workload, CHECK_ROUNDS, prefill=self._needs_prefill(workload)
-                )
+                of_parent, of_child = in_turn([parent, own], workload, CHECK_ROUNDS, prefill=prefill)
         finally:
             shutil.rmtree(path.parent, ignore_errors=True)
         return Check.of(seed, child, of_parent, of_child, "".join(child.get("ends", ())))
-
-    def _needs_prefill(self, workload: Workload) -> bool:
-        """Return True unless traffic alone runs the workload, whose prompts take what they do in its smallest batch."""
-        alike = [
-            scenario
-            for scenario in self._program.scenarios.values()
-            if scenario.hardware == self._bed.hardware.name
-            and (scenario.prompt, scenario.output) == (workload.prompt, workload.output)
-        ]
-        return any(
-            scenario.traffic is None or workload.batch <= min(scenario.batches, default=1)
-            for scenario in alike
-        )
 
     def close(self) -> None:
         """End the parent's process, and remove the files."""

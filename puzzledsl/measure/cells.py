@@ -5,7 +5,8 @@ layers hold random mixtures of the alternatives are run beside the parent, with 
 `rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random whole children show
 the error of a sum of such times. In an engine that serves exported models, only whole models can be timed: the times of the
 alternatives are fitted to them (`whole_fit`), from a prior: a decode step reads weights and KV cache; a prefill computes, or
-reads the weights where that takes longer. Sizes are computed exactly; times are whole nanoseconds.
+reads the weights where that takes longer; children that a search would choose by these times show their error, and correct them.
+Sizes are computed exactly; times are whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def expected_times(
     return prefill, decode
 
 
-METHOD = "3"  # raise it when what is measured changes, so that unfinished work is not continued
+METHOD = "4"  # raise it when what is measured changes, so that unfinished work is not continued
 NS_PER_S = 10**9
 
 
@@ -102,13 +103,12 @@ def measure_cell(
     space: Space,
     scenario: Scenario,
     workload: Workload,
-    effort: int,
     work: Path,
     progress: Progress,
 ) -> Cell:
     """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself.
 
-    `effort`: the work of each, as `progress` counts it.
+    In an engine each check is of a child that a search would choose by the times so far, which it corrects.
     """
     batch = workload.batch
     partial = work / _digest(place, space, workload)
@@ -116,25 +116,39 @@ def measure_cell(
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    known = len(rounds.done) + len(checks.done)
-    progress.advance(known, kept=True, work=known * effort, **here)
-    tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
-    tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
-    for task, new in teams.run(tasks):
-        match new:
-            case Round():
-                rounds.add(new)
-                progress.advance(
-                    work=effort, **here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent))
-                )
-            case Check():
-                (rounds if task.name[0] == "round" else checks).add(new)
-                progress.advance(work=effort, **here, **_shown(new.parent_prefill_s, new.parent_decode_s))
-    prefill, decode = _estimates(place, space, workload, rounds.all())
-    errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
-    note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
-    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all())
-    return Cell(_costs(place, space, scenario, workload, prefill, decode), note, timing)
+    of_round, of_check = _efforts(place, [scenario], workload)
+    kept = len(rounds.done) * of_round + len(checks.done) * of_check
+    progress.advance(len(rounds.done) + len(checks.done), kept=True, work=kept, **here)
+
+    def run(what: str, seeds: Sequence[int], *of: object) -> None:
+        for task, new in teams.run([Task.call((what, seed), what, workload, seed, *of) for seed in seeds]):
+            (rounds if task.name[0] == "round" else checks).add(new)
+            if isinstance(new, Round):
+                shown = _shown(new.prefill.parent[0], undisturbed(new.decode.parent))
+            else:
+                shown = _shown(new.parent_prefill_s, new.parent_decode_s)
+            progress.advance(work=of_round if what == "round" else of_check, **here, **shown)
+
+    run("round", rounds.missing)
+    found, by = _estimates(place, space, workload, rounds.all()), list[tuple[Estimate, Estimate]]()
+    if not place.whole:
+        run("check", checks.missing)
+        by = [found] * CHECKED_CHILDREN
+    else:
+        for seed in range(CHECKED_CHILDREN):
+            by.append(found)
+            if seed in checks.missing:
+                prefill, decode = found
+                times = {k: prefill.seconds[k] + workload.output * decode.seconds[k] for k in decode.seconds}
+                run("check", [seed], times)
+            known = [checks.done[each] for each in range(seed + 1)]
+            found = _estimates(place, space, workload, [*rounds.all(), *known])
+    errors = _report(scenario, workload, found, [*zip(checks.all(), by, strict=True)], progress)
+    children = f"{CHECKED_CHILDREN} {'searched' if place.whole else 'random'} children"
+    corrected = ", by which it was then corrected" if place.whole else ""
+    note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {children}{corrected})"
+    timing = _timing(scenario, workload, *found, errors, rounds.all())
+    return Cell(_costs(place, space, scenario, workload, *found), note, timing)
 
 
 def _shown(prefill_s: float, decode_s: float) -> dict[str, Any]:
@@ -233,15 +247,20 @@ def _costs(
 def _report(
     scenario: Scenario,
     workload: Workload,
-    prefill: Estimate,
-    decode: Estimate,
-    checks: list[Check],
+    found: tuple[Estimate, Estimate],
+    checks: Sequence[tuple[Check, tuple[Estimate, Estimate]]],
     progress: Progress,
 ) -> tuple[float, float, float]:
-    """Log the measurements; return the mean errors of summed costs: in prefill, a decode step and latency speed-up."""
-    where = {"scenario": scenario.name, "batch": workload.batch}
-    errors = list(speed_up_errors(checks, prefill, decode, workload.output))
-    for check, of_prefill, of_decode, of_latency in ((c, *e) for c, e in zip(checks, errors, strict=True)):
+    """Log the measurements; return the mean errors of summed costs: in prefill, a decode step and latency speed-up.
+
+    Each of `checks` has the times by which it is predicted.
+    """
+    where, (prefill, decode) = {"scenario": scenario.name, "batch": workload.batch}, found
+    errors = list[tuple[float, float, float]]()
+    for check, by in checks:
+        (error,) = speed_up_errors([check], *by, workload.output)
+        errors.append(error)
+        of_prefill, of_decode, of_latency = error
         progress.log(
             "measure_check",
             **where,
@@ -316,13 +335,12 @@ def measure_costs(
                 each.name: [Workload.of(each, batch) for batch in place.batches[each.name]]
                 for each in scenarios
             }
-            efforts = {load: _effort(place, scenarios, load) for of in loads.values() for load in of}
-            units = place.rounds + CHECKED_CHILDREN
-            progress.start(f"measuring {space}", units * sum(map(len, loads.values())))
-            progress.ready(units * sum(efforts[load] for of in loads.values() for load in of))
+            efforts = [_efforts(place, [each], load) for each in scenarios for load in loads[each.name]]
+            progress.start(f"measuring {space}", len(efforts) * (place.rounds + CHECKED_CHILDREN))
+            progress.ready(sum(place.rounds * one + CHECKED_CHILDREN * other for one, other in efforts))
             for scenario in scenarios:
                 cells = [
-                    measure_cell(teams, place, here, scenario, load, efforts[load], work, progress)
+                    measure_cell(teams, place, here, scenario, load, work, progress)
                     for load in loads[scenario.name]
                 ]
                 capacity = None if scenario.batches else place.memory_bytes
@@ -349,11 +367,15 @@ def measure_costs(
     )
 
 
-def _effort(place: Place, scenarios: Sequence[Scenario], workload: Workload) -> int:
-    """Return the work of one round or check."""
+def _efforts(place: Place, scenarios: Sequence[Scenario], workload: Workload) -> tuple[int, int]:
+    """Return the work of a round, and of a check."""
     if not place.whole:
-        return timed_work(place.shape, workload)
-    return served_work(place.shape, workload, CHECK_ROUNDS, prefill=needs_prefill(scenarios, workload))
+        return (work := timed_work(place.shape, workload)), work
+    prefill = needs_prefill(scenarios, workload)
+    one, other = (
+        served_work(place.shape, workload, turns * CHECK_ROUNDS, prefill=prefill) for turns in (1, 2)
+    )
+    return one, other
 
 
 def _shared(place: Place) -> str:

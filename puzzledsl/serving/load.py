@@ -320,7 +320,11 @@ class LoadBench:
         models = {search: parent if search is None else self.children[search] for search in order}
         wanted = [*product(shares, seeds)]
         progress.start(f"load of {', '.join(self.children)}", len(models) * len(wanted))
-        places = {(search, *at): work / self._digest(search, models[search], *at) for search in order for at in wanted}
+        places = {
+            (search, *at): work / self._digest(search, models[search], *at)
+            for search in order
+            for at in wanted
+        }
         known = {key: run for key, place in places.items() if (run := _kept(place)) is not None}
         progress.advance(len(known), kept=True)
         for group in [order] if self._spec.engine == "llama_cpp" else [[search] for search in order]:

@@ -14,53 +14,31 @@ from puzzledsl.base.files import matching
 from puzzledsl.base.phrases import listed
 from puzzledsl.checker.context import Context
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import overlap, references, sources_of
+from puzzledsl.ir.references import overlap, readers_of, sources_of
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 """Files and folders of a tokenizer that have a chat template."""
+LEARNERS = ("bld ", "uptrain ")
+Readers = Mapping[str, list[str]]
 
 
 def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
     """Return every warning."""
-    readers = _users(program)
+    readers = readers_of(program)
+    evaluated = list(_measured_on(ctx, program, readers))
+    for judge in program.judges.values():
+        readers.setdefault(judge.data, []).append(f"judge `{judge.name}`")
+    for name, data in program.data.items():
+        for part in data.source.parts if isinstance(data.source, nodes.MixData) else ():
+            readers.setdefault(part.name, []).extend(readers.get(name, ()))
     return [
         *_missing_files(ctx, program, readers),
         *_without_template(ctx, program, readers),
-        *_measured_on(ctx, program),
+        *evaluated,
     ]
 
 
-# ---------------------------------------------------------------- text that is missing
-
-
-def _users(program: nodes.Program) -> dict[str, list[str]]:
-    """Return for each data set the declarations of stages that read it, directly or as a part of another."""
-    stages: dict[str, Mapping[str, object]] = {
-        "bld": program.blds,
-        "score": program.scores,
-        "judge": program.judges,
-        "search": program.searches,
-        "uptrain": program.uptrains,
-        "eval": program.evals,
-    }
-    found: dict[str, list[str]] = {}
-    parts = {name: set(references(data)) & program.data.keys() for name, data in program.data.items()}
-    for kind, declared in stages.items():
-        for name, node in declared.items():
-            for data in _with_parts(parts, set(references(node)) & program.data.keys()):
-                found.setdefault(data, []).append(f"{kind} `{name}`")
-    return found
-
-
-def _with_parts(parts: Mapping[str, set[str]], names: set[str]) -> set[str]:
-    """Return data sets and the parts of those that are mixtures. `parts`: those of each data set."""
-    inner = set().union(*(parts[name] for name in names))
-    return names | _with_parts(parts, inner) if inner - names else names | inner
-
-
-def _missing_files(
-    ctx: Context, program: nodes.Program, readers: Mapping[str, list[str]]
-) -> Iterator[Diagnostic]:
+def _missing_files(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
     """Yield a warning for each path or glob of a text, or of a task's items, that matches no file."""
     from puzzledsl.data.errors import FileMissing
 
@@ -69,19 +47,12 @@ def _missing_files(
             yield FileMissing(ctx.span_of(where), pattern=pattern, readers=who)
 
 
-def _texts(
-    program: nodes.Program, readers: Mapping[str, list[str]]
-) -> Iterator[tuple[str, nodes.Where, str]]:
+def _texts(program: nodes.Program, readers: Readers) -> Iterator[tuple[str, nodes.Where, str]]:
+    """Yield the paths of texts that are read; those of a mix are its parts'."""
     for name, data in program.data.items():
-        if name in readers:
-            who = listed(readers[name], "and")
-            yield from ((path, data.where, who) for path in dict.fromkeys(_own_paths(data)))
-
-
-def _own_paths(data: nodes.Data) -> Iterator[str]:
-    """Yield the paths of a text; those of a mix are its parts'."""
-    if isinstance(data.source, nodes.TextData | nodes.JsonlData | nodes.ParquetData | nodes.TaskData):
-        yield from data.source.paths
+        if readers.get(name) and not isinstance(data.source, nodes.MixData | nodes.HfData):
+            who = listed(dict.fromkeys(readers[name]))
+            yield from ((path, data.where, who) for path in dict.fromkeys(data.source.paths))
 
 
 def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
@@ -96,12 +67,7 @@ def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
             yield score.method.tasks, score.where, f"score `{name}`"
 
 
-# ---------------------------------------------------------------- text that a stage cannot use, or uses twice
-
-
-def _without_template(
-    ctx: Context, program: nodes.Program, readers: Mapping[str, list[str]]
-) -> Iterator[Diagnostic]:
+def _without_template(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
     """Yield a warning for each text whose conversations a parent has no chat template for."""
     from puzzledsl.data.errors import TemplateNotThere
 
@@ -109,10 +75,9 @@ def _without_template(
     lacking = [path for path in parents if _lacks_template(ctx.root.path.parent / path)]
     for name, data in program.data.items():
         chats = (isinstance(s, nodes.Rows) and s.messages is not None for s in sources_of(data))
-        for path in lacking if name in readers and any(chats) else ():
-            yield TemplateNotThere(
-                ctx.span_of(data.where), name=name, path=path, readers=listed(readers[name])
-            )
+        for path in lacking if readers.get(name) and any(chats) else ():
+            who = listed(dict.fromkeys(readers[name]))
+            yield TemplateNotThere(ctx.span_of(data.where), name=name, path=path, readers=who)
 
 
 def _lacks_template(folder: Path) -> bool:
@@ -126,19 +91,12 @@ def _lacks_template(folder: Path) -> bool:
     return isinstance(config, dict) and not config.get("chat_template")
 
 
-def _measured_on(ctx: Context, program: nodes.Program) -> Iterator[Diagnostic]:
+def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
     """Yield a warning for each text of an evaluation that something is trained on."""
     from puzzledsl.data.errors import EvaluatedOnTrainingText
 
+    learners = {name: [who for who in read if who.startswith(LEARNERS)] for name, read in readers.items()}
     only = next(iter(program.data)) if len(program.data) == 1 else None
-    learners: dict[str, list[str]] = {}
-    for bld in program.blds.values():
-        for name in dict.fromkeys((bld.data, bld.heal_data if bld.heal_tokens else None)):
-            if name is not None:
-                learners.setdefault(name, []).append(f"bld `{bld.name}`")
-    for uptrain in program.uptrains.values():
-        if (name := uptrain.data or only) is not None:
-            learners.setdefault(name, []).append(f"uptrain `{uptrain.name}`")
     for evaluation in program.evals.values():
         span = ctx.span_of(evaluation.where)
         for text in filter(None, (evaluation.data or only, *evaluation.more_data)):

@@ -97,10 +97,6 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
             return digest_of(parts)
 
 
-MADE_BY = f"puzzledsl {__version__}"
-"""The program version that a stamp records."""
-
-
 class Stamp(Artefact):
     """The file `build/stamps/STAGE-NAME.json`. `outputs`: path relative to the build directory -> SHA-256."""
 
@@ -158,9 +154,7 @@ class Stamps:
         except OSError:  # a disk that cannot read it back
             return False
 
-    def write(
-        self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path], made_by: str
-    ) -> Stamp:
+    def write(self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path]) -> Stamp:
         """Record a finished task. A directory among `outputs` includes every file below it."""
         files = sorted(
             file
@@ -169,6 +163,7 @@ class Stamps:
             if file.is_file()
         )
         digests = {self._relative(file): sha256_of(file) for file in files}
+        made_by = f"puzzledsl {__version__}"
         stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
         write_text(self.path(stage, name), stamp.canonical_json())
         return stamp

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,8 +24,8 @@ def compile_(ctx: Context, json: JsonOption = False) -> None:
     """
     from puzzledsl.pipeline.compile import compile_program
 
-    compiled = compile_program(ctx)
-    loading.show(json, lambda: asdict(compiled), compiled.as_text)
+    document, text = compile_program(ctx)
+    loading.show(json, lambda: document, lambda: text)
 
 
 SOLUTION_HELP = "The best child of a solved search, not the parent."

@@ -217,23 +217,15 @@ def together(answers: Iterable[Answers]) -> Answers:
 
 def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> Answers:
     """`name`: the likeliest choice is the right one; `name_norm`, if lengths count: the likeliest a character of its text is."""
-    right = right_answers(name, items, scores)
-    return Answers(right, dict.fromkeys(right, tuple(1 / len(item.choices) for item in items)))
-
-
-def right_answers(
-    name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]
-) -> dict[str, tuple[float, ...]]:
-    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`, if normalised: the likeliest a character."""
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [
         _best([value / len(text) for value, text in zip(row, item.choices, strict=True)]) == item.answer
         for item, row in zip(items, scores, strict=True)
     ]
-    found = {name: tuple(map(float, plain))}
+    right = {name: tuple(map(float, plain))}
     if all(item.normalised for item in items):
-        found[f"{name}_norm"] = tuple(map(float, normed))
-    return found
+        right[f"{name}_norm"] = tuple(map(float, normed))
+    return Answers(right, dict.fromkeys(right, tuple(1 / len(item.choices) for item in items)))
 
 
 def accuracy_figures(right: Mapping[str, Sequence[float]]) -> dict[str, Figure]:

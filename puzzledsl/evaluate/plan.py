@@ -65,11 +65,11 @@ class Harness:
         if importlib.util.find_spec("lm_eval") is None:
             raise DiagnosticError(NoHarness(span))
         known = self._manager().all_tasks
-        unknown = [
-            UnknownHarnessTask(span, task=task, names=_names(task, known))
-            for task in self.tasks
-            if task not in known
-        ]
+        unknown = []
+        for task in (task for task in self.tasks if task not in known):
+            near = closest(task, known)
+            names = f"did you mean `{near}`?" if near else "`lm-eval ls tasks` lists them"
+            unknown.append(UnknownHarnessTask(span, task=task, names=names))
         if unknown:
             raise DiagnosticError(*unknown)
 
@@ -110,11 +110,6 @@ class Harness:
         return TaskManager(include_path=str(own) if own.is_dir() else None)
 
 
-def _names(task: str, known: Sequence[str]) -> str:
-    near = closest(task, known)
-    return f"did you mean `{near}`?" if near else "`lm-eval ls tasks` lists them"
-
-
 def scores(
     task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]], groups: Mapping[str, Sequence[str]]
 ) -> Answers:
@@ -130,11 +125,7 @@ def scores(
                     choices = len(sample.get("resps", ())) if metric.startswith("acc") else 0
                     chance = 1 / choices if choices > 1 else 0.0
                     guessed.setdefault(f"{task}{ending}", []).append(chance)
-    return Answers(_tuples(right), _tuples(guessed))
-
-
-def _tuples(values: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(found) for name, found in values.items()}
+    return Answers(*({name: tuple(each) for name, each in found.items()} for found in (right, guessed)))
 
 
 def leaves(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:

@@ -180,7 +180,7 @@ def columns_of(search: Search) -> list[str]:
 
 def _children(
     search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], Solution | None]]
-) -> list[str]:
+) -> Iterator[str]:
     """Return a table of children: own cells of each, then the figures that the search mentions."""
     from puzzledsl.pipeline.text.child_text import metric_text
 
@@ -189,7 +189,7 @@ def _children(
     for own, child in rows:
         known = {} if child is None else child.figures
         cells.append([*own, *(metric_text(name, known[name]) if name in known else "" for name in columns)])
-    return table(cells)
+    return aligned(cells, "<>", "  ")
 
 
 def frontier_json(result: FrontierResult) -> dict[str, object]:
@@ -222,7 +222,3 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     notes += [f"note: {text}" for text in one_child(search, frontier.term, result)]
     return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return aligned columns: the first to the left, the others to the right."""
-    return [f"  {line}" for line in aligned(rows, "<" + ">" * (len(rows[0]) - 1))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from puzzledsl.alternatives.alternative import ENDS
 from puzzledsl.cli.loading import shown_path
-from puzzledsl.cli.text.answers import table
+from puzzledsl.base.phrases import aligned
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Program
@@ -86,7 +86,7 @@ class _Words:
                 rows.append([regret.alternative, "chosen", ""])
             else:
                 rows.append([regret.alternative, self.regret(regret), self._share(regret)])
-        yield from table(rows)
+        yield from aligned(rows, "<>", "  ")
 
     def _share(self, regret: Regret) -> str:
         value = regret.at_most
@@ -94,7 +94,7 @@ class _Words:
             return ""
         return f"{value / abs(self.result.objective) * 100:.3g} %"
 
-    def layers(self) -> list[str]:
+    def layers(self) -> Iterator[str]:
         """Return one line per layer: the chosen alternative, and the next best with its regret."""
         rows = [["layer", "attention", "next best", "regret", "FFN", "next best", "regret"]]
         by_place = {(s.layer, s.sub_block): s for s in self.result.sub_blocks}
@@ -102,7 +102,8 @@ class _Words:
         for layer in sorted({s.layer for s in self.result.sub_blocks if s not in ends}):
             cells = [self._cells(by_place[layer, "attention"]), self._cells(by_place[layer, "ffn"])]
             rows.append([str(layer), *cells[0], *cells[1]])
-        return table([*rows, *([end.sub_block, *self._cells(end), "", "", ""] for end in ends)])
+        rows += [[end.sub_block, *self._cells(end), "", "", ""] for end in ends]
+        return aligned(rows, "<>", "  ")
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
         from puzzledsl.report.sections.searches import next_best

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
@@ -245,7 +245,7 @@ class DryRun:
         if not self.steps:
             yield f"nothing to do: all {self.done} tasks are done"
             return
-        yield from table(("task", "time", "memory", "disk", "why"), [step.row() for step in self.steps])
+        yield from aligned([("task", "time", "memory", "disk", "why"), *(step.row() for step in self.steps)])
         yield ""
         if plans := [plan for step in self.steps for plan in step.plans]:
             yield from memory_lines(self.device, plans)
@@ -277,11 +277,6 @@ def status_json(status: TaskStatus) -> dict[str, object]:
     return {"stage": task.stage, "name": task.name, "state": status.word, "why": status.why}
 
 
-def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """Yield rows of columns, all to the left."""
-    return aligned([header, *rows], "<" * len(header))
-
-
 _ANYWAY = {
     "bld": "its pieces are made in more passes",
     "uptrain": "it does not begin, and says what would do",
@@ -295,7 +290,7 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
     count = f"{device.count} x {device.name}" if device.count > 1 else device.name
     beside = f", {size(device.host_bytes)} of host memory beside each" if device.is_gpu else ""
     yield f"memory on {count}: {size(device.usable_bytes)} usable of {size(device.memory_bytes)}{beside}; {device.dtype}"
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str, ...]] = [("stage", "device", "host", "time", "chosen, and why")]
     for plan in plans:
         fits = "" if plan.fits(device) else f" (too much: {_ANYWAY.get(plan.stage, _TRIED)})"
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
@@ -307,7 +302,7 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
         )
         rows.append((*own, duration(plan.seconds) if plan.seconds else "", chosen[0]))
         rows += [("", "", "", "", more) for more in chosen[1:]]
-    yield from table(("stage", "device", "host", "time", "chosen, and why"), rows)
+    yield from aligned(rows)
 
 
 def size(count: int) -> str:

@@ -284,7 +284,7 @@ def _lines(found: Refinement) -> Iterator[str]:
     rows = [("#", "origin", "predicted", "measured")]
     for number, child in enumerate(found.children, start=1):
         rows.append((str(number), ORIGINS[child.origin], _predicted(child), f"{child.measured:.4g}"))
-    yield from _table(rows, "><>>")
+    yield from aligned(rows, "><>>", "  ")
 
 
 def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
@@ -299,7 +299,7 @@ def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
         cells = ("" if each is None else _judged_figure(each) for each in figures)
         first = str(number), ORIGINS[child.origin], f"{child.objective:.4g}", _predicted(child)
         rows.append((*first, *cells, "no" if child.missed else "yes"))
-    yield from _table(rows, "><" + ">" * (len(rows[0]) - 2))
+    yield from aligned(rows, "><>", "  ")
 
 
 def _predicted(child: MeasuredChild) -> str:
@@ -308,10 +308,6 @@ def _predicted(child: MeasuredChild) -> str:
 
 def _figures(found: Refinement, child: MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
-
-
-def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
-    return (f"  {line}" for line in aligned(rows, sides))
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:

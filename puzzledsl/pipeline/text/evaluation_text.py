@@ -172,7 +172,7 @@ def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = list(aligned(rows, "<" * len(rows[0])))
+    lines = list(aligned(rows))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

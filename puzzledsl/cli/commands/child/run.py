@@ -110,7 +110,8 @@ def status(ctx: Context, json: JsonOption = False) -> None:
     it failed when it was last tried. `pzl run` runs all of these.
     """
     from puzzledsl.data.counts import counts_in
-    from puzzledsl.pipeline.planning.dry_run import status_json, table
+    from puzzledsl.base.phrases import aligned
+    from puzzledsl.pipeline.planning.dry_run import status_json
     from puzzledsl.pipeline.planning.status import statuses
     from puzzledsl.pipeline.process.locks import at_work
 
@@ -125,7 +126,7 @@ def status(ctx: Context, json: JsonOption = False) -> None:
         return
     if holder is not None:
         print(f"at work here: {holder}\n")
-    rows = [(s.task.title, s.word, s.why) for s in found]
-    print("\n".join(table(("task", "state", "why"), rows)))
+    rows = [("task", "state", "why"), *((s.task.title, s.word, s.why) for s in found)]
+    print("\n".join(aligned(rows)))
     undone = sum(s.word != "done" for s in found)
     print(f"\n{undone} of {len(found)} to do" if undone else f"\nall {len(found)} done")

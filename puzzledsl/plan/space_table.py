@@ -97,17 +97,3 @@ class SpaceTable:
         for row in rows:
             yield row.facts | ({"layers": row.layers} if names[row.alternative.name] > 1 else {})
 
-
-def groups(space: Space) -> list[tuple[list[int], list[str], list[str]]]:
-    """Layers with the same choice: their indices, the names of their attentions, and of their FFNs."""
-    found: dict[object, list[int]] = {}
-    for layer, choice in enumerate(space.layers):
-        found.setdefault(choice, []).append(layer)
-    return [
-        (
-            layers,
-            [a.name for a in space.layers[layers[0]].attention],
-            [a.name for a in space.layers[layers[0]].ffn],
-        )
-        for layers in found.values()
-    ]

@@ -66,10 +66,15 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
     from puzzledsl.base.phrases import aligned, ranges
-    from puzzledsl.plan.space_table import groups
 
-    rows = [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(space)]
-    yield from aligned([("layers", "attention", "ffn"), *rows])
+    found: dict[nodes.LayerChoice, list[int]] = {}
+    for layer, choice in enumerate(space.layers):
+        found.setdefault(choice, []).append(layer)
+    rows: list[tuple[str, ...]] = [("layers", "attention", "ffn")]
+    for choice, layers in found.items():
+        names = (" | ".join(each.name for each in part) for part in (choice.attention, choice.ffn))
+        rows.append((ranges(layers), *names))
+    yield from aligned(rows)
 
 
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:

@@ -39,10 +39,3 @@ def std_parents() -> dict[str, str]:
     text = resource("spaces", "std/parents.pzl").read_text("utf-8")
     return {name: id for id, name in _STD_PARENT.findall(text)}
 
-
-def std_hardware() -> list[str]:
-    """Return the names of the profiles in std/hardware.pzl."""
-    from puzzledsl.base.resources import resource
-
-    text = resource("spaces", "std/hardware.pzl").read_text("utf-8")
-    return re.findall(r"^hardware (\w+)", text, re.MULTILINE)

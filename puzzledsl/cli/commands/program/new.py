@@ -314,6 +314,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
+    from puzzledsl.checker.check import shipped_shapes
     from puzzledsl.families.config import BadConfig
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
@@ -328,7 +329,8 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        relative = relative or _relative(Path(given), folder or Path())
+        absolute = Path(given).is_absolute()
+        relative = relative or Path(given if absolute else os.path.relpath(given, folder or Path())).as_posix()
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
     name = given if given in shapes else _shape_of(given, shapes)
@@ -336,7 +338,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         id = given if "/" in given else shapes[name]
         value = f'hf("{id}", shape: {name})'
         return ParentLines(
-            f'use "std/parents.pzl" ({name})', value, _std_shape(name), f"A faster, smaller {id}."
+            f'use "std/parents.pzl" ({name})', value, shipped_shapes()[name], f"A faster, smaller {id}."
         )
     near = closest(given, [*shapes, *shapes.values(), *_checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
@@ -393,21 +395,6 @@ def _without_suffix(id: str) -> str:
     return re.sub(r"-(instruct|base)\b", "", id.lower().replace("/meta-llama-3", "/llama-3"))
 
 
-def _std_shape(name: str) -> Shape:
-    """A shape of std/parents.pzl, read as every program reads it."""
-    import tempfile
-
-    from puzzledsl.checker.check import inspect
-
-    text = f'use "std/parents.pzl" ({name})\nparent p = {name}\n'
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "shape.pzl"
-        path.write_text(text, "utf-8")
-        checked, _ = inspect(path, {})
-    assert checked.program is not None
-    return checked.program.parents["p"].shape
-
-
 def _checked(text: str, path: Path) -> str:
     """Return a starter that checks. Raises DiagnosticError for what its engine lacks of the parent."""
     from puzzledsl.base.diagnostics import DiagnosticError
@@ -427,18 +414,14 @@ def _hardware(given: str) -> str:
     """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
+    from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.pipeline.errors import NoSuchProfile
 
-    known = [shipped.MEASURED, *shipped.std_hardware()]
+    known = [shipped.MEASURED, *shipped_profiles()]
     if given in known:
         return given
     near = closest(given, known)
     raise DiagnosticError(NoSuchProfile(None, given=given, near=near, help="profiles: " + ", ".join(known)))
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """A directory as the program in `folder` names it."""
-    return path.as_posix() if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _stem(parent: str) -> str:

@@ -23,7 +23,7 @@ from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
-from puzzledsl.families.config import BadConfig, config_content, config_path
+from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content, config_path
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
@@ -72,15 +72,9 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
                 help = "leave the shape out: it is read from config.json"
             ctx.report(errors.ShapeMismatch(place, help=help, **shown))
         return said, computation
-    if found is None:  # the help suggests the checkpoint beside it with the nearest name
-        wanted = symbol.file.path.parent / id
-        try:
-            beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
-        except (OSError, ValueError):  # no such directory; a name that no file can have
-            beside = []
-        near = closest(wanted.name, beside)
-        meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
-        help = f'did you mean `hf("{meant}")`?' if near else None
+    if found is None:
+        near = closest(id, checkpoints_beside(symbol.file.path.parent / id, id))
+        help = f'did you mean `hf("{near}")`?' if near else None
         looked = f"there is no {file} beside `{symbol.file.shown}`"
         raise ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, id=id, looked=looked))
     return found, computation

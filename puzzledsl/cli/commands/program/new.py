@@ -315,7 +315,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import shipped_shapes
-    from puzzledsl.families.config import BadConfig
+    from puzzledsl.families.config import BadConfig, checkpoints_beside
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
@@ -340,7 +340,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         return ParentLines(
             f'use "std/parents.pzl" ({name})', value, shipped_shapes()[name], f"A faster, smaller {id}."
         )
-    near = closest(given, [*shapes, *shapes.values(), *_checkpoints_beside(Path(given), given)])
+    near = closest(given, [*shapes, *shapes.values(), *checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
     if Path(given).exists():
@@ -372,15 +372,6 @@ def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
     print(f"dequantised {given} ({kind}) into {directory}", file=sys.stderr)
     flattered = f" It was stored in {kind}: rounding it to that grid again costs less than it would cost the original."
     return str(directory), "" if kind in ("f32", "f16", "bf16") else flattered
-
-
-def _checkpoints_beside(path: Path, given: str) -> list[str]:
-    """The directories with config.json where `path` would be, written as it was `given`."""
-    try:
-        found = sorted(p for p in path.parent.iterdir() if (p / "config.json").is_file())
-    except OSError:
-        return []
-    return [given.rstrip("/").removesuffix(path.name) + folder.name for folder in found]
 
 
 def _shape_of(id: str, shapes: dict[str, str]) -> str | None:

@@ -345,13 +345,10 @@ def _opened(
 ) -> Program:
     from puzzledsl.pipeline.opening import open_program
 
-    settings = {name: _setting(value) for name, value in params.items()}
+    settings = {n: str(v).lower() if isinstance(v, bool) else str(v) for n, v in params.items()}
     opened = open_program(file, settings, None if build is None else Path(build), text)
     if opened.context is None:
         with explained(opened.sources, file.parent):
             raise DiagnosticError(*opened.diagnostics)
     return Program(opened.context, opened.diagnostics, opened.sources)
 
-
-def _setting(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -72,7 +72,7 @@ def solve(
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-    from puzzledsl.cli.text import answers
+    from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved
     from puzzledsl.pipeline.process.locks import locked
@@ -124,7 +124,7 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
 
     Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
-    from puzzledsl.cli.text import answers
+    from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved_frontier
     from puzzledsl.pipeline.process.locks import locked
@@ -173,7 +173,7 @@ def why(
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-    from puzzledsl.cli.text import why_text
+    from puzzledsl.cli.answers import why_as_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import keep_regrets, regrets_of
@@ -201,7 +201,7 @@ def why(
     loading.show(
         json,
         lambda: found.model_dump(mode="json"),
-        lambda: why_text.as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
+        lambda: why_as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
     )
 
 

@@ -53,8 +53,8 @@ class Realise(DeclaredTask[nodes.Search]):
         return needs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
-        refined, pieces = needs.refined(self.program, self.name), needs.pieces(self.program, self.space)
-        return ("solve", self.name), *refined, *pieces
+        refined = [] if self.declaration.refine is None else [("refine", self.name)]
+        return ("solve", self.name), *refined, *needs.pieces(self.program, self.space)
 
     def inputs(self) -> dict[str, str]:
         return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
@@ -260,10 +260,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         forward = estimates.token_flop(shape, head=True)
         items = estimates.item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items)
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
-        bytes_of = [estimates.weight_bytes_of(program, scenario) for scenario in timed]
-        times = sum(
-            (estimates.timed_work(shape, *each) for each in zip(timed, bytes_of, strict=True)), Work()
-        )
+        times = estimates.timed_work(program, shape, timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
         read = Work(models * tokens * forward + (1 + full + (2 if ladder else 0)) * items * forward)
         answers = estimates.decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
@@ -352,18 +349,11 @@ class Export(DeclaredTask[nodes.Export]):
             with appearing(target) as directory:
                 shutil.copytree(child, directory, dirs_exist_ok=True)
         else:
-            write_export(
-                child,
-                target,
-                declared.format,
-                declared.runtime,
-                declared.dtype,
-                name=self.name,
-                progress=self.ctx.progress,
-                importance=inputs.importance(self.ctx, self.space, child)
-                if declared.dtype in RECIPES
-                else None,
-            )
+            weighed = None
+            if declared.dtype in RECIPES:
+                weighed = inputs.importance(self.ctx, self.space, child)
+            given = (child, target, declared.format, declared.runtime, declared.dtype)
+            write_export(*given, name=self.name, progress=self.ctx.progress, importance=weighed)
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
 

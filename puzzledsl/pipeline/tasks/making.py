@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.base.files import write_text
+from puzzledsl.base.files import matching, write_text
 from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
@@ -66,11 +66,7 @@ class Measure(DeclaredTask[nodes.Space]):
         }
 
     def work(self) -> Work:
-        of_scenarios = (
-            estimates.timed_work(self.shape, each, estimates.weight_bytes_of(self.program, each)) * FORWARDS
-            for each in self._scenarios
-        )
-        return sum(of_scenarios, Work())
+        return estimates.timed_work(self.program, self.shape, self._scenarios) * FORWARDS
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         layers = zip(self.shape.each, self.declaration.layers, strict=True)
@@ -158,7 +154,8 @@ class Bld(DeclaredTask[nodes.Bld]):
         declared, shape, jobs = self.declaration, self.shape, jobs_of(self.ctx, self.name)
         steps = declared.tokens // (declared.context * declared.batch)
         passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
-        params = sum(estimates.piece_params(job, shape) for job in jobs)
+        parts = ((part, shape.at(job.layer)) for job in jobs for part in (job.attention, job.ffn))
+        params = sum(part.params(own) for part, own in parts if part is not None)
         size = estimates.weight_bytes(self.ctx, self.space)
         calls = passes + PASSES_A_STEP * steps * len(jobs)
         return Work(0.0, params * size, 2 * declared.tokens * shape.hidden * size, layer_calls=calls)
@@ -254,7 +251,8 @@ class Score(DeclaredTask[nodes.Score]):
         """The tokens that are scored, about."""
         if self.method.tasks is None:
             return self.method.samples
-        return int(estimates.file_bytes(self.ctx.base, [self.method.tasks]) / estimates.BYTES_A_TOKEN)
+        files = matching(self.ctx.base, self.method.tasks)
+        return int(sum(path.stat().st_size for path in files) / estimates.BYTES_A_TOKEN)
 
     @property
     def _runs(self) -> list[Run]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -63,12 +64,8 @@ def group_of(explanation: Explanation) -> str:
 def listing(explanations: list[Explanation]) -> str:
     """Return every code with its summary, under its heading."""
     out: list[str] = []
-    heading = ""
-    for each in explanations:
-        if group_of(each) != heading:
-            heading = group_of(each)
-            out += ["", heading]
-        out.append(f"  {each.code}  {each.summary}")
+    for heading, group in groupby(explanations, key=group_of):
+        out += ["", heading, *(f"  {each.code}  {each.summary}" for each in group)]
     return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
 
 
@@ -80,12 +77,8 @@ def reference(explanations: list[Explanation]) -> str:
         " failure. `pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right."
         " This page is made from the diagnostics themselves: `pzl explain --markdown > docs/errors.md`.\n",
     ]
-    heading = ""
-    for each in explanations:
-        if group_of(each) != heading:
-            heading = group_of(each)
-            out.append(f"## {heading}\n")
-        out.append(each.as_markdown())
+    for heading, group in groupby(explanations, key=group_of):
+        out += [f"## {heading}\n", *(each.as_markdown() for each in group)]
     return "\n".join(out)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
-from puzzledsl.changes.compare import Pieces
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.references import OfASpace, space_of
@@ -36,19 +35,6 @@ WORDS = {
     "unfinished": "a part that failed",
 }
 """Names of inputs in stamps that several tasks have, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """Declarations that differ between two programs, or refer to one that does, directly or not.
-
-    `resolved` leaves out searches and frontiers that only measure other children than before: these keep their
-    solutions. `pieces` maps each BLD with known jobs to its pieces.
-    """
-
-    names: Collection[str]
-    resolved: Collection[str]
-    pieces: Mapping[str, Pieces]
 
 
 def only_text(program: nodes.Program) -> str | None:
@@ -85,17 +71,6 @@ class Task(ABC):
     @abstractmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:
         """Return the declarations that have this stage, by name."""
-
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        """Return the declarations whose change makes the task run again; none where only earlier outputs decide."""
-        return (name,)
-
-    @classmethod
-    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
-        """Return True if a task that was finished runs again after a change of the program."""
-        names = touched.resolved if cls.by_space else touched.names
-        return any(declaration in names for declaration in cls.rests_on(program, name))
 
     @property
     def program(self) -> nodes.Program:

@@ -29,7 +29,7 @@ from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched, only_text
+from puzzledsl.pipeline.task import DeclaredTask, Key, Task, only_text
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
@@ -39,11 +39,6 @@ class Realise(DeclaredTask[nodes.Search]):
     """Assemble the child that was chosen, and heal it."""
 
     stage, after, kind = "realise", "refine", "search"
-
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        blds = needs.blds_of(program, program.searches[name].space)
-        return (name, *blds) if needs.has_pieces(program, name) else ()
 
     @property
     def _blds(self) -> list[str]:
@@ -304,10 +299,6 @@ class Export(DeclaredTask[nodes.Export]):
     stage, after, kind = "export", "eval", "export"
     words = {"export": "the declaration", "quality": "what was measured of the child"}
 
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        return name, *evaluations_of(program, program.exports[name].of)
-
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
         cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
@@ -367,11 +358,6 @@ class Report(Task):
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:
         return {"": program}
-
-    @classmethod
-    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
-        """Return True: the page shows the program's text and all that is made from it."""
-        return True
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         return tuple(undone)

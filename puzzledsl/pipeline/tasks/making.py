@@ -17,7 +17,7 @@ from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Touched
+from puzzledsl.pipeline.task import DeclaredTask, Key
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.bld import weights_of
 from puzzledsl.plan.memory.bld_stage import bld_stages
@@ -37,11 +37,6 @@ class Measure(DeclaredTask[nodes.Space]):
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Space]:
         return {name: space for name, space in program.spaces.items() if space.used_by is None}
-
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        measured = measured_scenarios(program)
-        return (name, *measured) if measured else ()
 
     def exists(self) -> bool:
         return bool(measured_scenarios(self.program))
@@ -122,11 +117,6 @@ class Bld(DeclaredTask[nodes.Bld]):
     stage, after, kind = "bld", "measure", "bld"
     words = {"jobs": "the list of pieces"}
     by_space, reads_text, sets_pace = True, True, True
-
-    @classmethod
-    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
-        """Return True if there are pieces that were not made before, or if nobody knows yet."""
-        return name not in touched.pieces or touched.pieces[name].make > 0
 
     def needs(self) -> tuple[Key, ...]:
         return needs.narrowing(self.ctx, self.space)

@@ -5,19 +5,15 @@ Later stages read the files that are looked at here; the checker does not.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import matching
 from puzzledsl.base.phrases import listed
 from puzzledsl.checker.context import Context
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import overlap, readers_of, sources_of
+from puzzledsl.ir.references import overlap, readers_of
 
-TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
-"""Files and folders of a tokenizer that have a chat template."""
 LEARNERS = ("bld ", "uptrain ")
 Readers = Mapping[str, list[str]]
 
@@ -31,11 +27,7 @@ def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
     for name, data in program.data.items():
         for part in data.source.parts if isinstance(data.source, nodes.MixData) else ():
             readers.setdefault(part.name, []).extend(readers.get(name, ()))
-    return [
-        *_missing_files(ctx, program, readers),
-        *_without_template(ctx, program, readers),
-        *evaluated,
-    ]
+    return [*_missing_files(ctx, program, readers), *evaluated]
 
 
 def _missing_files(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
@@ -65,30 +57,6 @@ def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
     for name, score in program.scores.items():
         if isinstance(score.method, nodes.ReplaceOne) and score.method.tasks:
             yield score.method.tasks, score.where, f"score `{name}`"
-
-
-def _without_template(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
-    """Yield a warning for each text whose conversations a parent has no chat template for."""
-    from puzzledsl.data.errors import TemplateNotThere
-
-    parents = [p.source.id for p in program.parents.values() if isinstance(p.source, nodes.HfSource)]
-    lacking = [path for path in parents if _lacks_template(ctx.root.path.parent / path)]
-    for name, data in program.data.items():
-        chats = (isinstance(s, nodes.Rows) and s.messages is not None for s in sources_of(data))
-        for path in lacking if readers.get(name) and any(chats) else ():
-            who = listed(dict.fromkeys(readers[name]))
-            yield TemplateNotThere(ctx.span_of(data.where), name=name, path=path, readers=who)
-
-
-def _lacks_template(folder: Path) -> bool:
-    """Return True for a checkpoint's directory whose tokenizer has no chat template."""
-    if not any(folder.glob("tokenizer*")) or any((folder / name).exists() for name in TEMPLATES):
-        return False
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and not config.get("chat_template")
 
 
 def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:

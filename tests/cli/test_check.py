@@ -261,29 +261,6 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
 
 
-def test_parents_without_a_chat_template(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The template may be in a file of its own; a parent that is not there is no reason to warn."""
-    chats = (
-        'data chats = jsonl("c.jsonl", messages: messages)\nbld talk of wide { tokens = 0, data = chats }\n'
-    )
-    program.write_text(SOUND.replace("meta-llama/Llama-3.1-8B-Instruct", "base") + chats)
-
-    def warned() -> bool:
-        assert run(["check", "wide.pzl"]) == 0
-        return "W1215]: data `chats` has conversations, but `base` has no chat" in capsys.readouterr().err
-
-    assert not warned()
-    Path("base").mkdir()
-    assert not warned()
-    Path("base/tokenizer_config.json").write_text('{"eos_token": "</s>"}')
-    assert warned()
-    Path("base/tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
-    assert not warned()
-    Path("base/tokenizer_config.json").write_text("{}")
-    Path("base/chat_template.jinja").write_text("{{ messages }}")
-    assert not warned()
-
-
 @pytest.mark.parametrize(
     ("sound", "written"),
     [

@@ -253,7 +253,7 @@ def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
 
 def _kept_bytes(own: Shape, number: int) -> int:
     """Return the bytes a token that a layer keeps for its backward pass."""
-    numbers = sum(training_numbers(part, own).kept for part in (ParentAttention(), ParentFfn()))
+    numbers = sum(training_numbers(part, own)[0] for part in (ParentAttention(), ParentFfn()))
     return number * (numbers + 4 * own.hidden) + 2 * own.norms * NORM_BYTES * own.hidden
 
 

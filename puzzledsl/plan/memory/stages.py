@@ -26,12 +26,11 @@ from puzzledsl.plan.memory.bld import NORM_BYTES, training_numbers, widest_forwa
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
+    KEPT_SHARE,
     PARENT_SHARE,
     Choice,
     Device,
     StagePlan,
-    holding,
-    layer_params,
     size_text,
     tiles,
 )
@@ -43,10 +42,17 @@ TILES = 2
 """Float32 tiles of logits at a time."""
 BLOCK_TOKENS = 512
 """Tokens of a block of text that runs at a time in an evaluation."""
+READ_BYTES_PER_S = 2e9
+"""Speed at which weights are read from files that the host's memory does not hold: one NVMe drive."""
 AT_ONCE = 4
 """Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
 SHARD_BYTES = 5 << 30
 """Bytes of a checkpoint's largest file, which is made in the host's memory."""
+
+
+def layer_params(shape: Shape) -> list[int]:
+    """Return the weights of each of the parent's layers."""
+    return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
 
 
 def forward_plan(
@@ -65,19 +71,26 @@ def forward_plan(
 ) -> StagePlan:
     """Return the plan of a stage that runs whole models on `tokens` tokens. `more`: bytes of other parts.
 
-    Two models run one after the other where they do not fit together. A paged one is read `reads` times; `once`: see `holding`.
+    Two models run one after the other where they do not fit together. A larger one is read layer by layer, `reads` times.
+    `once`: each layer is used once, and no logits are computed.
     """
-    number, held, cut = device.number_bytes, holding(shape, device, once=once), tiles(device.kind)
-    group, choices = min(tokens, cut.group_tokens), held.choices
-    both = models * held.weights_bytes
-    if models > 1 and not choices and both > PARENT_SHARE * device.memory_bytes:
-        choices = (Choice("models", "one after the other", f"both take {size_text(both)}"),)
+    number, cut, read_s = device.number_bytes, tiles(device.kind), 0.0
+    group, choices = min(tokens, cut.group_tokens), tuple[Choice, ...]()
+    weights, room = total_params(shape) * number, int(PARENT_SHARE * device.memory_bytes)
+    if weights > room:
+        why = f"its weights take {size_text(weights)} of {size_text(room)}"
+        choices = (Choice("paging", "the parent is read layer by layer", why),)
+        kept = 0 if once else fixed_params(shape) * number + int(KEPT_SHARE * device.memory_bytes)
+        weights, read_s = max(layer_params(shape)) * number + kept, weights / READ_BYTES_PER_S
+    elif models * weights > room:
+        why = f"both take {size_text(models * weights)}"
+        choices = (Choice("models", "one after the other", why),)
     logits = min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)
     return StagePlan(
         stage=stage,
         name=name,
         parts={
-            "models": held.weights_bytes if choices else both,
+            "models": weights if choices else models * weights,
             # a CPU keeps copies of all layers' weights in the order that its products like best
             "packed weights": 0 if device.is_gpu or choices else sum(layer_params(shape)) * number,
             "streams": streams * tokens * shape.hidden * number,
@@ -85,7 +98,7 @@ def forward_plan(
             "logits": TILES * FLOAT32_BYTES * logits,
             **more,
         },
-        seconds=flop / device.flop_per_s / device.count + reads * held.read_s,
+        seconds=flop / device.flop_per_s / device.count + reads * read_s,
         devices=device.count,
         choices=choices,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -159,15 +159,19 @@ def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
     data.check_parts()
     value = data.decl.value
     if isinstance(value, tree.Binary):
-        terms = [term for term in summands(value) if isinstance(term, tree.Binary) and term.op == "*"]
-        named = all(isinstance(term.right, tree.Name) for term in terms) and len(terms) == len(
-            summands(value)
-        )
-        pairs = ", ".join(f"{ctx.source(term.right.span)}: {ctx.source(term.left.span)}" for term in terms)
-        help = f"write `mix({pairs})`" if named else f"declare each text, and write `{MIX_EXAMPLE}`"
-        fixes = [Fix.replace(value.span, f"mix({pairs})")] if named else []
+        pairs = _as_pairs(ctx, summands(value))
+        help = f"write `mix({pairs})`" if pairs else f"declare each text, and write `{MIX_EXAMPLE}`"
+        fixes = [Fix.replace(value.span, f"mix({pairs})")] if pairs else []
         raise ctx.wrong(value.span, "the data source", "a text or `mix(…)`", "a sum", help, fixes)
     return nodes.Data(**data.head(), source=_called(ctx, data.call()))
+
+
+def _as_pairs(ctx: Context, terms: Sequence[tree.Expr]) -> str:
+    """Return `corpus: 2, stories: 1` for the terms `2 * corpus` and `1 * stories`; empty where others are among them."""
+    products = [term for term in terms if isinstance(term, tree.Binary) and term.op == "*"]
+    if len(products) < len(terms) or not all(isinstance(product.right, tree.Name) for product in products):
+        return ""
+    return ", ".join(f"{ctx.source(p.right.span)}: {ctx.source(p.left.span)}" for p in products)
 
 
 def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
@@ -176,11 +180,8 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
         return ctx.need(call.base, nodes.Data).source
     if call.name == "mix":  # a text without a weight has 1
         values = [argument.value for argument in call.arguments if argument.name is None]
-        products = [v for v in values if isinstance(v, tree.Binary) and v.op == "*"]
-        named = all(isinstance(product.right, tree.Name) for product in products)
-        if products and named and len(products) == len(call.arguments):  # `mix(0.7 * corpus, 0.3 * stories)`
-            pairs = (f"{ctx.source(v.right.span)}: {ctx.source(v.left.span)}" for v in products)
-            meant, span = ", ".join(pairs), values[0].span.to(values[-1].span)
+        if len(values) == len(call.arguments) and (meant := _as_pairs(ctx, values)):
+            span = values[0].span.to(values[-1].span)
             fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
             wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
             raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)

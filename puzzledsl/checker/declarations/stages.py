@@ -344,7 +344,13 @@ def _prompts(settings: Settings) -> nodes.Prompts:
     ctx, value, span = settings.ctx, settings.call("prompts"), settings.place("prompts")
     match value:
         case Text():
-            return nodes.Prompts(path=prompts_file(settings))
+            path = settings.text("prompts")
+            if PurePath(path).suffix in PROMPT_FILES:
+                return nodes.Prompts(path=path)
+            written = f"prompts({ctx.source(span)})"
+            help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
+            fixes = [Fix.replace(span, written, safe=False)]
+            raise ctx.refuse(errors.PromptsNotAFile(span, path=path, help=help, fixes=fixes))
         case Constructed():
             found: nodes.Prompts = reading.lower_call(ctx, value, settings.known("prompts").calls[value.name])
             return found
@@ -352,13 +358,3 @@ def _prompts(settings: Settings) -> nodes.Prompts:
     help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
     raise ctx.wrong(span, "`prompts`", wanted, got, help)
 
-
-def prompts_file(settings: Settings) -> str:
-    """The path of a file of prompts; a text that is none is refused."""
-    path, place = settings.text("prompts"), settings.place("prompts")
-    if PurePath(path).suffix in PROMPT_FILES:
-        return path
-    written = f"prompts({settings.ctx.source(place)})"
-    help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
-    fixes = [Fix.replace(place, written, safe=False)]
-    raise settings.ctx.refuse(errors.PromptsNotAFile(place, path=path, help=help, fixes=fixes))

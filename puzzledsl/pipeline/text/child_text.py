@@ -41,11 +41,7 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingToCost
-from puzzledsl.pipeline.inputs import (
-    chosen_child,
-    evaluation_of,
-    refinement_of,
-)
+from puzzledsl.pipeline.inputs import chosen_child, evaluation_of, refinement_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.refined import ORIGINS
@@ -314,7 +310,8 @@ def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -
     """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
     blocks = ["\n".join(_outcomes(ctx, stage)) for stage in ("solve", "refine") if covered(stage)]
     if covered("eval"):
-        blocks += [_evaluation(ctx, name) for name in ctx.program.evals]
+        found = (evaluation_of(ctx, name) for name in ctx.program.evals)
+        blocks += [evaluation_text(each) for each in found if each is not None]
     blocks.append("\n".join(_places(ctx, covered)))
     return "\n\n".join(block for block in blocks if block)
 
@@ -364,7 +361,3 @@ def _outcomes(ctx: Context, stage: str) -> Iterator[str]:
         if ctx.stamps.read(stage, name) is not None:
             yield f"{task.title}{task.remark()}"
 
-
-def _evaluation(ctx: Context, name: str) -> str:
-    found = evaluation_of(ctx, name)
-    return "" if found is None else evaluation_text(found)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import search_behind
-from puzzledsl.ir.tables import (
-    CostTable,
-    Evaluation,
-    Figure,
-    Kept,
-    ModelComparison,
-    ModelFigures,
-)
+from puzzledsl.ir.tables import CostTable, Evaluation, Figure, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
@@ -47,10 +40,7 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
 
 INTERVAL = "95% interval"
 ABSENT = "-"  # a figure that only models in full have
-BESIDE = (
-    "checkpoint_bytes",
-    "kl",
-)  # figures of an engine's own files, beside throughputs and the accuracy kept
+BESIDE = ("checkpoint_bytes", "kl")  # figures of an engine's own files, beside throughputs and the accuracy kept
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -176,17 +166,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
+AT_CHANCE = {"child_at_chance": "at chance", "parent_at_chance": "the parent is at chance"}
+
+
 def kept_text(kept: Kept) -> str:
     """`82.3%`, `at chance` or `the parent is at chance`."""
-    match kept.verdict:
-        case "above_chance":
-            return f"{kept.chance_corrected:.1%}"
-        case "child_at_chance":
-            return "at chance"
-        case "parent_at_chance":
-            return "the parent is at chance"
-        case _:
-            assert_never(kept.verdict)
+    return AT_CHANCE.get(kept.verdict) or f"{kept.chance_corrected:.1%}"
 
 
 def interval_text(kept: Kept) -> str:
@@ -195,15 +180,7 @@ def interval_text(kept: Kept) -> str:
 
 
 def _kept_table(found: ModelComparison) -> str:
-    header = [
-        f"accuracy {found.model} keeps",
-        "beyond chance",
-        INTERVAL,
-        "plain",
-        "parent",
-        "child",
-        "chance",
-    ]
+    header = [f"accuracy {found.model} keeps", "beyond chance", INTERVAL, "plain", "parent", "child", "chance"]
     rows = [
         [
             name,

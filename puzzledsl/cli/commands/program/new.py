@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.base.frozen import record
-from puzzledsl.cli import shipped
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
 
+MEASURED = "measured"
+"""The hardware of a program that times blocks on this machine."""
 NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
 PARENT_HELP = (
     "A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
@@ -30,21 +31,9 @@ KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
 def new(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
     parent: Annotated[
-        str,
-        typer.Option(
-            "--parent",
-            metavar="DIR|ID|SHAPE",
-            help=PARENT_HELP,
-        ),
+        str, typer.Option("--parent", metavar="DIR|ID|SHAPE", help=PARENT_HELP)
     ] = "smollm2_135m",
-    hardware: Annotated[
-        str,
-        typer.Option(
-            "--hardware",
-            metavar="PROFILE",
-            help=HARDWARE_HELP,
-        ),
-    ] = shipped.MEASURED,
+    hardware: Annotated[str, typer.Option("--hardware", metavar="PROFILE", help=HARDWARE_HELP)] = MEASURED,
     engine: Annotated[
         str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
     ] = "torch",
@@ -133,7 +122,7 @@ EXPORTS = {
 def program(parent: ParentLines, wanted: Wanted) -> str:
     """The whole starter."""
     uses, hardware = [parent.use], wanted.hardware
-    if hardware == shipped.MEASURED:
+    if hardware == MEASURED:
         here, why = HERE[wanted.engine]
     else:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
@@ -141,7 +130,7 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
             f"{hardware}(gpus: 1)",
             "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
         )
-    budget = CPU if hardware == shipped.MEASURED else GPU
+    budget = CPU if hardware == MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
     if wanted.keep:
@@ -310,6 +299,17 @@ def _grid(width: int) -> int:
     return 256 if width >= 4096 else 64 if width >= 1024 else 8
 
 
+_STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)
+
+
+def std_parents() -> dict[str, str]:
+    """Return the shapes of std/parents.pzl: name -> hub id."""
+    from puzzledsl.base.resources import resource
+
+    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
+    return {name: id for id, name in _STD_PARENT.findall(text)}
+
+
 def _parent(given: str, folder: Path | None) -> ParentLines:
     """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
     from puzzledsl.base.diagnostics import DiagnosticError
@@ -319,7 +319,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes, relative, origin = shipped.std_parents(), "", ""
+    shapes, relative, origin = std_parents(), "", ""
     if Path(given).is_file() and given.endswith(".gguf"):
         given, origin = _dequantised(given, folder)
         relative = Path(given).name
@@ -408,7 +408,7 @@ def _hardware(given: str) -> str:
     from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.pipeline.errors import NoSuchProfile
 
-    known = [shipped.MEASURED, *shipped_profiles()]
+    known = [MEASURED, *shipped_profiles()]
     if given in known:
         return given
     near = closest(given, known)

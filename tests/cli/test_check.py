@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
-from puzzledsl.cli.apply_fixes import FixRun
+from puzzledsl.cli.checking import FixRun
 from puzzledsl.cli.main import run
 
 SOUND = """\

@@ -10,11 +10,11 @@ from pathlib import Path
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.files import matching
-from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.costs.flops import Workload, fixed_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
+from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork, body_flop
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,7 @@ BYTES_A_TOKEN = 5.0  # of text in JSON lines
 
 def token_flop(shape: nodes.Shape, *, head: bool) -> float:
     """FLOP of one token's forward in a long prefill."""
-    work = Workload(1, 1024, 1)
-    layers = sum(
-        len(layers) * sub_block_flop(own, a, work)[0]
-        for own, layers in shape.kinds()
-        for a in (ParentAttention(), ParentFfn())
-    )
-    return layers / work.prompt + (head_flop(shape) if head else 0.0)
+    return body_flop(shape, 1024) + (head_flop(shape) if head else 0.0)
 
 
 def head_flop(shape: nodes.Shape) -> float:

@@ -277,13 +277,9 @@ class Program:
     # ------------------------------------------------------------ printing
 
     def __repr__(self) -> str:
-        return (
-            f"<Program {self.file.name}: {'; '.join(f'{kind} {names}' for kind, names in self._declared())}>"
-        )
-
-    def _declared(self) -> list[tuple[str, str]]:
         found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}
-        return [(kind, ", ".join(names)) for kind, names in found.items() if names]
+        declared = "; ".join(f"{kind} {', '.join(names)}" for kind, names in found.items() if names)
+        return f"<Program {self.file.name}: {declared}>"
 
 
 def load(

@@ -10,6 +10,7 @@ Changes as text: `+` added, `-` removed, `~` changed; then the work, then one li
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -48,7 +49,7 @@ def figure(path: str, value: object) -> str:
     """A field of a declaration: sizes and times in units, everything else as it is."""
     if isinstance(value, bool) or value is None:
         return "none" if value is None else str(value).lower()
-    if isinstance(value, str) and not _is_number(value):
+    if isinstance(value, str) and not re.fullmatch(r"-?\d+(/\d+)?", value):
         return value
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
@@ -60,10 +61,6 @@ def figure(path: str, value: object) -> str:
     if isinstance(value, str):
         return f"{float(Fraction(value)):.6g}"
     return str(value)
-
-
-def _is_number(text: str) -> bool:
-    return bool(text) and text.lstrip("-").replace("/", "", 1).isdigit()
 
 
 def requirement_text(value: nodes.Requirement) -> str:

@@ -89,7 +89,9 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     lines += layers_as_text(program, result)
     lines += [f"  note: {text}" for text in notes_of(program, search, best)]
     lines += _dropped(program, result)
-    lines += _preferred(search)
+    for number, preference in enumerate(search.preferences, start=1):
+        what = f"{preference.sense} {preference.where.text.lstrip('-').strip()}"
+        lines.append(f"  {f'preference {number}':<20} {what}, among what the goals before leave")
     if len(result.solutions) > 1:
         lines += ["", *_further(search, result)]
     return "\n".join(lines)
@@ -152,12 +154,6 @@ def _proof(search: Search, result: SearchResult) -> str:
         return f"optimal ({objective}, {bound}, gap {result.gap or 0:.2g})"
     gap = "unknown" if result.gap is None else f"{result.gap * 100:.2g} %"
     return f"feasible, not proven to be the best ({objective}; proven so far: {bound}, gap {gap})"
-
-
-def _preferred(search: Search) -> Iterator[str]:
-    for number, preference in enumerate(search.preferences, start=1):
-        what = preference.where.text.lstrip("-").strip()
-        yield f"  {f'preference {number}':<20} {preference.sense} {what}, among what the goals before leave"
 
 
 def _further(search: Search, result: SearchResult) -> list[str]:
@@ -309,14 +305,10 @@ class _Words:
             if regret.alternative == sub_block.chosen:
                 rows.append([regret.alternative, "chosen", ""])
             else:
-                rows.append([regret.alternative, self.regret(regret), self._share(regret)])
+                worse, objective = regret.at_most, abs(self.result.objective)
+                share = "" if worse is None or not objective else f"{worse / objective * 100:.3g} %"
+                rows.append([regret.alternative, self.regret(regret), share])
         yield from aligned(rows, "<>", "  ")
-
-    def _share(self, regret: Regret) -> str:
-        value = regret.at_most
-        if value is None or not self.result.objective:
-            return ""
-        return f"{value / abs(self.result.objective) * 100:.3g} %"
 
     def layers(self) -> Iterator[str]:
         """Return one line per layer: the chosen alternative, and the next best with its regret."""

@@ -131,7 +131,7 @@ class FixRun:
         offers = [
             Made(*offer)
             for file in checked.sources
-            if _is_own(file)
+            if Path(file).is_file()  # of the user, not shipped and not the text of `--set`
             for offer in safe_fixes(checked.diagnostics, file)
         ]
         kept = compatible(made.fix for made in offers)
@@ -169,7 +169,3 @@ def _badness(checked: Checked) -> tuple[int, int]:
     errors = sum(d.severity == "error" for d in checked.diagnostics)
     return errors, len(checked.diagnostics) - errors
 
-
-def _is_own(file: str) -> bool:
-    """True for a file of the user; false for a shipped one and for the text of `--set`."""
-    return Path(file).is_file()

@@ -144,16 +144,12 @@ class LocalTeam:
         """See `Teams`."""
         for task in tasks:
             self.members = self.members or [self._spec.make(member) for member in range(self._spec.size or 1)]
-            result: Any = self._done(task)
-            if isinstance(result, Generator):
-                self._left.callback(result.close)
-            yield task, result
-
-    def _done(self, task: Task) -> Any:
-        result: tuple[Any, ...] = ()
-        for step in task.steps:
-            result = (getattr(self.members[step.member], step.method)(*result, *step.arguments),)
-        return result[0]
+            result: tuple[Any, ...] = ()
+            for step in task.steps:
+                result = (getattr(self.members[step.member], step.method)(*result, *step.arguments),)
+            if isinstance(result[0], Generator):
+                self._left.callback(result[0].close)
+            yield task, result[0]
 
 
 class RayNotInstalled(Diagnostic, code="E1421"):

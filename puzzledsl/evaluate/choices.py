@@ -158,7 +158,10 @@ def _score(
     inputs: dict[str, Tensor] = {}
     if share_context:
         mask_BTT = torch.stack([visible(row, longest) for row in rows])
-        inputs["attention_mask"] = _added(mask_BTT, model.dtype)[:, None].to(device)
+        # to add to attention scores: every implementation of `MASKED` reads that alike
+        added_BTT = torch.zeros(mask_BTT.shape, dtype=model.dtype)
+        added_BTT.masked_fill_(~mask_BTT, torch.finfo(model.dtype).min)
+        inputs["attention_mask"] = added_BTT[:, None].to(device)
         inputs["position_ids"] = (mask_BTT.sum(-1) - 1).to(device)  # how many tokens it follows
     base: Any = model.base_model
     states_BTH = base(input_ids=ids_BT.to(device), use_cache=False, **inputs).last_hidden_state
@@ -182,11 +185,6 @@ def _logits(model: PreTrainedModel, states_MH: Tensor) -> Tensor:
         return float32_products.product(states_MH, output_embedding(model).T)
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return cast(Tensor, head(states_MH)).float()
-
-
-def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to add to attention scores, which every implementation of `MASKED` reads alike."""
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def visible(row: Row, length: int) -> Tensor:

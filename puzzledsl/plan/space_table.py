@@ -70,6 +70,8 @@ class SpaceTable:
 
     def as_json(self) -> dict[str, object]:
         """For machines: `layers` has one entry a layer, `alternatives` one a distinct alternative."""
+        sites = self.space.ends or ()
+        ends = {site: [end.name for end in choice] for site, choice in sites}
         return {
             "name": self.space.name,
             "parent": self.space.parent,
@@ -82,13 +84,9 @@ class SpaceTable:
                 }
                 for layer, choice in enumerate(self.space.layers)
             ],
-            **({} if self.space.ends is None else {"ends": self._ends(self.space.ends)}),
+            **({"ends": ends} if ends else {}),
             "alternatives": {part: [*self._as_json(part)] for part in SUB_BLOCKS},
         }
-
-    @staticmethod
-    def _ends(choice: EndsChoice) -> dict[str, list[str]]:
-        return {site: [end.name for end in ends] for site, ends in choice}
 
     def _as_json(self, sub_block: SubBlock) -> Iterator[dict[str, object]]:
         """One entry for each alternative, with its layers where unlike ones have it."""

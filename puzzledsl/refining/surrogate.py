@@ -78,7 +78,7 @@ class Surrogate:
         self._values_I = np.array([entry.value for entry in self._entries])
         typical = float(np.median(np.abs(self._values_I))) if len(self._entries) else 0.0
         self._sizes_I = np.maximum(np.abs(self._values_I), typical / 100 or 1e-9)
-        self._prior_II = _prior(self._entries, len(_layers(table)))
+        self._prior_II = _prior(self._entries, len(table.attention or table.pairs))
         self._mean_I, self._covariance_II = np.zeros(len(self._entries)), self._prior_II
         self._counts: list[Floats] = []
         self._losses: list[float] = []
@@ -128,10 +128,6 @@ class Surrogate:
                     if key in self._places:  # the parent's own sub-block has no entry
                         counts_I[self._places[key]] = 1
         return counts_I
-
-
-def _layers(table: ScoreTable) -> Sequence[dict[str, float]]:
-    return table.attention or table.pairs
 
 
 def _keys(table: ScoreTable, index: int, layer: Assignment) -> list[tuple[Kind, int, str, int]]:

@@ -193,7 +193,8 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
         return nodes.Scenario(**scenario.head(hardware), **given)
     settings.need_all()
     settings.sound(settings)
-    batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
+    batches = settings.read("batch", None, _batches)
+    tokens = settings.read("tokens", None, lambda known: _sides(known, as_whole))
     if batches is None or tokens is None or hardware is None:
         raise Refused
     return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
@@ -271,11 +272,6 @@ def _batches(settings: Settings) -> tuple[int, ...]:
 
 def _batch(ctx: Context, option: Located) -> int:
     return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
-
-
-def _tokens(settings: Settings) -> tuple[int, int]:
-    """Return the prompt and output tokens of `128 -> 1024`."""
-    return _sides(settings, as_whole)
 
 
 def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:

@@ -142,7 +142,8 @@ class Estimator:
 
         sources = (parent.source for parent in self.ctx.program.parents.values())
         folders = [self.ctx.base / source.id for source in sources if isinstance(source, nodes.HfSource)]
-        place = placement(max(folders, key=_stored_bytes, default=self.ctx.base))  # of the largest parent
+        sizes = {folder: sum(p.stat().st_size for p in folder.glob("*.safetensors")) for folder in folders}
+        place = placement(max(folders, key=sizes.__getitem__, default=self.ctx.base))
         here, rates = this_device(*place), rates_of(*place)
         if not here.is_gpu:
             here = replace(here, memory_bytes=whole_bytes(), host_bytes=whole_bytes())
@@ -151,11 +152,6 @@ class Estimator:
             flop_per_s=SHARE_OF_PEAK * rates.flop_per_s,
             bandwidth_bytes_per_s=BANDWIDTH_BYTES_PER_S if here.is_gpu else rates.bytes_per_s,
         )
-
-
-def _stored_bytes(folder: Path) -> int:
-    """Return the size of a checkpoint's weights; 0 without one."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:

@@ -199,7 +199,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         models, _ = inputs.evaluated_models(ctx, self.name)
         self._require_children()
         timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
-        data = declaration.data or only_text(self.program)
+        data, asked = declaration.data or only_text(self.program), declaration.prompts
         return {
             "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
@@ -207,14 +207,10 @@ class Eval(DeclaredTask[nodes.Eval]):
             "models": digest_of({model: self._made(model) for model in models}),
             "scenarios": digest_of(timed),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
-            **self._prompts(),
+            **({"prompts": files_fingerprint([asked.path], ctx.base)} if asked and asked.path else {}),
             "parent": self.parent_digest,
             **inputs.data_inputs(ctx, data, *declaration.more_data),
         }
-
-    def _prompts(self) -> dict[str, str]:
-        given = self.declaration.prompts
-        return {"prompts": files_fingerprint([given.path], self.ctx.base)} if given and given.path else {}
 
     def _made(self, model: str) -> str:
         return self.ctx.made(*needs.child(self.program, model), "the child")

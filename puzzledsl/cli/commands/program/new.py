@@ -266,14 +266,10 @@ def _attention(shape: Shape, engine: str) -> str:
     own = ParentAttention().params(shape.at(0))
     if own and own < SMALL_SHARE * int(layer_fact(shape.at(0), "params")):
         return "parent | noop"
-    heads = _halves(max((own.kv_heads for own in shape.each if own.mixer == "attention"), default=1))
+    most = max((own.kv_heads for own in shape.each if own.mixer == "attention"), default=1)
+    heads = [d for d in range(most - 1, 0, -1) if most % d == 0][:3]
     gqa = f"gqa(kv_heads: {' | '.join(map(str, heads))}) | " if heads else ""
     return f"parent | {gqa}{_linear(engine)}noop"
-
-
-def _halves(heads: int) -> list[int]:
-    """Up to three smaller numbers of key/value heads that divide the parent's, the largest first."""
-    return [d for d in range(heads - 1, 0, -1) if heads % d == 0][:3]
 
 
 def _ffn(shape: Shape, engine: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Cluster, NoWorkers, Task, TeamSpec, WorkerLost, WorkersKeepDying
+from puzzledsl.cluster.tasks import Cluster, Executor, NoWorkers, Task, TeamSpec, WorkerLost, WorkersKeepDying
 from puzzledsl.cluster.workers import Team, Workers
 
 MAX_LOSSES = 5
@@ -34,8 +34,8 @@ ALONE_S = 60.0
 """Seconds without any free worker and without a team that may work, after which the run fails."""
 
 
-class RayExecutor:
-    """A `cluster.tasks.Executor` on a Ray cluster."""
+class RayExecutor(Executor):
+    """Provider of the workers of a Ray cluster."""
 
     is_local = False
 
@@ -43,12 +43,11 @@ class RayExecutor:
         self.cluster, self.on = cluster, cluster.on
 
     @contextmanager
-    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[RayTeams | RayTeam]:
+    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[Any]:
         """See `Executor`. Raises DiagnosticError: those of connecting."""
         with self.cluster.session():
             workers = Workers(self.cluster)
-            several = spec.size is None
-            teams = RayTeams(workers, spec, progress) if several else RayTeam(workers, spec)
+            teams: RayTeams | RayTeam = RayTeam(workers, spec) if spec.size else RayTeams(workers, spec, progress)
             try:
                 yield teams
             finally:
@@ -75,7 +74,7 @@ class RayTeam:
         self._team: Team | None = None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
-        """See `cluster.tasks.StatefulTeam`."""
+        """See `Teams`."""
         if self._team is None:
             self._team = self._workers.start(self._spec.make, self._size, self._spec.threads)
         if self._team is None:
@@ -127,9 +126,9 @@ class RayTeams:
         self._looked = self._without = time.monotonic()
         self._kind: str | None = None
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """See `Teams`. Raises DiagnosticError: NoWorkers, WorkersKeepDying."""
-        if not tasks:
+        if not (tasks := list(tasks)):
             return
         self._tasks, self._waiting, self._tries = tasks, list(range(len(tasks))), Counter[int]()
         self._looked = self._without = time.monotonic()

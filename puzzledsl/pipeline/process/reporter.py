@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from puzzledsl.base.phrases import duration
+from puzzledsl.base.progress import Progress
 from puzzledsl.pipeline.process import interrupts
 
 PLAIN_INTERVAL_S = 10.0
@@ -89,7 +90,7 @@ class _Count:
         return f"{self.title}: {self.done}/{self.total}{left}"
 
 
-class Reporter:
+class Reporter(Progress):
     """A Progress that shows one bar at a time and appends every event to `log`. Use as a context manager.
 
     Without a terminal, a thread writes a line where nothing else did for PLAIN_INTERVAL_S.

@@ -46,8 +46,8 @@ class RayExecutor(Executor):
     def open(self, spec: TeamSpec, progress: Progress) -> Iterator[Any]:
         """See `Executor`. Raises DiagnosticError: those of connecting."""
         with self.cluster.session():
-            workers = Workers(self.cluster)
-            teams: RayTeams | RayTeam = RayTeam(workers, spec) if spec.size else RayTeams(workers, spec, progress)
+            given = Workers(self.cluster), spec
+            teams: RayTeams | RayTeam = RayTeam(*given) if spec.size else RayTeams(*given, progress)
             try:
                 yield teams
             finally:

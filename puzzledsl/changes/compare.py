@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base import units
@@ -24,6 +24,7 @@ from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import settings_of
 from puzzledsl.base.units import Dimension, format_quantity
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import PROVENANCE, without_provenance
 from puzzledsl.ir.logic import unbounded
 from puzzledsl.ir.search_nodes import describe, describe_term, written
 from puzzledsl.language.kinds import KINDS
@@ -159,20 +160,9 @@ class ProgramChanges:
         }
 
 
-_PLACES = {"where", "runtime_where", "bound_where", "because"}
-
-
 def meaning(node: Frozen) -> str:
     """Return a text that is equal for two requirements or goals exactly if they mean the same."""
-    return json.dumps(_without_places(node.model_dump(mode="json")), sort_keys=True)
-
-
-def _without_places(value: Any) -> Any:
-    if isinstance(value, list):
-        return [*map(_without_places, value)]
-    if not isinstance(value, dict):
-        return value
-    return {key: _without_places(part) for key, part in value.items() if key not in _PLACES}
+    return json.dumps(without_provenance(node.model_dump(mode="json")), sort_keys=True)
 
 
 def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
@@ -276,7 +266,7 @@ def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
         yield from (f"{text} ({times} times)" if times > 1 else text for text, times in texts.items())
 
 
-_NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings", "requests"}
+_NO_MEANING = PROVENANCE | {"roundings", "requests"}
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
 
 

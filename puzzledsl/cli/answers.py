@@ -134,14 +134,14 @@ def _parts(result: SearchResult) -> str:
     return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
 
 
-def _goal_text(search: Search, value: float) -> str:
-    """Format a value of the goal: with its unit where the goal is one metric."""
+def _goal_text(search: Search, value: float, digits: int = 6) -> str:
+    """Format a value of the goal, or a difference of two: with its unit where the goal is one metric."""
     from puzzledsl.ir.nodes import MetricTerm
     from puzzledsl.pipeline.text.child_text import metric_text
 
     if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
         return metric_text(f"{term.scenario}.{term.metric}", value)
-    return f"{value:.6g}"
+    return f"{value:.{digits}g}"
 
 
 def _proof(search: Search, result: SearchResult) -> str:
@@ -269,14 +269,8 @@ class _Words:
         self.objective = describe(self.search.objective)
 
     def figure(self, value: float) -> str:
-        """Return a difference of the objective as text, with its unit if the objective is one metric."""
-        from puzzledsl.ir.nodes import MetricTerm
-        from puzzledsl.pipeline.text.child_text import metric_text
-
-        terms = self.search.objective.terms
-        if value and len(terms) == 1 and isinstance(terms[0].term, MetricTerm):
-            return metric_text(self.objective, value)
-        return f"{value:.3g}"
+        """Return a difference of the objective as text."""
+        return _goal_text(self.search, value, 3) if value else "0"
 
     def head(self) -> str:
         """Return the optimum and the meaning of a regret."""

@@ -71,10 +71,9 @@ def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iter
     from puzzledsl.data.errors import EvaluatedOnTrainingText
 
     learners = {name: [who for who in read if who.startswith(LEARNERS)] for name, read in readers.items()}
-    only = next(iter(program.data)) if len(program.data) == 1 else None
     for evaluation in program.evals.values():
         span = ctx.span_of(evaluation.where)
-        for text in filter(None, (evaluation.data or only, *evaluation.more_data)):
+        for text in filter(None, (evaluation.data, *evaluation.more_data)):
             met = [name for name in learners if overlap(program.data[name], program.data[text])]
             if found := dict.fromkeys(reader for name in met for reader in learners[name]):
                 yield EvaluatedOnTrainingText(span, name=evaluation.name, text=text, readers=listed(found))

@@ -313,8 +313,6 @@ def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
 def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
     if declaration.data is not None:
         return tuple(program.data[name] for name in (declaration.data, *declaration.more_data))
-    if len(program.data) == 1:
-        return tuple(program.data.values())
     known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
     raise DiagnosticError(NoEvalData(span_of(declaration.where), name=declaration.name, known=known))
 

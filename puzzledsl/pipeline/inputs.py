@@ -117,9 +117,9 @@ def file_version(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
+def data_inputs(ctx: Context, *names: str | None) -> dict[str, str]:
     """Digest of the texts that a task reads."""
-    texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in (name, *more) if text]
+    texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in names if text]
     if not texts:
         return {}
     return {"data": texts[0] if len(texts) == 1 else digest_of(texts)}

@@ -37,11 +37,6 @@ WORDS = {
 """Names of inputs in stamps that several tasks have, in words."""
 
 
-def only_text(program: nodes.Program) -> str | None:
-    """Return the data set of a program that has only one."""
-    return next(iter(program.data)) if len(program.data) == 1 else None
-
-
 @dataclass(frozen=True, eq=False)
 class Task(ABC):
     """One stage of one declaration. Subclasses are in `pipeline/tasks/`.

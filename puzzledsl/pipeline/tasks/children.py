@@ -29,7 +29,7 @@ from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task, only_text
+from puzzledsl.pipeline.task import DeclaredTask, Key, Task
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
@@ -124,7 +124,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
             "uptrain": meaning(self.declaration),
             "child": self.ctx.made("realise", self.declaration.search, "the child"),
             "parent": self.parent_digest,
-            **inputs.data_inputs(self.ctx, self.declaration.data or only_text(self.program)),
+            **inputs.data_inputs(self.ctx, self.declaration.data),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -134,8 +134,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
         from puzzledsl.uptrain.run import blocks_wanted
 
         declared = self.declaration
-        data, context = declared.data or only_text(self.program), declared.context
-        return ((data, blocks_wanted(declared) * context, context),)
+        return ((declared.data, blocks_wanted(declared) * declared.context, declared.context),)
 
     def work(self) -> Work:
         shape = self.shape
@@ -199,7 +198,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         models, _ = inputs.evaluated_models(ctx, self.name)
         self._require_children()
         timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
-        data, asked = declaration.data or only_text(self.program), declaration.prompts
+        asked = declaration.prompts
         return {
             "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
@@ -209,7 +208,7 @@ class Eval(DeclaredTask[nodes.Eval]):
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
             **({"prompts": files_fingerprint([asked.path], ctx.base)} if asked and asked.path else {}),
             "parent": self.parent_digest,
-            **inputs.data_inputs(ctx, data, *declaration.more_data),
+            **inputs.data_inputs(ctx, *self.texts()),
         }
 
     def _made(self, model: str) -> str:
@@ -239,8 +238,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         from puzzledsl.evaluate.plan import BLOCK_TOKENS
 
         tokens = self.declaration.tokens
-        names = (self.declaration.data or only_text(self.program), *self.declaration.more_data)
-        return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in names]
+        return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in self.texts()]
 
     def work(self) -> Work:
         """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""

@@ -213,7 +213,7 @@ class Score(DeclaredTask[nodes.Score]):
             "pieces": ctx.made("bld", self.bld, "the pieces"),
             "parent": parent,
             **({"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}),
-            **data_inputs(ctx, method.data or self.program.blds[self.bld].data),
+            **data_inputs(ctx, method.data),
             **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
         }
 

@@ -157,7 +157,7 @@ class Refine(DeclaredTask[nodes.Search]):
             **table_inputs(ctx, search.name),
             "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
             "parent": self.parent_digest,
-            **inputs.data_inputs(ctx, *filter(None, self.texts())),
+            **inputs.data_inputs(ctx, *self.texts()),
             **healing,
         }
         if judges := self._judges:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import fsum, log10
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.nodes import EndsChoice, Program, Shape, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
 
-SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from puzzledsl.base import units
 from puzzledsl.base.frozen import Frozen, record
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import settings_of
-from puzzledsl.base.units import Dimension, format_quantity
+from puzzledsl.base.units import format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import PROVENANCE, without_provenance
 from puzzledsl.ir.logic import unbounded
@@ -30,13 +30,6 @@ from puzzledsl.ir.search_nodes import describe, describe_term, written
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
 
-_UNITS: dict[str, Dimension] = {
-    "": units.COUNT,
-    "bytes": units.BYTES,
-    "seconds": units.TIME,
-    "tokens_per_s": units.TOK_PER_S,
-    "requests_per_s": units.REQ_PER_S,
-}
 _SUFFIXES = (
     ("traffic.rate", units.REQ_PER_S),
     ("_bytes_per_s", units.BYTES_PER_S),
@@ -71,7 +64,7 @@ def requirement_text(value: nodes.Requirement) -> str:
     if value.parent_ratio is not None:
         bound = f"{float(value.parent_ratio):.6g}x"
     else:
-        bound = format_quantity(value.bound or Fraction(0), _UNITS[value.unit], 6)
+        bound = format_quantity(value.bound or Fraction(0), nodes.DIMENSIONS[value.unit], 6)
     return f"{' '.join(value.where.text.split())} {value.op} {bound}"
 
 

@@ -193,8 +193,6 @@ def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], f
             for index, layer in enumerate(layers)
         )
         changed[field] = each[0] if kind in ("embedding", "head") else each
-    runs = (
-        run.model_copy(update={"value": entries["run", run.first, "noop/noop", run.length]})
-        for run in table.runs
-    )
-    return table.model_copy(update={**changed, "runs": tuple(runs)})
+    refitted = ((run, entries["run", run.first, "noop/noop", run.length]) for run in table.runs)
+    runs = tuple(run.model_copy(update={"value": value}) for run, value in refitted)
+    return table.model_copy(update={**changed, "runs": runs})

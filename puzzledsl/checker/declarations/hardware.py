@@ -115,10 +115,8 @@ class _Profile:
     def read(self) -> nodes.RooflineHardware:
         """Return the profile."""
         settings, old = self._strict(self.settings, "`KEY`"), self.old
-        peak, shares = (
-            self._section("peak", "the KEY peak"),
-            self._section("efficiency", "efficiency of `KEY`"),
-        )
+        peak = self._section("peak", "the KEY peak")
+        shares = self._section("efficiency", "efficiency of `KEY`")
         peaks = dict(old.flop_per_s) if old else {}
         peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
         if "peak" in self.sections and not peaks and not peak.failed:
@@ -242,9 +240,8 @@ SPREAD = 64
 def _requests(settings: Settings) -> tuple[tuple[int, int], ...]:
     """Return the request of `256 -> 128`, or those of `64..512 -> 16..256`: lengths spread evenly, each side by itself."""
     (low, high), (least, most) = _sides(settings, _from_to)
-    prompts, outputs = (
-        [a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ((low, high), (least, most))
-    )
+    ends = (low, high), (least, most)
+    prompts, outputs = ([a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ends)
     return tuple((prompt, outputs[27 * i % SPREAD]) for i, prompt in enumerate(prompts))
 
 

@@ -118,11 +118,8 @@ def batch_of(tokens: int, context: int) -> int:
 
 def _loss(settings: Settings) -> dict[str, float]:
     """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
-    ctx, expr, weights = (
-        settings.ctx,
-        settings.entries["loss"].expr,
-        dict.fromkeys(("kld", "cosine", "lm"), 0.0),
-    )
+    ctx, expr = settings.ctx, settings.entries["loss"].expr
+    weights = dict.fromkeys(("kld", "cosine", "lm"), 0.0)
     for part in reading.summands(expr):
         word, weight = ctx.attempt(_weighted, part, settings) or ("kld", 0.0)
         weights[word] += weight

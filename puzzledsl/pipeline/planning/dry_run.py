@@ -291,12 +291,8 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
         fits = "" if plan.fits(device) else f" (too much: {_ANYWAY.get(plan.stage, _TRIED)})"
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
-        own = (
-            f"{plan.stage} {plan.name}".strip(),
-            f"{size(plan.peak_bytes)}{on}{fits}",
-            size(plan.host_bytes),
-        )
-        rows.append((*own, duration(plan.seconds) if plan.seconds else "", chosen[0]))
+        name, memory = f"{plan.stage} {plan.name}".strip(), f"{size(plan.peak_bytes)}{on}{fits}"
+        rows.append((name, memory, size(plan.host_bytes), duration(plan.seconds) if plan.seconds else "", chosen[0]))
         rows += [("", "", "", "", more) for more in chosen[1:]]
     yield from aligned(rows)
 

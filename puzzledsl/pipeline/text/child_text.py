@@ -332,12 +332,10 @@ def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         export = ctx.program.exports[name]
         if (path := ctx.base / export.path).exists():
-            chat = (
-                f"; to chat with it: {_served(path, ctx.build.model(export.of))}"
-                if export.format == "gguf"
-                else ""
-            )
-            yield f"export {name}: {path}{chat}"
+            said = f"export {name}: {path}"
+            if export.format == "gguf":
+                said += f"; to chat with it: {_served(path, ctx.build.model(export.of))}"
+            yield said
 
 
 def _served(path: Path, child: Path) -> str:

@@ -242,9 +242,8 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
     yield "activations", tokens * _token_bytes(sizes, number, recompute=choice.recompute)
     sharded = device.count > 1 or choice.offload
     copy = 0 if sharded or number == FLOAT32_BYTES else number  # sharded weights are gathered in bf16
-    heads = (
-        (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
-    )  # the embedding's gradient, and a tile's part of it
+    # the embedding's gradient, and a tile's part of it
+    heads = (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
     loss = LOSS_TILES * FLOAT32_BYTES * min(tokens, tiles(device.kind).loss_positions) * parent.vocab
     running = widest_forward(parent) * number
     if choice.recompute:
@@ -258,9 +257,8 @@ def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
     """Return the bytes a token that a forward pass keeps, and of the final hidden states and their gradients."""
     child = sizes.child
     kept = sum(child.hidden * number if recompute else _kept_bytes(own, number) for own in child.each)
-    kept += (
-        child.layers * child.hidden * number if sizes.declaration.cosine else 0
-    )  # the teacher's; the child's are kept anyway
+    if sizes.declaration.cosine:  # the teacher's; the child's are kept anyway
+        kept += child.layers * child.hidden * number
     return kept + 2 * child.hidden * (number + FLOAT32_BYTES)
 
 
@@ -283,28 +281,18 @@ def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: 
     if device.count > 1:
         of_all = size_text(_state_bytes(sizes))
         yield Choice("sharding", f"{device.count} ranks", f"the child's state is {of_all} in all")
-    usable = size_text(device.usable_bytes)
     if choice.offload:
+        usable = size_text(device.usable_bytes)
         why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"
         yield Choice("offload", "the child's state in the host's memory", why)
-    most = ceil(sizes.declaration.batch / device.count)
+    declared, number = sizes.declaration, device.number_bytes
+    most = ceil(declared.batch / device.count)
     if choice.micro_blocks < most:
-        yield Choice(
-            "micro-batch", f"{choice.micro_blocks} of {most} sequences", _why(sizes, device, choice, most)
-        )
-    if choice.recompute and not sizes.declaration.recompute:
-        needed = (
-            choice.micro_blocks
-            * sizes.declaration.context
-            * _token_bytes(sizes, device.number_bytes, recompute=False)
-        )
-        yield Choice(
-            "recompute", "layers in the backward pass", f"their activations take {size_text(needed)}"
-        )
-
-
-def _why(sizes: UptrainSizes, device: Device, choice: UptrainChoice, most: int) -> str:
-    if sizes.declaration.micro_batch is not None:
-        return "as the program says"
-    token = _token_bytes(sizes, device.number_bytes, recompute=choice.recompute)
-    return f"activations of {most} take {size_text(most * sizes.declaration.context * token)}"
+        token = _token_bytes(sizes, number, recompute=choice.recompute)
+        why = f"activations of {most} take {size_text(most * declared.context * token)}"
+        why = why if declared.micro_batch is None else "as the program says"
+        yield Choice("micro-batch", f"{choice.micro_blocks} of {most} sequences", why)
+    if choice.recompute and not declared.recompute:
+        needed = choice.micro_blocks * declared.context * _token_bytes(sizes, number, recompute=False)
+        why = f"their activations take {size_text(needed)}"
+        yield Choice("recompute", "layers in the backward pass", why)

@@ -126,10 +126,8 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         here, why = HERE[wanted.engine]
     else:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
-        here, why = (
-            f"{hardware}(gpus: 1)",
-            "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
-        )
+        here = f"{hardware}(gpus: 1)"
+        why = "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks"
     budget = CPU if hardware == MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
@@ -339,12 +337,10 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     near = closest(given, [*shapes, *shapes.values(), *checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
-    if Path(given).exists():
-        why = (
-            "it has no config.json"
-            if Path(given).is_dir()
-            else "it is a file; a parent is a directory, or a file that ends in .gguf"
-        )
+    if Path(given).is_dir():
+        why = "it has no config.json"
+    elif Path(given).exists():
+        why = "it is a file; a parent is a directory, or a file that ends in .gguf"
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
 
 

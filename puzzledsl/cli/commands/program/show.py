@@ -50,11 +50,10 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
     space = table.space
     shape = table.program.parents[space.parent].shape
-    head = (
-        f"space {space.name} of {space.parent}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
-    )
+    name = f"space {space.name} of {space.parent}"
     if waiting:
-        return f"space {space.name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
+        return f"{name}: known once `{waiting['waits_for']}` is solved"
+    head = f"{name}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
     lines = [head, *(f"  {line}" for line in layer_kinds(shape)), "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
         lines += ["", *_alternative_table(table, sub_block)]

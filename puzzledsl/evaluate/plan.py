@@ -45,6 +45,7 @@ from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.place import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
+from puzzledsl.plan.memory.stages import BLOCK_TOKENS
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
 MAX_NEW_TOKENS = 256
@@ -205,7 +206,6 @@ def _before(ids: Sequence[int], length: int) -> tuple[int, ...]:
     return tuple(ids[: len(ids) - length])
 
 
-BLOCK_TOKENS = 512
 RESERVED = (POOLED, "params", "checkpoint_bytes", *MEASURES)  # of results that are no task's
 SEED = 0
 

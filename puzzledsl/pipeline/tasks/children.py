@@ -235,10 +235,8 @@ class Eval(DeclaredTask[nodes.Eval]):
             yield PromptsUnreadable(span, file=given.path, reason="no such file")
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        from puzzledsl.evaluate.plan import BLOCK_TOKENS
-
         tokens = self.declaration.tokens
-        return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in self.texts()]
+        return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name in self.texts()]
 
     def work(self) -> Work:
         """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""

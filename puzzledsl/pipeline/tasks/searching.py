@@ -202,9 +202,7 @@ class Refine(DeclaredTask[nodes.Search]):
                     yield JudgedOnWhatIsRead(span_of(judge.where), found=f" ({count:,} of them)", **said)
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        from puzzledsl.evaluate.plan import BLOCK_TOKENS
-
-        return [(judge.data, judge.tokens, max(2, min(BLOCK_TOKENS, judge.tokens))) for judge in self._judges]
+        return [(judge.data, judge.tokens, max(2, min(stages.BLOCK_TOKENS, judge.tokens))) for judge in self._judges]
 
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""

@@ -202,7 +202,8 @@ class Refine(DeclaredTask[nodes.Search]):
                     yield JudgedOnWhatIsRead(span_of(judge.where), found=f" ({count:,} of them)", **said)
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        return [(judge.data, judge.tokens, max(2, min(stages.BLOCK_TOKENS, judge.tokens))) for judge in self._judges]
+        read = ((judge.data, judge.tokens) for judge in self._judges)
+        return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name, tokens in read]
 
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""

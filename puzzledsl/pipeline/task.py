@@ -21,20 +21,6 @@ from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 Key = tuple[str, str]
 """Stage and name of a task."""
 Declared = TypeVar("Declared", bound=OfASpace)
-WORDS = {
-    "child": "the child",
-    "costs": "the costs",
-    "data": "the text",
-    "healing": "how children are healed",
-    "layers": "the solution",
-    "parent": "the parent's weights",
-    "pieces": "the pieces",
-    "scenarios": "the scenarios",
-    "scores": "the scores",
-    "tasks": "the tasks' items",
-    "unfinished": "a part that failed",
-}
-"""Names of inputs in stamps that several tasks have, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +31,6 @@ class Task(ABC):
         stage: Its name, as in `pzl run --until STAGE`.
         after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
-        words: Names of its other inputs in stamps, in words.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
         sets_pace: Its duration measures the machine's speed for estimates.
@@ -57,7 +42,6 @@ class Task(ABC):
     stage: ClassVar[str]
     after: ClassVar[str]
     kind: ClassVar[str]
-    words: ClassVar[Mapping[str, str]] = {}
     by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
     sets_pace: ClassVar[bool] = False

@@ -20,10 +20,36 @@ from puzzledsl.pipeline.execute import tasks_of
 from puzzledsl.pipeline.inputs import blds_of, measured_scenarios
 from puzzledsl.pipeline.opening import has_pieces, measured_scores
 from puzzledsl.pipeline.stamps import failure_of
-from puzzledsl.pipeline.task import WORDS, Key, Task
+from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 
-MEANINGS = WORDS | {name: word for kind in TASKS.values() for name, word in kind.words.items()}
+MEANINGS = {
+    **dict.fromkeys(KINDS, "the declaration"),
+    "alternatives": "the alternatives",
+    "child": "the child",
+    "costs": "the costs",
+    "data": "the text",
+    "dtype": "the dtype of tasks",
+    "engine": "the engine's build, the processor or its threads",
+    "full": "the children in full",
+    "healing": "how children are healed",
+    "jobs": "the list of pieces",
+    "judges": "the judges",
+    "layers": "the solution",
+    "models": "the children",
+    "parent": "the parent's weights",
+    "pieces": "the pieces",
+    "prompts": "the prompts",
+    "quality": "what was measured of the child",
+    "refine": "how children are measured",
+    "scenarios": "the scenarios",
+    "scores": "the scores",
+    "scoring": "what scoring measures",
+    "source": "the program's text",
+    "space": "the space",
+    "tasks": "the questions",
+    "unfinished": "a part that failed",
+}
 """Names of inputs in stamps, in words."""
 
 

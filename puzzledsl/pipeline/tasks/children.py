@@ -113,7 +113,6 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
     """Train a realised child against the parent."""
 
     stage, after, kind = "uptrain", "realise", "uptrain"
-    words = {"uptrain": "the declaration"}
     reads_text, sets_pace = True, True
 
     def needs(self) -> tuple[Key, ...]:
@@ -173,13 +172,6 @@ class Eval(DeclaredTask[nodes.Eval]):
     """Measure the parent and children: size, speed, KL, perplexity, tasks."""
 
     stage, after, kind = "eval", "uptrain", "eval"
-    words = {
-        "eval": "the declaration",
-        "full": "the children in full",
-        "dtype": "the dtype of tasks",
-        "models": "the children",
-        "prompts": "the prompts",
-    }
     reads_text = True
 
     def needs(self) -> tuple[Key, ...]:
@@ -289,7 +281,6 @@ class Export(DeclaredTask[nodes.Export]):
     """Copy or convert a child, with what evaluations measured of it in its card."""
 
     stage, after, kind = "export", "eval", "export"
-    words = {"export": "the declaration", "quality": "what was measured of the child"}
 
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
@@ -345,7 +336,6 @@ class Report(Task):
     """Write report.html."""
 
     stage, after, kind = "report", "export", "report"
-    words = {"source": "the program's text"}
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:

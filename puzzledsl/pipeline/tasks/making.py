@@ -31,7 +31,6 @@ class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
     stage, after, kind = "measure", "", "space"
-    words = {"alternatives": "the alternatives", "engine": "the engine's build, the processor or its threads"}
     by_space = True
 
     @classmethod
@@ -115,7 +114,6 @@ class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
     stage, after, kind = "bld", "measure", "bld"
-    words = {"jobs": "the list of pieces"}
     by_space, reads_text, sets_pace = True, True, True
 
     def needs(self) -> tuple[Key, ...]:
@@ -182,7 +180,6 @@ class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
     stage, after, kind = "score", "bld", "score"
-    words = {"score": "the declaration", "scoring": "what scoring measures", "space": "the space"}
     by_space, reads_text = True, True
 
     @classmethod

@@ -30,7 +30,6 @@ class Solve(DeclaredTask[nodes.Search]):
     """Choose one alternative for each sub-block of each layer."""
 
     stage, after, kind = "solve", "score", "search"
-    words = {"search": "the declaration"}
     by_space = True
 
     def needs(self) -> tuple[Key, ...]:
@@ -82,7 +81,6 @@ class Frontier(DeclaredTask[nodes.Frontier]):
     """Solve a search at every point of a frontier."""
 
     stage, after, kind = "frontier", "solve", "frontier"
-    words = {"frontier": "the declaration"}
     by_space = True
 
     @property
@@ -118,11 +116,6 @@ class Refine(DeclaredTask[nodes.Search]):
     """Measure children around a search's optimum; keep the best."""
 
     stage, after, kind = "refine", "frontier", "refined search"
-    words = {
-        "judges": "the judges",
-        "tasks": "the questions",
-        "refine": "how children are measured",
-    }
     reads_text = True
 
     @classmethod

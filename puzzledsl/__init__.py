@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from puzzledsl.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from puzzledsl.api.program import Program as Program
     from puzzledsl.api.program import load as load
     from puzzledsl.api.program import parse as parse
-    from puzzledsl.api.program import Program as Program
     from puzzledsl.api.session import Run as Run
     from puzzledsl.api.session import Variations as Variations
     from puzzledsl.base.diagnostics import Diagnostic as Diagnostic

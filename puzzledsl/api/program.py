@@ -347,4 +347,3 @@ def _opened(
         with explained(opened.sources, file.parent):
             raise DiagnosticError(*opened.diagnostics)
     return Program(opened.context, opened.diagnostics, opened.sources)
-

@@ -167,4 +167,3 @@ def _badness(checked: Checked) -> tuple[int, int]:
     """Return the number of errors, then of warnings. Warnings are searched for only if there is no error: a fix may add some."""
     errors = sum(d.severity == "error" for d in checked.diagnostics)
     return errors, len(checked.diagnostics) - errors
-

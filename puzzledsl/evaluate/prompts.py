@@ -122,7 +122,9 @@ def continuations(
     found = []
     for ids, prompt in zip(rows, prompts, strict=True):
         text = _decode(tokenizer, ids)
-        found.append(text[: min((text.find(stop) for stop in prompt.until if stop in text), default=len(text))])
+        found.append(
+            text[: min((text.find(stop) for stop in prompt.until if stop in text), default=len(text))]
+        )
     return found
 
 
@@ -169,4 +171,3 @@ def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt])
     )
     end, rows = tokenizer.eos_token_id, said[:, longest:].tolist()  # behind the end of a text is padding
     return [ids[: ids.index(end)] if end in ids else ids for ids in rows]
-

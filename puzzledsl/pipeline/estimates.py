@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.files import matching
 from puzzledsl.costs.flops import Workload, fixed_flop
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
 from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork, body_flop
 
@@ -113,5 +110,3 @@ def weight_bytes(ctx: Context, space: str) -> int:
         except (OSError, ValueError):
             pass
     return 2
-
-

@@ -9,9 +9,8 @@ from math import fsum, log10
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import EndsChoice, Program, Shape, Space
+from puzzledsl.ir.nodes import Program, Shape, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +92,3 @@ class SpaceTable:
         names = Counter(row.alternative.name for row in rows)
         for row in rows:
             yield row.facts | ({"layers": row.layers} if names[row.alternative.name] > 1 else {})
-

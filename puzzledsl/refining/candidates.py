@@ -124,7 +124,6 @@ class Candidates:
         return solve_search(program, search.name, self._costs, tables)
 
 
-
 def _sum_of(score: str) -> nodes.Linear:
     return nodes.Linear(
         terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)

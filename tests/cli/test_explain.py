@@ -17,9 +17,8 @@ import pytest
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.render import render
 from puzzledsl.checker.check import Checked, check
-from puzzledsl.cli.commands.program.explain import listing, reference
+from puzzledsl.cli.commands.program.explain import all_codes, listing, reference
 from puzzledsl.cli.main import run
-from puzzledsl.cli.commands.program.explain import all_codes
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import TOP_KEYWORDS
 

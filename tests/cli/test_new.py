@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.check import check
-from puzzledsl.cli.main import run
-from puzzledsl.checker.check import shipped_profiles
+from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli.commands.program.new import std_parents
+from puzzledsl.cli.main import run
 from puzzledsl.syntax.format import format_source
 from tests.families.test_children import decilm
 from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS

@@ -354,4 +354,3 @@ def _prompts(settings: Settings) -> nodes.Prompts:
     wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
     help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
     raise ctx.wrong(span, "`prompts`", wanted, got, help)
-

@@ -14,7 +14,6 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
@@ -69,7 +68,11 @@ class Step:
         """Return title, time, memory, disk and reason as text; of a score with the number of layer runs that it scores."""
         runs = f" (with {self.work.runs} runs of layers)" if self.work.runs else ""
         time = duration(self.seconds) + (f" ({self.source})" if self.source else "")
-        memory, disk, why = size(self.peak_bytes), size(self.work.written_bytes), self.status and self.status.why
+        memory, disk, why = (
+            size(self.peak_bytes),
+            size(self.work.written_bytes),
+            self.status and self.status.why,
+        )
         return self.task.title + runs, time, memory, disk, why or ""
 
     def as_json(self, device: Device) -> dict[str, object]:
@@ -292,7 +295,9 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
         name, memory = f"{plan.stage} {plan.name}".strip(), f"{size(plan.peak_bytes)}{on}{fits}"
-        rows.append((name, memory, size(plan.host_bytes), duration(plan.seconds) if plan.seconds else "", chosen[0]))
+        rows.append(
+            (name, memory, size(plan.host_bytes), duration(plan.seconds) if plan.seconds else "", chosen[0])
+        )
         rows += [("", "", "", "", more) for more in chosen[1:]]
     yield from aligned(rows)
 

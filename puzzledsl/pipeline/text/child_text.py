@@ -358,4 +358,3 @@ def _outcomes(ctx: Context, stage: str) -> Iterator[str]:
         task = TASKS[stage](ctx, name)
         if ctx.stamps.read(stage, name) is not None:
             yield f"{task.title}{task.remark()}"
-

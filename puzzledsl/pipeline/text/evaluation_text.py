@@ -40,7 +40,10 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
 
 INTERVAL = "95% interval"
 ABSENT = "-"  # a figure that only models in full have
-BESIDE = ("checkpoint_bytes", "kl")  # figures of an engine's own files, beside throughputs and the accuracy kept
+BESIDE = (
+    "checkpoint_bytes",
+    "kl",
+)  # figures of an engine's own files, beside throughputs and the accuracy kept
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -180,7 +183,15 @@ def interval_text(kept: Kept) -> str:
 
 
 def _kept_table(found: ModelComparison) -> str:
-    header = [f"accuracy {found.model} keeps", "beyond chance", INTERVAL, "plain", "parent", "child", "chance"]
+    header = [
+        f"accuracy {found.model} keeps",
+        "beyond chance",
+        INTERVAL,
+        "plain",
+        "parent",
+        "child",
+        "chance",
+    ]
     rows = [
         [
             name,

@@ -60,7 +60,7 @@ def forward_numbers(alternative: Alternative, own: Shape) -> int:
 
 
 def training_numbers(alternative: Alternative, own: Shape) -> tuple[int, int]:
-    """Return the numbers a token of a sub-block in training, without its output: those kept for its backward pass, and its peak."""
+    """Return the numbers a token of a sub-block in training, without its output: kept for its backward pass, and its peak."""
     if heads := alternative.alone(own).query_heads:
         queries, keys = _attention_numbers(alternative, own, heads)
         return 2 * queries + 2 * keys, 4 * queries + 4 * keys

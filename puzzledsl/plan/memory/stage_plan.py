@@ -188,4 +188,3 @@ CUDA = Tiles(
 def tiles(device_type: str) -> Tiles:
     """Return the sizes for a type of device, such as "cuda"; those of a CPU for one that is not known."""
     return CUDA if device_type == "cuda" else CPU
-

@@ -113,8 +113,8 @@ def status(ctx: Context, json: JsonOption = False) -> None:
     `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `failed`:
     it failed when it was last tried. `pzl run` runs all of these.
     """
-    from puzzledsl.data.counts import counts_in
     from puzzledsl.base.phrases import aligned
+    from puzzledsl.data.counts import counts_in
     from puzzledsl.pipeline.planning.dry_run import status_json
     from puzzledsl.pipeline.planning.status import statuses
     from puzzledsl.pipeline.process.locks import at_work

@@ -324,7 +324,9 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
         absolute = Path(given).is_absolute()
-        relative = relative or Path(given if absolute else os.path.relpath(given, folder or Path())).as_posix()
+        relative = (
+            relative or Path(given if absolute else os.path.relpath(given, folder or Path())).as_posix()
+        )
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
     name = given if given in shapes else _shape_of(given, shapes)

@@ -1,4 +1,4 @@
-"""What only `pzl check` does: warnings of texts that are missing or used twice, and `--fix`.
+"""Parts of `pzl check` alone: warnings of texts that are missing or used twice, and `--fix`.
 
 Later stages read the files that warnings look for; the checker does not. Safe fixes are applied to a program's own files until
 none is left, without ever adding mistakes: each round checks the fixed texts before any file is written. A round after which

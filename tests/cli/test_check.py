@@ -243,7 +243,7 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1209"]
     assert [(d["start"]["line"], d["message"]) for d in found] == [
         (15, "no file matches `a/*.txt`, needed by bld `pieces` and score `right`"),
-        (16, "no file matches `c.jsonl`, needed by bld `pieces`, score `right` and eval `seen`"),
+        (16, "no file matches `c.jsonl`, needed by eval `seen`, bld `pieces` and score `right`"),
         (21, "no file matches `tasks.jsonl`, needed by eval `seen`"),
         (20, "no file matches `tasks.jsonl`, needed by score `right`"),
     ]

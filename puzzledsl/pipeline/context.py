@@ -76,17 +76,12 @@ class Context:
 
     def parent_directory(self, space: str, stage: str) -> Path:
         """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError."""
-        return self.directory_of(self.program.spaces[space].parent, stage)
-
-    def directory_of(self, name: str, stage: str) -> Path:
-        """Return the directory of a parent's checkpoint, downloading a Hub id. Raises DiagnosticError."""
-        parent = self.program.parents[name]
-        if not isinstance(parent.source, nodes.HfSource):
-            raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
-        local = self.base / parent.source.id
-        return local if (local / "config.json").is_file() else self._download(parent, parent.source)
-
-    def _download(self, parent: nodes.Parent, source: nodes.HfSource) -> Path:
+        parent = self.program.parents[self.program.spaces[space].parent]
+        source, span = parent.source, span_of(parent.where)
+        if not isinstance(source, nodes.HfSource):
+            raise DiagnosticError(ParentHasNoWeights(span, stage=stage, name=parent.name))
+        if ((local := self.base / source.id) / "config.json").is_file():
+            return local
         from huggingface_hub import snapshot_download
 
         patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
@@ -96,23 +91,17 @@ class Context:
             help = f"make or download the checkpoint, or correct the path ({type(error).__name__})"
             if (prepare := self.base / "prepare.py").is_file():
                 help = f"`python {prepare}` makes it"
-            raise DiagnosticError(
-                ParentNotFound(span_of(parent.where), name=parent.name, id=source.id, help=help)
-            ) from error
+            raise DiagnosticError(ParentNotFound(span, name=parent.name, id=source.id, help=help)) from error
 
     def fingerprint(self, space: str, stage: str) -> str:
-        """Return the digest of a space's parent. Raises DiagnosticError."""
-        return self.fingerprint_of(self.program.spaces[space].parent, stage)
-
-    def fingerprint_of(self, name: str, stage: str) -> str:
-        """Return the digest of a parent's weights and tokenizer. Raises DiagnosticError if they are unreadable."""
-        directory = self.directory_of(name, stage)
+        """Return the digest of a space's parent: weights and tokenizer. Raises DiagnosticError if they are unreadable."""
+        directory = self.parent_directory(space, stage)
         known = self.__dict__.setdefault("_fingerprints", {})
         if directory not in known:
             try:
                 known[directory] = parent_fingerprint(directory)
             except OSError as error:
-                parent = self.program.parents[name]
+                parent = self.program.parents[self.program.spaces[space].parent]
                 path, reason = error.filename or directory, error.strerror
                 raise DiagnosticError(
                     ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)

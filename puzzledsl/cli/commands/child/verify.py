@@ -225,5 +225,5 @@ def _load_lines(check: LoadCheck) -> Iterator[str]:
             cells.append(f"{format_quantity(guess, unit, 3)} / {format_quantity(real, unit, 3)}{apart}")
         rows.append([*head, *cells])
     yield f"{check.search} in {check.engine}, {check.scenario}: predicted / measured, at most {check.at_most} at once"
-    yield from aligned(rows, "<" + ">" * (len(rows[0]) - 1))
+    yield from aligned(rows, "<>")
     yield "pace: times as long as in the costs that a lone request's prompt and token would have taken then; predictions count it"

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 from puzzledsl.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from puzzledsl.api.loading import load as load
-    from puzzledsl.api.loading import parse as parse
     from puzzledsl.api.program import Program as Program
+    from puzzledsl.api.program import load as load
+    from puzzledsl.api.program import parse as parse
     from puzzledsl.api.session import Run as Run
-    from puzzledsl.api.variations import Variations as Variations
+    from puzzledsl.api.session import Variations as Variations
     from puzzledsl.base.diagnostics import Diagnostic as Diagnostic
     from puzzledsl.base.diagnostics import DiagnosticError as DiagnosticError
 
 _HOMES = {
-    "load": "api.loading",
-    "parse": "api.loading",
+    "load": "api.program",
+    "parse": "api.program",
     "Program": "api.program",
-    "Variations": "api.variations",
+    "Variations": "api.session",
     "Run": "api.session",
     "Diagnostic": "base.diagnostics",
     "DiagnosticError": "base.diagnostics",

@@ -23,7 +23,7 @@ from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
 from puzzledsl.cli.commands.program.explain import ir_schema
-from puzzledsl.cli.shipped import std_parents
+from puzzledsl.cli.commands.program.new import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params

@@ -32,7 +32,7 @@ from puzzledsl.alternatives.weights import (
 from puzzledsl.base.frozen import Frozen, left_out
 
 SubBlock = Literal["attention", "ffn"]
-SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
+SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 EndName = Literal["embedding", "head"]
 Site = Literal["attention", "ffn", "embedding", "head"]
 """A place where a search chooses: a sub-block of a layer, or an end of the whole model."""

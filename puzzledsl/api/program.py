@@ -1,17 +1,16 @@
-"""A checked program: the way in to everything else."""
+"""From a file or a text to a checked program: the way in to everything else."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from puzzledsl.api.session import Session
+from puzzledsl.api.session import Run, Session, Variations, explained
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
-    from puzzledsl.api.session import Run
-    from puzzledsl.api.variations import Variations
-    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
     from puzzledsl.ir.tables import Assignment, CostTable, FrontierResult, SearchResult, WhyResult
     from puzzledsl.pipeline.context import Context
@@ -162,7 +161,6 @@ class Program:
         Raises:
             ValueError: The parent has no such layer, or a sub-block is given without a layer.
         """
-        from puzzledsl.base.diagnostics import DiagnosticError
         from puzzledsl.ir.tables import WhyResult
         from puzzledsl.pipeline.execute import keep_regrets, regrets_of
         from puzzledsl.search.infeasible.verdicts import no_answer
@@ -219,8 +217,6 @@ class Program:
         Returns:
             The variations, to be asked as often as needed: an answer takes milliseconds.
         """
-        from puzzledsl.api.variations import Variations
-
         with self._session.explained():
             return Variations(self._session, search)
 
@@ -251,7 +247,6 @@ class Program:
         Raises:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
-        from puzzledsl.api.session import Run
         from puzzledsl.pipeline.tasks import TASKS
 
         for stage in (until, only):
@@ -282,10 +277,73 @@ class Program:
     # ------------------------------------------------------------ printing
 
     def __repr__(self) -> str:
-        return (
-            f"<Program {self.file.name}: {'; '.join(f'{kind} {names}' for kind, names in self._declared())}>"
-        )
-
-    def _declared(self) -> list[tuple[str, str]]:
         found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}
-        return [(kind, ", ".join(names)) for kind, names in found.items() if names]
+        declared = "; ".join(f"{kind} {', '.join(names)}" for kind, names in found.items() if names)
+        return f"<Program {self.file.name}: {declared}>"
+
+
+def load(
+    path: str | os.PathLike[str],
+    /,
+    *,
+    build: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    **params: object,
+) -> Program:
+    """Load and check a `.pzl` file.
+
+    Needs no weights, no GPU and no network. Warnings are in `Program.diagnostics`.
+
+    Args:
+        path: The file. Relative paths in it start at its directory.
+        build: The build directory, where stages leave their files. Default: `build/` beside the file.
+        settings: Values for the program's `param`s, also for those that are named like an argument: `{"build": 3}`.
+        **params: The same, as `--set` takes them: `speedup="1.3x"`, `layers=12`.
+
+    Returns:
+        The checked program.
+
+    Raises:
+        DiagnosticError: The program has mistakes. All of them are in `.diagnostics`.
+    """
+    return _opened(Path(path), None, build, {**(settings or {}), **params})
+
+
+def parse(
+    text: str,
+    /,
+    *,
+    folder: str | os.PathLike[str] = ".",
+    build: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    **params: object,
+) -> Program:
+    """Check a program that is given as text.
+
+    Args:
+        text: The program.
+        folder: The directory that relative paths in it start at.
+        build: The build directory. Default: `build/` in `folder`.
+        settings: Values for the program's `param`s, as for `load`.
+        **params: The same.
+
+    Returns:
+        The checked program.
+
+    Raises:
+        DiagnosticError: The program has mistakes. All of them are in `.diagnostics`.
+    """
+    return _opened(Path(folder) / "program.pzl", text, build, {**(settings or {}), **params})
+
+
+def _opened(
+    file: Path, text: str | None, build: str | os.PathLike[str] | None, params: dict[str, object]
+) -> Program:
+    from puzzledsl.pipeline.opening import open_program
+
+    settings = {n: str(v).lower() if isinstance(v, bool) else str(v) for n, v in params.items()}
+    opened = open_program(file, settings, None if build is None else Path(build), text)
+    if opened.context is None:
+        with explained(opened.sources, file.parent):
+            raise DiagnosticError(*opened.diagnostics)
+    return Program(opened.context, opened.diagnostics, opened.sources)

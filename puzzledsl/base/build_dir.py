@@ -53,7 +53,6 @@ class BuildDir:
     """A solved frontier (ir.tables.FrontierResult)."""
     frontier_csv = _Named("search/{}.csv")
     """A frontier's points, one a row."""
-    """A frontier as a picture."""
     solution = _Named("solutions/{}.json")
     """A search's answer (ir.tables.SearchResult)."""
     refinement = _Named("refined/{}.json")
@@ -74,7 +73,6 @@ class BuildDir:
     """A child in other engines (ir.tables.EngineCheck)."""
     load = _Named("load/{}.json")
     """A search's child and its parent under traffic (ir.tables.LoadCheck)."""
-    """A text that a parent wrote: a line for each document (ir.tables.WrittenText)."""
     tokens = _Fixed("tokens")
     """Tokenised text, by digest."""
     report = _Fixed("report.html")

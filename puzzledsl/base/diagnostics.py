@@ -50,29 +50,22 @@ def apply(text: str, fixes: Iterable[Fix]) -> str:
 
     Spans count lines that end in a line feed and columns in code points, as the parser does.
     """
-    offsets = _Offsets(text)
+    lengths = [len(line) + 1 for line in text.split("\n")]
+    starts = [0, *accumulate(lengths)]
+
+    def offset(place: Span) -> int:
+        """Return the offset of the start of a span, clamped to the ends of the text."""
+        row = min(max(place.line - 1, 0), len(starts) - 2)
+        return min(starts[row] + max(place.column - 1, 0), starts[row + 1] - 1, len(text))
+
     made = [edit for fix in fixes for edit in fix.edits]
-    edits = sorted({(offsets.of(e.span.start), offsets.of(e.span.end), e.text) for e in made})
+    edits = sorted({(offset(e.span.start), offset(e.span.end), e.text) for e in made})
     out: list[str] = []
     at = 0
     for start, stop, replacement in edits:
         out += [text[at:start], replacement]
         at = max(stop, at)
     return "".join([*out, text[at:]])
-
-
-class _Offsets:
-    """Conversion of lines and columns to offsets in a text, clamped to its ends."""
-
-    def __init__(self, text: str) -> None:
-        lengths = [len(line) + 1 for line in text.split("\n")]
-        self.starts = [0, *accumulate(lengths)]
-        self.size = len(text)
-
-    def of(self, place: Span) -> int:
-        """Return the offset of the start of a span."""
-        row = min(max(place.line - 1, 0), len(self.starts) - 2)
-        return min(self.starts[row] + max(place.column - 1, 0), self.starts[row + 1] - 1, self.size)
 
 
 def _touch(one: Span, other: Span) -> bool:

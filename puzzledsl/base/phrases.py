@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from puzzledsl.base.diagnostics import Near
 
 
-def aligned(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
-    """Yield rows as lines of columns two blanks apart. `sides`: `<` for each column to the left, `>` to the right."""
+def aligned(rows: Sequence[Sequence[str]], sides: str = "<", indent: str = "") -> Iterator[str]:
+    """Yield rows as lines of columns two blanks apart.
+
+    `sides`: `<` for each column to the left, `>` to the right; the last one holds for all columns behind it.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = sides.ljust(len(widths), sides[-1])
     for row in rows:
         cells = zip(row, sides, widths, strict=True)
-        yield "  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip()
+        yield indent + "  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip()
 
 
 def listed(words: Iterable[object], last: str = "and") -> str:

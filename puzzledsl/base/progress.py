@@ -1,13 +1,12 @@
-"""Progress of long work. Stages know only this protocol; the CLI implements it with a progress bar and a JSON-lines log."""
+"""Progress of long work: what a stage says of it, which the CLI shows as a bar and writes to a JSON-lines log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 
-class Progress(Protocol):
-    """Receiver of one stage's progress."""
+class Progress:
+    """Receiver of one stage's progress. This one ignores all of it, as library calls and tests do."""
 
     def start(self, task: str, total: int) -> None:
         """Begin a named task of `total` units. It becomes the current task; tasks follow each other."""
@@ -32,26 +31,12 @@ class Progress(Protocol):
         """Write one structured line to the log file."""
 
 
-class Silent:
-    """Progress that reports nothing: the default for library calls and tests."""
-
-    def start(self, task: str, total: int) -> None:
-        """Ignore."""
-
-    def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
-        """Ignore."""
-
-    def advance(
-        self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
-    ) -> None:
-        """Ignore."""
-
-    def log(self, event: str, **fields: object) -> None:
-        """Ignore."""
+Silent = Progress
+"""The progress that nobody sees."""
 
 
 @dataclass
-class Part:
+class Part(Progress):
     """Progress of `units` units of a longer bar, `whole`, which takes them for so much of its own `work`."""
 
     whole: Progress

@@ -7,7 +7,8 @@ measured in terminal cells: tabs are expanded, wide characters count twice, and 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
@@ -18,16 +19,13 @@ _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "s
 """Style -> ANSI code."""
 
 
-@record
-class Painter:
-    """Colours text in one of the styles if `color` is true."""
+Paint = Callable[[str, str], str]
+"""Colours a text in one of the styles."""
 
-    color: bool
 
-    def __call__(self, text: str, style: str) -> str:
-        """Return the text with the ANSI codes of a style."""
-        code = _STYLES[style]
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
+def _painted(color: bool, text: str, style: str) -> str:
+    code = _STYLES[style]
+    return f"\x1b[{code}m{text}\x1b[0m" if color and code and text else text
 
 
 @record
@@ -61,7 +59,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
 
     `sources` maps the files of its spans to their text; for a missing file only the place is shown.
     """
-    paint = Painter(color)
+    paint = partial(_painted, color)
     severity = diagnostic.severity
     head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {clean(diagnostic.message)}", "bold")
     parts = _parts(diagnostic)
@@ -174,7 +172,7 @@ def _expand(line: str) -> tuple[str, list[int]]:
 
 
 def _excerpt(
-    parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: Painter, width: int
+    parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: Paint, width: int
 ) -> list[str]:
     """Return the source lines that the spans of one file touch, with their underlines."""
     lines = source.removeprefix("\ufeff").split("\n")
@@ -187,10 +185,8 @@ def _excerpt(
     previous = None
     for number in sorted(underlines):
         if previous is not None and number == previous + 2:
-            between = _expand(_line(lines, previous + 1))[0]
-            out.append(
-                f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {_crop(between, 0, width - gutter - 3)}".rstrip()
-            )
+            between = _crop(_expand(_line(lines, previous + 1))[0], 0, width - gutter - 3)
+            out.append(f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {between}".rstrip())
         elif previous is not None and number > previous + 2:
             out.append(paint("...", "gutter"))
         drawn = _expand(_line(lines, number))[0]
@@ -255,7 +251,7 @@ def _window(drawn: str, underlines: list[_Underline], room: int) -> tuple[str, l
     return _crop(drawn, start, room), moved
 
 
-def _draw(underlines: list[_Underline], severity: str, paint: Painter) -> list[str]:
+def _draw(underlines: list[_Underline], severity: str, paint: Paint) -> list[str]:
     """Return the rows below a source line: the underlines with the rightmost label, then the other labels, right to left."""
     underline = [" "] * max(m.stop for m in underlines)
     styles = [""] * len(underline)
@@ -278,7 +274,7 @@ def _draw(underlines: list[_Underline], severity: str, paint: Painter) -> list[s
     return [_join(row, paint) for row in rows]
 
 
-def _join(row: list[tuple[str, str]], paint: Painter) -> str:
+def _join(row: list[tuple[str, str]], paint: Paint) -> str:
     """Join cells to text, with one colour code per run."""
     out: list[str] = []
     run, style = "", ""

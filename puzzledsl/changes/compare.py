@@ -2,7 +2,7 @@
 
 Layers of a space with the same difference share one line. If a space loses its no-op, `count(attention is noop)` changes its
 value but remains the same requirement, and the change is reported for the space alone. A requirement whose bound alone differs
-counts as changed, not replaced.
+counts as changed, not replaced. Expressions, requirements and figures are said close to how a program writes them.
 
 Changes as text: `+` added, `-` removed, `~` changed; then the work, then one line that counts.
 """
@@ -10,21 +10,69 @@ Changes as text: `+` added, `-` removed, `~` changed; then the work, then one li
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Literal
 
-from puzzledsl.alternatives.alternative import ENDS, SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
+from puzzledsl.base import units
 from puzzledsl.base.frozen import Frozen, record
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import settings_of
-from puzzledsl.changes import words
+from puzzledsl.base.units import format_quantity
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import PROVENANCE, without_provenance
 from puzzledsl.ir.logic import unbounded
-from puzzledsl.ir.search_nodes import describe, describe_term
+from puzzledsl.ir.search_nodes import describe, describe_term, written
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
+
+_SUFFIXES = (
+    ("traffic.rate", units.REQ_PER_S),
+    ("_bytes_per_s", units.BYTES_PER_S),
+    ("flop_per_s", units.FLOP_PER_S),
+    ("_bytes", units.BYTES),
+    ("_s", units.TIME),
+)
+
+
+def figure(path: str, value: object) -> str:
+    """A field of a declaration: sizes and times in units, everything else as it is."""
+    if isinstance(value, bool) or value is None:
+        return "none" if value is None else str(value).lower()
+    if isinstance(value, str) and not re.fullmatch(r"-?\d+(/\d+)?", value):
+        return value
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    leaf = path.rsplit(".", 1)[-1]
+    whole = path if "flop_per_s." in path or path == "traffic.rate" else leaf
+    for suffix, dimension in _SUFFIXES:
+        if whole.endswith(suffix) or (suffix == "flop_per_s" and "flop_per_s." in whole):
+            return format_quantity(Fraction(str(value)), dimension, 6)
+    if isinstance(value, str):
+        return f"{float(Fraction(value)):.6g}"
+    return str(value)
+
+
+def requirement_text(value: nodes.Requirement) -> str:
+    """`chat.memory <= 76GiB`, `chat.throughput >= 2.17x`; a statement about layers as its program writes it."""
+    if isinstance(value, nodes.LogicRequirement):
+        return " ".join(written(value).split())
+    if value.parent_ratio is not None:
+        bound = f"{float(value.parent_ratio):.6g}x"
+    else:
+        bound = format_quantity(value.bound or Fraction(0), nodes.DIMENSIONS[value.unit], 6)
+    return f"{' '.join(value.where.text.split())} {value.op} {bound}"
+
+
+def refine_text(value: nodes.Refine) -> str:
+    """`measured(24, healed: 4096, samples: 2048, data: corpus)`."""
+    data = "" if value.data is None else f", data: {value.data}"
+    return f"measured({value.children}, healed: {value.healed}, samples: {value.samples}{data})"
+
 
 Sign = Literal["+", "-", "~"]
 
@@ -105,23 +153,9 @@ class ProgramChanges:
         }
 
 
-_PLACES = {"where", "runtime_where", "bound_where", "because"}
-
-
 def meaning(node: Frozen) -> str:
     """Return a text that is equal for two requirements or goals exactly if they mean the same."""
-    return json.dumps(_without_places(node.model_dump(mode="json")), sort_keys=True)
-
-
-def _without_places(value: Any) -> Any:
-    if isinstance(value, list):
-        return [*map(_without_places, value)]
-    if not isinstance(value, dict):
-        return value
-    return {key: _without_places(part) for key, part in value.items() if key not in _PLACES}
-
-
-Names = tuple[str, ...]
+    return json.dumps(without_provenance(node.model_dump(mode="json")), sort_keys=True)
 
 
 def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
@@ -133,27 +167,16 @@ def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
         was, now = (" | ".join(end.name for end in ends) for ends in known)
         if was != now:
             yield Detail(site, was, now)
-    sub_blocks: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-    for sub_block in sub_blocks:
-        gained: dict[Names, list[int]] = {}
-        lost: dict[Names, list[int]] = {}
-        for layer, (before, after) in enumerate(zip(old.layers, new.layers, strict=False)):
-            names_before, names_after = _names(before, sub_block), _names(after, sub_block)
-            more = tuple(name for name in names_after if name not in names_before)
-            less = tuple(name for name in names_before if name not in names_after)
-            if more:
-                gained.setdefault(more, []).append(layer)
-            if less:
-                lost.setdefault(less, []).append(layer)
-        for names, layers in lost.items():
-            yield Detail(f"{layers_in_words(layers)} {sub_block}", old=" | ".join(names))
-        for names, layers in gained.items():
-            yield Detail(f"{layers_in_words(layers)} {sub_block}", new=" | ".join(names))
-
-
-def _names(choice: nodes.LayerChoice, sub_block: SubBlock) -> Names:
-    alternatives = choice.attention if sub_block == "attention" else choice.ffn
-    return tuple(alternative.name for alternative in alternatives)
+    for sub_block in SUB_BLOCKS:
+        moved: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
+        for layer, choices in enumerate(zip(old.layers, new.layers, strict=False)):
+            before, after = ([each.name for each in getattr(choice, sub_block)] for choice in choices)
+            for is_new, names, others in ((False, before, after), (True, after, before)):
+                if found := tuple(name for name in names if name not in others):
+                    moved.setdefault((is_new, found), []).append(layer)
+        for (is_new, found), layers in sorted(moved.items(), key=lambda item: item[0][0]):
+            what, text = f"{layers_in_words(layers)} {sub_block}", " | ".join(found)
+            yield Detail(what, new=text) if is_new else Detail(what, old=text)
 
 
 MANY = 3
@@ -168,7 +191,7 @@ def search_details(old: nodes.Search, new: nodes.Search, *, same_space: bool) ->
     before, after = (f"{s.sense} {describe(s.objective)}" for s in (old, new))
     if before != after or (same_space and meaning(old.objective) != meaning(new.objective)):
         yield _told_apart("goal", before, after)
-    yield from _Requirements(meaning if same_space else words.requirement).details(
+    yield from _Requirements(meaning if same_space else requirement_text).details(
         old.requirements, new.requirements
     )
     texts = [", then ".join(f"{p.sense} {describe(p.goal)}" for p in s.preferences) for s in (old, new)]
@@ -196,7 +219,7 @@ class _Requirements:
             if partner is not None:
                 gone.remove(requirement)
                 come.remove(partner)
-                yield _told_apart("require", words.requirement(requirement), words.requirement(partner))
+                yield _told_apart("require", requirement_text(requirement), requirement_text(partner))
         yield from (Detail("require", old=text) for text in _told(gone))
         yield from (Detail("require", new=text) for text in _told(come))
 
@@ -230,13 +253,13 @@ def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
     for requirement in requirements:
         lines.setdefault(f"{requirement.where.file}:{requirement.where.line}", []).append(requirement)
     for group in lines.values():
-        texts = Counter(map(words.requirement, group))
+        texts = Counter(map(requirement_text, group))
         if len(texts) > MANY:
             texts = Counter({group[0].where.text: len(group)})
         yield from (f"{text} ({times} times)" if times > 1 else text for text, times in texts.items())
 
 
-_NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings", "requests"}
+_NO_MEANING = PROVENANCE | {"roundings", "requests"}
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
 
 
@@ -297,7 +320,7 @@ def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
         if key == "term" and isinstance(node, nodes.Frontier):
             yield "metric", describe_term(node.term)
         elif key == "refine" and isinstance(node, nodes.Search):
-            yield key, "none" if node.refine is None else words.refine(node.refine)
+            yield key, "none" if node.refine is None else refine_text(node.refine)
         elif key == "full" and isinstance(node, nodes.Eval):
             yield key, " + ".join(node.full)
         elif key not in _NO_MEANING | apart:
@@ -313,7 +336,7 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
             inner = getattr(found, key) if isinstance(found, Frozen) else None
             yield from _flat(f"{said}.{_word(found, key)}", f"{path}.{key}", inner, part)
     else:
-        yield said, words.figure(path, value)
+        yield said, figure(path, value)
 
 
 def _word(node: object, field: str) -> str:
@@ -357,7 +380,10 @@ def _lines(changes: ProgramChanges, color: bool) -> Iterator[str]:
             yield f"    {_painted('~', color)} as {first}"
             continue
         for detail in change.details:
-            yield f"    {_painted(detail.sign, color)} {_detail(detail)}"
+            what = detail.new or detail.old
+            if detail.sign == "~":
+                what = f"{detail.old} -> {detail.new}"
+            yield f"    {_painted(detail.sign, color)} {detail.what}: {what}"
     yield ""
     for name, pieces in changes.pieces.items():
         if pieces.make or pieces.drop:
@@ -373,12 +399,6 @@ def _lines(changes: ProgramChanges, color: bool) -> Iterator[str]:
     yield (
         f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
     )
-
-
-def _detail(detail: Detail) -> str:
-    if detail.sign == "~":
-        return f"{detail.what}: {detail.old} -> {detail.new}"
-    return f"{detail.what}: {detail.new or detail.old}"
 
 
 def _painted(sign: Sign, color: bool) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
@@ -144,18 +144,12 @@ def _program(ctx: Context) -> nodes.Program:
 HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"
 
 
-def profiles_of(path: Path) -> dict[str, nodes.RooflineHardware]:
-    """The roofline profiles that a file declares, by name. Raises DiagnosticError where it has mistakes."""
-    checked = check(path, {})
-    if checked.program is None:
-        raise DiagnosticError(*checked.diagnostics)
+def shipped_profiles() -> dict[str, nodes.RooflineHardware]:
+    """The roofline profiles of std/hardware.pzl, by name."""
+    checked = check(resource("spaces", HARDWARE))
+    assert checked.program is not None, checked.diagnostics
     specs = {name: hardware.spec for name, hardware in checked.program.hardware.items()}
     return {name: spec for name, spec in specs.items() if isinstance(spec, nodes.RooflineHardware)}
-
-
-def shipped_profiles() -> dict[str, nodes.RooflineHardware]:
-    """The profiles of std/hardware.pzl, by name."""
-    return profiles_of(resource("spaces", HARDWARE))
 
 
 def shipped_shapes() -> dict[str, nodes.Shape]:

@@ -138,7 +138,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "report": ("stages:report", "pzl report wide.pzl"),
     },
     "Maintain and verify": {
-        "library": ("child.library:library",),
+        "library": ("child.run:library",),
         "verify-export": (
             "child.verify:verify_export",
             "pzl verify-export build/models/best --runtime transformers",

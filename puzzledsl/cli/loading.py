@@ -44,19 +44,12 @@ def add_source_root(root: Path) -> None:
         _source_roots.append(root)
 
 
-def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of every file that a diagnostic points into, reading those that are not known."""
-    from puzzledsl.base import render
-
-    return render.sources_for(diagnostics, known, [Path(), *_source_roots])
-
-
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
     """Render diagnostics on stderr, in source order, then a count."""
-    from puzzledsl.base.render import counts, render
+    from puzzledsl.base.render import counts, render, sources_for
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
-    sources = sources_for(ordered, known)
+    sources = sources_for(ordered, known, [Path(), *_source_roots])
     for diagnostic in ordered:
         print(render(diagnostic, sources, color=use_color(sys.stderr)), file=sys.stderr)
         print(file=sys.stderr)

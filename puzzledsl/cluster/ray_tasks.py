@@ -17,8 +17,8 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Cluster, NoWorkers, Task, TeamSpec, WorkerLost, WorkersKeepDying
-from puzzledsl.cluster.workers import Team, Workers, unpack
+from puzzledsl.cluster.tasks import Cluster, Executor, NoWorkers, Task, TeamSpec, WorkerLost, WorkersKeepDying
+from puzzledsl.cluster.workers import Team, Workers
 
 MAX_LOSSES = 5
 """The run fails when more teams than this are lost without a finished task in between."""
@@ -32,12 +32,10 @@ START_S = 300.0
 """Seconds that the processes of a team have to start."""
 ALONE_S = 60.0
 """Seconds without any free worker and without a team that may work, after which the run fails."""
-SILENT_S = 60.0
-"""Seconds without a finished task after which the log says which tasks are waited for."""
 
 
-class RayExecutor:
-    """A `cluster.tasks.Executor` on a Ray cluster."""
+class RayExecutor(Executor):
+    """Provider of the workers of a Ray cluster."""
 
     is_local = False
 
@@ -45,13 +43,11 @@ class RayExecutor:
         self.cluster, self.on = cluster, cluster.on
 
     @contextmanager
-    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[RayTeams | RayTeam]:
+    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[Any]:
         """See `Executor`. Raises DiagnosticError: those of connecting."""
         with self.cluster.session():
-            workers = Workers(self.cluster)
-            teams = (
-                RayTeams(workers, spec, progress) if spec.size is None else RayTeam(workers, spec, progress)
-            )
+            given = Workers(self.cluster), spec
+            teams: RayTeams | RayTeam = RayTeam(*given) if spec.size else RayTeams(*given, progress)
             try:
                 yield teams
             finally:
@@ -71,14 +67,14 @@ class RayExecutor:
 class RayTeam:
     """The only team of a spec: tasks in order, as many under way as keep all members busy."""
 
-    def __init__(self, workers: Workers, spec: TeamSpec, progress: Progress) -> None:
-        self._workers, self._ray, self._progress = workers, workers.cluster.ray, progress
+    def __init__(self, workers: Workers, spec: TeamSpec) -> None:
+        self._workers, self._ray = workers, workers.cluster.ray
         assert spec.size is not None
         self._spec, self._size = spec, spec.size
         self._team: Team | None = None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
-        """See `cluster.tasks.StatefulTeam`."""
+        """See `Teams`."""
         if self._team is None:
             self._team = self._workers.start(self._spec.make, self._size, self._spec.threads)
         if self._team is None:
@@ -92,10 +88,8 @@ class RayTeam:
             yield self._arrived(*under_way.popleft())
 
     def _arrived(self, task: Task, handle: Any) -> tuple[Task, Any]:
-        while not self._ray.wait([handle], num_returns=1, timeout=SILENT_S)[0]:
-            self._progress.log("waiting", text=f"{self._size} workers are at work: {task.name}")
         try:
-            return task, unpack(self._ray.get(handle, timeout=SILENT_S))
+            return task, self._ray.get(handle)
         except Exception as error:  # everything that a worker raises, and its loss
             if (reason := self._workers.loss(error)) is not None:
                 raise WorkerLost(reason) from error
@@ -129,15 +123,15 @@ class RayTeams:
         self._at_work: list[_AtWork] = []
         self._handles: dict[Any, tuple[_AtWork, int | None]] = {}
         self._losses, self._tries = 0, Counter[int]()
-        self._looked = self._heard = self._without = time.monotonic()
+        self._looked = self._without = time.monotonic()
         self._kind: str | None = None
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
         """See `Teams`. Raises DiagnosticError: NoWorkers, WorkersKeepDying."""
-        if not tasks:
+        if not (tasks := list(tasks)):
             return
         self._tasks, self._waiting, self._tries = tasks, list(range(len(tasks))), Counter[int]()
-        self._looked = self._heard = self._without = time.monotonic()
+        self._looked = self._without = time.monotonic()
         idle = len(self._at_work)
         if len(tasks) > idle:
             self._grow(self._workers.settled(len(tasks) - idle))
@@ -236,7 +230,7 @@ class RayTeams:
         for handle in done:
             at_work, number = self._handles.pop(handle)
             try:
-                result = unpack(self._ray.get(handle, timeout=START_S))
+                result = self._ray.get(handle, timeout=START_S)
             except Exception as error:  # everything that a worker raises, and its loss
                 reason = self._workers.loss(error)
                 if at_work.is_lost:
@@ -251,9 +245,8 @@ class RayTeams:
                 self._opened(at_work, handle, result)
             else:
                 at_work.tasks.remove(number)
-                self._losses, self._heard = 0, time.monotonic()
+                self._losses = 0
                 yield number, result
-        self._say_who_is_waited_for()
 
     def _opened(self, at_work: _AtWork, handle: Any, result: Any) -> None:
         at_work.opening.discard(handle)
@@ -263,14 +256,6 @@ class RayTeams:
                 at_work.is_alike = False  # it keeps its place, so that it is not started again
                 text = f"a worker is not used: it is a {result}, the others are {self._kind}"
                 self._progress.log("other_device", text=text)
-
-    def _say_who_is_waited_for(self) -> None:
-        now = time.monotonic()
-        if now - self._heard > SILENT_S:
-            self._heard = now
-            names = [str(self._tasks[a.tasks[0]].name) for a in self._at_work if a.tasks]
-            text = f"at work: {', '.join(names[:4]) or 'workers are starting'}"
-            self._progress.log("waiting", text=text, tasks=len(self._waiting))
 
 
 def _submit(team: Team, task: Task) -> Any:

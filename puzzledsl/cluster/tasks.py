@@ -13,8 +13,8 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -74,34 +74,11 @@ class TeamSpec:
 class Teams(Protocol):
     """Workers that stay between lists of tasks, with everything that they have loaded."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with its last step's result, as they finish; earlier ones begin earlier. Raises DiagnosticError."""
-
-
-class StatefulTeam(Protocol):
-    """The only team of a spec with a `size`."""
-
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with its last step's result, in order. Raises DiagnosticError; WorkerLost: the state is gone."""
+        """Yield each task with its last step's result, as they finish; earlier ones begin earlier. Raises DiagnosticError.
 
-
-class Executor(Protocol):
-    """Provider of workers, here or elsewhere."""
-
-    on: str
-
-    @property
-    def is_local(self) -> bool:
-        """True if members are built in this process."""
-
-    def open(self, spec: TeamSpec, progress: Progress) -> AbstractContextManager[Any]:
-        """Return a context with `Teams` of such workers, or the `StatefulTeam`; their processes end with it."""
-
-    def settled(self) -> int:
-        """Return the number of workers that may start, when it no longer changes. Raises DiagnosticError (NoWorkers)."""
-
-    def free(self) -> int:
-        """Return the number of further workers that may start now."""
+        The only team of a spec with a `size` keeps their order. Raises WorkerLost where its state is gone.
+        """
 
 
 def as_sent(inputs: Inputs, **changes: object) -> Inputs:
@@ -113,24 +90,30 @@ def as_sent(inputs: Inputs, **changes: object) -> Inputs:
     return sent
 
 
-class LocalExecutor:
-    """Runs tasks one after the other in this process."""
+class Executor:
+    """Provider of workers. This one runs tasks one after the other in this process."""
 
-    is_local, on = True, ""
+    is_local = True
+    """True if members are built in this process."""
+    on = ""
 
     @contextmanager
-    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[LocalTeam]:
-        """See `Executor`."""
+    def open(self, spec: TeamSpec, progress: Progress) -> Iterator[Any]:
+        """Return a context with `Teams` of such workers, whose processes end with it."""
         with ExitStack() as left:
             yield LocalTeam(spec, left)
 
     def settled(self) -> int:
-        """See `Executor`."""
+        """Return the number of workers that may start, when it no longer changes. Raises DiagnosticError (NoWorkers)."""
         return 1
 
     def free(self) -> int:
-        """See `Executor`."""
+        """Return the number of further workers that may start now."""
         return 0
+
+
+LocalExecutor = Executor
+"""The one where no cluster is named."""
 
 
 class LocalTeam:
@@ -144,16 +127,12 @@ class LocalTeam:
         """See `Teams`."""
         for task in tasks:
             self.members = self.members or [self._spec.make(member) for member in range(self._spec.size or 1)]
-            result: Any = self._done(task)
-            if isinstance(result, Generator):
-                self._left.callback(result.close)
-            yield task, result
-
-    def _done(self, task: Task) -> Any:
-        result: tuple[Any, ...] = ()
-        for step in task.steps:
-            result = (getattr(self.members[step.member], step.method)(*result, *step.arguments),)
-        return result[0]
+            result: tuple[Any, ...] = ()
+            for step in task.steps:
+                result = (getattr(self.members[step.member], step.method)(*result, *step.arguments),)
+            if isinstance(result[0], Generator):
+                self._left.callback(result[0].close)
+            yield task, result[0]
 
 
 class RayNotInstalled(Diagnostic, code="E1421"):

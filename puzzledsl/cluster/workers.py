@@ -8,8 +8,8 @@ memory, and pickles tensors in band, at a tenth of the speed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,51 +24,27 @@ _VIEWED = {1: torch.uint8, 2: torch.int16}
 """Integers of the size of a dtype that NumPy lacks (bfloat16, float8)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A tensor's content and the name of its dtype."""
-
-    array: NDArray[Any]
-    dtype: str
-
-
-def pack(value: Any) -> Any:
-    """Replace the tensors in nested lists, tuples, dicts and dataclasses by views of their content on the CPU."""
-    if isinstance(value, Tensor):
-        held = value.detach().cpu().contiguous()
-        try:
-            array = held.numpy()
-        except TypeError:
-            array = held.view(_VIEWED[held.itemsize]).numpy()
-        return Packed(array, str(held.dtype).removeprefix("torch."))
-    return _nested(value, pack)
+def array_of(tensor: Tensor) -> tuple[NDArray[Any], str]:
+    """Return a tensor's content on the CPU, and the name of its dtype."""
+    held = tensor.detach().cpu().contiguous()
+    try:
+        array = held.numpy()
+    except TypeError:
+        array = held.view(_VIEWED[held.itemsize]).numpy()
+    return array, str(held.dtype).removeprefix("torch.")
 
 
-def unpack(value: Any) -> Any:
-    """Invert `pack`. Tensors are copies: the store's memory is read-only, and a write to it would end the process."""
-    if isinstance(value, Packed):
-        return torch.from_numpy(np.array(value.array)).view(getattr(torch, value.dtype))
-    return _nested(value, unpack)
+def tensor_of(carried: tuple[NDArray[Any], str]) -> Tensor:
+    """Invert `array_of`. Tensors are copies: the store's memory is read-only, and a write to it would end the process."""
+    array, dtype = carried
+    return torch.from_numpy(np.array(array)).view(getattr(torch, dtype))
 
 
-def _nested(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Apply a change to what a container holds. A container in which nothing changes is returned as it is."""
-    match value:
-        case dict():
-            changed = {key: change(each) for key, each in value.items()}
-            return changed if _differ(changed.values(), value.values()) else value
-        case list() | tuple() if type(value) in (list, tuple):
-            items = [change(each) for each in value]
-            return type(value)(items) if _differ(items, value) else value
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            held = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
-            new = {name: change(each) for name, each in held.items()}
-            return replace(value, **new) if _differ(new.values(), held.values()) else value
-    return value
+def carry_tensors() -> None:
+    """Make Ray carry the tensors of this process as NumPy arrays from now on, in whatever they are held."""
+    from ray.util import register_serializer
 
-
-def _differ(new: Iterable[Any], old: Iterable[Any]) -> bool:
-    return any(one is not other for one, other in zip(new, old, strict=True))
+    register_serializer(Tensor, serializer=array_of, deserializer=tensor_of)
 
 
 SETTLED_S, POLL_S = 10.0, 0.25
@@ -81,6 +57,7 @@ class Member:
     """A worker's object, built at its first call so that mistakes found meanwhile reach the caller."""
 
     def __init__(self, make: Callable[[int], Any], member: int, threads: int) -> None:
+        carry_tensors()
         torch.set_num_threads(threads)
         self._make, self._member, self._part = make, member, None
 
@@ -88,11 +65,11 @@ class Member:
         """Return when the process is up."""
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the object with the tensors of `arguments`, and pack those of the result."""
+        """Call a method of the object."""
         if self._part is None:
             self._part = self._make(self._member)
-        result = getattr(self._part, method)(*map(unpack, arguments))
-        return pack([*result] if isinstance(result, Iterator) else result)
+        result = getattr(self._part, method)(*arguments)
+        return [*result] if isinstance(result, Iterator) else result
 
 
 @dataclass(eq=False)
@@ -107,7 +84,7 @@ class Team:
 
     def call(self, member: int, method: str, *arguments: Any) -> Any:
         """Queue a call, after all earlier ones of this member. Arguments may be handles of earlier calls."""
-        return self.actors[member].call.remote(method, *map(pack, arguments))
+        return self.actors[member].call.remote(method, *arguments)
 
     def ready(self) -> list[Any]:
         """Return handles of calls that are done when all processes are up."""
@@ -118,7 +95,9 @@ class Workers:
     """Starts and ends workers of a connected cluster, and tells their loss from mistakes."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+        """Connect the cluster. Raises DiagnosticError."""
+        self.cluster, _ = cluster, cluster.ray
+        carry_tensors()
 
     @property
     def unit(self) -> str:

@@ -102,13 +102,6 @@ class FileMissing(Diagnostic, code="W1209", template="no file matches `{pattern}
     )
 
 
-class TemplateNotThere(Diagnostic, code="W1215"):
-    """Conversations for a parent without a chat template, found before a run."""
-
-    template = "data `{name}` has conversations, but `{path}` has no chat template, needed by {readers}"
-    help_template = "put the template into `{path}/chat_template.jinja`, or write conversations as text"
-
-
 class EvaluatedOnTrainingText(Diagnostic, code="W1216"):
     """An evaluation on documents that training reads."""
 

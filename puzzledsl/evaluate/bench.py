@@ -33,15 +33,14 @@ from puzzledsl.evaluate.units import (
     Speed,
     TimeInEngine,
     Unit,
-    child_speed,
     relative_speed,
-    speed_alone,
+    timed_in_turn,
     usual_speed,
 )
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.tables import Answer
-from puzzledsl.measure.whole import Workload
+from puzzledsl.measure.whole import Samples
 from puzzledsl.models.families.access import base_shape_of, output_embedding
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.machine import Workers
@@ -258,30 +257,22 @@ class Bench:
     def speed_of(self, unit: Unit, usual: Speed | None) -> Speed:
         """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
-        models = 1 if unit.model == PARENT else 2
-        advance = partial(self._advance, each=self._work.round(timed.workload, models))
+        directories = [self.parent_dir, *([] if unit.model == PARENT else [unit.directory])]
+        advance = partial(self._advance, each=self._work.round(timed.workload, len(directories)))
+        samples: Sequence[Samples]
         if isinstance(timed.on, Hardware):
-            found = self._speed_in_engine(unit, timed.on, timed.workload, usual)
+            assert self._engines is not None, "the pipeline gives it"
+            samples = self._engines(timed.on, timed.workload, directories, ROUNDS)
             advance(ROUNDS + 1)
-            return found
-        parent, child = (Copy(path, *timed.on) for path in (self.parent_dir, unit.directory))
-        pair = None if unit.model == PARENT else self.models.beside([parent, child])
-        if pair is None:
-            model = self.models.to_time(child, unit.model)
-            return speed_alone(model, timed.workload, advance)
+        else:
+            copies = [Copy(path, *timed.on) for path in directories]
+            models = self.models.beside(copies) if len(copies) > 1 else None
+            models = models or [self.models.to_time(copies[-1], unit.model)]
+            samples = timed_in_turn(models, timed.workload, advance)
+        if len(samples) == 1:
+            return usual_speed(samples[0])
         assert usual is not None, "the parent is timed before its children"
-        return child_speed(pair[0], usual, pair[1], timed.workload, advance)
-
-    def _speed_in_engine(
-        self, unit: Unit, hardware: Hardware, workload: Workload, usual: Speed | None
-    ) -> Speed:
-        assert self._engines is not None, "the pipeline gives it"
-        models = [self.parent_dir, *([] if unit.model == PARENT else [unit.directory])]
-        parent, *child = self._engines(hardware, workload, models, ROUNDS)
-        if not child:
-            return usual_speed(parent)
-        assert usual is not None, "the parent is timed before its children"
-        return relative_speed(usual, parent, child[0])
+        return relative_speed(usual, *samples)
 
     def _advance(self, units: int, each: float) -> None:
         self.progress.advance(units, work=units * each)

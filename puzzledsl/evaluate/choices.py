@@ -158,7 +158,10 @@ def _score(
     inputs: dict[str, Tensor] = {}
     if share_context:
         mask_BTT = torch.stack([visible(row, longest) for row in rows])
-        inputs["attention_mask"] = _added(mask_BTT, model.dtype)[:, None].to(device)
+        # to add to attention scores: every implementation of `MASKED` reads that alike
+        added_BTT = torch.zeros(mask_BTT.shape, dtype=model.dtype)
+        added_BTT.masked_fill_(~mask_BTT, torch.finfo(model.dtype).min)
+        inputs["attention_mask"] = added_BTT[:, None].to(device)
         inputs["position_ids"] = (mask_BTT.sum(-1) - 1).to(device)  # how many tokens it follows
     base: Any = model.base_model
     states_BTH = base(input_ids=ids_BT.to(device), use_cache=False, **inputs).last_hidden_state
@@ -182,11 +185,6 @@ def _logits(model: PreTrainedModel, states_MH: Tensor) -> Tensor:
         return float32_products.product(states_MH, output_embedding(model).T)
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return cast(Tensor, head(states_MH)).float()
-
-
-def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to add to attention scores, which every implementation of `MASKED` reads alike."""
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def visible(row: Row, length: int) -> Tensor:
@@ -217,23 +215,15 @@ def together(answers: Iterable[Answers]) -> Answers:
 
 def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> Answers:
     """`name`: the likeliest choice is the right one; `name_norm`, if lengths count: the likeliest a character of its text is."""
-    right = right_answers(name, items, scores)
-    return Answers(right, dict.fromkeys(right, tuple(1 / len(item.choices) for item in items)))
-
-
-def right_answers(
-    name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]
-) -> dict[str, tuple[float, ...]]:
-    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`, if normalised: the likeliest a character."""
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [
         _best([value / len(text) for value, text in zip(row, item.choices, strict=True)]) == item.answer
         for item, row in zip(items, scores, strict=True)
     ]
-    found = {name: tuple(map(float, plain))}
+    right = {name: tuple(map(float, plain))}
     if all(item.normalised for item in items):
-        found[f"{name}_norm"] = tuple(map(float, normed))
-    return found
+        right[f"{name}_norm"] = tuple(map(float, normed))
+    return Answers(right, dict.fromkeys(right, tuple(1 / len(item.choices) for item in items)))
 
 
 def accuracy_figures(right: Mapping[str, Sequence[float]]) -> dict[str, Figure]:

@@ -106,7 +106,7 @@ def _of(tasks: Sequence[Task]) -> Kept:
         np.sum([task.child_excesses for task in tasks], axis=0),
         np.sum([task.parent_excesses for task in tasks], axis=0),
     )
-    low, high = _low(ratios), _high(ratios)
+    low, high = _low(ratios), float(np.quantile(ratios, 1 - TAIL, method="higher"))
     found = {
         "verdict": "child_at_chance" if low <= 0 else "above_chance",
         "chance_corrected": (child - chance) / (parent - chance),
@@ -124,10 +124,6 @@ def _ratios(child: Floats, parent: Floats) -> Floats:
 
 def _low(values: Floats) -> float:
     return float(np.quantile(values, TAIL, method="lower"))
-
-
-def _high(values: Floats) -> float:
-    return float(np.quantile(values, 1 - TAIL, method="higher"))
 
 
 RATIO = 3.0

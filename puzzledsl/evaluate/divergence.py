@@ -142,7 +142,9 @@ def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
     weights = [block.weight for block in blocks]
     figures = {}
     for measure in MEASURES.values():
-        value, error = _mean([block.means[measure.name] for block in blocks], weights)
+        values = _linearised([block.means[measure.name] for block in blocks], weights)
+        value = statistics.fmean(values)
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
         if measure.exponential:
             value = math.exp(value)
             error = None if error is None else value * error
@@ -153,12 +155,6 @@ def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
 def cross_entropies(blocks: Sequence[BlockFigures]) -> tuple[float, ...]:
     """Return each block's mean cross-entropy; of blocks of unlike weights values with the same mean and its standard error."""
     return _linearised([block.means["perplexity"] for block in blocks], [block.weight for block in blocks])
-
-
-def _mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
-    values = _linearised(values, weights)
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return statistics.fmean(values), error
 
 
 def _linearised(values: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:

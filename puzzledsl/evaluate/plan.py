@@ -45,6 +45,7 @@ from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.place import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
+from puzzledsl.plan.memory.stages import BLOCK_TOKENS
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
 MAX_NEW_TOKENS = 256
@@ -65,11 +66,11 @@ class Harness:
         if importlib.util.find_spec("lm_eval") is None:
             raise DiagnosticError(NoHarness(span))
         known = self._manager().all_tasks
-        unknown = [
-            UnknownHarnessTask(span, task=task, names=_names(task, known))
-            for task in self.tasks
-            if task not in known
-        ]
+        unknown = []
+        for task in (task for task in self.tasks if task not in known):
+            near = closest(task, known)
+            names = f"did you mean `{near}`?" if near else "`lm-eval ls tasks` lists them"
+            unknown.append(UnknownHarnessTask(span, task=task, names=names))
         if unknown:
             raise DiagnosticError(*unknown)
 
@@ -110,11 +111,6 @@ class Harness:
         return TaskManager(include_path=str(own) if own.is_dir() else None)
 
 
-def _names(task: str, known: Sequence[str]) -> str:
-    near = closest(task, known)
-    return f"did you mean `{near}`?" if near else "`lm-eval ls tasks` lists them"
-
-
 def scores(
     task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]], groups: Mapping[str, Sequence[str]]
 ) -> Answers:
@@ -130,11 +126,7 @@ def scores(
                     choices = len(sample.get("resps", ())) if metric.startswith("acc") else 0
                     chance = 1 / choices if choices > 1 else 0.0
                     guessed.setdefault(f"{task}{ending}", []).append(chance)
-    return Answers(_tuples(right), _tuples(guessed))
-
-
-def _tuples(values: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(found) for name, found in values.items()}
+    return Answers(*({name: tuple(each) for name, each in found.items()} for found in (right, guessed)))
 
 
 def leaves(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -214,7 +206,6 @@ def _before(ids: Sequence[int], length: int) -> tuple[int, ...]:
     return tuple(ids[: len(ids) - length])
 
 
-BLOCK_TOKENS = 512
 RESERVED = (POOLED, "params", "checkpoint_bytes", *MEASURES)  # of results that are no task's
 SEED = 0
 
@@ -322,8 +313,6 @@ def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
 def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
     if declaration.data is not None:
         return tuple(program.data[name] for name in (declaration.data, *declaration.more_data))
-    if len(program.data) == 1:
-        return tuple(program.data.values())
     known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
     raise DiagnosticError(NoEvalData(span_of(declaration.where), name=declaration.name, known=known))
 

@@ -117,9 +117,15 @@ class Prompt:
 def continuations(
     model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt], advance: Callable[[int], None]
 ) -> list[str]:
-    """Decode greedily after each prompt. Prompts of similar length that end alike go together, padded on their left."""
+    """Decode greedily after each prompt, up to the first stop. Prompts alike go together, padded on their left."""
     rows = continued_ids(model, tokenizer, prompts, advance)
-    return [_text(ids, tokenizer, prompt.until) for ids, prompt in zip(rows, prompts, strict=True)]
+    found = []
+    for ids, prompt in zip(rows, prompts, strict=True):
+        text = _decode(tokenizer, ids)
+        found.append(
+            text[: min((text.find(stop) for stop in prompt.until if stop in text), default=len(text))]
+        )
+    return found
 
 
 def continued_ids(
@@ -165,9 +171,3 @@ def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt])
     )
     end, rows = tokenizer.eos_token_id, said[:, longest:].tolist()  # behind the end of a text is padding
     return [ids[: ids.index(end)] if end in ids else ids for ids in rows]
-
-
-def _text(ids: Sequence[int], tokenizer: Any, until: Sequence[str]) -> str:
-    """Decode a row, and cut it at the first stop."""
-    text = str(tokenizer.decode(ids, skip_special_tokens=True))
-    return text[: min((text.find(stop) for stop in until if stop in text), default=len(text))]

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import ValidationError
 from transformers import PreTrainedModel
@@ -258,22 +258,20 @@ class Speed(Frozen):
     decode_error: float
 
 
-class TimeInEngine(Protocol):
-    """Timer of models in the engine of a hardware that serves exported models."""
-
-    def __call__(
-        self, hardware: Hardware, workload: Workload, models: Sequence[Path], turns: int
-    ) -> Sequence[Samples]:
-        """Time the models of directories in turn. Raises DiagnosticError."""
+TimeInEngine = Callable[[Hardware, Workload, Sequence[Path], int], Sequence[Samples]]
+"""Times the models of directories in the engine of a hardware, in so many turns. Raises DiagnosticError."""
 
 
-def speed_alone(model: PreTrainedModel, workload: Workload, advance: Callable[[int], None]) -> Speed:
-    """Return a model's speed with nothing beside it: the parent's, or a child's that does not fit beside it."""
-    timer = WholeTimer(model, workload)
+def timed_in_turn(
+    models: Iterable[PreTrainedModel], workload: Workload, advance: Callable[[int], None]
+) -> list[Samples]:
+    """Time the forwards of models in this process, in turn; the first round warms them up."""
+    timers = [WholeTimer(model, workload) for model in models]
     for turn in range(ROUNDS + 1):
-        timer.round(keep=turn > 0)
+        for timer in timers:
+            timer.round(keep=turn > 0)
         advance(1)
-    return usual_speed(timer.samples)
+    return [timer.samples for timer in timers]
 
 
 def usual_speed(samples: Samples) -> Speed:
@@ -292,22 +290,6 @@ def _speed(
         prefill_error=spread(prefill) / once,
         decode_error=spread(decode) / step,
     )
-
-
-def child_speed(
-    parent: PreTrainedModel,
-    usual: Speed,
-    child: PreTrainedModel,
-    workload: Workload,
-    advance: Callable[[int], None],
-) -> Speed:
-    """The child beside its parent, whose `usual` speed was measured before."""
-    timers = [WholeTimer(model, workload) for model in (parent, child)]
-    for turn in range(ROUNDS + 1):
-        for timer in timers:
-            timer.round(keep=turn > 0)
-        advance(1)
-    return relative_speed(usual, *(timer.samples for timer in timers))
 
 
 def relative_speed(usual: Speed, parents: Samples, children: Samples) -> Speed:

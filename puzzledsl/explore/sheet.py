@@ -29,7 +29,7 @@ from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
-    from puzzledsl.api.variations import Variations
+    from puzzledsl.api.session import Variations
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.report.subject import Subject
 

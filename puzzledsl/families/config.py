@@ -24,6 +24,15 @@ class BadConfig(ValueError):
     """A config.json that cannot be used; the message gives the reason."""
 
 
+def checkpoints_beside(path: Path, given: str) -> list[str]:
+    """Return the directories with config.json where `path` would be, written as it was `given`."""
+    try:
+        found = sorted(p.name for p in path.parent.iterdir() if (p / "config.json").is_file())
+    except (OSError, ValueError):  # no such directory; a name that no file can have
+        return []
+    return [given.rstrip("/").removesuffix(path.name) + name for name in found]
+
+
 def config_path(folder: Path, id: str) -> Path:
     """Return the path of a checkpoint's config.json. `id` is relative to `folder`, or absolute."""
     return folder / id / "config.json"

@@ -53,6 +53,17 @@ def span_of(where: Where, file: str | None = None) -> Span:
     return Span(file or where.file, where.line, where.column, where.end_line, where.end_column)
 
 
+PROVENANCE = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
+"""Fields that say nothing of what a declaration means."""
+
+
+def without_provenance(dumped: Any) -> Any:
+    """Return a dumped declaration, or a part of one, without its name, comments and places."""
+    if isinstance(dumped, dict):
+        return {key: without_provenance(part) for key, part in dumped.items() if key not in PROVENANCE}
+    return [*map(without_provenance, dumped)] if isinstance(dumped, list) else dumped
+
+
 class Declaration(Frozen):
     """A declaration of a program: its name, its comment and the place of its head."""
 

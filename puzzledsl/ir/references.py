@@ -147,14 +147,12 @@ def refined_score(program: Program, search: Search) -> str | None:
 
 
 def refined_text(program: Program, search: Search) -> str | None:
-    """Return the data that a refining search measures children on: its own, else its score's, else the bld's."""
+    """Return the data that a refining search measures children on: its own, else its score's."""
     score = refined_score(program, search)
-    if search.refine is None or score is None:
+    method = None if score is None else program.scores[score].method
+    if search.refine is None or not isinstance(method, ReplaceOne):
         return None
-    declaration = program.scores[score]
-    method, bld = declaration.method, declaration.bld
-    own = method.data if isinstance(method, ReplaceOne) else None
-    return search.refine.data or own or (None if bld is None else program.blds[bld].data)
+    return search.refine.data or method.data
 
 
 def on_text(program: Program, score: str) -> bool:
@@ -189,13 +187,10 @@ def sources_of(data: nodes.Data) -> tuple[nodes.PlainData, ...]:
 
 def readers_of(program: Program) -> dict[str, list[str]]:
     """Return the texts that anything but a judge reads, each with what reads it: ``bld `pieces` ``."""
-    only = list(program.data) if len(program.data) == 1 else []
     found: dict[str, list[str]] = {}
     for declared in (program.blds, program.scores, program.searches, program.uptrains, program.evals):
         for name, node in declared.items():
             texts = [text for text in references(node) if text in program.data]
-            if isinstance(node, nodes.Uptrain | nodes.Eval) and node.data is None:
-                texts = [*only, *texts]
             if isinstance(node, nodes.Bld) and not node.heal_tokens:
                 texts = [node.data] if node.data else []
             for text in dict.fromkeys(texts):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, assert_never
 from puzzledsl.alternatives.alternative import Site, SubBlock
 from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
 from puzzledsl.base.settings import Call, call_of, calls_of, setting
-from puzzledsl.base.units import TIME
+from puzzledsl.base.units import BYTES, COUNT, REQ_PER_S, TIME, TOK_PER_S, Dimension
 from puzzledsl.ir.base import Declaration, Exact, Where
 from puzzledsl.ir.metric_records import TERMS, TRAFFIC_ALONE, place_of
 from puzzledsl.ir.stage_nodes import Judged
@@ -113,6 +113,12 @@ class Linear(Frozen):
     constant: Exact = Fraction(0)
 
 
+Unit = Literal["", "bytes", "seconds", "tokens_per_s", "requests_per_s"]
+DIMENSIONS: dict[Unit, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME}
+DIMENSIONS |= {"tokens_per_s": TOK_PER_S, "requests_per_s": REQ_PER_S}
+"""Units of bounds, each with its dimension."""
+
+
 class LinearRequirement(Frozen):
     """`left op bound`, or `left op ratio * (left at the all-parent model)` where `parent_ratio` is set (`>= 2.17x`).
 
@@ -125,7 +131,7 @@ class LinearRequirement(Frozen):
     op: Literal["<=", ">=", "==", "<", ">"]
     bound: Exact | None
     parent_ratio: Exact | None = None
-    unit: Literal["", "bytes", "seconds", "tokens_per_s", "requests_per_s"] = ""
+    unit: Unit = ""
     because: str = ""
     where: Where
     bound_where: Where

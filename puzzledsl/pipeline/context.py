@@ -76,17 +76,12 @@ class Context:
 
     def parent_directory(self, space: str, stage: str) -> Path:
         """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError."""
-        return self.directory_of(self.program.spaces[space].parent, stage)
-
-    def directory_of(self, name: str, stage: str) -> Path:
-        """Return the directory of a parent's checkpoint, downloading a Hub id. Raises DiagnosticError."""
-        parent = self.program.parents[name]
-        if not isinstance(parent.source, nodes.HfSource):
-            raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
-        local = self.base / parent.source.id
-        return local if (local / "config.json").is_file() else self._download(parent, parent.source)
-
-    def _download(self, parent: nodes.Parent, source: nodes.HfSource) -> Path:
+        parent = self.program.parents[self.program.spaces[space].parent]
+        source, span = parent.source, span_of(parent.where)
+        if not isinstance(source, nodes.HfSource):
+            raise DiagnosticError(ParentHasNoWeights(span, stage=stage, name=parent.name))
+        if ((local := self.base / source.id) / "config.json").is_file():
+            return local
         from huggingface_hub import snapshot_download
 
         patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
@@ -96,23 +91,17 @@ class Context:
             help = f"make or download the checkpoint, or correct the path ({type(error).__name__})"
             if (prepare := self.base / "prepare.py").is_file():
                 help = f"`python {prepare}` makes it"
-            raise DiagnosticError(
-                ParentNotFound(span_of(parent.where), name=parent.name, id=source.id, help=help)
-            ) from error
+            raise DiagnosticError(ParentNotFound(span, name=parent.name, id=source.id, help=help)) from error
 
     def fingerprint(self, space: str, stage: str) -> str:
-        """Return the digest of a space's parent. Raises DiagnosticError."""
-        return self.fingerprint_of(self.program.spaces[space].parent, stage)
-
-    def fingerprint_of(self, name: str, stage: str) -> str:
-        """Return the digest of a parent's weights and tokenizer. Raises DiagnosticError if they are unreadable."""
-        directory = self.directory_of(name, stage)
+        """Return the digest of a space's parent: weights and tokenizer. Raises DiagnosticError if they are unreadable."""
+        directory = self.parent_directory(space, stage)
         known = self.__dict__.setdefault("_fingerprints", {})
         if directory not in known:
             try:
                 known[directory] = parent_fingerprint(directory)
             except OSError as error:
-                parent = self.program.parents[name]
+                parent = self.program.parents[self.program.spaces[space].parent]
                 path, reason = error.filename or directory, error.strerror
                 raise DiagnosticError(
                     ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)
@@ -138,9 +127,10 @@ class Context:
 
     def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
         """Read the output file of a finished task. Raises DiagnosticError if it is missing or modified."""
+        how = f"changed or damaged after `pzl {stage}` made it"
         if self.stamps.vouches(stage, name, path):
             try:
                 return kind.from_json(path.read_bytes())
-            except ValueError:  # pydantic's and JSON's errors: another version of the format
-                pass
-        raise DiagnosticError(DamagedArtefact(None, path=path, stage=stage, file=self.typed))
+            except ValueError:  # pydantic's and JSON's errors
+                how = "made by another version of puzzledsl, and cannot be read"
+        raise DiagnosticError(DamagedArtefact(None, path=path, how=how, stage=stage, file=self.typed))

@@ -7,14 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.files import matching
-from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.costs.flops import Workload, fixed_flop
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
+from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork, body_flop
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +46,9 @@ DECODED = 8  # steps of a timed window
 BYTES_A_TOKEN = 5.0  # of text in JSON lines
 
 
-def shape_of(program: nodes.Program, space: str) -> nodes.Shape:
-    """Return the shape of a space's parent."""
-    return program.parents[program.spaces[space].parent].shape
-
-
 def token_flop(shape: nodes.Shape, *, head: bool) -> float:
     """FLOP of one token's forward in a long prefill."""
-    work = Workload(1, 1024, 1)
-    layers = sum(
-        len(layers) * sub_block_flop(own, a, work)[0]
-        for own, layers in shape.kinds()
-        for a in (ParentAttention(), ParentFfn())
-    )
-    return layers / work.prompt + (head_flop(shape) if head else 0.0)
+    return body_flop(shape, 1024) + (head_flop(shape) if head else 0.0)
 
 
 def head_flop(shape: nodes.Shape) -> float:
@@ -70,11 +56,15 @@ def head_flop(shape: nodes.Shape) -> float:
     return float(fixed_flop(shape, Workload(1, 1, 1)))
 
 
-def timed_work(shape: nodes.Shape, scenario: nodes.Scenario, weight_bytes: int) -> Work:
-    """Return the work of a prefill and a window of decode steps, each of which reads all weights."""
-    batch = max(scenario.batches, default=1)
-    flop = batch * token_flop(shape, head=False) * (scenario.prompt + DECODED)
-    return Work(flop, layer_calls=shape.layers) + decoding_work(shape, DECODED, weight_bytes)
+def timed_work(program: nodes.Program, shape: nodes.Shape, scenarios: Iterable[nodes.Scenario]) -> Work:
+    """Return the work of a prefill and a window of decode steps, each of which reads all weights, in each scenario here."""
+    found = Work()
+    for scenario in scenarios:
+        batch = max(scenario.batches, default=1)
+        flop = batch * token_flop(shape, head=False) * (scenario.prompt + DECODED)
+        weight = 4 if getattr(program.hardware[scenario.hardware].spec, "dtype", "") == "fp32" else 2
+        found += Work(flop, layer_calls=shape.layers) + decoding_work(shape, DECODED, weight)
+    return found
 
 
 def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
@@ -104,15 +94,10 @@ def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
     return total
 
 
-def piece_params(job: BldJob, shape: nodes.Shape) -> int:
-    """Return the parameters of a job's piece."""
-    alternatives: list[Alternative] = [a for a in (job.attention, job.ffn) if a is not None]
-    return sum(a.params(shape.at(job.layer)) for a in alternatives)
-
-
 def child_bytes(ctx: Context, space: str) -> int:
     """Bytes of a child, taken as large as its parent: the search finds out how much smaller it is."""
-    return facts.total_params(shape_of(ctx.program, space)) * weight_bytes(ctx, space)
+    shape = ctx.program.parents[ctx.program.spaces[space].parent].shape
+    return facts.total_params(shape) * weight_bytes(ctx, space)
 
 
 def weight_bytes(ctx: Context, space: str) -> int:
@@ -125,13 +110,3 @@ def weight_bytes(ctx: Context, space: str) -> int:
         except (OSError, ValueError):
             pass
     return 2
-
-
-def weight_bytes_of(program: nodes.Program, scenario: nodes.Scenario) -> int:
-    """Return the bytes of a weight while a scenario is timed on this machine."""
-    return 4 if getattr(program.hardware[scenario.hardware], "dtype", None) == "fp32" else 2
-
-
-def file_bytes(base: Path, patterns: Iterable[str]) -> int:
-    """Return the size of all files that match."""
-    return sum(path.stat().st_size for pattern in patterns for path in matching(base, pattern))

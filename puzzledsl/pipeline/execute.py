@@ -28,7 +28,7 @@ from puzzledsl.pipeline.inputs import costs_of, scores_of
 from puzzledsl.pipeline.opening import child, resolve_used_by
 from puzzledsl.pipeline.planning.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
-from puzzledsl.pipeline.stamps import MADE_BY, Unfinished, failures, forget, record
+from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.pipeline.tasks.children import Uptrain
@@ -157,9 +157,9 @@ def _run(ctx: Context, task: Task, force: bool) -> bool:
         try:
             outputs = task.run()
         except Unfinished as error:
-            ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs, MADE_BY)
+            ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs)
             raise
-        ctx.stamps.write(task.stage, task.name, inputs, outputs, MADE_BY)
+        ctx.stamps.write(task.stage, task.name, inputs, outputs)
     ctx.progress.log("end", stage=task.stage, name=task.name, seconds=round(time.monotonic() - began, 3))
     return True
 
@@ -233,7 +233,7 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
     with locked(ctx), ctx.session():
         if before is not None:
             say(f"an earlier run ended in the middle ({before}): going on from what it left")
-        say(compile_program(ctx, models=False).as_text())
+        say(compile_program(ctx, models=False)[1])
         if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
             raise DiagnosticError(*found)
         for failure in list(failures(ctx.build)):  # those of tasks that the program has no longer are removed

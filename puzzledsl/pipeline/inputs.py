@@ -97,23 +97,15 @@ def missing_tables(ctx: Context, search: str) -> Needed:
     return Needed(scores, frozenset(n for n in needs.scenarios if n not in costs))
 
 
-def table_files(ctx: Context) -> list[Path]:
-    """Return the files that change when the costs or scores that a search may read are made anew or edited."""
+def tables_version(ctx: Context) -> tuple[object, ...]:
+    """Return a value that changes when costs or scores that a search may read are made anew or edited."""
     made = [ctx.stamps.path("measure", space) for space in ctx.program.spaces]
     made += [ctx.stamps.path("score", score) for score in ctx.program.scores]
-    read = [
-        ctx.base / h.spec.path
-        for h in ctx.program.hardware.values()
-        if isinstance(h.spec, nodes.TableHardware)
-    ]
+    specs = [hardware.spec for hardware in ctx.program.hardware.values()]
     methods = [score.method for score in ctx.program.scores.values()]
-    read += [ctx.base / m.path for m in methods if isinstance(m, nodes.ScoreFromTable)]
-    return [*made, *read]
-
-
-def tables_version(ctx: Context) -> tuple[object, ...]:
-    """Return a value that changes with the costs or scores that a search may read."""
-    return tuple(map(file_version, table_files(ctx)))
+    tables = [spec.path for spec in specs if isinstance(spec, nodes.TableHardware)]
+    tables += [method.path for method in methods if isinstance(method, nodes.ScoreFromTable)]
+    return tuple(map(file_version, [*made, *(ctx.base / path for path in tables)]))
 
 
 def file_version(path: Path) -> tuple[int, int] | None:
@@ -125,9 +117,9 @@ def file_version(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
+def data_inputs(ctx: Context, *names: str | None) -> dict[str, str]:
     """Digest of the texts that a task reads."""
-    texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in (name, *more) if text]
+    texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in names if text]
     if not texts:
         return {}
     return {"data": texts[0] if len(texts) == 1 else digest_of(texts)}

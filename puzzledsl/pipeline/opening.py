@@ -50,11 +50,6 @@ def pieces(program: nodes.Program, space: str) -> tuple[Key, ...]:
     return tuple(("bld", name) for name in blds_of(program, space))
 
 
-def refined(program: nodes.Program, search: str) -> tuple[Key, ...]:
-    """Return the task that measures children around a search's optimum, where it has `refine`."""
-    return (("refine", search),) if program.searches[search].refine is not None else ()
-
-
 def child(program: nodes.Program, model: str) -> Key:
     """Return the task that makes a child's checkpoint."""
     return "uptrain" if model in program.uptrains else "realise", model

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
@@ -19,10 +18,9 @@ from puzzledsl.base.files import matching, sha256_of, write_text
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.version import __version__
 from puzzledsl.ir import nodes
-from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.base import Artefact, without_provenance
 from puzzledsl.ir.tables import Failure, Problem
 
-PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
     nodes.Space: {"whole_model": None},
     nodes.ReplaceOne: {"pairwise": False, "around": None, "rounds": 1},
@@ -41,13 +39,7 @@ def digest_of(value: object) -> str:
 def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
     """Digest of a declaration but for its name, comments, place, and fields that are digested separately (`without`)."""
     fields = node.model_dump(mode="json", exclude=set(without))
-    return digest_of(_strip(fields | FORMER_FIELDS.get(type(node), {})))
-
-
-def _strip(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strip(item) for key, item in value.items() if key not in PROVENANCE_KEYS}
-    return [_strip(item) for item in value] if isinstance(value, list) else value
+    return digest_of(without_provenance(fields | FORMER_FIELDS.get(type(node), {})))
 
 
 def parent_fingerprint(directory: Path) -> str:
@@ -95,10 +87,6 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
 
             parts = [[data_fingerprint(part, base), weight] for part, weight in parts_of(data)]
             return digest_of(parts)
-
-
-MADE_BY = f"puzzledsl {__version__}"
-"""The program version that a stamp records."""
 
 
 class Stamp(Artefact):
@@ -158,9 +146,7 @@ class Stamps:
         except OSError:  # a disk that cannot read it back
             return False
 
-    def write(
-        self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path], made_by: str
-    ) -> Stamp:
+    def write(self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path]) -> Stamp:
         """Record a finished task. A directory among `outputs` includes every file below it."""
         files = sorted(
             file
@@ -169,6 +155,7 @@ class Stamps:
             if file.is_file()
         )
         digests = {self._relative(file): sha256_of(file) for file in files}
+        made_by = f"puzzledsl {__version__}"
         stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
         write_text(self.path(stage, name), stamp.canonical_json())
         return stamp

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
-from puzzledsl.changes.compare import Pieces
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.references import OfASpace, space_of
@@ -22,38 +21,6 @@ from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 Key = tuple[str, str]
 """Stage and name of a task."""
 Declared = TypeVar("Declared", bound=OfASpace)
-WORDS = {
-    "child": "the child",
-    "costs": "the costs",
-    "data": "the text",
-    "healing": "how children are healed",
-    "layers": "the solution",
-    "parent": "the parent's weights",
-    "pieces": "the pieces",
-    "scenarios": "the scenarios",
-    "scores": "the scores",
-    "tasks": "the tasks' items",
-    "unfinished": "a part that failed",
-}
-"""Names of inputs in stamps that several tasks have, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """Declarations that differ between two programs, or refer to one that does, directly or not.
-
-    `resolved` leaves out searches and frontiers that only measure other children than before: these keep their
-    solutions. `pieces` maps each BLD with known jobs to its pieces.
-    """
-
-    names: Collection[str]
-    resolved: Collection[str]
-    pieces: Mapping[str, Pieces]
-
-
-def only_text(program: nodes.Program) -> str | None:
-    """Return the data set of a program that has only one."""
-    return next(iter(program.data)) if len(program.data) == 1 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +31,6 @@ class Task(ABC):
         stage: Its name, as in `pzl run --until STAGE`.
         after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
-        words: Names of its other inputs in stamps, in words.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
         sets_pace: Its duration measures the machine's speed for estimates.
@@ -76,7 +42,6 @@ class Task(ABC):
     stage: ClassVar[str]
     after: ClassVar[str]
     kind: ClassVar[str]
-    words: ClassVar[Mapping[str, str]] = {}
     by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
     sets_pace: ClassVar[bool] = False
@@ -85,17 +50,6 @@ class Task(ABC):
     @abstractmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:
         """Return the declarations that have this stage, by name."""
-
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        """Return the declarations whose change makes the task run again; none where only earlier outputs decide."""
-        return (name,)
-
-    @classmethod
-    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
-        """Return True if a task that was finished runs again after a change of the program."""
-        names = touched.resolved if cls.by_space else touched.names
-        return any(declaration in names for declaration in cls.rests_on(program, name))
 
     @property
     def program(self) -> nodes.Program:

@@ -98,7 +98,8 @@ def _common(program: Program, bld: Bld, parent: Parent) -> dict[str, object]:
     """Return the content of every job's id: the parent, the text and the training."""
     data = program.data[bld.data].source.model_dump(mode="json") if bld.data else None
     source, shape = parent.source.model_dump(mode="json"), parent.shape.model_dump(mode="json")
-    return {"parent": source, "shape": shape, "data": data, **_training(bld)}
+    training = bld.model_dump(mode="json", include=TRAINING)
+    return {"parent": source, "shape": shape, "data": data, **training}
 
 
 def _settings(bld: Bld) -> dict[str, Any]:
@@ -133,7 +134,9 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
         for prefix, alternative in parts
         for name, size in alternative.stored(shape).items()
     }
-    names = [_initialiser(alternative, init) for _, alternative in parts if alternative.trainable]
+    made = [alternative for _, alternative in parts if alternative.trainable]
+    # of the parent's own weights it is the method of their rounding
+    names = [each.initialiser(init) if each.own_weights else init.quantise for each in made]
     identity: dict[str, object] = {
         "sub_block": kind,
         "attention": attention.model_dump(mode="json") if attention else None,
@@ -143,16 +146,6 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
     if any(alternative.dtype is not None for _, alternative in parts):
         identity["quantise"] = init.quantise
     return "+".join(names), shapes, identity
-
-
-def _initialiser(alternative: Alternative, init: Initialisers) -> str:
-    """Return the method that makes a piece's weights: of the parent's own ones, that of their rounding."""
-    return alternative.initialiser(init) if alternative.own_weights else init.quantise
-
-
-def _training(bld: Bld) -> dict[str, object]:
-    """Return the fields of a BLD declaration that determine a piece; not its name or source place."""
-    return bld.model_dump(mode="json", include=TRAINING)
 
 
 def _id(content: dict[str, object]) -> str:

@@ -117,8 +117,10 @@ class StageOneFlop:
             own, training = shape.at(job.layer), self.training(job)
             self.trained[job.layer] += training
             parts = [part for part in (job.attention, job.ffn) if part is not None]
-            self.evaluated[job.layer] += sum(self.forward(part, own) for part in parts)
-            self.refined[job.layer] += self._refinement(job, training) + self._refitted(job, own)
+            evaluated = sum(self.forward(part, own) for part in parts)
+            self.evaluated[job.layer] += evaluated
+            both, forward = refinement_tokens(job, shape.hidden)
+            self.refined[job.layer] += both * training + forward * evaluated + self._refitted(job, own)
             self.solved[job.layer] += self._least_squares(job)
             if job.layer not in eliminated and self._eliminates(job, own):
                 eliminated.add(job.layer)
@@ -140,12 +142,6 @@ class StageOneFlop:
         first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
         own = self._shape.at(job.layer)
         return sum(3 * self.forward(a, own) for a in alternatives) - 2 * first
-
-    def _refinement(self, job: BldJob, training: int) -> int:
-        both, forward = refinement_tokens(job, self._shape.hidden)
-        own = self._shape.at(job.layer)
-        parts = (a for a in (job.attention, job.ffn) if a is not None)
-        return both * training + forward * sum(self.forward(a, own) for a in parts)
 
     def _least_squares(self, job: BldJob) -> float:
         own, found = self._shape.at(job.layer), 0.0
@@ -217,17 +213,19 @@ def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
     return {layer: sum(work[below + 1 : layer + 1]) for below, layer in ends}
 
 
+def body_flop(shape: Shape, prompt: int) -> float:
+    """Return the FLOP of a token in the parent's layers, in a prefill of so many."""
+    work, halves = Workload(1, prompt, 1), (ParentAttention(), ParentFfn())
+    kinds = ((own, len(layers)) for own, layers in shape.kinds())
+    return sum(count * sub_block_flop(own, half, work)[0] for own, count in kinds for half in halves) / prompt
+
+
 def heads_work(shape: Shape, jobs: Sequence[BldJob]) -> float:
     """Return the FLOP of rounding the head for each of `jobs`, with those of the parent that shows what enters it."""
     if not jobs:
         return 0.0
-    work, tokens = Workload(1, jobs[0].context, 1), jobs[0].calibration_tokens
-    parent = sum(
-        len(layers) * sub_block_flop(own, half, work)[0]
-        for own, layers in shape.kinds()
-        for half in (ParentAttention(), ParentFfn())
-    )
-    entering = tokens * (parent / work.prompt + 2 * shape.hidden**2)
+    tokens = jobs[0].calibration_tokens
+    entering = tokens * (body_flop(shape, jobs[0].context) + 2 * shape.hidden**2)
     return entering + FLOAT64 * len(jobs) * matrix_flop(shape.vocab, shape.hidden)
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import fsum, log10
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import EndsChoice, Program, Shape, Space
+from puzzledsl.ir.nodes import Program, Shape, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
-
-SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,8 @@ class SpaceTable:
 
     def as_json(self) -> dict[str, object]:
         """For machines: `layers` has one entry a layer, `alternatives` one a distinct alternative."""
+        sites = self.space.ends or ()
+        ends = {site: [end.name for end in choice] for site, choice in sites}
         return {
             "name": self.space.name,
             "parent": self.space.parent,
@@ -82,13 +82,9 @@ class SpaceTable:
                 }
                 for layer, choice in enumerate(self.space.layers)
             ],
-            **({} if self.space.ends is None else {"ends": self._ends(self.space.ends)}),
+            **({"ends": ends} if ends else {}),
             "alternatives": {part: [*self._as_json(part)] for part in SUB_BLOCKS},
         }
-
-    @staticmethod
-    def _ends(choice: EndsChoice) -> dict[str, list[str]]:
-        return {site: [end.name for end in ends] for site, ends in choice}
 
     def _as_json(self, sub_block: SubBlock) -> Iterator[dict[str, object]]:
         """One entry for each alternative, with its layers where unlike ones have it."""
@@ -96,18 +92,3 @@ class SpaceTable:
         names = Counter(row.alternative.name for row in rows)
         for row in rows:
             yield row.facts | ({"layers": row.layers} if names[row.alternative.name] > 1 else {})
-
-
-def groups(space: Space) -> list[tuple[list[int], list[str], list[str]]]:
-    """Layers with the same choice: their indices, the names of their attentions, and of their FFNs."""
-    found: dict[object, list[int]] = {}
-    for layer, choice in enumerate(space.layers):
-        found.setdefault(choice, []).append(layer)
-    return [
-        (
-            layers,
-            [a.name for a in space.layers[layers[0]].attention],
-            [a.name for a in space.layers[layers[0]].ffn],
-        )
-        for layers in found.values()
-    ]

@@ -96,7 +96,8 @@ class Candidates:
         declared = self._program.scores[self.score].model_copy(update={"name": name})
         scores = {**self._program.scores, name: declared}
         tables = {**self._scores, name: table.model_copy(update={"score": name})}
-        return self._checked(self._solved(search, scores, tables))
+        found = self._solved(search, scores, tables).solutions[:1]
+        return next((self.solution(each.layers, each.batches) for each in found), None)
 
     def ranked(self, count: int) -> list[Solution]:
         """Return the first `count` answers of the search by the original scores, each apart from those before."""
@@ -121,12 +122,6 @@ class Candidates:
         searches = {**self._program.searches, search.name: search}
         program = self._program.model_copy(update={"searches": searches, "scores": scores})
         return solve_search(program, search.name, self._costs, tables)
-
-    def _checked(self, result: SearchResult) -> Solution | None:
-        if not result.solutions:
-            return None
-        found = result.solutions[0]
-        return self.solution(found.layers, found.batches)
 
 
 def _sum_of(score: str) -> nodes.Linear:

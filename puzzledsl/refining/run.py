@@ -23,16 +23,12 @@ from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.layer import child_digest
 from puzzledsl.ir.references import judged_by
-from puzzledsl.ir.tables import (
-    Refinement,
-    SearchResult,
-    Solution,
-)
+from puzzledsl.ir.tables import Refinement, SearchResult, Solution
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import origin
-from puzzledsl.refining.candidates import Candidates, JudgedProposals, Proposal, Proposals
+from puzzledsl.refining.candidates import JudgedProposals, Proposal, Proposals
 from puzzledsl.refining.judges import Judges, RefineInputs
 from puzzledsl.scoring.inputs import healing_blocks, measure_of
 from puzzledsl.scoring.measures import Measure
@@ -112,34 +108,23 @@ class Meter:
 
 
 def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
-    """Measure `refine.children` children of a solved search, none of them twice. Raises DiagnosticError, ValueError."""
-    candidates = inputs.candidates()
+    """Measure `refine.children` children of a solved search, none of them twice, or all that are proposed.
+
+    Judges measure them where requirements name some, else the score's own text. Raises DiagnosticError, ValueError.
+    """
+    program, children, candidates = inputs.program, inputs.refine.children, inputs.candidates()
     if not result.solutions:
         raise ValueError(f"search {inputs.search} has nothing to refine")
     inputs.work.mkdir(parents=True, exist_ok=True)
-    meter = meter_of(inputs, candidates, result.solutions[0])
-    meter.start(f"refine {inputs.search}", inputs.refine.children)
-    return refined(inputs, result, candidates, meter)
-
-
-def meter_of(inputs: RefineInputs, candidates: Candidates, first: Solution | None) -> Meter | Judges:
-    """Return what measures children: the judges where requirements name some, else the score's own text.
-
-    `first`: the child by which judges estimate the time of all.
-    """
-    if judged_by(inputs.program.searches[inputs.search]):
-        return Judges(inputs, first)
-    return Meter(inputs, candidates.score)
-
-
-def refined(
-    inputs: RefineInputs, result: SearchResult, candidates: Candidates, meter: Meter | Judges
-) -> Refinement:
-    """Propose and measure children until there are `refine.children` of them or no new one is proposed."""
-    program, children, optimum = inputs.program, inputs.refine.children, result.solutions[0]
-    bld = program.scores[candidates.score].bld
+    optimum, bld = result.solutions[0], program.scores[candidates.score].bld
     given = candidates, optimum, 0 if bld is None else program.blds[bld].seed
-    proposals = Proposals(*given) if isinstance(meter, Meter) else JudgedProposals(*given, program)
+    meter: Meter | Judges
+    proposals: Proposals
+    if judged_by(program.searches[inputs.search]):
+        meter, proposals = Judges(inputs, optimum), JudgedProposals(*given, program)
+    else:
+        meter, proposals = Meter(inputs, candidates.score), Proposals(*given)
+    meter.start(f"refine {inputs.search}", children)
     while len(proposals.children) < children and (proposal := proposals.next()) is not None:
         meter.measure(proposal, proposals, children)
     if isinstance(meter, Meter):

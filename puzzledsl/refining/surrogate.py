@@ -78,7 +78,7 @@ class Surrogate:
         self._values_I = np.array([entry.value for entry in self._entries])
         typical = float(np.median(np.abs(self._values_I))) if len(self._entries) else 0.0
         self._sizes_I = np.maximum(np.abs(self._values_I), typical / 100 or 1e-9)
-        self._prior_II = _prior(self._entries, len(_layers(table)))
+        self._prior_II = _prior(self._entries, len(table.attention or table.pairs))
         self._mean_I, self._covariance_II = np.zeros(len(self._entries)), self._prior_II
         self._counts: list[Floats] = []
         self._losses: list[float] = []
@@ -128,10 +128,6 @@ class Surrogate:
                     if key in self._places:  # the parent's own sub-block has no entry
                         counts_I[self._places[key]] = 1
         return counts_I
-
-
-def _layers(table: ScoreTable) -> Sequence[dict[str, float]]:
-    return table.attention or table.pairs
 
 
 def _keys(table: ScoreTable, index: int, layer: Assignment) -> list[tuple[Kind, int, str, int]]:
@@ -197,8 +193,6 @@ def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], f
             for index, layer in enumerate(layers)
         )
         changed[field] = each[0] if kind in ("embedding", "head") else each
-    runs = (
-        run.model_copy(update={"value": entries["run", run.first, "noop/noop", run.length]})
-        for run in table.runs
-    )
-    return table.model_copy(update={**changed, "runs": tuple(runs)})
+    refitted = ((run, entries["run", run.first, "noop/noop", run.length]) for run in table.runs)
+    runs = tuple(run.model_copy(update={"value": value}) for run, value in refitted)
+    return table.model_copy(update={**changed, "runs": runs})

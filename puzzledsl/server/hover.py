@@ -11,7 +11,7 @@ from lsprotocol import types
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
-from puzzledsl.changes.words import refine
+from puzzledsl.changes.compare import refine_text
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
@@ -293,4 +293,4 @@ def _search(search: nodes.Search) -> list[str]:
     if search.solutions > 1:
         found.append(f"{search.solutions} solutions, {search.apart} layers apart")
     rows = [", ".join(found) + f", solver `{search.solver.kind}`"]
-    return rows if search.refine is None else [*rows, f"refine = {refine(search.refine)}"]
+    return rows if search.refine is None else [*rows, f"refine = {refine_text(search.refine)}"]

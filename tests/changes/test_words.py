@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.words import requirement
+from puzzledsl.changes.compare import requirement_text
 from puzzledsl.ir import nodes
 from tests.checker.programs import TINY, lowered
 
@@ -35,7 +35,7 @@ def required(folder: Path, text: str) -> nodes.Requirement:
     ],
 )
 def test_what_is_told_of_a_statement_is_how_it_is_written(tmp_path: Path, text: str) -> None:
-    assert requirement(required(tmp_path, text)) == text
+    assert requirement_text(required(tmp_path, text)) == text
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_what_is_told_of_a_statement_is_how_it_is_written(tmp_path: Path, text: 
     ],
 )
 def test_amounts_are_told_in_their_units(tmp_path: Path, text: str, told: str) -> None:
-    assert requirement(required(tmp_path, text)) == told
+    assert requirement_text(required(tmp_path, text)) == told

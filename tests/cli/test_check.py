@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
-from puzzledsl.cli.apply_fixes import FixRun
+from puzzledsl.cli.checking import FixRun
 from puzzledsl.cli.main import run
 
 SOUND = """\
@@ -243,7 +243,7 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1209"]
     assert [(d["start"]["line"], d["message"]) for d in found] == [
         (15, "no file matches `a/*.txt`, needed by bld `pieces` and score `right`"),
-        (16, "no file matches `c.jsonl`, needed by bld `pieces`, score `right` and eval `seen`"),
+        (16, "no file matches `c.jsonl`, needed by eval `seen`, bld `pieces` and score `right`"),
         (21, "no file matches `tasks.jsonl`, needed by eval `seen`"),
         (20, "no file matches `tasks.jsonl`, needed by score `right`"),
     ]
@@ -259,29 +259,6 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     for name in ("a/1.txt", "c.jsonl", "tasks.jsonl"):
         Path(name).write_text("here")
     assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
-
-
-def test_parents_without_a_chat_template(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The template may be in a file of its own; a parent that is not there is no reason to warn."""
-    chats = (
-        'data chats = jsonl("c.jsonl", messages: messages)\nbld talk of wide { tokens = 0, data = chats }\n'
-    )
-    program.write_text(SOUND.replace("meta-llama/Llama-3.1-8B-Instruct", "base") + chats)
-
-    def warned() -> bool:
-        assert run(["check", "wide.pzl"]) == 0
-        return "W1215]: data `chats` has conversations, but `base` has no chat" in capsys.readouterr().err
-
-    assert not warned()
-    Path("base").mkdir()
-    assert not warned()
-    Path("base/tokenizer_config.json").write_text('{"eos_token": "</s>"}')
-    assert warned()
-    Path("base/tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
-    assert not warned()
-    Path("base/tokenizer_config.json").write_text("{}")
-    Path("base/chat_template.jinja").write_text("{{ messages }}")
-    assert not warned()
 
 
 @pytest.mark.parametrize(

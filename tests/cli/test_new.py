@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.check import check
+from puzzledsl.checker.check import check, shipped_profiles
+from puzzledsl.cli.commands.program.new import std_parents
 from puzzledsl.cli.main import run
-from puzzledsl.cli.shipped import std_hardware, std_parents
 from puzzledsl.syntax.format import format_source
 from tests.families.test_children import decilm
 from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS
@@ -31,18 +31,18 @@ def assert_sound(path: Path) -> None:
 
 def test_the_shipped_names_are_all_found() -> None:
     assert list(std_parents()) == list(PUBLISHED_PARAMS)
-    assert set(DATASHEETS) <= set(std_hardware())
+    assert set(DATASHEETS) <= set(shipped_profiles())
 
 
 @pytest.mark.parametrize("parent", std_parents())
 def test_every_parent_starts(parent: str) -> None:
-    hardware = ["measured", *std_hardware()]
+    hardware = ["measured", *shipped_profiles()]
     profile = hardware[list(std_parents()).index(parent) % len(hardware)]
     assert run(["new", "--parent", parent, "--hardware", profile]) == 0
     assert_sound(Path(f"{parent}.pzl"))
 
 
-@pytest.mark.parametrize("profile", std_hardware())
+@pytest.mark.parametrize("profile", shipped_profiles())
 def test_every_profile_starts(profile: str) -> None:
     assert run(["new", "start", "--hardware", profile]) == 0
     assert_sound(Path("start.pzl"))

@@ -64,7 +64,7 @@ class Pretended:
         Actor.calls = itertools.count()
         ray = SimpleNamespace(
             wait=lambda handles, num_returns, timeout: (list(handles)[:num_returns], []),
-            get=lambda handle, timeout: handle.get(),
+            get=lambda handle, timeout=None: handle.get(),
         )
         self.cluster = SimpleNamespace(ray=ray, on="local")
 
@@ -202,7 +202,7 @@ def test_steps_go_from_member_to_member_here_and_there() -> None:
         here = [(task.name, result) for task, result in teams.run(tasks())]
     asked.clear()
     pretended = Pretended(7)
-    team = RayTeam(cast(Workers, pretended), spec, Silent())
+    team = RayTeam(cast(Workers, pretended), spec)
     there = []
     for task, result in team.run(tasks()):
         there.append((task.name, result))
@@ -214,7 +214,7 @@ def test_steps_go_from_member_to_member_here_and_there() -> None:
 
 def test_a_team_is_lost_with_a_member_and_a_mistake_is_no_loss() -> None:
     for lost, error in (({4}, WorkerLost), (set(), KeyError)):
-        team = RayTeam(cast(Workers, Pretended(3, lost_at=frozenset(lost))), TeamSpec(Part, size=3), Silent())
+        team = RayTeam(cast(Workers, Pretended(3, lost_at=frozenset(lost))), TeamSpec(Part, size=3))
         with pytest.raises(error):
             list(team.run([*chained(range(3)), Task.call("bad", "fail")]))
 

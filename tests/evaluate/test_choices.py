@@ -19,7 +19,6 @@ from puzzledsl.evaluate.choices import (
     answers,
     can_share,
     log_likelihoods,
-    right_answers,
     score_choices,
     shared_row,
     single_rows,
@@ -168,7 +167,7 @@ def test_accuracy_counts_wholes_and_characters():
         [-1.0, -3.0],
         [-2.0, -2.0],
     ]  # the last: equal, so the first counts, which is wrong
-    right = right_answers("quiz", asked, scores)
+    right = answers("quiz", asked, scores).right
     assert right == {"quiz": (0, 1, 0), "quiz_norm": (1, 1, 0)}
     figures = accuracy_figures(right)
     assert figures["quiz"].value == pytest.approx(1 / 3)
@@ -179,7 +178,7 @@ def test_accuracy_counts_wholes_and_characters():
 
 def test_lengths_count_only_where_they_should():
     asked = [Item("c", ("no", "yes"), 1, normalised=False), Item("c", ("a", "b"), 0)]
-    assert right_answers("quiz", asked, [[-2.0, -2.4], [-1.0, -2.0]]) == {"quiz": (0, 1)}
+    assert answers("quiz", asked, [[-2.0, -2.4], [-1.0, -2.0]]).right == {"quiz": (0, 1)}
 
 
 def test_contexts_that_differ_share_their_beginning(child):

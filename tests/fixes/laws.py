@@ -21,7 +21,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Sink, apply
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.cli.apply_fixes import FixRun
+from puzzledsl.cli.checking import FixRun
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.checker.check import check
-from puzzledsl.cli.apply_fixes import FixRun
+from puzzledsl.cli.checking import FixRun
 from tests.fixes.corpus import Broken, broken_programs
 from tests.fixes.laws import Tally, hold
 from tests.fixes.listed import programs

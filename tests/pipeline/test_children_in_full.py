@@ -77,7 +77,7 @@ def test_a_child_that_is_named_and_not_made_is_a_mistake(tmp_path: Path) -> None
     for body, missing in ((", full = rule + final", "rule"), (", full = final + longer", "longer")):
         ctx = run_of(tmp_path, body)
         for stage, name in (("realise", "best"), ("uptrain", "final")):
-            ctx.stamps.write(stage, name, {}, [], "test")
+            ctx.stamps.write(stage, name, {}, [])
         with pytest.raises(DiagnosticError) as told:
             Eval(ctx, "quality").run()
         assert [d.code for d in told.value.diagnostics] == ["E0603"] and f"`{missing}`" in str(told.value)
@@ -108,7 +108,7 @@ def inputs(ctx: Context) -> dict[str, str]:
         ("uptrain", "final"),
         ("uptrain", "longer"),
     ):
-        ctx.stamps.write(stage, name, {}, [], "test")
+        ctx.stamps.write(stage, name, {}, [])
     return Eval(ctx, "quality").inputs()
 
 

@@ -59,7 +59,7 @@ def ended(finished: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]]
         document = json.loads(path.read_text())
         how(document)
         path.write_text(json.dumps(document))
-        stamps.write("eval", "quality", stamp.inputs, [path], stamp.made_by)
+        stamps.write("eval", "quality", stamp.inputs, [path])
         return program
 
     return change

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -23,7 +23,7 @@ from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
-from puzzledsl.families.config import BadConfig, config_content, config_path
+from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content, config_path
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
@@ -72,15 +72,9 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
                 help = "leave the shape out: it is read from config.json"
             ctx.report(errors.ShapeMismatch(place, help=help, **shown))
         return said, computation
-    if found is None:  # the help suggests the checkpoint beside it with the nearest name
-        wanted = symbol.file.path.parent / id
-        try:
-            beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
-        except (OSError, ValueError):  # no such directory; a name that no file can have
-            beside = []
-        near = closest(wanted.name, beside)
-        meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
-        help = f'did you mean `hf("{meant}")`?' if near else None
+    if found is None:
+        near = closest(id, checkpoints_beside(symbol.file.path.parent / id, id))
+        help = f'did you mean `hf("{near}")`?' if near else None
         looked = f"there is no {file} beside `{symbol.file.shown}`"
         raise ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, id=id, looked=looked))
     return found, computation
@@ -165,15 +159,19 @@ def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
     data.check_parts()
     value = data.decl.value
     if isinstance(value, tree.Binary):
-        terms = [term for term in summands(value) if isinstance(term, tree.Binary) and term.op == "*"]
-        named = all(isinstance(term.right, tree.Name) for term in terms) and len(terms) == len(
-            summands(value)
-        )
-        pairs = ", ".join(f"{ctx.source(term.right.span)}: {ctx.source(term.left.span)}" for term in terms)
-        help = f"write `mix({pairs})`" if named else f"declare each text, and write `{MIX_EXAMPLE}`"
-        fixes = [Fix.replace(value.span, f"mix({pairs})")] if named else []
+        pairs = _as_pairs(ctx, summands(value))
+        help = f"write `mix({pairs})`" if pairs else f"declare each text, and write `{MIX_EXAMPLE}`"
+        fixes = [Fix.replace(value.span, f"mix({pairs})")] if pairs else []
         raise ctx.wrong(value.span, "the data source", "a text or `mix(…)`", "a sum", help, fixes)
     return nodes.Data(**data.head(), source=_called(ctx, data.call()))
+
+
+def _as_pairs(ctx: Context, terms: Sequence[tree.Expr]) -> str:
+    """Return `corpus: 2, stories: 1` for the terms `2 * corpus` and `1 * stories`; empty where others are among them."""
+    products = [term for term in terms if isinstance(term, tree.Binary) and term.op == "*"]
+    if len(products) < len(terms) or not all(isinstance(product.right, tree.Name) for product in products):
+        return ""
+    return ", ".join(f"{ctx.source(p.right.span)}: {ctx.source(p.left.span)}" for p in products)
 
 
 def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
@@ -182,11 +180,8 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
         return ctx.need(call.base, nodes.Data).source
     if call.name == "mix":  # a text without a weight has 1
         values = [argument.value for argument in call.arguments if argument.name is None]
-        products = [v for v in values if isinstance(v, tree.Binary) and v.op == "*"]
-        named = all(isinstance(product.right, tree.Name) for product in products)
-        if products and named and len(products) == len(call.arguments):  # `mix(0.7 * corpus, 0.3 * stories)`
-            pairs = (f"{ctx.source(v.right.span)}: {ctx.source(v.left.span)}" for v in products)
-            meant, span = ", ".join(pairs), values[0].span.to(values[-1].span)
+        if len(values) == len(call.arguments) and (meant := _as_pairs(ctx, values)):
+            span = values[0].span.to(values[-1].span)
             fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
             wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
             raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)

@@ -115,10 +115,8 @@ class _Profile:
     def read(self) -> nodes.RooflineHardware:
         """Return the profile."""
         settings, old = self._strict(self.settings, "`KEY`"), self.old
-        peak, shares = (
-            self._section("peak", "the KEY peak"),
-            self._section("efficiency", "efficiency of `KEY`"),
-        )
+        peak = self._section("peak", "the KEY peak")
+        shares = self._section("efficiency", "efficiency of `KEY`")
         peaks = dict(old.flop_per_s) if old else {}
         peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
         if "peak" in self.sections and not peaks and not peak.failed:
@@ -193,7 +191,8 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
         return nodes.Scenario(**scenario.head(hardware), **given)
     settings.need_all()
     settings.sound(settings)
-    batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
+    batches = settings.read("batch", None, _batches)
+    tokens = settings.read("tokens", None, lambda known: _sides(known, as_whole))
     if batches is None or tokens is None or hardware is None:
         raise Refused
     return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
@@ -241,9 +240,8 @@ SPREAD = 64
 def _requests(settings: Settings) -> tuple[tuple[int, int], ...]:
     """Return the request of `256 -> 128`, or those of `64..512 -> 16..256`: lengths spread evenly, each side by itself."""
     (low, high), (least, most) = _sides(settings, _from_to)
-    prompts, outputs = (
-        [a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ((low, high), (least, most))
-    )
+    ends = (low, high), (least, most)
+    prompts, outputs = ([a + (b - a) * i // (SPREAD - 1) for i in range(SPREAD)] for a, b in ends)
     return tuple((prompt, outputs[27 * i % SPREAD]) for i, prompt in enumerate(prompts))
 
 
@@ -271,11 +269,6 @@ def _batches(settings: Settings) -> tuple[int, ...]:
 
 def _batch(ctx: Context, option: Located) -> int:
     return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
-
-
-def _tokens(settings: Settings) -> tuple[int, int]:
-    """Return the prompt and output tokens of `128 -> 1024`."""
-    return _sides(settings, as_whole)
 
 
 def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:

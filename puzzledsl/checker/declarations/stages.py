@@ -118,11 +118,8 @@ def batch_of(tokens: int, context: int) -> int:
 
 def _loss(settings: Settings) -> dict[str, float]:
     """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
-    ctx, expr, weights = (
-        settings.ctx,
-        settings.entries["loss"].expr,
-        dict.fromkeys(("kld", "cosine", "lm"), 0.0),
-    )
+    ctx, expr = settings.ctx, settings.entries["loss"].expr
+    weights = dict.fromkeys(("kld", "cosine", "lm"), 0.0)
     for part in reading.summands(expr):
         word, weight = ctx.attempt(_weighted, part, settings) or ("kld", 0.0)
         weights[word] += weight
@@ -344,21 +341,16 @@ def _prompts(settings: Settings) -> nodes.Prompts:
     ctx, value, span = settings.ctx, settings.call("prompts"), settings.place("prompts")
     match value:
         case Text():
-            return nodes.Prompts(path=prompts_file(settings))
+            path = settings.text("prompts")
+            if PurePath(path).suffix in PROMPT_FILES:
+                return nodes.Prompts(path=path)
+            written = f"prompts({ctx.source(span)})"
+            help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
+            fixes = [Fix.replace(span, written, safe=False)]
+            raise ctx.refuse(errors.PromptsNotAFile(span, path=path, help=help, fixes=fixes))
         case Constructed():
             found: nodes.Prompts = reading.lower_call(ctx, value, settings.known("prompts").calls[value.name])
             return found
     wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
     help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
     raise ctx.wrong(span, "`prompts`", wanted, got, help)
-
-
-def prompts_file(settings: Settings) -> str:
-    """The path of a file of prompts; a text that is none is refused."""
-    path, place = settings.text("prompts"), settings.place("prompts")
-    if PurePath(path).suffix in PROMPT_FILES:
-        return path
-    written = f"prompts({settings.ctx.source(place)})"
-    help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
-    fixes = [Fix.replace(place, written, safe=False)]
-    raise settings.ctx.refuse(errors.PromptsNotAFile(place, path=path, help=help, fixes=fixes))

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import floor
 from typing import NoReturn
 
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.settings import settings_of
@@ -14,7 +15,6 @@ from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.layer_tables import BOTH
 from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value, all_parent
 from puzzledsl.ir import nodes
@@ -22,7 +22,7 @@ from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric, metrics_under
 from puzzledsl.language.kinds import HARDWARE_FACTS, PARENT_FACTS, PARENT_LAYER_FACTS
-from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS, SUB_BLOCKS
+from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS
 from puzzledsl.syntax import tree
 
 
@@ -38,16 +38,16 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             scenario = next((s.name for s in ctx.file_of(node.span).symbols("scenario")), "SCENARIO")
             help = f"metrics belong to a scenario: `{scenario}.{name}`" if name in METRICS else ""
             return _unknown(ctx, node, f"{symbol.kind} `{symbol.name}`", (), help)
-        case values.Layers() if name in BOTH and target.indices:
+        case values.Layers() if name in SUB_BLOCKS and target.indices:
             return values.SubBlocks(target.space, name, target.indices, target.single)
         case values.Layers(single=True) if name == "index" and target.indices:
             return Quantity(Fraction(target.indices[0]))
         case values.Layers(single=True) if name in ("params", "active_params") and target.indices:
-            keys: list[values.TermKey] = [("fact", part, name, target.indices[0]) for part in BOTH]
+            keys: list[values.TermKey] = [("fact", part, name, target.indices[0]) for part in SUB_BLOCKS]
             return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=target.space)
         case values.Layers():
             known = tuple(LAYER_FACTS if target.single else SUB_BLOCKS)
-            owner = next((part for part in BOTH if name in SUB_BLOCK_FACTS[part]), None)
+            owner = next((part for part in SUB_BLOCKS if name in SUB_BLOCK_FACTS[part]), None)
             help = f"it is a figure of the {owner}: write `{owner}.{name}`" if owner else ""
         case values.ModelEnd(site=site):
             help = f"it has a storage type alone: `{site} is parent(dtype: q8_0)`"

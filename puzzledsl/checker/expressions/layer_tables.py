@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, cast
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
@@ -28,7 +28,6 @@ from puzzledsl.ir.facts import fact
 Cells = tuple[tuple[Fraction, ...], ...]
 Axis = tuple[Alternative, ...]
 Terms = tuple[tuple[values.TermKey, Fraction], ...]
-BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
 
 @record(eq=False)
@@ -83,7 +82,7 @@ def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table
     if at is None:
         return None
     space, layer = at
-    rows, columns = (axis(space, layer, part) for part in BOTH)
+    rows, columns = (axis(space, layer, part) for part in SUB_BLOCKS)
     _afford(ctx, len(rows) * len(columns), len(numbers), span)
     terms = [({}, n.value) if isinstance(n, Quantity) else (n.terms, n.constant) for n in numbers]
     cells = [_cells(tuple(own.items()), constant, space, rows, columns) for own, constant in terms]
@@ -218,8 +217,8 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         parents = (table.parents for table in tables_of(ctx, [left], span) or ())
         bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
-    _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
-    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in BOTH)
+    _afford(ctx, math.prod(len(axis(space, layer, part)) for part in SUB_BLOCKS), 1, span)
+    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in SUB_BLOCKS)
     return _compared(terms, left.constant, comparison.op, bound, space, layer, here)
 
 
@@ -228,7 +227,7 @@ def _compared(
     terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int, _: object
 ) -> values.Statement:
     """Compare a layer's table. The last argument, its choices, is for the cache: overrides change them."""
-    rows, columns = (axis(space, layer, part) for part in BOTH)
+    rows, columns = (axis(space, layer, part) for part in SUB_BLOCKS)
     table = Table(space, layer, _cells(terms, constant, space, rows, columns))
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
     truth = {key: holds(cell, op, bound) for key, cell in cells.items()}
@@ -238,9 +237,9 @@ def _compared(
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
     """Return the formula that holds where `truth[attention][ffn]` is true: about one sub-block, or a disjunction of pairs."""
     space, layer = table.space, table.layer
-    own = [len(space.choices(part)[layer]) or 1 for part in BOTH]
+    own = [len(space.choices(part)[layer]) or 1 for part in SUB_BLOCKS]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
-    attention, ffn = (table.names(part) for part in BOTH)
+    attention, ffn = (table.names(part) for part in SUB_BLOCKS)
     if len({cell for row in rows for cell in row}) == 1:
         return values.Boolean(rows[0][0])
     if len(set(rows)) == 1:
@@ -271,7 +270,7 @@ def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
 def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], span: Span) -> Table:
     """Return a formula over one layer as a table of 0 and 1."""
     space, layer = at
-    rows, columns = (axis_names(space, layer, part) for part in BOTH)
+    rows, columns = (axis_names(space, layer, part) for part in SUB_BLOCKS)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
     held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
     cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NoReturn
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
@@ -55,7 +55,7 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
             single = nodes.Is(layer=space.shape.layers, sub_block=site, alternatives=names)
             return values.Formula(single, 1, space)
         case values.Layers(single=True) if subject.indices:
-            operands = tuple(_choice(ctx, node, subject, part, scope) for part in tables.BOTH)
+            operands = tuple(_choice(ctx, node, subject, part, scope) for part in SUB_BLOCKS)
             formula = values.Formula(nodes.And(operands=operands), 3, subject.space)
         case values.Layers():
             help = f"go through them: `count(l is {ctx.source(node.pattern.span)} for l in layers)`"
@@ -179,7 +179,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
     space, (i,), (j,) = left.space, left.indices, right.indices
     if i == j:
         return values.Boolean(True)
-    parts = tables.BOTH if isinstance(left, values.Layers) else (left.sub_block,)
+    parts = SUB_BLOCKS if isinstance(left, values.Layers) else (left.sub_block,)
     names = {part: [{a.name for a in space.choices(part)[layer]} for layer in (i, j)] for part in parts}
     apart = any(not here & there for here, there in names.values())
     open_ = tuple(part for part, (here, there) in names.items() if len(here | there) > 1)

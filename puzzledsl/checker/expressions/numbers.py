@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Literal, TypeGuard, cast
+from typing import TypeGuard, cast
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base import units
@@ -19,12 +19,6 @@ from puzzledsl.ir.metric_records import PER_SECOND
 
 LAYER_TERMS = ("fact", "count", "table")
 """Kinds of terms that belong to one layer; the layer is the last part of their key."""
-UNITS: dict[Dimension, Literal["bytes", "seconds", "tokens_per_s", "requests_per_s"]] = {
-    units.BYTES: "bytes",
-    units.TIME: "seconds",
-    units.TOK_PER_S: "tokens_per_s",
-    units.REQ_PER_S: "requests_per_s",
-}
 
 
 def to_linear(value: Symbolic) -> nodes.Linear:
@@ -67,7 +61,7 @@ def to_requirement(ctx: Context, comparison: Comparison, because: str) -> nodes.
         op=comparison.op,
         bound=comparison.bound,
         parent_ratio=comparison.parent_ratio,
-        unit=UNITS.get(comparison.left.dimension, ""),
+        unit=next((unit for unit, of in nodes.DIMENSIONS.items() if of == comparison.left.dimension), ""),
         because=because,
         where=ctx.where(comparison.span),
         bound_where=ctx.where(comparison.bound_span),

@@ -50,13 +50,8 @@ def _add(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: 
         form: Form = left.form if left.form == right.form else "plain"
         return Quantity(left.value + sign * right.value, left.dimension, form)
     for side, other, span in ((left, right, left_span), (right, left, right_span)):
-        mixed = isinstance(other, Symbolic) or other.value != 0
-        if (
-            isinstance(side, Symbolic)
-            and side.dimension in (TOK_PER_S, REQ_PER_S)
-            and mixed
-            and numbers.is_throughput(side)
-        ):
+        mixed = side.dimension in (TOK_PER_S, REQ_PER_S) and (isinstance(other, Symbolic) or other.value != 0)
+        if mixed and isinstance(side, Symbolic) and numbers.is_throughput(side):
             refuse_throughput(ctx, side, span)
     return numbers.add_all([numbers.as_symbolic(left), numbers.scale(numbers.as_symbolic(right), sign)])
 

@@ -225,10 +225,8 @@ class Loader:
             case tree.Use():
                 used, alias = self._used_file(item, file), item.alias
                 if alias is not None:
-                    symbol = (
-                        Symbol(alias.text, "file", item, file, alias.span, target=used) if used else POISON
-                    )
-                    self._bind(file, alias.text, symbol, alias.span)
+                    own = Symbol(alias.text, "file", item, file, alias.span, target=used)
+                    self._bind(file, alias.text, own if used else POISON, alias.span)
                 elif item.names:
                     for name in item.names:
                         meant = self._imported(name, item.path.value, used, file)

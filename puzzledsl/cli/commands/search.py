@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,8 +24,8 @@ def compile_(ctx: Context, json: JsonOption = False) -> None:
     """
     from puzzledsl.pipeline.compile import compile_program
 
-    compiled = compile_program(ctx)
-    loading.show(json, lambda: asdict(compiled), compiled.as_text)
+    document, text = compile_program(ctx)
+    loading.show(json, lambda: document, lambda: text)
 
 
 SOLUTION_HELP = "The best child of a solved search, not the parent."
@@ -73,7 +72,7 @@ def solve(
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-    from puzzledsl.cli.text import answers
+    from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved
     from puzzledsl.pipeline.process.locks import locked
@@ -125,7 +124,7 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
 
     Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
-    from puzzledsl.cli.text import answers
+    from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved_frontier
     from puzzledsl.pipeline.process.locks import locked
@@ -174,7 +173,7 @@ def why(
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-    from puzzledsl.cli.text import why_text
+    from puzzledsl.cli.answers import why_as_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import keep_regrets, regrets_of
@@ -202,7 +201,7 @@ def why(
     loading.show(
         json,
         lambda: found.model_dump(mode="json"),
-        lambda: why_text.as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
+        lambda: why_as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
     )
 
 

@@ -27,9 +27,9 @@ from puzzledsl.cluster.tasks import (
     Executor,
     LocalExecutor,
     PiecesDontFit,
-    StatefulTeam,
     Step,
     Task,
+    Teams,
     TeamSpec,
     WorkerLost,
     WorkersKeepDying,
@@ -91,7 +91,7 @@ class Stages:
     order: Order
     executor: Executor
     progress: Progress
-    team: StatefulTeam
+    team: Teams
     layers: Sequence[tuple[int, int]]
     work: Sequence[float]
     savings: Savings = field(default_factory=Savings)

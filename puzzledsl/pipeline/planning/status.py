@@ -5,24 +5,51 @@ Stages that must run again after a change of the program: those of changed decla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.changes import compare as changes
-from puzzledsl.changes.compare import ProgramChanges
+from puzzledsl.changes.compare import Pieces, ProgramChanges
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import references
+from puzzledsl.ir.references import evaluations_of, references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import tasks_of
-from puzzledsl.pipeline.opening import measured_scores
+from puzzledsl.pipeline.inputs import blds_of, measured_scenarios
+from puzzledsl.pipeline.opening import has_pieces, measured_scores
 from puzzledsl.pipeline.stamps import failure_of
-from puzzledsl.pipeline.task import WORDS, Key, Task, Touched
+from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 
-MEANINGS = WORDS | {name: word for kind in TASKS.values() for name, word in kind.words.items()}
+MEANINGS = {
+    **dict.fromkeys(KINDS, "the declaration"),
+    "alternatives": "the alternatives",
+    "child": "the child",
+    "costs": "the costs",
+    "data": "the text",
+    "dtype": "the dtype of tasks",
+    "engine": "the engine's build, the processor or its threads",
+    "full": "the children in full",
+    "healing": "how children are healed",
+    "jobs": "the list of pieces",
+    "judges": "the judges",
+    "layers": "the solution",
+    "models": "the children",
+    "parent": "the parent's weights",
+    "pieces": "the pieces",
+    "prompts": "the prompts",
+    "quality": "what was measured of the child",
+    "refine": "how children are measured",
+    "scenarios": "the scenarios",
+    "scores": "the scores",
+    "scoring": "what scoring measures",
+    "source": "the program's text",
+    "space": "the space",
+    "tasks": "the questions",
+    "unfinished": "a part that failed",
+}
 """Names of inputs in stamps, in words."""
 
 
@@ -94,10 +121,39 @@ def _again(program: nodes.Program, found: ProgramChanges) -> Iterator[Key]:
     now = [change for change in found.changes if change.sign != "-" and change.kind != "param"]
     names = {change.name for change in now}
     refined = {change.name for change in now if [detail.what for detail in change.details] in _MEASURING}
-    touched = Touched(_resting_on(program, names), _resting_on(program, names - refined), found.pieces)
+    touched, solved = _resting_on(program, names), _resting_on(program, names - refined)
     for kind in TASKS.values():
-        declared = kind.declared(program)
-        yield from ((kind.stage, name) for name in declared if kind.runs_again(program, name, touched))
+        stale = solved if kind.by_space else touched
+        yield from (
+            (kind.stage, name)
+            for name in kind.declared(program)
+            if _runs_again(program, kind.stage, name, stale, found.pieces)
+        )
+
+
+def _runs_again(
+    program: nodes.Program, stage: str, name: str, stale: Collection[str], pieces: Mapping[str, Pieces]
+) -> bool:
+    """Return True if a task that was finished runs again. The report shows the program's text and all that is made of it.
+
+    `stale`: declarations that differ or refer to one that does; searches that only measure other children than before keep their
+    solutions. `pieces`: those of each BLD with known jobs; new ones are made.
+    """
+    rests_on = {name}
+    match stage:
+        case "report":
+            return True
+        case "bld":
+            return name not in pieces or pieces[name].make > 0
+        case "measure":
+            scenarios = measured_scenarios(program)
+            rests_on = {name, *scenarios} if scenarios else set()
+        case "realise":
+            blds = blds_of(program, program.searches[name].space)
+            rests_on = {name, *blds} if has_pieces(program, name) else set()
+        case "export":
+            rests_on = {name, *evaluations_of(program, program.exports[name].of)}
+    return any(each in stale for each in rests_on)
 
 
 def _resting_on(program: nodes.Program, touched: set[str]) -> set[str]:

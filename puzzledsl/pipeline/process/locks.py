@@ -1,4 +1,4 @@
-"""Lock of a build directory, diagnostics of its disk, and directories that are replaced as a whole.
+"""Lock of a build directory, and diagnostics of its disk.
 
 The lock is the operating system's (`flock`): it ends with its process, however that ends. The owner is written to a
 file beside it, which only serves messages: one left by a killed process blocks nobody.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ class Holder(Frozen):
 
 @contextmanager
 def locked(ctx: Context, *, needed: bool = True) -> Iterator[bool]:
-    """Hold the build directory for one process, and remove what a killed one was writing.
+    """Hold the build directory for one process.
 
     Unless it is `needed`, a directory that another process holds yields False: to be read alone.
     Raises DiagnosticError if another process holds it, or if the disk is full.
@@ -58,30 +57,23 @@ def locked(ctx: Context, *, needed: bool = True) -> Iterator[bool]:
     with disk_errors(ctx.build.root):
         make_directory(ctx.build.root)
         lock = FileLock(ctx.build.root / LOCK)
-        if not acquired(lock):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
             if needed:
                 who = holder_of(ctx.build.root)
-                raise DiagnosticError(BuildLocked(None, build=ctx.build.root, who=f": {who}" if who else ""))
+                said = f": {who}" if who else ""
+                raise DiagnosticError(BuildLocked(None, build=ctx.build.root, who=said)) from None
             yield False
             return
         try:
             if (before := holder_of(ctx.build.root)) is not None:
                 ctx.progress.log("took_over", pid=before.pid, command=before.command, since=before.since)
-            sweep(ctx.build.root)
             write_text(ctx.build.root / HOLDER, Holder.ourselves().canonical_json())
             yield True
         finally:
             (ctx.build.root / HOLDER).unlink(missing_ok=True)
             lock.release()
-
-
-def acquired(lock: FileLock) -> bool:
-    """Take a lock if it is free, and return True."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 def holder_of(build: Path) -> Holder | None:
@@ -101,15 +93,6 @@ def at_work(build: Path) -> Holder | None:
     except PermissionError:
         pass  # alive, and somebody else's
     return holder
-
-
-def sweep(root: Path) -> None:
-    """Remove the temporary files and directories of a killed run. Under the lock they belong to no other process."""
-    for leftover in [*root.rglob(".*.tmp"), *root.rglob(".*.old")]:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
 
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from puzzledsl.base.phrases import duration
+from puzzledsl.base.progress import Progress
 from puzzledsl.pipeline.process import interrupts
 
 PLAIN_INTERVAL_S = 10.0
@@ -46,11 +47,9 @@ class _Count:
     def ready(self, work: float | None, at_once: int, cold: int) -> None:
         if work is None and self.made:  # the pace so far holds, without the time of this set-up
             idle = time.monotonic() - self.last_s
-            self.since_s, self.first_s, self.last_s = (
-                self.since_s + idle,
-                self.first_s + idle,
-                self.last_s + idle,
-            )
+            self.since_s += idle
+            self.first_s += idle
+            self.last_s += idle
             return
         self.cold = cold
         self.since_s, self.made, self.first, self.waiting = time.monotonic(), 0.0, 0.0, at_once
@@ -82,14 +81,13 @@ class _Count:
         return max(0.0, (self.last_s - since_s) / made * left - present_s)
 
     def __str__(self) -> str:
-        since = f", {duration(time.monotonic() - self.began_s)}"
-        left = (
-            since if self.left_s is None else f", about {duration(self.left_s)} left" if self.left_s else ""
-        )
+        left = f", {duration(time.monotonic() - self.began_s)}"
+        if self.left_s is not None:
+            left = f", about {duration(self.left_s)} left" if self.left_s else ""
         return f"{self.title}: {self.done}/{self.total}{left}"
 
 
-class Reporter:
+class Reporter(Progress):
     """A Progress that shows one bar at a time and appends every event to `log`. Use as a context manager.
 
     Without a terminal, a thread writes a line where nothing else did for PLAIN_INTERVAL_S.

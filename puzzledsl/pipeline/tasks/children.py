@@ -29,7 +29,7 @@ from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task, Touched, only_text
+from puzzledsl.pipeline.task import DeclaredTask, Key, Task
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
@@ -40,11 +40,6 @@ class Realise(DeclaredTask[nodes.Search]):
 
     stage, after, kind = "realise", "refine", "search"
 
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        blds = needs.blds_of(program, program.searches[name].space)
-        return (name, *blds) if needs.has_pieces(program, name) else ()
-
     @property
     def _blds(self) -> list[str]:
         return needs.blds_of(self.program, self.space)
@@ -53,8 +48,8 @@ class Realise(DeclaredTask[nodes.Search]):
         return needs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
-        refined, pieces = needs.refined(self.program, self.name), needs.pieces(self.program, self.space)
-        return ("solve", self.name), *refined, *pieces
+        refined = [] if self.declaration.refine is None else [("refine", self.name)]
+        return ("solve", self.name), *refined, *needs.pieces(self.program, self.space)
 
     def inputs(self) -> dict[str, str]:
         return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
@@ -118,7 +113,6 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
     """Train a realised child against the parent."""
 
     stage, after, kind = "uptrain", "realise", "uptrain"
-    words = {"uptrain": "the declaration"}
     reads_text, sets_pace = True, True
 
     def needs(self) -> tuple[Key, ...]:
@@ -129,7 +123,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
             "uptrain": meaning(self.declaration),
             "child": self.ctx.made("realise", self.declaration.search, "the child"),
             "parent": self.parent_digest,
-            **inputs.data_inputs(self.ctx, self.declaration.data or only_text(self.program)),
+            **inputs.data_inputs(self.ctx, self.declaration.data),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -139,8 +133,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
         from puzzledsl.uptrain.run import blocks_wanted
 
         declared = self.declaration
-        data, context = declared.data or only_text(self.program), declared.context
-        return ((data, blocks_wanted(declared) * context, context),)
+        return ((declared.data, blocks_wanted(declared) * declared.context, declared.context),)
 
     def work(self) -> Work:
         shape = self.shape
@@ -179,13 +172,6 @@ class Eval(DeclaredTask[nodes.Eval]):
     """Measure the parent and children: size, speed, KL, perplexity, tasks."""
 
     stage, after, kind = "eval", "uptrain", "eval"
-    words = {
-        "eval": "the declaration",
-        "full": "the children in full",
-        "dtype": "the dtype of tasks",
-        "models": "the children",
-        "prompts": "the prompts",
-    }
     reads_text = True
 
     def needs(self) -> tuple[Key, ...]:
@@ -204,7 +190,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         models, _ = inputs.evaluated_models(ctx, self.name)
         self._require_children()
         timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
-        data = declaration.data or only_text(self.program)
+        asked = declaration.prompts
         return {
             "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
@@ -212,14 +198,10 @@ class Eval(DeclaredTask[nodes.Eval]):
             "models": digest_of({model: self._made(model) for model in models}),
             "scenarios": digest_of(timed),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
-            **self._prompts(),
+            **({"prompts": files_fingerprint([asked.path], ctx.base)} if asked and asked.path else {}),
             "parent": self.parent_digest,
-            **inputs.data_inputs(ctx, data, *declaration.more_data),
+            **inputs.data_inputs(ctx, *self.texts()),
         }
-
-    def _prompts(self) -> dict[str, str]:
-        given = self.declaration.prompts
-        return {"prompts": files_fingerprint([given.path], self.ctx.base)} if given and given.path else {}
 
     def _made(self, model: str) -> str:
         return self.ctx.made(*needs.child(self.program, model), "the child")
@@ -245,11 +227,8 @@ class Eval(DeclaredTask[nodes.Eval]):
             yield PromptsUnreadable(span, file=given.path, reason="no such file")
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        from puzzledsl.evaluate.plan import BLOCK_TOKENS
-
         tokens = self.declaration.tokens
-        names = (self.declaration.data or only_text(self.program), *self.declaration.more_data)
-        return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in names]
+        return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name in self.texts()]
 
     def work(self) -> Work:
         """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""
@@ -260,10 +239,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         forward = estimates.token_flop(shape, head=True)
         items = estimates.item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items)
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
-        bytes_of = [estimates.weight_bytes_of(program, scenario) for scenario in timed]
-        times = sum(
-            (estimates.timed_work(shape, *each) for each in zip(timed, bytes_of, strict=True)), Work()
-        )
+        times = estimates.timed_work(program, shape, timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
         read = Work(models * tokens * forward + (1 + full + (2 if ladder else 0)) * items * forward)
         answers = estimates.decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
@@ -305,11 +281,6 @@ class Export(DeclaredTask[nodes.Export]):
     """Copy or convert a child, with what evaluations measured of it in its card."""
 
     stage, after, kind = "export", "eval", "export"
-    words = {"export": "the declaration", "quality": "what was measured of the child"}
-
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        return name, *evaluations_of(program, program.exports[name].of)
 
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
@@ -352,18 +323,11 @@ class Export(DeclaredTask[nodes.Export]):
             with appearing(target) as directory:
                 shutil.copytree(child, directory, dirs_exist_ok=True)
         else:
-            write_export(
-                child,
-                target,
-                declared.format,
-                declared.runtime,
-                declared.dtype,
-                name=self.name,
-                progress=self.ctx.progress,
-                importance=inputs.importance(self.ctx, self.space, child)
-                if declared.dtype in RECIPES
-                else None,
-            )
+            weighed = None
+            if declared.dtype in RECIPES:
+                weighed = inputs.importance(self.ctx, self.space, child)
+            given = (child, target, declared.format, declared.runtime, declared.dtype)
+            write_export(*given, name=self.name, progress=self.ctx.progress, importance=weighed)
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
 
@@ -372,16 +336,10 @@ class Report(Task):
     """Write report.html."""
 
     stage, after, kind = "report", "export", "report"
-    words = {"source": "the program's text"}
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:
         return {"": program}
-
-    @classmethod
-    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
-        """Return True: the page shows the program's text and all that is made from it."""
-        return True
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         return tuple(undone)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.base.files import write_text
+from puzzledsl.base.files import matching, write_text
 from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
@@ -17,7 +17,7 @@ from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Touched
+from puzzledsl.pipeline.task import DeclaredTask, Key
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.bld import weights_of
 from puzzledsl.plan.memory.bld_stage import bld_stages
@@ -31,17 +31,11 @@ class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
     stage, after, kind = "measure", "", "space"
-    words = {"alternatives": "the alternatives", "engine": "the engine's build, the processor or its threads"}
     by_space = True
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Space]:
         return {name: space for name, space in program.spaces.items() if space.used_by is None}
-
-    @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        measured = measured_scenarios(program)
-        return (name, *measured) if measured else ()
 
     def exists(self) -> bool:
         return bool(measured_scenarios(self.program))
@@ -66,11 +60,7 @@ class Measure(DeclaredTask[nodes.Space]):
         }
 
     def work(self) -> Work:
-        of_scenarios = (
-            estimates.timed_work(self.shape, each, estimates.weight_bytes_of(self.program, each)) * FORWARDS
-            for each in self._scenarios
-        )
-        return sum(of_scenarios, Work())
+        return estimates.timed_work(self.program, self.shape, self._scenarios) * FORWARDS
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         layers = zip(self.shape.each, self.declaration.layers, strict=True)
@@ -124,13 +114,7 @@ class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
     stage, after, kind = "bld", "measure", "bld"
-    words = {"jobs": "the list of pieces"}
     by_space, reads_text, sets_pace = True, True, True
-
-    @classmethod
-    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
-        """Return True if there are pieces that were not made before, or if nobody knows yet."""
-        return name not in touched.pieces or touched.pieces[name].make > 0
 
     def needs(self) -> tuple[Key, ...]:
         return needs.narrowing(self.ctx, self.space)
@@ -158,7 +142,8 @@ class Bld(DeclaredTask[nodes.Bld]):
         declared, shape, jobs = self.declaration, self.shape, jobs_of(self.ctx, self.name)
         steps = declared.tokens // (declared.context * declared.batch)
         passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
-        params = sum(estimates.piece_params(job, shape) for job in jobs)
+        parts = ((part, shape.at(job.layer)) for job in jobs for part in (job.attention, job.ffn))
+        params = sum(part.params(own) for part, own in parts if part is not None)
         size = estimates.weight_bytes(self.ctx, self.space)
         calls = passes + PASSES_A_STEP * steps * len(jobs)
         return Work(0.0, params * size, 2 * declared.tokens * shape.hidden * size, layer_calls=calls)
@@ -195,7 +180,6 @@ class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
     stage, after, kind = "score", "bld", "score"
-    words = {"score": "the declaration", "scoring": "what scoring measures", "space": "the space"}
     by_space, reads_text = True, True
 
     @classmethod
@@ -226,7 +210,7 @@ class Score(DeclaredTask[nodes.Score]):
             "pieces": ctx.made("bld", self.bld, "the pieces"),
             "parent": parent,
             **({"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}),
-            **data_inputs(ctx, method.data or self.program.blds[self.bld].data),
+            **data_inputs(ctx, method.data),
             **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
         }
 
@@ -254,7 +238,8 @@ class Score(DeclaredTask[nodes.Score]):
         """The tokens that are scored, about."""
         if self.method.tasks is None:
             return self.method.samples
-        return int(estimates.file_bytes(self.ctx.base, [self.method.tasks]) / estimates.BYTES_A_TOKEN)
+        files = matching(self.ctx.base, self.method.tasks)
+        return int(sum(path.stat().st_size for path in files) / estimates.BYTES_A_TOKEN)
 
     @property
     def _runs(self) -> list[Run]:

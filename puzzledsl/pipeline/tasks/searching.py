@@ -13,7 +13,7 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, readers_of, references, refined_text, without_judges
-from puzzledsl.ir.tables import Refinement, SearchResult
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import not_ready
@@ -30,7 +30,6 @@ class Solve(DeclaredTask[nodes.Search]):
     """Choose one alternative for each sub-block of each layer."""
 
     stage, after, kind = "solve", "score", "search"
-    words = {"search": "the declaration"}
     by_space = True
 
     def needs(self) -> tuple[Key, ...]:
@@ -82,7 +81,6 @@ class Frontier(DeclaredTask[nodes.Frontier]):
     """Solve a search at every point of a frontier."""
 
     stage, after, kind = "frontier", "solve", "frontier"
-    words = {"frontier": "the declaration"}
     by_space = True
 
     @property
@@ -118,11 +116,6 @@ class Refine(DeclaredTask[nodes.Search]):
     """Measure children around a search's optimum; keep the best."""
 
     stage, after, kind = "refine", "frontier", "refined search"
-    words = {
-        "judges": "the judges",
-        "tasks": "the questions",
-        "refine": "how children are measured",
-    }
     reads_text = True
 
     @classmethod
@@ -157,7 +150,7 @@ class Refine(DeclaredTask[nodes.Search]):
             **table_inputs(ctx, search.name),
             "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
             "parent": self.parent_digest,
-            **inputs.data_inputs(ctx, *filter(None, self.texts())),
+            **inputs.data_inputs(ctx, *self.texts()),
             **healing,
         }
         if judges := self._judges:
@@ -202,9 +195,8 @@ class Refine(DeclaredTask[nodes.Search]):
                     yield JudgedOnWhatIsRead(span_of(judge.where), found=f" ({count:,} of them)", **said)
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
-        from puzzledsl.evaluate.plan import BLOCK_TOKENS
-
-        return [(judge.data, judge.tokens, max(2, min(BLOCK_TOKENS, judge.tokens))) for judge in self._judges]
+        read = ((judge.data, judge.tokens) for judge in self._judges)
+        return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name, tokens in read]
 
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""
@@ -235,36 +227,22 @@ class Refine(DeclaredTask[nodes.Search]):
         return [stages.realise_plan(self.name, shape, tokens, device, self.work().flop, stage=self.stage)]
 
     def run(self) -> list[Path]:
-        work = self.ctx.build.work("refine", f"{self.name}-{digest_of(self.inputs())[:16]}")
-        kept = self.keep(self.ctx.build.refinement(self.name), self._measured(work))
-        for unfinished in work.parent.glob(f"{self.name}-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return kept
-
-    def _measured(self, work: Path) -> Refinement:
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.refining.judges import RefineInputs
         from puzzledsl.refining.run import run_refine
 
         ctx, search = self.ctx, self.name
-        given = RefineInputs(
-            ctx.program,
-            search,
-            costs_of(ctx, self.space),
-            scores_of(ctx, search),
-            self.parent,
-            ctx.base,
-            Library(ctx.build.library),
-            tuple(
-                job for bld in needs.blds_of(self.program, self.space) for job in inputs.pieces_of(ctx, bld)
-            ),
-            work,
-            ctx.progress,
-            heal=ctx.heal,
-            executor=ctx.executor,
-            healing_work=partial(inputs.healing_work, ctx, search),
-        )
-        return run_refine(given, inputs.best_solution(ctx, search))
+        work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
+        blds = needs.blds_of(self.program, self.space)
+        jobs = [job for bld in blds for job in inputs.pieces_of(ctx, bld)]
+        tables, library = (costs_of(ctx, self.space), scores_of(ctx, search)), Library(ctx.build.library)
+        given = (ctx.program, search, *tables, self.parent, ctx.base, library, jobs, work, ctx.progress)
+        healing = ctx.heal, ctx.executor, partial(inputs.healing_work, ctx, search)
+        found = run_refine(RefineInputs(*given, *healing), inputs.best_solution(ctx, search))
+        kept = self.keep(ctx.build.refinement(search), found)
+        for unfinished in work.parent.glob(f"{search}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return kept
 
     def remark(self) -> str:
         from puzzledsl.pipeline.text.child_text import refined_line

@@ -18,7 +18,7 @@ from puzzledsl.base import units
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import aligned, listed
-from puzzledsl.changes.words import refine as refine_words
+from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
 from puzzledsl.families.block_configs import CACHE
 from puzzledsl.families.children import BLOCKS
@@ -41,11 +41,7 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingToCost
-from puzzledsl.pipeline.inputs import (
-    chosen_child,
-    evaluation_of,
-    refinement_of,
-)
+from puzzledsl.pipeline.inputs import chosen_child, evaluation_of, refinement_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.measured import ORIGINS
@@ -263,7 +259,7 @@ def solve_note(search: Search) -> str:
     assert search.refine is not None
     if judged_by(search):
         return "bounds on judged figures are predictions here; `pzl refine` builds children and measures them"
-    return f"the optimum of the scores; `pzl refine` measures around it: {refine_words(search.refine)}"
+    return f"the optimum of the scores; `pzl refine` measures around it: {refine_text(search.refine)}"
 
 
 def refinement_text(program: Program, found: Refinement) -> str:
@@ -284,7 +280,7 @@ def _lines(found: Refinement) -> Iterator[str]:
     rows = [("#", "origin", "predicted", "measured")]
     for number, child in enumerate(found.children, start=1):
         rows.append((str(number), ORIGINS[child.origin], _predicted(child), f"{child.measured:.4g}"))
-    yield from _table(rows, "><>>")
+    yield from aligned(rows, "><>>", "  ")
 
 
 def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
@@ -299,7 +295,7 @@ def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
         cells = ("" if each is None else _judged_figure(each) for each in figures)
         first = str(number), ORIGINS[child.origin], f"{child.objective:.4g}", _predicted(child)
         rows.append((*first, *cells, "no" if child.missed else "yes"))
-    yield from _table(rows, "><" + ">" * (len(rows[0]) - 2))
+    yield from aligned(rows, "><>", "  ")
 
 
 def _predicted(child: MeasuredChild) -> str:
@@ -310,15 +306,12 @@ def _figures(found: Refinement, child: MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
 
 
-def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
-    return (f"  {line}" for line in aligned(rows, sides))
-
-
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
     """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
     blocks = ["\n".join(_outcomes(ctx, stage)) for stage in ("solve", "refine") if covered(stage)]
     if covered("eval"):
-        blocks += [_evaluation(ctx, name) for name in ctx.program.evals]
+        found = (evaluation_of(ctx, name) for name in ctx.program.evals)
+        blocks += [evaluation_text(each) for each in found if each is not None]
     blocks.append("\n".join(_places(ctx, covered)))
     return "\n\n".join(block for block in blocks if block)
 
@@ -339,12 +332,10 @@ def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         export = ctx.program.exports[name]
         if (path := ctx.base / export.path).exists():
-            chat = (
-                f"; to chat with it: {_served(path, ctx.build.model(export.of))}"
-                if export.format == "gguf"
-                else ""
-            )
-            yield f"export {name}: {path}{chat}"
+            said = f"export {name}: {path}"
+            if export.format == "gguf":
+                said += f"; to chat with it: {_served(path, ctx.build.model(export.of))}"
+            yield said
 
 
 def _served(path: Path, child: Path) -> str:
@@ -367,8 +358,3 @@ def _outcomes(ctx: Context, stage: str) -> Iterator[str]:
         task = TASKS[stage](ctx, name)
         if ctx.stamps.read(stage, name) is not None:
             yield f"{task.title}{task.remark()}"
-
-
-def _evaluation(ctx: Context, name: str) -> str:
-    found = evaluation_of(ctx, name)
-    return "" if found is None else evaluation_text(found)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import search_behind
-from puzzledsl.ir.tables import (
-    CostTable,
-    Evaluation,
-    Figure,
-    Kept,
-    ModelComparison,
-    ModelFigures,
-)
+from puzzledsl.ir.tables import CostTable, Evaluation, Figure, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
@@ -172,21 +165,16 @@ def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = list(aligned(rows, "<" * len(rows[0])))
+    lines = list(aligned(rows))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+AT_CHANCE = {"child_at_chance": "at chance", "parent_at_chance": "the parent is at chance"}
 
 
 def kept_text(kept: Kept) -> str:
     """`82.3%`, `at chance` or `the parent is at chance`."""
-    match kept.verdict:
-        case "above_chance":
-            return f"{kept.chance_corrected:.1%}"
-        case "child_at_chance":
-            return "at chance"
-        case "parent_at_chance":
-            return "the parent is at chance"
-        case _:
-            assert_never(kept.verdict)
+    return AT_CHANCE.get(kept.verdict) or f"{kept.chance_corrected:.1%}"
 
 
 def interval_text(kept: Kept) -> str:

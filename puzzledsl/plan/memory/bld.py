@@ -47,18 +47,10 @@ NORM_BYTES = 10
 """Bytes that a norm keeps for its backward pass, for each number: its input and its product in float32, its output in 16 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingNumbers:
-    """Numbers a token that a sub-block keeps for its backward pass, and that it holds at the peak of this."""
-
-    kept: int
-    backward: int
-
-
 def forward_numbers(alternative: Alternative, own: Shape) -> int:
     """Return the numbers a token that a sub-block holds at the peak of a forward pass, without its input."""
     if alternative.sub_block == "ffn":
-        return 3 * _used_channels(alternative, own) + 2 * _chosen(alternative, own) * own.hidden
+        return 3 * alternative.alone(own).ffn_width + 2 * _chosen(alternative, own) * own.hidden
     if heads := alternative.alone(own).query_heads:
         queries, keys = _attention_numbers(alternative, own, heads)
         gate = queries if own.output_gate else 0
@@ -67,14 +59,14 @@ def forward_numbers(alternative: Alternative, own: Shape) -> int:
     return _mixer_forward(own) if alternative.kind == "parent" else own.hidden
 
 
-def training_numbers(alternative: Alternative, own: Shape) -> TrainingNumbers:
-    """Return the numbers a token of a sub-block in training, without its output."""
+def training_numbers(alternative: Alternative, own: Shape) -> tuple[int, int]:
+    """Return the numbers a token of a sub-block in training, without its output: kept for its backward pass, and its peak."""
     if heads := alternative.alone(own).query_heads:
         queries, keys = _attention_numbers(alternative, own, heads)
-        return TrainingNumbers(2 * queries + 2 * keys, 4 * queries + 4 * keys)
-    width = _used_channels(alternative, own) if alternative.sub_block == "ffn" else 0
+        return 2 * queries + 2 * keys, 4 * queries + 4 * keys
+    width = alternative.alone(own).ffn_width if alternative.sub_block == "ffn" else 0
     routed = 2 * _chosen(alternative, own) * own.hidden
-    return TrainingNumbers(4 * width + routed, 6 * width + 2 * routed)
+    return 4 * width + routed, 6 * width + 2 * routed
 
 
 def normed_numbers(alternative: Alternative, own: Shape) -> int:
@@ -113,11 +105,6 @@ def _mixer_forward(own: Shape) -> int:
             return own.hidden
         case _:
             assert_never(own.mixer)
-
-
-def _used_channels(alternative: Alternative, own: Shape) -> int:
-    """Return the channels of an FFN that one token goes through."""
-    return alternative.alone(own).ffn_width
 
 
 def _chosen(alternative: Alternative, own: Shape) -> int:
@@ -377,9 +364,10 @@ def _piece_bytes(job: BldJob, own: Shape, number: int) -> int:
     """Return the bytes a token of a piece in training: when its loss is computed, or in its backward pass."""
     parts = [part for part in (job.attention, job.ffn) if part is not None]
     numbers = [training_numbers(part, own) for part in parts]
+    kept, peaks = sum(kept for kept, _ in numbers), sum(peak for _, peak in numbers)
     normed = NORM_BYTES * sum(normed_numbers(part, own) for part in parts)
     if has_norm_behind(own, job.sub_block):
         normed += NORM_BYTES * own.hidden
-    loss = sum(part.kept for part in numbers) * number + own.hidden * (number + OUTPUT_BYTES)
-    backward = sum(part.backward for part in numbers) * number + own.hidden * (number + FLOAT32_BYTES)
+    loss = kept * number + own.hidden * (number + OUTPUT_BYTES)
+    backward = peaks * number + own.hidden * (number + FLOAT32_BYTES)
     return normed + max(loss, backward)

@@ -48,9 +48,8 @@ def bld_stages(
     first = jobs[0]
     steps = max(1, first.tokens // (first.context * first.batch)) if first.tokens else 0
     seconds = sum(map(_busiest, (work_by_layer(shape, part) for part in parts), workers)) / device.flop_per_s
-    seconds += (
-        steps * OPTIMISER_BYTES * sum(map(weights_of, jobs)) / device.bandwidth_bytes_per_s / device.count
-    )
+    moved = steps * OPTIMISER_BYTES * sum(map(weights_of, jobs))
+    seconds += moved / device.bandwidth_bytes_per_s / device.count
     kept = "kept on the disk" if keeps else "not kept: batches stream through all layers"
     disk = f"{size_text(activations)} of activations, {size_text(disk_bytes)} of disk"
     choices = [Choice("activations", kept, disk)]
@@ -64,7 +63,7 @@ def bld_stages(
     if len(parts) > 1:
         busy = [worker for worker in workers_of(shape, jobs, device) if worker.jobs]
         why = f"all pieces together take {size_text(max(worker.least_bytes for worker in busy))}"
-        named = f"{len(parts)} (layers {', '.join(map(_span, parts))})"
+        named = f"{len(parts)} (layers {', '.join(f'{part[0].layer}-{part[-1].layer}' for part in parts)})"
         choices.append(Choice("sweeps" if keeps else "passes", named, why))
     plan = StagePlan(
         stage="bld",
@@ -111,8 +110,3 @@ def _swept(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[WorkerP
         WorkerPlan(shape, [job for job in jobs if job.layer == i], i, i + 1, device, whole=True)
         for i in sorted({job.layer for job in jobs})
     ]
-
-
-def _span(jobs: Sequence[BldJob]) -> str:
-    layers = [job.layer for job in jobs]
-    return f"{min(layers)}-{max(layers)}"

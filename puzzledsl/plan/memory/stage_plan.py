@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.ir.facts import fixed_params, total_params
-from puzzledsl.ir.nodes import RooflineHardware, Shape
+from puzzledsl.ir.nodes import RooflineHardware
 
 Dtype = Literal["bf16", "fp32"]
 NUMBER_BYTES: dict[Dtype, int] = {"bf16": 2, "fp32": 4}
@@ -190,34 +188,3 @@ CUDA = Tiles(
 def tiles(device_type: str) -> Tiles:
     """Return the sizes for a type of device, such as "cuda"; those of a CPU for one that is not known."""
     return CUDA if device_type == "cuda" else CPU
-
-
-READ_BYTES_PER_S = 2e9
-"""Speed at which weights are read from files that the host's memory does not hold: one NVMe drive."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """Bytes of a model's weights on a device, and the seconds of reading it once if it is paged."""
-
-    weights_bytes: int
-    read_s: float = 0.0
-    choices: tuple[Choice, ...] = ()
-
-
-def layer_params(shape: Shape) -> list[int]:
-    """Return the weights of each of the parent's layers."""
-    return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
-
-
-def holding(shape: Shape, device: Device, *, once: bool = False) -> Holding:
-    """Return how a model is held. `once`: each layer is used once, and no logits are computed."""
-    whole, room = total_params(shape) * device.number_bytes, int(PARENT_SHARE * device.memory_bytes)
-    if whole <= room:
-        return Holding(whole)
-    why = f"its weights take {size_text(whole)} of {size_text(room)}"
-    kept = 0 if once else fixed_params(shape) * device.number_bytes + int(KEPT_SHARE * device.memory_bytes)
-    page = max(layer_params(shape)) * device.number_bytes + kept
-    return Holding(
-        page, whole / READ_BYTES_PER_S, (Choice("paging", "the parent is read layer by layer", why),)
-    )

@@ -26,12 +26,11 @@ from puzzledsl.plan.memory.bld import NORM_BYTES, training_numbers, widest_forwa
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
+    KEPT_SHARE,
     PARENT_SHARE,
     Choice,
     Device,
     StagePlan,
-    holding,
-    layer_params,
     size_text,
     tiles,
 )
@@ -43,10 +42,17 @@ TILES = 2
 """Float32 tiles of logits at a time."""
 BLOCK_TOKENS = 512
 """Tokens of a block of text that runs at a time in an evaluation."""
+READ_BYTES_PER_S = 2e9
+"""Speed at which weights are read from files that the host's memory does not hold: one NVMe drive."""
 AT_ONCE = 4
 """Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
 SHARD_BYTES = 5 << 30
 """Bytes of a checkpoint's largest file, which is made in the host's memory."""
+
+
+def layer_params(shape: Shape) -> list[int]:
+    """Return the weights of each of the parent's layers."""
+    return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
 
 
 def forward_plan(
@@ -65,19 +71,26 @@ def forward_plan(
 ) -> StagePlan:
     """Return the plan of a stage that runs whole models on `tokens` tokens. `more`: bytes of other parts.
 
-    Two models run one after the other where they do not fit together. A paged one is read `reads` times; `once`: see `holding`.
+    Two models run one after the other where they do not fit together. A larger one is read layer by layer, `reads` times.
+    `once`: each layer is used once, and no logits are computed.
     """
-    number, held, cut = device.number_bytes, holding(shape, device, once=once), tiles(device.kind)
-    group, choices = min(tokens, cut.group_tokens), held.choices
-    both = models * held.weights_bytes
-    if models > 1 and not choices and both > PARENT_SHARE * device.memory_bytes:
-        choices = (Choice("models", "one after the other", f"both take {size_text(both)}"),)
+    number, cut, read_s = device.number_bytes, tiles(device.kind), 0.0
+    group, choices = min(tokens, cut.group_tokens), tuple[Choice, ...]()
+    weights, room = total_params(shape) * number, int(PARENT_SHARE * device.memory_bytes)
+    if weights > room:
+        why = f"its weights take {size_text(weights)} of {size_text(room)}"
+        choices = (Choice("paging", "the parent is read layer by layer", why),)
+        kept = 0 if once else fixed_params(shape) * number + int(KEPT_SHARE * device.memory_bytes)
+        weights, read_s = max(layer_params(shape)) * number + kept, weights / READ_BYTES_PER_S
+    elif models * weights > room:
+        why = f"both take {size_text(models * weights)}"
+        choices = (Choice("models", "one after the other", why),)
     logits = min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)
     return StagePlan(
         stage=stage,
         name=name,
         parts={
-            "models": held.weights_bytes if choices else both,
+            "models": weights if choices else models * weights,
             # a CPU keeps copies of all layers' weights in the order that its products like best
             "packed weights": 0 if device.is_gpu or choices else sum(layer_params(shape)) * number,
             "streams": streams * tokens * shape.hidden * number,
@@ -85,7 +98,7 @@ def forward_plan(
             "logits": TILES * FLOAT32_BYTES * logits,
             **more,
         },
-        seconds=flop / device.flop_per_s / device.count + reads * held.read_s,
+        seconds=flop / device.flop_per_s / device.count + reads * read_s,
         devices=device.count,
         choices=choices,
     )
@@ -229,9 +242,8 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
     yield "activations", tokens * _token_bytes(sizes, number, recompute=choice.recompute)
     sharded = device.count > 1 or choice.offload
     copy = 0 if sharded or number == FLOAT32_BYTES else number  # sharded weights are gathered in bf16
-    heads = (
-        (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
-    )  # the embedding's gradient, and a tile's part of it
+    # the embedding's gradient, and a tile's part of it
+    heads = (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
     loss = LOSS_TILES * FLOAT32_BYTES * min(tokens, tiles(device.kind).loss_positions) * parent.vocab
     running = widest_forward(parent) * number
     if choice.recompute:
@@ -245,15 +257,14 @@ def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
     """Return the bytes a token that a forward pass keeps, and of the final hidden states and their gradients."""
     child = sizes.child
     kept = sum(child.hidden * number if recompute else _kept_bytes(own, number) for own in child.each)
-    kept += (
-        child.layers * child.hidden * number if sizes.declaration.cosine else 0
-    )  # the teacher's; the child's are kept anyway
+    if sizes.declaration.cosine:  # the teacher's; the child's are kept anyway
+        kept += child.layers * child.hidden * number
     return kept + 2 * child.hidden * (number + FLOAT32_BYTES)
 
 
 def _kept_bytes(own: Shape, number: int) -> int:
     """Return the bytes a token that a layer keeps for its backward pass."""
-    numbers = sum(training_numbers(part, own).kept for part in (ParentAttention(), ParentFfn()))
+    numbers = sum(training_numbers(part, own)[0] for part in (ParentAttention(), ParentFfn()))
     return number * (numbers + 4 * own.hidden) + 2 * own.norms * NORM_BYTES * own.hidden
 
 
@@ -270,28 +281,18 @@ def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: 
     if device.count > 1:
         of_all = size_text(_state_bytes(sizes))
         yield Choice("sharding", f"{device.count} ranks", f"the child's state is {of_all} in all")
-    usable = size_text(device.usable_bytes)
     if choice.offload:
+        usable = size_text(device.usable_bytes)
         why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"
         yield Choice("offload", "the child's state in the host's memory", why)
-    most = ceil(sizes.declaration.batch / device.count)
+    declared, number = sizes.declaration, device.number_bytes
+    most = ceil(declared.batch / device.count)
     if choice.micro_blocks < most:
-        yield Choice(
-            "micro-batch", f"{choice.micro_blocks} of {most} sequences", _why(sizes, device, choice, most)
-        )
-    if choice.recompute and not sizes.declaration.recompute:
-        needed = (
-            choice.micro_blocks
-            * sizes.declaration.context
-            * _token_bytes(sizes, device.number_bytes, recompute=False)
-        )
-        yield Choice(
-            "recompute", "layers in the backward pass", f"their activations take {size_text(needed)}"
-        )
-
-
-def _why(sizes: UptrainSizes, device: Device, choice: UptrainChoice, most: int) -> str:
-    if sizes.declaration.micro_batch is not None:
-        return "as the program says"
-    token = _token_bytes(sizes, device.number_bytes, recompute=choice.recompute)
-    return f"activations of {most} take {size_text(most * sizes.declaration.context * token)}"
+        token = _token_bytes(sizes, number, recompute=choice.recompute)
+        why = f"activations of {most} take {size_text(most * declared.context * token)}"
+        why = why if declared.micro_batch is None else "as the program says"
+        yield Choice("micro-batch", f"{choice.micro_blocks} of {most} sequences", why)
+    if choice.recompute and not declared.recompute:
+        needed = choice.micro_blocks * declared.context * _token_bytes(sizes, number, recompute=False)
+        why = f"their activations take {size_text(needed)}"
+        yield Choice("recompute", "layers in the backward pass", why)

@@ -16,12 +16,10 @@ from puzzledsl.base import units
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.nodes import LinearRequirement, Program, Requirement, Search
+from puzzledsl.ir.nodes import DIMENSIONS, LinearRequirement, Program, Requirement, Search
 from puzzledsl.ir.tables import Change, ConflictItem, SearchResult
 from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 
-DIMENSIONS = {"": units.COUNT, "bytes": units.BYTES, "seconds": units.TIME}
-DIMENSIONS |= {"tokens_per_s": units.TOK_PER_S, "requests_per_s": units.REQ_PER_S}
 DIGITS = 3
 _LITERAL = re.compile(r"(?P<digits>\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-zµ/%]*)")
 _UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")

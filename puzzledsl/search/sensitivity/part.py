@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.alternatives.alternative import ENDS, Site, SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Site
 from puzzledsl.ir.tables import Assignment, EndsAssignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
@@ -25,7 +25,6 @@ from puzzledsl.search.problem.instance import Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.sensitivity.together import ROUNDING, Priced, Together
 
-SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 FURTHER = 1.2  # first growth of a pin's reach, which starts at the median of the gaps seen; it grows itself
 # Many pins at once: rooms for slack, in gaps between the optimum and its bound; first, and then each time that open pins are
 # sampled for their own prices. `FAR`: distance above a pin's own bound, as a multiple of the last of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,16 @@ class Elsewhere(LocalExecutor):
     @contextmanager
     def open(self, spec: TeamSpec, progress: Progress) -> Iterator[LocalTeam]:
         with super().open(spec, progress) as team:
-            done = team._done
+            run = team.run
 
-            def counted(task: Task) -> Any:
-                if next(self._tasks) in self._lost_at:
-                    self._workers = max(1, self._workers - 1)
-                    raise WorkerLost("killed")
-                return done(task)
+            def counted(tasks: Iterable[Task]) -> Iterator[Task]:
+                for task in tasks:
+                    if next(self._tasks) in self._lost_at:
+                        self._workers = max(1, self._workers - 1)
+                        raise WorkerLost("killed")
+                    yield task
 
-            team._done = counted  # type: ignore[method-assign]
+            team.run = lambda tasks: run(counted(tasks))  # type: ignore[method-assign]
             self.teams.append(team)
             yield team
 

@@ -42,7 +42,7 @@ def check(
     from puzzledsl.checker.check import inspect
 
     if fix:
-        from puzzledsl.cli.apply_fixes import FixRun
+        from puzzledsl.cli.checking import FixRun
 
         fix_run = FixRun(file, settings)
         fix_run.run()
@@ -51,7 +51,7 @@ def check(
             print(made, file=sys.stderr if json else sys.stdout)
     checked, context = inspect(file, settings)
     if context is not None and checked.program is not None:
-        from puzzledsl.cli.check_warnings import check_warnings
+        from puzzledsl.cli.checking import check_warnings
 
         found = check_warnings(context, checked.program)
         checked = replace(checked, diagnostics=(*checked.diagnostics, *found))
@@ -77,7 +77,7 @@ def _warnings(what: list[str], option: str) -> set[str]:
     if not what or what == every:
         return set(what)
     from puzzledsl.base.phrases import closest
-    from puzzledsl.cli.shipped import all_codes
+    from puzzledsl.cli.commands.program.explain import all_codes
 
     known = [*every, *(code for code, kind in all_codes().items() if kind.severity == "warning")]
     for word in what:

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
+from functools import cache
+from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import puzzledsl
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.cli import loading
 
@@ -35,6 +41,23 @@ GROUPS = {
 }
 
 
+_DEFINITION = re.compile(r'^class \w+\(\w+, code="', re.MULTILINE)
+
+
+@cache
+def all_codes() -> dict[str, type[Diagnostic]]:
+    """Return the diagnostics of all stages by code, in order, without loading the stages' libraries.
+
+    A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
+    """
+    root = Path(puzzledsl.__file__).parent
+    for path in sorted(root.glob("**/*.py")):
+        if _DEFINITION.search(path.read_text("utf-8")):
+            importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
+    ours = {c: kind for c, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.")}
+    return dict(sorted(ours.items(), key=lambda item: (item[0][1:], item[0])))
+
+
 CODE_HELP = "A code such as E0301. Without it all codes are listed."
 MARKDOWN_HELP = "Print the whole reference as Markdown (docs/errors.md)."
 
@@ -44,8 +67,6 @@ def explain(
     markdown: Annotated[bool, typer.Option("--markdown", help=MARKDOWN_HELP)] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
-    from puzzledsl.cli.shipped import all_codes
-
     codes = all_codes()
     if markdown:
         print(reference([Explanation.of(kind) for kind in codes.values()]), end="")
@@ -63,12 +84,8 @@ def group_of(explanation: Explanation) -> str:
 def listing(explanations: list[Explanation]) -> str:
     """Return every code with its summary, under its heading."""
     out: list[str] = []
-    heading = ""
-    for each in explanations:
-        if group_of(each) != heading:
-            heading = group_of(each)
-            out += ["", heading]
-        out.append(f"  {each.code}  {each.summary}")
+    for heading, group in groupby(explanations, key=group_of):
+        out += ["", heading, *(f"  {each.code}  {each.summary}" for each in group)]
     return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
 
 
@@ -80,12 +97,8 @@ def reference(explanations: list[Explanation]) -> str:
         " failure. `pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right."
         " This page is made from the diagnostics themselves: `pzl explain --markdown > docs/errors.md`.\n",
     ]
-    heading = ""
-    for each in explanations:
-        if group_of(each) != heading:
-            heading = group_of(each)
-            out.append(f"## {heading}\n")
-        out.append(each.as_markdown())
+    for heading, group in groupby(explanations, key=group_of):
+        out += [f"## {heading}\n", *(each.as_markdown() for each in group)]
     return "\n".join(out)
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.base.frozen import record
-from puzzledsl.cli import shipped
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
 
+MEASURED = "measured"
+"""The hardware of a program that times blocks on this machine."""
 NAME_HELP = "The file to write, with or without `.pzl`; `-` prints it. Default: after the parent."
 PARENT_HELP = (
     "A checkpoint directory, a GGUF file, a hub id, or a shape of std/parents.pzl such as llama3_1_8b."
@@ -30,21 +31,9 @@ KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
 def new(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
     parent: Annotated[
-        str,
-        typer.Option(
-            "--parent",
-            metavar="DIR|ID|SHAPE",
-            help=PARENT_HELP,
-        ),
+        str, typer.Option("--parent", metavar="DIR|ID|SHAPE", help=PARENT_HELP)
     ] = "smollm2_135m",
-    hardware: Annotated[
-        str,
-        typer.Option(
-            "--hardware",
-            metavar="PROFILE",
-            help=HARDWARE_HELP,
-        ),
-    ] = shipped.MEASURED,
+    hardware: Annotated[str, typer.Option("--hardware", metavar="PROFILE", help=HARDWARE_HELP)] = MEASURED,
     engine: Annotated[
         str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
     ] = "torch",
@@ -133,15 +122,13 @@ EXPORTS = {
 def program(parent: ParentLines, wanted: Wanted) -> str:
     """The whole starter."""
     uses, hardware = [parent.use], wanted.hardware
-    if hardware == shipped.MEASURED:
+    if hardware == MEASURED:
         here, why = HERE[wanted.engine]
     else:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
-        here, why = (
-            f"{hardware}(gpus: 1)",
-            "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
-        )
-    budget = CPU if hardware == shipped.MEASURED else GPU
+        here = f"{hardware}(gpus: 1)"
+        why = "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks"
+    budget = CPU if hardware == MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
     if wanted.keep:
@@ -277,14 +264,10 @@ def _attention(shape: Shape, engine: str) -> str:
     own = ParentAttention().params(shape.at(0))
     if own and own < SMALL_SHARE * int(layer_fact(shape.at(0), "params")):
         return "parent | noop"
-    heads = _halves(max((own.kv_heads for own in shape.each if own.mixer == "attention"), default=1))
+    most = max((own.kv_heads for own in shape.each if own.mixer == "attention"), default=1)
+    heads = [d for d in range(most - 1, 0, -1) if most % d == 0][:3]
     gqa = f"gqa(kv_heads: {' | '.join(map(str, heads))}) | " if heads else ""
     return f"parent | {gqa}{_linear(engine)}noop"
-
-
-def _halves(heads: int) -> list[int]:
-    """Up to three smaller numbers of key/value heads that divide the parent's, the largest first."""
-    return [d for d in range(heads - 1, 0, -1) if heads % d == 0][:3]
 
 
 def _ffn(shape: Shape, engine: str) -> str:
@@ -310,15 +293,27 @@ def _grid(width: int) -> int:
     return 256 if width >= 4096 else 64 if width >= 1024 else 8
 
 
+_STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)
+
+
+def std_parents() -> dict[str, str]:
+    """Return the shapes of std/parents.pzl: name -> hub id."""
+    from puzzledsl.base.resources import resource
+
+    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
+    return {name: id for id, name in _STD_PARENT.findall(text)}
+
+
 def _parent(given: str, folder: Path | None) -> ParentLines:
     """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
-    from puzzledsl.families.config import BadConfig
+    from puzzledsl.checker.check import shipped_shapes
+    from puzzledsl.families.config import BadConfig, checkpoints_beside
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes, relative, origin = shipped.std_parents(), "", ""
+    shapes, relative, origin = std_parents(), "", ""
     if Path(given).is_file() and given.endswith(".gguf"):
         given, origin = _dequantised(given, folder)
         relative = Path(given).name
@@ -328,7 +323,10 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        relative = relative or _relative(Path(given), folder or Path())
+        absolute = Path(given).is_absolute()
+        relative = (
+            relative or Path(given if absolute else os.path.relpath(given, folder or Path())).as_posix()
+        )
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
     name = given if given in shapes else _shape_of(given, shapes)
@@ -336,17 +334,15 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         id = given if "/" in given else shapes[name]
         value = f'hf("{id}", shape: {name})'
         return ParentLines(
-            f'use "std/parents.pzl" ({name})', value, _std_shape(name), f"A faster, smaller {id}."
+            f'use "std/parents.pzl" ({name})', value, shipped_shapes()[name], f"A faster, smaller {id}."
         )
-    near = closest(given, [*shapes, *shapes.values(), *_checkpoints_beside(Path(given), given)])
+    near = closest(given, [*shapes, *shapes.values(), *checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
-    if Path(given).exists():
-        why = (
-            "it has no config.json"
-            if Path(given).is_dir()
-            else "it is a file; a parent is a directory, or a file that ends in .gguf"
-        )
+    if Path(given).is_dir():
+        why = "it has no config.json"
+    elif Path(given).exists():
+        why = "it is a file; a parent is a directory, or a file that ends in .gguf"
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
 
 
@@ -372,15 +368,6 @@ def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
     return str(directory), "" if kind in ("f32", "f16", "bf16") else flattered
 
 
-def _checkpoints_beside(path: Path, given: str) -> list[str]:
-    """The directories with config.json where `path` would be, written as it was `given`."""
-    try:
-        found = sorted(p for p in path.parent.iterdir() if (p / "config.json").is_file())
-    except OSError:
-        return []
-    return [given.rstrip("/").removesuffix(path.name) + folder.name for folder in found]
-
-
 def _shape_of(id: str, shapes: dict[str, str]) -> str | None:
     """The shape of a hub id: a base model's is its instruct version's, too."""
     if "/" not in id:
@@ -391,21 +378,6 @@ def _shape_of(id: str, shapes: dict[str, str]) -> str | None:
 
 def _without_suffix(id: str) -> str:
     return re.sub(r"-(instruct|base)\b", "", id.lower().replace("/meta-llama-3", "/llama-3"))
-
-
-def _std_shape(name: str) -> Shape:
-    """A shape of std/parents.pzl, read as every program reads it."""
-    import tempfile
-
-    from puzzledsl.checker.check import inspect
-
-    text = f'use "std/parents.pzl" ({name})\nparent p = {name}\n'
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "shape.pzl"
-        path.write_text(text, "utf-8")
-        checked, _ = inspect(path, {})
-    assert checked.program is not None
-    return checked.program.parents["p"].shape
 
 
 def _checked(text: str, path: Path) -> str:
@@ -427,18 +399,14 @@ def _hardware(given: str) -> str:
     """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
+    from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.pipeline.errors import NoSuchProfile
 
-    known = [shipped.MEASURED, *shipped.std_hardware()]
+    known = [MEASURED, *shipped_profiles()]
     if given in known:
         return given
     near = closest(given, known)
     raise DiagnosticError(NoSuchProfile(None, given=given, near=near, help="profiles: " + ", ".join(known)))
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """A directory as the program in `folder` names it."""
-    return path.as_posix() if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _stem(parent: str) -> str:

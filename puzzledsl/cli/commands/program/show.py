@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Program
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.space_table import SpaceTable
-
-
-WIDTH = 110
-MOST_LAYERS = 30
-"""Characters of the layers of a row, where they are of one line."""
 
 
 @on_program()
@@ -56,11 +50,10 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
     space = table.space
     shape = table.program.parents[space.parent].shape
-    head = (
-        f"space {space.name} of {space.parent}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
-    )
+    name = f"space {space.name} of {space.parent}"
     if waiting:
-        return f"space {space.name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
+        return f"{name}: known once `{waiting['waits_for']}` is solved"
+    head = f"{name}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
     lines = [head, *(f"  {line}" for line in layer_kinds(shape)), "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
         lines += ["", *_alternative_table(table, sub_block)]
@@ -69,37 +62,18 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-# ---------------------------------------------------------------- layers
-
-
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
-    from puzzledsl.base.phrases import ranges
-    from puzzledsl.plan.space_table import groups
+    from puzzledsl.base.phrases import aligned, ranges
 
-    rows = [("layers", "attention", "ffn")]
-    rows += [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(space)]
-    wheres = [_wrapped(left, MOST_LAYERS, ", ") for left, _, _ in rows]
-    widths = max(len(line) for where in wheres for line in where), max(len(middle) for _, middle, _ in rows)
-    room = max(30, WIDTH - sum(widths) - 4)
-    for where, (_, middle, right) in zip(wheres, rows, strict=True):
-        lines = zip_longest(where, [middle], _wrapped(right, room, " | "), fillvalue="")
-        yield from (f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in lines)
-
-
-def _wrapped(text: str, room: int, between: str) -> list[str]:
-    lines = [""]
-    for word in text.split(between):
-        joined = f"{lines[-1]}{between}{word}" if lines[-1] else word
-        if len(joined) > room and lines[-1]:
-            lines[-1] += between.rstrip()
-            lines.append(word)
-        else:
-            lines[-1] = joined
-    return lines
-
-
-# ---------------------------------------------------------------- alternatives
+    found: dict[nodes.LayerChoice, list[int]] = {}
+    for layer, choice in enumerate(space.layers):
+        found.setdefault(choice, []).append(layer)
+    rows: list[tuple[str, ...]] = [("layers", "attention", "ffn")]
+    for choice, layers in found.items():
+        names = (" | ".join(each.name for each in part) for part in (choice.attention, choice.ffn))
+        rows.append((ranges(layers), *names))
+    yield from aligned(rows)
 
 
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
@@ -132,7 +106,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
                 "; ".join(notes),
             )
         )
-    yield from aligned(rows, "<" + ">" * 4 + "<")
+    yield from aligned(rows, "<>>>><")
 
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:

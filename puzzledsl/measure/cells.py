@@ -5,7 +5,8 @@ layers hold random mixtures of the alternatives are run beside the parent, with 
 `rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random whole children show
 the error of a sum of such times. In an engine that serves exported models, only whole models can be timed: the times of the
 alternatives are fitted to them (`whole_fit`), from a prior: a decode step reads weights and KV cache; a prefill computes, or
-reads the weights where that takes longer. Sizes are computed exactly; times are whole nanoseconds.
+reads the weights where that takes longer; children that a search would choose by these times show their error, and correct them.
+Sizes are computed exactly; times are whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from puzzledsl.ir.nodes import Program, Scenario, Shape, Space
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables import PARENT_ENDS, CellTiming, Cost, CostTable, ScenarioCosts
 from puzzledsl.measure.estimate import (
+    CHECK_ROUNDS,
     CHECKED_CHILDREN,
     FIXED,
     Check,
@@ -42,7 +44,16 @@ from puzzledsl.measure.estimate import (
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, label
 from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
-from puzzledsl.measure.whole import Widths, Workload, ends_bytes, head_bytes, sizes_of, timed_work
+from puzzledsl.measure.whole import (
+    Widths,
+    Workload,
+    ends_bytes,
+    head_bytes,
+    needs_prefill,
+    served_work,
+    sizes_of,
+    timed_work,
+)
 from puzzledsl.measure.whole_fit import fit_whole
 from puzzledsl.plan.flop import FLOP_PER_BYTE
 
@@ -73,7 +84,7 @@ def expected_times(
     return prefill, decode
 
 
-METHOD = "3"  # raise it when what is measured changes, so that unfinished work is not continued
+METHOD = "4"  # raise it when what is measured changes, so that unfinished work is not continued
 NS_PER_S = 10**9
 
 
@@ -87,34 +98,57 @@ class Cell:
 
 
 def measure_cell(
-    teams: Teams, place: Place, space: Space, scenario: Scenario, batch: int, work: Path, progress: Progress
+    teams: Teams,
+    place: Place,
+    space: Space,
+    scenario: Scenario,
+    workload: Workload,
+    work: Path,
+    progress: Progress,
 ) -> Cell:
-    """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself."""
-    workload = Workload.of(scenario, batch)
+    """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself.
+
+    In an engine each check is of a child that a search would choose by the times so far, which it corrects.
+    """
+    batch = workload.batch
     partial = work / _digest(place, space, workload)
     kind: type[Round | Check] = Check if place.whole else Round
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    known, effort = len(rounds.done) + len(checks.done), timed_work(place.shape, workload)
-    progress.advance(known, kept=True, work=known * effort, **here)
-    tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
-    tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
-    for task, new in teams.run(tasks):
-        match new:
-            case Round():
-                rounds.add(new)
-                progress.advance(
-                    work=effort, **here, **_shown(new.prefill.parent[0], undisturbed(new.decode.parent))
-                )
-            case Check():
-                (rounds if task.name[0] == "round" else checks).add(new)
-                progress.advance(work=effort, **here, **_shown(new.parent_prefill_s, new.parent_decode_s))
-    prefill, decode = _estimates(place, space, workload, rounds.all())
-    errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
-    note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
-    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all())
-    return Cell(_costs(place, space, scenario, workload, prefill, decode), note, timing)
+    of_round, of_check = _efforts(place, [scenario], workload)
+    kept = len(rounds.done) * of_round + len(checks.done) * of_check
+    progress.advance(len(rounds.done) + len(checks.done), kept=True, work=kept, **here)
+
+    def run(what: str, seeds: Sequence[int], *of: object) -> None:
+        for task, new in teams.run([Task.call((what, seed), what, workload, seed, *of) for seed in seeds]):
+            (rounds if task.name[0] == "round" else checks).add(new)
+            if isinstance(new, Round):
+                shown = _shown(new.prefill.parent[0], undisturbed(new.decode.parent))
+            else:
+                shown = _shown(new.parent_prefill_s, new.parent_decode_s)
+            progress.advance(work=of_round if what == "round" else of_check, **here, **shown)
+
+    run("round", rounds.missing)
+    found, by = _estimates(place, space, workload, rounds.all()), list[tuple[Estimate, Estimate]]()
+    if not place.whole:
+        run("check", checks.missing)
+        by = [found] * CHECKED_CHILDREN
+    else:
+        for seed in range(CHECKED_CHILDREN):
+            by.append(found)
+            if seed in checks.missing:
+                prefill, decode = found
+                times = {k: prefill.seconds[k] + workload.output * decode.seconds[k] for k in decode.seconds}
+                run("check", [seed], times)
+            known = [checks.done[each] for each in range(seed + 1)]
+            found = _estimates(place, space, workload, [*rounds.all(), *known])
+    errors = _report(scenario, workload, found, [*zip(checks.all(), by, strict=True)], progress)
+    children = f"{CHECKED_CHILDREN} {'searched' if place.whole else 'random'} children"
+    corrected = ", by which it was then corrected" if place.whole else ""
+    note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {children}{corrected})"
+    timing = _timing(scenario, workload, *found, errors, rounds.all())
+    return Cell(_costs(place, space, scenario, workload, *found), note, timing)
 
 
 def _shown(prefill_s: float, decode_s: float) -> dict[str, Any]:
@@ -213,15 +247,20 @@ def _costs(
 def _report(
     scenario: Scenario,
     workload: Workload,
-    prefill: Estimate,
-    decode: Estimate,
-    checks: list[Check],
+    found: tuple[Estimate, Estimate],
+    checks: Sequence[tuple[Check, tuple[Estimate, Estimate]]],
     progress: Progress,
 ) -> tuple[float, float, float]:
-    """Log the measurements; return the mean errors of summed costs: in prefill, a decode step and latency speed-up."""
-    where = {"scenario": scenario.name, "batch": workload.batch}
-    errors = list(speed_up_errors(checks, prefill, decode, workload.output))
-    for check, of_prefill, of_decode, of_latency in ((c, *e) for c, e in zip(checks, errors, strict=True)):
+    """Log the measurements; return the mean errors of summed costs: in prefill, a decode step and latency speed-up.
+
+    Each of `checks` has the times by which it is predicted.
+    """
+    where, (prefill, decode) = {"scenario": scenario.name, "batch": workload.batch}, found
+    errors = list[tuple[float, float, float]]()
+    for check, by in checks:
+        (error,) = speed_up_errors([check], *by, workload.output)
+        errors.append(error)
+        of_prefill, of_decode, of_latency = error
         progress.log(
             "measure_check",
             **where,
@@ -292,14 +331,17 @@ def measure_costs(
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
-            loads = [Workload.of(each, batch) for each in scenarios for batch in place.batches[each.name]]
-            each = place.rounds + CHECKED_CHILDREN
-            progress.start(f"measuring {space}", len(loads) * each)
-            progress.ready(each * sum(timed_work(shape, load) for load in loads))
+            loads = {
+                each.name: [Workload.of(each, batch) for batch in place.batches[each.name]]
+                for each in scenarios
+            }
+            efforts = [_efforts(place, [each], load) for each in scenarios for load in loads[each.name]]
+            progress.start(f"measuring {space}", len(efforts) * (place.rounds + CHECKED_CHILDREN))
+            progress.ready(sum(place.rounds * one + CHECKED_CHILDREN * other for one, other in efforts))
             for scenario in scenarios:
                 cells = [
-                    measure_cell(teams, place, here, scenario, batch, work, progress)
-                    for batch in place.batches[scenario.name]
+                    measure_cell(teams, place, here, scenario, load, work, progress)
+                    for load in loads[scenario.name]
                 ]
                 capacity = None if scenario.batches else place.memory_bytes
                 tables[scenario.name] = tuple(
@@ -323,6 +365,17 @@ def measure_costs(
         params_ffn=tuple({f.name: f.params(own) for f in layer.with_parent().ffn} for own, layer in layers),
         timings=tuple(timings),
     )
+
+
+def _efforts(place: Place, scenarios: Sequence[Scenario], workload: Workload) -> tuple[int, int]:
+    """Return the work of a round, and of a check."""
+    if not place.whole:
+        return (work := timed_work(place.shape, workload)), work
+    prefill = needs_prefill(scenarios, workload)
+    one, other = (
+        served_work(place.shape, workload, turns * CHECK_ROUNDS, prefill=prefill) for turns in (1, 2)
+    )
+    return one, other
 
 
 def _shared(place: Place) -> str:

@@ -215,7 +215,7 @@ CHECK_ROUNDS = 4
 
 
 class Check(Frozen):
-    """A random whole child: undisturbed seconds a forward of parent and child, measured in turn."""
+    """A whole child: undisturbed seconds a forward of parent and child, measured in turn."""
 
     seed: int
     attention: tuple[str, ...]

@@ -12,6 +12,7 @@ Shapes: B sequences, S prompt tokens, K key/value heads, N cached tokens, D head
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -148,6 +149,30 @@ def timed_work(shape: Shape, workload: Workload) -> int:
     layers, _ = met_weights(shape)
     prefill = workload.batch * workload.prompt * sum(layers)
     return prefill + workload.window * step_work(shape, workload.batch)
+
+
+LOADING_TOKENS = 500
+"""Tokens of a prefill in the time in which a model is written for an engine and loaded (SmolLM2 in llama.cpp, 2.5 s)."""
+
+
+def served_work(shape: Shape, workload: Workload, turns: int, *, prefill: bool) -> int:
+    """Return the work of a model that is timed in an engine beside its parent, in `turns` turns after a warm-up.
+
+    Caches of several sequences are filled by reading one.
+    """
+    layers, _ = met_weights(shape)
+    tokens = workload.context + prefill * (turns + 1) * workload.batch * workload.prompt
+    steps = (turns + 1) * workload.window * step_work(shape, workload.batch)
+    return (LOADING_TOKENS + 2 * tokens) * sum(layers) + 2 * steps
+
+
+def needs_prefill(scenarios: Iterable[Scenario], workload: Workload) -> bool:
+    """Return True unless traffic alone runs the workload, whose prompts take what they do in its smallest batch."""
+    return any(
+        scenario.traffic is None or workload.batch <= min(scenario.batches, default=1)
+        for scenario in scenarios
+        if (scenario.prompt, scenario.output) == (workload.prompt, workload.output)
+    )
 
 
 class Workload(flops.Workload):

@@ -127,9 +127,10 @@ class Context:
 
     def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
         """Read the output file of a finished task. Raises DiagnosticError if it is missing or modified."""
+        how = f"changed or damaged after `pzl {stage}` made it"
         if self.stamps.vouches(stage, name, path):
             try:
                 return kind.from_json(path.read_bytes())
-            except ValueError:  # pydantic's and JSON's errors: another version of the format
-                pass
-        raise DiagnosticError(DamagedArtefact(None, path=path, stage=stage, file=self.typed))
+            except ValueError:  # pydantic's and JSON's errors
+                how = "made by another version of puzzledsl, and cannot be read"
+        raise DiagnosticError(DamagedArtefact(None, path=path, how=how, stage=stage, file=self.typed))

@@ -98,9 +98,9 @@ class NotReady(Diagnostic, code="E0610"):
 
 
 class DamagedArtefact(Diagnostic, code="E0611"):
-    """A file of the build directory that was changed after a stage wrote it."""
+    """A file of the build directory that was changed after a stage wrote it, or that another version of puzzledsl wrote."""
 
-    template = "`{path}` was changed or damaged after `pzl {stage}` made it"
+    template = "`{path}` was {how}"
     help_template = (
         'run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table("…")`'
     )

@@ -39,17 +39,18 @@ from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.runtimes import of_one_cache
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
-from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
+from puzzledsl.measure.estimate import CHECK_ROUNDS, Check, Key
 from puzzledsl.measure.host import (
     PARENT,
     Arrangement,
     alternatives_of,
     ends_of,
+    kind_of,
     label,
-    random_child,
+    searched_child,
 )
 from puzzledsl.measure.place import Limits, Place
-from puzzledsl.measure.whole import Samples, Widths, Workload
+from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, sizes_of
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
@@ -254,7 +255,7 @@ def in_turn(
 
 
 class ServingClock:
-    """Times random mixtures and random children of a space beside the parent, in the engine of a `measured(...)` hardware."""
+    """Times mixtures, and children that a search would choose, beside the parent in the engine of a `measured(...)` hardware."""
 
     def __init__(
         self, program: Program, space: str, parent_dir: Path, hardware: str, member: int = 0
@@ -264,6 +265,7 @@ class ServingClock:
         self._space: Space = program.spaces[space]
         self._shape: Shape = program.parents[self._space.parent].shape
         self._bed = Bed.of(program.hardware[hardware])
+        self._scenarios = [s for s in program.scenarios.values() if s.hardware == hardware]
         self._kinds = self._shape.kind_of_each
         self._alternatives = alternatives_of(self._space, self._shape)
         one_cache = RUNTIMES[self._bed.name].one_cache
@@ -284,8 +286,7 @@ class ServingClock:
         bed, stored = self._bed, self._bed.stored
         memory = bed.spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         limits = Limits(bed.hardware.name, self._shape, stored, memory, bed.spec.device)
-        scenarios = [s for s in self._program.scenarios.values() if s.hardware == bed.hardware.name]
-        batches = {scenario.name: limits.batches(scenario) for scenario in scenarios}
+        batches = {scenario.name: limits.batches(scenario) for scenario in self._scenarios}
         with bed.load(self._parent, Workload(1, 1, 1), self._shape, "the parent") as session:
             version = session.version
         return Place(
@@ -307,10 +308,24 @@ class ServingClock:
         _, labels = self._groups[number]
         return self.timed(mixture(labels, self._kinds, turn, self._ends), workload, seed)
 
-    def check(self, workload: Workload, seed: int) -> Check:
-        """Time one random child."""
+    def check(self, workload: Workload, seed: int, seconds: Mapping[Key, float]) -> Check:
+        """Time a child that a search would choose by the times that are known so far, in twice as many turns."""
         space, _ = self._groups[seed % len(self._groups)]
-        return self.timed(random_child(space, self._kinds, seed), workload, seed)
+        child = searched_child(space, self._kinds, seconds, self._bytes, seed)
+        return self.timed(child, workload, seed, 2 * CHECK_ROUNDS)
+
+    @cached_property
+    def _bytes(self) -> dict[Key, float]:
+        """Bytes of the weights of every alternative, and of both ends."""
+        one, stored, shape = Workload(1, 1, 1), self._bed.stored, self._shape
+        own = {kind: shape.at(layers[0]) for kind, (_, layers) in enumerate(shape.kinds())}
+        found: dict[Key, float] = {
+            (part, name): sizes_of(own[kind_of(name)], alternative, one, stored)["weights_bytes"]
+            for part, labels in self._alternatives.items()
+            for name, alternative in labels.items()
+        }
+        ends = {} if self._space.ends is None else self._space.ends.by_name()
+        return found | {("ends", name): ends_bytes(shape, stored, *both) for name, both in ends.items()}
 
     def _labels_of(self, space: Space, cache: str | None) -> dict[SubBlock, tuple[str, ...]]:
         """Return the labels of a space; those of the parent's own attention, whose cache has no type, beside no typed one."""
@@ -324,9 +339,10 @@ class ServingClock:
             for part, of in found.items()
         }
 
-    def timed(self, child: Arrangement, workload: Workload, seed: int) -> Check:
+    def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int = CHECK_ROUNDS) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
         path = self._written(child, "child")
+        prefill = needs_prefill(self._scenarios, workload)
         if self._loaded is None or self._loaded[0] != workload:
             self._loaded = None
             self._sessions.close()
@@ -335,25 +351,10 @@ class ServingClock:
         parent = self._loaded[1]
         try:
             with self._bed.load(path, workload, self._shape, "a child") as own:
-                of_parent, of_child = in_turn(
-                    [parent, own], workload, CHECK_ROUNDS, prefill=self._needs_prefill(workload)
-                )
+                of_parent, of_child = in_turn([parent, own], workload, turns, prefill=prefill)
         finally:
             shutil.rmtree(path.parent, ignore_errors=True)
         return Check.of(seed, child, of_parent, of_child, "".join(child.get("ends", ())))
-
-    def _needs_prefill(self, workload: Workload) -> bool:
-        """Return True unless traffic alone runs the workload, whose prompts take what they do in its smallest batch."""
-        alike = [
-            scenario
-            for scenario in self._program.scenarios.values()
-            if scenario.hardware == self._bed.hardware.name
-            and (scenario.prompt, scenario.output) == (workload.prompt, workload.output)
-        ]
-        return any(
-            scenario.traffic is None or workload.batch <= min(scenario.batches, default=1)
-            for scenario in alike
-        )
 
     def close(self) -> None:
         """End the parent's process, and remove the files."""

@@ -8,9 +8,11 @@ the simulation can be given the very same.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,7 +30,9 @@ from random import Random
 from statistics import fmean
 from typing import Any, cast
 
-from puzzledsl.base.files import scratch
+from pydantic import ValidationError
+
+from puzzledsl.base.files import read_sealed, scratch, write_sealed
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
@@ -303,28 +307,43 @@ class LoadBench:
     seconds: float
 
     def check(
-        self, shares: Sequence[float], seeds: Sequence[int], progress: Progress
+        self, shares: Sequence[float], seeds: Sequence[int], work: Path, progress: Progress
     ) -> dict[str, LoadCheck]:
         """Return for each search how parent and child are served at shares of the rate that each sustains.
 
         Models of llama.cpp take turns, so that one moment of the machine is all of theirs; those of an engine that takes what
-        memory there is run one after the other. Raises LoadFailed, DiagnosticError.
+        memory there is run one after the other. Finished runs are kept in `work` until all are. Raises LoadFailed,
+        DiagnosticError.
         """
         parent = [PARENT] * len(layers_of_child(next(iter(self.children.values()))))
         order: list[str | None] = [None, *self.children]
         models = {search: parent if search is None else self.children[search] for search in order}
-        runs: dict[str | None, list[LoadRun]] = {search: [] for search in models}
-        progress.start(f"load of {', '.join(self.children)}", len(models) * len(shares) * len(seeds))
-        for group in [[*models]] if self._spec.engine == "llama_cpp" else [[search] for search in models]:
+        wanted = [*product(shares, seeds)]
+        progress.start(f"load of {', '.join(self.children)}", len(models) * len(wanted))
+        places = {
+            (search, *at): work / self._digest(search, models[search], *at)
+            for search in order
+            for at in wanted
+        }
+        known = {key: run for key, place in places.items() if (run := _kept(place)) is not None}
+        progress.advance(len(known), kept=True)
+        for group in [order] if self._spec.engine == "llama_cpp" else [[search] for search in order]:
+            left = [(*at, search) for at in wanted for search in group if (search, *at) not in known]
             with ExitStack() as held:
-                lanes = [held.enter_context(self._lane(search, models[search])) for search in group]
-                cores = {core for lane in lanes for core in lane.server.cores}
+                lanes = {
+                    search: held.enter_context(self._lane(search, models[search]))
+                    for search in (group if left else ())
+                }
+                cores = {core for lane in lanes.values() for core in lane.server.cores}
                 pulse = held.enter_context(Pulse(cores if self._spec.device == "cpu" else ()))
-                for share, seed in product(shares, seeds):
-                    for lane in lanes:
-                        asked = lane.top * share
-                        runs[lane.search].append(lane.run(self._requests(asked, seed), asked, seed, pulse))
-                        progress.advance(1)
+                for share, seed, search in left:
+                    asked = lanes[search].top * share
+                    run = lanes[search].run(self._requests(asked, seed), asked, seed, pulse)
+                    known[search, share, seed] = run
+                    write_sealed(places[search, share, seed], run.canonical_json())
+                    progress.advance(1)
+        shutil.rmtree(work, ignore_errors=True)
+        runs = {search: [known[search, *at] for at in wanted] for search in order}
         return {
             search: LoadCheck(
                 search=search,
@@ -335,6 +354,13 @@ class LoadBench:
             )
             for search in self.children
         }
+
+    def _digest(self, search: str | None, layers: Sequence[Assignment], share: float, seed: int) -> str:
+        """Return the key of one run of a model: a digest of what it depends on."""
+        parts = [self.scenario, self.command, self._traffic.model_dump_json(), repr(self._tokens)]
+        parts += [repr((search, share, seed, self.seconds)), *map(repr, layers)]
+        parts += [each.model_dump_json() for each in self.listed]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     @property
     def _spec(self) -> MeasuredHardware:
@@ -386,6 +412,14 @@ class LoadBench:
             chosen.append((attention[choice.attention], ffn[choice.ffn]))
         ends, engine = ends_of_child(layers).name, cast(EngineName, self._spec.engine)
         return write_blank(self.parent_dir, shape, chosen, ends, engine, folder, self._spec.dtype)
+
+
+def _kept(place: Path) -> LoadRun | None:
+    content = read_sealed(place)
+    try:
+        return None if content is None else LoadRun.from_json(content)
+    except ValidationError:  # another version's
+        return None
 
 
 def time_in_engine(

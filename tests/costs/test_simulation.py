@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
 
 import pytest
 
 from puzzledsl.base.queueing import LATE, most_arrivals, most_load
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
-from puzzledsl.costs.traffic import pace_of, traffic_metrics
+from puzzledsl.costs.traffic import _steps, pace_of, traffic_metrics
 from puzzledsl.ir.base import Where
 from puzzledsl.ir.nodes import Traffic
 from puzzledsl.ir.tables import Cost, ScenarioCosts
@@ -168,3 +169,19 @@ def test_a_poisson_variable_is_seldom_above_its_quantile() -> None:
             for number in (most_arrivals(mean), most_arrivals(mean) - 1)
         ]
         assert above[0] <= 1 / LATE + 0.006 and above[1] >= 1 / LATE - 0.006
+
+
+def test_noise_of_steps_adds_up_to_nothing() -> None:
+    """Sixty sub-blocks, each measured with a fifth of noise: their sum is what it was, and no step falls or rises too fast."""
+    dice, batches = Random(1), [1, 2, 3, 4, 5, 6, 7, 8, 12, 16]
+    measured = [[round((4000 + 900 * n) * dice.gauss(1, 0.2)) for n in batches] for _ in range(60)]
+    found = [_steps(times, batches, 20) for times in measured]
+    for steps in found:
+        assert all(
+            before <= after and after * n <= before * (n + 1)
+            for n, (before, after) in enumerate(pairwise(steps), 1)
+        )
+    for n in batches:
+        assert sum(steps[n - 1] for steps in found) == pytest.approx(60 * (4000 + 900 * n), rel=0.06)
+    even = [5000, 6000, 9000, 9000]
+    assert _steps(even, [1, 2, 3, 4], 4) == even

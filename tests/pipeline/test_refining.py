@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +102,14 @@ def test_a_damaged_refinement_is_made_again_and_the_same(copied_refined: Callabl
     (build / "refined" / "refined.json").write_text("{}")
     assert told_states(program)["refine refined"][0] == "stale"
     code, out, err = said("realise", program, "refined")
-    assert code == 1 and "E0611" in err, out
+    assert code == 1 and "E0611" in err and "changed or damaged after `pzl refine` made it" in err, out
+    stamp = build / "stamps" / "refine-refined.json"
+    kept = stamp.read_text()
+    other = json.loads(kept) | {"outputs": {"refined/refined.json": hashlib.sha256(b"{}").hexdigest()}}
+    stamp.write_text(json.dumps(other))
+    code, out, err = said("realise", program, "refined")
+    assert code == 1 and "made by another version of puzzledsl" in err, out
+    stamp.write_text(kept)
     code, _, err = said("refine", program)
     assert code == 0, err
     assert contents(build) == before

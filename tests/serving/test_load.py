@@ -120,7 +120,18 @@ def test_the_command_measures_parent_and_child_and_the_report_shows_them_beside_
     capsys.readouterr()
     monkeypatch.setattr(load, "LEAST_REQUESTS", 4)
     asked = ["verify-load", str(path), "best", "--seconds", "1", "--shares", "5%", "--seeds", "2"]
+    served, lane_run = [], load._Lane.run
+
+    def interrupted_once(self: load._Lane, *of: object) -> LoadRun:
+        served.append(self.search)
+        if len(served) == 3:
+            raise KeyboardInterrupt
+        return lane_run(self, *of)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(load._Lane, "run", interrupted_once)
+    assert run([*asked, "--server", command(0.0001, 0.002, 0.001)]) == 130
     assert run([*asked, "--server", command(0.0001, 0.002, 0.001)]) == 0
+    assert served == [None, "best", None, None, "best"] and not (tmp_path / "build/work/load/busy").exists()
     out = capsys.readouterr().out
     assert "best in llama.cpp, busy: predicted / measured, at most 2 at once" in out
     check = LoadCheck.from_json((tmp_path / "build" / "load" / "best.json").read_bytes())

@@ -135,7 +135,7 @@ def verify_load(
     """Serve parent and child, send requests that arrive at random, and show latencies predicted and measured.
 
     The simulation replays the very arrivals and lengths, at the pace of the machine meanwhile. Needs measured costs
-    and a solved search; weights are random.
+    and a solved search; weights are random. Interrupt it at any moment: the same command goes on from there.
     """
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
@@ -153,7 +153,7 @@ def verify_load(
     bench = _bench(ctx, search, scenario, server, seconds)
     with Reporter(None) as progress:
         try:
-            checks = bench.check(parts, range(seeds), progress)
+            checks = bench.check(parts, range(seeds), ctx.build.work("load", bench.scenario), progress)
         except LoadFailed as error:
             where = span_of(ctx.program.scenarios[bench.scenario].where)
             raise DiagnosticError(NotServed(where, name=bench.scenario, reason=str(error))) from None

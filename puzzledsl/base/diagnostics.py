@@ -171,10 +171,6 @@ MAX_SHOWN = 300
 """Longest part of the user's text that a message quotes, in characters; the rest is cut."""
 
 
-def _shortened(value: object) -> object:
-    return value[:MAX_SHOWN] + "…" if isinstance(value, str) and len(value) > MAX_SHOWN else value
-
-
 class Diagnostic:
     """One mistake. A subclass gives its code, `template` and often `help_template`; `args` fill both templates.
 
@@ -217,7 +213,8 @@ class Diagnostic:
         self.span = span
         self.label = label
         self.args = args
-        shown = {key: _shortened(value) for key, value in args.items()}
+        long = {k: value for k, value in args.items() if isinstance(value, str) and len(value) > MAX_SHOWN}
+        shown = args | {key: f"{value[:MAX_SHOWN]}…" for key, value in long.items()}
         self.message = self.template.format(**shown)
         self.help = self.help_template.format(**shown) if help is None else help
         self.fixes = tuple(fixes)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Program, Refine, Search
     from puzzledsl.ir.tables import (
         FrontierResult,
-        Margin,
         Move,
         Regret,
         SearchResult,
@@ -341,14 +340,10 @@ class _Words:
             yield "  none"
         for margin in self.result.margins:
             yield f"  line {margin.line}: {margin.text}"
-            yield f"    {self._margin(margin)}"
-
-    def _margin(self, margin: Margin) -> str:
-        if not margin.moves:
-            return "not computed in the time given"
-        if all(move.at_least == move.at_most == 0 for move in margin.moves):
-            return "does not bind: nothing changes, not even without it"
-        return "; ".join(self._move(move) for move in margin.moves)
+            said = "; ".join(map(self._move, margin.moves)) or "not computed in the time given"
+            if margin.moves and all(move.at_least == move.at_most == 0 for move in margin.moves):
+                said = "does not bind: nothing changes, not even without it"
+            yield f"    {said}"
 
     def _move(self, move: Move) -> str:
         """`1 % tighter costs 0.021`."""

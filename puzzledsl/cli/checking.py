@@ -26,7 +26,9 @@ Readers = Mapping[str, list[str]]
 
 
 def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
-    """Return every warning."""
+    """Return every warning: of paths that match no file, and of texts that are trained and evaluated on."""
+    from puzzledsl.data.errors import FileMissing
+
     readers = readers_of(program)
     evaluated = list(_measured_on(ctx, program, readers))
     for judge in program.judges.values():
@@ -34,16 +36,12 @@ def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
     for name, data in program.data.items():
         for part in data.source.parts if isinstance(data.source, nodes.MixData) else ():
             readers.setdefault(part.name, []).extend(readers.get(name, ()))
-    return [*_missing_files(ctx, program, readers), *evaluated]
-
-
-def _missing_files(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
-    """Yield a warning for each path or glob of a text, or of a task's items, that matches no file."""
-    from puzzledsl.data.errors import FileMissing
-
-    for pattern, where, who in (*_texts(program, readers), *_items(program)):
-        if not matching(ctx.root.path.parent, pattern):
-            yield FileMissing(ctx.span_of(where), pattern=pattern, readers=who)
+    missing = [
+        FileMissing(ctx.span_of(where), pattern=pattern, readers=who)
+        for pattern, where, who in (*_texts(program, readers), *_items(program))
+        if not matching(ctx.root.path.parent, pattern)
+    ]
+    return [*missing, *evaluated]
 
 
 def _texts(program: nodes.Program, readers: Readers) -> Iterator[tuple[str, nodes.Where, str]]:

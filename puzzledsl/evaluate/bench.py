@@ -171,7 +171,10 @@ class Bench:
         self.models.keep_only((unit.directory, self.parent_dir))
         match unit.kind:
             case "text":
-                self._require_same_vocabulary(unit)
+                expected, got = (load_config(path).vocab_size for path in (self.parent_dir, unit.directory))
+                if got != expected:
+                    span = span_of(self.plan.declaration.where)
+                    raise DiagnosticError(OtherModel(span, model=unit.model, got=got, expected=expected))
                 blocks = self.blocks(unit.directory, unit.of)
                 return Found(params=parameters_of(self._placed(unit.directory)), blocks=tuple(blocks))
             case "speed":
@@ -181,12 +184,6 @@ class Bench:
             case "task" | "harness":
                 found = self.answers_to(unit.directory, unit.of if unit.kind == "task" else None)
                 return Found(right=found.right, chances=found.chances)
-
-    def _require_same_vocabulary(self, unit: Unit) -> None:
-        expected, got = (load_config(path).vocab_size for path in (self.parent_dir, unit.directory))
-        if got != expected:
-            span = span_of(self.plan.declaration.where)
-            raise DiagnosticError(OtherModel(span, model=unit.model, got=got, expected=expected))
 
     def blocks(self, directory: Path, text: str) -> list[BlockFigures]:
         """Compare a model with the parent on each block of a text."""

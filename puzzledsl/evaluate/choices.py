@@ -228,13 +228,13 @@ def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]])
 
 def accuracy_figures(right: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
     """The shares of right answers, with standard errors."""
-    return {name: _proportion(values) for name, values in right.items()}
+    found = {}
+    for name, values in right.items():
+        share, count = sum(values) / len(values), len(values)
+        stderr = (share * (1 - share) / (count - 1)) ** 0.5 if count > 1 else None
+        found[name] = Figure(value=share, stderr=stderr)
+    return found
 
 
 def _best(values: Sequence[float]) -> int:
     return max(range(len(values)), key=lambda i: (values[i], -i))
-
-
-def _proportion(right: Sequence[float]) -> Figure:
-    share, count = sum(right) / len(right), len(right)
-    return Figure(value=share, stderr=(share * (1 - share) / (count - 1)) ** 0.5 if count > 1 else None)

@@ -102,10 +102,11 @@ def _of(tasks: Sequence[Task]) -> Kept:
     )
     if tasks[0].parent_at_chance:
         return at_chance
-    ratios = _ratios(
-        np.sum([task.child_excesses for task in tasks], axis=0),
-        np.sum([task.parent_excesses for task in tasks], axis=0),
-    )
+    above = np.sum([task.child_excesses for task in tasks], axis=0)
+    whole = np.sum([task.parent_excesses for task in tasks], axis=0)
+    # a resample whose parent is not above chance counts for one end of the interval
+    infinite = np.where(above > 0, np.inf, -np.inf)
+    ratios = np.where(whole > 0, above / np.where(whole > 0, whole, 1.0), infinite)
     low, high = _low(ratios), float(np.quantile(ratios, 1 - TAIL, method="higher"))
     found = {
         "verdict": "child_at_chance" if low <= 0 else "above_chance",
@@ -114,12 +115,6 @@ def _of(tasks: Sequence[Task]) -> Kept:
         "high": high,
     }
     return at_chance.model_copy(update=found)
-
-
-def _ratios(child: Floats, parent: Floats) -> Floats:
-    """Return child / parent; infinite for a resample whose parent is not above chance: it counts for one end of the interval."""
-    infinite = np.where(child > 0, np.inf, -np.inf)
-    return np.where(parent > 0, child / np.where(parent > 0, parent, 1.0), infinite)
 
 
 def _low(values: Floats) -> float:

@@ -122,7 +122,10 @@ class StageOneFlop:
             both, forward = refinement_tokens(job, shape.hidden)
             self.refined[job.layer] += both * training + forward * evaluated + self._refitted(job, own)
             self.solved[job.layer] += self._least_squares(job)
-            if job.layer not in eliminated and self._eliminates(job, own):
+            ffn = job.ffn
+            chosen = ffn is not None and ffn.trainable and "least_squares" in job.init and own.ffn == "dense"
+            channels = ffn.alone(own).channels if ffn is not None and chosen else 0
+            if job.layer not in eliminated and 0 < channels < own.ffn_width:  # chosen by elimination
                 eliminated.add(job.layer)
                 self.solved[job.layer] += 3 * widest(own) ** 3
                 self.moved[job.layer] += ELIMINATED_BYTES * eliminated_numbers(widest(own))
@@ -162,13 +165,6 @@ class StageOneFlop:
         inputs = own.heads * own.head_dim
         token = self.forward(alternative, own) + 2 * inputs * (inputs + own.hidden)
         return job.calibration_tokens * token
-
-    @staticmethod
-    def _eliminates(job: BldJob, own: Shape) -> bool:
-        """Return True for a piece whose channels are chosen by elimination."""
-        ffn = job.ffn
-        chosen = ffn is not None and ffn.trainable and "least_squares" in job.init
-        return chosen and own.ffn == "dense" and 0 < ffn.alone(own).channels < own.ffn_width  # type: ignore[union-attr]
 
     def _sums_bytes(self, job: BldJob, own: Shape) -> float:
         """Return the bytes that adding to a layer's Gram matrices moves, once for each calibration batch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import fsum, log10
 
@@ -70,6 +69,12 @@ class SpaceTable:
         """For machines: `layers` has one entry a layer, `alternatives` one a distinct alternative."""
         sites = self.space.ends or ()
         ends = {site: [end.name for end in choice] for site, choice in sites}
+        alternatives: dict[str, list[dict[str, object]]] = {}
+        for part in SUB_BLOCKS:
+            rows = self.distinct(part)
+            names = Counter(row.alternative.name for row in rows)
+            several = ({"layers": r.layers} if names[r.alternative.name] > 1 else {} for r in rows)
+            alternatives[part] = [row.facts | more for row, more in zip(rows, several, strict=True)]
         return {
             "name": self.space.name,
             "parent": self.space.parent,
@@ -83,12 +88,5 @@ class SpaceTable:
                 for layer, choice in enumerate(self.space.layers)
             ],
             **({"ends": ends} if ends else {}),
-            "alternatives": {part: [*self._as_json(part)] for part in SUB_BLOCKS},
+            "alternatives": alternatives,
         }
-
-    def _as_json(self, sub_block: SubBlock) -> Iterator[dict[str, object]]:
-        """One entry for each alternative, with its layers where unlike ones have it."""
-        rows = self.distinct(sub_block)
-        names = Counter(row.alternative.name for row in rows)
-        for row in rows:
-            yield row.facts | ({"layers": row.layers} if names[row.alternative.name] > 1 else {})

@@ -69,12 +69,6 @@ def training_numbers(alternative: Alternative, own: Shape) -> tuple[int, int]:
     return 4 * width + routed, 6 * width + 2 * routed
 
 
-def normed_numbers(alternative: Alternative, own: Shape) -> int:
-    """Return the numbers a token that go through norms inside a sub-block: queries and keys."""
-    heads = alternative.alone(own).query_heads
-    return sum(_attention_numbers(alternative, own, heads)) if heads and own.qk_norm else 0
-
-
 def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) -> int:
     """Return the numbers a token at the peak of a traced forward pass of a layer."""
     peaks = (
@@ -141,12 +135,6 @@ def has_norm_behind(own: Shape, sub_block: Kind) -> bool:
     return part is not None and part.behind is not None
 
 
-def resident_bytes(jobs: Sequence[BldJob], shape: Shape, *, on_host: bool) -> int:
-    """Return the bytes that pieces hold between steps; `on_host`: the device is the host, which holds all of it."""
-    each = WEIGHT + MOMENTS + (KEPT if on_host else 0)
-    return sum(weights_of(job) * (each if is_trained(job, shape) else WEIGHT) for job in jobs)
-
-
 def kept_bytes(jobs: Sequence[BldJob], shape: Shape) -> int:
     """Return the bytes of the host that hold the best weights of a GPU's pieces; the initial ones are on the disk."""
     return KEPT // 2 * sum(weights_of(job) for job in jobs if is_trained(job, shape))
@@ -190,7 +178,8 @@ class WorkerPlan:
 
     def training(self, blocks: int) -> Mapping[str, int]:
         """Bytes by part while so many sequences at a time are trained on."""
-        on_host, batch = not self.device.is_gpu, self.jobs[0].batch
+        batch = self.jobs[0].batch
+        state = MOMENTS + (0 if self.device.is_gpu else KEPT)  # the host holds what is kept, too
         trained = [job for job in self.jobs if is_trained(job, self.shape)]
         of_layers = [sum(weights_of(job) for job in trained if job.layer == i) for i in self._layers(trained)]
         of_pieces = [weights_of(job) for job in trained]
@@ -200,7 +189,7 @@ class WorkerPlan:
         ahead = self.shape.hidden * self.device.number_bytes * self.jobs[0].context if blocks < batch else 0
         return {
             "parent": self.parent_bytes,
-            "weights and moments": resident_bytes(self.jobs, self.shape, on_host=on_host),
+            "weights and moments": WEIGHT * sum(map(weights_of, self.jobs)) + state * sum(of_pieces),
             "gradients": GRADIENT * max(gradients, default=0) + casts,
             "activations": blocks * (self.block_bytes + ahead),  # the next micro-batch is on its way
         }
@@ -365,7 +354,9 @@ def _piece_bytes(job: BldJob, own: Shape, number: int) -> int:
     parts = [part for part in (job.attention, job.ffn) if part is not None]
     numbers = [training_numbers(part, own) for part in parts]
     kept, peaks = sum(kept for kept, _ in numbers), sum(peak for _, peak in numbers)
-    normed = NORM_BYTES * sum(normed_numbers(part, own) for part in parts)
+    heads = [(part, part.alone(own).query_heads) for part in parts if own.qk_norm]
+    # queries and keys go through norms inside a sub-block
+    normed = NORM_BYTES * sum(sum(_attention_numbers(part, own, count)) for part, count in heads if count)
     if has_norm_behind(own, job.sub_block):
         normed += NORM_BYTES * own.hidden
     loss = kept * number + own.hidden * (number + OUTPUT_BYTES)

@@ -65,6 +65,7 @@ def bld_stages(
         why = f"all pieces together take {size_text(max(worker.least_bytes for worker in busy))}"
         named = f"{len(parts)} (layers {', '.join(f'{part[0].layer}-{part[-1].layer}' for part in parts)})"
         choices.append(Choice("sweeps" if keeps else "passes", named, why))
+    most = max(sum(map(weights_of, part)) for part in parts)
     plan = StagePlan(
         stage="bld",
         name=name,
@@ -72,7 +73,8 @@ def bld_stages(
         parts=max(held, key=lambda each: sum(each.values())),
         seconds=seconds,
         host_bytes=max(worker.host_bytes for worker in every) if device.is_gpu else 0,
-        scratch_bytes=activations if keeps else max(map(_state_bytes, parts)),
+        # two states, while one is written, with the best weights; and the initial weights
+        scratch_bytes=activations if keeps else (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * most,
         choices=tuple(choices),
     )
     return [plan]
@@ -94,14 +96,6 @@ def _too_much(name: str, shape: Shape, jobs: Sequence[BldJob], device: Device) -
     why = f"a worker needs {size_text(sum(parts.values()))} for one piece of one layer"
     choice = Choice("none", "does not fit", why)
     return StagePlan("bld", name, parts, 0.0, devices=device.count, choices=(choice,))
-
-
-def _state_bytes(jobs: Sequence[BldJob]) -> int:
-    """Return the bytes of the files that training resumes from: two states, while one is written, and the initial weights.
-
-    A state has the best weights besides.
-    """
-    return (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * sum(map(weights_of, jobs))
 
 
 def _swept(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[WorkerPlan]:

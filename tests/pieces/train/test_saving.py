@@ -20,7 +20,7 @@ from puzzledsl.pieces.train.stage import SavedState, Stage
 from puzzledsl.pieces.train.stream import Pipeline, Savings, stream
 from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld_stage import _state_bytes
+from puzzledsl.plan.memory.bld import KEPT, MOMENTS, WEIGHT, weights_of
 from tests.pieces.train.bld_programs import make_program
 
 SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128, "model": {"layers": 2}}  # five steps
@@ -135,4 +135,5 @@ def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_p
         state._best_weights = state.student.weights()
     held = sum(value.nbytes for state in states for value in state.state_dict().values() if value.ndim > 1)
     initial = sum(value.nbytes for state in states for value in state.initial.values() if value.ndim > 1)
-    assert held > 0 and _state_bytes([state.student.job for state in states]) == 2 * held + initial
+    numbers = sum(weights_of(state.student.job) for state in states)
+    assert held > 0 and (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * numbers == 2 * held + initial

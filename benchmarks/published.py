@@ -19,7 +19,14 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import cache_room, largest_batch, parent_weights_bytes, sequence_bytes
+from puzzledsl.costs.memory import (
+    cache_room,
+    fixed_bytes,
+    largest_batch,
+    sequence_bytes,
+    size_on,
+    weights_bytes,
+)
 from puzzledsl.costs.roofline import fixed_line, sub_block_times
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
@@ -106,6 +113,15 @@ def forward_seconds(profile: RooflineHardware, cell: Cell, batch: int) -> tuple[
             prefill += len(layers) * times[0].total
             decode += len(layers) * times[1].total
     return prefill, decode
+
+
+def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:
+    """The bytes of the whole parent's weights on one GPU."""
+    return fixed_bytes(hardware, shape) + sum(
+        len(layers) * weights_bytes(hardware, size_on(hardware, own, block))
+        for own, layers in shape.kinds()
+        for block in (ParentAttention(), ParentFfn())
+    )
 
 
 def batch_of(profile: RooflineHardware, cell: Cell) -> int:

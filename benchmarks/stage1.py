@@ -40,7 +40,7 @@ CONTEXT = 256
 REPETITIONS = 7
 ATTENTION = (GqaAttention(kv_heads=2), GqaAttention(kv_heads=1), LinearAttention())
 FFN = (*(MlpFfn(width=width) for width in (1152, 768, 384, 152)), LinearFfn())
-PAPER = nodes.Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+PAPER = nodes.Initialisers(gqa="mean_pool", mlp="channel_contribution")
 
 
 def parent() -> PreTrainedModel:

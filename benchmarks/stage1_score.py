@@ -111,7 +111,8 @@ class Subject:
             for layer in layers(self.model)
         ]
         own = each[replacement.layer]
-        for sub_block, alternative, _ in replacement.parts:
+        for part in replacement.parts:
+            sub_block, alternative = part.sub_block, part.alternative
             module = build_alternative(self.model, replacement.layer, alternative)
             parent = getattr(
                 layers(self.model)[replacement.layer], "self_attn" if sub_block == "attention" else "mlp"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
@@ -105,17 +105,13 @@ def model_definition(
     of another space.
     """
     space = program.spaces[program.searches[search].space]
-    pieces: Pieces = {}
-    heads: dict[str, str] = {}
-    for job in jobs:
-        if job.head is not None:
-            heads.setdefault(job.head, job.id)
-        else:
-            pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
+    known = list(jobs)
+    heads: dict[str, str] = {job.head: job.id for job in reversed(known) if job.head is not None}
+    pieces = pieces_of(known)
     missing: dict[str, list[int]] = {}
     layers = []
     for index, (choice, names) in enumerate(zip(space.layers, solution.of_layers, strict=True)):
-        definition, lacking = _layer(index, choice, names, pieces)
+        definition, lacking = layer_of_pieces(index, *_chosen(choice, names), pieces)
         layers.append(definition)
         for name in lacking:
             missing.setdefault(name, []).append(index)
@@ -138,25 +134,23 @@ def _head_piece(ends: EndsAssignment, heads: Mapping[str, str], *, tied: bool) -
     return None if shared or "head" not in types else heads.get(types["head"])
 
 
-def _layer(
-    index: int, choice: LayerChoice, names: LayerAssignment, pieces: Pieces
+def pieces_of(jobs: Sequence[BldJob]) -> Pieces:
+    """Return the pieces of sub-blocks and of blocks, by layer and alternatives; of two alike the first counts."""
+    return {(job.layer, job.attention, job.ffn): job.id for job in reversed(jobs) if job.head is None}
+
+
+def layer_of_pieces(
+    index: int, attention: AttentionAlternative, ffn: FfnAlternative, pieces: Pieces
 ) -> tuple[LayerDefinition, list[str]]:
-    """Return one layer, and its alternatives without a piece."""
-    attention, ffn = _chosen(choice, names)
+    """Return one layer, of a coupled piece if there is one, and its alternatives without a piece."""
     made = attention.of_piece
     block = pieces.get((index, made, ffn))
     if block is not None:
         return LayerDefinition(attention=attention, ffn=ffn, block_piece=block), []
-    attention_piece, ffn_piece = pieces.get((index, made, None)), pieces.get((index, None, ffn))
-    lacking = []
-    if attention.trainable and attention_piece is None:
-        lacking.append(f"attention `{names.attention}`")
-    if ffn.trainable and ffn_piece is None:
-        lacking.append(f"ffn `{names.ffn}`")
-    definition = LayerDefinition(
-        attention=attention, ffn=ffn, attention_piece=attention_piece, ffn_piece=ffn_piece
-    )
-    return definition, lacking
+    own = pieces.get((index, made, None)), pieces.get((index, None, ffn))
+    parts = zip(("attention", "ffn"), (attention, ffn), own, strict=True)
+    lacking = [f"{name} `{part.name}`" for name, part, piece in parts if part.trainable and piece is None]
+    return LayerDefinition(attention=attention, ffn=ffn, attention_piece=own[0], ffn_piece=own[1]), lacking
 
 
 def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlternative, FfnAlternative]:

@@ -14,7 +14,7 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.roofline import Times, fixed_line, sub_block_times
+from puzzledsl.costs.roofline import FREE, NS_PER_S, Times, fixed_line, sub_block_times
 from puzzledsl.costs.table import note
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
@@ -29,9 +29,6 @@ from puzzledsl.ir.tables import (
     ends_of_child,
     layers_of_child,
 )
-
-NS_PER_S = 10**9
-NOTHING = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
 @record
@@ -84,7 +81,7 @@ class Breakdown:
             "layers": added([layer.whole for layer in self.layers if layer.whole]),
             "embedding and head": self.fixed,
         }
-        return {name: cost for name, cost in found.items() if cost != NOTHING}
+        return {name: cost for name, cost in found.items() if cost != FREE}
 
     def _known(self, metrics: dict[str, Fraction]) -> dict[str, float]:
         return {name: float(value) for name, value in metrics.items() if name not in self.unknown}
@@ -203,7 +200,7 @@ def _layer(costs: ScenarioCosts, index: int, choice: LayerAssignment, own: Shape
         "none" if absent(sub_block, own) else getattr(choice, sub_block) for sub_block in SUB_BLOCKS
     )
     if len(found) == 1:
-        return LayerCost(index, choice, (attention, ffn), NOTHING, NOTHING, found[0])
+        return LayerCost(index, choice, (attention, ffn), FREE, FREE, found[0])
     return LayerCost(index, choice, (attention, ffn), *found)
 
 

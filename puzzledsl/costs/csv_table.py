@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.frozen import record
@@ -32,14 +31,11 @@ from puzzledsl.costs.long_table import (
     END_KEYS,
     KEYS,
     MORE_KEYS,
-    Cell,
-    CellProblems,
     Line,
     LongTable,
     NoTable,
-    header_problems,
+    RowProblems,
     read_long_table,
-    row_length,
     written_run,
 )
 from puzzledsl.ir.tables import Cost, CostTable, ScenarioCosts
@@ -62,11 +58,9 @@ class Row:
     """One row of a table. `values[scenario][metric]` is in bytes or seconds; an empty cell is absent.
 
     `layer` None stands for every layer. With `attention` or `ffn` empty it is one sub-block, with both empty the fixed part.
-    `line` is its line in the file, `span` its place there (None if it has none).
     """
 
-    line: int
-    span: Span | None
+    span: Span
     layer: int | None
     attention: str
     ffn: str
@@ -85,14 +79,8 @@ class Measured:
 
 
 ONE = Fraction(1)
-
-
-@dataclass(slots=True)
-class _Column:
-    name: str
-    scenario: str
-    metric: str
-    scale: Fraction
+Columns = dict[str, tuple[str, str, Fraction]]
+"""Name in the header -> scenario, metric, and the unit in bytes or seconds."""
 
 
 def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -> Measured | None:
@@ -105,48 +93,41 @@ def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -
     columns = _columns(table, span, sink)
     if columns is None:
         return None
-    problems = CellProblems(table, span, sink, TableCell)
-    reader = _RowReader(table, columns, layers, problems)
-    rows = [reader.row(line) for line in table.lines]
+    problems = RowProblems(table, span, sink, TableCell)
+    reader, rows = _RowReader(table, columns, layers), list[Row]()
+    for line in table.lines:
+        try:
+            rows += reader.rows(line)
+        except _BadRow as error:
+            problems.add(line, str(error))
     problems.report()
     metrics: dict[str, set[str]] = {}
-    for column in columns:
-        metrics.setdefault(column.scenario, set()).add(column.metric)
-    return Measured(
-        shown,
-        tuple(row for row in rows if row),
-        {name: frozenset(found) for name, found in metrics.items()},
-    )
+    for scenario, metric, _ in columns.values():
+        metrics.setdefault(scenario, set()).add(metric)
+    return Measured(shown, tuple(rows), {name: frozenset(found) for name, found in metrics.items()})
 
 
-def _columns(table: LongTable, span: Span, sink: Sink) -> list[_Column] | None:
+def _columns(table: LongTable, span: Span, sink: Sink) -> Columns | None:
     """The metric columns, or None where the header is not understood (each mistake is reported)."""
-    problems: list[tuple[str, Span]] = [(problem, span) for problem in header_problems(table.names)]
-    found: list[_Column] = []
-    for cell in table.header:
-        if cell.text in (*KEYS, *MORE_KEYS, *END_KEYS):
+    problems = [(problem, span) for problem in table.header_problems()]
+    found: Columns = {}
+    for name in table.header.cells:
+        if name in (*KEYS, *MORE_KEYS, *END_KEYS, *found):
             continue
-        column = _metric_column(cell.text)
+        column = _metric_column(name)
         if isinstance(column, str):
-            problems.append((column, cell.span or span))
+            problems.append((column, table.header.span))
         elif column is not None:
-            found.append(column)
-    problems += [(problem, span) for problem in _repeats(found)]
-    scenario = next((column.scenario for column in found), "chat")
+            if any(column[:2] == other[:2] for other in found.values()):
+                problems.append((f"`{column[0]}.{column[1]}` is there twice, in two units", span))
+            found[name] = column
+    scenario = next((scenario for scenario, *_ in found.values()), "chat")
     for problem, at in problems:
         sink.add(TableColumn(at, path=table.shown, problem=problem, scenario=scenario))
     return None if problems else found
 
 
-def _repeats(columns: list[_Column]) -> Iterator[str]:
-    seen: set[tuple[str, str]] = set()
-    for column in columns:
-        if (column.scenario, column.metric) in seen:
-            yield f"`{column.scenario}.{column.metric}` is there twice, in two units"
-        seen.add((column.scenario, column.metric))
-
-
-def _metric_column(name: str) -> _Column | str | None:
+def _metric_column(name: str) -> tuple[str, str, Fraction] | str | None:
     """The column a header names, or what is wrong with it; None for one that is no cost."""
     match = _HEADER.fullmatch(name)
     if match is None:
@@ -166,82 +147,54 @@ def _metric_column(name: str) -> _Column | str | None:
     if dimension != DIMENSIONS[metric]:
         example = "bytes` or `GiB" if DIMENSIONS[metric] == BYTES else "us` or `ms"
         return f"column `{name}`: `{unit}` does not measure {DIMENSIONS[metric].name}; write `{example}`"
-    return _Column(name, scenario, metric, ONE if scale == 1 else scale)
+    return scenario, metric, ONE if scale == 1 else scale
 
 
-class _BadCell(Exception):
-    def __init__(self, cell: Cell, problem: str) -> None:
-        super().__init__(problem)
-        self.cell, self.problem = cell, problem
+class _BadRow(Exception):
+    """A row with a mistake, which the text says."""
 
 
 @dataclass(slots=True)
 class _RowReader:
     table: LongTable
-    columns: list[_Column]
+    columns: Columns
     layers: int
-    problems: CellProblems
 
-    def row(self, line: Line) -> Row | None:
-        """One row, or None where a cell is bad (it is reported)."""
-        try:
-            if wrong := row_length(self.table, line):
-                raise _BadCell(line.cell(-1), wrong)
-            if written_run(self.table.text(line, "layer")) is not None:
-                self._scored_alone(line, "a run of layers")
-                return None
-            if any(self.table.text(line, key) for key in END_KEYS):
-                self._scored_alone(line, "an end of the model")
-                return None
-            values: dict[str, dict[str, Fraction]] = {}
-            for column in self.columns:
-                if (number := self._number(line, column.name)) is not None:
-                    scaled = number if column.scale is ONE else number * column.scale
-                    values.setdefault(column.scenario, {})[column.metric] = scaled
-            return Row(
-                line=line.number,
-                span=line.cell(0).span,
-                layer=self._layer(line),
-                attention=self.table.text(line, "attention"),
-                ffn=self.table.text(line, "ffn"),
-                batch=self._whole(line, "batch"),
-                params=self._whole(line, "params"),
-                values=values,
-            )
-        except _BadCell as error:
-            self.problems.add(line, error.cell, error.problem)
-            return None
-
-    def _scored_alone(self, line: Line, what: str) -> None:
-        """Leave out a row of what has a score and no costs here. A cost in it is a mistake."""
-        for name in (*MORE_KEYS, *(column.name for column in self.columns)):
-            if text := self.table.text(line, name):
-                self._refuse(line, name, f"{what} has a score and no costs: `{text[:40]}` is one")
-
-    def _layer(self, line: Line) -> int | None:
+    def rows(self, line: Line) -> Iterator[Row]:
+        """Yield the costs of a row, unless it has a score alone. Raises _BadRow."""
+        if wrong := self.table.row_length(line):
+            raise _BadRow(wrong)
+        text = self.table.text
+        run, end = written_run(text(line, "layer")), any(text(line, key) for key in END_KEYS)
+        if run is not None or end:
+            what = "an end of the model" if run is None else "a run of layers"
+            for cost in filter(None, (text(line, name) for name in (*MORE_KEYS, *self.columns))):
+                raise _BadRow(f"{what} has a score and no costs: `{cost[:40]}` is one")
+            return
+        values: dict[str, dict[str, Fraction]] = {}
+        for name, (scenario, metric, scale) in self.columns.items():
+            if (number := self._number(line, name)) is not None:
+                values.setdefault(scenario, {})[metric] = number if scale is ONE else number * scale
         layer = self._whole(line, "layer")
         if layer is not None and layer >= self.layers:
             range = f"the parent's layers are 0 to {self.layers - 1}"
-            self._refuse(line, "layer", f"layer {layer} is out of range: {range}")
-        return layer
+            raise _BadRow(f"layer {layer} is out of range: {range}")
+        names = text(line, "attention"), text(line, "ffn")
+        yield Row(line.span, layer, *names, self._whole(line, "batch"), self._whole(line, "params"), values)
 
     def _number(self, line: Line, column: str) -> Fraction | None:
         """The number in a cell; None for an empty one."""
         text = self.table.text(line, column)
         number = _fraction(text) if text else None
         if text and number is None:
-            self._refuse(line, column, f"`{text[:40]}` in column `{column}` is not a number of 0 or more")
+            raise _BadRow(f"`{text[:40]}` in column `{column}` is not a number of 0 or more")
         return number
 
     def _whole(self, line: Line, column: str) -> int | None:
         number = self._number(line, column)
         if number is not None and number.denominator != 1:
-            text = self.table.text(line, column)
-            self._refuse(line, column, f"`{text}` in column `{column}` is not a whole number")
+            raise _BadRow(f"`{self.table.text(line, column)}` in column `{column}` is not a whole number")
         return None if number is None else int(number)
-
-    def _refuse(self, line: Line, column: str, problem: str) -> NoReturn:
-        raise _BadCell(self.table.at(line, column), problem)
 
 
 @functools.lru_cache(maxsize=1 << 16)  # the layers' rows are much alike

@@ -13,12 +13,10 @@ from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.costs.roofline import FREE, NS_PER_S
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
-
-NS_PER_S = 10**9
-ZERO = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 
@@ -100,20 +98,20 @@ def _at_batch(
     span: Span,
     sink: Sink,
 ) -> ScenarioCosts:
-    asked, fixed = _asked(space, shape), ZERO
+    asked, fixed = _asked(space, shape), FREE
     layers: list[dict[Key, Cost]] = [{} for _ in asked]
     seen: dict[tuple[int | None, str, str], int] = {}
     for row in sorted(
         rows, key=lambda r: r.layer is not None
     ):  # rows for every layer first: others overrule them
         where = (row.layer, row.attention, row.ffn)
-        cost = _cost(row, scenario, table, span, sink)
+        cost = _cost(row, scenario, table, sink)
         if cost is None:
             continue
         if where in seen:
             problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
-            sink.add(_cell(table, row, span, problem))
-        seen[where] = row.line
+            sink.add(_cell(table, row, problem))
+        seen[where] = row.span.line
         work = Workload(batch, scenario.prompt, scenario.output)
         if not row.attention and not row.ffn:
             flop = dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work))
@@ -129,7 +127,7 @@ def _at_batch(
         removed = [(a.name, "") for a in names.attention.values() if a.removes]
         removed += [("", f.name) for f in names.ffn.values() if f.removes]
         for key in removed:
-            cost_of.setdefault(key, ZERO)
+            cost_of.setdefault(key, FREE)
     _report_missing(layers, asked, table, scenario.name, span, sink)
     pairs = tuple(
         {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
@@ -154,13 +152,13 @@ def _at_batch(
     )
 
 
-def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:
+def _cost(row: Row, scenario: Scenario, table: Measured, sink: Sink) -> Cost | None:
     """Return the costs of a row; None, reported, for an empty cell. `memory` alone is weights, `latency` alone prefill."""
     values = row.values[scenario.name]
     missing = table.metrics[scenario.name] - set(values)
     if missing:
         problem = f"`{scenario.name}.{min(missing)}` is empty while others of the scenario are not"
-        sink.add(_cell(table, row, span, problem))
+        sink.add(_cell(table, row, problem))
         return None
     ttft, tpot = values.get("ttft"), values.get("tpot")
     if tpot is None or ttft is None:
@@ -187,9 +185,8 @@ def _flop(row: Row, names: _Names, work: Workload) -> tuple[int, int]:
     return sum(prefill for prefill, _ in flop), sum(decode for _, decode in flop)
 
 
-def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
-    line = f"line {row.line}"
-    return TableCell(row.span or declared, path=table.path, line=line, problem=problem, help="")
+def _cell(table: Measured, row: Row, problem: str) -> TableCell:
+    return TableCell(row.span, path=table.path, line=f"line {row.span.line}", problem=problem, help="")
 
 
 def _report_missing(

@@ -9,7 +9,7 @@ layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
 The ends of the model have columns of their own, `embedding` and `head`: a row with a name in one of them has a score alone.
 
 CSV (UTF-8). One file can hold scores and costs: whoever reads it takes its own columns. This
-module gives cells with their places in the file; what they mean is for `search` (scores) and `cost`.
+module gives rows with their places in the file; what they mean is for `search` (scores) and `cost`.
 """
 
 from __future__ import annotations
@@ -44,66 +44,47 @@ class NoTable(Exception):
 
 
 @record
-class Cell:
-    """The text of one cell, stripped of blanks, and its span; None for a cell that is not there."""
-
-    text: str
-    span: Span | None
-
-
-@record
 class Line:
-    """One row: the texts of its cells, with surrounding blanks.
+    """One row: the texts of its cells, without blanks around them, its place in the file, and the number of its line."""
 
-    `number` is its line. `shown` is the file's name in diagnostics. `source` is the first line of a row that contains quotes or
-    spans lines; else None.
-    """
+    cells: tuple[str, ...]
+    span: Span
 
-    number: int
-    raw: tuple[str, ...]
-    shown: str
-    source: str | None
-
-    def cell(self, place: int) -> Cell:
-        """Return one cell and its span in the file: its stripped text, or the whole line if the row is quoted."""
-        raw = self.raw[place]
-        text = raw.strip()
-        if self.source is not None:
-            return Cell(text, Span(self.shown, self.number, 1, self.number, len(self.source) + 1))
-        start = 1 + sum(len(before) + 1 for before in self.raw[:place]) + len(raw) - len(raw.lstrip())
-        return Cell(text, Span(self.shown, self.number, start, self.number, start + max(len(text), 1)))
+    @property
+    def number(self) -> int:
+        """The first line of the row."""
+        return self.span.line
 
 
 @record
 class LongTable:
-    """The header and the non-blank rows of a file."""
+    """The header and the non-blank rows of a file, which diagnostics call `shown`."""
 
     shown: str
-    header: tuple[Cell, ...]
+    header: Line
     lines: tuple[Line, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """Return the columns' names."""
-        return [cell.text for cell in self.header]
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {name: place for place, name in reversed([*enumerate(self.names)])}
-
-    def column(self, name: str) -> int | None:
-        """Return the index of a column; None if there is none."""
-        return self._places.get(name)
+        return {name: place for place, name in reversed([*enumerate(self.header.cells)])}
 
     def text(self, line: Line, name: str) -> str:
         """Return the text of a row's cell in a column; empty if there is no such column or the row is too short."""
         place = self._places.get(name)
-        return line.raw[place].strip() if place is not None and place < len(line.raw) else ""
+        return line.cells[place] if place is not None and place < len(line.cells) else ""
 
-    def at(self, line: Line, name: str) -> Cell:
-        """Return a row's cell in a column; an empty cell if there is no such column or the row is too short."""
-        place = self._places.get(name)
-        return line.cell(place) if place is not None and place < len(line.raw) else Cell("", None)
+    def row_length(self, line: Line) -> str:
+        """Describe a row whose length differs from the header's; empty if they agree."""
+        got, wanted = len(line.cells), len(self.header.cells)
+        return "" if got == wanted else f"{got} cell{'s' * (got != 1)} under {wanted} columns"
+
+    def header_problems(self) -> Iterable[str]:
+        """Yield the mistakes that any table's header can have: a missing column, a duplicate column."""
+        names = self.header.cells
+        yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
+        yield from (
+            f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
+        )
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:
@@ -111,81 +92,61 @@ def read_long_table(file: Path, shown: str) -> LongTable:
     if file.suffix == ".parquet":
         raise NoTable("it is Parquet", "save it as CSV: pandas' `to_csv` writes one")
     try:
-        table = _csv(file, shown)
+        lines = _csv(file, shown)
     except OSError as error:
         raise NoTable(error.strerror or "not readable", HELP_PATH) from error
     except UnicodeDecodeError as error:
         raise NoTable("it is not UTF-8 text", HELP_UTF8) from error
     except (csv.Error, ValueError) as error:
         raise NoTable(str(error).split("\n")[0], HELP_HEADER) from error
-    if not table.header:
+    if not lines:
         raise NoTable("it is empty", HELP_HEADER)
-    return table
+    return LongTable(shown, lines[0], tuple(lines[1:]))
 
 
-def _csv(file: Path, shown: str) -> LongTable:
+def _csv(file: Path, shown: str) -> list[Line]:
+    """Return the rows of a file that are not blank."""
     with file.open(newline="", encoding="utf-8-sig") as text:
         texts = text.read().splitlines(keepends=True)
     reader = csv.reader(texts, strict=True)
-    lines: list[Line] = []
+    found: list[Line] = []
     first = 1
     for values in reader:
-        last = reader.line_num
-        source = texts[first - 1] if first <= len(texts) else ""
-        plain = first == last and '"' not in source
-        lines.append(Line(first, tuple(values), shown, None if plain else source.rstrip("\r\n")))
-        first = last + 1
-    head, *rows = [row for row in lines if any(map(str.strip, row.raw))] or [Line(1, (), shown, None)]
-    return LongTable(shown, tuple(head.cell(place) for place in range(len(head.raw))), tuple(rows))
+        cells = tuple(map(str.strip, values))
+        if any(cells):
+            end = len(texts[first - 1].rstrip("\r\n")) + 1
+            found.append(Line(cells, Span(shown, first, 1, first, end)))
+        first = reader.line_num + 1
+    return found
 
 
 @dataclass(slots=True)
-class CellProblems:
-    """Diagnostics of a table's cells. A mistake shared by many rows is one diagnostic, at the first of these rows."""
+class RowProblems:
+    """Diagnostics of a table's rows. A mistake shared by many rows is one diagnostic, at the first of these rows."""
 
     table: LongTable
     declared: Span
     sink: Sink
     make: Callable[..., Diagnostic]
-    _seen: dict[tuple[str, str], tuple[Cell, set[int]]] = field(default_factory=dict)
+    _seen: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
 
-    def add(self, line: Line, cell: Cell, problem: str, help: str = "") -> None:
-        """Record a mistake in one cell, or in a whole row (then `cell` is any cell of the row)."""
-        self._seen.setdefault((problem, help), (cell, set()))[1].add(line.number)
+    def add(self, line: Line, problem: str, help: str = "") -> None:
+        """Record a mistake in a row."""
+        self._seen.setdefault((problem, help), []).append(line)
 
     def report(self) -> None:
         """Report every mistake, in the order of the file: `line 7`, `line 7 and 79 more`."""
-        for (problem, help), (cell, numbers) in self._seen.items():
-            more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-            diagnostic = self.make(
-                cell.span or self.declared,
-                path=self.table.shown,
-                line=f"line {min(numbers)}{more}",
-                problem=problem,
-                help=help,
-                secondary=[Label(self.declared, "read here")] if cell.span is not None else (),
-            )
-            self.sink.add(diagnostic)
-
-
-def row_length(table: LongTable, line: Line) -> str:
-    """Describe a row whose length differs from the header's; empty if they agree."""
-    got, wanted = len(line.raw), len(table.header)
-    return "" if got == wanted else f"{got} cell{'s' * (got != 1)} under {wanted} columns"
+        for (problem, help), lines in self._seen.items():
+            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            said = {"path": self.table.shown, "line": f"line {lines[0].number}{more}", "problem": problem}
+            read_here = [Label(self.declared, "read here")]
+            self.sink.add(self.make(lines[0].span, **said, help=help, secondary=read_here))
 
 
 def written_run(text: str) -> Run | None:
     """The run that `12-17` means; None for any other text, and for a run of fewer than two layers."""
-    match = _RUN.fullmatch(text.strip())
+    match = _RUN.fullmatch(text)
     if match is None:
         return None
     first, last = map(int, match.groups())
     return (first, last - first + 1) if last > first else None
-
-
-def header_problems(names: list[str]) -> Iterable[str]:
-    """Yield the mistakes that any table's header can have: a missing column, a duplicate column."""
-    yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
-    yield from (
-        f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
-    )

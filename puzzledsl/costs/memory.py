@@ -15,7 +15,6 @@ from puzzledsl.alternatives.ends import (
     ParentHead,
     stored_apart,
 )
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.state import state_size
 from puzzledsl.alternatives.weights import Size, Stored, split
@@ -117,15 +116,6 @@ def sequence_bytes(
 def size_on(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Size:
     """Return the size of an alternative in a layer of this shape on the most loaded GPU."""
     return alternative.size(shape, hardware.gpus, hardware.expert_parallel)
-
-
-def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:
-    """Return the bytes of the whole parent's weights on one GPU."""
-    return fixed_bytes(hardware, shape) + sum(
-        len(layers) * weights_bytes(hardware, size_on(hardware, own, block))
-        for own, layers in shape.kinds()
-        for block in (ParentAttention(), ParentFfn())
-    )
 
 
 def cache_room(hardware: RooflineHardware, weights_bytes: int) -> Fraction:

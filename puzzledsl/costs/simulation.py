@@ -110,12 +110,16 @@ def summary(latencies: Sequence[Latency]) -> dict[str, float]:
 
 
 def simulated(
-    listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], traffic: Traffic, seed: int = SEED
+    listed: Sequence[ScenarioCosts],
+    layers: Sequence[Assignment],
+    traffic: Traffic,
+    requests: int = REQUESTS,
+    warm_up: int = WARM_UP,
 ) -> dict[str, float]:
     """Return the latencies of a model under traffic, as `summary` does."""
     tokens = listed[0].prompt, listed[0].output
-    served = Engine.of(listed, layers).serve(arrivals(traffic, tokens, REQUESTS, seed))
-    return summary(served[WARM_UP:])
+    served = Engine.of(listed, layers).serve(arrivals(traffic, tokens, requests, SEED))
+    return summary(served[warm_up:])
 
 
 def simulations(

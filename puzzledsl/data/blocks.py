@@ -6,7 +6,7 @@ Shapes: N blocks, T context (tokens per block).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +58,6 @@ def _digest(text: str) -> bytes:
 SILENT = Silent()
 
 
-def token_blocks(
-    source: nodes.Data,
-    base: Path,
-    tokenizer: Any,
-    *,
-    context: int,
-    tokens: int,
-    seed: int,
-    cache: Path | None = None,
-    progress: Progress = SILENT,
-) -> torch.LongTensor:
-    """Return the blocks of `token_rows` in memory: `ceil(tokens / context)` of them, int64 [N, context]."""
-    rows = token_rows(
-        source, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache, progress=progress
-    )
-    return rows[:]
-
-
 def token_rows(
     source: nodes.Data,
     base: Path,
@@ -84,22 +66,24 @@ def token_rows(
     context: int,
     tokens: int,
     seed: int,
-    cache: Path | None = None,
-    scratch: Path | None = None,
+    cache: Path,
     progress: Progress = SILENT,
+    or_fewer: bool = False,
 ) -> TokenRows:
     """`ceil(tokens / context)` blocks of the text in an order that `seed` fixes.
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text, and `scratch` one for
-    text that may not be kept. `progress` is told the counts of text that is tokenised anew. Raises DiagnosticError for missing or
-    unreadable files and for too little text.
+    its proportions. `base` is where relative paths start; `cache` is for tokenised text. `progress` is told the counts of
+    text that is tokenised anew. Raises DiagnosticError for missing files and too little text, of which there are as many
+    blocks as it has if `or_fewer`.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
     places = [Place.of(part, base) for part, _ in parts]
-    streams = [stream_of(place, tokenizer, cache, scratch, progress) for place in places]
+    streams = [stream_of(place, tokenizer, cache, progress) for place in places]
+    if or_fewer:
+        blocks = most_blocks(weights, [len(stream.tokens) // context for stream in streams], blocks)
     part_N = np.asarray(turns(weights, blocks), dtype=np.uint16)
     _check_enough(source, [stream.tokens for stream in streams], part_N, blocks, context)
     place_N = np.empty(blocks, dtype=np.int64)
@@ -108,6 +92,17 @@ def token_rows(
         order = torch.randperm(len(stream.tokens) // context, generator=torch.Generator().manual_seed(seed))
         place_N[at] = order[: len(at)].numpy()
     return TokenRows(streams, part_N, place_N, context)
+
+
+def rows_behind(first: int, read: Callable[[int], TokenRows], progress: Progress, warning: str) -> TokenRows:
+    """Return `read(first)`: blocks behind the first ones; where the text is too short for them, with a warning, `read(0)`."""
+    try:
+        return read(first)
+    except DiagnosticError as error:
+        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
+            raise
+        progress.log("warning", text=warning)
+        return read(0)
 
 
 def _check_enough(

@@ -37,7 +37,7 @@ DATES = "aAbBdHIjmMpSyY"
 class ChatWriter:
     """Writes conversations in a tokenizer's chat template; with `answers`, tokens that are no answer are not learned."""
 
-    def __init__(self, place: Place[Any], tokenizer: Any, *, answers: bool) -> None:
+    def __init__(self, place: Place, tokenizer: Any, *, answers: bool) -> None:
         """Raise DiagnosticError: NoChatTemplate; AnswersNotFound for a tokenizer that cannot tell where its tokens stand."""
         if not has_template(tokenizer):
             raise DiagnosticError(NoChatTemplate(place.span, name=place.name))
@@ -62,13 +62,13 @@ class ChatWriter:
             if self._answers:
                 answers = self._answers_in(each, text)
                 learned = [_within(place, answers) for place in found["offset_mapping"][number]]
-            yield TokenDocument(ids, learned, each.at)
+            yield TokenDocument(ids, learned)
 
     def _marked(self, each: Conversation) -> TokenDocument:
         found = self._template(
             each, each.messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
-        return TokenDocument(found["input_ids"], [bool(m) for m in found["assistant_masks"]], each.at)
+        return TokenDocument(found["input_ids"], [bool(m) for m in found["assistant_masks"]])
 
     def _answers_in(self, each: Conversation, text: str) -> list[tuple[int, int]]:
         """Return the first and the last character, exclusive, of each answer in a rendered conversation."""
@@ -156,7 +156,7 @@ class Asked:
 
     def ids(self, tokenizer: Any, span: Span | None) -> list[int]:
         """Return its tokens, behind which the answer begins. Raises DiagnosticError (BadPrompt) without a template for a chat."""
-        if not getattr(tokenizer, "chat_template", None):
+        if not has_template(tokenizer):
             if len(self.messages) > 1 or self.messages[0]["role"] != "user":
                 raise DiagnosticError(self._bad("the parent's tokenizer has no chat template", span))
             ids = list(tokenizer(self.text)["input_ids"])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import matching
 from puzzledsl.data.counts import parts_of
 from puzzledsl.data.errors import DataMissing
-from puzzledsl.data.source import Document, Place, Record, Source, Text, documents_of, field_of
+from puzzledsl.data.source import Document, Place, Record, Text, documents_of, field_of
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes
 
 
-def lines_of(place: Place[Any], file: Path) -> Iterator[str]:
+def lines_of(place: Place, file: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file. Raises DiagnosticError (DataUnreadable)."""
     try:
         with file.open(encoding="utf-8") as lines:
@@ -36,30 +35,7 @@ def lines_of(place: Place[Any], file: Path) -> Iterator[str]:
         raise place.unreadable(file, str(error.strerror), "check its permissions") from error
 
 
-@dataclass(frozen=True)
-class Files(Source[Any]):
-    """Files by glob, sorted by name within each; `read` yields the documents of one."""
-
-    read: Callable[[Place[Any], Path], Iterator[Document]]
-
-    def files(self, place: Place[Any]) -> tuple[Path, ...]:
-        """See `Source`. Raises DiagnosticError for a glob that matches nothing."""
-        found: list[Path] = []
-        for pattern in place.source.paths:
-            matched = sorted(matching(place.base, pattern))
-            if not matched:
-                missing = DataMissing(place.span, name=place.name, pattern=pattern, base=place.base)
-                raise DiagnosticError(missing)
-            found += matched
-        return tuple(found)
-
-    def documents(self, place: Place[Any]) -> Iterator[Document]:
-        """See `Source`."""
-        for file in self.files(place):
-            yield from self.read(place, file)
-
-
-def text_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+def text_documents(place: Place, file: Path) -> Iterator[Document]:
     """Yield the paragraphs of a text file."""
     return (Text(paragraph, file.name) for paragraph in paragraphs(lines_of(place, file)))
 
@@ -77,7 +53,7 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(document).strip("\n")
 
 
-def file_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+def file_documents(place: Place, file: Path) -> Iterator[Document]:
     """Yield the documents of one file of records: Parquet by its name, else JSON lines. Raises DiagnosticError."""
     if file.suffix == ".parquet":
         yield from parquet_documents(place, file)
@@ -85,7 +61,7 @@ def file_documents(place: Place[Any], file: Path) -> Iterator[Document]:
         yield from documents_of(place, file, _objects(place, file), "line")
 
 
-def _objects(place: Place[Any], file: Path) -> Iterator[Record]:
+def _objects(place: Place, file: Path) -> Iterator[Record]:
     for number, line in enumerate(lines_of(place, file), 1):
         if not line.strip():
             continue
@@ -100,7 +76,7 @@ def _objects(place: Place[Any], file: Path) -> Iterator[Record]:
 ROWS_A_BATCH = 1024
 
 
-def parquet_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+def parquet_documents(place: Place, file: Path) -> Iterator[Document]:
     """Yield the documents of one Parquet file; rows without a value are left out. Raises DiagnosticError."""
     parquet, field = place.installed("pyarrow", "pyarrow.parquet"), field_of(place.source)
     try:
@@ -113,7 +89,7 @@ def parquet_documents(place: Place[Any], file: Path) -> Iterator[Document]:
     yield from documents_of(place, file, _rows(place, file, table, field), "row")
 
 
-def _rows(place: Place[Any], file: Path, table: Any, field: str) -> Iterator[Record]:
+def _rows(place: Place, file: Path, table: Any, field: str) -> Iterator[Record]:
     number = 0
     try:
         for batch in table.iter_batches(batch_size=ROWS_A_BATCH, columns=[field]):
@@ -125,7 +101,7 @@ def _rows(place: Place[Any], file: Path, table: Any, field: str) -> Iterator[Rec
         raise place.unreadable(file, f"behind row {number}: {error}", "write it again") from error
 
 
-def question_documents(place: Place[Any], file: Path) -> Iterator[Document]:
+def question_documents(place: Place, file: Path) -> Iterator[Document]:
     """Yield a document for each question. Raises DiagnosticError (BadTask) for a line that is no question."""
     return (Text(answered(item), file.name) for item in read_tasks(file, span=place.span))
 
@@ -135,38 +111,14 @@ UNREACHABLE = ("connection", "offline", "resolve", "timed out", "timeout", "netw
 """Words of errors that a hub which cannot be reached raises."""
 
 
-class HubDataset(Source[nodes.HfData]):
-    """A data set of the hub, or a directory of the same form."""
-
-    def files(self, place: Place[nodes.HfData]) -> tuple[Path, ...]:
-        """Return the files of a local directory; none for a data set of the hub."""
-        folder = place.base / place.source.id
-        if not folder.is_dir():
-            return ()
-        return _named_after_split(place, folder) or tuple(
-            sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        )
-
-    def documents(self, place: Place[nodes.HfData]) -> Iterator[Document]:
-        """Yield the document of each row, in the order of the data set."""
-        folder = place.base / place.source.id
-        files = _named_after_split(place, folder) if folder.is_dir() else ()
-        if files:
-            for file in files:
-                yield from file_documents(place, file)
-        else:
-            name = str(folder) if folder.is_dir() else place.source.id
-            yield from documents_of(place, Path(place.source.id), _streamed(place, name), "row")
-
-
-def _named_after_split(place: Place[nodes.HfData], folder: Path) -> tuple[Path, ...]:
+def _named_after_split(place: Place, folder: Path) -> tuple[Path, ...]:
     if place.source.subset is not None:
         return ()
     found = sorted(folder.glob(f"*{place.source.split}*"))
     return tuple(path for path in found if path.suffix in RECORDS)
 
 
-def _streamed(place: Place[nodes.HfData], name: str) -> Iterator[Record]:
+def _streamed(place: Place, name: str) -> Iterator[Record]:
     """Yield the rows of a data set in its own order; nothing but what is read travels."""
     datasets, source = place.installed("datasets", "datasets"), place.source
     number = 0
@@ -183,7 +135,7 @@ def _streamed(place: Place[nodes.HfData], name: str) -> Iterator[Record]:
         raise _unread(place, error, number) from error
 
 
-def _unread(place: Place[Any], error: Exception, number: int) -> DiagnosticError:
+def _unread(place: Place, error: Exception, number: int) -> DiagnosticError:
     first = (str(error).strip().splitlines() or [""])[0]
     reason = f"{type(error).__name__}: {first}" if not number else f"behind row {number}: {first}"
     fix = "correct the name, the split or the subset, or save the text as files"
@@ -192,24 +144,55 @@ def _unread(place: Place[Any], error: Exception, number: int) -> DiagnosticError
     return place.unreadable(Path(place.source.id), reason, fix)
 
 
-SOURCES: dict[type[nodes.Picked], Source[Any]] = {
-    nodes.TextData: Files(text_documents),
-    nodes.JsonlData: Files(file_documents),
-    nodes.ParquetData: Files(parquet_documents),
-    nodes.TaskData: Files(question_documents),
-    nodes.HfData: HubDataset(),
+READERS: dict[type[nodes.Picked], Callable[[Place, Path], Iterator[Document]]] = {
+    nodes.TextData: text_documents,
+    nodes.JsonlData: file_documents,
+    nodes.ParquetData: parquet_documents,
+    nodes.TaskData: question_documents,
 }
-"""Sources by the class of their node. A new source is one more entry."""
+"""Readers of one file, by the class of a source's node. A new source of files is one more entry."""
+
+
+def files_at(place: Place) -> tuple[Path, ...]:
+    """Return the files that decide a source's documents, none for a data set of the hub. Raises DiagnosticError without them."""
+    if isinstance(place.source, nodes.HfData):
+        folder = place.base / place.source.id
+        if not folder.is_dir():
+            return ()
+        return _named_after_split(place, folder) or tuple(
+            sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        )
+    found: list[Path] = []
+    for pattern in place.source.paths:
+        matched = sorted(matching(place.base, pattern))
+        if not matched:
+            missing = DataMissing(place.span, name=place.name, pattern=pattern, base=place.base)
+            raise DiagnosticError(missing)
+        found += matched
+    return tuple(found)
+
+
+def documents_at(place: Place) -> Iterator[Document]:
+    """Yield a source's documents that are not blank, in a fixed order. Raises DiagnosticError for what cannot be read."""
+    if not isinstance(place.source, nodes.HfData):
+        for file in files_at(place):
+            yield from READERS[type(place.source)](place, file)
+        return
+    folder = place.base / place.source.id
+    files = _named_after_split(place, folder) if folder.is_dir() else ()
+    for file in files:
+        yield from file_documents(place, file)
+    if not files:
+        name = str(folder) if folder.is_dir() else place.source.id
+        yield from documents_of(place, Path(place.source.id), _streamed(place, name), "row")
 
 
 def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
     """Return the local files of a declaration, if it has any. Raises DiagnosticError for a glob that matches nothing."""
-    places = [Place.of(part, base) for part, _ in parts_of(data)]
-    return tuple(file for place in places for file in SOURCES[type(place.source)].files(place))
+    return tuple(file for part, _ in parts_of(data) for file in files_at(Place.of(part, base)))
 
 
 def documents(data: nodes.Data, base: Path) -> Iterator[Document]:
     """Yield every document that is not blank. Raises DiagnosticError for anything missing or unreadable."""
     for part, _ in parts_of(data):
-        place = Place.of(part, base)
-        yield from SOURCES[type(place.source)].documents(place)
+        yield from documents_at(Place.of(part, base))

@@ -1,4 +1,4 @@
-"""Base class of the sources of text, and documents of records: a text in one field, or a conversation.
+"""Sources of text in a program, and documents of records: a text in one field, or a conversation.
 
 A conversation is a list of messages `{"role": …, "content": …}`; `{"from": "human", "value": …}` of ShareGPT is read as well.
 """
@@ -6,18 +6,16 @@ A conversation is a list of messages `{"role": …, "content": …}`; `{"from": 
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from puzzledsl.base.diagnostics import Args, DiagnosticError, Span
 from puzzledsl.data.errors import BadConversation, ColumnMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 
-Node = TypeVar("Node", bound=nodes.Picked)
 Message = dict[str, Any]
 """One message of a conversation: `role`, `content`, and what else the chat template reads."""
 
@@ -44,23 +42,22 @@ class TokenDocument:
 
     ids: Sequence[int]
     learned: Sequence[bool] | None = None
-    at: str = ""
 
 
 Document = Text | Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Place(Generic[Node]):
+class Place:
     """A source in a program: node, name and span, and the `base` of relative paths."""
 
-    source: Node
+    source: Any
     name: str
     span: Span
     base: Path
 
     @classmethod
-    def of(cls, data: nodes.Data, base: Path) -> Place[Any]:
+    def of(cls, data: nodes.Data, base: Path) -> Place:
         """Return the place of a declaration that is no mix."""
         assert not isinstance(data.source, nodes.MixData)
         return Place(data.source, data.name, span_of(data.where), base)
@@ -85,18 +82,6 @@ class Place(Generic[Node]):
             raise DiagnosticError(missing) from error
 
 
-class Source(ABC, Generic[Node]):
-    """One kind of source. It is registered by the class of its node in `data.documents`."""
-
-    @abstractmethod
-    def files(self, place: Place[Node]) -> tuple[Path, ...]:
-        """Return the files that decide the documents, none for a source elsewhere. Raises DiagnosticError without them."""
-
-    @abstractmethod
-    def documents(self, place: Place[Node]) -> Iterator[Document]:
-        """Yield the documents that are not blank, in a fixed order. Raises DiagnosticError for what cannot be read."""
-
-
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Record = tuple[int, object]
@@ -108,7 +93,7 @@ def field_of(source: nodes.JsonlData | nodes.ParquetData | nodes.HfData) -> str:
     return source.column if source.messages is None else source.messages
 
 
-def documents_of(place: Place[Any], file: Path, records: Iterable[Record], word: str) -> Iterator[Document]:
+def documents_of(place: Place, file: Path, records: Iterable[Record], word: str) -> Iterator[Document]:
     """Yield the document of each record that is not blank; `word` is `line` or `row`. Raises ColumnMissing, BadConversation."""
     field = field_of(place.source)
     for number, record in records:

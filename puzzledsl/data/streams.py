@@ -28,7 +28,7 @@ from puzzledsl.base.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
 from puzzledsl.data.counts import counts_of, in_words
-from puzzledsl.data.documents import SOURCES
+from puzzledsl.data.documents import documents_at, files_at
 from puzzledsl.data.errors import AnswersNotFound, NoDocuments
 from puzzledsl.data.source import Conversation, Document, Place, Text, TokenDocument
 from puzzledsl.ir import nodes
@@ -39,20 +39,15 @@ Tokens = npt.NDArray[np.int32]
 
 
 class Stream:
-    """A text as token ids, int32, mapped from a .npy file or in memory; `masked`: some, stored as `~id`, do not count."""
+    """A text as token ids, int32, mapped from a .npy file; `masked`: some, stored as `~id`, do not count."""
 
-    def __init__(self, path: Path | None, tokens: Tokens | None = None) -> None:
-        self.path = path
-        if path is not None:
-            tokens = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-            counts = counts_of(path)
-            masked = counts is not None and counts.learned_tokens != counts.tokens
-        assert tokens is not None
-        self.tokens: Tokens = tokens
-        self.masked = masked if path is not None else bool((tokens < 0).any())
+    def __init__(self, path: Path) -> None:
+        self.path, counts = path, counts_of(path)
+        self.tokens: Tokens = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        self.masked = counts is not None and counts.learned_tokens != counts.tokens
 
-    def __reduce__(self) -> tuple[type[Stream], tuple[Path | None, Tokens | None]]:
-        return Stream, (self.path, self.tokens if self.path is None else None)
+    def __reduce__(self) -> tuple[type[Stream], tuple[Path]]:
+        return Stream, (self.path,)
 
 
 class TokenRows:
@@ -129,26 +124,15 @@ TELL_S = 20.0
 """Seconds between two messages about a text that is being tokenised."""
 
 
-def stream_of(
-    place: Place[Any], tokenizer: Any, cache: Path | None, scratch: Path | None, progress: Progress
-) -> Stream:
+def stream_of(place: Place, tokenizer: Any, cache: Path, progress: Progress) -> Stream:
     """Return a source's whole stream, from the cache if it holds an intact copy.
 
     A data set of the hub is read once for each cache, so that all stages see the same text. The counts are logged when a stream
     is made. Raises DiagnosticError.
     """
-    if cache is not None:
-        path = path_of(place, tokenizer, cache)
-        if is_sealed(path):
-            return Stream(path)
-    elif scratch is not None:
-        path = scratch / f"{hashlib.sha256(place.name.encode()).hexdigest()[:16]}.npy"
-    else:
-        making = Making(place, tokenizer)
-        parts = [np.asarray(part, dtype=np.int32) for part in making.tokens()]
-        stream = Stream(None, np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32))
-        making.check()
-        return stream
+    path = path_of(place, tokenizer, cache)
+    if is_sealed(path):
+        return Stream(path)
     making = Making(place, tokenizer)
     with replacing(path) as temporary:
         _write(temporary, making, progress)
@@ -158,13 +142,12 @@ def stream_of(
     return Stream(path)
 
 
-def path_of(place: Place[Any], tokenizer: Any, cache: Path) -> Path:
+def path_of(place: Place, tokenizer: Any, cache: Path) -> Path:
     """Return the file of a source's stream in a build. Raises DiagnosticError for files that are not there."""
-    files = SOURCES[type(place.source)].files(place)
-    return cache / f"{_digest(place.source, files, tokenizer)}.npy"
+    return cache / f"{_digest(place.source, files_at(place), tokenizer)}.npy"
 
 
-def try_first(place: Place[Any], tokenizer: Any, count: int) -> None:
+def try_first(place: Place, tokenizer: Any, count: int) -> None:
     """Read and tokenise the first documents of a source. Raises DiagnosticError for what a whole reading would stop at."""
     making = Making(place, tokenizer, first=count)
     for _ in making.tokens():
@@ -176,7 +159,7 @@ def try_first(place: Place[Any], tokenizer: Any, count: int) -> None:
 class Making:
     """The documents of one source on their way to tokens, and the counts of what was kept and left out."""
 
-    def __init__(self, place: Place[Any], tokenizer: Any, *, first: int | None = None) -> None:
+    def __init__(self, place: Place, tokenizer: Any, *, first: int | None = None) -> None:
         """Begin with nothing. `first`: so many documents are read, all unless given."""
         source, self._first = place.source, first
         self._place, self._tokenizer, self._source = place, tokenizer, source
@@ -227,8 +210,7 @@ class Making:
             raise DiagnosticError(AnswersNotFound(place.span, name=place.name, reason=reason))
 
     def _encoded(self) -> Iterator[TokenDocument]:
-        documents = SOURCES[type(self._source)].documents(self._place)
-        remaining = self._picked(islice(documents, self._first))
+        remaining = self._picked(islice(documents_at(self._place), self._first))
         writer = None
         while batch := list(islice(remaining, DOCUMENTS_A_CALL)):
             match batch[0]:

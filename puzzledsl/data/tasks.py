@@ -7,7 +7,7 @@ WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normali
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -68,31 +68,30 @@ def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None
     for number, line in islice(numbered, limit):
         try:
             found.append(_item(line))
-        except _NoItem as error:
+        except ValueError as error:
             raise DiagnosticError(BadTask(span, file=path, line=number, reason=str(error))) from error
     return tuple(found)
 
 
-class _NoItem(Exception):
-    """A line that is no item, with the reason."""
-
-
 def _item(line: str) -> Item:
+    """Read one line. Raises ValueError with the reason."""
     try:
         record = json.loads(line)
         context, choices, answer = record["context"], record["choices"], record["answer"]
     except (ValueError, KeyError, TypeError) as error:
-        raise _NoItem(f"{type(error).__name__}: {error}") from error
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     several = isinstance(choices, list) and len(choices) >= 2
     contexts = context if isinstance(context, list) else [context]
     if not several or not all(isinstance(text, str) and text for text in (*contexts, *choices)):
-        raise _NoItem("a context and at least two choices are texts")
+        raise ValueError("a context and at least two choices are texts")
     if isinstance(context, list) and len(context) != len(choices):
-        raise _NoItem(f"{len(context)} contexts for {len(choices)} choices; a list has one context a choice")
+        raise ValueError(
+            f"{len(context)} contexts for {len(choices)} choices; a list has one context a choice"
+        )
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise _NoItem("`answer` is the index of a choice")
+        raise ValueError("`answer` is the index of a choice")
     if not isinstance(normalised := record.get("normalised", True), bool):
-        raise _NoItem("`normalised` is true or false")
+        raise ValueError("`normalised` is true or false")
     return Item(tuple(context) if isinstance(context, list) else context, tuple(choices), answer, normalised)
 
 
@@ -113,7 +112,9 @@ def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
     end = tokenizer.eos_token_id
     if ids[-1:] == [end]:
         ids = ids[:-1]
-    shared = next(
-        (i for i, (a, b) in enumerate(zip(begun, ids, strict=False)) if a != b), min(len(begun), len(ids))
-    )
-    return EncodedChoice(tuple(ids), max(1, min(shared, len(ids) - 1)))
+    return EncodedChoice(tuple(ids), max(1, min(common_prefix(begun, ids), len(ids) - 1)))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the number of elements before the first difference."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -17,13 +17,14 @@ from puzzledsl.report.headline import headlines
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import LABELS, by_regret, heat_cell, told
+from puzzledsl.report.sections.searches import by_regret, is_negligible, told
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
 
 if TYPE_CHECKING:
-    from puzzledsl.ir.tables import SearchResult, WhyResult
+    from puzzledsl.ir.tables import Regret, SearchResult, WhyResult
 
 TEMPLATES = Path(__file__).parent / "templates"
+LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
 
 
 def filled(template: str, **values: Any) -> str:
@@ -146,18 +147,24 @@ def _options(
     found: Mapping[str, tuple[str, float]], sub_block: SubBlock, regrets: WhyResult | None
 ) -> list[dict[str, Any]]:
     """Return for each alternative how it is drawn, and its regret where that is known."""
-    plain = {"is_chosen": False, "regret": "", "heat": None}
+    plain = {"is_chosen": False, "regret": "", "sort": ""}
     options = {n: {"name": n, "kind": kind, "kept": kept, **plain} for n, (kind, kept) in found.items()}
     mine = next((s for s in regrets.sub_blocks if s.sub_block == sub_block), None) if regrets else None
     if regrets is None or mine is None:
         return [*options.values()]
-    largest = max((r.at_most or 0.0 for s in regrets.sub_blocks for r in s.regrets), default=0.0)
     for regret in by_regret(mine):
         option = options[regret.alternative]
         option["is_chosen"] = regret.alternative == mine.chosen
         option["regret"] = "chosen" if option["is_chosen"] else told(regret)
-        option["heat"] = heat_cell(regrets, mine, regret.alternative, largest)
+        option["sort"] = "" if option["is_chosen"] else _sort(regrets, regret)
     return [options[regret.alternative] for regret in by_regret(mine)]
+
+
+def _sort(why: WhyResult, regret: Regret) -> str:
+    """Return the sort of a regret, by which it is coloured."""
+    if regret.at_least is None or regret.at_most is None:
+        return "cannot" if regret.at_least is None else "unknown"
+    return "free" if is_negligible(why, regret) else "costs"
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:

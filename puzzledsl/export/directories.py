@@ -26,17 +26,14 @@ from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.alternatives.support import Architecture
-from puzzledsl.base.files import appearing
 from puzzledsl.child.checkpoint.compressed import packed
-from puzzledsl.child.checkpoint.contents import SHARD_BYTES, ChildFiles, write_shards
+from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.write import (
     MLX_MODEL_FILE,
     child_config_json,
-    copy_tokenizer,
     mlx_code,
-    refuse_to_overwrite,
     write_checkpoint,
-    write_json,
+    write_directory,
 )
 from puzzledsl.export.lowering import (
     WINDOW_KEYS,
@@ -125,10 +122,8 @@ def write_mlx(
     card: str = "",
     *,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`. Raises DiagnosticError."""
-    refuse_to_overwrite(out_dir)
     child = child if dtype is None else child.cast(dtype)
     child = lower(child, choose(child, MLX))
     native, types = is_native(child), mlx_types(child.weights, child.storage_types())
@@ -141,14 +136,8 @@ def write_mlx(
     if types:
         config["quantization"] = mlx_quantization(types)
         weights = mlx_weights(weights, types, child.dtype)
-    with appearing(out_dir) as directory:
-        write_shards(weights, directory, shard_bytes)
-        write_json(directory / "config.json", config)
-        if not native:
-            (directory / MLX_MODEL_FILE).write_text(mlx_code(), encoding="utf-8")
-        copy_tokenizer(base_dir, directory)
-        if card:
-            (directory / "README.md").write_text(card, encoding="utf-8")
+    code = {} if native else {MLX_MODEL_FILE: mlx_code()}
+    write_directory(out_dir, base_dir, weights, config, code, card)
 
 
 def is_native(child: ChildFiles) -> bool:

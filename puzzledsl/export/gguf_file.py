@@ -158,6 +158,18 @@ class Place:
             value = value.reshape(-1, self.head_dim // 2, 2, *shape[1:]).transpose(1, 2).reshape(shape)
         return value.contiguous()
 
+    def weight(self, tensor: Any, shape: tuple[int, ...]) -> LazyTensor:
+        """Return the weight in a tensor of a file, float32 when it is read."""
+        import gguf
+
+        whole = tuple(int(size) for size in reversed(tensor.shape))
+
+        def read() -> Tensor:
+            value = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            return self.cut(torch.from_numpy(value.copy()).reshape(whole), shape)
+
+        return LazyTensor(shape, torch.float32, read)
+
 
 def place_of(name: str, child: ChildFiles, engine: Architecture) -> Place:
     """Return the place of a weight of a lowered child in its file."""

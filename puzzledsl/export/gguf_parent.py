@@ -74,7 +74,6 @@ def write_parent(file: Path, directory: Path) -> None:
 
 def _weights(folder: Path, held: Any, *, paired: bool) -> dict[str, LazyTensor]:
     """Return the weights of a configuration's model, float32 when they are read. Raises NotAParent."""
-    import gguf
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -88,12 +87,7 @@ def _weights(folder: Path, held: Any, *, paired: bool) -> dict[str, LazyTensor]:
         tensor, size = tensors.get(place.tensor), tuple(weight.shape)
         if tensor is None or tuple(map(int, reversed(tensor.shape))) != size:
             raise NotAParent(f"it has no tensor `{place.tensor}` of the size {' x '.join(map(str, size))}")
-
-        def read(tensor: Any = tensor, place: Place = place, size: tuple[int, ...] = size) -> torch.Tensor:
-            value = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            return place.cut(torch.from_numpy(value.copy()).reshape(size), size)
-
-        found[name] = LazyTensor(size, torch.float32, read)
+        found[name] = place.weight(tensor, size)
     return found
 
 

@@ -31,11 +31,13 @@ from puzzledsl.child.assemble import child_config, load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild, UntrustedCode
+from puzzledsl.data.tasks import common_prefix
 from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.gguf_file import Encode, GgufDtype, as_llama_cpp, place_of, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import caches_of, choose, lower, served_caches
+from puzzledsl.export.write import DTYPES
 from puzzledsl.families.block_configs import CACHE
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.engines import LLAMA_CPP, RUNTIMES
@@ -84,14 +86,7 @@ def _read(name: str, child: ChildFiles, engine: Architecture, tensors: Mapping[s
     found = tuple(int(size) for size in reversed(tensor.shape))
     if place.whole and found != shape:
         raise _Unlike(f"its tensor `{place.tensor}` has the shape {list(found)}, not {list(shape)}")
-
-    def read() -> Tensor:
-        import gguf
-
-        value = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
-        return place.cut(value.reshape(found), shape)
-
-    return LazyTensor(shape, torch.float32, read)
+    return place.weight(tensor, shape)
 
 
 AS_ITS_OWN = 3.0
@@ -149,13 +144,7 @@ def _relative_error(logits: Sequence[Array], expected: Sequence[tuple[Array, lis
     return float(np.linalg.norm(np.concatenate(apart)) / np.linalg.norm(np.concatenate(size)))
 
 
-TORCH_DTYPES = {
-    "f32": torch.float32,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-}
+TORCH_DTYPES = DTYPES | {"f32": torch.float32, "f16": torch.float16}
 
 
 def prepare(
@@ -362,8 +351,3 @@ def log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(-1, keepdims=True)
     found: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return found
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the number of elements before the first difference."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

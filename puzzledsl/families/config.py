@@ -221,11 +221,8 @@ def upper_windows(config: Config, shape: Shape) -> Shape:
     return windowed(shape, kinds, window) if window else shape
 
 
-def sparse_layers(config: Config, shape: Shape) -> Shape:
-    """Return the shape whose layers of `mlp_only_layers`, and those that `decoder_sparse_step` skips, have a dense FFN."""
-    step = config.given("decoder_sparse_step", 1)
-    dense = set(config.indices("mlp_only_layers", shape.layers))
-    dense |= {layer for layer in range(shape.layers) if (layer + 1) % step}
-    if not dense:
-        return shape
-    return shape.with_layers([{"ffn": "dense" if layer in dense else "moe"} for layer in range(shape.layers)])
+def channel_mixers(config: Config, layers: int) -> list[str]:
+    """Return each layer's FFN: a mixture, but for those of `mlp_only_layers` and those that `decoder_sparse_step` skips."""
+    sparse = every(layers, config.given("decoder_sparse_step", 1))
+    dense = config.indices("mlp_only_layers", layers)
+    return ["moe" if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]

@@ -10,18 +10,11 @@ from functools import partial
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.config import Config, every
+from puzzledsl.families.config import Config, channel_mixers, every
 from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes
 
 KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
 EXPERTS = ("experts", "top_k", "expert_width", "shared_width")
-
-
-def _ffns(config: Config, layers: int, default: str) -> list[str]:
-    """Return each layer's channel mixer: `default`, but for those that `mlp_only_layers` and `decoder_sparse_step` say."""
-    sparse = every(layers, config.given("decoder_sparse_step", 1))
-    dense = set(config.indices("mlp_only_layers", layers))
-    return [default if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]
 
 
 def _read(config: Config, sizes: dict[str, Any], *, experts: int = 0, top_k: int = 0, ffn: str = "") -> Shape:
@@ -42,7 +35,7 @@ def _read(config: Config, sizes: dict[str, Any], *, experts: int = 0, top_k: int
     )
     shape = Shape(state=state, **sizes)
     mixers = _mixers(config, shape.layers)
-    ffns = [ffn] * shape.layers if ffn else _ffns(config, shape.layers, "moe")
+    ffns = [ffn] * shape.layers if ffn else channel_mixers(config, shape.layers)
     return shape.with_layers([{"mixer": m, "ffn": f} for m, f in zip(mixers, ffns, strict=True)])
 
 

@@ -19,8 +19,6 @@ USUAL = ("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "interme
 """Arguments that a literal of every family takes."""
 FLAGS = ("tied", "attention_bias", "output_bias", "mlp_bias", "qk_norm")
 """Arguments that a literal may repeat where its family has always the same."""
-LAYER_RULES = ("pattern", "attention_every", "full_every", "no_rope_every", "dense_first")
-"""Arguments about layers that differ; no fields of a shape."""
 
 
 class BadLiteral(ValueError):

@@ -63,7 +63,7 @@ class Bld(Declaration):
     context: int = setting("Tokens of a sequence.", **_CONTEXT)
     batch: int = setting("Sequences in a step.", default=1, at_least=1)
     lr: Schedule = setting(_RATE, noun=_SCHEDULE, shown="`cosine(1e-4, warmup: 1%)`")
-    loss: Literal["normalized_mse", "mse", "cosine"] = setting(
+    loss: Literal["normalized_mse"] = setting(
         "The loss that is minimised.", noun="loss", default="normalized_mse"
     )
     data: str | None = setting("The text to train on.", shown=ONLY_DATA, **_DATA)

@@ -8,8 +8,8 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from operator import attrgetter
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
-from puzzledsl.models.families.access import family_of, ffn, layers, part_of, read_by_head
+from puzzledsl.models.families.access import family_of, layers, part_of, read_by_head, sub_block_of
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products, repeatable
-from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.placement import is_paged
 from puzzledsl.models.replace import without
 from puzzledsl.models.transformers_private import with_own_modules
@@ -92,7 +92,8 @@ class LayerRunner:
         linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
         self._packed = NOT_PACKED if self.paged else PackedWeights(module.weight for module in linears)
         try:
-            ffns = [ffn(layer) for layer in layers(self._model) if part_of(layer, "ffn") is not None]
+            held = [layer for layer in layers(self._model) if part_of(layer, "ffn") is not None]
+            ffns = [sub_block_of(layer, "ffn") for layer in held]
             with fused_ffns(ffns, self._packed):
                 yield
         finally:
@@ -105,7 +106,8 @@ class LayerRunner:
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor, layer: nn.Module | None = None) -> Tensor:
         """Run one whole layer, or `layer` in its place, [B, S, H] -> [B, S, H], with the fast products of `models.kernels`."""
         layer, kwargs = layer or self.layer(layer_idx), self.layer_kwargs(layer_idx, hidden_BSH)
-        with self._kernels(hidden_BSH.device):
+        device = hidden_BSH.device  # products are fast on a CPU, and sums repeatable on a GPU
+        with fast_products(device, self._packed) if device.type == "cpu" else repeatable(device):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_attention(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
@@ -117,11 +119,11 @@ class LayerRunner:
         half = without(layer or self.layer(layer_idx), "attention")
         return self.run_layer(layer_idx, attended_BSH, half)
 
-    def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
-        """Run the layers from `start` to the last, [B, S, H] -> [B, S, H]."""
-        for layer_idx in range(start, len(self)):
-            hidden_BSH = self.run_layer(layer_idx, hidden_BSH)
-        return hidden_BSH
+    def passed(self, stream: Sequence[Tensor], first: int = 0, end: int | None = None) -> Sequence[Tensor]:
+        """Return hidden states [B, S, H] of groups that have passed the layers `first` to `end - 1`, each layer together."""
+        for layer_idx in range(first, len(self) if end is None else end):
+            stream = [self.run_layer(layer_idx, hidden) for hidden in stream]
+        return stream
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         """Run one whole layer and return the inputs and outputs of its two sub-blocks."""
@@ -150,10 +152,6 @@ class LayerRunner:
         """Return the head's matrix [V, H] and its bias [V], or None where it has no bias."""
         weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
         return weight_VH.detach(), None if bias_V is None else bias_V.detach()
-
-    def _kernels(self, device: torch.device) -> AbstractContextManager[None]:
-        """Return the context in which products are fast on a CPU, or sums repeatable on a GPU."""
-        return fast_products(device, self._packed) if device.type == "cpu" else repeatable(device)
 
     def _record(self, **inputs: Tensor) -> Tensor:
         """Run the model's forward with recorders as layers. Keep their arguments; return the hidden states that enter layer 0."""

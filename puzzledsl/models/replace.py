@@ -10,13 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.families.access import (
-    HeadsView,
-    attention,
-    layers,
-    part,
-    part_of,
-)
+from puzzledsl.models.families.access import HeadsView, layers, part, part_of, sub_block_of
 from puzzledsl.models.families.build import NoNorm, Substitute
 from puzzledsl.models.transformers_private import with_own_modules
 
@@ -68,6 +62,6 @@ def number_cache_slots(model: PreTrainedModel) -> None:
     for slot, kind in enumerate(kinds):
         free[kind].append(slot)
     for layer, kind in zip(layers(model), kinds, strict=True):
-        held: Any = attention(layer) if part_of(layer, "attention") is not None else None
+        held: Any = sub_block_of(layer, "attention") if part_of(layer, "attention") is not None else None
         if hasattr(held, "layer_idx"):  # it has a KV cache
             held.layer_idx = free[kind].popleft()

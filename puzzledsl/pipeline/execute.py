@@ -282,7 +282,7 @@ def regrets_of(
 
 
 def keep_regrets(ctx: Context, result: WhyResult) -> Path | None:
-    """Write the regrets of all layers for `pzl report`. Return the path; None while another process works in the directory."""
+    """Write the regrets of all layers. Return the path; None while another process works in the directory."""
     path = ctx.build.why(result.search)
     with locked(ctx, needed=False) as keep, disk_errors(ctx.build.root):
         if keep:

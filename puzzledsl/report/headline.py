@@ -56,11 +56,10 @@ def _speed(subject: Subject) -> Headline | None:
     for scenario in dict.fromkeys([subject.scenario, *subject.program.scenarios]):
         if scenario is None:
             continue
-        for declaration, evaluation in subject.evaluations:
-            parent, final = subject.figures(evaluation, PARENT), subject.final(declaration, evaluation)
-            child = subject.figures(evaluation, final) if final else {}
-            if not any(key.startswith(f"{scenario}.") for key in child):
-                child = subject.timing(evaluation, scenario)
+        for _, evaluation, _, figures in subject.finals:
+            parent = subject.figures(evaluation, PARENT)
+            is_timed = any(key.startswith(f"{scenario}.") for key in figures)
+            child = figures if is_timed else subject.timing(evaluation, scenario)
             for key in TIMED:
                 full = f"{scenario}.{key}"
                 if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:
@@ -102,16 +101,13 @@ def _workload(subject: Subject, name: str) -> str:
 
 
 def _divergence(subject: Subject) -> Headline | None:
-    for declaration, evaluation in subject.evaluations:
-        final = subject.final(declaration, evaluation)
-        figure = subject.figures(evaluation, final).get("kl") if final else None
-        if figure:
-            perplexity = [subject.figures(evaluation, m or "").get("perplexity") for m in (PARENT, final)]
-            before, after = perplexity
+    for _, evaluation, final, figures in subject.finals:
+        if figure := figures.get("kl"):
+            before, after = subject.figures(evaluation, PARENT).get("perplexity"), figures.get("perplexity")
             detail = (
                 f"perplexity {before.value:.4g} → {after.value:.4g}" if before and after else "held-out text"
             )
-            detail += _elsewhere(evaluation.texts[1:], subject.texts(evaluation, final or ""))
+            detail += _elsewhere(evaluation.texts[1:], subject.texts(evaluation, final))
             return Headline(numbers.plain(figure.value, 3), "KL to the parent", detail)
     return None
 
@@ -123,13 +119,8 @@ def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) 
 
 def _accuracy(subject: Subject) -> Headline | None:
     """The pooled accuracy beyond chance, with its interval."""
-    for declaration, evaluation in subject.evaluations:
-        final = subject.final(declaration, evaluation)
-        if final is None:
-            continue
-        if (kept := pooled(evaluation, final)) is not None:
-            return _kept(kept)
-    return None
+    found = (pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
+    return next((_kept(kept) for kept in found if kept is not None), None)
 
 
 def _kept(kept: Kept) -> Headline:
@@ -243,9 +234,7 @@ def verdict(subject: Subject) -> str:
 
 def _gap(subject: Subject) -> str:
     """KL and top-1 agreement in words: exp(-KL) is the geometric mean of the child's over the parent's probability."""
-    for declaration, evaluation in subject.evaluations:
-        final = subject.final(declaration, evaluation)
-        figures = subject.figures(evaluation, final) if final else {}
+    for _, evaluation, _, figures in subject.finals:
         if "kl" not in figures or not math.isfinite(figures["kl"].value):
             continue
         lost = numbers.share(-math.expm1(-figures["kl"].value)).text
@@ -330,9 +319,8 @@ def _beaten(subject: Subject) -> Iterator[Ending]:
 
 
 def _too_few(subject: Subject) -> Iterator[Ending]:
-    for declaration, evaluation in subject.evaluations:
-        final = subject.final(declaration, evaluation)
-        kept = pooled(evaluation, final) if final else None
+    for declaration, evaluation, final, _ in subject.finals:
+        kept = pooled(evaluation, final)
         if kept is None or kept.low is None or kept.high is None or not too_wide(kept):
             continue
         items = math.ceil(kept.items * ((kept.high - kept.low) / WIDE) ** 2)

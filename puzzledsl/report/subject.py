@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
 from puzzledsl.costs.metrics import whole_metrics
@@ -42,8 +43,6 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
     TextCounts,
-    WhyResult,
-    piece_of_line,
 )
 
 T = TypeVar("T", bound=Artefact)
@@ -55,7 +54,6 @@ class Artefacts:
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
-    whys: dict[str, WhyResult] = field(default_factory=dict)
     refinements: dict[str, Refinement] = field(default_factory=dict)
     costs: dict[str, CostTable] = field(default_factory=dict)
     scores: dict[str, ScoreTable] = field(default_factory=dict)
@@ -84,7 +82,6 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     found.results = reader.many(program.searches, build.solution, SearchResult)
     refined = [name for name, search in program.searches.items() if search.refine is not None]
     found.refinements = reader.many(refined, build.refinement, Refinement)
-    found.whys = reader.many(program.searches, build.why, WhyResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
     found.failures = reader.failures(build.failure("", "").parent)
     out_of_date = {f.name for f in found.failures if f.stage == "eval" and not f.partly}
@@ -127,22 +124,14 @@ class _Reader:
         return [failure for failure in read if failure is not None]
 
     def pieces(self, index: Path) -> dict[str, Piece]:
-        """The library's index; a last line without its newline is one that was never finished."""
+        """The pieces of the library's index."""
+        from puzzledsl.pieces.store.index import Index
+
         try:
-            lines = index.read_bytes().split(b"\n")[:-1]
-        except OSError:
+            return Index(index).read()
+        except (OSError, DiagnosticError):
+            self.unreadable.append(index.relative_to(self.root).as_posix())
             return {}
-        pieces: dict[str, Piece] = {}
-        for line in lines:
-            try:
-                piece = piece_of_line(line)
-            except ValueError:
-                name = index.relative_to(self.root).as_posix()
-                if name not in self.unreadable:
-                    self.unreadable.append(name)
-                continue
-            pieces[piece.job.id] = piece
-        return pieces
 
 
 PARENT = "parent"
@@ -255,15 +244,21 @@ class Subject:
 
     def children(self, evaluation: Evaluation) -> list[str]:
         """Return the models of an evaluation with this search's architecture: the child, then trained ones."""
-        return [m.model for m in evaluation.models if m.model != PARENT and self._is_child(m.model)]
-
-    def _is_child(self, model: str) -> bool:
-        return search_behind(self.program, model) == self.name
+        names = (m.model for m in evaluation.models if m.model != PARENT)
+        return [name for name in names if search_behind(self.program, name) == self.name]
 
     def final(self, declaration: nodes.Eval, evaluation: Evaluation) -> str | None:
         """The child that an evaluation is about: what it names, else the last of `children`."""
         names = self.children(evaluation)
         return declaration.of if declaration.of in names else names[-1] if names else None
+
+    @cached_property
+    def finals(self) -> list[tuple[nodes.Eval, Evaluation, str, dict[str, Figure]]]:
+        """Evaluations with the child that each is about, and its figures."""
+        found = ((declaration, made, self.final(declaration, made)) for declaration, made in self.evaluations)
+        return [
+            (declaration, made, name, self.figures(made, name)) for declaration, made, name in found if name
+        ]
 
     def shown(self, declaration: nodes.Eval, evaluation: Evaluation) -> list[str]:
         """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""

@@ -1,7 +1,5 @@
 """Write report.html: values are computed here, the template only places them, and escapes every one.
 
-Text of the program as highlighted, escaped HTML.
-
 Losses of the block library, initial and trained, by alternative.
 """
 
@@ -10,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from markupsafe import Markup, escape
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
@@ -25,50 +21,12 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
 from puzzledsl.report.pictures import architecture, curves
-from puzzledsl.report.pictures.frontier import points_as_svg
-from puzzledsl.report.sections import measured, requirements, searches
+from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
-from puzzledsl.report.sections.refined import refined
-from puzzledsl.report.sections.searches import STATUS, move_of
+from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
-from puzzledsl.syntax.highlight import classified
 from puzzledsl.syntax.parse import normalise
-
-_SHOWN: dict[str, str] = {
-    "comment": "comment",
-    "doc": "comment",
-    "string": "string",
-    "kind": "kind",
-    "keyword": "word",
-    "operator_word": "word",
-    "number": "number",
-}
-"""The style sheet's name for each class that has a colour."""
-
-
-def source_lines(text: str) -> list[Markup]:
-    """Return one piece of HTML per line, without the line end."""
-    source = normalise(text)
-    lines = source.split("\n")
-    coloured: dict[int, list[tuple[int, int, str]]] = {}
-    for token, its_class in classified(source):
-        if its_class in _SHOWN:
-            start = (token.column or 1) - 1
-            coloured.setdefault(token.line or 1, []).append((start, start + len(token), _SHOWN[its_class]))
-    found = [_line(line, coloured.get(number, [])) for number, line in enumerate(lines, 1)]
-    return found if lines[-1] else found[:-1]
-
-
-def _line(line: str, coloured: list[tuple[int, int, str]]) -> Markup:
-    """Return a line with highlighted ranges, from left to right."""
-    parts, at = [], 0
-    for start, stop, style in coloured:
-        parts.append(escape(line[at:start]))
-        parts.append(Markup('<i class="{}">{}</i>').format(style, line[start:stop]))
-        at = stop
-    parts.append(escape(line[at:]))
-    return Markup("").join(parts)
 
 
 def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
@@ -80,7 +38,8 @@ def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
     found = load_artefacts(program, build)
     write_text(build.report, render(found, source_text))
     for table in ladders(Subject(found, name)) if (name := main_search(found)) else ():
-        write_text(build.report.with_name(f"{table.picture.name}.svg"), points_as_svg(table.picture))
+        picture = environment().get_template("points.svg.j2").render(c=table.picture)
+        write_text(build.report.with_name(f"{table.picture.name}.svg"), picture + "\n")
     return build.report
 
 
@@ -100,13 +59,12 @@ def render(found: Artefacts, source_text: str) -> str:
             },
             libraries=[*libraries(found)],
             texts=found.texts,
-            source=source_lines(source_text),
+            source=normalise(source_text).removesuffix("\n").split("\n"),
             source_name=Path(found.program.source).name,
             failures=[failure for failure in found.failures if failure.stage != "report"],
             unreadable=found.unreadable,
             version=__version__,
             interval=interval_text,
-            move=move_of,
             number_of=number_of,
             pooled_last=pooled_last,
             runtimes=RUNTIMES,
@@ -120,7 +78,7 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     "headlines": headlines,
     "strip": architecture.strip_of,
     "optimum": architecture.optimum_strip,
-    "refined": refined,
+    "refined": measured.refined,
     "comparisons": measured.comparisons,
     "kept": measured.kept_tables,
     "ladders": lambda subject: [*ladders(subject)],
@@ -129,7 +87,6 @@ SECTIONS: dict[str, Callable[[Subject], object]] = {
     ],
     "answers": lambda subject: [*_answers(subject)],
     "result": lambda subject: subject.result,
-    "regrets": searches.regrets,
     "requirements": requirements.requirement_lines,
     "uncalibrated": uncalibrated_notes,
     "predictions": measured.predictions,

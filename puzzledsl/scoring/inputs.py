@@ -25,9 +25,9 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, as_sent
-from puzzledsl.data.blocks import token_rows
+from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.counts import Budget
-from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
+from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
@@ -53,7 +53,7 @@ class Facts:
     """All scored tokens, flat."""
     healing_NS: Tensor | None
     identity: str
-    """See `Measure.identity`."""
+    """See `Divergence.identity`."""
     samples: int
     layers: int
     units: Sequence[Unit]
@@ -261,12 +261,8 @@ class ScoreInputs:
         scores = {**self.program.scores, self.score: score}
         return replace(self, program=self.program.model_copy(update={"scores": scores}))
 
-    def blocks(self, first: int, count: int) -> Tensor:
-        """Return `count` blocks [N, S] of the data set from the given one on. Raises DiagnosticError for too short a text."""
-        return self.rows(first, count)[:]
-
     def rows(self, first: int, count: int) -> TokenRows:
-        """Return the same blocks, not read yet, which know the positions that losses count."""
+        """Return `count` blocks of the data set from one on, not read yet. Raises DiagnosticError if the text is too short."""
         context, cache = self.bld.context, self.build.tokens
         return token_rows(
             *(self.program.data[self.data or ""], self.base, self.tokenizer),
@@ -293,14 +289,8 @@ def scored(inputs: ScoreInputs) -> Scored:
     """
     samples, first = inputs.method.samples, inputs.trained_blocks
     count = -(-samples // inputs.bld.context)
-    try:
-        rows = inputs.rows(first, count)
-    except DiagnosticError as error:
-        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
-            raise
-        text = f"data `{inputs.data}` is too short to score on text that was not trained on"
-        inputs.progress.log("warning", text=text)
-        rows = inputs.rows(0, count)
+    warning = f"data `{inputs.data}` is too short to score on text that was not trained on"
+    rows = rows_behind(first, partial(inputs.rows, count=count), inputs.progress, warning)
     tokens_NS, learned_NS = rows[:], rows.learned(slice(None))
     check_tokens(inputs.parent_dir, tokens_NS)
     if learned_NS is not None and not learned_NS.flatten()[:samples].any():

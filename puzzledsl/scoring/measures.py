@@ -11,12 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from puzzledsl.child.healing.children import Measure as ChildMeasure
 from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.stage_plan import tiles
@@ -28,19 +26,6 @@ Figures = dict[str, float]
 def group_tokens(device: torch.device) -> int:
     """Return the number of tokens at which a device reaches its full speed; larger groups only take more memory."""
     return tiles(device.type).group_tokens
-
-
-class Measure(ChildMeasure, Protocol):
-    """Comparison of a model with the parent on a fixed set of tokens: metrics are 0 for the parent itself, larger is worse."""
-
-    def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
-        """Return a child's metrics from its final hidden states, as `ChildMeasure`; `head_VH`: a head of its own [V, H]."""
-
-    def samples(self) -> int:
-        """Return the number of positions or items that metrics are means over."""
-
-    def identity(self) -> str:
-        """Return a string of everything that metrics depend on besides the tokens and the models; part of cache keys."""
 
 
 class Divergence:
@@ -83,14 +68,14 @@ class Divergence:
         return self._samples if self._learned_P is None else len(self._learned_P)
 
     def identity(self) -> str:
-        """See `Measure`."""
+        """Return a string of everything that metrics depend on besides tokens and models; part of cache keys."""
         identity = f"divergence {self._samples} {self._top_k}"
         if self._learned_P is None:
             return identity
         return f"{identity} {hashlib.sha256(self._learned_P.cpu().numpy().tobytes()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """See `Measure`."""
+        """As `child.healing.children.Measure`."""
         states_PH, words = self.states_of(normed), self._vocabulary
         total_P = words.logsumexp(states_PH)
         self._parent = _Parent(
@@ -101,7 +86,7 @@ class Divergence:
         )
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
-        """See `Measure`."""
+        """Return a child's metrics from its final hidden states; `head_VH`: a head of its own [V, H]."""
         parent, child_PH, words = self._parent, self.states_of(normed), self._vocabulary
         assert parent is not None, "set_parent comes first"
         words = words if head_VH is None else Vocabulary(head_VH.to(words.weight_VH), words.bias_V)
@@ -170,17 +155,17 @@ class Accuracy:
         return len(self._items)
 
     def identity(self) -> str:
-        """See `Measure`."""
+        """As `Divergence.identity`."""
         totals = [i for i, item in enumerate(self._items) if not item.normalised]
         asked = repr(list(self._items)) + (repr(totals) if totals else "")
         return f"accuracy {hashlib.sha256(asked.encode()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """See `Measure`."""
+        """As `child.healing.children.Measure`."""
         self._parent_accuracy = self.accuracy(normed)
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
-        """See `Measure`."""
+        """Return a child's metrics from its final hidden states; `head_VH`: a head of its own [V, H]."""
         return {"accuracy": self._parent_accuracy - self.accuracy(normed, head_VH)}
 
     def accuracy(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> float:
@@ -203,6 +188,8 @@ class Accuracy:
         return sum(right) / max(1, len(right))
 
 
+Measure = Divergence | Accuracy
+"""Comparison of a model with the parent on a fixed set of tokens: metrics are 0 for the parent itself, larger is worse."""
 Entry = tuple[int, int, EncodedChoice]
 
 

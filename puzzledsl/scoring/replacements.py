@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative, EndName, SubBlock
+from puzzledsl.alternatives.alternative import EndName
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import DiagnosticError, NoPieceForAlternative
-from puzzledsl.child.assemble import Chosen
+from puzzledsl.base.diagnostics import Args, DiagnosticError, NoPieceForAlternative
+from puzzledsl.child.assemble import Chosen, chosen_in
+from puzzledsl.child.definition import layer_of_pieces, pieces_of
 from puzzledsl.costs.flops import met_weights
+from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import runs_to_drop
-from puzzledsl.ir.tables import BldJob
+from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.replace import with_modules
 from puzzledsl.pieces.store.library import Library
-
-Part = tuple[SubBlock, Alternative, str | None]
-"""(sub-block, its alternative, id of the piece with its weights, or None without weights of its own)."""
-Pair = tuple[AttentionAlternative | None, FfnAlternative | None]
-Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,17 @@ class Replacement:
     layer: int
     table: str
     name: str
-    parts: tuple[Part, ...]
+    definition: LayerDefinition
+
+    @property
+    def parts(self) -> list[Chosen]:
+        """The sub-blocks that are not the parent's."""
+        return [part for part in chosen_in(self.layer, self.definition) if not part.alternative.is_parent]
 
     def layer_of(self, model: PreTrainedModel, library: Library) -> nn.Module:
         """Return a copy of the model's layer with this replacement; for forward passes without a KV cache."""
         layer = layers(model)[self.layer]
-        chosen = (Chosen(self.layer, *part) for part in self.parts)
-        modules = {each.sub_block: each.module(model, layer, library.load)[0] for each in chosen}
+        modules = {each.sub_block: each.module(model, layer, library.load)[0] for each in self.parts}
         return with_modules(layer, modules)
 
 
@@ -116,45 +117,19 @@ def replacements(
 
     Raises DiagnosticError (NoPieceForAlternative) for an alternative without a piece.
     """
-    pieces: Pieces = {}
-    for job in jobs:
-        pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
-    found: list[Replacement] = []
+    pieces, found = pieces_of(jobs), list[Replacement]()
+    parent = ParentAttention(), ParentFfn()
     for layer, choice in enumerate(space.layers):
         attention, ffn = dict.fromkeys(choice.attention), dict.fromkeys(choice.ffn)
-        chosen: list[Pair] = [*((a, None) for a in attention), *((None, f) for f in ffn)]
+        chosen: list[tuple[str, str, Layer]] = [("attention", a.name, (a, parent[1])) for a in attention]
+        chosen += [("ffn", f.name, (parent[0], f)) for f in ffn]
         if unit == "block":
-            chosen = [(a, f) for a in attention for f in ffn]
-        for a, f in chosen:
-            if parts := tuple(_parts(score, layer, pieces, a, f)):
-                table = "pairs" if unit == "block" else "attention" if f is None else "ffn"
-                name = "/".join(each.name for each in (a, f) if each is not None)
-                found.append(Replacement(layer, table, name, parts))
+            chosen = [("pairs", f"{a.name}/{f.name}", (a, f)) for a in attention for f in ffn]
+        for table, name, pair in chosen:
+            if not all(alternative.is_parent for alternative in pair):
+                definition, lacking = layer_of_pieces(layer, *pair, pieces)
+                if lacking:
+                    said: Args = {"score": score.name, "bld": score.bld, "what": lacking[0], "layer": layer}
+                    raise DiagnosticError(NoPieceForAlternative(span_of(score.where), **said))
+                found.append(Replacement(layer, table, name, definition))
     return found
-
-
-def _parts(
-    score: nodes.Score,
-    layer: int,
-    pieces: Pieces,
-    attention: AttentionAlternative | None,
-    ffn: FfnAlternative | None,
-) -> Iterator[Part]:
-    """Yield what is not the parent's, from a coupled piece if there is one, else from a piece for each."""
-    made = None if attention is None else attention.of_piece
-    places: list[tuple[SubBlock, Alternative | None, str | None]] = [
-        ("attention", attention, pieces.get((layer, made, None))),
-        ("ffn", ffn, pieces.get((layer, None, ffn))),
-    ]
-    for sub_block, alternative, alone in places:
-        if alternative is None or alternative.is_parent:
-            continue
-        piece = pieces.get((layer, made, ffn)) or alone
-        if alternative.removes or alternative.keeps_weights:
-            piece = None
-        elif piece is None:
-            what, span = f"{sub_block} `{alternative.name}`", span_of(score.where)
-            raise DiagnosticError(
-                NoPieceForAlternative(span, score=score.name, bld=score.bld, what=what, layer=layer)
-            )
-        yield sub_block, alternative, piece

@@ -160,7 +160,15 @@ def _digests(
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     method, parent_dir = inputs.method, inputs.parent_dir
     pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
-    parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
+    parts = [
+        [
+            r.layer,
+            r.table,
+            r.name,
+            *(pieces.get(p.piece or "", "") if p.alternative.trainable else "" for p in r.parts),
+        ]
+        for r in todo
+    ]
     settings = method.model_dump_json(exclude=None if method.healed else {"healed"})
     # with settings of earlier versions, so that tables stay the same bytes
     for setting, written in FORMER_SETTINGS.items():

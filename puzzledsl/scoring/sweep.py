@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.children import HealingGroups, Points
@@ -97,12 +96,6 @@ def units(todo: Sequence[Replacement], runs: Sequence[Run], layers: int, togethe
     return found
 
 
-def single_units(todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
-    """Return a unit for each replacement and run, without a row, by ascending first layer."""
-    replaced: list[Scored] = [*todo, *runs]
-    return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
-
-
 def _batches(numbered: Sequence[tuple[int, Scored]], size: int) -> Iterator[Unit]:
     return (tuple(numbered[start : start + size]) for start in range(0, len(numbered), size))
 
@@ -134,12 +127,8 @@ Wave = tuple[Unit, Sequence[Tensor]]
 """A unit that has branched off, and its hidden states."""
 
 
-@dataclass
-class Flight:
-    """A unit to be measured in a thread of its own. `streams`: what it starts from, which its thread takes."""
-
-    unit: Unit
-    streams: list[Any]
+Flight = tuple[Unit, list[Any]]
+"""A unit to be measured in a thread of its own, and what it starts from, which its thread takes."""
 
 
 class Sweep:
@@ -177,9 +166,9 @@ class Sweep:
             yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
             return
         self._ask_for_arguments(found)
-        flights = (Flight(unit, [self._streams(unit)]) for unit in found)
-        for flight, measured in workers.each(self._flown, flights):
-            yield flight.unit, measured
+        flights = ((unit, [self._streams(unit)]) for unit in found)
+        for (unit, _), measured in workers.each(self._flown, flights):
+            yield unit, measured
 
     @property
     def _waves(self) -> bool:
@@ -188,9 +177,9 @@ class Sweep:
 
     def _flown(self, flight: Flight) -> list[Figures]:
         """Measure a unit, in any thread."""
-        unit = flight.unit
-        above = self._started(unit, flight.streams.pop())
-        return self._arrived(unit, self._passed(above, enters(unit), len(self.runner)))
+        unit, streams = flight
+        above = self._started(unit, streams.pop())
+        return self._arrived(unit, self.runner.passed(above, enters(unit)))
 
     def _in_waves(self, found: Sequence[Unit]) -> Iterator[Wave]:
         """Yield units with their states above the last layer: all of a wave pass a layer while its weights are in memory."""
@@ -203,25 +192,15 @@ class Sweep:
                 return
             if layer_idx:
                 self._climb.entering(layer_idx - 1)
-                wave = [(unit, self._passed(on, layer_idx - 1, layer_idx)) for unit, on in wave]
+                wave = [(unit, self.runner.passed(on, layer_idx - 1, layer_idx)) for unit, on in wave]
             for unit in of_layer.get(layer_idx, ()):
                 wave.append((unit, self._started(unit, self._streams(unit))))
                 if sum(hidden.nbytes for _, on in wave for hidden in on) > room:
-                    yield from self._to_the_top(wave, layer_idx)
+                    for above in range(layer_idx, len(self.runner)):
+                        wave = [(unit, self.runner.passed(on, above, above + 1)) for unit, on in wave]
+                    yield from wave
                     wave = []
         yield from wave
-
-    def _to_the_top(self, wave: list[Wave], first: int) -> list[Wave]:
-        """Return a wave that has passed the layers from `first` on together."""
-        for layer_idx in range(first, len(self.runner)):
-            wave = [(unit, self._passed(on, layer_idx, layer_idx + 1)) for unit, on in wave]
-        return wave
-
-    def _passed(self, stream: Sequence[Tensor], first: int, end: int) -> Sequence[Tensor]:
-        """Return a stream that has passed the layers `first` to `end - 1`."""
-        for layer_idx in range(first, end):
-            stream = [self.runner.run_layer(layer_idx, hidden) for hidden in stream]
-        return stream
 
     def _streams(self, unit: Unit) -> Any:
         """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""
@@ -241,7 +220,7 @@ class Sweep:
     def _replaced(self, replacement: Replacement, groups: Sequence[Entering]) -> list[Tensor]:
         """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
         layer, run = replacement.layer_of(self.model, self._library), self.runner
-        if run.paged or any(sub_block == "attention" for sub_block, _, _ in replacement.parts):
+        if run.paged or any(part.sub_block == "attention" for part in replacement.parts):
             return [run.run_layer(replacement.layer, hidden, layer) for hidden, _ in groups]
         return [
             run.run_ffn(replacement.layer, attended, layer) for _, attended in groups if attended is not None
@@ -274,9 +253,7 @@ def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 def leaving(runner: LayerRunner, stream: Sequence[Tensor]) -> list[Tensor]:
     """Return the final hidden states after the last norm, from those that enter layer 0. All groups pass a layer together."""
-    for layer_idx in range(len(runner)):
-        stream = [runner.run_layer(layer_idx, hidden) for hidden in stream]
-    return [runner.final_norm(hidden) for hidden in stream]
+    return [runner.final_norm(hidden) for hidden in runner.passed(stream)]
 
 
 METHOD = "1"
@@ -317,18 +294,11 @@ class HealedReplacement:
                 dropped = LayerDefinition(attention=NoOpAttention(), ffn=NoOpFfn())
                 child[scored.layer : scored.end] = [dropped] * scored.length
             case Replacement():
-                child[scored.layer] = _layer(scored)
+                child[scored.layer] = scored.definition
         behind = min(enters(((0, scored),)), layers - 1)
         links, of_parent = chain(child, without), points(layers, without)
         first = first_changed(links, of_parent)
         return cls(behind, of_parent[first], [link for link in links[first:] if link.layer_idx <= behind])
-
-
-def _layer(replacement: Replacement) -> LayerDefinition:
-    chosen: dict[str, Alternative | str | None] = {"attention": ParentAttention(), "ffn": ParentFfn()}
-    for sub_block, alternative, piece in replacement.parts:
-        chosen |= {sub_block: alternative, f"{sub_block}_piece": piece}
-    return LayerDefinition.model_validate(chosen)
 
 
 class HealedSweep(Sweep):
@@ -344,7 +314,8 @@ class HealedSweep(Sweep):
 
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
         """Return replacements and runs one at a time, by ascending first layer."""
-        return single_units(todo, runs)
+        replaced: list[Scored] = [*todo, *runs]
+        return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
 
     @property
     def _waves(self) -> bool:
@@ -377,11 +348,11 @@ class HealedSweep(Sweep):
 
     def _flown(self, flight: Flight) -> list[Figures]:
         """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
-        healing, (healed, points) = self._groups, flight.streams.pop()
+        healing, (healed, points) = self._groups, flight[1].pop()
         stream: Sequence[Tensor] = list(points[healed.start])
         for link in healed.changed:
             # a piece that leads from the parent's stream to the next point was trained to
             fit = link.point != healed.start or not link.adjacent
             stream = healing.past(link, stream, points, fit=fit)
-        above = self._passed(healing.measured(stream), healed.behind + 1, len(self.runner))
+        above = self.runner.passed(healing.measured(stream), healed.behind + 1)
         return [self.measure.figures(self._normed(above))]

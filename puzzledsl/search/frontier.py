@@ -1,6 +1,6 @@
 """Epsilon-constraint method (Haimes et al. 1971): a search solved at several bounds of one metric, for the Pareto front.
 
-A solved frontier is written as CSV, for spreadsheets; `report.pictures.frontier` draws it.
+A solved frontier is written as CSV, for spreadsheets; `report.pictures.curves` draws it.
 """
 
 from __future__ import annotations

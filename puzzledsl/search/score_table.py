@@ -18,7 +18,7 @@ from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs import long_table
-from puzzledsl.costs.long_table import CellProblems, Line, LongTable
+from puzzledsl.costs.long_table import Line, LongTable, RowProblems
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
@@ -48,9 +48,9 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
         raise DiagnosticError(unreadable) from error
     help = f"the first line is `layer,attention,ffn,{score.name}`"
     keys = (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
-    own = [n for n in table.names if n and n not in keys and not COST_COLUMN.fullmatch(n)]
-    wrong = [*long_table.header_problems(table.names)]
-    if not wrong and score.name not in table.names and len(own) != 1:  # unclear which has the scores
+    own = [n for n in table.header.cells if n and n not in keys and not COST_COLUMN.fullmatch(n)]
+    wrong = [*table.header_problems()]
+    if not wrong and score.name not in table.header.cells and len(own) != 1:  # unclear which has the scores
         near = closest(score.name, own)
         meant = f": did you mean `score {near}`?" if near else ""
         listed = f"none of its columns {', '.join(own)} is named `{score.name}`{meant}"
@@ -58,8 +58,8 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     for problem in wrong:
         sink.add(ScoreTableUnreadable(declared, path=shown, reason=problem, help=help))
     if not sink.has_errors:
-        problems = CellProblems(table, declared, sink, ScoreTableCell)
-        reader = _Reader(table, score.name if score.name in table.names else own[0], space, problems)
+        problems = RowProblems(table, declared, sink, ScoreTableCell)
+        reader = _Reader(table, score.name if score.name in table.header.cells else own[0], space, problems)
         for line in table.lines:
             reader.enter(line)
         problems.report()
@@ -74,9 +74,9 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
 class _Reader:
     """The scores of a table's rows, and those that are missing."""
 
-    def __init__(self, table: LongTable, column: str, space: Space, problems: CellProblems) -> None:
+    def __init__(self, table: LongTable, column: str, space: Space, problems: RowProblems) -> None:
         self.table, self.column, self.problems = table, column, problems
-        self.places = [table.names.index(key) for key in (*long_table.KEYS, self.column)]
+        self.places = [table.header.cells.index(key) for key in (*long_table.KEYS, self.column)]
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
         self.names: dict[Site, list[str]] = {
             part: ["parent", *dict.fromkeys(n for layer in self.offered for n in layer[i] if n != "parent")]
@@ -91,9 +91,9 @@ class _Reader:
 
     def enter(self, line: Line) -> None:
         """Enter one row, or report its mistakes."""
-        if wrong := long_table.row_length(self.table, line):
-            return self.problems.add(line, line.cell(-1), wrong)
-        layer, *names, text = (line.raw[place].strip() for place in self.places)
+        if wrong := self.table.row_length(line):
+            return self.problems.add(line, wrong)
+        layer, *names, text = (line.cells[place] for place in self.places)
         if not text:
             return None
         try:
@@ -101,17 +101,17 @@ class _Reader:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            return self.wrong(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
+            return self.problems.add(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
         if (run := long_table.written_run(layer)) is not None:
             return self.enter_run(line, run, value)
         if ends := [key for key in long_table.END_KEYS if self.table.text(line, key)]:
             return self.enter_end(line, ends, value)
         if not any(names):
-            return self.wrong(line, "neither `attention` nor `ffn` is given")
+            return self.problems.add(line, "neither `attention` nor `ffn` is given")
         known = [self.is_known(line, part, name) for part, name in zip(SUB_BLOCKS, names, strict=True)]
         count = len(self.offered)
         if layer and not (layer.isdecimal() and len(layer) <= 9 and int(layer) < count):
-            return self.wrong(line, f"layer `{layer[:40]}` is not one of 0 to {count - 1}", "layer")
+            return self.problems.add(line, f"layer `{layer[:40]}` is not one of 0 to {count - 1}")
         attention, ffn = names
         for index in ((int(layer),) if layer else range(count)) if all(known) else ():
             if not self.put(line, self.rows[bool(layer)], (index, attention, ffn), value, "alternative"):
@@ -122,7 +122,7 @@ class _Reader:
         """Enter a score, or report that another row has another one."""
         before, number = known.setdefault(key, (value, line.number))
         if before != value:
-            self.wrong(line, f"this {what} is in line {number} too, with another score")
+            self.problems.add(line, f"this {what} is in line {number} too, with another score")
         return before == value
 
     def enter_run(self, line: Line, run: Run, value: float) -> None:
@@ -131,10 +131,10 @@ class _Reader:
             name = self.table.text(line, part)
             if name != "noop":
                 whole = f"a run of layers is dropped whole: its {part} is `noop`, not `{name[:40]}`"
-                return self.wrong(line, whole, part)
+                return self.problems.add(line, whole)
         if sum(run) > len(self.offered):
             layers = self.table.text(line, "layer")
-            return self.wrong(line, f"`{layers}` is no run of layers 0 to {len(self.offered) - 1}", "layer")
+            return self.problems.add(line, f"`{layers}` is no run of layers 0 to {len(self.offered) - 1}")
         self.put(line, self.runs, run, value, "run")
         return None
 
@@ -142,7 +142,7 @@ class _Reader:
         """Enter the score of one end of the model, or report the row's mistake."""
         site, *others = [*map(str, ends), *(key for key in long_table.KEYS if self.table.text(line, key))]
         if others:
-            return self.wrong(line, f"a row of the {site} has no `{others[0]}`", others[0])
+            return self.problems.add(line, f"a row of the {site} has no `{others[0]}`")
         name = self.table.text(line, ends[0])
         if self.is_known(line, ends[0], name):
             self.put(line, self.of_ends, (ends[0], name), value, "alternative")
@@ -155,12 +155,8 @@ class _Reader:
             return True
         near, listed = closest(name, known), ", ".join(known)
         help = f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {listed}"
-        self.wrong(line, f"`{name[:40]}` is no {site} alternative of the space", site, help)
+        self.problems.add(line, f"`{name[:40]}` is no {site} alternative of the space", help)
         return False
-
-    def wrong(self, line: Line, problem: str, column: str = "", help: str = "") -> None:
-        """Report a mistake in a cell, by default in that of the score."""
-        self.problems.add(line, self.table.at(line, column or self.column), problem, help)
 
     @cached_property
     def entries(self) -> dict[Layer, float]:

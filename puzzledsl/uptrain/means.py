@@ -5,7 +5,7 @@ They are tried from the cheapest: recomputed layers and smaller micro-batches, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,39 +19,25 @@ from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.placement import this_device
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan, tiles
-from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.ranks import Ranks
 
 MOST_PROCESSES = 4096
+PLAIN = UptrainChoice(0, recompute=False, offload=False)
+"""Nothing is spent to save memory; 0 blocks at a time are as many as a device needs for its speed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """Measures by which a training fits into memory.
-
-    `micro_blocks`: blocks at a time; None: as many as a device needs for its speed. `recompute`: layers are computed twice.
-    `offload`: the child's weights, gradients and moments are in the host's memory.
-    """
-
-    micro_blocks: int | None = None
-    recompute: bool = False
-    offload: bool = False
-
-    @property
-    def cure(self) -> str:
-        """The change of the program that takes less memory."""
-        if (self.micro_blocks or 1) > 1:
-            return f"write `micro_batch = {(self.micro_blocks or 1) // 2}`"
-        return "use more processes" if self.recompute else "write `micro_batch = 1, recompute = true`"
-
-
-PLAIN = Means()
+def cure(choice: UptrainChoice) -> str:
+    """Return the change of the program that takes less memory."""
+    if choice.micro_blocks > 1:
+        return f"write `micro_batch = {choice.micro_blocks // 2}`"
+    return "use more processes" if choice.recompute else "write `micro_batch = 1, recompute = true`"
 
 
 def means_for(
     declaration: Uptrain, parent_dir: Path, child_dir: Path, device: torch.device, ranks: Ranks
-) -> Means:
+) -> UptrainChoice:
     """Return the means with which the training fits. Raises DiagnosticError (NoRoomToUptrain)."""
     child, parent = _child_shape(child_dir), shape_of(load_config(parent_dir))
     dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
@@ -76,7 +62,7 @@ def _child_shape(directory: Path) -> Shape:
         return base_shape_of(config)
 
 
-def chosen(sizes: UptrainSizes, device: Device) -> Means | None:
+def chosen(sizes: UptrainSizes, device: Device) -> UptrainChoice | None:
     """Return what the plan chooses; None if nothing fits."""
     plan, choice = uptrain_plan(sizes, device)
     if not _fits(plan, device):
@@ -87,11 +73,7 @@ def chosen(sizes: UptrainSizes, device: Device) -> Means | None:
         most = max(1, tiles("cuda").training_tokens // sizes.declaration.context)
         sizes = sizes.at(min(choice.micro_blocks, most))
         plan, choice = uptrain_plan(sizes, device)
-    return Means(
-        micro_blocks=choice.micro_blocks if device.is_gpu else None,
-        recompute=choice.recompute,
-        offload=choice.offload,
-    )
+    return choice if device.is_gpu else replace(choice, micro_blocks=0)
 
 
 def _fits(plan: StagePlan, device: Device) -> bool:
@@ -99,7 +81,7 @@ def _fits(plan: StagePlan, device: Device) -> bool:
     return plan.fits(device) if device.is_gpu else plan.peak_bytes <= device.memory_bytes
 
 
-def in_words(means: Means) -> str:
+def in_words(means: UptrainChoice) -> str:
     """Return what is done, in words; an empty text if nothing is."""
     words = {
         "layers are computed twice": means.recompute,

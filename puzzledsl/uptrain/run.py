@@ -23,8 +23,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import child_config, load_child
 from puzzledsl.child.checkpoint.contents import write_safetensors
 from puzzledsl.child.healing.run import blocks_read
-from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.errors import NotEnoughText
+from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
@@ -41,8 +40,9 @@ from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement
 from puzzledsl.models.precision.scales import settle
+from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
-from puzzledsl.uptrain.means import Means, in_words, means_for
+from puzzledsl.uptrain.means import in_words, means_for
 from puzzledsl.uptrain.model import Student, Teacher, in_bf16, prepare_training
 from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
@@ -59,7 +59,7 @@ from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
 
 
-def sharding_of(means: Means, ranks: Ranks, device: torch.device, *, bf16: bool) -> Sharding | None:
+def sharding_of(means: UptrainChoice, ranks: Ranks, device: torch.device, *, bf16: bool) -> Sharding | None:
     """Return how the models are cut; None: they are whole, on the device of the only process."""
     if ranks.world == 1 and not means.offload:
         return None
@@ -252,19 +252,12 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
             tokens=tokens,
             seed=seed,
             cache=inputs.cache,
-            scratch=inputs.work,
             progress=inputs.progress,
         ).part(first)
 
     first = blocks_read(inputs.program, data.name, context, declaration.seed)
-    try:
-        return read(first)
-    except DiagnosticError as error:
-        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
-            raise
-        text = f"data `{data.name}` is too short to uptrain on text that the child was not made from"
-        inputs.progress.log("warning", text=text)
-        return read(0)
+    warning = f"data `{data.name}` is too short to uptrain on text that the child was not made from"
+    return rows_behind(first, read, inputs.progress, warning)
 
 
 def steps_of(declaration: Uptrain) -> int:

@@ -1,4 +1,4 @@
-"""State of an unfinished training run: weights, moments of AdamW, random numbers, progress.
+"""State of an unfinished training run: weights, moments of AdamW, progress. Training draws no random numbers.
 
 Each process writes its rows of every tensor to a safetensors file of its own. Any number of processes reads them. A checksum of
 every file guards them: a set that is torn or changed is never read.
@@ -24,7 +24,6 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, read_sealed, sha256_of, write_sealed
 from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.models.precision.scales import steps_of
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, first_row, local
 
 
@@ -134,24 +133,10 @@ def _fill(tensor: Tensor, name: str, files: Sequence[Any]) -> None:
 BETAS, EPSILON = (0.9, 0.95), 1e-8
 
 
-SCALE_FACTOR = 1.0
-"""Rate of scales' steps, which are relative, to that of weights."""
-
-
 def adamw(model: PreTrainedModel, peak: float) -> torch.optim.AdamW:
-    """Return AdamW without weight decay. A group's `factor` is its rate as a multiple of the schedule's."""
-    steps = {id(found) for module in model.modules() if (found := steps_of(module)) is not None}
-    weights = [weight for weight in model.parameters() if id(weight) not in steps]
-    scales = [weight for weight in model.parameters() if id(weight) in steps]
-    groups = [{"params": weights, "factor": 1.0}, {"params": scales, "factor": SCALE_FACTOR}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        fused=True,
-        lr=peak,
-        betas=BETAS,
-        eps=EPSILON,
-        weight_decay=0.0,
-    )
+    """Return AdamW without weight decay. Scales' steps, which are relative, have the rate of weights."""
+    weights = model.parameters()
+    return torch.optim.AdamW(weights, fused=True, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0)
 
 
 @dataclass(slots=True)
@@ -194,7 +179,6 @@ class TrainingState:
         self._make_room(names)
         tensors = {name: value for name, value in self.tensors().items() if name in names}
         self.store.load(STATE, tensors)
-        self._set_random(tensors)
         heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
         return TrainingProgress(int(notes["step"]), heldout)
 
@@ -213,10 +197,7 @@ class TrainingState:
             found[f"weight/{name}"] = weight.detach()
             for moment, value in self.optimizer.state.get(weight, {}).items():
                 found[f"{moment}/{name}"] = value
-        states = [torch.get_rng_state()]
-        if torch.cuda.is_available():
-            states.append(torch.cuda.get_rng_state())
-        return found | {self._random_key: torch.cat(states)}
+        return found
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.model.named_parameters()}
@@ -230,16 +211,3 @@ class TrainingState:
                     "exp_avg": torch.zeros_like(weight.detach()),
                     "exp_avg_sq": torch.zeros_like(weight.detach()),
                 }
-
-    @property
-    def _random_key(self) -> str:
-        return f"random/{self.store.ranks.rank}"
-
-    def _set_random(self, tensors: dict[str, Tensor]) -> None:
-        """Restore the state of the random numbers."""
-        if self._random_key in tensors:
-            state = tensors[self._random_key]
-            size = torch.get_rng_state().numel()
-            torch.set_rng_state(state[:size].clone())
-            if torch.cuda.is_available() and state.numel() > size:
-                torch.cuda.set_rng_state(state[size:].clone())

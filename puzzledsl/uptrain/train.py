@@ -22,8 +22,9 @@ from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.divergence import learning_rate
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain.errors import LossDiverged, OutOfMemory
-from puzzledsl.uptrain.means import PLAIN, Means
+from puzzledsl.uptrain.means import PLAIN, cure
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -120,7 +121,7 @@ class Trainer:
         progress: Progress,
         *,
         sharding: Sharding | None = None,
-        means: Means = PLAIN,
+        means: UptrainChoice = PLAIN,
     ) -> None:
         """Prepare a training of the student, in place, on the blocks [steps * batch, T]. `sharding` None: models are whole."""
         child = student.model
@@ -144,11 +145,6 @@ class Trainer:
 
     def run(self) -> TrainingProgress:
         """Train to the end, then put the best evaluated weights into the child; with `keep = last` those after the last step."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.declaration.seed + self.ranks.rank)
-            return self._run_seeded()
-
-    def _run_seeded(self) -> TrainingProgress:
         done = self._run.load() or TrainingProgress()
         self.progress.start(f"uptraining {self.declaration.name}", self.steps)
         if done.step:
@@ -189,7 +185,7 @@ class Trainer:
                 LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = group["factor"] * learning_rate(self.lr, step, self.steps)
+            group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return Step(loss, kld, cosine, lm, grad_norm)
@@ -201,7 +197,7 @@ class Trainer:
                 return self._accumulated(rows_GT, learned_GT)
         except torch.OutOfMemoryError as error:
             rank, name = self.ranks.rank, self.declaration.name
-            problem = OutOfMemory(None, name=name, rank=rank, help=self.means.cure)
+            problem = OutOfMemory(None, name=name, rank=rank, help=cure(self.means))
             raise DiagnosticError(problem) from error
 
     def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
@@ -277,7 +273,7 @@ class Trainer:
     @property
     def micro(self) -> int:
         """Blocks at a time."""
-        return self.means.micro_blocks or 1
+        return self.means.micro_blocks
 
     @property
     def _evaluations(self) -> set[int]:

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.published import parent_weights_bytes
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.dtypes import CERTAIN, share_read
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import parent_weights_bytes, size_on, weights_bytes
+from puzzledsl.costs.memory import size_on, weights_bytes
 from puzzledsl.costs.roofline import sub_block_cost, sub_block_times
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape

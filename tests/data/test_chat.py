@@ -135,14 +135,14 @@ def test_positions_that_count_are_those_before_a_token_of_an_answer(tmp_path: Pa
     blocks = {tuple(ids[i : i + 7]): learned[i + 1 : i + 7] for i in range(0, len(ids) - 6, 7)}
     for block, counts in zip(rows[:].tolist(), counted.tolist(), strict=True):
         assert counts == [*blocks[tuple(block)], False]
-    plain = token_rows(chat_data("chat.jsonl", "all"), tmp_path, tokenizer, **size)
+    plain = token_rows(chat_data("chat.jsonl", "all"), tmp_path, tokenizer, **size, cache=tmp_path / "cache")
     assert torch.equal(plain[:], rows[:]) and plain.learned(slice(None)) is None
     assert plain.digest() != rows.digest()
 
 
 def failure(tmp_path: Path, source: nodes.Data) -> tuple[str, str]:
     with pytest.raises(DiagnosticError) as caught:
-        token_rows(source, tmp_path, chat_tokenizer(), context=4, tokens=4, seed=0)
+        token_rows(source, tmp_path, chat_tokenizer(), context=4, tokens=4, seed=0, cache=tmp_path / "cache")
     (problem,) = caught.value.diagnostics
     return problem.code, problem.message
 
@@ -177,9 +177,8 @@ def test_other_forms_of_messages(tmp_path: Path) -> None:
     found = []
     for number, chats in enumerate((plain, sharegpt, parts)):
         write_chats(tmp_path / f"{number}.jsonl", chats)  # type: ignore[arg-type]
-        rows = token_rows(
-            chat_data(f"{number}.jsonl"), tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0
-        )
+        source, size = chat_data(f"{number}.jsonl"), {"context": 4, "tokens": 40, "seed": 0}
+        rows = token_rows(source, tmp_path, chat_tokenizer(), **size, cache=tmp_path / "cache")
         found.append(rows.digest())
     assert len(set(found)) == 1
 
@@ -212,7 +211,8 @@ def test_a_mix_of_text_and_answers_counts_all_of_the_text(tmp_path: Path) -> Non
     assert counted is not None and not counted[:, -1].any()
     of_text, of_chats = counted[::2], counted[1::2]
     assert of_text[:, :-1].all() and 0 < of_chats.float().mean() < 0.6
-    alone = token_rows(chat_data("chat.jsonl"), tmp_path, chat_tokenizer(), **{**size, "tokens": 8 * 20})
+    half = {**size, "tokens": 8 * 20, "cache": tmp_path / "cache"}
+    alone = token_rows(chat_data("chat.jsonl"), tmp_path, chat_tokenizer(), **half)
     assert torch.equal(alone[:], rows[:][1::2]) and torch.equal(alone.learned(slice(None)), of_chats)
-    again = token_rows(mixed, tmp_path, chat_tokenizer(), **size)
+    again = token_rows(mixed, tmp_path, chat_tokenizer(), **size, cache=tmp_path / "again")
     assert again.digest() == rows.digest() and again.part(3, 9).digest() == rows.part(3, 9).digest()

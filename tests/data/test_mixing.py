@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import most_blocks, turns
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.stamps import data_fingerprint
+from tests.blocks import token_blocks
 from tests.data.test_token_blocks import WHERE
 from tests.tiny import tiny_tokenizer
 

@@ -157,11 +157,10 @@ def test_answers_are_counted(tmp_path: Path) -> None:
 )
 def test_a_source_without_text(tmp_path: Path, texts: list[str], part: Any, reason: str) -> None:
     source = rows_of(tmp_path, texts).model_copy(update={"part": part})
-    for cache in (None, tmp_path / "tokens"):
-        with pytest.raises(DiagnosticError) as caught:
-            token_rows(data(source), tmp_path, tiny_tokenizer(), context=2, tokens=2, seed=0, cache=cache)
-        (problem,) = caught.value.diagnostics
-        assert problem.code == "E1214" and reason in problem.message
+    with pytest.raises(DiagnosticError) as caught:
+        token_rows(data(source), tmp_path, tiny_tokenizer(), context=2, tokens=2, seed=0, cache=tmp_path)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "E1214" and reason in problem.message
 
 
 # ---------------------------------------------------------------- Parquet and data sets
@@ -192,7 +191,7 @@ def test_conversations_in_parquet_are_those_of_json_lines(tmp_path: Path) -> Non
     parquet(tmp_path / "c.parquet", [{"messages": chat} for chat in chats])
     columnar = nodes.ParquetData(paths=("c.parquet",), messages="messages", loss="answers")
     digests = {
-        token_rows(d, tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0).digest()
+        token_rows(d, tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0, cache=tmp_path / "t").digest()
         for d in (chat_data("c.jsonl"), data(columnar))
     }
     assert len(digests) == 1

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import seal
-from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.documents import documents
 from puzzledsl.data.source import Text
 from puzzledsl.data.streams import fingerprint
 from puzzledsl.ir import nodes
+from tests.blocks import token_blocks
 from tests.tiny import tiny_tokenizer
 
 WHERE = nodes.Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)

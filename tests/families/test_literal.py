@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.family import Family
-from puzzledsl.families.literal import LAYER_RULES, USUAL, BadLiteral, needed, shape_of_literal
+from puzzledsl.families.literal import USUAL, BadLiteral, needed, shape_of_literal
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language.kinds import SHAPE
 
@@ -21,6 +21,8 @@ SIZES: dict[str, Any] = {
     "intermediate": 192,
     "vocab": 256,
 }
+LAYER_RULES = ("pattern", "attention_every", "full_every", "no_rope_every", "dense_first")
+"""Arguments about layers that differ; no fields of a shape."""
 EXPERTS = {"experts": 8, "top_k": 2, "expert_width": 16}
 STATE = StateShape(heads=8, head_dim=16, groups=2, state=16, conv=4)
 

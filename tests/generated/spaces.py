@@ -44,7 +44,7 @@ def _space(w: Writer, parent: Parent) -> None:
                 f"gqa = {w.pick(['least_squares', 'mean_pool'])}",
                 f"mlp = {w.pick(['least_squares', 'channel_contribution'])}",
                 "moe = least_squares",
-                f"linear = {w.pick(['least_squares', 'product'])}",
+                "linear = least_squares",
             ]
         )
         statements.append("\n".join(w.body("init", words)))

@@ -356,9 +356,9 @@ def test_patterns_of_caches(tmp_path: Path) -> None:
 @pytest.mark.states("init.choice")
 def test_initialisers(tmp_path: Path) -> None:
     found = (
-        program(tmp_path, space(f"{WIDE}\n init {{ gqa = mean_pool, linear = product }}")).spaces["v"].init
+        program(tmp_path, space(f"{WIDE}\n init {{ gqa = mean_pool, moe = least_squares }}")).spaces["v"].init
     )
-    assert found == nodes.Initialisers(gqa="mean_pool", mlp="least_squares", linear="product")
+    assert found == nodes.Initialisers(gqa="mean_pool", mlp="least_squares")
 
 
 # ---------------------------------------------------------------- overrides

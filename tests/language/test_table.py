@@ -18,7 +18,6 @@ from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import Call, Setting, calls_of
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.families.literal import LAYER_RULES
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.engines import RUNTIMES
@@ -27,6 +26,7 @@ from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import kinds, words
 from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, INITIALISERS, KINDS, SHAPE, pattern_fields
+from tests.families.test_literal import LAYER_RULES
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 SCHEDULES = calls_of(nodes.Schedule)

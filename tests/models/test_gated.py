@@ -51,14 +51,14 @@ def test_a_packed_model_is_the_model(family: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(products, "_product_times", count)
     with torch.no_grad():
         entering = runner.embed(tokens)
-        expected = runner.run_suffix(0, entering)
+        expected = runner.passed([entering])[0]
         assert not fused
         with runner.packed():
-            torch.testing.assert_close(runner.run_suffix(0, entering), expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(runner.passed([entering])[0], expected, rtol=1e-5, atol=1e-5)
         silu = family not in ("gemma3_text", "phi3")
         dense = sum(own.ffn == "dense" and silu for own in shape_of(model.config).each)
         assert len(fused) == dense
-        assert torch.equal(runner.run_suffix(0, entering), expected)
+        assert torch.equal(runner.passed([entering])[0], expected)
         assert len(fused) == dense
 
 

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_parent
 from puzzledsl.models.alternatives.build import initialise
-from puzzledsl.models.families.access import layers, shape_of, sub_block_of
+from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.build import NoNorm
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.stored import inventory
@@ -96,7 +96,7 @@ def test_a_paged_parent_gives_the_same_bits(tmp_path: Path, family: str) -> None
 
 @pytest.mark.parametrize("family", HYBRIDS)
 def test_a_matrix_in_place_of_a_mixer_is_the_best_one(family: str) -> None:
-    """Least squares explains more of a mixer's and of a mixture's output than the product of its own maps."""
+    """Least squares explains a part of a mixer's and of a mixture's output."""
     model = tiny_model(family, layers=LAYERS[family])
     shape = shape_of(model.config)
     statistics = dict(walk_layers(model, [tiny_tokens(16, 32, seed=seed) for seed in range(4)]))
@@ -107,33 +107,17 @@ def test_a_matrix_in_place_of_a_mixer_is_the_best_one(family: str) -> None:
         ):
             if absent:
                 continue
-            losses = {}
-            for how in ("least_squares", "product"):
-                init = Initialisers(linear=how)
-                state = initialise(layers(model)[index], alternative, statistics[index], init, own)
-                matrix = state["linear.weight"]
-                assert matrix.shape == (shape.hidden, shape.hidden) and torch.isfinite(matrix).all()
-                losses[how] = sum(
-                    float((getattr(t, f"{sub_block}_input") @ matrix.T - getattr(t, f"{sub_block}_output")).square().sum())
-                    for _, t in statistics[index].calls
-                )  # fmt: skip
+            state = initialise(layers(model)[index], alternative, statistics[index], Initialisers(), own)
+            matrix = state["linear.weight"]
+            assert matrix.shape == (shape.hidden, shape.hidden) and torch.isfinite(matrix).all()
+            loss = sum(
+                float((getattr(t, f"{sub_block}_input") @ matrix.T - getattr(t, f"{sub_block}_output")).square().sum())
+                for _, t in statistics[index].calls
+            )  # fmt: skip
             silent = sum(
                 float(getattr(t, f"{sub_block}_output").square().sum()) for _, t in statistics[index].calls
             )
-            assert losses["least_squares"] < silent and losses["least_squares"] < losses["product"]
-
-
-def test_the_product_of_a_delta_net_reads_its_values() -> None:
-    """With one head a group, the rows of values are the third block of each key head."""
-    model = tiny_model("qwen3_next", layers=1)
-    own = shape_of(model.config).at(0)
-    mixer = sub_block_of(layers(model)[0], "attention")
-    statistics = dict(walk_layers(model, [tiny_tokens()]))[0]
-    made = initialise(layers(model)[0], LinearAttention(), statistics, Initialisers(linear="product"), own)
-    x = torch.randn(1, 1, own.hidden)
-    values = mixer.fix_query_key_value_ordering(mixer.in_proj_qkvz(x), mixer.in_proj_ba(x))[2]
-    expected = mixer.out_proj(values.flatten(2))
-    torch.testing.assert_close(x @ made["linear.weight"].T, expected, rtol=1e-4, atol=1e-5)
+            assert loss < silent
 
 
 def test_a_removed_norm_keeps_its_dtype() -> None:

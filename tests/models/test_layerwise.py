@@ -37,7 +37,7 @@ def test_layer_by_layer_is_the_whole_model(family: str, extra: dict[str, Any], i
             assert torch.equal(runner.run_ffn(layer_idx, trace.between), trace.output)
             hidden = trace.output
         assert torch.equal(runner.head(runner.final_norm(hidden)), whole.logits)
-        assert torch.equal(runner.run_suffix(0, runner.embed(tokens)), hidden)
+        assert torch.equal(runner.passed([runner.embed(tokens)])[0], hidden)
 
 
 def test_arguments_follow_the_shape() -> None:
@@ -46,7 +46,7 @@ def test_arguments_follow_the_shape() -> None:
     with torch.no_grad():
         for length in (13, 7, 13):
             tokens = tiny_tokens(1, length, seed=length)
-            hidden = runner.run_suffix(0, runner.embed(tokens))
+            hidden = runner.passed([runner.embed(tokens)])[0]
             assert torch.equal(runner.head(runner.final_norm(hidden)), model(tokens, use_cache=False).logits)
 
 

@@ -142,8 +142,8 @@ def test_a_disk_that_is_really_full(program: Path, tiny_disk: Path, fails: objec
 def test_training_that_ends_in_no_number_is_an_error_and_keeps_the_other_pieces_of_the_layer(
     program: Path, fails: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss_of = piece_state.loss_of
-    monkeypatch.setattr(piece_state, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
+    loss = piece_state.normalized_mse
+    monkeypatch.setattr(piece_state, "normalized_mse", lambda *arguments: loss(*arguments) * torch.nan)
     said = fails("bld", str(program))  # type: ignore[operator]
     assert "error[E1411]: bld `pieces`: training `gqa1` of layer 0 ended in a loss of nan" in said
     assert "training `mlp20` of layer 0" in said

@@ -126,12 +126,10 @@ def test_ids_do_not_depend_on_names_or_places(program: Build) -> None:
         {"batch": 2},
         {"lr": Schedule(peak=2e-4)},
         {"lr": Schedule(peak=1e-4, warmup=0.1)},
-        {"loss": "mse"},
         {"seed": 1},
         {"calibration_tokens": 99},
         {"data": "other/*.txt"},
         {"parent": "elsewhere"},
-        {"init": Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")},
     ],
     ids=str,
 )
@@ -139,6 +137,14 @@ def test_ids_depend_on_everything_that_changes_the_result(program: Build, change
     before = {j.id for m in ("decoupled", "coupled") for j in bld_plan(program(), m)}
     after = {j.id for m in ("decoupled", "coupled") for j in bld_plan(program(**change), m)}
     assert not before & after
+
+
+def test_ids_depend_on_the_initialisers_of_their_alternatives(program: Build) -> None:
+    before = {j.id for m in ("decoupled", "coupled") for j in bld_plan(program(), m)}
+    other = program(init=Initialisers(gqa="mean_pool", mlp="channel_contribution"))
+    kept = [j for m in ("decoupled", "coupled") for j in bld_plan(other, m) if j.id in before]
+    kinds = {a.kind for j in kept for a in (j.attention, j.ffn) if a is not None}
+    assert kept and "linear" in kinds and not kinds & {"gqa", "mlp"}
 
 
 def test_an_initialiser_changes_only_the_pieces_it_makes(program: Build) -> None:

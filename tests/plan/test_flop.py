@@ -18,7 +18,7 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.channels import elimination_order
-from puzzledsl.pieces.train.losses import loss_of
+from puzzledsl.pieces.train.losses import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.flop import StageOneFlop, eliminated_numbers, layer_work, seen_tokens
@@ -36,7 +36,7 @@ def flop_of_a_step(parent: Path, job: BldJob) -> int:
     with torch.no_grad():
         trace = runner.trace_layer(job.layer, hidden)
     with FlopCounterMode(display=False) as counter:
-        loss = loss_of("normalized_mse", student.forward(hidden, trace), student.target(trace))
+        loss = normalized_mse(student.forward(hidden, trace), student.target(trace))
         torch.autograd.backward(loss)
     return counter.get_total_flops() // tokens.numel()
 

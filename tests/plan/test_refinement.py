@@ -13,7 +13,7 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.flop import NUMBERS_A_WEIGHT, POINTS, is_refined, refinement_tokens
 
 Build = Callable[..., Program]
-PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution")
 
 
 def kinds(job: BldJob) -> set[str]:

@@ -11,7 +11,7 @@ from low_rank_module import factors
 from puzzledsl.alternatives.registry import FFN
 from puzzledsl.ir.nodes import Initialisers, LayerChoice
 from puzzledsl.models.alternatives.build import build_alternative, initialise
-from puzzledsl.models.families.access import ffn, layers, shape_of
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from tests.replaced import replace
@@ -55,7 +55,10 @@ def test_at_full_rank_it_is_the_parent(family: str, bias: bool) -> None:
 def test_more_rank_is_better_and_any_beats_the_plain_svd() -> None:
     """On tokens that the start was not fitted to, and always better than a no-op."""
     model = tiny_model()
-    own, x = ffn(layers(model)[0]), torch.randn(512, HIDDEN, generator=torch.Generator().manual_seed(5))
+    own, x = (
+        sub_block_of(layers(model)[0], "ffn"),
+        torch.randn(512, HIDDEN, generator=torch.Generator().manual_seed(5)),
+    )
     x *= torch.logspace(-1, 1, HIDDEN)  # inputs of different scales, as those of real models
     target, hook = own(x), []
     handle = own.down_proj.register_forward_pre_hook(lambda _, args: hook.append(args[0]))

@@ -11,7 +11,7 @@ import pytest
 from puzzledsl.base.files import write_text
 from puzzledsl.report.write import write_report
 from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
-from tests.report.variants import CHECK, why_of
+from tests.report.variants import CHECK
 
 pytestmark = pytest.mark.slow
 __all__ = ["browser"]
@@ -21,13 +21,11 @@ NUMBERS = "() => [...document.querySelectorAll('data')].map((d) => [Number(d.val
 
 @pytest.fixture(scope="module")
 def report(built: Any) -> Path:
-    """The page of the whole build, engines and regrets too."""
-    engines, why = built.build.engines("child"), built.build.why("fast")
+    """The page of the whole build, the engines too."""
+    engines = built.build.engines("child")
     write_text(engines, CHECK.canonical_json())
-    write_text(why, why_of(built.program, built.results["fast"]).canonical_json())
     page = write_report(built.program, built.build, built.source)
     engines.unlink()
-    why.unlink()
     return page
 
 

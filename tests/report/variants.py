@@ -18,7 +18,6 @@ from puzzledsl.ir.nodes import (
     MetricTerm,
     Or,
     ParamsTerm,
-    Program,
     Refine,
     ScoreTerm,
     TableTerm,
@@ -33,21 +32,16 @@ from puzzledsl.ir.tables import (
     Failure,
     Figure,
     LayerAssignment,
-    Margin,
     MeasuredChild,
-    Move,
     Problem,
     Refinement,
-    Regret,
     Repetition,
     RunScore,
     ScoreTable,
     SearchResult,
     Solution,
-    SubBlockRegrets,
     TextCounts,
     TextGap,
-    WhyResult,
 )
 from puzzledsl.report.subject import Artefacts, load_artefacts
 from tests.report.conftest import LAYERS, PARENT, Built, child_of, solved
@@ -511,58 +505,3 @@ def a_frontier_of_one_point(built: Built) -> Artefacts:
     curve = found.frontiers["curve"]
     found.frontiers["curve"] = curve.model_copy(update={"points": (curve.points[0], curve.points[-1])})
     return found
-
-
-# ---------------------------------------------------------------- regrets
-
-
-def why_of(program: Program, result: SearchResult) -> WhyResult:
-    """Regrets that grow from layer to layer; the last alternative of a sub-block cannot be met."""
-    assert result.objective is not None
-    sub_blocks = []
-    layers = zip(program.spaces["wide"].layers, result.solutions[0].layers, strict=True)
-    for layer, (choice, names) in enumerate(layers):
-        for sub_block in ("attention", "ffn"):
-            chosen, offered = getattr(names, sub_block), getattr(choice, sub_block)
-            listed = []
-            for place, name in enumerate(alternative.name for alternative in offered):
-                value = 0.0 if name == chosen else 0.01 * layer * place
-                last = name != chosen and place == len(offered) - 1
-                known = None if last else value
-                listed.append(Regret(alternative=name, at_least=known, at_most=known))
-            told = {"layer": layer, "sub_block": sub_block, "chosen": chosen, "regrets": tuple(listed)}
-            sub_blocks.append(SubBlockRegrets.model_validate(told))
-    moves = (
-        Move(kind="tighter", by="1 %", bound=1.515, at_least=0.0213, at_most=0.0213),
-        Move(kind="looser", by="1 %", bound=1.485, at_least=-0.017, at_most=-0.017),
-        Move(kind="without", at_least=-0.4, at_most=-0.4),
-    )
-    impossible = (Move(kind="tighter", by="1", bound=11, at_least=None, at_most=None),)
-    return WhyResult(
-        search="fast",
-        sense="minimize",
-        objective=result.objective,
-        proven=True,
-        negligible=result.objective / 1000,
-        sub_blocks=tuple(sub_blocks),
-        margins=(
-            Margin(line=22, text="chat.throughput >= 1.5x", because="the reason", moves=moves),
-            Margin(line=26, text="count(attention is noop) <= 12", moves=impossible),
-        ),
-    )
-
-
-def regrets(built: Built, case: Callable[[WhyResult], dict[str, Any]]) -> Artefacts:
-    found = finished(built)
-    why = why_of(built.program, built.results["fast"])
-    found.whys["fast"] = why.model_copy(update=case(why))
-    return found
-
-
-each(
-    "regrets",
-    regrets,
-    plain=lambda why: {},
-    of_another_answer=lambda why: {"objective": 2 * why.objective},
-    of_another_space=lambda why: {"sub_blocks": why.sub_blocks[1:]},
-)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor
-from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
@@ -24,6 +23,7 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.assembled import assemble
+from tests.blocks import token_blocks
 from tests.tiny import tiny_tokenizer
 
 

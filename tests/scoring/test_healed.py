@@ -22,7 +22,7 @@ from puzzledsl.child.healing.children import JUDGING_PART, HealedChildren
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.ir.nodes import ReplaceOne
-from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.ir.tables import LayerDefinition, ScoreTable
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
@@ -105,7 +105,7 @@ def naive(case: Case, child: Child, behind: int, work: Path) -> float:
     layers = family_of(parent).layers
     weights = {
         name: weight.read()
-        for name, weight in heal(parent, *given).weights.items()
+        for name, weight in heal(parent, *given).weights(work).items()
         if int(name.removeprefix(f"{layers}.").partition(".")[0]) <= behind
     }
     model = assemble(load_parent(case.base / "parent"), definition, case.library.load)
@@ -243,9 +243,13 @@ def test_the_parent_s_stream_is_kept_from_the_sub_block_in_front(kind: str) -> N
         without = frozenset((layer, "ffn" if layer % 2 else "attention") for layer in range(layers))
     for layer in range(layers):
         starts = set()
-        for sub_block, alternative in (("attention", NoOpAttention()), ("ffn", NoOpFfn())):
+        dropped: dict[SubBlock, LayerDefinition] = {
+            "attention": LayerDefinition(attention=NoOpAttention(), ffn=ParentFfn()),
+            "ffn": LayerDefinition(attention=ParentAttention(), ffn=NoOpFfn()),
+        }
+        for sub_block, definition in dropped.items():
             if (layer, sub_block) not in without:
-                one = Replacement(layer, sub_block, "noop", ((sub_block, alternative, None),))
+                one = Replacement(layer, sub_block, "noop", definition)
                 starts.add(HealedReplacement.of(one, layers, without).start)
         first = needed_from(layer, layers, without)
         assert min(starts) == first if layer else min(starts) >= first == 0

@@ -18,7 +18,6 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_parent
@@ -26,6 +25,7 @@ from puzzledsl.scoring import measures
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.assembled import assemble
+from tests.blocks import token_blocks
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiles import cut

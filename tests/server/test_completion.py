@@ -93,7 +93,7 @@ EXACT = {
     ),
     "words of a closed list": (
         after("bld n of w { loss = ‸"),
-        {"normalized_mse", "mse", "cosine", "few", "headroom"},
+        {"normalized_mse", "few", "headroom"},
     ),
     "what is trained": None,
     "data": (after("bld n of w { data = ‸"), {"d", "few", "headroom"}),

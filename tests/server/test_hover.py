@@ -44,7 +44,7 @@ def at(word: str, text: str = PROGRAM) -> str:
         ("same as", ["`same as`: Two layers choose the same"]),
         ("runs", ["How many runs of consecutive layers"]),
         ("train", ["decoupled"]),
-        ("cosine", ["Cosine distance"]),
+        ("normalized_mse", ["Puzzle, section 3"]),
         ("replace_one", ["`metric`", "`samples`"]),
         ("sum", ["The sum"]),
         ("Ratio", ["95%"]),

@@ -27,7 +27,7 @@ space w of p {
 data d = text("*.txt")
 bld b of w {
   train = attention + ffn
-  tokens = 1k, loss = cosine
+  tokens = 1k, loss = normalized_mse
 }
 score kl of b = replace_one(kl_divergence)
 search cpsat of w {

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
 from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.streams import Stream, TokenRows
+from puzzledsl.data.streams import TokenRows
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.model import Student, Target, Teacher, cosine_loss, hidden_states
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from puzzledsl.uptrain.train import Trainer, micro_batches
+from tests.blocks import stream_in_memory
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_chats, with_uptrain
 
 CONTEXT, BLOCKS = 16, 24
@@ -39,7 +40,7 @@ def some_rows(*, learned: float = 0.3, seed: int = 0) -> TokenRows:
     ids = random.integers(4, 260, BLOCKS * CONTEXT).astype(np.int32)
     share = np.repeat(random.uniform(0, 2 * learned, BLOCKS), CONTEXT)
     stored = np.where(random.uniform(size=ids.shape) < share, ids, ~ids)
-    return TokenRows([Stream(None, stored)], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT)
+    return TokenRows([stream_in_memory(stored)], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT)
 
 
 def trainer_of(
@@ -153,7 +154,9 @@ def test_what_does_not_count_is_not_learned(
     rows = some_rows()
     stored = rows[:].numpy().astype(np.int32).reshape(BLOCKS, CONTEXT)
     stored[:, :-1] = ~stored[:, :-1]
-    last = TokenRows([Stream(None, stored.reshape(-1))], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT)
+    last = TokenRows(
+        [stream_in_memory(stored.reshape(-1))], np.zeros(BLOCKS, "u2"), np.arange(BLOCKS), CONTEXT
+    )
     step, _ = first_step(trainer_of(case, tmp_path, last, kld=0, cosine=0, lm=1), monkeypatch)
     child = load_child(case.child)
     ids = last[0:6]
@@ -235,6 +238,7 @@ def test_a_run_on_chats_says_how_much_counted(tmp_path: Path) -> None:
         context=CONTEXT,
         tokens=CONTEXT * 44,
         seed=1,
+        cache=tmp_path / "again",
     )
     counted = rows.part(4).learned(slice(None))
     assert counted is not None and record["learned_tokens"] == int(counted.sum()) < record["tokens"] == 640

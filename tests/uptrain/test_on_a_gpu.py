@@ -12,9 +12,10 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
+from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain import run
 from puzzledsl.uptrain.errors import OutOfMemory
-from puzzledsl.uptrain.means import PLAIN, Means
+from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.model import Student, Teacher, logit_loss
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from puzzledsl.uptrain.train import Trainer
@@ -31,7 +32,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def trainer_of(
-    case: Case, work: Path, means: Means = PLAIN, progress: Recorder | None = None, **changes
+    case: Case, work: Path, means: UptrainChoice = PLAIN, progress: Recorder | None = None, **changes
 ) -> Trainer:
     settings = {"lm": 0.5, "batch": 6, "dtype": "bf16"} | changes
     declaration = with_uptrain(case.program, **settings).uptrains["final"]

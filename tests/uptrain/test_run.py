@@ -16,7 +16,6 @@ from puzzledsl.alternatives.precision import PRECISIONS, Precision
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
-from puzzledsl.data.blocks import token_blocks
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent, load_tokenizer
@@ -27,6 +26,7 @@ from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
 from puzzledsl.uptrain.model import prepare_training
 from puzzledsl.uptrain.run import UptrainInputs, heldout_blocks, run_uptrain
 from puzzledsl.uptrain.train import Trainer
+from tests.blocks import token_blocks
 from tests.children import Choice
 from tests.tiles import cut
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain

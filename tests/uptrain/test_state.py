@@ -21,29 +21,26 @@ def trained(folder: Path, seed: int, steps: int = 2, **sizes) -> TrainingState:
 
 
 def take_step(run: TrainingState, step: int) -> None:
-    noisy = torch.dropout(run.model(tiny_tokens(seed=step)).logits, 0.5, train=True)
-    noisy.square().mean().backward()
+    run.model(tiny_tokens(seed=step)).logits.square().mean().backward()
     run.optimizer.step()
     run.optimizer.zero_grad()
 
 
 def test_going_on_from_a_file_is_going_on(tmp_path):
-    with torch.random.fork_rng():
-        one, other = trained(tmp_path, 0), trained(tmp_path, 5, steps=0)
-        one.save(TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}))
-        take_step(one, 7)
-        torch.manual_seed(99)
-        done = other.load()
-        assert done == TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}) and done.best_step == 0
-        take_step(other, 7)
+    one, other = trained(tmp_path, 0), trained(tmp_path, 5, steps=0)
+    one.save(TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}))
+    take_step(one, 7)
+    done = other.load()
+    assert done == TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2}) and done.best_step == 0
+    take_step(other, 7)
     ours, theirs = one.tensors(), other.tensors()
     assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours if not name.startswith("random"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_files_that_are_no_state_change_nothing(tmp_path):
     run = trained(tmp_path, 0, steps=0)
-    before = {name: value.clone() for name, value in run.tensors().items() if not name.startswith("random")}
+    before = {name: value.clone() for name, value in run.tensors().items()}
     cut, flipped, smaller = tmp_path / "cut", tmp_path / "flipped", tmp_path / "smaller"
     trained(cut, 1).save(TrainingProgress(2))
     (file,) = cut.glob("*.safetensors")

@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,7 +29,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import ranks as cutting
 from puzzledsl.uptrain import run
 from puzzledsl.uptrain.errors import NoLoss
-from puzzledsl.uptrain.means import Means
+from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
 from puzzledsl.uptrain.state import Store
@@ -59,7 +60,7 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for directory in sorted((base / "families").iterdir()):
         paths = directory / "parent", directory / "child"
-        sharding = sharding_of(Means(), ranks, CPU, bf16=False)
+        sharding = sharding_of(PLAIN, ranks, CPU, bf16=False)
         with largest_read() as reads:
             cut = models(*paths, CPU, torch.float32, sharding, bf16=False)
         cutting._prefetch([*layers(cut[1].model)])  # as on a GPU: it changes nothing but times
@@ -199,8 +200,8 @@ def trainings(base: Path, ranks: Ranks) -> dict[str, Any]:
     run.sha256_of = lambda path, real=run.sha256_of: hashed.append(path.name) or real(path)
     run.token_rows = lambda *a, real=run.token_rows, **k: tokenised.append(1) or real(*a, **k)
     for name, means in {
-        "plain": Means(),
-        "offloaded": Means(offload=True),
+        "plain": PLAIN,
+        "offloaded": replace(PLAIN, offload=True),
     }.items():
         run.means_for = lambda *a, means=means: means
         progress = Recorder()

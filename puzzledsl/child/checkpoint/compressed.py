@@ -32,10 +32,8 @@ def compressed(weights: Mapping[str, LazyTensor], types: Types, scales: torch.dt
     """
     found: dict[str, LazyTensor] = {}
     for name, weight in weights.items():
-        if name in types:
-            found |= _stored(name, weight, PRECISIONS[types[name]], scales)
-        else:
-            found[name] = weight
+        stored = name in types
+        found |= _stored(name, weight, PRECISIONS[types[name]], scales) if stored else {name: weight}
     return found
 
 

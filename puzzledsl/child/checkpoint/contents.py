@@ -43,16 +43,16 @@ STACK_ALIGNMENT = 64
 
 
 def write_shards(
-    weights: Mapping[str, LazyTensor], directory: Path, shard_bytes: int = SHARD_BYTES, *, stem: str = "model"
+    weights: Mapping[str, LazyTensor], directory: Path, shard_bytes: int = SHARD_BYTES
 ) -> list[Path]:
     """Write `model.safetensors`, or `model-00001-of-0000N.safetensors` … and the index, in order of `weights`.
 
     A tensor is never split; a file holds at least one, and no more than `shard_bytes` of them otherwise.
     """
     groups = _groups(weights, shard_bytes)
-    names = [f"{stem}.safetensors"]
+    names = ["model.safetensors"]
     if len(groups) > 1:
-        names = [f"{stem}-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
+        names = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
     for name, group in zip(names, groups, strict=True):
         write_safetensors({key: weights[key] for key in group}, directory / name)
     if len(groups) > 1:

@@ -26,12 +26,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
-from puzzledsl.child.checkpoint.contents import (
-    SHARD_BYTES,
-    ChildFiles,
-    from_definition,
-    write_shards,
-)
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, write_shards
 from puzzledsl.child.definition import WouldOverwrite
 from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
@@ -167,7 +162,6 @@ def write_checkpoint(
     out_dir: Path,
     card: str = "",
     *,
-    shard_bytes: int = SHARD_BYTES,
     config: Mapping[str, Any] | None = None,
     code: Sequence[str] = (),
     compress: bool = False,
@@ -179,22 +173,32 @@ def write_checkpoint(
 
     Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
     """
+    weights = as_parameters(child.weights, FAMILIES[child.shape.family])
+    content = child_config_json(child) if config is None else dict(config)
+    if compress and (types := _types_of_parameters(child, weights)):
+        content["quantization_config"] = quantization_config(weights, types)
+        scales = torch.bfloat16 if child.dtype == torch.bfloat16 else torch.float32
+        weights = compressed(weights, types, scales)
+    texts = {name: remote_code(name, child) for name in [*remote_files(child.shape), *code]}
+    write_directory(out_dir, base_dir, weights, content, texts, card)
+
+
+def write_directory(
+    out_dir: Path,
+    base_dir: Path,
+    weights: Mapping[str, LazyTensor],
+    config: Mapping[str, Any],
+    code: dict[str, str],
+    card: str,
+) -> None:
+    """Write a model's directory, with files of `code` and the tokenizer of `base_dir`. Raises as `write_checkpoint`."""
     refuse_to_overwrite(out_dir)
     with appearing(out_dir) as directory:
-        weights = as_parameters(child.weights, FAMILIES[child.shape.family])
-        content = child_config_json(child) if config is None else dict(config)
-        if compress and (types := _types_of_parameters(child, weights)):
-            content["quantization_config"] = quantization_config(weights, types)
-            weights = compressed(
-                weights, types, torch.bfloat16 if child.dtype == torch.bfloat16 else torch.float32
-            )
-        write_shards(weights, directory, shard_bytes)
-        write_json(directory / "config.json", content)
-        for file_name in [*remote_files(child.shape), *code]:
-            (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
+        write_shards(weights, directory)
+        write_json(directory / "config.json", config)
+        for name, text in (code | {"README.md": card} if card else code).items():
+            (directory / name).write_text(text, encoding="utf-8")
         copy_tokenizer(base_dir, directory)
-        if card:
-            (directory / "README.md").write_text(card, encoding="utf-8")
 
 
 def _types_of_parameters(child: ChildFiles, weights: Mapping[str, LazyTensor]) -> dict[str, PrecisionName]:
@@ -323,7 +327,6 @@ def realise(
     *,
     healed: Mapping[str, LazyTensor] | None = None,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the child to `out_dir`, with one tensor or one piece in memory at a time.
 
@@ -336,4 +339,4 @@ def realise(
     if healed:
         stored = replace(child, weights=dict(healed)).cast(child.dtype).weights
         child = replace(child, weights=child.weights | stored)
-    write_checkpoint(child, parent_dir, out_dir, card, shard_bytes=shard_bytes)
+    write_checkpoint(child, parent_dir, out_dir, card)

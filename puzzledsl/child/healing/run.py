@@ -23,20 +23,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
-from puzzledsl.child.healing.walk import heal, healed_layer
+from puzzledsl.child.healing.walk import Healed, heal
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_sent
-from puzzledsl.data.blocks import SILENT, token_blocks
+from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
 from puzzledsl.ir.references import refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.models.families.tensors import LazyTensor, open_file
+from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.plan.flop import JUDGING_TOKENS
@@ -57,7 +56,16 @@ def healing_text(
     own = name != bld.data
     scored = _scored_blocks(program, name, bld.context)
     calibration, judging, behind = _parts(bld, scored, own)
-    blocks_NS = _up_to(program, name, bld, base, tokenizer, cache, behind + wanted, progress)
+    tokens = (behind + wanted) * bld.context
+    blocks_NS = token_rows(
+        *(program.data[name], base, tokenizer),
+        context=bld.context,
+        tokens=tokens,
+        seed=bld.seed,
+        cache=cache,
+        progress=progress,
+        or_fewer=True,
+    )[:]
     healing_NS = torch.cat([blocks_NS[:calibration], blocks_NS[behind:]])[:wanted]
     held_out_NS = blocks_NS[judging]
     return (healing_NS, held_out_NS) if len(healing_NS) and len(held_out_NS) else None
@@ -104,46 +112,6 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
     return 2 * -(-max(samples, default=0) // context)
 
 
-def _up_to(
-    program: Program,
-    name: str,
-    bld: Bld,
-    base: Path,
-    tokenizer: Any,
-    cache: Path,
-    blocks: int,
-    progress: Progress,
-) -> Tensor:
-    """Return the first `blocks` of the text's order, or all of them if there are fewer, [N, S]."""
-
-    def read(tokens: int) -> Tensor:
-        source, context = program.data[name], bld.context
-        return token_blocks(
-            *(source, base, tokenizer),
-            context=context,
-            tokens=tokens,
-            seed=bld.seed,
-            cache=cache,
-            progress=progress,
-        )
-
-    try:
-        return read(blocks * bld.context)
-    except DiagnosticError as error:
-        most = _tokens_there(error)
-        if most is None:
-            raise
-        return read(most // bld.context * bld.context)
-
-
-def _tokens_there(error: DiagnosticError) -> int | None:
-    """Return the tokens that a too short text has (of a mix, in its proportions); None if the error is another."""
-    facts = error.diagnostics[0].args
-    if not {"got", "needed"} <= facts.keys():
-        return None
-    return int(str(facts.get("most", facts["got"])))
-
-
 STREAMS_AT_A_TIME = 16
 """Upper bound n on the number of streams alive at once. A stream above 1 / n of the free memory is kept in a file."""
 
@@ -172,22 +140,6 @@ class HealingInputs:
     executor: Executor = field(default_factory=LocalExecutor)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Result of healing a child, whose healed weights are in files of the layers in `HealingInputs.work`."""
-
-    layers: tuple[int, ...]
-    kl_before: float
-    kl_after: float
-    calibration_tokens: int
-    held_out_tokens: int
-
-    @property
-    def improved(self) -> bool:
-        """True if healing lowers the KL divergence on held-out tokens."""
-        return self.kl_after < self.kl_before
-
-
 def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
     """Heal a child and return the weights that replace the assembled ones, by transformers' names.
 
@@ -199,26 +151,21 @@ def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
     if declaration is None or all(a.attention.is_parent and a.ffn.is_parent for a in definition.layers):
         return {}
     outcome = _known(inputs.work) or _healed(inputs, declaration)
-    if outcome is None:
-        return {}
-    weights: dict[str, LazyTensor] = {}
-    for layer_idx in outcome.layers if outcome.improved else ():
-        weights |= open_file(healed_layer(inputs.work, layer_idx))
-    return weights
+    return {} if outcome is None or not outcome.improved else outcome.weights(inputs.work)
 
 
-def _known(work: Path) -> Outcome | None:
+def _known(work: Path) -> Healed | None:
     """Return what a finished run of the same child left."""
     if not (file := work / OUTCOME).exists():
         return None
     known = json.loads(file.read_text("utf-8"))
-    return Outcome(**{**known, "layers": tuple(known["layers"])})
+    return Healed(**{**known, "layers": tuple(known["layers"])})
 
 
-def _healed(inputs: HealingInputs, declaration: Bld) -> Outcome | None:
+def _healed(inputs: HealingInputs, declaration: Bld) -> Healed | None:
     """Heal the child, and keep the outcome beside its layers; None if there is no text to heal on."""
     search = inputs.definition.search
-    outcome: Outcome | None
+    outcome: Healed | None
     there = inputs if inputs.executor.is_local else as_sent(inputs, jobs=())
     with inputs.executor.open(TeamSpec(partial(Healer, there, declaration)), inputs.progress) as teams:
         ((_, outcome),) = teams.run([Task.call(search, "heal")])
@@ -243,7 +190,7 @@ class Healer:
     def __init__(self, inputs: HealingInputs, declaration: Bld, member: int) -> None:
         self._inputs, self._bld = inputs, declaration
 
-    def heal(self) -> Outcome | None:
+    def heal(self) -> Healed | None:
         """Heal the child; None if there is no text to heal on. Raises DiagnosticError."""
         inputs, definition, progress = self._inputs, self._inputs.definition, self._inputs.progress
         tokenizer = load_tokenizer(inputs.parent_dir)
@@ -254,10 +201,7 @@ class Healer:
         model = reachable_parent(inputs.parent_dir, progress, once=True)
         held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
         given = (definition.layers, inputs.pieces, calibration_NS, held_out_NS, inputs.work, progress)
-        healed = heal(model, *given, held_bytes=held_bytes)
-        return Outcome(
-            healed.layers, healed.kl_before, healed.kl_after, calibration_NS.numel(), held_out_NS.numel()
-        )
+        return heal(model, *given, held_bytes=held_bytes)
 
 
 def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob]) -> Bld | None:

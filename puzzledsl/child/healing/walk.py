@@ -33,15 +33,25 @@ from puzzledsl.plan.flop import HealingWork
 from puzzledsl.plan.memory.stage_plan import tiles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Healed:
-    """Healed weights by transformers' names, and KL(parent || child) in nats on held-out tokens without and with them."""
+    """Layers of a child with healed weights in files, and KL(parent || child) on held-out tokens before and after, in nats."""
 
-    weights: dict[str, LazyTensor]
     layers: tuple[int, ...]
-    """Layers with healed weights (`healed_layer`)."""
     kl_before: float
     kl_after: float
+    calibration_tokens: int
+    held_out_tokens: int
+
+    @property
+    def improved(self) -> bool:
+        """True if healing lowers the KL divergence."""
+        return self.kl_after < self.kl_before
+
+    def weights(self, work: Path) -> dict[str, LazyTensor]:
+        """Return the healed weights in a folder, by transformers' names."""
+        files = (open_file(healed_layer(work, layer_idx)) for layer_idx in self.layers)
+        return {name: weight for file in files for name, weight in file.items()}
 
 
 @torch.no_grad()
@@ -74,17 +84,16 @@ def heal(
     efforts = _efforts(work_of, todo, entered // 2, work)
     progress.ready(sum(efforts.values()) + work_of.compared)
     walk.enter(entered)
-    weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in todo.items():
         progress.advance(layer_idx - done, kept=True, work=0.0)  # there is nothing to heal
-        weights |= walk.heal(layer_idx, of_layer)
+        walk.heal(layer_idx, of_layer)
         progress.advance(work=efforts[layer_idx])
         done = layer_idx + 1
     progress.advance(len(layers) - done, kept=True, work=0.0)
     divergences = walk.divergences(2 * len(layers))
     progress.advance(work=work_of.compared)
-    return Healed(weights, tuple(todo), *divergences)
+    return Healed(tuple(todo), *divergences, calibration_NS.numel(), held_out_NS.numel())
 
 
 def _efforts(
@@ -148,8 +157,8 @@ class _Walk:
             self._child[index] = hidden
         self._unhealed = [self._child[index] for index in self._judging]
 
-    def heal(self, layer_idx: int, links: Sequence[Link]) -> dict[str, LazyTensor]:
-        """Heal the sub-blocks of a layer, move the streams past it, and return its healed weights."""
+    def heal(self, layer_idx: int, links: Sequence[Link]) -> None:
+        """Heal the sub-blocks of a layer, write their weights, and move the streams past it."""
         path = healed_layer(self._work, layer_idx)
         stored = open_file(path) if is_sealed_beside(path) else None
         weights: dict[str, Tensor] = {}
@@ -158,7 +167,6 @@ class _Walk:
         if stored is None:
             write_bytes(path, to_safetensors(weights))
             seal_beside(path)
-        return open_file(path)
 
     def _past(self, sub_block: ChildSubBlock, stored: Mapping[str, LazyTensor] | None) -> dict[str, Tensor]:
         """Heal a sub-block, or set what healing it gave, move the streams past it, and return its healed weights."""

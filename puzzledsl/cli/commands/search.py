@@ -167,8 +167,8 @@ def why(
     chosen anew; "cannot be met" if no such child meets the requirements. A requirement's margin is how much worse or
     better the optimum gets if its bound is moved by 1 % (a count by one), or if it is dropped.
 
-    Writes build/why/SEARCH.json, which `pzl report` draws. With --json the same document: {"objective", "proven",
-    "negligible", "sub_blocks": [{"layer", "sub_block", "chosen", "regrets": [{"alternative", "at_least", "at_most"}]}],
+    Writes build/why/SEARCH.json. With --json the same document: {"objective", "proven", "negligible",
+    "sub_blocks": [{"layer", "sub_block", "chosen", "regrets": [{"alternative", "at_least", "at_most"}]}],
     "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """

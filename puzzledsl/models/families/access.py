@@ -125,16 +125,6 @@ def absent(model: PreTrainedModel) -> frozenset[tuple[int, SubBlock]]:
     )
 
 
-def attention(layer: nn.Module) -> nn.Module:
-    """The attention module of a layer (a child's may be a linear one or a no-op)."""
-    return sub_block_of(layer, "attention")
-
-
-def ffn(layer: nn.Module) -> nn.Module:
-    """The feed-forward module of a layer."""
-    return sub_block_of(layer, "ffn")
-
-
 def sub_block_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
     """The module of a layer's sub-block."""
     return cast(nn.Module, getattr(layer, part(layer, sub_block).module))

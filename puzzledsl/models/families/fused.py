@@ -163,15 +163,16 @@ def experts_in(parameter: str, experts: int, family: Family) -> Iterator[tuple[s
 
 def canonical_name(name: str, family: Family) -> str:
     """Return the canonical name of a parameter that is not fused, inside the FFN: `gate.weight` of `router.weight`."""
-    return _renamed(name, {theirs: ours for ours, theirs in family.mixture.renamed.items()})
+    return beginning(name, {theirs: ours for ours, theirs in family.mixture.renamed.items()})
 
 
 def parameter_name(name: str, family: Family) -> str:
     """Return transformers' name of a canonical weight that is not fused, inside the FFN."""
-    return _renamed(name, family.mixture.renamed)
+    return beginning(name, family.mixture.renamed)
 
 
-def _renamed(name: str, starts: Mapping[str, str]) -> str:
+def beginning(name: str, starts: Mapping[str, str]) -> str:
+    """Return a name with another beginning, if it has one of `starts`."""
     for old, new in starts.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -212,22 +212,17 @@ def empty_model(
     model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
 ) -> PreTrainedModel:
     """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
+    known = ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
     with quiet():
-        with torch.device("meta"), _as_diagnostic(config):
-            attention = FAST_SDPA if supports_sdpa(model_class) else "eager"
-            model = from_config(model_class, config, attention, dtype)
+        try:
+            with torch.device("meta"):
+                attention = FAST_SDPA if supports_sdpa(model_class) else "eager"
+                model = from_config(model_class, config, attention, dtype)
+        except known as error:  # of transformers' classes, for a value they do not know: an activation's name
+            path = config.name_or_path or config.model_type
+            raise _unreadable(path, f"config.json: {_first_line(error)}") from error
         _make_buffers(model, device)
     return model
-
-
-@contextmanager
-def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
-    """Raise what transformers' classes raise for a value they do not know, an activation's name, as UnreadableCheckpoint."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        path = config.name_or_path or config.model_type
-        raise _unreadable(path, f"config.json: {_first_line(error)}") from error
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:

@@ -61,7 +61,7 @@ class Pages:
 
     def __init__(self, dtype: torch.dtype, device: torch.device | str, room_bytes: int) -> None:
         self._dtype, self._device = dtype, device
-        self._room_bytes = room_bytes
+        self.room_bytes = room_bytes
         self._present: OrderedDict[str, Page] = OrderedDict()
         self.reads = 0
 
@@ -93,7 +93,7 @@ class Pages:
         if page.name in self._present:
             self._present.move_to_end(page.name)
             return
-        while self._present and self._held_bytes() + page.size_bytes > self._room_bytes:
+        while self._present and self._held_bytes() + page.size_bytes > self.room_bytes:
             self.drop(next(iter(self._present.values())))
         self.pin(page)
         self._present[page.name] = page
@@ -103,10 +103,6 @@ class Pages:
         """Drop the page if it is in memory."""
         if self._present.pop(page.name, None) is not None:
             self._unload(page)
-
-    def has_room_for(self, page: Page) -> bool:
-        """True if the page may stay in memory besides the current one."""
-        return page.size_bytes <= self._room_bytes
 
     def _held_bytes(self) -> int:
         return sum(page.size_bytes for page in self._present.values())
@@ -129,7 +125,7 @@ def weights_on_demand(module: nn.Module) -> Mapping[str, Tensor]:
     the weight from its file: a large mixture's experts are never in memory together.
     """
     place = _place(module)
-    if place is None or place.pages.has_room_for(place.page):
+    if place is None or place.page.size_bytes <= place.pages.room_bytes:
         load_module_weights(module)
         return weights_of(module)
     place.pages.drop(place.page)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from puzzledsl.models.families.fused import (
     BLOCK,
     Part,
     Whole,
+    beginning,
     canonical_name,
     dequantised,
     parameter_name,
@@ -39,16 +41,17 @@ _Rename = Callable[[str, Family], str]
 
 def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str, LazyTensor], list[str]]:
     """Return a checkpoint's tensors by canonical names, and what is wrong with its fused ones, given the `wanted` weights."""
-    found = {_renamed(_present(name, family), family, canonical_name): t for name, t in stored.items()}
+    own = {beginning(name, family.published): tensor for name, tensor in stored.items()}
+    found = {_renamed(name, family, canonical_name): tensor for name, tensor in own.items()}
     wrong: list[str] = []
-    last = _Last()
+    block = lru_cache(1)(_block)
     for whole in wholes_of(wanted, family):
         if (tensor := _whole(found, whole, wrong)) is None:
             continue
         for name, part in whole.parts.items():
             if name in found:
                 wrong.append(f"`{name}` is there twice: by itself and in `{whole.name}`")
-            found[name] = _part_of(tensor, part, wanted[name], last)
+            found[name] = _part_of(tensor, part, wanted[name], block)
     return found, wrong
 
 
@@ -65,14 +68,6 @@ def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
 def stored_name(name: str, family: Family) -> str:
     """Return the name of a canonical weight's parameter in transformers' classes, unless it is an expert's."""
     return whole_name(_renamed(name, family, parameter_name), family)
-
-
-def _present(name: str, family: Family) -> str:
-    """Return the name in the model of a weight in a file."""
-    for old, new in family.published.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
 
 
 def _renamed(name: str, family: Family, rename: _Rename) -> str:
@@ -122,26 +117,17 @@ def _misshapen(
     return f"`{name}` is {list(tensor.shape)}, and should be {list(shape)}{kind}"
 
 
-class _Last:
-    """The expert that was read last: gate and up are read one after the other, and lie in one block."""
-
-    def __init__(self) -> None:
-        self._kept: tuple[LazyTensor, int, Tensor] | None = None
-
-    def block(self, whole: LazyTensor, expert: int) -> Tensor:
-        """Return one expert's entry of a fused tensor."""
-        kept = self._kept
-        if kept is None or kept[0] is not whole or kept[1] != expert:
-            self._kept = None  # let go before the next is read
-            kept = whole, expert, whole.rows(expert, expert + 1)
-            self._kept = kept
-        return kept[2]
+def _block(whole: LazyTensor, expert: int) -> Tensor:
+    """Return one expert's entry of a fused tensor: gate and up are read one after the other, and lie in one."""
+    return whole.rows(expert, expert + 1)
 
 
-def _part_of(whole: LazyTensor, part: Part, shape: tuple[int, ...], last: _Last) -> LazyTensor:
-    """Return a weight as a part of a parameter; of rows, some can be read alone."""
+def _part_of(
+    whole: LazyTensor, part: Part, shape: tuple[int, ...], block: Callable[[LazyTensor, int], Tensor]
+) -> LazyTensor:
+    """Return a weight as a part of a parameter; of rows, some can be read alone. `block`: `_block`, which keeps the last."""
     if part.kind:
-        read = lambda: part.view(last.block(whole, part.start)).contiguous()  # noqa: E731
+        read = lambda: part.view(block(whole, part.start)).contiguous()  # noqa: E731
         return LazyTensor(shape, whole.dtype, read)
 
     def some(start: int, stop: int) -> Tensor:

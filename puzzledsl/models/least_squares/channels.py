@@ -85,6 +85,14 @@ def contribution_order(activation_abs_F: Tensor, down_FH: Tensor) -> Tensor:
     return torch.argsort(activation_abs_F * down_FH.to(activation_abs_F).norm(dim=1), stable=True)
 
 
+def fitted_channels(gram: Gram, start_PH: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Return `width` of the inputs, ascending, and the map from them (width, H) that is nearest to the outputs, float64."""
+    ridge = gram.ridge(TOWARDS_START)
+    full = solve_ridge(gram.xx, gram.xy, start_PH, relative=ridge)
+    kept = elimination_order(gram.xx, full)[len(full) - width :].sort().values
+    return kept, solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge)
+
+
 def refit_down(activations: Gram, down_FH: Tensor, kept: Tensor) -> Tensor:
     """The down projection (len(kept), H) of the kept channels that is nearest to the full FFN's output, float64."""
     full = down_FH.to(activations.xx)

@@ -2,19 +2,18 @@
 
 Sums are float64; each chunk's products are float32, for speed.
 
-Shapes: T tokens, P inputs, Q outputs, F channels of an FFN.
+Shapes: T tokens, P inputs, Q outputs, F channels of an FFN; B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from puzzledsl.models.kernels.products import product, self_product
-from puzzledsl.models.layer_trace import TracedBatch
 
 RIDGE = 1e-4
 """The least ridge, relative to the mean of the Gram matrix's diagonal."""
@@ -101,6 +100,30 @@ def residual(gram: Gram, weights: Tensor) -> float:
     w = weights.to(gram.xx)
     error = gram.yy - 2 * float((w * gram.xy).sum()) + float((w * (gram.xx @ w)).sum())
     return max(error, 0.0) / max(gram.yy, 1e-300)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTrace:
+    """Inputs and outputs of a layer's two sub-blocks, each [B, S, H]. A sub-block that is not there gives zeros.
+
+    Inputs and outputs are those of the modules, so inputs are normed if there is a norm before. `…_added` are the outputs
+    behind the norm there, if there is one: up to a factor of the whole model, they are added to the residual stream.
+    """
+
+    attention_input: Tensor
+    attention_output: Tensor
+    attention_added: Tensor
+    between: Tensor  # the stream after attention
+    ffn_input: Tensor
+    ffn_output: Tensor
+    ffn_added: Tensor
+    output: Tensor
+    attention_kwargs: dict[str, Any]  # the attention module's other arguments
+    layer_kwargs: dict[str, Any]  # the layer's
+
+
+TracedBatch = tuple[Tensor, LayerTrace]
+"""Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
 
 
 @dataclass

@@ -143,7 +143,8 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
     """
     q, o = heads.q.clone(), heads.o.clone()
     merges = kv_heads % len(heads.k) != 0
-    old_keys = _scaled(heads.k, heads.key_scale) if merges else heads.k
+    scale = heads.key_scale
+    old_keys = heads.k * scale[..., None] if merges and scale is not None else heads.k
     keys, values = [], []
     for queries, old in groups(len(q), len(heads.k), kv_heads):
         members = sorted(set(old))
@@ -152,7 +153,7 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
             values.append(heads.v[members[0]])
             continue
         place = [members.index(j) for j in old]
-        if heads.normed or heads.key_scale is not None:
+        if heads.normed or scale is not None:
             keys.append(_mean_direction(old_keys[members], gram))
         elif not heads.turning:
             key, lift = _shared(old_keys[members], heads.q[queries] @ _root(gram), place, gram)
@@ -172,9 +173,11 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
         values.append(value)
         o[queries] = lift[place].transpose(1, 2) @ heads.o[queries]
     found = replace(heads, q=q, k=torch.stack(keys), v=torch.stack(values), o=o)
-    if heads.key_scale is None:
+    if scale is None:
         return found
-    return _rescaled(found, heads, gram) if merges else replace(found, key_scale=_repeated(heads, kv_heads))
+    if merges:
+        return _rescaled(found, heads, gram)
+    return replace(found, key_scale=torch.cat([scale[m] for m in _members(heads, kv_heads)]))
 
 
 def mean_pool(heads: Heads, kv_heads: int) -> Heads:
@@ -189,15 +192,6 @@ def mean_pool(heads: Heads, kv_heads: int) -> Heads:
 def _members(heads: Heads, kv_heads: int) -> list[list[int]]:
     """For each new head, the old heads that it stands for."""
     return [sorted(set(old)) for _, old in groups(len(heads.q), len(heads.k), kv_heads)]
-
-
-def _scaled(k_KDP: Tensor, scale_KD: Tensor | None) -> Tensor:
-    return k_KDP if scale_KD is None else k_KDP * scale_KD[..., None]
-
-
-def _repeated(heads: Heads, kv_heads: int) -> Tensor:
-    assert heads.key_scale is not None
-    return torch.cat([heads.key_scale[m] for m in _members(heads, kv_heads)])
 
 
 def _rescaled(merged: Heads, heads: Heads, gram: Tensor) -> Heads:

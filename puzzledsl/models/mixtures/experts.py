@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Protocol, cast, overload
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.least_squares.channels import elimination_order
-from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
+from puzzledsl.models.least_squares.channels import fitted_channels
+from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.transformers_private import apply_gate
 
 
@@ -29,12 +29,12 @@ def router_of(block: nn.Module) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ModuleRules:
-    """Rules of a mixture's module. Only what has no weights is used of it."""
+    """Rules of a mixture's module between its linear maps. Only what has no weights is used of it."""
 
     block: Any
 
     def activate(self, gate_NW: Tensor | None, up_NW: Tensor) -> Tensor:
-        """Apply the module's own activation."""
+        """Return the input of the down projection [N, W]; `gate_NW` is None where experts have no gate."""
         experts = self.block.experts
         if gate_NW is None:
             return cast(Tensor, experts.act_fn(up_NW))
@@ -43,7 +43,10 @@ class ModuleRules:
         return apply_gate(experts, joined)
 
     def route(self, logits_TE: Tensor, bias_E: Tensor | None, top_k: int) -> tuple[Tensor, Tensor]:
-        """Choose experts as the module's router does: by softmax, or by sigmoid with a bias that only ranks."""
+        """Return the weights of a token's experts and their numbers, [T, K] each, as the module's router chooses them.
+
+        It does by softmax, or by sigmoid with a bias that only ranks.
+        """
         router = router_of(self.block)
         if hasattr(router, "routed_scaling_factor"):
             scores_TE = logits_TE.sigmoid()
@@ -65,16 +68,6 @@ State = dict[str, Tensor]
 """Weights by their canonical names inside the sub-block."""
 SHARED = "shared_expert."
 """Start of the names of a shared expert's weights."""
-
-
-class Rules(Protocol):
-    """Rules of a family between the linear maps of a mixture."""
-
-    def activate(self, gate_NW: Tensor | None, up_NW: Tensor) -> Tensor:
-        """Return the input of the down projection [N, W]; `gate_NW` is None where experts have no gate."""
-
-    def route(self, logits_TE: Tensor, bias_E: Tensor | None, top_k: int) -> tuple[Tensor, Tensor]:
-        """Return the weights of a token's experts and their numbers, [T, K] each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +160,7 @@ class Experts(Sequence[Expert]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> Expert: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Experts: ...
-
-    def __getitem__(self, index: int | slice) -> Expert | Experts:
-        if isinstance(index, slice):
-            return Experts(self._read, self._numbers[index])
+    def __getitem__(self, index: Any) -> Any:
         return self._read(self._numbers[index])
 
 
@@ -190,10 +175,10 @@ class Mixture:
     bias: Tensor | None
     experts: Sequence[Expert]
     top_k: int
-    rules: Rules
+    rules: ModuleRules
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor], top_k: int, rules: Rules) -> Mixture:
+    def of(cls, state: Mapping[str, Tensor], top_k: int, rules: ModuleRules) -> Mixture:
         """Return the mixture of a sub-block's weights, without copying them. Each expert is looked up when it is needed."""
         router = state["gate.weight"]
         experts = Experts(lambda e: expert_of(state, f"experts.{e}."), range(len(router)))
@@ -313,18 +298,9 @@ class _Pool:
 def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor, width: int) -> Expert:
     """Return the FFN of `width` channels that is nearest to y; `shared` experts see every token already."""
     pool = _pool(mixture, shared, x_TH, POOL * width)
-    wide, channels = pool.wide, len(pool.down_PH)
-    gram = Gram.zeros(channels, y_TH.shape[1], x_TH.device)
-    gram.add(
-        mixture.rules.activate(None if wide.gate is None else wide.gate(x_TH), wide.up(x_TH)),
-        y_TH - pool.bias,
-    )
-    ridge = gram.ridge(TOWARDS_START)
-    full = solve_ridge(gram.xx, gram.xy, pool.down_PH, relative=ridge)
-    kept = elimination_order(gram.xx, full)[channels - width :].sort().values
-    return pool.with_down(
-        kept, solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge)
-    )
+    gram = Gram.zeros(len(pool.down_PH), y_TH.shape[1], x_TH.device)
+    gram.add(mixture.activations(pool.wide, x_TH), y_TH - pool.bias)
+    return pool.with_down(*fitted_channels(gram, pool.down_PH, width))
 
 
 def contributing(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, width: int) -> Expert:

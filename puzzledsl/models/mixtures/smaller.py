@@ -28,7 +28,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from puzzledsl.models.least_squares.channels import elimination_order, refit_down
+from puzzledsl.models.least_squares.channels import elimination_order, fitted_channels, refit_down
 from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
@@ -174,13 +174,8 @@ def _router_step(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Tensor:
     return torch.stack(steps)
 
 
-def refit(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
-    """Return the mixture with down projections, router and again down projections fitted to y."""
-    return overwrite(owning_downs(mixture), x_TH, y_TH)
-
-
 def overwrite(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
-    """Return what `refit` does. It has the down projections of `mixture`, which are overwritten."""
+    """Return the mixture with down projections, which are overwritten, router and again down projections fitted to y."""
     overwrite_downs(mixture, x_TH, y_TH)
     fitted = refit_router(mixture, x_TH, y_TH)
     overwrite_downs(fitted, x_TH, y_TH)
@@ -277,12 +272,8 @@ def _one_of_several(
     start = torch.cat(
         [part.down.weight.float().T * share for part, share in zip(parts, shares, strict=True)]
     ).double()
-    ridge = gram.ridge(TOWARDS_START)
-    full = solve_ridge(gram.xx, gram.xy, start, relative=ridge)
-    order = elimination_order(gram.xx, full)
-    kept = order[len(order) - width :].sort().values
-    down = solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge).T.float()
-    return stacked(parts).channels(kept).with_down(down)
+    kept, down_CH = fitted_channels(gram, start, width)
+    return stacked(parts).channels(kept).with_down(down_CH.T.float())
 
 
 def _row(mixture: Mixture, members: list[int], x_NH: Tensor, logits_NG: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iter
         flat = args[0].reshape(-1, args[0].shape[-1])
         statistics.activation_abs.add_(flat.abs().sum(0, dtype=torch.float32))
 
-    hook = cast(nn.Module, access.ffn(layer).down_proj).register_forward_pre_hook(down)
+    hook = cast(nn.Module, access.sub_block_of(layer, "ffn").down_proj).register_forward_pre_hook(down)
     try:
         yield
     finally:

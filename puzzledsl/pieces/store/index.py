@@ -34,16 +34,14 @@ class Index:
             return {}
         pieces: dict[str, Piece] = {}
         for number, line in enumerate(content[: _complete(content)].splitlines(), 1):
-            piece = self._parse(number, line)
+            try:
+                piece = piece_of_line(line)
+            except ValueError as error:
+                reason = str(error).splitlines()[0]
+                problem = IndexDamaged(None, line=number, file=self.path, reason=reason)
+                raise DiagnosticError(problem) from error
             pieces[piece.job.id] = piece
         return pieces
-
-    def _parse(self, number: int, line: bytes) -> Piece:
-        try:
-            return piece_of_line(line)
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise DiagnosticError(IndexDamaged(None, line=number, file=self.path, reason=reason)) from error
 
     def append(self, piece: Piece) -> None:
         """Append one line and flush it to disk."""

@@ -1,17 +1,15 @@
-"""Training losses between a child sub-block's output and its parent's. Float32 scalars, whatever the inputs' dtype.
+"""Training loss between a child sub-block's output and its parent's: a float32 scalar, whatever the inputs' dtype.
 
 Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never, cast
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-LossName = Literal["normalized_mse", "mse", "cosine"]
 TINY = 1e-12
 LONGEST_DOT = 2**31 - 1
 """Most numbers in one dot product: cuBLAS counts them in 32 bits."""
@@ -41,7 +39,7 @@ class SquaredError(torch.autograd.Function):
 
 
 def squared_norm(parent_BSH: Tensor) -> Tensor:
-    """Return ||parent||^2, the denominator of normalised MSE, as a float32 scalar of at least `TINY`."""
+    """Return ||parent||^2, float32, at least `TINY`: a batch's loss is the mean of its micro-batches' with these weights."""
     return squared(parent_BSH.float().flatten()).clamp_min(TINY)
 
 
@@ -50,37 +48,3 @@ def squared(flat: Tensor) -> Tensor:
     if flat.numel() <= LONGEST_DOT:
         return torch.dot(flat, flat)
     return torch.stack([torch.dot(part, part) for part in torch.split(flat, LONGEST_DOT)]).sum()
-
-
-def mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """Return the mean squared error over all elements."""
-    return F.mse_loss(child_BSH.float(), parent_BSH.float())
-
-
-def cosine(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """Return 1 - cosine similarity along H, averaged over tokens."""
-    return (1 - F.cosine_similarity(child_BSH.float(), parent_BSH.float(), dim=-1)).mean()
-
-
-def loss_of(name: LossName, child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """Return the loss called `name`."""
-    match name:
-        case "normalized_mse":
-            return normalized_mse(child_BSH, parent_BSH)
-        case "mse":
-            return mse(child_BSH, parent_BSH)
-        case "cosine":
-            return cosine(child_BSH, parent_BSH)
-        case _:
-            assert_never(name)
-
-
-def weight_of(name: LossName, parent_BSH: Tensor) -> Tensor:
-    """Return the weight of a micro-batch: the batch's loss is the mean of its micro-batches' losses with these weights."""
-    match name:
-        case "normalized_mse":
-            return squared_norm(parent_BSH)
-        case "mse" | "cosine":
-            return torch.tensor(float(parent_BSH.shape[:-1].numel()), device=parent_BSH.device)
-        case _:
-            assert_never(name)

@@ -16,8 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.pieces.train.piece_state import PieceState
 
 Deliver = Callable[[Tensor], None]

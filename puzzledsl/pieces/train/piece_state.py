@@ -18,9 +18,9 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from puzzledsl.models.divergence import learning_rate, warmup_steps
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import keep_freed_memory, repeatable
-from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.pieces.train.losses import TINY, LossName, loss_of, weight_of
+from puzzledsl.pieces.train.losses import TINY, normalized_mse, squared_norm
 from puzzledsl.pieces.train.student import Student
 
 BETAS = (0.9, 0.95)
@@ -103,15 +103,14 @@ class PieceState:
         """
         if not self._trains:
             return
-        name: LossName = self.student.job.loss  # type: ignore[assignment]
         device = hidden_BSH.device
         with repeatable(device):
             with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
                 output = self.student.forward(hidden_BSH, trace)
             target = self.student.target(trace)
-            loss = loss_of(name, output, target)
+            loss = normalized_mse(output, target)
             if weighted:
-                weight = weight_of(name, target)
+                weight = squared_norm(target)
                 loss = loss * weight
                 self._weight = weight if self._weight is None else self._weight + weight
             torch.autograd.backward(loss)

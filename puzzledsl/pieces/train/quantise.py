@@ -24,8 +24,7 @@ from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
 from puzzledsl.models.families.access import last_map, norm_behind, part_of, sub_block_of
 from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.kernels.products import repeatable
-from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
-from puzzledsl.models.least_squares.grams import Gram, LayerStatistics, refit
+from puzzledsl.models.least_squares.grams import Gram, LayerStatistics, LayerTrace, TracedBatch, refit
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.precision.gptq import gptq, nearest
 from puzzledsl.pieces.initialise.gauss_newton import Fit

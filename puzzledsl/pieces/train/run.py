@@ -27,7 +27,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
-from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -59,7 +59,7 @@ def make_heads(
     gram = Gram.zeros(runner.hidden_size, 0, runner.device)
     for tokens_BS in order.calibration_batches():
         entering = runner.embed(tokens_BS.to(runner.device))
-        gram.add(runner.final_norm(runner.run_suffix(0, entering)))
+        gram.add(runner.final_norm(runner.passed([entering])[0]))
     weight_VH = runner.head_weights()[0].detach()
     whole = _size(weight_VH, gram)
     for job in jobs:
@@ -125,7 +125,8 @@ def run_bld(inputs: BldInputs) -> None:
     progress.start(f"bld {inputs.bld}", len(jobs))
     progress.advance(len(jobs) - len(todo), kept=True)
     if todo:
-        if any(_is_rounded(job) for job in todo) and comes_from_four_bits(parent_dir):
+        rounded = any(job.head or any(a and a.dtype for a in (job.attention, job.ffn)) for job in todo)
+        if rounded and comes_from_four_bits(parent_dir):
             progress.log("warning", text=FLATTERED)
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
@@ -150,10 +151,6 @@ FLATTERED = (
     "than of the weights that the file was made from"
 )
 GROUP, FOUR_BITS, NEARLY_ALL = 32, 16, 0.99
-
-
-def _is_rounded(job: BldJob) -> bool:
-    return job.head is not None or any(part is not None and part.dtype for part in (job.attention, job.ffn))
 
 
 def comes_from_four_bits(parent_dir: Path) -> bool:
@@ -232,7 +229,7 @@ def _text(inputs: BldInputs, budget: Budget) -> Tensor:
     declaration = inputs.declaration
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
-    tokens = token_blocks(
+    rows = token_rows(
         inputs.program.data[declaration.data],
         inputs.base,
         load_tokenizer(inputs.parent_dir),
@@ -242,5 +239,6 @@ def _text(inputs: BldInputs, budget: Budget) -> Tensor:
         cache=BuildDir(inputs.library.root.parent).tokens,
         progress=inputs.progress,
     )
+    tokens = rows[:]
     check_tokens(inputs.parent_dir, tokens)
     return tokens

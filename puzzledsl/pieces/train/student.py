@@ -25,9 +25,8 @@ from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products, repeatable
-from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import observed, trace_of
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics, LayerTrace
 from puzzledsl.models.replace import with_modules
 
 

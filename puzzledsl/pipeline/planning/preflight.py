@@ -69,7 +69,7 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     """Yield each text that a task would find too short. Only short texts are tokenised, and their tokens are kept."""
-    from puzzledsl.data.blocks import token_blocks
+    from puzzledsl.data.blocks import token_rows
     from puzzledsl.data.errors import NotEnoughText
     from puzzledsl.models.families.load import load_tokenizer
 
@@ -83,7 +83,7 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
                 continue
             tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
             try:
-                token_blocks(
+                token_rows(
                     *(data, ctx.base, tokenizer),
                     context=context,
                     tokens=tokens,

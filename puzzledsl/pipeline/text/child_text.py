@@ -44,7 +44,7 @@ from puzzledsl.pipeline.errors import NothingToCost
 from puzzledsl.pipeline.inputs import chosen_child, evaluation_of, refinement_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
-from puzzledsl.report.sections.refined import ORIGINS
+from puzzledsl.report.sections.measured import ORIGINS
 
 
 def metric_text(name: str, value: float) -> str:

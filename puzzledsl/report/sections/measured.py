@@ -1,6 +1,6 @@
 """Measurements: parent against child, the accuracy that is kept, and predictions against measurements.
 
-The accuracy that children keep beyond chance, task by task, and texts that disagree on a child.
+The accuracy that children keep beyond chance, task by task; and children that were measured around a search's optimum.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Scenario
-from puzzledsl.ir.tables import Evaluation, Figure, Kept, ModelComparison
+from puzzledsl.ir.tables import Evaluation, Figure, Kept, MeasuredChild, ModelComparison, Refinement
 from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
+from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.subject import PARENT, Subject
 
 POOLED = "pooled"
@@ -255,3 +256,58 @@ def _predicted_rows(
             guess, real = 1 / guess, 1 / real
         what = LABELS[key].split(",")[0]
         yield what, "speed-up", numbers.times(guess), numbers.times(real), numbers.change(guess / real - 1)
+
+
+# ---------------------------------------------------------------- children around the optimum
+
+
+ORIGINS: dict[str, str] = {
+    "optimum": "the optimum of the scores",
+    "model": "an optimum of refitted scores",
+    "drawn": "an optimum of scores drawn around them",
+}
+"""Origins of measured children, in words."""
+BUILT, REFITTED = "best measured", "optimum of the refitted scores"
+OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
+
+
+RefinedRow = tuple[str, str, Number, Number | None]
+"""A child: label, origin of the one that is built, empty for others; what the refitted scores predicted before it was
+measured, and its loss. None: not measured."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Section of a refined search."""
+
+    found: Refinement
+    how: str
+    rows: tuple[RefinedRow, ...]
+
+
+def refined(subject: Subject) -> Refined | None:
+    """The main search's measured children; None where it was not refined."""
+    found = subject.refinement
+    if found is None:
+        return None
+    optimum = OPTIMUM[subject.result is not None and subject.result.status == "optimal"]
+    return Refined(found, how_measured(found), tuple(_refined_rows(found, optimum)))
+
+
+def _refined_rows(found: Refinement, name: str) -> Iterator[RefinedRow]:
+    """The child that is built, the solver's (`name`), and the optimum of the refitted scores."""
+    yield _refined_row(BUILT, found.best, ORIGINS[found.best.origin])
+    if (optimum := found.optimum) is not None and optimum.layers != found.best.layers:
+        yield _refined_row(name, optimum)
+    if found.model_optimum != found.best.layers:
+        known = next((c for c in found.children if c.layers == found.model_optimum), None)
+        measured = None if known is None else numbers.plain(known.measured)
+        predicted = numbers.plain(found.model_prediction)
+        yield REFITTED, "", predicted, measured
+
+
+def _refined_row(label: str, child: MeasuredChild, origin: str = "") -> RefinedRow:
+    predicted = numbers.plain(child.predicted)
+    if child.predicted_stderr > 0:
+        predicted = Number(predicted.text, predicted.value, f"± {child.predicted_stderr:.2g}")
+    return label, origin, predicted, numbers.plain(child.measured)

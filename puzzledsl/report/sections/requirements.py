@@ -17,7 +17,7 @@ from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import Linear, MetricTerm, ParamsTerm, Term
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import PARENT as PARENT_LAYER
-from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, Figure, LayerAssignment, Solution
+from puzzledsl.ir.tables import Figure, LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit, plain, share, times
 from puzzledsl.report.subject import PARENT, Subject
 from puzzledsl.search.problem.normal_form import with_facts
@@ -47,14 +47,15 @@ def measured_pair(subject: Subject, linear: Linear) -> tuple[Reached, Reached] |
     None where a term was not measured. The first evaluation that measured every term decides; times are those of
     the architecture, so a child that was trained further stands for it.
     """
-    for declaration, evaluation in subject.evaluations:
-        parent = subject.figures(evaluation, PARENT)
-        final = subject.final(declaration, evaluation)
-        child = subject.figures(evaluation, final) if final else {}
-        for name in subject.program.scenarios:
-            timed = subject.timing(evaluation, name)
-            child = {k: f for k, f in timed.items() if k.startswith(f"{name}.")} | child
-        values = _value(subject, linear, parent), _value(subject, linear, child)
+    for _, evaluation, _, figures in subject.finals:
+        timed = {
+            key: figure
+            for name in subject.program.scenarios
+            for key, figure in subject.timing(evaluation, name).items()
+            if key.startswith(f"{name}.")
+        }
+        both = subject.figures(evaluation, PARENT), timed | figures
+        values = _value(subject, linear, both[0]), _value(subject, linear, both[1])
         if values[0] is not None and values[1] is not None:
             return values[0], values[1]
     return None
@@ -290,19 +291,13 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
     layers = solution.of_layers if solution else (PARENT_LAYER,) * subject.shape.layers
     match term:
         case nodes.MetricTerm(scenario=scenario, metric=metric):
-            key = f"{scenario}.{metric}"
-            model = "" if solution else PARENT
-            return (
-                recorded[key] if key in recorded else subject.predicted(scenario, model, solution).get(metric)
-            )
+            if (known := recorded.get(f"{scenario}.{metric}")) is not None:
+                return known
+            return subject.predicted(scenario, "" if solution else PARENT, solution).get(metric)
         case nodes.ScoreTerm(score=score):
             return recorded.get(score, None if solution else 0.0)
         case nodes.ParamsTerm():
-            return (
-                recorded["params"]
-                if "params" in recorded
-                else params_of(subject, layers, PARENT_ENDS if solution is None else solution.ends)
-            )
+            return recorded.get("params")
         case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
             chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
             return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
@@ -312,15 +307,6 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
             return float(sum(term.value(layers[i].attention, layers[i].ffn) for i in indices))
         case _:
             assert_never(term)
-
-
-def params_of(subject: Subject, layers: tuple[LayerAssignment, ...], ends: EndsAssignment) -> float:
-    """A child's parameter count from the shape."""
-    shape = subject.shape
-    both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-    chosen = ((i, alternative_of(subject, i, b, layer)) for i, layer in enumerate(layers) for b in both)
-    fixed = facts.fixed_params(shape) + facts.untied_params(shape, ends.embedding, ends.head)
-    return float(fixed + sum(a.params(shape.at(i)) for i, a in chosen))
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.costs.metrics import own_costs, whole_metrics
-from puzzledsl.costs.simulation import Engine, arrivals, summary
+from puzzledsl.costs.simulation import simulated
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Scenario, Traffic
 from puzzledsl.ir.runtimes import has_ladder
@@ -140,7 +140,7 @@ def _table(
     named = {"child", "parent", fastest}
     rate = float(traffic.rate)
     rows = [
-        (model, "simulated", rate, _served(scenario, traffic, listed, layers, traffic.rate))
+        (model, "simulated", rate, _served(traffic, listed, layers, traffic.rate))
         for model, layers in {**models, "child": child}.items()
     ]
     return TrafficTable(
@@ -193,19 +193,13 @@ def _line(
     """Return rates and the seconds of a request, in the mean, as simulated."""
     top = whole_metrics(listed, layers, own_costs(listed, layers))["max_rate"]
     rates = [top * Fraction(share) for share in SHARES]
-    return [(float(r), _whole_s(scenario, _served(scenario, traffic, listed, layers, r))) for r in rates]
+    return [(float(r), _whole_s(scenario, _served(traffic, listed, layers, r))) for r in rates]
 
 
 def _served(
-    scenario: Scenario,
-    traffic: Traffic,
-    listed: Sequence[ScenarioCosts],
-    layers: Sequence[Assignment],
-    rate: Fraction,
+    traffic: Traffic, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], rate: Fraction
 ) -> dict[str, float]:
-    at_rate = traffic.model_copy(update={"rate": rate})
-    requests = arrivals(at_rate, (scenario.prompt, scenario.output), REQUESTS, seed=0)
-    return summary(Engine.of(listed, layers).serve(requests)[WARM_UP:])
+    return simulated(listed, layers, traffic.model_copy(update={"rate": rate}), REQUESTS, WARM_UP)
 
 
 def _whole_s(scenario: Scenario, served: dict[str, float]) -> float:

@@ -23,7 +23,7 @@ from puzzledsl.child.healing.experts import (
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import ffn, layers, shape_of
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from tests.children import Choice, define, random_pieces
@@ -37,7 +37,7 @@ def mixture(family: str) -> torch.nn.Module:
     """The first mixture of a tiny parent: with shared experts in hybrids, with biases in gpt_oss."""
     model = tiny_model(family, layers=4)
     place = next(index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe")
-    return ffn(layers(model)[place])
+    return sub_block_of(layers(model)[place], "ffn")
 
 
 def inputs(*size: int) -> torch.Tensor:
@@ -121,5 +121,5 @@ def test_healed_experts_are_nearer_to_the_parent(
     module = "mixer" if family == "nemotron_h" else "mlp"
     start = f"layers.{mixed[0]}.{module}."
     names = set(weights_of(build_alternative(model, mixed[0], SMALLER)))
-    fitted = {name.partition(start)[2] for name in result.weights if start in name}
+    fitted = {name.partition(start)[2] for name in result.weights(tmp_path) if start in name}
     assert fitted == {name for name in names if ".down_proj." in name}

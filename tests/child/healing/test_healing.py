@@ -23,7 +23,6 @@ from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.layer import ChildSubBlock, Link
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.walk import Healed, heal
-from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
@@ -32,6 +31,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.tensors import open_weights
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
+from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
 from tests.pieces.train.bld_programs import make_program
 from tests.pieces.train.test_bld_run import run as run_bld
@@ -67,7 +67,7 @@ def test_both_divergences_are_those_of_the_checkpoints(family: str, tmp_path: Pa
     pieces = random_pieces(parent, layers)
     for name, weights, said in (
         ("assembled", {}, result.kl_before),
-        ("healed", result.weights, result.kl_after),
+        ("healed", result.weights(tmp_path / "work"), result.kl_after),
     ):
         realise(definition, directory, pieces, tmp_path / name, healed=weights)
         child = load_child(tmp_path / name)
@@ -77,7 +77,7 @@ def test_both_divergences_are_those_of_the_checkpoints(family: str, tmp_path: Pa
     endings = {".weight": "", ".bias": "_bias"}
     stored = {
         re.sub(r"experts\.\d+\.down_proj(\.\w+)", lambda m: f"experts.down_proj{endings[m[1]]}", name)
-        for name in result.weights
+        for name in result.weights(tmp_path / "work")
     }
     assert set(before) == set(after) and changed and changed <= stored
     last_maps = ("o_proj.weight", "down_proj.weight", "linear.weight", "experts.down_proj", "down_proj_bias")
@@ -108,7 +108,7 @@ def test_pieces_below_which_nothing_changed_are_fitted_to_the_parent_alone(tmp_p
         tmp_path / "w",
         Silent(),
     )
-    for name, weight in result.weights.items():
+    for name, weight in result.weights(tmp_path / "w").items():
         wanted = parent.get_parameter(name)
         spoilt_by = 0.3 if "o_proj" in name else 0.2
         error = (weight.read() - wanted).norm() / wanted.norm()
@@ -149,7 +149,7 @@ def test_of_a_coupled_piece_both_halves_are_healed_and_so_is_the_parents(tmp_pat
     parent, pieces = load_parent(tmp_path / "parent"), library.load
     result = heal(parent, definition.layers, pieces, CALIBRATION, HELD_OUT, tmp_path / "w", Silent())
     last = ["0.mlp.down_proj", "0.self_attn.o_proj", "1.mlp.down_proj", "1.self_attn.o_proj"]
-    assert sorted(result.weights) == [f"model.layers.{name}.weight" for name in last]
+    assert sorted(result.weights(tmp_path / "w")) == [f"model.layers.{name}.weight" for name in last]
 
 
 DROPPED: Choice = (NoOpAttention(), NoOpFfn())
@@ -163,7 +163,7 @@ def test_a_dropped_layer_is_made_up_for_by_those_around_it_and_others_stay(tmp_p
         "1.mlp.down_proj",
         *(f"{i}.{name}" for i in (3, 4) for name in ("mlp.down_proj", "self_attn.o_proj")),
     ]
-    assert sorted(result.weights) == [f"model.layers.{name}.weight" for name in last]
+    assert sorted(result.weights(tmp_path / "work")) == [f"model.layers.{name}.weight" for name in last]
     assert result.kl_after < 0.9 * result.kl_before
 
 
@@ -216,7 +216,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         model: Any, layers: Any, pieces: Any, calibration: Tensor, held_out: Tensor, *rest: Any, **more: Any
     ) -> Healed:
         seen.extend((calibration, held_out))
-        return Healed({}, (), 1.0, 0.5)
+        return Healed((), 1.0, 0.5, calibration.numel(), held_out.numel())
 
     monkeypatch.setattr("puzzledsl.child.healing.run.heal", spy)
     return seen
@@ -320,7 +320,7 @@ def test_killed_it_ends_in_the_same_bytes_and_fits_no_layer_twice(
     with pytest.raises(Killed):
         healed(directory, layers, tmp_path / "work", progress=Recorded(die_after=layers_done))
     _, result, _ = healed(directory, layers, tmp_path / "work")
-    assert len(fitted) == len(set(fitted)) == len(whole.weights)
+    assert len(fitted) == len(set(fitted)) == len(whole.weights(tmp_path / "whole"))
     assert (result.kl_before, result.kl_after) == (whole.kl_before, whole.kl_after)
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert files == sorted(path.name for path in (tmp_path / "work").iterdir())

@@ -19,14 +19,13 @@ from puzzledsl.models.errors import (
     WeightsDontFit,
 )
 from puzzledsl.models.families.access import (
-    attention,
     family_of,
-    ffn,
     layers,
     names_of,
     output_embedding,
     read_by_head,
     shape_of,
+    sub_block_of,
 )
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.families.slots import classes_of, weights_of
@@ -64,7 +63,9 @@ def test_the_shape_is_that_of_the_weights(family: str) -> None:
     assert {name: tuple(weight.shape) for name, weight in weights_of(model).items()} == inventory(shape)
     assert len(layers(model)) == shape.layers
     mixture = classes_of(family).mixture
-    kinds = [mixture is not None and isinstance(ffn(layer), mixture) for layer in layers(model)]
+    kinds = [
+        mixture is not None and isinstance(sub_block_of(layer, "ffn"), mixture) for layer in layers(model)
+    ]
     assert kinds == [own.ffn == "moe" for own in shape.each]
     assert shape.family == family_of(model).model_type == family
 
@@ -84,7 +85,7 @@ def test_names_are_those_of_all_weights_inside_a_layer(family: str) -> None:
         parts = [part for part in (names.attention, names.ffn) if part is not None]
         named = {name for part in parts for name in (part.module, *part.norms)}
         assert named == {name for name, child in layer.named_children() if list(child.parameters())}
-    assert isinstance(attention(layers(model)[0]), classes_of(family).attention)
+    assert isinstance(sub_block_of(layers(model)[0], "attention"), classes_of(family).attention)
 
 
 def test_the_tokenizer_comes_back(parent: Path) -> None:

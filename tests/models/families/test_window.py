@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from puzzledsl.models.families.access import attention, layers
+from puzzledsl.models.families.access import layers, sub_block_of
 from puzzledsl.models.families.window import LimitWindow, WindowCache
 from tests.tiny import tiny_model, tiny_tokens
 
@@ -18,7 +18,9 @@ def model_with(window: int, sinks: int, first: int = 0, **config: object) -> Pre
     """A tiny model whose layers from `first` on have a window."""
     model = tiny_model(**config)  # type: ignore[arg-type]
     for layer in layers(model)[first:]:
-        attention(layer).register_forward_pre_hook(LimitWindow(window, sinks), with_kwargs=True)
+        sub_block_of(layer, "attention").register_forward_pre_hook(
+            LimitWindow(window, sinks), with_kwargs=True
+        )
     return model
 
 

@@ -10,7 +10,7 @@ import torch
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import attention, layers, shape_of
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads, turning_of
 from tests.replaced import replace
@@ -46,7 +46,7 @@ def run_with(model, kv_heads: int, state, tokens: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kv_heads", [2, 4])
 def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> None:
     model, tokens = tiny_model(family), tiny_tokens()
-    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
+    own, shape = sub_block_of(layers(model)[0], "attention"), shape_of(model.config).at(0)
     merged = merge_heads(Heads.of(weights_of(own), shape), kv_heads, gram_for(model))
     logits = run_with(model, kv_heads, merged.state_dict(weights_of(own)), tokens)
     torch.testing.assert_close(logits, model(tokens, use_cache=False).logits, rtol=1e-4, atol=1e-5)
@@ -61,7 +61,7 @@ def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> Non
 def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
     """Key heads equal up to a complex scalar a frequency, value heads up to an invertible map, biases included."""
     model, tokens = tiny_model(family), tiny_tokens()
-    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
+    own, shape = sub_block_of(layers(model)[0], "attention"), shape_of(model.config).at(0)
     dim = shape.head_dim
     turn = torch.complex(torch.randn(dim // 2), torch.randn(dim // 2)).to(torch.complex128)
     mix = torch.randn(dim, dim, dtype=torch.float64) + 2 * torch.eye(dim, dtype=torch.float64)
@@ -87,7 +87,7 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
 def test_equal_heads_pool_without_loss(family: str) -> None:
     """Heads that mean pooling merges exactly; merging must be no worse, whatever is normalised."""
     model, tokens = tiny_model(family), tiny_tokens()
-    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
+    own, shape = sub_block_of(layers(model)[0], "attention"), shape_of(model.config).at(0)
     with torch.no_grad():
         for name, weight in weights_of(own).items():
             if name.startswith(("k_proj.", "v_proj.")):
@@ -105,7 +105,7 @@ def test_equal_heads_pool_without_loss(family: str) -> None:
 def test_unused_heads_do_no_harm() -> None:
     """A dead key/value head (all zero) merges into finite weights."""
     model = tiny_model()
-    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
+    own, shape = sub_block_of(layers(model)[0], "attention"), shape_of(model.config).at(0)
     with torch.no_grad():
         for linear in (own.k_proj, own.v_proj):
             linear.weight.zero_()

@@ -17,9 +17,9 @@ from puzzledsl.models.mixtures.smaller import (
     merge,
     most_together,
     narrow,
+    overwrite,
     overwrite_downs,
     reap,
-    refit,
     refit_router,
     smaller,
 )
@@ -227,7 +227,7 @@ def test_few_tokens_do_little_harm():
     full = mixture()
     few = SEEN[:24]
     fewer = full.only([0, 1, 2, 3])
-    assert error(refit(fewer, few, full(few)), full) < 1.1 * error(fewer, full)
+    assert error(overwrite(owning_downs(fewer), few, full(few)), full) < 1.1 * error(fewer, full)
 
 
 def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none():

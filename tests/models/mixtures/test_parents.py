@@ -16,7 +16,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
-from puzzledsl.models.families.access import ffn, layers, shape_of
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
@@ -72,8 +72,8 @@ def error(family: str, module: torch.nn.Module) -> float:
 def rival(family: str, alternative: MoeFfn) -> torch.nn.Module:
     """The experts of the highest saliency, and their first channels."""
     model, index = parent(family), place(family)
-    weights = weights_of(ffn(layers(model)[index]))
-    full = Mixture.of(weights, 2, ModuleRules(ffn(layers(model)[index])))
+    weights = weights_of(sub_block_of(layers(model)[index], "ffn"))
+    full = Mixture.of(weights, 2, ModuleRules(sub_block_of(layers(model)[index], "ffn")))
     x = torch.cat([trace.ffn_input.flatten(0, 1) for _, trace in statistics(family).calls])
     fewer = full.only(torch.tensor(reap(full, x)).topk(alternative.experts).indices.sort().values.tolist())
     narrow = replace(fewer, experts=[e.channels(torch.arange(alternative.width)) for e in fewer.experts])
@@ -110,7 +110,7 @@ def test_more_experts_than_the_parents_are_refused(family):
 @pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 def test_channels_of_a_dense_ffn_by_contribution_are_not_fitted(family):
     init = Initialisers(mlp="channel_contribution")
-    own = weights_of(ffn(layers(parent(family))[place(family)]))
+    own = weights_of(sub_block_of(layers(parent(family))[place(family)], "ffn"))
     rows = {tuple(row.tolist()) for name, weight in own.items() if "up_proj.weight" in name for row in weight}
     plain = made(family, MlpFfn(width=48), init)
     assert {tuple(row.tolist()) for row in plain.up_proj.weight} <= rows

@@ -21,7 +21,7 @@ def test_a_coupled_piece_of_a_layer_without_an_ffn_is_its_attention() -> None:
     shape, attention = shape_of(model.config), GqaAttention(kv_heads=1)
     job = BldJob(
         id="0", bld="b", layer=1, sub_block="block", attention=attention, ffn=ParentFfn(),
-        shapes={}, init="least_squares", loss="mse", tokens=0, context=12, batch=2,
+        shapes={}, init="least_squares", loss="normalized_mse", tokens=0, context=12, batch=2,
         lr=Schedule(peak=1e-3, warmup=0), calibration_tokens=24, seed=0,
     )  # fmt: skip
     statistics = dict(walk_layers(model, [tokens]))[1]

@@ -19,9 +19,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.grams import LayerStatistics
+from puzzledsl.models.least_squares.grams import LayerStatistics, TracedBatch
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.quantise import refine
@@ -29,7 +28,7 @@ from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.flop import NUMBERS_A_WEIGHT
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
-PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution")
 SHRUNK: list[Alternative] = [
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1),

@@ -229,8 +229,8 @@ def test_training_that_ends_in_no_number_keeps_the_other_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = make_program(tmp_path, **SHORT)
-    loss_of = piece_state.loss_of
-    monkeypatch.setattr(piece_state, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
+    loss = piece_state.normalized_mse
+    monkeypatch.setattr(piece_state, "normalized_mse", lambda *arguments: loss(*arguments) * torch.nan)
     with pytest.raises(DiagnosticError) as caught:
         make(program, tmp_path, "stream", 2)
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}

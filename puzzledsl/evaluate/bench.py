@@ -189,7 +189,11 @@ class Bench:
         """Compare a model with the parent on each block of a text."""
         (read,) = (each for each in self.plan.texts if each.name == text)
         blocks_NT = read.blocks_NT
-        parent_states, parent_VH = self._parent_side(text, blocks_NT)
+        if text not in self._parent_states or self._parent_VH is None:  # they stay when the parent is dropped
+            parent = self._placed(self.parent_dir)
+            self._parent_states[text] = final_states(parent, blocks_NT)
+            self._parent_VH = output_embedding(parent).detach()
+        parent_states, parent_VH = self._parent_states[text], self._parent_VH
         model = self._placed(directory)
         states = parent_states if directory == self.parent_dir else final_states(model, blocks_NT)
         self.progress.advance(0, work=blocks_NT.numel() * self._work.body)
@@ -205,14 +209,6 @@ class Bench:
                 found.append(figures)
                 self.progress.advance(work=self._work.block(blocks_NT.shape[1]))
         return found
-
-    def _parent_side(self, text: str, blocks_NT: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the parent's final states on a text and its output embedding, which stay when the parent is dropped."""
-        if text not in self._parent_states or self._parent_VH is None:
-            parent = self._placed(self.parent_dir)
-            self._parent_states[text] = final_states(parent, blocks_NT)
-            self._parent_VH = output_embedding(parent).detach()
-        return self._parent_states[text], self._parent_VH
 
     def answers_to(self, directory: Path, name: str | None) -> Answers:
         """Return a model's answers to one task; None: to those of lm-evaluation-harness."""

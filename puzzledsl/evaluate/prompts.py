@@ -74,7 +74,10 @@ def _beginnings(
 ) -> Iterator[PromptTokens]:
     """Yield beginnings of documents at equal distances; of a text without documents of some length, beginnings of blocks."""
     rows: list[list[int]] = blocks_NT.tolist()
-    begun = [document for row in rows for document in _documents(row, tokenizer.eos_token_id)]
+    begun: list[list[int]] = []
+    for row in rows:
+        ends = [*(place for place, token in enumerate(row) if token == tokenizer.eos_token_id), len(row)]
+        begun += [row[a + 1 : b] for a, b in pairwise(ends) if b - a > SHORTEST]
     if len(begun) < count:
         begun = rows
     count = min(count, len(begun))
@@ -83,13 +86,6 @@ def _beginnings(
         ids, rest = chosen[:length], chosen[length : length + ANSWER_TOKENS]
         if length + ANSWER_TOKENS <= positions:
             yield PromptTokens(_decode(tokenizer, ids), tuple(ids), source, _decode(tokenizer, rest))
-
-
-def _documents(row: list[int], end: int | None) -> list[list[int]]:
-    """Return the documents of some length that begin in a block, without their end-of-text token."""
-    ends = [*(place for place, token in enumerate(row) if token == end), len(row)]
-    found = [row[a + 1 : b] for a, b in pairwise(ends)]
-    return [document for document in found if len(document) >= SHORTEST]
 
 
 def _to_next_word(ids: Sequence[int], length: int, tokenizer: Any) -> int:

@@ -74,7 +74,10 @@ class Candidates:
         `most`: the bound on its sum by `table`, in place of the requirements on judged figures. Its objective and metrics are
         computed with the original tables. None if the solver finds no child within the search's time limit.
         """
-        goal = _with_score(self._search.objective, self.score, self._refitted_name)
+        goal, before = self._search.objective, nodes.ScoreTerm(score=self.score)
+        own = {"term": nodes.ScoreTerm(score=self._refitted_name)}
+        terms = tuple(each.model_copy(update=own) if each.term == before else each for each in goal.terms)
+        goal = goal.model_copy(update={"terms": terms})
         if most is None:
             return self._refitted(table, objective=goal)
         bound = {"bound": Fraction(most).limit_denominator(10**9), "left": _sum_of(self._refitted_name)}
@@ -128,15 +131,6 @@ def _sum_of(score: str) -> nodes.Linear:
     return nodes.Linear(
         terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
     )
-
-
-def _with_score(goal: nodes.Linear, before: str, after: str) -> nodes.Linear:
-    def renamed(weighted: nodes.WeightedTerm) -> nodes.WeightedTerm:
-        if isinstance(weighted.term, nodes.ScoreTerm) and weighted.term.score == before:
-            return weighted.model_copy(update={"term": nodes.ScoreTerm(score=after)})
-        return weighted
-
-    return goal.model_copy(update={"terms": tuple(map(renamed, goal.terms))})
 
 
 Origin = Literal["optimum", "model", "drawn"]

@@ -329,7 +329,9 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         )
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
-    name = given if given in shapes else _shape_of(given, shapes)
+    # a base model's shape is its instruct version's, too
+    alike = (n for n, id in shapes.items() if "/" in given and _without_suffix(id) == _without_suffix(given))
+    name = given if given in shapes else next(alike, None)
     if name is not None:
         id = given if "/" in given else shapes[name]
         value = f'hf("{id}", shape: {name})'
@@ -366,14 +368,6 @@ def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
     print(f"dequantised {given} ({kind}) into {directory}", file=sys.stderr)
     flattered = f" It was stored in {kind}: rounding it to that grid again costs less than it would cost the original."
     return str(directory), "" if kind in ("f32", "f16", "bf16") else flattered
-
-
-def _shape_of(id: str, shapes: dict[str, str]) -> str | None:
-    """The shape of a hub id: a base model's is its instruct version's, too."""
-    if "/" not in id:
-        return None
-    plain = _without_suffix(id)
-    return next((name for name, known in shapes.items() if _without_suffix(known) == plain), None)
 
 
 def _without_suffix(id: str) -> str:

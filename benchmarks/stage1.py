@@ -71,8 +71,13 @@ def job(layer: int, alternative: Alternative) -> BldJob:
         attention=alternative if attention else None,
         ffn=None if attention else alternative,
         shapes={},
-        init="product",
+        init="least_squares",
         loss="normalized_mse",
+        tokens=10**9,
+        context=CONTEXT,
+        batch=1,
+        calibration_tokens=CONTEXT,
+        seed=0,
         lr=nodes.Schedule(peak=1e-3),
     )
 

@@ -27,7 +27,7 @@ from tests.scoring.cases import Case
 pytestmark = MARKS
 PLAIN: dict[str, Any] = {"metric": "kl_divergence", "samples": 40}
 METHODS: dict[str, dict[str, Any]] = {
-    "fitted": {**PLAIN, "children": 12},
+    "plain": PLAIN,
     "runs": {**PLAIN, "runs": (2, 2)},
     "healed": {**PLAIN, "healed": 64, "runs": (2, 2)},
     "other metric": {"metric": "cosine", "samples": 16},
@@ -68,10 +68,10 @@ def forget(case: Case) -> None:
     shutil.rmtree(case.base / "build" / "scores", ignore_errors=True)
 
 
-def test_fitted_scores_are_those_of_one_process_and_a_killed_worker_costs_none(
+def test_scores_are_those_of_one_process_and_a_killed_worker_costs_none(
     case: Case, two_workers: Executor
 ) -> None:
-    method = METHODS["fitted"]
+    method = METHODS["plain"]
     expected = scored(case, method).canonical_json()
     cached = sorted((case.base / "build").rglob("figures*/*"))
     contents = [sorted(path.read_bytes().splitlines()) for path in cached]

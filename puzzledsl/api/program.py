@@ -146,8 +146,7 @@ class Program:
     ) -> WhyResult:
         """Prove what every other choice would cost, as `pzl why` does.
 
-        Without `layer` all layers are looked at, and requirements, too; `build/why/SEARCH.json` is written, which the
-        report draws.
+        Without `layer` all layers are looked at, and requirements, too; `build/why/SEARCH.json` is written.
 
         Args:
             search: A search of the program.

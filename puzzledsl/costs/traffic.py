@@ -82,32 +82,22 @@ def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[C
 
 
 def _steps(times: Sequence[int], batches: Sequence[int], most: int) -> list[int]:
-    """Return the steps of 1 to `most` sequences: the nearest that never fall, and never rise faster than their number.
+    """Return the steps of 1 to `most` sequences, smoothed so that they never fall, and never rise faster than their number.
 
-    Times that were measured do so by chance, up and down. Raising all that break the rule would add up over the layers, to a
-    fifth of a step of SmolLM2 in llama.cpp. So those that break it are replaced by their mean.
+    Measured times break this by chance. Raising all that do would add up over the layers, to a fifth of a step of SmolLM2 in
+    llama.cpp; so neighbours that break it take their mean: first those whose share of a step rises, then those that fall, whose
+    mean keeps shares falling.
     """
     ends = [*pairwise(zip(batches, times, strict=True))] or [((0, times[0]), (batches[0], times[0]))]
     found = list[float]()
     for n in range(1, most + 1):
         (low, before), (high, after) = next((pair for pair in ends if n <= pair[1][0]), ends[-1])
         found.append(before + (after - before) * (n - low) / (high - low))
-    for _ in range(ROUNDS):
-        shares = _falling([step / n for n, step in enumerate(found, 1)])
-        rising = _falling([-share * n for n, share in enumerate(shares, 1)])
-        found, before_it = [-step for step in rising], found
-        if found == before_it:
-            break
-    steps = [0]
-    for step in found:  # what rounding left
-        steps.append(max(round(step), steps[-1]))
-    for n in range(most - 1, 0, -1):
-        steps[n] = max(steps[n], -(-steps[n + 1] * n // (n + 1)))
-    return steps[1:]
-
-
-ROUNDS = 20
-"""Times that the two rules are met in turn; five were enough for noise of a fifth of each time."""
+    shares = _falling([step / n for n, step in enumerate(found, 1)])
+    steps = [round(-step) for step in _falling([-share * n for n, share in enumerate(shares, 1)])]
+    for n in range(most - 1, 0, -1):  # what rounding left
+        steps[n - 1] = max(steps[n - 1], -(-steps[n] * n // (n + 1)))
+    return steps
 
 
 def _falling(values: Sequence[float]) -> list[float]:

@@ -35,13 +35,12 @@ from puzzledsl.measure.estimate import (
     FIXED,
     Check,
     Estimate,
-    Key,
     Round,
     Unfinished,
     estimate,
     speed_up_errors,
 )
-from puzzledsl.measure.host import PARENT, SUB_BLOCKS, alternatives_of, kind_of, label
+from puzzledsl.measure.host import PARENT, SUB_BLOCKS, Key, alternatives_of, kind_of, label
 from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import (

@@ -29,7 +29,7 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
-from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, Part, kind_of, parent_beside, random_child
+from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, Key, kind_of, parent_beside, random_child
 from puzzledsl.measure.stopwatch import Stopwatch, spread, stopwatch_for, undisturbed
 from puzzledsl.measure.whole import Forward, Samples, WholeTimer, Workload
 from puzzledsl.models.families.access import entrance, layers, part_of
@@ -113,7 +113,6 @@ class Round(Frozen):
 
 SWEEPS = 8
 
-Key = tuple[Part | None, str]
 Observations = list[tuple[Key, float]]
 FIXED: Key = (None, "fixed")
 

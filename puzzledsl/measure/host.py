@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ PARENT = "parent"
 Part = SubBlock | Literal["ends"]
 Arrangement = dict[Part, tuple[str, ...]]
 """For each sub-block, the label of every layer's alternative; `ends`: the name of both, where a space gives them a choice."""
+Key = tuple[Part | None, str]
+"""A sub-block and the label of an alternative of it, or the ends and their name; None for what no choice changes."""
 
 
 def label(name: str, kind: int) -> str:
@@ -184,11 +186,12 @@ def random_child(space: Space, kinds: Sequence[int], seed: int) -> Arrangement:
 
 SPEEDS = (0.4, 0.2, 0.6)
 """Shares of the time that a space can save which children of a search save, in turn."""
-TRIES = 60
+HALVINGS = 60
+"""Steps in which the price of a second is found, from far above all scores down to far below their differences."""
 
 
 def searched_child(
-    space: Space, kinds: Sequence[int], seconds: Mapping[Any, float], stored: Mapping[Any, float], seed: int
+    space: Space, kinds: Sequence[int], seconds: Mapping[Key, float], stored: Mapping[Key, float], seed: int
 ) -> Arrangement:
     """Return the child that a search would choose at one of SPEEDS, from times and bytes by sub-block and label.
 
@@ -197,7 +200,7 @@ def searched_child(
     """
     dice = random.Random(seed)
 
-    def scored(part: Part, names: Sequence[str], own: str) -> dict[tuple[Part, str], float]:
+    def scored(part: Part, names: Sequence[str], own: str) -> dict[Key, float]:
         whole = stored[part, own]
         saved = {name: max(0.0, 1 - stored[part, name] / whole) if whole else 0.0 for name in names}
         return {(part, name): whole * saved[name] ** 3 * dice.lognormvariate(0, 1) for name in names}
@@ -211,16 +214,16 @@ def searched_child(
     if offered := ends_of(space):
         sites.append(scored("ends", offered, offered[0]))
 
-    def chosen(price: float) -> list[tuple[Part, str]]:
+    def chosen(price: float) -> list[Key]:
         return [min(site, key=lambda key: (site[key] + price * seconds[key], seconds[key])) for site in sites]
 
-    def time_of(child: Sequence[tuple[Part, str]]) -> float:
+    def time_of(child: Sequence[Key]) -> float:
         return sum(seconds[key] for key in child)
 
     low, high = 0.0, 1e9 * max(map(max, (site.values() for site in sites))) / max(seconds.values())
     slow, fast = time_of(chosen(low)), time_of(chosen(high))
-    for _ in range(TRIES):
-        price = (low + high) / 2 if low else high / 2
+    for _ in range(HALVINGS):
+        price = (low + high) / 2
         if time_of(chosen(price)) > slow - SPEEDS[seed % len(SPEEDS)] * (slow - fast):
             low = price
         else:

@@ -100,7 +100,7 @@ class NotReady(Diagnostic, code="E0610"):
 class DamagedArtefact(Diagnostic, code="E0611"):
     """A file of the build directory that was changed after a stage wrote it, or that another version of puzzledsl wrote."""
 
-    template = "`{path}` was {how}"
+    template = "cannot use `{path}`: it was {how}"
     help_template = (
         'run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table("…")`'
     )

@@ -39,10 +39,11 @@ from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.runtimes import of_one_cache
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
-from puzzledsl.measure.estimate import CHECK_ROUNDS, Check, Key
+from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
 from puzzledsl.measure.host import (
     PARENT,
     Arrangement,
+    Key,
     alternatives_of,
     ends_of,
     kind_of,

@@ -155,7 +155,7 @@ def test_erlangs_load_is_the_largest_of_which_few_wait(servers: int) -> None:
 
 
 def test_a_poisson_variable_is_seldom_above_its_quantile() -> None:
-    """Of 4,000 numbers of exponential waits in a unit of time, each quantile is exceeded by one in LATE, and is the least."""
+    """The numbers of exponential waits in a unit of time, 4,000 times: one in LATE exceeds the quantile, which is the least."""
     rng = Random(0)
     for mean in (0.01, 0.3, 2.0, 30.0):
         drawn = []

@@ -47,7 +47,7 @@ def pieces_there(build: Path) -> int:
 
 
 def seconds_of_work(build: Path) -> float:
-    """How long the tasks of an unbroken run took together."""
+    """Return the seconds that the tasks of an unbroken run took together."""
     return sum(float(e["seconds"]) for e in events(build) if e["event"] == "end")
 
 

@@ -347,6 +347,7 @@ class LoadBench:
         return {
             search: LoadCheck(
                 search=search,
+                layers=tuple(self.children[search]),
                 scenario=self.scenario,
                 engine=ENGINES[self._spec.engine].title,
                 at_most=self._traffic.at_most,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.cli.main import run
-from puzzledsl.ir.tables import LoadCheck, LoadRun
+from puzzledsl.ir.tables import LoadCheck, LoadRun, SearchResult
 
 PROGRAM = """\
 use "std/hardware.pzl" (h100_sxm)
@@ -51,9 +51,18 @@ def test_lines_are_simulated_and_points_are_measured(
         predicted=figures,
         measured={**figures, "tpot": 0.125},
     )
-    check = LoadCheck(search="best", scenario="busy", engine="llama.cpp", at_most=16, runs=(child,))
+    answer = SearchResult.from_json((tmp_path / "build" / "solutions" / "best.json").read_bytes())
+    layers = answer.solutions[0].layers
     (tmp_path / "build" / "load").mkdir()
-    (tmp_path / "build" / "load" / "best.json").write_text(check.canonical_json())
-    text = reported(tmp_path, capsys)
+    for of, seen in (
+        (layers[:-1], False),
+        (layers, True),
+    ):  # an answer of before, whose points are not this child's
+        check = LoadCheck(
+            search="best", layers=of, scenario="busy", engine="llama.cpp", at_most=16, runs=(child,)
+        )
+        (tmp_path / "build" / "load" / "best.json").write_text(check.canonical_json())
+        text = reported(tmp_path, capsys)
+        assert ("measured, seed 7" in text) == seen
     assert "measured, seed 7" in text and "its arrivals, simulated" in text
     assert "125ms" in text and "Points are measured" in text

@@ -388,3 +388,31 @@ class ModelDefinition(Artefact):
     """Types of the embedding and the head; `parent`: as they are in the parent."""
     head_piece: str | None = left_out(None)
     """The piece with a rounded head's matrix; None: it is rounded to the nearest."""
+
+
+class LoadRun(Frozen):
+    """Requests of one seed at one rate, as simulated with the very arrivals and lengths, and as served.
+
+    Both have `rate` (requests that ended a second) and, in seconds, `ttft`, `tpot` and their `p50_` and `p95_`. The simulation
+    takes costs times the machine's pace: how much longer a prompt and a token of a lone request would have taken meanwhile.
+    """
+
+    model: Literal["parent", "child"]
+    asked: float
+    seed: int
+    requests: int
+    prompt_pace: float
+    token_pace: float
+    predicted: dict[str, float]
+    measured: dict[str, float]
+
+
+class LoadCheck(Artefact):
+    """`build/load/SEARCH.json`: parent and child, of `layers`, under a scenario's traffic, in the engine it is measured in."""
+
+    search: str
+    layers: tuple[Assignment, ...]
+    scenario: str
+    engine: str
+    at_most: int
+    runs: tuple[LoadRun, ...]

@@ -212,33 +212,6 @@ class EngineCheck(Artefact):
     results: tuple[EngineResult, ...]
 
 
-class LoadRun(Frozen):
-    """Requests of one seed at one rate, as simulated with the very arrivals and lengths, and as served.
-
-    Both have `rate` (requests that ended a second) and, in seconds, `ttft`, `tpot` and their `p50_` and `p95_`. The simulation
-    takes costs times the machine's pace: how much longer a prompt and a token of a lone request would have taken meanwhile.
-    """
-
-    model: Literal["parent", "child"]
-    asked: float
-    seed: int
-    requests: int
-    prompt_pace: float
-    token_pace: float
-    predicted: dict[str, float]
-    measured: dict[str, float]
-
-
-class LoadCheck(Artefact):
-    """`build/load/SEARCH.json`: parent and child under a scenario's traffic, in the engine that it is measured in."""
-
-    search: str
-    scenario: str
-    engine: str
-    at_most: int
-    runs: tuple[LoadRun, ...]
-
-
 class TextCount(Frozen):
     """Counts of one source: what was kept as tokens, and what was left out.
 

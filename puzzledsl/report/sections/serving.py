@@ -123,7 +123,8 @@ def _table(
 ) -> TrafficTable:
     parent = [LayerAssignment(attention=PARENT, ffn=PARENT)] * subject.shape.layers
     check = subject.found.loads.get(subject.name)
-    runs = check.runs if check is not None and check.scenario == scenario.name else ()
+    is_of_it = check is not None and (check.scenario, check.layers) == (scenario.name, tuple(child))
+    runs = check.runs if check is not None and is_of_it else ()
     own = _line(scenario, traffic, listed, child)
     models: dict[str, Sequence[Assignment]] = {
         "parent": parent,

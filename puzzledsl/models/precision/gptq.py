@@ -204,16 +204,15 @@ CACHED = 1 << 18
 """Numbers whose scales are searched at a time: the tables of a search stay in a processor's cache."""
 
 
-def column_scales(weight_RC: Tensor, importance_C: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Return the searched scale and minimum of each number of a matrix, as stored, float32 (R, C)."""
+def column_scales(weight_RC: Tensor, importance_C: Tensor, precision: Precision) -> Tensor:
+    """Return the searched scales and minima of each number of a matrix, as stored, float32 (2, R, C)."""
     importance, columns = blocks_of(importance_C[None], precision), weight_RC.shape[-1]
     found = []
     for rows in torch.split(weight_RC.float(), max(1, CACHED // columns)):
         groups = blocks_of(rows, precision)
-        pair = searched_scales(groups, importance, precision)
-        found.append([each.expand_as(groups).flatten(1)[:, :columns] for each in pair])
-    scales, minima = (torch.cat(each) for each in zip(*found, strict=True))
-    return scales, minima
+        pairs = torch.stack(searched_scales(groups, importance, precision))
+        found.append(pairs.expand(2, *groups.shape).flatten(2)[..., :columns])
+    return torch.cat(found, 1)
 
 
 def searched_scales(blocks: Tensor, importance: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:

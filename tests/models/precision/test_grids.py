@@ -35,7 +35,8 @@ def test_llama_cpps_grids_are_ggufs(weight: Tensor, name: str) -> None:
     if name != "iq4_nl":  # which the package only reads
         file = gguf.quants.quantize(weight.numpy(), kind)
         assert np.array_equal(gguf.quants.dequantize(file, kind), found.numpy())
-        assert np.array_equal(packed(found, PRECISIONS[name])[30:], file[30:])  # scales are no subnormals
+        if PRECISIONS[name].minimum:  # of the others, some groups have two sets of codes
+            assert np.array_equal(packed(found, PRECISIONS[name]), file)
     assert np.array_equal(gguf.quants.dequantize(packed(found, PRECISIONS[name]), kind), found.numpy())
 
 

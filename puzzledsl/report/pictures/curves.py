@@ -40,7 +40,9 @@ def side_of(name: str, mark: Place, others: Sequence[Place], names: Sequence[Box
     def badness(side: Side) -> tuple[bool, int]:
         left, bottom, right, top = _box(name, mark, side)
         outside = left < 0 or bottom < -MARK_PX or right > WIDTH_PX or top > HEIGHT_PX + MARK_PX
-        return outside, sum(left < r and right > l and bottom < t and top > b for l, b, r, t in obstacles)
+        return outside, sum(
+            left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in obstacles
+        )
 
     return min(sides, key=badness)
 

@@ -88,11 +88,6 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "explain": ("program.explain:explain", "pzl explain E0301", "pzl explain"),
         "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
         "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
-        "plan": (
-            "program.show:plan",
-            "pzl plan build wide.pzl",
-            "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
-        ),
         "lsp": ("program.explain:lsp", "pzl lsp"),
         "schema": ("program.explain:schema", "pzl schema > ir.schema.json"),
     },
@@ -161,6 +156,8 @@ GONE = {
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
     "library ls": "`pzl library ls` is gone: the report shows the pieces, and `library/index.jsonl` has a line for each",
     "library verify": "`pzl library verify` is gone: `pzl status` names pieces that are damaged, `pzl bld` makes them again",
+    "plan": "`pzl plan` is gone: `git diff` shows an edit, `pzl status FILE` the stages that run again, and "
+    "`pzl run FILE --dry-run` how long they take",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
     "schema --list": "`pzl schema --list` is gone: docs/artefacts.md lists the files, with the records that read them",
     "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "

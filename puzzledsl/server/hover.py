@@ -11,7 +11,6 @@ from lsprotocol import types
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
-from puzzledsl.changes.compare import refine_text
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
@@ -20,6 +19,7 @@ from puzzledsl.checker.names.occurrences import Occurrence
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_kinds, total_params
 from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.search_nodes import describe_refine
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
 from puzzledsl.server.document import Document
@@ -293,4 +293,4 @@ def _search(search: nodes.Search) -> list[str]:
     if search.solutions > 1:
         found.append(f"{search.solutions} solutions, {search.apart} layers apart")
     rows = [", ".join(found) + f", solver `{search.solver.kind}`"]
-    return rows if search.refine is None else [*rows, f"refine = {refine_text(search.refine)}"]
+    return rows if search.refine is None else [*rows, f"refine = {describe_refine(search.refine)}"]

@@ -1,1 +1,0 @@
-"""Comparison of two programs: changed declarations, pieces to make, stages to run again."""

@@ -57,8 +57,6 @@ class BuildDir:
     """A search's answer (ir.tables.SearchResult)."""
     refinement = _Named("refined/{}.json")
     """Children measured around a search's answer (ir.tables.Refinement)."""
-    why = _Named("why/{}.json")
-    """The regret of every other choice, and each requirement's margin (ir.tables.WhyResult)."""
     model = _Named("models/{}")
     """A child checkpoint directory, named after its search or uptrain."""
     work = _Named("work/{}/{}")

@@ -47,11 +47,7 @@ def cli() -> Iterator[str]:
     for panel, names in PANELS.items():
         yield f"## {panel}\n"
         for name in names:
-            inner = getattr(commands[name], "commands", None)
-            for command, path in (
-                [(commands[name], name)] if not inner else [(c, f"{name} {n}") for n, c in inner.items()]
-            ):
-                yield from _command(path, command)
+            yield from _command(name, commands[name])
 
 
 def _command(path: str, command: Any) -> Iterator[str]:

@@ -133,7 +133,6 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "report": ("stages:report", "pzl report wide.pzl"),
     },
     "Maintain and verify": {
-        "library": ("child.run:library",),
         "verify-export": (
             "child.verify:verify_export",
             "pzl verify-export build/models/best --runtime transformers",
@@ -141,8 +140,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "verify-load": ("child.verify:verify_load", "pzl verify-load wide.pzl best"),
     },
 }
-"""Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`, and lines to type. In the order in
-which a user meets them. A command that shows examples in its own words needs no lines."""
+"""Heading -> command -> its function in `puzzledsl.cli.commands`, and lines to type. In the order in which a user meets them."""
 PANELS = {panel: {name: row[0] for name, row in rows.items()} for panel, rows in TABLE.items()}
 COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
 EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items() if row[1:]}
@@ -154,8 +152,8 @@ GONE = {
     "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
-    "library ls": "`pzl library ls` is gone: the report shows the pieces, and `library/index.jsonl` has a line for each",
-    "library verify": "`pzl library verify` is gone: `pzl status` names pieces that are damaged, `pzl bld` makes them again",
+    "library": "`pzl library` is gone: the report shows the pieces, `pzl status` names damaged ones, and `pzl bld` makes again what "
+    "the program needs of a `library/` that you remove",
     "plan": "`pzl plan` is gone: `git diff` shows an edit, `pzl status FILE` the stages that run again, and "
     "`pzl run FILE --dry-run` how long they take",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
@@ -205,10 +203,7 @@ def application(word: str = "") -> typer.Typer:
     for name in [word] if known else COMMANDS:
         module, _, function = COMMANDS[name].partition(":")
         command = getattr(import_module(f"puzzledsl.cli.commands.{module}"), function)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name, cls=Command, epilog=epilog(name))(command)
+        app.command(name, cls=Command, epilog=epilog(name))(command)
     return app
 
 

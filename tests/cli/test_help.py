@@ -80,7 +80,7 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["schema", "costs"], "docs/artefacts.md"),
         (["schema", "--list"], "docs/artefacts.md"),
         (["import", "puzzletron", "run"], "table("),
-        (["library", "ls", "x.pzl"], "index.jsonl"),
+        (["library", "gc", "x.pzl"], "pzl bld"),
         (["verify-export", "x", "--parent=y"], "measured("),
         (["calibrate", "h100_sxm"], "measured("),
         (["report", "x.pzl", "--figures", "out"], "as CSV"),

@@ -89,7 +89,6 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
         "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
         "lsp": ("program.explain:lsp", "pzl lsp"),
-        "schema": ("program.explain:schema", "pzl schema > ir.schema.json"),
     },
     "Search": {
         "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
@@ -157,7 +156,7 @@ GONE = {
     "plan": "`pzl plan` is gone: `git diff` shows an edit, `pzl status FILE` the stages that run again, and "
     "`pzl run FILE --dry-run` how long they take",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
-    "schema --list": "`pzl schema --list` is gone: docs/artefacts.md lists the files, with the records that read them",
+    "schema": "`pzl schema` is gone: docs/schema/ir.schema.json is that of the IR, and docs/artefacts.md names the records of the other files",
     "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
     "`pzl eval` time parent and child",
     "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",

@@ -78,7 +78,6 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["watch", "x.pzl"], "pzl explore"),
         (["plan", "a.pzl", "b.pzl"], "pzl status"),
         (["schema", "costs"], "docs/artefacts.md"),
-        (["schema", "--list"], "docs/artefacts.md"),
         (["import", "puzzletron", "run"], "table("),
         (["library", "gc", "x.pzl"], "pzl bld"),
         (["verify-export", "x", "--parent=y"], "measured("),

@@ -94,9 +94,3 @@ def test_refined_children_and_engines_are_described(
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)
     assert described(build) >= {"refined/*.json", "engines/*.json", "search/*.json"}
-
-
-def test_the_schema_of_the_ir_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["schema"]) == 0
-    published = json.loads((ROOT / "docs/schema/ir.schema.json").read_text())
-    assert json.loads(capsys.readouterr().out) == published

@@ -184,7 +184,7 @@ def measure_of(inputs: ScoreInputs, runner: LayerRunner) -> Measure:
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
     text = scored(inputs)
-    return Divergence(runner, text.tokens_NS, method.samples, top_k=method.top_k, learned_NS=text.learned_NS)
+    return Divergence(runner, text.tokens_NS, method.samples, learned_NS=text.learned_NS)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,8 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.csv_table import Measured, read_measured
-from puzzledsl.costs.dtypes import (
-    CACHE_BYTES,
-    DTYPE_BYTES,
-    activation_dtype,
-    expert_dtype,
-    head_dtype,
-    peak_flop_per_s,
-)
-from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype
+from puzzledsl.costs.dtypes import activation_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.costs.errors import NoPeakForDtype
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.traffic import filled, running
 from puzzledsl.ir import facts
@@ -49,21 +42,12 @@ def provenance_of(profile: RooflineHardware) -> str:
 def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     """Report figures that the roofline needs and the profile lacks; return True if there are none."""
     span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
-    dtypes = (
-        *(profile.dtype, expert_dtype(profile), activation_dtype(profile)),
-        *(profile.embedding_dtype, head_dtype(profile)),
-    )
-    for dtype, bytes_of in {**dict.fromkeys(dtypes, DTYPE_BYTES), profile.kv_dtype: CACHE_BYTES}.items():
-        if dtype not in bytes_of:
-            sink.add(UnknownDtype(span, name=name, dtype=dtype, known=", ".join(bytes_of)))
     for dtype, role in ((activation_dtype(profile), "activations"), (head_dtype(profile), "head")):
         try:
             peak_flop_per_s(profile, dtype)
         except KeyError:
             known = ", ".join(profile.flop_per_s) or "none"
             sink.add(NoPeakForDtype(span, name=name, dtype=dtype, role=role, known=known))
-    if profile.gpus > 1 and not profile.link_bytes_per_s:
-        sink.add(NoLink(span, name=name, gpus=profile.gpus))
     return len(sink.items) == before
 
 

@@ -365,12 +365,6 @@ class UnusedUse(Diagnostic, code="W0202", template="`{name}` of `{path}` is neve
     """A name that is imported by `use` and never used."""
 
 
-class Shadowing(
-    Diagnostic, code="W0203", template="`{name}` hides {what}", help="give one of them another name"
-):
-    """A name that hides another visible name."""
-
-
 class WrongWayRound(Diagnostic, code="W0304", help="{direction} of `{what}` is better: write `{instead}`"):
     """A bound in the wrong direction, which the parent meets and better children violate."""
 

@@ -36,7 +36,6 @@ def test_errors_give_no_program_and_warnings_do(tmp_path: Path) -> None:
     ("text", "code"),
     [
         (search("let a = 1"), "W0201"),
-        ("let a = 1\nfn f(a) = a\nassert f(a) == 1", "W0203"),
         ("space v of p { ffn = noop | noop }", "W0401"),
         ("space v of w { layers[0].ffn |= noop }", "W0412"),
         (search("", goal="maximize kl"), "W0316"),

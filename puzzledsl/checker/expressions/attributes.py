@@ -8,7 +8,7 @@ from math import floor
 from typing import NoReturn
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
-from puzzledsl.base.diagnostics import Args, Fix, Span
+from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.settings import settings_of
 from puzzledsl.base.units import COUNT, Quantity

@@ -65,8 +65,6 @@ class BuildDir:
     """Results of models on texts and tasks, by digest, for every later evaluation."""
     failure = _Named("failures/{}-{}.json")
     """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
-    engines = _Named("engines/{}.json")
-    """A child in other engines (ir.tables.EngineCheck)."""
     load = _Named("load/{}.json")
     """A search's child and its parent under traffic (ir.tables.LoadCheck)."""
     tokens = _Fixed("tokens")

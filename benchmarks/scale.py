@@ -1,4 +1,4 @@
-"""Training a Llama's pieces and child on many GPUs, by arithmetic: `python -m benchmarks.scale`. The tables of docs/scale.md.
+"""A Llama's whole pipeline on many GPUs, by arithmetic: `python -m benchmarks.scale`. The tables of docs/scale.md.
 
 Runs nothing: the memory plan of `pzl run --dry-run --device … --gpus …` for a program of 1B tokens of BLD and of GKD. `--write`
 puts the tables into docs/scale.md.
@@ -71,7 +71,7 @@ CASES = (
 
 
 def plans(case: Case) -> tuple[Device, list[StagePlan]]:
-    """Return the device and the memory plan of every stage that trains, without a disk for activations."""
+    """Return the device and the memory plan of every stage, in order, without a disk for activations."""
     device = device_of(shipped_profiles()[case.profile], case.gpus, case.profile)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "scale.pzl"

@@ -50,7 +50,7 @@ from puzzledsl.models.placement import (
     read_by_layer,
     weights_bytes,
 )
-from puzzledsl.plan.memory.stage_plan import AT_ONCE
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)

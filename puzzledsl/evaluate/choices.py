@@ -29,7 +29,8 @@ from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import is_paged
 from puzzledsl.models.transformers_private import attention_of
-from puzzledsl.plan.memory.stage_plan import AT_ONCE, tiles
+from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
 CHUNK_TOKENS = 128  # scored tokens at a time on a CPU: their logits stay in its cache

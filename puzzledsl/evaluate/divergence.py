@@ -25,7 +25,8 @@ from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import is_paged
-from puzzledsl.plan.memory.stage_plan import AT_ONCE, tiles
+from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.plan.memory.stages import AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)

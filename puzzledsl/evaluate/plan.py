@@ -45,7 +45,7 @@ from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.place import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
-from puzzledsl.plan.memory.stage_plan import BLOCK_TOKENS
+from puzzledsl.plan.memory.stages import BLOCK_TOKENS
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
 MAX_NEW_TOKENS = 256

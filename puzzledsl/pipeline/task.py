@@ -130,7 +130,7 @@ class Task(ABC):
         return Work()
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        """Return the memory plans of its parts on a device, if it trains. `disk_bytes`: free on the disk."""
+        """Return the memory plans of its parts on a device; none where it holds no model. `disk_bytes`: free on the disk."""
         return []
 
     @abstractmethod

@@ -127,7 +127,7 @@ class Estimator:
 
 def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:
     """Return the seconds of a task: of its plans, or of its products where it has none, and of what else it does."""
-    products = sum(plan.seconds for plan in plans) or work.flop / device.flop_per_s / device.count
+    products = sum(plan.seconds for plan in plans) or work.flop / device.flop_per_s
     if not products:
         return 0.1
     traffic = work.moved_bytes / device.bandwidth_bytes_per_s
@@ -194,7 +194,7 @@ class DryRun:
         room = f"{size(self.written_bytes) or '0B'} to write"
         if self.scratch_bytes:
             room += f" and up to {size(self.scratch_bytes)} for a while"
-    memory = f", up to {size(self.peak_bytes)} of memory to train" if self.peak_bytes else ""
+        memory = f", up to {size(self.peak_bytes)} of memory" if self.peak_bytes else ""
         yield f"{many}: about {duration(self.seconds)}{memory}, {room}; {size(self.free_bytes)} free"
         if self.written_bytes + self.scratch_bytes > self.free_bytes:
             yield "the disk has not enough room: free some, or give another directory with `-o`"
@@ -207,7 +207,7 @@ def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | 
     free, estimator = shutil.disk_usage(place).free, Estimator(ctx, device)
     todo = [(s, s.task.plans(estimator.device, free)) for s in wanted if s.word != "done"]
     steps = [estimator.of(status.task, plans, status) for status, plans in todo]
-    loading_s = LIBRARIES_S if device is None and any(step.work != Work() for step in steps) else 0.0
+    loading_s = LIBRARIES_S if device is None and any(step.plans for step in steps) else 0.0
     return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device, loading_s)
 
 
@@ -221,6 +221,7 @@ _ANYWAY = {
     "bld": "its pieces are made in more passes",
     "uptrain": "it does not begin, and says what would do",
 }
+_TRIED = "it is tried all the same, and what is finished is kept"
 """Stage -> the way it goes on where its plan has no room."""
 
 
@@ -231,7 +232,7 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
     yield f"memory on {count}: {size(device.usable_bytes)} usable of {size(device.memory_bytes)}{beside}; {device.dtype}"
     rows: list[tuple[str, ...]] = [("stage", "device", "host", "time", "chosen, and why")]
     for plan in plans:
-        fits = "" if plan.fits(device) else f" (too much: {_ANYWAY[plan.stage]})"
+        fits = "" if plan.fits(device) else f" (too much: {_ANYWAY.get(plan.stage, _TRIED)})"
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
         name, memory = f"{plan.stage} {plan.name}".strip(), f"{size(plan.peak_bytes)}{on}{fits}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -29,6 +30,7 @@ from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key, Task
+from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 
@@ -74,6 +76,10 @@ class Realise(DeclaredTask[nodes.Search]):
         """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
         tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
         return tokens if self.ctx.heal and not judged_by(self.program.searches[self.name]) else 0
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = self.shape
+        return [stages.realise_plan(self.name, shape, self._healing_tokens(), device, self.work().flop)]
 
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import realise
@@ -233,6 +239,12 @@ class Eval(DeclaredTask[nodes.Eval]):
         """Return True where files of the parent are measured beside the child."""
         return self.declaration.ladder and any(map(has_ladder, self.program.hardware.values()))
 
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape, tokens = self.shape, self.declaration.tokens
+        reads, alone = 2 * max(1, tokens // stages.BLOCK_TOKENS), replace(device, count=1)
+        given = shape, alone, self.work().flop
+        return [stages.forward_plan("eval", self.name, *given, tokens=tokens, models=2, reads=reads)]
+
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
         from puzzledsl.serving.ladder import LadderMeter
@@ -284,6 +296,9 @@ class Export(DeclaredTask[nodes.Export]):
 
     def work(self) -> Work:
         return Work(written_bytes=estimates.child_bytes(self.ctx, self.space))
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        return [stages.realise_plan(self.name, self.shape, 0, device, 0.0, stage="export")]
 
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite

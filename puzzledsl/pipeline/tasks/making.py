@@ -18,6 +18,8 @@ from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.plan.memory import stages
+from puzzledsl.plan.memory.bld import weights_of
 from puzzledsl.plan.memory.bld_stage import bld_stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
@@ -59,6 +61,12 @@ class Measure(DeclaredTask[nodes.Space]):
 
     def work(self) -> Work:
         return estimates.timed_work(self.program, self.shape, self._scenarios) * FORWARDS
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        layers = zip(self.shape.each, self.declaration.layers, strict=True)
+        found = {(a, id(own)): (a, own) for own, choice in layers for a in (*choice.attention, *choice.ffn)}
+        flop = self.work().flop
+        return [stages.measuring_plan(self.name, self.shape, device, flop, found.values(), self._scenarios)]
 
     def run(self) -> list[Path]:
         from puzzledsl.costs.csv_table import csv_of
@@ -228,6 +236,14 @@ class Score(DeclaredTask[nodes.Score]):
     def _runs(self) -> list[Run]:
         """The runs of layers that are measured."""
         return runs_to_drop(self.program.spaces[self.space].layers, self.shape, self.method.runs)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        widest = max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0)
+        streams = stages.STREAMS + max((length for _, length in self._runs), default=0)
+        more, given = {"piece": widest * device.number_bytes}, (self.shape, device, self.work().flop)
+        return [
+            stages.forward_plan("score", self.name, *given, tokens=self._tokens, streams=streams, more=more)
+        ]
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

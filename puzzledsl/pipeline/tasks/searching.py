@@ -22,6 +22,8 @@ from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import costs_of, refinement_of, scores_of, solution_of, table_inputs
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.plan.memory import stages
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 
 class Solve(DeclaredTask[nodes.Search]):
@@ -192,6 +194,10 @@ class Refine(DeclaredTask[nodes.Search]):
         return Work(
             healing + read * estimates.token_flop(shape, head=True), estimates.child_bytes(ctx, self.space)
         )
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape, tokens = self.shape, self.method.healed + self.method.samples
+        return [stages.realise_plan(self.name, shape, tokens, device, self.work().flop, stage=self.stage)]
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

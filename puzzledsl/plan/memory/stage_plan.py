@@ -29,12 +29,10 @@ TIMED_SHARE = Fraction(1, 2)
 """Share of a device's memory for the weights of a parent that is timed; of a larger one, layers use the weights of others."""
 TIMED_POOL_SHARE = Fraction(1, 4)
 """Share for the weights of the alternatives that are timed. The rest is for caches and activations."""
+KEPT_SHARE = Fraction(1, 4)
+"""Share of a device's memory in which such a parent keeps weights for their next use."""
 HOST_BYTES_A_GPU = 256 << 30
 """The host's memory beside each GPU of a machine that is not this one: 2 TiB for eight, as in a DGX H100."""
-BLOCK_TOKENS = 512
-"""Tokens of a block of text that runs at a time in an evaluation."""
-AT_ONCE = 4
-"""Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,9 @@
-"""Memory and time of global knowledge distillation (Puzzle, section 3): what one rank holds, and what makes it fit.
+"""Memory and time of the stages that run whole models: realising, scoring, measuring and evaluating.
+
+Each holds models, the streams of all its tokens, and the activations and tiles of logits of a group of tokens. Realising heals by
+least squares beside that, and assembles in the host's memory; measuring holds one module of each alternative, and caches.
+
+Memory and time of global knowledge distillation (Puzzle, section 3): what one rank holds, and what makes it fit.
 
 A rank holds its part of the child (float32 weights, gradients and AdamW's moments) and of the teacher, the layers that are
 gathered to run, and the activations of a micro-batch. Choices, from the cheapest in time: a smaller micro-batch, recomputing
@@ -7,19 +12,133 @@ layers in the backward pass, and the child's state in the host's memory (FSDP2's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from types import MappingProxyType
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
-from puzzledsl.ir.nodes import Shape, Uptrain
+from puzzledsl.ir.nodes import Scenario, Shape, Uptrain
+from puzzledsl.plan.flop import widest
 from puzzledsl.plan.memory.bld import NORM_BYTES, training_numbers, widest_forward
-from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Choice, Device, StagePlan, size_text, tiles
+from puzzledsl.plan.memory.stage_plan import (
+    FLOAT32_BYTES,
+    FLOAT64_BYTES,
+    KEPT_SHARE,
+    PARENT_SHARE,
+    Choice,
+    Device,
+    StagePlan,
+    size_text,
+    tiles,
+)
+
+STREAMS = 5
+"""Hidden states of every token: what enters a layer, the stream between its halves, what leaves it, what is measured, and the
+parent's."""
+TILES = 2
+"""Float32 tiles of logits at a time."""
+BLOCK_TOKENS = 512
+"""Tokens of a block of text that runs at a time in an evaluation."""
+READ_BYTES_PER_S = 2e9
+"""Speed at which weights are read from files that the host's memory does not hold: one NVMe drive."""
+AT_ONCE = 4
+"""Forwards of an evaluation that run at once on a CPU: a product of a few hundred tokens does not use several cores well."""
+SHARD_BYTES = 5 << 30
+"""Bytes of a checkpoint's largest file, which is made in the host's memory."""
+
 
 def layer_params(shape: Shape) -> list[int]:
     """Return the weights of each of the parent's layers."""
     return [ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each]
+
+
+def forward_plan(
+    stage: str,
+    name: str,
+    shape: Shape,
+    device: Device,
+    flop: float,
+    *,
+    tokens: int,
+    models: int = 1,
+    streams: int = STREAMS,
+    reads: int = 2,
+    once: bool = False,
+    more: Mapping[str, int] = MappingProxyType({}),
+) -> StagePlan:
+    """Return the plan of a stage that runs whole models on `tokens` tokens. `more`: bytes of other parts.
+
+    Two models run one after the other where they do not fit together. A larger one is read layer by layer, `reads` times.
+    `once`: each layer is used once, and no logits are computed.
+    """
+    number, cut, read_s = device.number_bytes, tiles(device.kind), 0.0
+    group, choices = min(tokens, cut.group_tokens), tuple[Choice, ...]()
+    weights, room = total_params(shape) * number, int(PARENT_SHARE * device.memory_bytes)
+    if weights > room:
+        why = f"its weights take {size_text(weights)} of {size_text(room)}"
+        choices = (Choice("paging", "the parent is read layer by layer", why),)
+        kept = 0 if once else fixed_params(shape) * number + int(KEPT_SHARE * device.memory_bytes)
+        weights, read_s = max(layer_params(shape)) * number + kept, weights / READ_BYTES_PER_S
+    elif models * weights > room:
+        why = f"both take {size_text(models * weights)}"
+        choices = (Choice("models", "one after the other", why),)
+    logits = min(group, cut.logit_positions) * min(cut.logit_tokens, shape.vocab)
+    return StagePlan(
+        stage=stage,
+        name=name,
+        parts={
+            "models": weights if choices else models * weights,
+            # a CPU keeps copies of all layers' weights in the order that its products like best
+            "packed weights": 0 if device.is_gpu or choices else sum(layer_params(shape)) * number,
+            "streams": streams * tokens * shape.hidden * number,
+            "activations": group * widest_forward(shape) * number,
+            "logits": TILES * FLOAT32_BYTES * logits,
+            **more,
+        },
+        seconds=flop / device.flop_per_s / device.count + reads * read_s,
+        devices=device.count,
+        choices=choices,
+    )
+
+
+def realise_plan(
+    name: str, shape: Shape, heal_tokens: int, device: Device, flop: float, *, stage: str = "realise"
+) -> StagePlan:
+    """Return the plan of healing on `heal_tokens` tokens (0: not healed) and assembly, one file at a time on the host."""
+    host = min(SHARD_BYTES, total_params(shape) * device.number_bytes)
+    if not heal_tokens:
+        return StagePlan(stage, name, {}, 0.0, host_bytes=host)
+    width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
+    # as summed in float64; damped and factored in float32
+    grams = (FLOAT64_BYTES + 3 * FLOAT32_BYTES) * (width**2 + 2 * width * shape.hidden)
+    more = {"the child's layer": max(layer_params(shape)) * device.number_bytes, "Gram matrices": grams}
+    given = shape, replace(device, count=1), flop
+    return replace(
+        forward_plan(stage, name, *given, tokens=heal_tokens, once=True, more=more), host_bytes=host
+    )
+
+
+def measuring_plan(
+    name: str,
+    shape: Shape,
+    device: Device,
+    flop: float,
+    alternatives: Iterable[tuple[Alternative, Shape]],
+    scenarios: Sequence[Scenario],
+) -> StagePlan:
+    """Return the plan of timing whole models. `alternatives`: the distinct ones, with the shapes of their layers."""
+    number, batches = device.number_bytes, [(max(each.batches, default=1), each) for each in scenarios]
+    # keys and values of all layers at the end of the largest batch
+    cached = max((batch * (each.prompt + each.output) for batch, each in batches), default=0)
+    kept = sum(2 * own.cached_heads * own.head_dim for own in shape.each)
+    more = {"alternatives": sum(a.params(own) for a, own in alternatives) * number}
+    more["caches"] = cached * kept * number
+    prompts = max((batch * each.prompt for batch, each in batches), default=0)
+    alone = replace(device, count=1)
+    return forward_plan("measure", name, shape, alone, flop, tokens=prompts, streams=1, more=more)
 
 
 LOSS_TILES = 3

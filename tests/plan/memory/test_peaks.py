@@ -1,7 +1,8 @@
-"""Plans of BLD and uptraining are within a tenth of what a pretended GPU sees."""
+"""Plans of BLD, scoring and uptraining are within a tenth of what a pretended GPU sees."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,18 @@ from puzzledsl.ir import nodes
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.placement import this_device
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.layer_trainer import Order
+from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld import WorkerPlan
-from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.bld import WorkerPlan, weights_of
+from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, forward_plan, uptrain_plan
+from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.run import run_score
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
-from tests.pieces.train.bld_programs import WHERE, make_program
+from tests.pieces.train.bld_programs import WHERE, make_program, write_text
 from tests.pretended_gpu import pretended_gpu
 from tests.tiny import save_tiny
 
@@ -131,3 +136,22 @@ def test_peaks_of_uptraining_are_those_of_the_plan(cosine: float, recompute: boo
     plan, choice = uptrain_plan(UptrainSizes(declaration, shape, shape), device)
     assert choice == UptrainChoice(BATCH, recompute, offload=False)
     assert plan.peak_bytes == pytest.approx(peak, rel=0.1)
+
+
+def test_the_peak_of_scoring_is_that_of_the_plan(tmp_path: Path) -> None:
+    method = nodes.ReplaceOne(metric="kl_divergence", samples=4096)
+    program = make_program(
+        tmp_path, attention=ATTENTION[:2], ffn=FFN[:2], model=MODEL, method=method, tokens=64
+    )
+    write_text(tmp_path, words=12_000)
+    jobs, library = bld_plan(program, "b"), Library(tmp_path / "build" / "library")
+    run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, tmp_path / "w", Silent()))
+    with pretended_gpu() as gpu:
+        given = (program, "s", tmp_path / "parent", tmp_path, library, jobs, tmp_path / "s", Silent())
+        run_score(ScoreInputs(*given))
+        peak = gpu.peak_bytes
+        device = replace(this_device(torch.device("cuda"), torch.bfloat16), flop_per_s=1.0)
+    weights = max(map(weights_of, jobs))
+    more = {"piece": weights * device.number_bytes}
+    plan = forward_plan("score", "s", program.parents["p"].shape, device, 1.0, tokens=4096, more=more)
+    assert plan.peak_bytes == pytest.approx(peak, rel=0.2)

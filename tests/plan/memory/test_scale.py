@@ -22,7 +22,7 @@ def test_the_page_has_the_tables_of_the_code() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_every_stage_stays_within_memory(case: Case) -> None:
     device, found = plans(case)
-    assert [plan.stage for plan in found] == ["bld", "uptrain"]
+    assert {"bld", "score", "realise", "uptrain", "eval", "export"} == {plan.stage for plan in found}
     assert all(plan.fits(device) for plan in found), [plan.stage for plan in found if not plan.fits(device)]
 
 

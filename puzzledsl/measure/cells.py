@@ -50,9 +50,7 @@ from puzzledsl.measure.whole import (
     sizes_of,
 )
 from puzzledsl.measure.whole_fit import fit_whole
-
-FLOP_PER_BYTE = 10.0
-"""FLOP of float32 products that a processor does while it reads a byte."""
+from puzzledsl.plan.flop import FLOP_PER_BYTE
 
 
 def expected_times(

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload, fixed_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.pipeline.context import Context
-from puzzledsl.plan.flop import body_flop
+from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork, body_flop
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,6 @@ class Work:
 
 
 TRAINING = 3  # a forward and a backward pass, in forwards
-HEALING = 4.0  # of a layer: the parent, the child, Gram matrices and the fitted maps, in forwards
 HEALED_SHARE = 0.75  # of the layers, those from a child's first change on, while nobody knows the child
 DECODED = 8  # steps of a timed window
 BYTES_A_TOKEN = 5.0  # of text in JSON lines
@@ -75,7 +75,12 @@ def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
 
 def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
     """Return the FLOP of healing the upper `layers`, to which the parent runs the tokens first."""
-    return tokens * token_flop(shape, head=False) * (1 + (HEALING - 1) * layers / shape.layers)
+    if not tokens:
+        return 0.0
+    work = HealingWork(shape, tokens, min(tokens, JUDGING_TOKENS))
+    whole = work.of_layers(((ParentAttention(), ParentFfn()),) * shape.layers)
+    below, above = tokens * token_flop(shape, head=False), 2 * whole
+    return below + layers / shape.layers * (above - below) + 2 * work.compared
 
 
 def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:

@@ -1,20 +1,25 @@
-"""FLOP of making pieces, by layer, and the pieces that are refined before training.
+"""FLOP of stage one by layer: the parent's forward pass, pieces in training and in refinement, Gram matrices, least squares.
 
 FLOP are counted as in `costs.flops`:
 
     parent, forward             f(parent) per token
     a piece in training         3 f(piece) - 2 W1: forward, gradients of weights and of inputs; no gradient for the inputs of W1,
                                 the matrices that read the block's own input
-    Gram matrices               2 (4 hidden^2 + intermediate^2) per calibration token
+    Gram matrices               2 (4 hidden^2 + intermediate^2) per token; of a mixture those of the experts that a token uses
+    refitted attention          f(piece) and 2 (n^2 + n hidden) per calibration token, of n inputs of its last map
     refinement                  points x (f as in training) on the fitted tokens, and f(piece) on all calibration tokens
 
 In float64, in all:
 
-    least squares               2 n^3 / 3 + 4 n^2 hidden of a map with n inputs
+    least squares               2 n^3 / 3 + 4 n^2 hidden of a map with n inputs; before it 2 n F hidden, of F channels
+    elimination of channels     2 F^3 for the inverse, F^3 for its updates
     rounding with compensation  2 (4/3 n^3 + n m (n + 256)) of a map with n inputs and m outputs, and 5e6 a column, which is
                                 what a step of the loop over columns takes beside its products
 
-Factorisations reach half the speed of products, so they count twice.
+Factorisations reach half the speed of products, so they count twice. Elimination and the sums of Gram matrices move large
+matrices besides (`moved`): elimination F^3 / 3 numbers over the block that a round removes, each five times read and written.
+
+Selection of the pieces to refine before training, and the tokens that refinement uses.
 
 Least-squares initialisation fits only a piece's last map. Refinement (`pieces.initialise.gauss_newton`) then fits all its maps
 on half of the calibration tokens, and finally the last map on all of them again.
@@ -23,13 +28,16 @@ on half of the calibration tokens, and finally the last map on all of them again
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import is_quantised
-from puzzledsl.costs.flops import Workload, sub_block_flop
+from puzzledsl.costs.flops import Workload, fixed_size, sub_block_flop
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 
@@ -73,53 +81,125 @@ CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
 """Most tokens of a calibration batch, and least number of batches."""
 HELD_OUT_TOKENS = 4096
 """Most held-out tokens of a BLD. Of fewer than eight times as many training tokens, an eighth is held out, at least one block."""
+BLOCK_SHARE, MAX_BLOCK = 32, 64
+"""A round of the elimination removes 1/32 of the channels left, at most 64."""
+ELIMINATED_BYTES, SUMMED_BYTES = 80, 80
+"""Bytes read and written a number of the inverse in each round: rows and columns gathered, one update, and their copies; and a
+number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
 LAZY, COLUMN_FLOP = 128, 5e6
 """Columns whose errors are collected (`models.precision.gptq`), and what a column of the loop takes besides."""
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
+
+
+class StageOneFlop:
+    """FLOP of a BLD's pieces and of their parent, by layer.
+
+    A token: `parent`, `trained`, `evaluated` (a forward pass of the pieces). In all: `refined`, and `solved` in float64. `moved`:
+    bytes read and written besides, in all.
+    """
+
+    def __init__(self, shape: Shape, jobs: Sequence[BldJob]) -> None:
+        self._work = Workload(batch=1, prompt=jobs[0].context, output=1)
+        self._shape = shape
+        self.parent, self.grams = [0] * shape.layers, [0] * shape.layers
+        for own, layers in shape.kinds():
+            halves = ParentAttention(), ParentFfn()
+            flop, grams = sum(self.forward(half, own) for half in halves), grams_flop(own)
+            for layer in layers:
+                self.parent[layer], self.grams[layer] = flop, grams
+        self.trained: defaultdict[int, int] = defaultdict(int)
+        self.evaluated: defaultdict[int, int] = defaultdict(int)
+        self.refined: defaultdict[int, int] = defaultdict(int)
+        self.solved: defaultdict[int, float] = defaultdict(float)
+        self.moved: defaultdict[int, float] = defaultdict(float)
+        eliminated: set[int] = set()
+        for job in jobs:
+            own, training = shape.at(job.layer), self.training(job)
+            self.trained[job.layer] += training
+            parts = [part for part in (job.attention, job.ffn) if part is not None]
+            evaluated = sum(self.forward(part, own) for part in parts)
+            self.evaluated[job.layer] += evaluated
+            both, forward = refinement_tokens(job, shape.hidden)
+            self.refined[job.layer] += both * training + forward * evaluated + self._refitted(job, own)
+            self.solved[job.layer] += self._least_squares(job)
+            ffn = job.ffn
+            chosen = ffn is not None and ffn.trainable and "least_squares" in job.init and own.ffn == "dense"
+            channels = ffn.alone(own).channels if ffn is not None and chosen else 0
+            if job.layer not in eliminated and 0 < channels < own.ffn_width:  # chosen by elimination
+                eliminated.add(job.layer)
+                self.solved[job.layer] += 3 * widest(own) ** 3
+                self.moved[job.layer] += ELIMINATED_BYTES * eliminated_numbers(widest(own))
+        for layer in {job.layer for job in jobs}:
+            self.moved[layer] += self._sums_bytes(jobs[0], shape.at(layer))
+
+    def forward(self, alternative: Alternative, own: Shape) -> int:
+        """Return the FLOP of a sub-block's forward pass, a token."""
+        prefill, _ = sub_block_flop(own, alternative, self._work)
+        return prefill // self._work.prompt
+
+    def training(self, job: BldJob) -> int:
+        """Return the FLOP of a piece in training, a token."""
+        alternatives = [a for a in (job.attention, job.ffn) if a is not None]
+        if any(a.solved_by == job.init for a in alternatives) or all(is_frozen(a) for a in alternatives):
+            return 0  # optimal as it starts, or frozen
+        first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
+        own = self._shape.at(job.layer)
+        return sum(3 * self.forward(a, own) for a in alternatives) - 2 * first
+
+    def _least_squares(self, job: BldJob) -> float:
+        own, found = self._shape.at(job.layer), 0.0
+        for alternative in (job.attention, job.ffn):
+            if alternative is not None and alternative.trainable:
+                inputs = _inputs(alternative, own)
+                channels = alternative.alone(own).channels
+                found += 2 * inputs**3 / 3 + 4 * inputs**2 * own.hidden
+                found += 2 * inputs * own.hidden * (widest(own) if channels else inputs)
+                found += rounding_flop(alternative, own)
+        return found
+
+    def _refitted(self, job: BldJob, own: Shape) -> int:
+        """Return the FLOP of an attention's outputs on all calibration tokens, and of their Gram matrix."""
+        alternative = job.attention
+        if alternative is None or not alternative.trainable or alternative.solved_by == job.init:
+            return 0
+        inputs = own.heads * own.head_dim
+        token = self.forward(alternative, own) + 2 * inputs * (inputs + own.hidden)
+        return job.calibration_tokens * token
+
+    def _sums_bytes(self, job: BldJob, own: Shape) -> float:
+        """Return the bytes that adding to a layer's Gram matrices moves, once for each calibration batch."""
+        tokens = max(1, job.calibration_tokens)
+        batch = max(job.context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
+        return math.ceil(tokens / batch) * SUMMED_BYTES * (4 * own.hidden**2 + widest(own) ** 2)
+
+
+FLOP_PER_BYTE = 10.0
+"""FLOP of float32 products that a processor does while it reads a byte."""
 FLOAT64, EVALUATIONS = 4, 2
 """Float32 products in the time of one in float64 while GPTQ rounds (a layer of SmolLM2-135M, one core with AVX-512), and passes
 over the held-out tokens: before training, and after it."""
 
 
+def seen_tokens(job: BldJob) -> int:
+    """Return the tokens of training and its evaluations."""
+    return job.tokens + EVALUATIONS * held_out_blocks(job.tokens, job.context) * job.context
+
+
 def work_by_layer(shape: Shape, jobs: Sequence[BldJob]) -> list[float]:
     """Return the FLOP of each layer up to the last with pieces: of the parent's layer, and of its pieces.
 
-    Products in float64 count for the float32 products of the same time.
+    Sums in float64, and bytes that are moved, count for the float32 products of the same time.
     """
-    first, work = jobs[0], Workload(batch=1, prompt=jobs[0].context, output=1)
-    held_out = EVALUATIONS * held_out_blocks(first.tokens, first.context) * first.context
-    read, found = first.calibration_tokens + first.tokens + held_out, [0.0] * shape.layers
-    for own, layers in shape.kinds():
-        parent = sum(_forward(half, own, work) for half in (ParentAttention(), ParentFfn()))
-        for layer in layers:
-            found[layer] = float(read * parent)
-    for layer in {job.layer for job in jobs}:
-        found[layer] += 2 * first.calibration_tokens * (4 * shape.hidden**2 + widest(shape.at(layer)) ** 2)
-    for job in jobs:
-        own = shape.at(job.layer)
-        both, forward = refinement_tokens(job, shape.hidden)
-        found[job.layer] += (job.tokens + both) * training_flop(job, own)
-        for part in (job.attention, job.ffn):
-            if part is not None and part.trainable:
-                n = _inputs(part, own)
-                solved = 2 * n**3 / 3 + 4 * n**2 * own.hidden + _rounding_flop(part, own)
-                found[job.layer] += FLOAT64 * solved + forward * _forward(part, own, work)
-    return found[: 1 + max(job.layer for job in jobs)]
-
-
-def training_flop(job: BldJob, own: Shape) -> int:
-    """Return the FLOP of a piece in training, a token."""
-    alternatives = [a for a in (job.attention, job.ffn) if a is not None]
-    if any(a.solved_by == job.init for a in alternatives) or all(is_frozen(a) for a in alternatives):
-        return 0  # optimal as it starts, or frozen
-    work = Workload(batch=1, prompt=job.context, output=1)
-    first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
-    return sum(3 * _forward(a, own, work) for a in alternatives) - 2 * first
-
-
-def _forward(alternative: Alternative, own: Shape, work: Workload) -> int:
-    """Return the FLOP of a sub-block's forward pass, a token."""
-    return sub_block_flop(own, alternative, work)[0] // work.prompt
+    flop, tokens, calibration = StageOneFlop(shape, jobs), jobs[0].tokens, jobs[0].calibration_tokens
+    seen, having, found = seen_tokens(jobs[0]), {job.layer for job in jobs}, list[float]()
+    for layer in range(1 + max(having)):
+        work: float = (calibration + seen) * flop.parent[layer]
+        if layer in having:
+            work += calibration * flop.grams[layer] + flop.refined[layer] + tokens * flop.trained[layer]
+            work += (seen - tokens) * flop.evaluated[layer]
+            work += FLOAT64 * flop.solved[layer] + FLOP_PER_BYTE * flop.moved[layer]
+        found.append(work)
+    return found
 
 
 def body_flop(shape: Shape, prompt: int) -> float:
@@ -127,6 +207,55 @@ def body_flop(shape: Shape, prompt: int) -> float:
     work, halves = Workload(1, prompt, 1), (ParentAttention(), ParentFfn())
     kinds = ((own, len(layers)) for own, layers in shape.kinds())
     return sum(count * sub_block_flop(own, half, work)[0] for own, count in kinds for half in halves) / prompt
+
+
+JUDGING_TOKENS = 1024
+"""Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealingWork:
+    """Work of healing a child on `tokens`, which `judging` others judge, in weights that tokens meet."""
+
+    shape: Shape
+    tokens: int
+    judging: int
+
+    def parent(self, layers: Iterable[int]) -> float:
+        """Return the work of running layers of the parent on all tokens."""
+        halves = ParentAttention(), ParentFfn()
+        met = sum(half.size(self.shape.at(layer)).active for layer in layers for half in halves)
+        return met * (self.tokens + self.judging)
+
+    def run(self, layer: int, alternative: Alternative) -> float:
+        """Return the work of running a sub-block of the child on all tokens, and without healing on those that judge."""
+        return alternative.size(self.shape.at(layer)).active * (self.tokens + 2 * self.judging)
+
+    def fit(self, layer: int, alternative: Alternative) -> float:
+        """Return the work of fitting a sub-block's last map, of n inputs.
+
+        It takes a Gram matrix with targets, the solution of its equations, and the rounding of a map with a storage type.
+        """
+        own = self.shape.at(layer)
+        n, hidden = _inputs(alternative, own), own.hidden
+        rounded = 0.0 if alternative.dtype is None else FLOAT64 * matrix_flop(hidden, n) / 2
+        return self.tokens * (n**2 + 2 * n * hidden) + n**3 / 3 + 2 * n**2 * hidden + rounded
+
+    @property
+    def compared(self) -> float:
+        """The work of comparing the child before and after with the parent, by the logits of each."""
+        return 4 * self.judging * fixed_size(self.shape).active
+
+    def of_layers(self, layers: Sequence[tuple[Alternative, Alternative]]) -> float:
+        """Return the work of healing these layers, which are a child's last ones."""
+        first = self.shape.layers - len(layers)
+        healed = (
+            self.run(layer, alternative) + self.fit(layer, alternative)
+            for layer, pair in enumerate(layers, first)
+            for alternative in pair
+            if not alternative.removes
+        )
+        return self.parent(range(first, self.shape.layers)) + sum(healed)
 
 
 def held_out_blocks(tokens: int, context: int) -> int:
@@ -140,16 +269,36 @@ def _inputs(alternative: Alternative, own: Shape) -> int:
     return alone.query_heads * own.head_dim or min(alone.channels, widest(own)) or own.hidden
 
 
-def _rounding_flop(alternative: Alternative, own: Shape) -> float:
+@cache
+def eliminated_numbers(channels: int) -> int:
+    """Return the sum over rounds of the square of the channels left, as `models.least_squares.channels` removes them."""
+    total = 0
+    while channels > 0:
+        total += channels**2
+        channels -= max(1, min(channels // BLOCK_SHARE, MAX_BLOCK))
+    return total
+
+
+def rounding_flop(alternative: Alternative, own: Shape) -> float:
     """Return the FLOP of GPTQ's two orders on each matrix, and what its loop over columns takes beside them."""
     if alternative.dtype is None:
         return 0.0
-    sizes = (
-        weight.shape
+    return sum(
+        matrix_flop(*weight.shape)
         for name, weight in alternative.weights(own).items()
         if is_quantised(name, weight.shape) and not weight.of_expert
     )
-    return sum(2 * (4 / 3 * n**3 + m * n * (n + 2 * LAZY) + n * COLUMN_FLOP) for m, n in sizes)
+
+
+def matrix_flop(rows: int, columns: int) -> float:
+    """Return the FLOP of rounding a matrix in two orders."""
+    return 2 * (4 / 3 * columns**3 + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
+
+
+def grams_flop(own: Shape) -> int:
+    """Return the FLOP of one token's contribution to the Gram matrices of a layer."""
+    of_experts = own.top_k * own.expert_width**2 + own.shared_width**2
+    return 2 * (4 * own.hidden**2 + (of_experts if own.ffn == "moe" else own.ffn_width**2))
 
 
 def widest(own: Shape) -> int:

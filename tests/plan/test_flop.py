@@ -1,4 +1,4 @@
-"""FLOP of pieces in training are those that torch counts."""
+"""FLOP of pieces in training are those that torch counts; least squares are counted as they run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import FfnAlternative
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.least_squares.channels import elimination_order
 from puzzledsl.pieces.train.losses import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.flop import training_flop
+from puzzledsl.plan.flop import StageOneFlop, eliminated_numbers, seen_tokens
 from tests.pieces.train.bld_programs import make_program
 
 
@@ -47,12 +49,39 @@ def test_pieces_cost_what_torch_counts(tmp_path: Path) -> None:
         model={"layers": 1, "hidden": 64},
     )
     jobs = bld_plan(program, "b")
-    shape = program.parents["p"].shape
+    count = StageOneFlop(program.parents["p"].shape, jobs)
     for job in jobs:
-        counted, measured = training_flop(job, shape.at(job.layer)), flop_of_a_step(tmp_path / "parent", job)
+        counted, measured = count.training(job), flop_of_a_step(tmp_path / "parent", job)
         if isinstance(job.ffn, MlpFfn):
             assert counted == measured
         elif job.attention is not None:  # torch counts scores of later tokens too, and their recomputation
             assert counted == pytest.approx(measured, rel=0.25)
         else:
             assert counted == 0, "a linear piece is not trained"
+
+
+def test_the_elimination_of_channels_is_counted_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum over rounds of the square of the channels left, as the updates of the inverse show."""
+    sizes: list[int] = []
+    solve = torch.linalg.solve
+    monkeypatch.setattr(torch.linalg, "solve", lambda a, b: sizes.append(sum(b.shape)) or solve(a, b))
+    generator = torch.Generator().manual_seed(0)
+    for channels in (40, 200):
+        x = torch.randn(300, channels, generator=generator, dtype=torch.float64)
+        elimination_order(x.T @ x, torch.randn(channels, 4, generator=generator))
+        assert sum(size**2 for size in sizes) == eliminated_numbers(channels), channels
+        sizes.clear()
+
+
+def test_channels_are_eliminated_once_a_layer(tmp_path: Path) -> None:
+    """Every width is cut from one order; a linear FFN or a piece of the parent's own width needs none."""
+
+    def moved(*ffn: FfnAlternative) -> float:
+        program = make_program(
+            tmp_path, attention=(ParentAttention(),), ffn=ffn, model={"layers": 1, "hidden": 64}
+        )
+        jobs = bld_plan(program, "b")
+        return StageOneFlop(program.parents["p"].shape, jobs).moved[0]
+
+    none, one = moved(LinearFfn()), moved(MlpFfn(width=24))
+    assert moved(MlpFfn(width=24), MlpFfn(width=12)) == one > none > 0

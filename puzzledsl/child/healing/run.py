@@ -38,9 +38,7 @@ from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
-
-JUDGING_TOKENS = 1024
-"""Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
+from puzzledsl.plan.flop import JUDGING_TOKENS
 
 
 def healing_text(

@@ -164,6 +164,7 @@ class Bld(DeclaredTask[nodes.Bld]):
 
 SCORING = "2"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
+HEALING = 4.0  # parent, child and Gram matrices, in forwards
 LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change
 
 
@@ -221,7 +222,7 @@ class Score(DeclaredTask[nodes.Score]):
         body, head, dropped = token_flop(shape, head=False), estimates.head_flop(shape), self._runs
         replaced = count * tokens * (body / 2 + head)
         runs = tokens * sum(body * (1 - (first + length) / shape.layers) + head for first, length in dropped)
-        healed = estimates.HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
+        healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
         return Work(replaced + runs + healed, runs=len(dropped))
 
     @property

@@ -1,6 +1,6 @@
 """Plan of one BLD declaration: the memory of its fullest worker, and the time of the busiest one of each pass.
 
-Time is that of the parent, of pieces and of their least squares (`plan.flop`), and of the optimiser at the memory's
+Time is that of the parent, of pieces, of Gram matrices and of least squares (`plan.flop`), and of the optimiser at the memory's
 bandwidth.
 """
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.state import scan_flop
 from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.base.frozen import record
@@ -71,3 +72,11 @@ def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[F
 def fixed_flop(shape: Shape, work: Workload) -> int:
     """FLOP of the head, in a prefill as in a decode step: only each sequence's last position goes through it."""
     return 2 * fixed_size(shape).active * work.batch
+
+
+def met_weights(shape: Shape) -> tuple[tuple[int, ...], int]:
+    """Return the weights of the parent that a token meets: of each layer, and of the head."""
+    halves = ParentAttention(), ParentFfn()
+    return tuple(sum(half.size(own).active for half in halves) for own in shape.each), fixed_size(
+        shape
+    ).active

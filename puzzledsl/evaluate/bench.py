@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.assemble import load_checkpoint
-from puzzledsl.evaluate.choices import Answers, answers, can_share, log_likelihoods
+from puzzledsl.evaluate.choices import Answers, Row, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
 from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
@@ -27,6 +28,7 @@ from puzzledsl.evaluate.prompts import ANSWER_TOKENS, Prompt, continued_ids
 from puzzledsl.evaluate.units import (
     PARENT,
     ROUNDS,
+    EvalWork,
     Found,
     Speed,
     TimeInEngine,
@@ -88,6 +90,7 @@ class Models:
             else:
                 whose = f"the weights of {directory.name}"
                 self._loaded[copy] = read_by_layer(whose, directory, device, dtype, self.progress, once=False)
+            self.progress.ready()
         self._loaded[copy] = self._loaded.pop(copy)
         return self._loaded[copy]
 
@@ -154,15 +157,18 @@ class Bench:
         self, plan: Plan, parent_dir: Path, progress: Progress, engines: TimeInEngine | None = None
     ) -> None:
         self.plan, self.parent_dir, self.progress = plan, parent_dir, progress
-        self._engines = engines
+        self._engines, self._work = engines, EvalWork.of(parent_dir)
         self.models = Models(progress)
         self._parent_states: dict[str, list[Tensor]] = {}
         self._parent_VH: Tensor | None = None
 
+    def tell(self, progress: Progress) -> None:
+        """Report to another progress from now on."""
+        self.progress = self.models.progress = progress
+
     def measure(self, unit: Unit, usual: Speed | None = None) -> Found:
         """Measure one unit. `usual`: the parent's speed in a child's scenario. Raises DiagnosticError."""
         self.models.keep_only((unit.directory, self.parent_dir))
-        self.progress.start(f"evaluating {unit.model}, {unit.of or unit.kind}", unit.size)
         match unit.kind:
             case "text":
                 expected, got = (load_config(path).vocab_size for path in (self.parent_dir, unit.directory))
@@ -190,6 +196,7 @@ class Bench:
         parent_states, parent_VH = self._parent_states[text], self._parent_VH
         model = self._placed(directory)
         states = parent_states if directory == self.parent_dir else final_states(model, blocks_NT)
+        self.progress.advance(0, work=blocks_NT.numel() * self._work.body)
         model_VH, found = output_embedding(model), []
 
         def compared(block: tuple[Tensor, Tensor, Tensor, Counted | None]) -> BlockFigures:
@@ -200,7 +207,7 @@ class Bench:
         with Workers(model.device, most=AT_ONCE) as workers:
             for _, figures in workers.each(compared, each_block):
                 found.append(figures)
-                self.progress.advance()
+                self.progress.advance(work=self._work.block(blocks_NT.shape[1]))
         return found
 
     def answers_to(self, directory: Path, name: str | None) -> Answers:
@@ -213,8 +220,12 @@ class Bench:
             self.plan.harness.check(span)
             return self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
         (task,) = (each for each in self.plan.tasks if each.name == name)
+
+        def advance(items: int, rows: Sequence[Row]) -> None:
+            self.progress.advance(items, work=self._work.rows(rows))
+
         share = can_share(model, task.longest)
-        scores = log_likelihoods(model, task.encoded, share_context=share, advance=self.progress.advance)
+        scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
         return answers(task.name, task.items, scores)
 
     def answered(self, unit: Unit) -> tuple[Answer, ...]:
@@ -222,10 +233,11 @@ class Bench:
         model, prompts = self._placed(unit.directory), self.plan.prompts
         if is_paged(model):
             self.progress.log("not_asked", text=f"{unit.model} answers no prompts: it is larger than memory")
+            self._advance(len(prompts), self._work.answer())
             return ()
         asked = [Prompt(prompt.ids, ANSWER_TOKENS, ()) for prompt in prompts]
-        tokenizer = self.plan.tokenizer
-        rows = continued_ids(model, tokenizer, asked, self.progress.advance)
+        tokenizer, advance = self.plan.tokenizer, partial(self._advance, each=self._work.answer())
+        rows = continued_ids(model, tokenizer, asked, advance)
         return tuple(
             Answer(
                 text=str(tokenizer.decode(ids, skip_special_tokens=True)),
@@ -239,20 +251,24 @@ class Bench:
         """Return a model's speed, a child's by ratios to the parent's `usual` one if both fit. Raises TooLargeToTime."""
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
         directories = [self.parent_dir, *([] if unit.model == PARENT else [unit.directory])]
+        advance = partial(self._advance, each=self._work.round(timed.workload, len(directories)))
         samples: Sequence[Samples]
         if isinstance(timed.on, Hardware):
             assert self._engines is not None, "the pipeline gives it"
             samples = self._engines(timed.on, timed.workload, directories, ROUNDS)
-            self.progress.advance(ROUNDS + 1)
+            advance(ROUNDS + 1)
         else:
             copies = [Copy(path, *timed.on) for path in directories]
             models = self.models.beside(copies) if len(copies) > 1 else None
             models = models or [self.models.to_time(copies[-1], unit.model)]
-            samples = timed_in_turn(models, timed.workload, self.progress.advance)
+            samples = timed_in_turn(models, timed.workload, advance)
         if len(samples) == 1:
             return usual_speed(samples[0])
         assert usual is not None, "the parent is timed before its children"
         return relative_speed(usual, *samples)
+
+    def _advance(self, units: int, each: float) -> None:
+        self.progress.advance(units, work=units * each)
 
     def _placed(self, directory: Path) -> PreTrainedModel:
         return self.models.get(directory, *placement(self.parent_dir))

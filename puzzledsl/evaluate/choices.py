@@ -94,7 +94,7 @@ def can_share(model: PreTrainedModel, longest: int) -> bool:
     return attention_of(config) in MASKED and (not window or longest <= window)
 
 
-Advance = Callable[[int], None]
+Advance = Callable[[int, Sequence[Row]], None]
 
 
 def log_likelihoods(
@@ -102,11 +102,11 @@ def log_likelihoods(
     items: Sequence[Sequence[EncodedChoice]],
     *,
     share_context: bool,
-    advance: Advance = lambda items: None,
+    advance: Advance = lambda items, rows: None,
 ) -> list[list[float]]:
     """Return log p(choice | context) of each item's choices; `share_context` needs `can_share`.
 
-    `advance` gets the number of finished items.
+    `advance` gets the number of finished items and the rows that were measured.
     """
     found = score_choices(model, items, share_context=share_context, advance=advance)
     return [[scored.log_prob for scored in item] for item in found]
@@ -119,7 +119,7 @@ def score_choices(
     *,
     share_context: bool,
     greedy: bool = False,
-    advance: Advance = lambda items: None,
+    advance: Advance = lambda items, rows: None,
 ) -> list[list[Scored]]:
     """`log_likelihoods`, and with `greedy` which choices greedy decoding would write."""
     rows: list[tuple[int, Row]] = []
@@ -143,7 +143,7 @@ def score_choices(
                 scores[index][choice].greedy &= best
             waiting.subtract(index for index, _ in batch)
             finished = sum(waiting[index] == 0 for index in {index for index, _ in batch})
-            advance(finished)
+            advance(finished, [row for _, row in batch])
     return scores
 
 

@@ -8,11 +8,12 @@ processor and nothing beside them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.process import cpu_name
@@ -24,6 +25,7 @@ from puzzledsl.evaluate.plan import Plan, plan_of
 from puzzledsl.evaluate.units import (
     PARENT,
     SPARED,
+    EvalWork,
     Found,
     Measured,
     Refused,
@@ -40,9 +42,19 @@ from puzzledsl.ir.tables import Evaluation, Ladder
 from puzzledsl.measure.stopwatch import machine
 
 
-MeasureLadder = Callable[[Plan, Path, Path, Path, Mapping[str, Speed], Measured], Ladder | None]
-"""Measures an engine's ladder beside a child. Arguments: the plan; folders of finished times and of what files do on texts and
-tasks; the child's directory, its speed by scenario, and the parent. None where no engine with a ladder timed the child."""
+class MeasureLadder(Protocol):
+    """Measurement of an engine's ladder beside a child, whose speed by scenario and whose parent are measured."""
+
+    def effort(self, plan: Plan) -> tuple[int, float]:
+        """Return its units and their work, as a bar counts them: 0 where no engine with one times children."""
+
+    def __call__(
+        self, plan: Plan, work: Path, kept: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+    ) -> Ladder | None:
+        """Measure it; None where no engine with one timed the child. Raises DiagnosticError.
+
+        Times that are finished are in `work`, what the files do on texts and tasks is in `kept`.
+        """
 
 
 @dataclass(frozen=True)
@@ -194,13 +206,23 @@ def _measured(
 ) -> Iterator[tuple[Unit, Found | Refused]]:
     """Yield every unit that is not in `found`, to which, or to `refused`, the caller adds each, as it is measured."""
     todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
-    if executor.is_local:  # the bench has a bar for each unit
+    work = EvalWork.of(inputs.parent_dir)
+    ladder = inputs.ladder if plan.declaration.ladder else None
+    behind, behind_work = ladder.effort(plan) if ladder is not None else (0, 0.0)
+
+    def begin(title: str) -> None:
+        """Begin a bar that counts all units, also those that are measured, and those of the ladder, which is behind them."""
+        progress.start(title, sum(unit.size for unit in units) + behind)
+        progress.advance(sum(unit.size for unit in units if unit in found), kept=True)
+        progress.ready(work.units(plan, (unit for unit in units if unit not in found)) + behind_work)
+
+    if executor.is_local:
         with executor.open(_teams(inputs, alone=False), progress) as teams:
-            for _, of_model in groupby(todo, key=lambda u: u.model):
+            for name, of_model in groupby(todo, key=lambda u: u.model):
+                begin(f"evaluating {name}")
                 yield from _run(teams, list(of_model), units, found, refused)
         return
-    progress.start("evaluating", len(units))
-    progress.advance(len(units) - len(todo), kept=True)
+    begin("evaluating")
     timed = [unit for unit in todo if unit.kind == "speed"]
     rounds = [
         (False, [unit for unit in todo if unit.kind != "speed"]),
@@ -211,7 +233,7 @@ def _measured(
         with executor.open(_teams(inputs, alone=alone), progress) as teams:
             for _, here in in_rounds:
                 for unit, new in _run(teams, here, units, found, refused):
-                    progress.advance()
+                    progress.advance(unit.size, work=work.units(plan, [unit]))
                     yield unit, new
 
 

@@ -19,14 +19,18 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import read_sealed, sha256_of, write_sealed
 from puzzledsl.base.frozen import Frozen
-from puzzledsl.evaluate.choices import Answers, accuracy_figures, together
+from puzzledsl.costs.flops import met_weights
+from puzzledsl.evaluate.choices import Answers, Row, accuracy_figures, shared_row, together
 from puzzledsl.evaluate.compare import PERPLEXITY
 from puzzledsl.evaluate.divergence import BlockFigures, cross_entropies, divergence_figures
 from puzzledsl.evaluate.plan import Plan
-from puzzledsl.ir.nodes import Hardware
+from puzzledsl.evaluate.prompts import ANSWER_TOKENS
+from puzzledsl.ir.nodes import Hardware, Shape
 from puzzledsl.ir.tables import Answer, AnsweredPrompt, Figure, ModelFigures
 from puzzledsl.measure.stopwatch import spread
-from puzzledsl.measure.whole import Samples, WholeTimer, Workload
+from puzzledsl.measure.whole import Samples, WholeTimer, Workload, step_work, timed_work
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
 
 METHOD = "5"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
@@ -60,6 +64,58 @@ class Found(Frozen):
     chances: dict[str, tuple[float, ...]] = {}
     answers: tuple[Answer, ...] = ()
     speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class EvalWork:
+    """Work of an evaluation, in weights that tokens meet: `body` of the layers, `head` where logits are read."""
+
+    shape: Shape
+    body: int
+    head: int
+
+    @classmethod
+    def of(cls, parent_dir: Path) -> EvalWork:
+        """Count the parent's weights; a child is taken as large."""
+        shape = shape_of(load_config(parent_dir))
+        layers, head = met_weights(shape)
+        return cls(shape, sum(layers), head)
+
+    def units(self, plan: Plan, units: Iterable[Unit]) -> float:
+        """Return the work of units."""
+        return sum(self._unit(plan, unit) for unit in units)
+
+    def block(self, tokens: int) -> int:
+        """Return the work of comparing a block with the parent: the logits of both."""
+        return 2 * tokens * self.head
+
+    def rows(self, rows: Iterable[Row]) -> int:
+        """Return the work of rows of items."""
+        return sum(self.body * len(row.ids) + self.head * len(row.targets) for row in rows)
+
+    def answer(self) -> int:
+        """Return the work of an answer to a prompt."""
+        return ANSWER_TOKENS * step_work(self.shape, 1)
+
+    def round(self, workload: Workload, models: int) -> int:
+        """Return the work of timing so many models in turn once."""
+        return models * timed_work(self.shape, workload)
+
+    def _unit(self, plan: Plan, unit: Unit) -> int:
+        match unit.kind:
+            case "text":
+                (text,) = (each for each in plan.texts if each.name == unit.of)
+                return self.block(text.blocks_NT.numel()) + text.blocks_NT.numel() * self.body
+            case "task":
+                (task,) = (each for each in plan.tasks if each.name == unit.of)
+                return self.rows(map(shared_row, task.encoded))
+            case "answers":
+                return unit.size * self.answer()
+            case "speed":
+                (timed,) = (each for each in plan.timed if each.scenario == unit.of)
+                return unit.size * self.round(timed.workload, 1 if unit.model == PARENT else 2)
+            case "harness":
+                return 0
 
 
 def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Unit]:

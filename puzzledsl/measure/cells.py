@@ -30,6 +30,7 @@ from puzzledsl.ir.nodes import Program, Scenario, Shape, Space
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables import PARENT_ENDS, CellTiming, Cost, CostTable, ScenarioCosts
 from puzzledsl.measure.estimate import (
+    CHECK_ROUNDS,
     CHECKED_CHILDREN,
     FIXED,
     Check,
@@ -47,7 +48,10 @@ from puzzledsl.measure.whole import (
     Workload,
     ends_bytes,
     head_bytes,
+    needs_prefill,
+    served_work,
     sizes_of,
+    timed_work,
 )
 from puzzledsl.measure.whole_fit import fit_whole
 from puzzledsl.plan.flop import FLOP_PER_BYTE
@@ -111,7 +115,9 @@ def measure_cell(
     rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
-    progress.advance(len(rounds.done) + len(checks.done), kept=True, **here)
+    of_round, of_check = _efforts(place, [scenario], workload)
+    kept = len(rounds.done) * of_round + len(checks.done) * of_check
+    progress.advance(len(rounds.done) + len(checks.done), kept=True, work=kept, **here)
 
     def run(what: str, seeds: Sequence[int], *of: object) -> None:
         for task, new in teams.run([Task.call((what, seed), what, workload, seed, *of) for seed in seeds]):
@@ -120,7 +126,7 @@ def measure_cell(
                 shown = _shown(new.prefill.parent[0], undisturbed(new.decode.parent))
             else:
                 shown = _shown(new.parent_prefill_s, new.parent_decode_s)
-            progress.advance(**here, **shown)
+            progress.advance(work=of_round if what == "round" else of_check, **here, **shown)
 
     run("round", rounds.missing)
     found, by = _estimates(place, space, workload, rounds.all()), list[tuple[Estimate, Estimate]]()
@@ -328,8 +334,9 @@ def measure_costs(
                 each.name: [Workload.of(each, batch) for batch in place.batches[each.name]]
                 for each in scenarios
             }
-            count = sum(map(len, loads.values()))
-            progress.start(f"measuring {space}", count * (place.rounds + CHECKED_CHILDREN))
+            efforts = [_efforts(place, [each], load) for each in scenarios for load in loads[each.name]]
+            progress.start(f"measuring {space}", len(efforts) * (place.rounds + CHECKED_CHILDREN))
+            progress.ready(sum(place.rounds * one + CHECKED_CHILDREN * other for one, other in efforts))
             for scenario in scenarios:
                 cells = [
                     measure_cell(teams, place, here, scenario, load, work, progress)
@@ -357,6 +364,17 @@ def measure_costs(
         params_ffn=tuple({f.name: f.params(own) for f in layer.with_parent().ffn} for own, layer in layers),
         timings=tuple(timings),
     )
+
+
+def _efforts(place: Place, scenarios: Sequence[Scenario], workload: Workload) -> tuple[int, int]:
+    """Return the work of a round, and of a check."""
+    if not place.whole:
+        return (work := timed_work(place.shape, workload)), work
+    prefill = needs_prefill(scenarios, workload)
+    one, other = (
+        served_work(place.shape, workload, turns * CHECK_ROUNDS, prefill=prefill) for turns in (1, 2)
+    )
+    return one, other
 
 
 def _shared(place: Place) -> str:

@@ -29,7 +29,7 @@ from puzzledsl.alternatives.state import state_size
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs import flops
 from puzzledsl.costs.dtypes import STATE_BYTES
-from puzzledsl.costs.flops import fixed_size, sub_block_flop
+from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.measure.stopwatch import Run, stopwatch_for
 
@@ -134,6 +134,36 @@ def _with_room(states_BKND: Tensor) -> Tensor:
 
 
 DECODE_WINDOW = 8  # decode steps timed after each prefill
+STEP_TOKENS = 10
+"""Tokens of a prefill in the time of a decode step, which reads all weights for one token."""
+
+
+def step_work(shape: Shape, batch: int) -> int:
+    """Return the work of a decode step, in weights that tokens meet."""
+    layers, head = met_weights(shape)
+    return max(batch, STEP_TOKENS) * (sum(layers) + head)
+
+
+def timed_work(shape: Shape, workload: Workload) -> int:
+    """Return the work of a prefill and a window of decode steps."""
+    layers, _ = met_weights(shape)
+    prefill = workload.batch * workload.prompt * sum(layers)
+    return prefill + workload.window * step_work(shape, workload.batch)
+
+
+LOADING_TOKENS = 500
+"""Tokens of a prefill in the time in which a model is written for an engine and loaded (SmolLM2 in llama.cpp, 2.5 s)."""
+
+
+def served_work(shape: Shape, workload: Workload, turns: int, *, prefill: bool) -> int:
+    """Return the work of a model that is timed in an engine beside its parent, in `turns` turns after a warm-up.
+
+    Caches of several sequences are filled by reading one.
+    """
+    layers, _ = met_weights(shape)
+    tokens = workload.context + prefill * (turns + 1) * workload.batch * workload.prompt
+    steps = (turns + 1) * workload.window * step_work(shape, workload.batch)
+    return (LOADING_TOKENS + 2 * tokens) * sum(layers) + 2 * steps
 
 
 def needs_prefill(scenarios: Iterable[Scenario], workload: Workload) -> bool:

@@ -33,6 +33,7 @@ class Task(ABC):
         kind: What messages call its declarations.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
+        sets_pace: Its duration measures the machine's speed for estimates.
     """
 
     ctx: Context
@@ -43,6 +44,7 @@ class Task(ABC):
     kind: ClassVar[str]
     by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
+    sets_pace: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -202,11 +202,27 @@ def work_by_layer(shape: Shape, jobs: Sequence[BldJob]) -> list[float]:
     return found
 
 
+def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
+    """Return the FLOP of each layer that a sweep makes pieces of, with those of the layers without pieces below it."""
+    work, having = work_by_layer(shape, jobs), sorted({job.layer for job in jobs})
+    ends = zip([-1, *having], having, strict=False)
+    return {layer: sum(work[below + 1 : layer + 1]) for below, layer in ends}
+
+
 def body_flop(shape: Shape, prompt: int) -> float:
     """Return the FLOP of a token in the parent's layers, in a prefill of so many."""
     work, halves = Workload(1, prompt, 1), (ParentAttention(), ParentFfn())
     kinds = ((own, len(layers)) for own, layers in shape.kinds())
     return sum(count * sub_block_flop(own, half, work)[0] for own, count in kinds for half in halves) / prompt
+
+
+def heads_work(shape: Shape, jobs: Sequence[BldJob]) -> float:
+    """Return the FLOP of rounding the head for each of `jobs`, with those of the parent that shows what enters it."""
+    if not jobs:
+        return 0.0
+    tokens = jobs[0].calibration_tokens
+    entering = tokens * (body_flop(shape, jobs[0].context) + 2 * shape.hidden**2)
+    return entering + FLOAT64 * len(jobs) * matrix_flop(shape.vocab, shape.hidden)
 
 
 JUDGING_TOKENS = 1024

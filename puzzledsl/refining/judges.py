@@ -11,10 +11,12 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
@@ -22,7 +24,8 @@ from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
-from puzzledsl.evaluate.units import PARENT, Measured, Store, assembled, units_of
+from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
+from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
@@ -37,6 +40,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.table import FiguresCache
@@ -95,12 +99,13 @@ METHOD = "1"
 class Judges:
     """Measure children of one search by all judges that its requirements name."""
 
-    def __init__(self, inputs: RefineInputs) -> None:
-        """Read and tokenise what they read. Raises DiagnosticError."""
+    def __init__(self, inputs: RefineInputs, first: Solution | None = None) -> None:
+        """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
         names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
         self._healed: dict[tuple[Assignment, ...], Path] = {}
+        self._healing = self._healing_work(first)
         self.metric = f"{next(iter(names))}.kl"
         key = self._key()
         self._known = FiguresCache(
@@ -120,12 +125,33 @@ class Judges:
         log = self._inputs.progress.log
         log("judged", missed=list(child.missed), kl=child.measured, predicted=child.predicted)
 
+    def start(self, title: str, children: int) -> None:
+        """Begin a bar of so many children: of the layers that are healed and what is judged of each, and of the parent once."""
+        parents = [(judge.size, judge.work) for judge in self._judges]
+        units = sum(size for size, _ in parents) + children * self._child[0]
+        self._inputs.progress.start(title, units)
+        self._inputs.progress.ready(sum(work for _, work in parents) + children * self._child[1])
+
+    def keep_known(self, children: int = 1) -> None:
+        """Count children that need no measuring."""
+        units, work = self._child
+        self._inputs.progress.advance(children * units, kept=True, work=children * work)
+
+    @property
+    def _child(self) -> tuple[int, float]:
+        """The units and the work of one child."""
+        judged = [(judge.size, judge.work) for judge in self._judges]
+        parts = [*judged, self._healing]
+        return sum(units for units, _ in parts), sum(work for _, work in parts)
+
     def figures(self, solution: Solution, title: str) -> Figures:
         """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
         definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))
-        if name not in self._known.figures:
+        if name in self._known.figures:
+            self.keep_known()
+        else:
             self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]
         errors = {key.removesuffix(_ERROR): value for key, value in known.items() if key.endswith(_ERROR)}
@@ -154,8 +180,10 @@ class Judges:
             )
             work = self._healed[tuple(layers)] = where(layers)
             given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
-            made = (inputs.library.load, inputs.build.tokens, work, inputs.progress, inputs.executor)
+            healing = Part(inputs.progress, *self._healing, {"child": title, "part": "heal"})
+            made = (inputs.library.load, inputs.build.tokens, work, healing, inputs.executor)
             healed = healed_weights(HealingInputs(*given, *made))
+            healing.end()
         realise(definition, inputs.parent_dir, inputs.library.load, child, healed=healed)
         found: dict[str, float] = {}
         for judge in self._judges:
@@ -173,6 +201,25 @@ class Judges:
         made = [pieces.get(job.id, "") for job in inputs.jobs]
         parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
         return json.dumps(parts, sort_keys=True)
+
+    def _healing_work(self, solution: Solution | None) -> tuple[int, float]:
+        """Return the units of healing a child, and their work, in the measure of judges; nothing without healing.
+
+        Without a solution, all sub-blocks are taken for the parent's.
+        """
+        inputs, program = self._inputs, self._inputs.program
+        space = program.spaces[program.searches[inputs.search].space]
+        tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
+        if not inputs.heal or not tokens:
+            return 0, 0.0
+        shape = program.parents[space.parent].shape
+        work = HealingWork(shape, tokens, JUDGING_TOKENS)
+        layers: Sequence[Layer] = ((ParentAttention(), ParentFfn()),) * shape.layers
+        if solution is not None:
+            defined = model_definition(program, inputs.search, solution, inputs.jobs).layers
+            pairs: list[Layer] = [(layer.attention, layer.ffn) for layer in defined]
+            layers = [*dropwhile(lambda pair: all(a.is_parent for a in pair), pairs)]
+        return shape.layers + 1, work.of_layers(layers) + work.compared
 
     def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""
@@ -214,6 +261,11 @@ class _Judge:
         self._plan = plan_of(program, judge.name, *given)
         self._bench = Bench(self._plan, inputs.parent_dir.resolve(), inputs.progress)
         self._parent: Measured | None = None
+        units = units_of(self._plan, "child", Path(), full=True)
+        self.size = sum(unit.size for unit in units)
+        """The blocks and items that it measures of a child, or of the parent."""
+        self.work = EvalWork.of(inputs.parent_dir).units(self._plan, units)
+        """The work of that, in weights that tokens meet."""
 
     @property
     def tokens(self) -> int:
@@ -230,14 +282,18 @@ class _Judge:
     def figures(self, child: Path, title: str) -> dict[str, Figure]:
         """Return the judged figures of a checkpoint, called `title`."""
         if self._parent is None:
-            self._parent = self._of(PARENT, self._inputs.parent_dir.resolve())
-        parent, measured = self._parent, self._of(f"child {title}", child.resolve())
+            self._parent = self._of(PARENT, self._inputs.parent_dir.resolve(), title)
+        parent, measured = self._parent, self._of("child", child.resolve(), title)
         compared = compare("child", measured.samples, parent.samples, measured.chances)
         texts = measured.figures.figures
         found = {"kl": texts["kl"], "agreement": texts["top1_agreement"]}
         return {**found, **_compared(compared)}
 
-    def _of(self, name: str, directory: Path) -> Measured:
+    def _of(self, name: str, directory: Path, title: str) -> Measured:
+        whose = self.name if name == "child" else f"{self.name}, of the parent"
+        part = Part(self._inputs.progress, self.size, self.work, {"child": title, "part": whose})
+        part.ready(self.work)
+        self._bench.tell(part)
         store = Store(self._inputs.work, self._plan, self._inputs.parent_dir.resolve())
         found = {}
         for unit in units_of(self._plan, name, directory, full=True):
@@ -245,6 +301,7 @@ class _Judge:
             found[unit] = known or self._bench.measure(unit)
             if name == PARENT and known is None:
                 store.write(unit, found[unit])
+        part.end()
         return assembled(self._plan, name, found)
 
 

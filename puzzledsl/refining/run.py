@@ -64,6 +64,14 @@ class Meter:
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self._known = FiguresCache(scored.build.figures(f"children-{name}"), key)
 
+    def start(self, title: str, children: int) -> None:
+        """Begin a bar of so many children."""
+        self._inputs.progress.start(title, children)
+
+    def keep_known(self, children: int = 1) -> None:
+        """Count children that need no measuring."""
+        self._inputs.progress.advance(children, kept=True)
+
     def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
         """Measure a proposal, and report the best of all so far."""
         before = len(self._known.figures)
@@ -93,6 +101,7 @@ class Meter:
                     kept_bytes=room_bytes() // KEPT_SHARE,
                     folder=self._inputs.work,
                 )
+                inputs.progress.ready()
             _, figures = next(self._children.measured([layers]))
             self._known.add(name, dict(figures))
         return self._known.figures[name][self.metric]
@@ -112,12 +121,14 @@ def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
     meter: Meter | Judges
     proposals: Proposals
     if judged_by(program.searches[inputs.search]):
-        meter, proposals = Judges(inputs), JudgedProposals(*given, program)
+        meter, proposals = Judges(inputs, optimum), JudgedProposals(*given, program)
     else:
         meter, proposals = Meter(inputs, candidates.score), Proposals(*given)
-        inputs.progress.start(f"refine {inputs.search}", children)
+    meter.start(f"refine {inputs.search}", children)
     while len(proposals.children) < children and (proposal := proposals.next()) is not None:
         meter.measure(proposal, proposals, children)
+    if isinstance(meter, Meter):
+        meter.keep_known(children - len(proposals.children))
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
         search=inputs.search,

@@ -60,6 +60,8 @@ class Facts:
     """Replacements and runs that are measured together, in the order of measuring."""
     paged: bool
     """True if the parent is read layer by layer."""
+    at_once: int
+    """Units that are measured at once."""
 
 
 class Subject:
@@ -95,6 +97,7 @@ class Subject:
             layers=len(self.runner),
             units=self._sweep.units(self._todo, self._runs),
             paged=self.runner.paged,
+            at_once=self._threads().count,
         )
 
     @cached_property

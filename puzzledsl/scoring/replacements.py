@@ -14,6 +14,7 @@ from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import Args, DiagnosticError, NoPieceForAlternative
 from puzzledsl.child.assemble import Chosen, chosen_in
 from puzzledsl.child.definition import layer_of_pieces, pieces_of
+from puzzledsl.costs.flops import met_weights
 from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -62,6 +63,39 @@ class Run:
     def end(self) -> int:
         """The layer after the last dropped one."""
         return self.layer + self.length
+
+
+HEALING = 4.0
+"""Passes of a token through a layer that is healed: parent, child, Gram matrices, and the fitted maps."""
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """Weights that a token meets, by layer and in the head: the measure of work of what is scored.
+
+    `healed`: tokens that a layer is healed on, for each scored token. `behind`: work that follows the replacements.
+    """
+
+    layers: tuple[int, ...]
+    head: int
+    healed: float = 0.0
+    behind: float = 0.0
+
+    @classmethod
+    def of(cls, shape: nodes.Shape, healed: float = 0.0, wholes: int = 0) -> ScoringWork:
+        """Count the parent's weights; `wholes`: whole models that are measured behind the replacements."""
+        whole = cls(*met_weights(shape))
+        return cls(whole.layers, whole.head, healed, wholes * whole.whole)
+
+    @property
+    def whole(self) -> float:
+        """The work of a whole model."""
+        return sum(self.layers) + self.head
+
+    def above(self, scored: Replacement | Run) -> float:
+        """Return the work of a replacement or run: the layers from its own on, those that are healed, and the head."""
+        end = scored.end if isinstance(scored, Run) else scored.layer
+        return sum(self.layers[end:]) + self.head + HEALING * self.healed * sum(self.layers[end : end + 2])
 
 
 def ends_to_score(space: nodes.Space) -> list[tuple[EndName, PrecisionName]]:

@@ -23,6 +23,7 @@ from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import (
     Replacement,
     Run,
+    ScoringWork,
     ends_to_score,
     replacements,
     runs_to_score,
@@ -42,16 +43,29 @@ class Scorer:
         self._teams, self._inputs = teams, inputs
         self.facts: Facts = self._asked(Task.call("facts", "facts"))
 
-    def measure(self, known: FiguresCache) -> None:
+    def measure(self, known: FiguresCache, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there."""
         inputs, units = self._inputs, self.facts.units
         wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
         parts = [Task.call("units", "measuring", part) for part in self._parts(wanted)]
         for task, result in self._teams.run([Task.call("parent", "parent"), *parts]):
-            for number, found in result if task.name == "units" else ():
-                self._keep(units[number], found, known)
+            if task.name == "parent":
+                self._ready(wanted, effort)
+            else:
+                for number, found in result:
+                    self._keep(units[number], found, known, effort)
         known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
+
+    def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
+        """Begin to count the time of units, of which several are on their way at once in this process."""
+        facts, scored = self.facts, [scored for n in wanted for _, scored in self.facts.units[n]]
+        work = effort.behind + sum(map(effort.above, scored))
+        if not self._inputs.executor.is_local:
+            self._inputs.progress.ready(work)
+            return
+        at_once = len(scored) if facts.paged and facts.healing_NS is None else facts.at_once
+        self._inputs.progress.ready(work, at_once, cold=at_once)
 
     def _parts(self, wanted: Sequence[int]) -> list[Sequence[int]]:
         """Return the units that a worker measures one after the other: elsewhere each alone, for all workers to have some."""
@@ -60,20 +74,21 @@ class Scorer:
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
 
-    def _keep(self, unit: Unit, found: Sequence[Figures], known: FiguresCache) -> None:
-        """Store the results of a unit and report them."""
-        advance = self._inputs.progress.advance
+    def _keep(self, unit: Unit, found: Sequence[Figures], known: FiguresCache, effort: ScoringWork) -> None:
+        """Store the results of a unit and report them: the first counts for all, which end together."""
+        advance, work = self._inputs.progress.advance, sum(effort.above(scored) for _, scored in unit)
         for (_, scored), figures in zip(unit, found, strict=True):
             if figures_name(scored) in known.figures:  # measured before, unlike others of the unit
-                advance()
+                advance(work=work)
             else:
                 known.add(figures_name(scored), figures)
                 named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
                 score = figures[self._inputs.method.metric]
-                advance(layer=scored.layer, alternative=named, score=score)
+                advance(work=work, layer=scored.layer, alternative=named, score=score)
+            work = 0.0
 
     def ends(
-        self, known: FiguresCache, ends: Sequence[tuple[EndName, PrecisionName]]
+        self, known: FiguresCache, ends: Sequence[tuple[EndName, PrecisionName]], effort: ScoringWork
     ) -> dict[str, dict[str, float]]:
         """Return the score of each end of the parent in each storage type, by site and name. After `measure`."""
         found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
@@ -83,7 +98,8 @@ class Scorer:
             if not kept:
                 known.add(name, self._asked(Task.call("end", "end", site, dtype)))
             score = found[site][name[-1]] = known.figures[name][self._inputs.method.metric]
-            self._inputs.progress.advance(kept=kept, site=site, alternative=name[-1], score=score)
+            work = 0.0 if kept else effort.whole
+            self._inputs.progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
         return found
 
     def _asked(self, task: Task) -> Any:
@@ -125,8 +141,11 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
         known = FiguresCache(kept, key)
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
-        scorer.measure(known)
-        of_ends = scorer.ends(known, ends)
+        healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
+        unknown = sum(_end_name(*end) not in known.figures for end in ends)
+        effort = ScoringWork.of(shape, healed, wholes=unknown)
+        scorer.measure(known, effort)
+        of_ends = scorer.ends(known, ends, effort)
         table = score_table(score, method.metric, unit, facts.samples, facts.layers, known.figures, runs)
     return table.model_copy(update={"inputs": digests, **of_ends})
 

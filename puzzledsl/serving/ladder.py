@@ -18,7 +18,7 @@ from typing import cast
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch, sha256_of
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.definition import RecipeFailed
@@ -27,6 +27,7 @@ from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, Timed
 from puzzledsl.evaluate.units import (
     ROUNDS,
+    EvalWork,
     Found,
     Kind,
     Measured,
@@ -51,6 +52,9 @@ from puzzledsl.serving.session import Session
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
+
+FILE_TOKENS = 1024
+"""Tokens that are read in the time in which a file is made, read back and loaded: 7 s beside 6 s (SmolLM2, one core, q4_0)."""
 
 
 def seconds_of(speed: Speed, timed: Timed) -> float:
@@ -81,6 +85,21 @@ class LadderMeter:
     parent_dir: Path
     importance: Callable[[], Importance | None]
     progress: Progress
+
+    def effort(self, plan: Plan) -> tuple[int, float]:
+        """Return the units of all files and of two that answer tasks, and their work."""
+        timed = [each for each in plan.timed if _is_there(each)]
+        if not timed:
+            return 0, 0.0
+        efforts = [self.effort_of(plan, self.of_file(plan, rung, timed), made=True) for rung in LADDER]
+        efforts += 2 * [self.effort_of(plan, self.of_tasks(plan, LADDER[0]), made=False)]
+        return sum(units for units, _ in efforts), sum(work for _, work in efforts)
+
+    def effort_of(self, plan: Plan, units: Sequence[Unit], *, made: bool) -> tuple[int, float]:
+        """Return the size and the work of units of a file; `made`: and of the file."""
+        effort = EvalWork.of(self.parent_dir)
+        file = FILE_TOKENS * (effort.body + effort.head) if made else 0
+        return sum(unit.size for unit in units) + made, effort.units(plan, units) + file
 
     def of_file(self, plan: Plan, rung: Rung, timed: Sequence[Timed]) -> list[Unit]:
         """Return the units of a file: times first, then texts."""
@@ -141,6 +160,9 @@ class _Climb:
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         found = {}
+        size, work = self.meter.effort(self.plan)
+        self.meter.progress.start("files of llama.cpp", size)
+        self.meter.progress.ready(work)
         for rung in LADDER:
             if not rung.weighed or self.importance is not None:
                 try:
@@ -158,36 +180,48 @@ class _Climb:
     def _measured(self, rung: Rung, timed: Sequence[Timed]) -> dict[Unit, Found]:
         """Return times and texts of a file."""
         units = self.meter.of_file(self.plan, rung, timed)
-        found = self._known(units)
+        found, part = self._begun(rung, units, made=True)
         if len(found) < len(units):
             file = self._file(rung)
+            part.advance(work=self.meter.effort_of(self.plan, [], made=True)[1])
             for unit, each in zip(units, timed, strict=False):
                 if unit not in found:
                     found[unit] = self._keep(unit, Found(speed=self._speed(rung, file, each)))
+                    part.advance(unit.size, work=self.meter.effort_of(self.plan, [unit], made=False)[1])
             with self._read_back(file) as directory:
                 for unit in units[len(timed) :]:
                     if unit not in found:
                         new = self._bench.measure(replace(unit, directory=directory))
                         sized = new.model_copy(update={"stored_bytes": file.stat().st_size})
                         found[unit] = self._keep(unit, sized)
+        part.end()
         return {unit: found[unit] for unit in units}
 
     def _answered(self, rung: Rung) -> dict[Unit, Found]:
         """Return a file's answers to the tasks."""
         units = self.meter.of_tasks(self.plan, rung)
-        found = self._known(units)
+        found, part = self._begun(rung, units, made=False)
         if len(found) < len(units):
             with self._read_back(self._file(rung)) as directory:
                 for unit in units:
                     if unit not in found:
                         new = self._bench.measure(replace(unit, directory=directory))
                         found[unit] = self._keep(unit, new)
+        part.end()
         return {unit: found[unit] for unit in units}
 
-    def _known(self, units: Sequence[Unit]) -> dict[Unit, Found]:
-        """Return the units that an earlier run has measured."""
+    def _begun(self, rung: Rung, units: Sequence[Unit], *, made: bool) -> tuple[dict[Unit, Found], Part]:
+        """Return the units of a file that an earlier run has measured, and the part of the bar for all of them."""
         read = ((unit, self.store.read(unit)) for unit in units)
-        return {unit: kept for unit, kept in read if kept is not None}
+        found = {unit: kept for unit, kept in read if kept is not None}
+        size, work = self.meter.effort_of(self.plan, units, made=made)
+        part = Part(self.meter.progress, size, work, {"file": rung.name})
+        part.ready(work)
+        is_done = len(found) == len(units)
+        known, known_work = self.meter.effort_of(self.plan, [*found], made=made and is_done)
+        part.advance(known, kept=True, work=known_work)
+        self._bench.tell(part)
+        return found, part
 
     def _nearest(self, found: Mapping[Rung, Mapping[Unit, Found]], timed: Sequence[Timed]) -> list[Rung]:
         """Return the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
@@ -216,7 +250,6 @@ class _Climb:
                 path,
                 rung.recipe,
                 name=rung.name,
-                progress=self.meter.progress,
                 importance=self.importance if rung.weighed else None,
                 head=rung.head,
                 unquantised=self.child_file.with_name("unquantised.gguf"),

@@ -77,6 +77,8 @@ EVALUATIONS, EVALUATION_STEPS = 5, 4
 """Held-out evaluations after the one at the start, at least so many steps apart."""
 RATE_PER_NAT = 5e-4
 """Peak of the learning rate by the child's KL at the start: steps as large as a far child needs drive a near one away."""
+FORWARDS_A_STEP = 4
+"""Forward passes in the time of a step: the parent's, the child's, and its backward pass. An evaluation is the child's."""
 CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
@@ -150,6 +152,9 @@ class Trainer:
             self.progress.advance(done.step, kept=True)
         last_saved, writing_s = time.monotonic(), 0.0
         self._evaluate_when_due(done)
+        later = sum(at > done.step for at in self._evaluations)
+        work = self._step_work * (self.steps - done.step) + self._heldout_tokens * later
+        self.progress.ready(work, cold=1)  # the first step gets gradients' and the optimiser's memory
         self.lr = schedule_for(self.declaration, done.heldout[0])
         while done.step < self.steps:
             began = time.monotonic()
@@ -251,6 +256,8 @@ class Trainer:
         if done.step not in self._evaluations or done.step in done.heldout:
             return
         kl = self.heldout_kl()
+        if done.step:
+            self.progress.advance(0, work=self._heldout_tokens)
         done.heldout[done.step] = kl
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
@@ -259,7 +266,7 @@ class Trainer:
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
-        self.progress.advance(1, **shown)
+        self.progress.advance(1, work=self._step_work, **shown)
         rate = learning_rate(self.lr, step - 1, self.steps)
         self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
 
@@ -273,6 +280,14 @@ class Trainer:
         """The steps after which the child is compared on held-out text."""
         count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
         return {round(self.steps * i / count) for i in range(count + 1)}
+
+    @property
+    def _heldout_tokens(self) -> int:
+        return len(self.heldout_NT) * self.heldout_NT.shape[1]
+
+    @property
+    def _step_work(self) -> int:
+        return FORWARDS_A_STEP * self.declaration.batch * self.train_NT.shape[1]
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -125,7 +125,7 @@ def test_models_that_take_no_mask_or_forget_do_not_share():
 @pytest.mark.parametrize("share", [True, False])
 def test_items_are_finished_once_each(child, share):
     heard = []
-    log_likelihoods(child[1], questions(6), share_context=share, advance=heard.append)
+    log_likelihoods(child[1], questions(6), share_context=share, advance=lambda items, _: heard.append(items))
     assert sum(heard) == 6
 
 

@@ -17,6 +17,7 @@ from puzzledsl.measure.whole import (
     WholeTimer,
     Workload,
     needs_prefill,
+    served_work,
 )
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
@@ -121,7 +122,11 @@ def test_interruptions_do_not_count():
     assert spread([1.0]) == 0 and spread([1.0, 1.0, 1.0]) == 0 and spread([1.0, 2.0, 3.0]) > 0
 
 
-def test_prompts_of_traffic_are_timed_in_its_smallest_batch(tmp_path):
+SECONDS = {1: 15.9, 2: 5.8, 3: 7.4, 4: 6.9, 5: 8.8, 6: 9.3, 7: 9.0, 8: 10.2}
+"""Seconds of a model of SmolLM2-135M in llama.cpp beside its parent, by sequences: 256 tokens and 32, one thread of an EPYC."""
+
+
+def test_the_first_model_in_an_engine_tells_how_long_all_take(tmp_path):
     path = tmp_path / "busy.pzl"
     path.write_text(
         """use "std/parents.pzl" (smollm2_135m)
@@ -132,5 +137,12 @@ scenario chat on here = batch(1, 64 -> 128)
 """
     )
     program = check(path).program
-    busy, chat = program.scenarios["busy"], program.scenarios["chat"]
-    assert [n for n in busy.batches if needs_prefill([busy, chat], Workload.of(busy, n))] == [1]
+    shape, busy, chat = program.parents["p"].shape, program.scenarios["busy"], program.scenarios["chat"]
+    assert busy.batches == (*SECONDS,)
+    loads = {n: Workload.of(busy, n) for n in SECONDS}
+    timed = {n: needs_prefill([busy, chat], load) for n, load in loads.items()}
+    assert [n for n in timed if timed[n]] == [1]
+    work = {n: served_work(shape, load, 4, prefill=timed[n]) for n, load in loads.items()}
+    assert sum(work.values()) / work[1] * SECONDS[1] == pytest.approx(sum(SECONDS.values()), rel=0.2)
+    of_chat = served_work(shape, Workload.of(chat, 1), 4, prefill=True)
+    assert of_chat / work[1] * SECONDS[1] == pytest.approx(6.4, rel=0.4)

@@ -122,7 +122,7 @@ def test_the_setting_makes_an_evaluation_stale_and_nothing_else(prepared: Path) 
 
 def test_each_child_in_full_costs_the_same_more(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probed = Device("probed", False, 16 << 30, 16 << 30, "fp32", 1e9, 1e10)
-    monkeypatch.setattr(Estimator, "device", probed)
+    monkeypatch.setattr(Estimator, "_probed", probed)
 
     def seconds(body: str, of: str = "final") -> float:
         ctx = run_of(prepared, body, of)

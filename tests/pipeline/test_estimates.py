@@ -64,6 +64,19 @@ def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
     assert "memory" in found.as_text().splitlines()[0] and "of memory, " in found.as_text().splitlines()[-1]
 
 
+def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
+    def seconds(stage: str) -> float:
+        steps = {s.status.task.stage: s.seconds for s in dry_run(tiny, None, None).steps}
+        return steps[stage]
+
+    score, bld = seconds("score"), seconds("bld")
+    tiny.build.root.mkdir(exist_ok=True)
+    event = {"event": "end", "stage": "bld", "name": "pieces", "seconds": 4 * bld}
+    tiny.build.log.write_text(json.dumps(event) + "\n")
+    assert seconds("bld") == pytest.approx(4 * bld)
+    assert score < seconds("score") < 4 * score + 1e-6
+
+
 def test_healing_is_counted_from_the_first_change_of_a_child(
     copied: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, known_rates: Rates
 ) -> None:

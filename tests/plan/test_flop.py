@@ -21,7 +21,7 @@ from puzzledsl.models.least_squares.channels import elimination_order
 from puzzledsl.pieces.train.losses import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.flop import StageOneFlop, eliminated_numbers, seen_tokens
+from puzzledsl.plan.flop import StageOneFlop, eliminated_numbers, layer_work, seen_tokens
 from tests.pieces.train.bld_programs import make_program
 
 
@@ -85,3 +85,16 @@ def test_channels_are_eliminated_once_a_layer(tmp_path: Path) -> None:
 
     none, one = moved(LinearFfn()), moved(MlpFfn(width=24))
     assert moved(MlpFfn(width=24), MlpFfn(width=12)) == one > none > 0
+
+
+def test_layers_without_pieces_count_for_the_next_one_above(tmp_path: Path) -> None:
+    """Which layers have pieces changes what a layer takes by the passes through those below it alone."""
+    program = make_program(
+        tmp_path, attention=(ParentAttention(),), ffn=(LinearFfn(),), model={"layers": 4, "hidden": 64}
+    )
+    jobs, shape = bld_plan(program, "b"), program.parents["p"].shape
+    every, last = layer_work(shape, jobs), layer_work(shape, [job for job in jobs if job.layer == 3])
+    passed = jobs[0].calibration_tokens + seen_tokens(jobs[0])
+    below = passed * sum(StageOneFlop(shape, jobs).parent[:3])
+    assert sorted(every) == [0, 1, 2, 3] and every[1] == every[2]
+    assert last == {3: pytest.approx(every[3] + below)}

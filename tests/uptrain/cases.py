@@ -48,6 +48,9 @@ class Recorder:
         self.task, self.advanced = task, 0
         self.events.append(("start", {"task": task, "total": total}))
 
+    def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
+        pass
+
     def advance(self, amount: int = 1, **figures: float | str) -> None:
         self.advanced += amount
         if self.limit is not None and self.of in self.task and self.advanced >= self.limit:

@@ -26,9 +26,10 @@ from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, fit_
 from puzzledsl.child.healing.layer import ChildSubBlock, Link, chain, first_changed, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.divergence import summed_kl
-from puzzledsl.models.families.access import absent, family_of, layers, part
+from puzzledsl.models.families.access import absent, family_of, layers, part, shape_of
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.plan.flop import HealingWork
 from puzzledsl.plan.memory.stage_plan import tiles
 
 
@@ -79,17 +80,38 @@ def heal(
     entered = of_parent[changed]
     walk.run_below(entered // 2)
     todo = {idx: list(group) for idx, group in groupby(links[changed:], key=lambda link: link.layer_idx)}
+    work_of = HealingWork(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
+    efforts = _efforts(work_of, todo, entered // 2, work)
+    progress.ready(sum(efforts.values()) + work_of.compared)
     walk.enter(entered)
     done = 0
     for layer_idx, of_layer in todo.items():
-        progress.advance(layer_idx - done, kept=True)  # there is nothing to heal
+        progress.advance(layer_idx - done, kept=True, work=0.0)  # there is nothing to heal
         walk.heal(layer_idx, of_layer)
-        progress.advance()
+        progress.advance(work=efforts[layer_idx])
         done = layer_idx + 1
-    progress.advance(len(layers) - done, kept=True)
+    progress.advance(len(layers) - done, kept=True, work=0.0)
     divergences = walk.divergences(2 * len(layers))
-    progress.advance()
+    progress.advance(work=work_of.compared)
     return Healed(tuple(todo), *divergences, calibration_NS.numel(), held_out_NS.numel())
+
+
+def _efforts(
+    work: HealingWork, todo: Mapping[int, Sequence[Link]], ran: int, folder: Path
+) -> dict[int, float]:
+    """Return the work of each layer of the child, with that of the parent's layers that run meanwhile.
+
+    `ran` layers of the parent have run. Layers whose healed weights are in `folder` are not fitted again.
+    """
+    efforts = {}
+    for layer_idx, links in todo.items():
+        reached = (links[-1].goal + 1) // 2
+        efforts[layer_idx] = work.parent(range(ran, reached))
+        efforts[layer_idx] += sum(work.run(layer_idx, link.alternative) for link in links)
+        if not is_sealed_beside(healed_layer(folder, layer_idx)):
+            efforts[layer_idx] += sum(work.fit(layer_idx, link.alternative) for link in links)
+        ran = reached
+    return efforts
 
 
 def healed_layer(work: Path, layer_idx: int) -> Path:

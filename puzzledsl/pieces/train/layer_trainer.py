@@ -51,6 +51,8 @@ class Order:
     library_root: Path
     work: Path
     made_from: dict[str, str] = field(default_factory=dict)
+    work_behind: float = 0.0
+    """FLOP of what the stage makes after these jobs."""
 
     @property
     def last_layer(self) -> int:

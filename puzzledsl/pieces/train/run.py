@@ -45,6 +45,7 @@ from puzzledsl.pieces.train.micro_batches import MicroBatches
 from puzzledsl.pieces.train.stage import Enter, SavedState, weights_of
 from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
 from puzzledsl.pieces.train.sweep import make_parts, prepare_work, sweep
+from puzzledsl.plan.flop import heads_work, layer_work
 from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of
 
 
@@ -54,7 +55,7 @@ def make_heads(
 ) -> None:
     """Make the pieces of an order's head, and call `enter` for each whose file is written. The loss is that of the outputs."""
     model = reachable_parent(order.parent_dir, progress, once=True)
-    runner = LayerRunner(model)
+    runner, work = LayerRunner(model), heads_work(shape_of(model.config), jobs)
     gram = Gram.zeros(runner.hidden_size, 0, runner.device)
     for tokens_BS in order.calibration_batches():
         entering = runner.embed(tokens_BS.to(runner.device))
@@ -70,7 +71,7 @@ def make_heads(
         loss = _size(found_VH - weight_VH.float(), gram) / whole
         piece = library.write(job, {"weight": found_VH.cpu()}, loss, loss, 0, order.made_from)
         enter(piece, "initial")
-        progress.advance(head=job.head, loss=f"{loss:.3g}")
+        progress.advance(work=work / len(jobs), head=job.head, loss=f"{loss:.3g}")
 
 
 def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
@@ -131,7 +132,8 @@ def run_bld(inputs: BldInputs) -> None:
         heads = [job for job in todo if job.head is not None]
         todo = [job for job in todo if job.head is None]
         given = (inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from)
-        order = Order(*given)
+        shape = inputs.program.parents[inputs.program.spaces[declaration.space].parent].shape
+        order = Order(*given, work_behind=heads_work(shape, heads))
         enter = partial(_enter, library, progress)
         if todo:
             if inputs.executor.is_local:
@@ -198,6 +200,7 @@ def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: 
         if len(parts) > 1:
             text += f"; the pieces do not fit in memory together: they are made in {len(parts)} passes"
         progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free, passes=len(parts))
+    progress.ready(order.work_behind + sum(sum(layer_work(shape, jobs).values()) for jobs in parts))
     make_parts(order, parts, lambda part, enter: make(model, part, enter, progress), enter, progress, span)
 
 

@@ -29,6 +29,7 @@ from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve, write_t
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.errors import NoRoomForPiece
 from puzzledsl.pieces.initialise.statistics import walk_layers
@@ -43,6 +44,7 @@ from puzzledsl.pieces.train.micro_batches import (
 )
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.stage import Enter, SavedState, write_finished
+from puzzledsl.plan.flop import layer_work
 
 LAYOUT = "3"
 """Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""
@@ -184,10 +186,13 @@ def sweep(
 
     Raises DiagnosticError: LossNotFinite, and those of `initialised`.
     """
+    work = layer_work(shape_of(model.config), order.jobs)
+
     def entered(piece: Piece, kept: str) -> None:
+        """All pieces of a layer end together: the first one counts for them."""
         enter(piece, kept)
         layer, losses = piece.job.layer, f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}"
-        progress.advance(layer=layer, loss=losses)
+        progress.advance(work=work.pop(layer, 0.0), layer=layer, loss=losses)
 
     runner, budget = LayerRunner(model), order.budget
     layers = sorted({job.layer for job in order.jobs})

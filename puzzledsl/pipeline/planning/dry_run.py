@@ -1,15 +1,19 @@
 """Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
 
-Arithmetic, memory traffic and calls become time by this machine's speeds, which a probe measures.
+Arithmetic, memory traffic and calls become time by this machine's speeds: a probe's, corrected by the time that finished tasks
+in the build directory's log took. A task that this build directory has finished before is estimated by its previous time.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
+from statistics import median
 
 from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
@@ -18,7 +22,8 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import is_wanted
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.task import Task
+from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 SECOND_TO_WARM_UP = 0.5
@@ -41,7 +46,8 @@ DEVICE = ("name", "count", "memory_bytes", "usable_bytes", "host_bytes", "dtype"
 class Step:
     """A task to execute, with its estimate and the memory plans of its parts.
 
-    `peak_bytes`: most memory of the process, or of each device where those are GPUs.
+    `peak_bytes`: most memory of the process, or of each device where those are GPUs. `source`: what the log says of the time:
+    the task took it before, or some of its units are done, and the others take this long; empty for an estimate.
     """
 
     task: Task
@@ -49,6 +55,7 @@ class Step:
     plans: Sequence[StagePlan]
     peak_bytes: int
     seconds: float
+    source: str = ""
     status: TaskStatus | None = None
 
     @property
@@ -60,9 +67,13 @@ class Step:
     def row(self) -> tuple[str, ...]:
         """Return title, time, memory, disk and reason as text; of a score with the number of layer runs that it scores."""
         runs = f" (with {self.work.runs} runs of layers)" if self.work.runs else ""
-        memory, disk = size(self.peak_bytes), size(self.work.written_bytes)
-        why = "" if self.status is None else self.status.why
-        return self.task.title + runs, duration(self.seconds), memory, disk, why
+        time = duration(self.seconds) + (f" ({self.source})" if self.source else "")
+        memory, disk, why = (
+            size(self.peak_bytes),
+            size(self.work.written_bytes),
+            self.status and self.status.why,
+        )
+        return self.task.title + runs, time, memory, disk, why or ""
 
     def as_json(self, device: Device) -> dict[str, object]:
         """Return the step as a JSON object."""
@@ -71,6 +82,7 @@ class Step:
         return {
             **status_json(self.status),
             "seconds": round(self.seconds, 1),
+            "from_log": bool(self.source),
             "bytes": self.work.written_bytes,
             "scratch_bytes": self.scratch_bytes,
             "peak_bytes": self.peak_bytes,
@@ -84,15 +96,20 @@ class Estimator:
 
     def __init__(self, ctx: Context, elsewhere: Device | None = None) -> None:
         self.ctx, self._elsewhere = ctx, elsewhere
+        self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
     def of(self, task: Task, plans: Sequence[StagePlan] = (), status: TaskStatus | None = None) -> Step:
         """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
-        work = task.work()
-        if self._elsewhere is not None and plans:
+        work, source = task.work(), ""
+        if task.key in self._begun:
+            seconds, source = self._begun[task.key]
+        elif task.key in self._took:
+            seconds, source = self._took[task.key], "as before"
+        elif self._elsewhere is not None and plans:
             seconds = sum(plan.seconds for plan in plans)
         else:
             seconds = _seconds(work, plans, self.device)
-        return Step(task, work, plans, self._peak_bytes(plans), seconds, status)
+        return Step(task, work, plans, self._peak_bytes(plans), seconds, source, status)
 
     def _peak_bytes(self, plans: Sequence[StagePlan]) -> int:
         """Return the most bytes of a task's parts; on a CPU with the process's own."""
@@ -104,9 +121,24 @@ class Estimator:
 
     @cached_property
     def device(self) -> Device:
-        """The device that memory is planned for: of this machine at the speeds of a probe; a CPU with its whole memory."""
+        """The device that memory is planned for, at the speed that finished tasks of the log reached on it."""
         if self._elsewhere is not None:
             return self._elsewhere
+        here, program = self._probed, self.ctx.program
+        kinds = (kind for kind in TASKS.values() if kind.sets_pace)
+        known = [kind(self.ctx, name) for kind in kinds for name in kind.declared(program)]
+        ratios = [
+            took / _seconds(task.work(), task.plans(here, here.memory_bytes), here)
+            for task in known
+            if (took := self._took.get(task.key))
+        ]
+        slowness = median(ratios) if ratios else 1.0
+        rates = (field.name for field in fields(here) if field.name.endswith("_per_s"))
+        return replace(here, **{name: getattr(here, name) / slowness for name in rates})
+
+    @cached_property
+    def _probed(self) -> Device:
+        """This machine's device, at the speeds of a probe. A CPU has its whole memory: other programs come and go."""
         from puzzledsl.measure.stopwatch import rates_of
         from puzzledsl.models.machine import whole_bytes
         from puzzledsl.models.placement import placement, this_device
@@ -132,6 +164,33 @@ def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:
         return 0.1
     traffic = work.moved_bytes / device.bandwidth_bytes_per_s
     return SECOND_TO_WARM_UP + products + traffic + LAYER_S * work.layer_calls
+
+
+Begun = dict[Key, tuple[float, str]]
+"""Tasks that did not end: the seconds that the units that are left would have taken, and what is done, in words."""
+
+
+def _durations(log: Path) -> tuple[dict[Key, float], Begun]:
+    """Return the seconds of the last finished run of each task, and what is done of those that were begun after it."""
+    took: dict[Key, float] = {}
+    begun: Begun = {}
+    try:
+        lines = log.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return took, begun
+    for line in lines:
+        try:
+            event = json.loads(line)
+            if event["event"] == "end":
+                key = event["stage"], event["name"]
+                took[key] = float(event["seconds"])
+                begun.pop(key, None)
+            elif event["event"] == "progress":
+                done = f"{int(event['done'])} of {int(event['total'])} are done"
+                begun[event["stage"], event["name"]] = float(event["seconds_left"]), done
+        except (ValueError, KeyError, TypeError):
+            continue  # a torn or damaged line of a log is no line
+    return took, begun
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,47 +17,66 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.pipeline.process import interrupts
 
 PLAIN_INTERVAL_S = 10.0
-"""Most seconds between two lines where there is no terminal."""
-TOGETHER = 0.01
-"""Share of the time of the first unit within which others end with it: of several at once, the first ones end together."""
+"""Most seconds between two lines where there is no terminal, and between two lines of the log about one bar."""
+WARMED_UP = 4
+"""Units after which the first one, in which caches and allocators fill, does not count for the pace any more."""
 
 
 @dataclass
 class _Count:
-    """Units of one bar, by whose pace the time that is left is estimated.
+    """Units of one bar, and the work that is to be done, by whose pace since `since_s` the time that is left is estimated.
 
-    `made`: units of this run. `first`: those that ended first, with the set-up before them, which do not count for the pace once
-    there are others; `first_s`, `last_s`: the ends of the first and of the last unit.
+    `first`, `first_s`: work of the first unit, and the time at which it was done.
     """
 
     title: str
     total: int
     began_s: float
     done: int = 0
-    made: int = 0
-    first: int = 0
+    made: float = 0.0
+    first: float = 0.0
     first_s: float = 0.0
     last_s: float = 0.0
+    waiting: int = 1
+    """Units that are done before the pace is known: of several at once, the first ones end together."""
 
-    def add(self, amount: int, *, kept: bool) -> None:
-        self.done += amount
-        if kept or not amount:
+    def __post_init__(self) -> None:
+        """Take units for alike."""
+        self.since_s, self.left, self._alike, self.cold = self.began_s, float(self.total), True, 0
+
+    def ready(self, work: float | None, at_once: int, cold: int) -> None:
+        if work is None and self.made:  # the pace so far holds, without the time of this set-up
+            idle = time.monotonic() - self.last_s
+            self.since_s += idle
+            self.first_s += idle
+            self.last_s += idle
             return
-        self.made, self.last_s = self.made + amount, time.monotonic()
-        if not self.first:
-            self.first_s = self.last_s
-        if self.last_s - self.first_s <= TOGETHER * (self.first_s - self.began_s):
-            self.first = self.made
+        self.cold = cold
+        self.since_s, self.made, self.first, self.waiting = time.monotonic(), 0.0, 0.0, at_once
+        if work is not None:
+            self._alike, self.left = False, work
+
+    def add(self, amount: int, *, kept: bool, work: float | None) -> None:
+        self.done += amount
+        size = amount if work is None or self._alike else work
+        if kept:
+            self.left -= amount if self._alike else work or 0.0
+        elif self.cold > 0:
+            self.cold, self.left, self.since_s = self.cold - amount, self.left - size, time.monotonic()
+        elif size:
+            self.made, self.left, self.last_s = self.made + size, self.left - size, time.monotonic()
+            self.waiting -= amount
+            if not self.first:
+                self.first_s, self.first = self.last_s, size
 
     @property
     def left_s(self) -> float | None:
         """Seconds that the other units take at the pace so far, less what the present one has taken; None before the first."""
-        if not self.made:
+        if not self.made or self.waiting > 0:
             return None
-        made, since_s = self.made - self.first, self.first_s
-        if not made:
-            made, since_s = self.made, self.began_s
-        left = max(self.total - self.done, 0)
+        made, since_s, left = self.made, self.since_s, max(self.left, 0.0) if self.done < self.total else 0.0
+        if made - self.first >= WARMED_UP * self.first:
+            made, since_s = made - self.first, self.first_s
         present_s = time.monotonic() - self.last_s if left else 0.0
         return max(0.0, (self.last_s - since_s) / made * left - present_s)
 
@@ -94,7 +113,7 @@ class Reporter(Progress):
         self._stage: dict[str, object] = {}
         self._count: _Count | None = None
         self._figures = ""
-        self._said = self._stage_began = time.monotonic()
+        self._said = self._logged = self._stage_began = time.monotonic()
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._break_silence, daemon=True)
 
@@ -116,20 +135,31 @@ class Reporter(Progress):
         interrupts.check()
         self._finish()
         self._count, self._figures = _Count(task, total, time.monotonic()), ""
+        self._logged = time.monotonic()
         if self._console.is_terminal:
             self._task = self._bar.add_task(task, total=total, figures="")
         else:
             self._print(f"{task}: 0/{total}")
 
-    def advance(self, amount: int = 1, *, kept: bool = False, **figures: float | str) -> None:
+    def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
+        """Begin to measure the pace."""
+        if self._count is not None:
+            self._count.ready(work, at_once, cold)
+
+    def advance(
+        self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
+    ) -> None:
         """Advance the bar."""
         interrupts.check()
         if (count := self._count) is None:
             return
-        count.add(amount, kept=kept)
+        before = count.left_s
+        count.add(amount, kept=kept, work=work)
         self._figures = "  ".join(
             f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items()
         )
+        if before is None or time.monotonic() - self._logged > PLAIN_INTERVAL_S:
+            self._log_count(count)
         if self._task is not None:
             left = "" if count.left_s is None else f"{duration(count.left_s)} left"
             self._bar.update(self._task, advance=amount, figures=f"{left}  {self._figures}")  # type: ignore[arg-type]
@@ -162,6 +192,13 @@ class Reporter(Progress):
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")
 
+    def _log_count(self, count: _Count) -> None:
+        """Log how far a bar is: a dry run counts what an interrupted task has done, at the pace it had."""
+        self._logged = time.monotonic()
+        if self._stage and count.left_s is not None:
+            left = {"done": count.done, "total": count.total, "seconds_left": round(count.left_s, 3)}
+            self._append("progress", {**self._stage, "task": count.title, **left})
+
     def _print(self, text: str) -> None:
         self._said = time.monotonic()
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -179,10 +216,12 @@ class Reporter(Progress):
 
     def _finish(self) -> None:
         count, self._count = self._count, None
-        if self._task is not None:
-            self._bar.remove_task(self._task)  # type: ignore[arg-type]
-            self._task = None
         if count is not None and count.done:
+            self._log_count(count)
+        if self._task is not None:
+            self._bar.stop_task(self._task)  # type: ignore[arg-type]
+            self._task = None
+        elif count is not None and count.done:
             self._print(
                 f"{count.title}: {count.done}/{count.total} in {time.monotonic() - count.began_s:.0f} s"
             )

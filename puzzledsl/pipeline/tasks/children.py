@@ -113,7 +113,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
     """Train a realised child against the parent."""
 
     stage, after, kind = "uptrain", "realise", "uptrain"
-    reads_text = True
+    reads_text, sets_pace = True, True
 
     def needs(self) -> tuple[Key, ...]:
         return (("realise", self.declaration.search),)

@@ -114,7 +114,7 @@ class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
     stage, after, kind = "bld", "measure", "bld"
-    by_space, reads_text = True, True
+    by_space, reads_text, sets_pace = True, True, True
 
     def needs(self) -> tuple[Key, ...]:
         return needs.narrowing(self.ctx, self.space)

@@ -285,6 +285,13 @@ class EndsNotTaken(Diagnostic, code="E0418"):
     help_template = "{help}"
 
 
+class JudgedOnWhatIsRead(Diagnostic, code="E0419"):
+    """A judge whose text or questions are read elsewhere, so that a child is chosen by what it learns or is reported on."""
+
+    template = "judge `{judge}` reads {what} that {reader} reads, too{found}"
+    help_template = "keep them apart: `part: 0%..95%` of the files for one, `part: 95%..100%` for the other"
+
+
 class RecipeOfQuantised(Diagnostic, code="E0475"):
     """A whole-file recipe for a child whose sub-blocks have storage types of their own."""
 

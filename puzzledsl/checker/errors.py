@@ -264,13 +264,6 @@ class ComputedIndex(Diagnostic, code="E0414"):
     help_template = "a computed index does not count from the end; write the number out: `layers[{index}]`"
 
 
-class JudgedOnWhatIsRead(Diagnostic, code="E0419"):
-    """A judge whose text or questions are read elsewhere, so that a child is chosen by what it learns or is reported on."""
-
-    template = "judge `{judge}` reads {what} that {reader} reads, too"
-    help_template = "keep them apart: `part: 0%..95%` of the files for one, `part: 95%..100%` for the other"
-
-
 class GoalNotMeasured(Diagnostic, code="E0421"):
     """`refine` of a search whose goal is not one score that `pzl` measures on text."""
 

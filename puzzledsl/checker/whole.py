@@ -50,8 +50,8 @@ def _judges(ctx: Context, program: nodes.Program) -> None:
         found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
         same = (e.name for e in program.evals.values() if {*e.tasks} & {*judge.tasks})
         for what, reader in (found or [("questions", f"eval `{name}`") for name in same])[:1]:
-            said: Args = {"judge": judge.name, "what": what, "reader": reader}
-            ctx.report(errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
+            said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
+            ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
 
 def _built(ctx: Context, program: nodes.Program) -> None:

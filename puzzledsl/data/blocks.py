@@ -1,11 +1,12 @@
-"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed.
+"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed; and documents that texts share.
 
 Shapes: N blocks, T context (tokens per block).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,42 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.data.counts import most_blocks, parts_of, turns
+from puzzledsl.data.documents import documents
 from puzzledsl.data.errors import MixTooShort, NotEnoughText
-from puzzledsl.data.source import Place
-from puzzledsl.data.streams import TokenRows, Tokens, stream_of
+from puzzledsl.data.source import Conversation, Document, Place, Text
+from puzzledsl.data.streams import TokenRows, Tokens, in_part, stream_of
+from puzzledsl.data.tasks import read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
+
+
+def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
+    """Yield a digest of each document but its white space. Raises DiagnosticError."""
+    for document in _read(data, base):
+        match document:
+            case Text(text=text):
+                yield _digest(text)
+            case Conversation(messages=messages):
+                yield _digest(" ".join(str(message.get("content", "")) for message in messages))
+
+
+def _read(data: nodes.Data, base: Path) -> Iterator[Document]:
+    """Yield the documents of a text's parts, as `part: 0%..95%` means them."""
+    for part, _ in parts_of(data):
+        source = part.source
+        if not isinstance(source, nodes.MixData):
+            yield from (each for each in documents(part, base) if in_part(each, source.part))
+
+
+def digests_of_tasks(paths: tuple[str, ...], items: int | None, base: Path) -> Iterator[bytes]:
+    """Yield a digest of each question that is read, with its choices. Raises DiagnosticError for a missing or wrong file."""
+    for path in paths:
+        for item in read_tasks(base / path, items):
+            yield _digest(" ".join((*dict.fromkeys(item.contexts), *item.choices)))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
 
 
 SILENT = Silent()

@@ -190,3 +190,9 @@ def documents_at(place: Place) -> Iterator[Document]:
 def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
     """Return the local files of a declaration, if it has any. Raises DiagnosticError for a glob that matches nothing."""
     return tuple(file for part, _ in parts_of(data) for file in files_at(Place.of(part, base)))
+
+
+def documents(data: nodes.Data, base: Path) -> Iterator[Document]:
+    """Yield every document that is not blank. Raises DiagnosticError for anything missing or unreadable."""
+    for part, _ in parts_of(data):
+        yield from documents_at(Place.of(part, base))

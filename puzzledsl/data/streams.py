@@ -242,6 +242,11 @@ class Making:
                 yield document
 
 
+def in_part(document: Document, part: tuple[Fraction, Fraction] | None) -> bool:
+    """Return True if a document is in a part of its source, as `part: 0%..95%` means it; None is the whole."""
+    return _within(_key(document), part)
+
+
 def drops_copies(source: nodes.Picked) -> bool:
     """Return True if exact copies of a document are dropped: unless said otherwise, of records and questions."""
     return (

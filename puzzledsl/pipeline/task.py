@@ -111,6 +111,10 @@ class Task(ABC):
         """Return the data sets that the task reads."""
         return ()
 
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        """Return the data sets of which the task reads a known number of tokens: each with tokens and tokens a block."""
+        return ()
+
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         """Return the files of tasks' items that the task reads, with the place that names each."""
         return ()

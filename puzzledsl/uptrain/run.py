@@ -192,8 +192,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     if child != parent:
         span = span_of(declaration.where)
         raise DiagnosticError(OtherVocabulary(span, name=inputs.uptrain, child=child, parent=parent))
-    steps, heldout = steps_of(declaration), heldout_blocks(declaration)
-    count = heldout + steps * declaration.batch
+    steps, heldout, count = steps_of(declaration), heldout_blocks(declaration), blocks_wanted(declaration)
     blocks = ranks.from_first(lambda: _unread_blocks(inputs, data, count))
     device, parent_dtype = placement(parent_dir)
     declaration = _with_dtype(declaration, device, ranks, progress)
@@ -262,6 +261,11 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
 def steps_of(declaration: Uptrain) -> int:
     """Optimiser steps that the token budget pays for, at least one."""
     return max(1, declaration.tokens // (declaration.batch * declaration.context))
+
+
+def blocks_wanted(declaration: Uptrain) -> int:
+    """Blocks that are read: those kept apart and those trained on."""
+    return heldout_blocks(declaration) + steps_of(declaration) * declaration.batch
 
 
 def heldout_blocks(declaration: Uptrain) -> int:

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.counts import most_blocks, parts_of, turns
-from puzzledsl.data.documents import documents_at, files_of
-from puzzledsl.data.source import Place
+from puzzledsl.data.counts import most_blocks, turns
+from puzzledsl.data.documents import documents, files_of
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.stamps import data_fingerprint
 from tests.blocks import token_blocks
@@ -106,8 +105,7 @@ def test_the_part_that_is_too_short_is_named(base: Path) -> None:
 def test_files_documents_and_fingerprint_are_those_of_the_parts(base: Path) -> None:
     data = mix(corpus=2, stories=1)
     assert [path.name for path in files_of(data, base)] == ["corpus.txt", "stories.txt"]
-    places = [Place.of(part, base) for part, _ in parts_of(data)]
-    assert sum(len(list(documents_at(place))) for place in places) == 440
+    assert len(list(documents(data, base))) == 440
     before = data_fingerprint(data, base)
     assert before != data_fingerprint(mix(corpus=1, stories=1), base)
     assert before != data_fingerprint(plain("corpus"), base)

@@ -16,7 +16,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data import streams
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import counts_in, counts_of, in_words
-from puzzledsl.data.documents import documents_at
+from puzzledsl.data.documents import documents
 from puzzledsl.data.source import Place, Text
 from puzzledsl.data.streams import Making
 from puzzledsl.ir import nodes
@@ -173,7 +173,7 @@ def parquet(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def texts_of(source: nodes.PlainData, base: Path) -> list[tuple[str, str]]:
-    return [(d.text, d.at) for d in documents_at(Place.of(data(source), base)) if isinstance(d, Text)]
+    return [(d.text, d.at) for d in documents(data(source), base) if isinstance(d, Text)]
 
 
 def test_parquet_rows_in_order_without_null(tmp_path: Path) -> None:

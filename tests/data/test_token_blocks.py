@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import seal
-from puzzledsl.data.documents import documents_at
-from puzzledsl.data.source import Place, Text
+from puzzledsl.data.documents import documents
+from puzzledsl.data.source import Text
 from puzzledsl.data.streams import fingerprint
 from puzzledsl.ir import nodes
 from tests.blocks import token_blocks
@@ -32,7 +32,7 @@ def jsonl(*paths: str, column: str = "text") -> nodes.Data:
 
 
 def texts_of(source: nodes.Data, base: Path) -> list[str]:
-    return [document.text for document in documents_at(Place.of(source, base)) if isinstance(document, Text)]
+    return [document.text for document in documents(source, base) if isinstance(document, Text)]
 
 
 def failure(source: nodes.Data, base: Path, tokens: int = 8) -> tuple[str, str, str]:

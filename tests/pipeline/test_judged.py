@@ -129,6 +129,24 @@ def test_a_killed_run_measures_no_child_twice(judged: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.states("judge.apart")
+def test_a_judge_of_documents_that_a_bld_reads_is_refused_by_what_they_say(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3")
+    (tmp_path / "tasting.txt").write_text((tmp_path / "corpus.txt").read_text().replace(" ", "  "))
+    assert said("check", program)[0] == 0
+    code, _, err = said("run", program)
+    assert code == 1 and "judge `taste` reads documents that bld `pieces` reads, too (" in err
+    assert "bld pieces:" not in err.partition("error")[2] and not (tmp_path / "build" / "library").exists()
+
+
+@pytest.mark.states("judge.apart")
+def test_a_judge_asks_other_questions_than_an_evaluation(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3")
+    (tmp_path / "asked.jsonl").write_text((tmp_path / "items.jsonl").read_text())
+    code, _, err = said("run", program)
+    assert code == 1 and "judge `taste` reads questions that eval `quality` reads, too (6 of them)" in err
+
+
+@pytest.mark.states("judge.apart")
 def test_parts_of_one_file_are_apart(tmp_path: Path) -> None:
     program = write_judged(tmp_path, kl="0.3")
     text = program.read_text()

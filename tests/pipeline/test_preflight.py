@@ -62,6 +62,32 @@ def test_a_missing_parent_hides_nothing_else(program: Path, capsys: pytest.Captu
     assert "parnt" in said and "prepare.py` makes it" in said and "no file matches `train.txt`" in said
 
 
+def test_a_text_that_is_too_short_for_the_last_stage_is_told_first(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = PROGRAM.replace("final of best { tokens = 64,", "final of best { tokens = 4Ki,")
+    program.write_text(text.replace('data heldout = text("held/*.txt")\n', "").split("eval")[0], "utf-8")
+    (program.parent / "train.txt").write_text("word " * 400, "utf-8")
+    assert run(["run", str(program)]) == 1
+    said = capsys.readouterr().err
+    assert "error[E1204]: data `corpus` has " in said and "measuring" not in said
+    assert run(["run", str(program), "--until", "solve"]) == 0
+
+
+@pytest.mark.parametrize("picked", ["take: 300", "part: 0%..1%"])
+def test_a_text_of_which_too_little_is_taken_is_told_first(
+    program: Path, capsys: pytest.CaptureFixture[str], picked: str
+) -> None:
+    """The file is long enough for all stages, what is taken of it is not."""
+    text = PROGRAM.replace("final of best { tokens = 64,", "final of best { tokens = 4Ki,")
+    text = text.replace('text("train.txt")', f'text("train.txt", {picked})')
+    program.write_text(text.replace('data heldout = text("held/*.txt")\n', "").split("eval")[0], "utf-8")
+    (program.parent / "train.txt").write_text("".join(f"word {i}\n\n" for i in range(20000)), "utf-8")
+    assert run(["run", str(program)]) == 1
+    said = capsys.readouterr().err
+    assert "error[E1204]: data `corpus` has " in said and "measuring" not in said
+
+
 def test_what_no_wanted_stage_reads_is_not_asked_for(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,6 @@
 """Check a run's external inputs before it starts.
 
-Hours of measurement precede the first use of some texts; a text that is missing or cannot be read must be reported before them.
+Hours of measurement precede the first use of some texts; a missing text must be reported before them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 
 FIRST_DOCUMENTS = 64
+BYTES_A_TOKEN = 16
+"""Bytes of text a token at most: one with more is certainly long enough."""
 
 
 def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
@@ -22,7 +24,7 @@ def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
     tasks = [kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]
     parents = _parents(ctx) if any(kind.reads_text for kind in kinds) else ()
     found = [*parents, *_texts(ctx, tasks), *_items(ctx, tasks), *(p for task in tasks for p in task.lacks())]
-    return found or list(_unreadable(ctx, tasks))
+    return found or list(_unreadable(ctx, tasks)) or list(_too_short(ctx, tasks))
 
 
 def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
@@ -62,6 +64,57 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
                         try_first(place, tokenizer, FIRST_DOCUMENTS)
                 except DiagnosticError as error:
                     yield from error.diagnostics
+
+
+def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
+    """Yield each text that a task would find too short. Only short texts are tokenised, and their tokens are kept."""
+    from puzzledsl.data.blocks import token_rows
+    from puzzledsl.data.errors import NotEnoughText
+    from puzzledsl.models.families.load import load_tokenizer
+
+    said: set[str] = set()
+    for task in tasks:
+        for name, tokens, context in task.budgets():
+            data = ctx.program.data.get(name or "")
+            if data is None or data.name in said:
+                continue
+            if not _may_be_short(data, ctx, tokens):
+                continue
+            tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
+            try:
+                token_rows(
+                    *(data, ctx.base, tokenizer),
+                    context=context,
+                    tokens=tokens,
+                    seed=0,
+                    cache=ctx.build.tokens,
+                    progress=ctx.progress,
+                )
+            except DiagnosticError as error:
+                short = [problem for problem in error.diagnostics if isinstance(problem, NotEnoughText)]
+                if not short:
+                    raise
+                said.add(data.name)
+                yield from short
+
+
+def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
+    """Return True if one part takes too few tokens, or has so few bytes in its files that its share may not be in them."""
+    from puzzledsl.data.counts import parts_of
+    from puzzledsl.data.documents import files_of
+
+    parts = parts_of(data)
+    weights = sum(weight for _, weight in parts)
+    for part, weight in parts:
+        assert not isinstance(part.source, nodes.MixData)
+        share, (low, high) = tokens * weight / weights, part.source.part or (0, 1)
+        if part.source.take is not None and part.source.take < share:
+            return True
+        files = files_of(part, ctx.base)
+        read = sum(path.stat().st_size for path in files) * (high - low)
+        if files and read < BYTES_A_TOKEN * share:
+            return True
+    return False
 
 
 def _items(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:

@@ -129,6 +129,12 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
     def texts(self) -> Iterable[str | None]:
         return (self.declaration.data,)
 
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.uptrain.run import blocks_wanted
+
+        declared = self.declaration
+        return ((declared.data, blocks_wanted(declared) * declared.context, declared.context),)
+
     def work(self) -> Work:
         shape = self.shape
         flop = self.declaration.tokens * (1 + estimates.TRAINING) * estimates.token_flop(shape, head=True)
@@ -219,6 +225,10 @@ class Eval(DeclaredTask[nodes.Eval]):
             yield NoHarness(span)
         if given and given.path and not (self.ctx.base / given.path).is_file():
             yield PromptsUnreadable(span, file=given.path, reason="no such file")
+
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        tokens = self.declaration.tokens
+        return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name in self.texts()]
 
     def work(self) -> Work:
         """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""

@@ -129,6 +129,14 @@ class Bld(DeclaredTask[nodes.Bld]):
     def texts(self) -> Iterable[str | None]:
         return (self.declaration.data,)
 
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.data.counts import Budget
+
+        if not pieces_of(self.ctx, self.name):
+            return ()
+        budget = Budget.of(self.declaration)
+        return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
+
     def work(self) -> Work:
         """Bytes, and passes of single layers; the time of all else is that of the memory plans."""
         declared, shape, jobs = self.declaration, self.shape, jobs_of(self.ctx, self.name)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError, JudgedOnWhatIsRead
 from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import judged_by, references, refined_text, without_judges
+from puzzledsl.ir.references import judged_by, readers_of, references, refined_text, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline import opening as needs
@@ -170,6 +170,33 @@ class Refine(DeclaredTask[nodes.Search]):
 
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         return [(path, judge.where) for judge in self._judges for path in judge.tasks]
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        """Documents and questions that judges share with anything else."""
+        from puzzledsl.data.blocks import digests_of, digests_of_tasks
+
+        program, base = self.program, self.ctx.base
+        for judge in self._judges:
+            try:
+                texts = set(digests_of(program.data[judge.data], base))
+                asked = set(digests_of_tasks(judge.tasks, judge.items, base))
+                shared = dict[tuple[str, str], int]()
+                for name, readers in readers_of(program).items():
+                    met = sum(digest in texts for digest in digests_of(program.data[name], base))
+                    shared |= {("documents", reader): met for reader in readers}
+                for e in program.evals.values():
+                    met = len(asked & {*digests_of_tasks(e.tasks, e.items, base)})
+                    shared["questions", f"eval `{e.name}`"] = met
+            except DiagnosticError:  # missing files are reported by others
+                continue
+            for (what, reader), count in shared.items():
+                if count:
+                    said: Args = {"judge": judge.name, "what": what, "reader": reader}
+                    yield JudgedOnWhatIsRead(span_of(judge.where), found=f" ({count:,} of them)", **said)
+
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        read = ((judge.data, judge.tokens) for judge in self._judges)
+        return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name, tokens in read]
 
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""

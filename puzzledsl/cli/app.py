@@ -88,6 +88,11 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "explain": ("program.explain:explain", "pzl explain E0301", "pzl explain"),
         "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
         "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
+        "plan": (
+            "program.show:plan",
+            "pzl plan build wide.pzl",
+            "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
+        ),
         "lsp": ("program.explain:lsp", "pzl lsp"),
     },
     "Search": {

@@ -66,6 +66,11 @@ def layers_of_term(term: Term) -> tuple[int, ...]:
     return term.layers if isinstance(term, nodes.FactTerm | nodes.CountTerm | nodes.TableTerm) else ()
 
 
+def unbounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct) -> Logic:
+    """Return a figure without its bounds: equal for two bounds on the same figure."""
+    return figure.model_copy(update={"at_least": 0, "at_most": None})
+
+
 def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
     """Return the truth of a formula, None if other layers decide. Raises ValueError for a comparison of facts."""
     match logic:

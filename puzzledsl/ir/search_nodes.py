@@ -275,12 +275,6 @@ def describe(linear: Linear) -> str:
     return " + ".join(parts)
 
 
-def describe_refine(refine: Refine) -> str:
-    """`measured(24, healed: 4096, samples: 2048, data: corpus)`."""
-    data = "" if refine.data is None else f", data: {refine.data}"
-    return f"measured({refine.children}, healed: {refine.healed}, samples: {refine.samples}{data})"
-
-
 def describe_term(term: Term) -> str:
     """A term as it would be written."""
     match term:

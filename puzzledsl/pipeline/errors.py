@@ -131,3 +131,9 @@ class NothingToCost(Diagnostic, code="E0641", template="there are no costs of sc
     """`pzl cost` of a program in which no scenario has costs yet."""
 
     help_template = "`pzl measure {file}` makes them"
+
+
+class NotCompiled(Diagnostic, code="E0624", template="no program in `{path}`: {why}"):
+    """A build directory without a program."""
+
+    help_template = "`pzl compile` writes it"

@@ -68,9 +68,11 @@ def test_a_setting(tree: Tree) -> None:
     used = tree.program(
         "setting.pzl", HEAD + BLD.format("seed = 0") + "bld c of w { tokens = 2k, horizon = 128 }\n"
     )
-    *said, compiled, offered, explained = tree.ask(
+    changed = tree.program("changed.pzl", HEAD + BLD.format("horizon = 9"))
+    *said, compiled, planned, offered, explained = tree.ask(
         *(("pzl", "check", program) for program in programs),
         ("pzl", "compile", used, "-o", "setting"),
+        ("pzl", "plan", used, changed),
         ("complete", HEAD + "bld b of w { ‸ }"),
         ("hover", HEAD + "bld b of w { tokens = 1k, ho‸rizon = 3 }"),
     )
@@ -79,6 +81,7 @@ def test_a_setting(tree: Tree) -> None:
     assert compiled[0] == 0
     blds = json.loads((tree.programs / "setting/ir.json").read_text("utf-8"))["blds"]
     assert (blds["b"]["horizon"], blds["c"]["horizon"]) == (64, 128)
+    assert "~ horizon: 64 -> 9" in planned[1]
     assert "horizon" in offered and "Tokens behind a change that still count." in explained
     assert "| `horizon` | `64` | Tokens behind a change that still count. |" in tree.page("docs/language.md")
 

@@ -74,6 +74,7 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["expain"], "explain"),
         (["check", "x.pzl", "--jsno"], "--json"),
         (["fmt", "a.pzl", "--dif"], "--diff"),
+        (["plan", "a", "b", "--detailed-exit-code"], "--detailed-exitcode"),
     ],
 )
 def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:

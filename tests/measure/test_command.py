@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def test_the_commands_of_readme_work_in_their_order(
     commands = [shlex.split(line, comments=True)[1:] for line in own.splitlines()]
     starters = [command for command in commands if command[0] == "new"]
     assert [run([*starter, "--force"]) for starter in starters[2:] + starters[:1]] == [0, 0]
+    shutil.copy("my.pzl", "old.pzl")
     after = [command for command in commands if command[0] not in ("new", "run", "solve")]
-    assert [command[0] for command in after] == ["check", "show", "measure", "cost", "compile"]
+    assert [command[0] for command in after] == ["check", "show", "measure", "cost", "plan", "compile"]
     for command in after:
         assert run(command) == 0, (command, capsys.readouterr().err)
     assert commands[-2:] == [["run", "my.pzl"], ["solve", "my.pzl"]]

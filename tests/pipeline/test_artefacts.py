@@ -64,6 +64,7 @@ def test_the_files_of_a_run_are_described(
     wanted = {
         "check": [str(program)],
         "show": [str(program)],
+        "plan": [str(build), str(program)],
         "compile": [str(program)],
         "cost": [str(program)],
         "solve": [str(program), "best"],

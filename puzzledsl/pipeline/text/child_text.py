@@ -18,6 +18,7 @@ from puzzledsl.base import units
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import aligned, listed
+from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
 from puzzledsl.families.block_configs import CACHE
 from puzzledsl.families.children import BLOCKS
@@ -25,7 +26,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space
 from puzzledsl.ir.references import evaluations_of, judged_by
-from puzzledsl.ir.search_nodes import describe, describe_refine
+from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import (
     PARENT,
     AnsweredPrompt,
@@ -258,7 +259,7 @@ def solve_note(search: Search) -> str:
     assert search.refine is not None
     if judged_by(search):
         return "bounds on judged figures are predictions here; `pzl refine` builds children and measures them"
-    return f"the optimum of the scores; `pzl refine` measures around it: {describe_refine(search.refine)}"
+    return f"the optimum of the scores; `pzl refine` measures around it: {refine_text(search.refine)}"
 
 
 def refinement_text(program: Program, found: Refinement) -> str:

@@ -1,18 +1,26 @@
-"""`pzl show`."""
+"""`pzl show` and `pzl plan`.
+
+`pzl plan OLD NEW`: what changes between two programs, before anything is run.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from puzzledsl.cli import loading
-from puzzledsl.cli.loading import JsonOption, NamesArgument, on_program
+from puzzledsl.cli.loading import JsonOption, NamesArgument, SetOption, on_program
 
 if TYPE_CHECKING:
     from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.ir import nodes
+    from puzzledsl.ir.nodes import Program
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.space_table import SpaceTable
 
@@ -109,3 +117,59 @@ def _waiting(ctx: Context, name: str) -> dict[str, object]:
     if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
         return {}
     return {"waits_for": used_by.search}
+
+
+EXIT_CHANGES = 2
+
+
+DETAILED_EXITCODE_HELP = "Exit with 0 if nothing changes, with 2 if something does."
+
+
+def plan(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
+    set_: SetOption = None,
+    json: JsonOption = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help=DETAILED_EXITCODE_HELP)
+    ] = False,
+) -> None:
+    """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make, stages to run again.
+
+    `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
+    `--set` applies to NEW.
+    """
+    from puzzledsl.changes.compare import as_text
+    from puzzledsl.pipeline.planning.status import compare
+
+    before, after = _program(old, None), _program(new, set_)
+    changes = compare(before, after)
+    loading.show(json, changes.as_json, lambda: as_text(changes, color=loading.use_color(sys.stdout)))
+    if detailed_exitcode and changes:
+        raise typer.Exit(EXIT_CHANGES)
+
+
+def _program(path: Path, pairs: list[str] | None) -> Program:
+    """A program from source, or as it was compiled. Raises DiagnosticError where there is none."""
+    if path.is_dir():
+        path = path / "ir.json"
+        if not path.is_file():
+            path = path.parent / "build" / "ir.json"
+    if path.suffix == ".json":
+        return _compiled(path)
+    program = loading.check(path, pairs).program
+    assert program is not None
+    return program
+
+
+def _compiled(path: Path) -> Program:
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.ir.nodes import Program
+    from puzzledsl.pipeline.errors import NotCompiled
+
+    try:
+        return Program.from_json(path.read_bytes())
+    except OSError as error:
+        raise DiagnosticError(NotCompiled(None, path=path, why=(error.strerror or "").lower())) from error
+    except ValueError as error:
+        raise DiagnosticError(NotCompiled(None, path=path, why="it is no ir.json of this version")) from error

@@ -1,0 +1,79 @@
+"""`pzl plan`: programs, build directories and settings; exit codes as terraform's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli.main import run
+from tests.changes.test_compare import BASE
+
+
+@pytest.fixture(autouse=True)
+def _programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.pzl").write_text(BASE)
+    Path("new.pzl").write_text(BASE.replace("minimize kl", "minimize 2 * kl").replace("<= 2\n", "<= 3\n"))
+
+
+def test_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "old.pzl", "new.pzl"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+~ search best
+    ~ goal: minimize kl -> minimize 2 * kl
+    ~ require: count(attention is noop) <= 2 -> count(attention is noop) <= 3
+~ search small
+    ~ require: count(attention is noop) <= 2 -> count(attention is noop) <= 3
+
+Runs again: solve best, solve small, uptrain final, export out, report
+Plan: 0 to add, 2 to change, 0 to remove.
+"""
+    )
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "old.pzl", "new.pzl", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"] == {"add": 0, "change": 2, "remove": 0}
+    assert found["changes"][0] == {
+        "action": "change",
+        "kind": "search",
+        "name": "best",
+        "details": [
+            {"what": "goal", "old": "minimize kl", "new": "minimize 2 * kl"},
+            {
+                "what": "require",
+                "old": "count(attention is noop) <= 2",
+                "new": "count(attention is noop) <= 3",
+            },
+        ],
+    }
+    assert found["again"][0] == {"stage": "solve", "name": "best"}
+
+
+def test_exit_codes() -> None:
+    assert run(["plan", "old.pzl", "old.pzl", "--detailed-exitcode"]) == 0
+    assert run(["plan", "old.pzl", "new.pzl", "--detailed-exitcode"]) == 2
+    Path("bad.pzl").write_text(BASE.replace("minimize kl", "minimize kll"))
+    assert run(["plan", "old.pzl", "bad.pzl", "--detailed-exitcode"]) == 1
+    assert run(["plan", "bad.pzl", "old.pzl"]) == 1
+
+
+def test_a_build_directory_is_what_was_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compile", "old.pzl", "-o", "build"]) == 0
+    assert run(["plan", "build", "old.pzl", "--detailed-exitcode"]) == 0
+    assert run(["plan", "build/ir.json", "new.pzl", "--detailed-exitcode"]) == 2
+    assert run(["plan", ".", "new.pzl", "--detailed-exitcode"]) == 2  # its build/ is found
+
+
+def test_what_is_no_program_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    Path("odd.json").write_text("{}")
+    for what in ("empty", "odd.json", "none.json"):
+        assert run(["plan", what, "old.pzl"]) == 1
+        said = capsys.readouterr().err
+        assert "error[E0624]: no program in `" in said and "`pzl compile` writes it" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.task import Task

@@ -75,6 +75,14 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["check", "x.pzl", "--jsno"], "--json"),
         (["fmt", "a.pzl", "--dif"], "--diff"),
         (["plan", "a", "b", "--detailed-exit-code"], "--detailed-exitcode"),
+        (["check", "x.pzl", "--format", "sarif"], "--json"),
+        (["watch", "x.pzl"], "pzl explore"),
+        (["schema", "costs"], "docs/artefacts.md"),
+        (["import", "puzzletron", "run"], "table("),
+        (["library", "gc", "x.pzl"], "pzl bld"),
+        (["verify-export", "x", "--parent=y"], "measured("),
+        (["calibrate", "h100_sxm"], "measured("),
+        (["report", "x.pzl", "--figures", "out"], "as CSV"),
     ],
 )
 def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
-"""Parts of `pzl check` alone: the warning of texts that are used twice, and `--fix`.
+"""Parts of `pzl check` alone: warnings of texts that are missing or used twice, and `--fix`.
 
-Safe fixes are applied to a program's own files until none is left, without ever adding mistakes: each round checks the fixed
-texts before any file is written. A round after which there are more mistakes is undone, and its fixes are tried one by one.
+Later stages read the files that warnings look for; the checker does not. Safe fixes are applied to a program's own files until
+none is left, without ever adding mistakes: each round checks the fixed texts before any file is written. A round after which
+there are more mistakes is undone, and its fixes are tried one by one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, apply, compatible, safe_fixes
-from puzzledsl.base.files import like, write_bytes
+from puzzledsl.base.files import like, matching, write_bytes
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.checker.check import Checked, inspect
@@ -21,13 +22,52 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.references import overlap, readers_of
 
 LEARNERS = ("bld ", "uptrain ")
+Readers = Mapping[str, list[str]]
 
 
-def check_warnings(ctx: Context, program: nodes.Program) -> Iterator[Diagnostic]:
+def check_warnings(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
+    """Return every warning: of paths that match no file, and of texts that are trained and evaluated on."""
+    from puzzledsl.data.errors import FileMissing
+
+    readers = readers_of(program)
+    evaluated = list(_measured_on(ctx, program, readers))
+    for judge in program.judges.values():
+        readers.setdefault(judge.data, []).append(f"judge `{judge.name}`")
+    for name, data in program.data.items():
+        for part in data.source.parts if isinstance(data.source, nodes.MixData) else ():
+            readers.setdefault(part.name, []).extend(readers.get(name, ()))
+    missing = [
+        FileMissing(ctx.span_of(where), pattern=pattern, readers=who)
+        for pattern, where, who in (*_texts(program, readers), *_items(program))
+        if not matching(ctx.root.path.parent, pattern)
+    ]
+    return [*missing, *evaluated]
+
+
+def _texts(program: nodes.Program, readers: Readers) -> Iterator[tuple[str, nodes.Where, str]]:
+    """Yield the paths of texts that are read; those of a mix are its parts'."""
+    for name, data in program.data.items():
+        if readers.get(name) and not isinstance(data.source, nodes.MixData | nodes.HfData):
+            who = listed(dict.fromkeys(readers[name]))
+            yield from ((path, data.where, who) for path in dict.fromkeys(data.source.paths))
+
+
+def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
+    for name, evaluation in program.evals.items():
+        given = evaluation.prompts.path if evaluation.prompts is not None else None
+        paths = (*evaluation.tasks, *([given] if given else ()))
+        yield from ((path, evaluation.where, f"eval `{name}`") for path in paths)
+    for name, judge in program.judges.items():
+        yield from ((path, judge.where, f"judge `{name}`") for path in judge.tasks)
+    for name, score in program.scores.items():
+        if isinstance(score.method, nodes.ReplaceOne) and score.method.tasks:
+            yield score.method.tasks, score.where, f"score `{name}`"
+
+
+def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iterator[Diagnostic]:
     """Yield a warning for each text of an evaluation that something is trained on."""
     from puzzledsl.data.errors import EvaluatedOnTrainingText
 
-    readers = readers_of(program)
     learners = {name: [who for who in read if who.startswith(LEARNERS)] for name, read in readers.items()}
     for evaluation in program.evals.values():
         span = ctx.span_of(evaluation.where)

@@ -93,6 +93,15 @@ class BadTask(Diagnostic, code="E1207"):
     help_template = 'a line looks like {{"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}}'
 
 
+class FileMissing(Diagnostic, code="W1209", template="no file matches `{pattern}`, needed by {readers}"):
+    """A text file that a later stage reads and that is not there."""
+
+    help_template = (
+        "paths start at the program's directory: correct the path, or put the files there before `pzl run`; "
+        "`pzl check --allow W1209` leaves this out"
+    )
+
+
 class EvaluatedOnTrainingText(Diagnostic, code="W1216"):
     """An evaluation on documents that training reads."""
 

@@ -221,30 +221,44 @@ def test_denying_what_is_no_warning_is_a_usage_error(
     assert run(["check", "wide.pzl", "--deny", "E0201"]) == 2
     assert run(["check", "wide.pzl", "--allow", "E0201"]) == 2
     assert run(["check", "wide.pzl", "--allow", "warnings"]) == 2
-    assert run(["check", "wide.pzl", "--allow", "W0412", "--deny", "W0412"]) == 2
-    assert "`W0412` is denied as well" in capsys.readouterr().err
+    assert run(["check", "wide.pzl", "--allow", "W1209", "--deny", "W1209"]) == 2
+    assert "`W1209` is denied as well" in capsys.readouterr().err
 
 
 STAGES = """\
 data mine  = text("a/*.txt", "b.txt")
 data other = jsonl("c.jsonl")
 data both  = mix(mine: 2, other: 1)
+data _idle = text("idle.txt")
 bld pieces of wide { tokens = 1M, data = both }
+score right of pieces = replace_one(accuracy("tasks.jsonl"))
 eval seen of small = tasks("tasks.jsonl") { data = other }
 """
 
 
-def test_a_text_that_is_trained_and_measured_on(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program.write_text(SOUND + STAGES)
+    Path("b.txt").write_text("here")
     assert run(["check", "wide.pzl", "--json"]) == 0
-    found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1216"]
-    assert [d["message"] for d in found] == ["eval `seen` measures on `other`, which bld `pieces` learn from"]
-    assert run(["check", "wide.pzl", "--deny", "W1216"]) == 1
+    found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1209"]
+    assert [(d["start"]["line"], d["message"]) for d in found] == [
+        (15, "no file matches `a/*.txt`, needed by bld `pieces` and score `right`"),
+        (16, "no file matches `c.jsonl`, needed by eval `seen`, bld `pieces` and score `right`"),
+        (21, "no file matches `tasks.jsonl`, needed by eval `seen`"),
+        (20, "no file matches `tasks.jsonl`, needed by score `right`"),
+    ]
+    assert run(["check", "wide.pzl", "--deny", "W1209"]) == 1
     capsys.readouterr()
-    assert run(["check", "wide.pzl", "--allow", "W1216"]) == 0
-    assert "W1216" not in capsys.readouterr().err
-    program.write_text((SOUND + STAGES).replace("1M", "1Q"))
-    assert run(["check", "wide.pzl", "--allow", "W1216"]) == 1
+    for denied in ([], ["--deny", "warnings"]):
+        assert run(["check", "wide.pzl", *denied, "--allow", "W1209", "--allow", "W1216"]) == 0
+        assert "W1209" not in capsys.readouterr().err
+    (Path("wide.pzl")).write_text((SOUND + STAGES).replace("1M", "1Q"))
+    assert run(["check", "wide.pzl", "--allow", "W1209"]) == 1
+    (Path("wide.pzl")).write_text(SOUND + STAGES)
+    Path("a").mkdir()
+    for name in ("a/1.txt", "c.jsonl", "tasks.jsonl"):
+        Path(name).write_text("here")
+    assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from puzzledsl.cli.loading import FileArgument, JsonOption, SetOption
 
 FIX_HELP = "Apply the safe fixes to the files, then report the remaining diagnostics."
 DENY_HELP = "Exit with 1 also for warnings, or for the warnings of one code. May be repeated."
-ALLOW_HELP = "Leave out the warnings of one code, also with `--deny warnings`. May be repeated."
+ALLOW_HELP = (
+    "Leave out the warnings of one code, also with `--deny warnings`: W1209 where the texts are not. May be "
+    "repeated."
+)
 
 
 def check(

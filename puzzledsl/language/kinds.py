@@ -194,6 +194,22 @@ TRAFFIC = replace(
     positional=2,
     write="write `traffic(2 req/s, 256 -> 128)`: requests a second, prompt and output tokens of each",
 )
+_TABLE = 'leave it out; times that were measured elsewhere are costs: `hardware h = table("costs.csv")`'
+_BEST = "leave it out: the weights that are best on held-out text are kept (`keep = best`)"
+_WHOLE = "leave it out: `healed: 2Ki` scores what healing leaves, and `refine = measured(12)` of a search measures whole children"
+_EXACT = "leave it out: searches are exact. A rule is a requirement: `for i in 1..9 { require layers[i] same as layers[0] }`"
+_RULES = "greedy max_params uniform random noop_only uniform_width block_influence angular_run".split()
+FORMER = {
+    **dict.fromkeys(_RULES, _EXACT),
+    "children": "leave it out, and write `refine = measured(24)` in the search: so many whole children are measured",
+    "pairwise": _WHOLE,
+    "gqa_decode": _TABLE,
+    "ema": _BEST,
+    "around": _WHOLE,
+    "rounds": _WHOLE,
+    "sampled": 'save text that the parent writes as a file, and read it: `text("own.txt")`',
+}
+"""Settings, solvers and calls of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(

@@ -30,7 +30,7 @@ from puzzledsl.checker.names.words import (
     unknown_name,
     use_of,
 )
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import FORMER, KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -258,9 +258,10 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> va
     # all but the declaration that is being read, which cannot need itself
     declared = [s for s in scope.file.symbols(*takes.kinds) if s not in ctx.busy] if takes.kinds else []
     known = (*takes.calls, *(n for n, s in scope.file.names.items() if s in declared))
-    near = closest(name, known)
-    help = f"write one of {', '.join(f'`{n}`' for n in known)}"
-    if near is None and takes.kinds and (meant := shipped_like(name, takes.kinds)):
+    former = FORMER.get(name)
+    near = None if former else closest(name, known)
+    help = former or f"write one of {', '.join(f'`{n}`' for n in known)}"
+    if not former and near is None and takes.kinds and (meant := shipped_like(name, takes.kinds)):
         help = f"the standard library has {', '.join(f'`{n}`' for n in meant)}: write `{use_of(meant[:1])}` and `{meant[0]}`"
     ctx.report(errors.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
     if near is None or near not in takes.calls:
@@ -343,6 +344,9 @@ def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -
     said: Args = {"thing": found.thing, "name": key}
     if not key:
         return None  # a name the parser found missing
+    if former := FORMER.get(key):
+        found.ctx.report(errors.UnknownKey(name.span, help=former, **said))
+        return None
     meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)
     near = closest(key, known) if meant is None else Near(meant, alone=True)
     help = f"it has {', '.join(f'`{k}`' for k in known)}" if known else "it has no settings"

@@ -1,7 +1,6 @@
 """The pages of docs/ that are made from the code. `python scripts/reference.py` writes them; a test holds them equal.
 
 docs/cli.md     every command, from typer's own description of it
-docs/errors.md  every diagnostic, from its class and its golden file
 docs/std.md     what std/ ships, and what each runtime can run
 docs/schema/ir.schema.json  the JSON schema of ir.json
 docs/python.md  the Python API, from its docstrings (reference_python.py)
@@ -14,7 +13,6 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,9 @@ import typer
 from pydantic import TypeAdapter
 
 from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
-from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
-from puzzledsl.cli.commands.program.explain import all_codes, group_of
 from puzzledsl.cli.commands.program.new import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.base import FORMAT_VERSION
@@ -94,23 +90,6 @@ def _code(text: str) -> str:
 
 def _cell(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
-
-
-# ---------------------------------------------------------------- diagnostics
-
-
-def errors() -> Iterator[str]:
-    """A paragraph a diagnostic; the programs are in its golden file."""
-    yield "# Diagnostics\n"
-    yield (
-        "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
-        " failure. `pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right."
-        f" {MADE}\n"
-    )
-    for heading, group in groupby(map(Explanation.of, all_codes().values()), key=group_of):
-        yield f"## {heading}\n"
-        for each in group:
-            yield f"### {each.code}: {each.message}\n\n{each.summary} {each.text}".rstrip() + "\n"
 
 
 # ---------------------------------------------------------------- std
@@ -242,7 +221,6 @@ def _support(support: Support | None) -> str:
 
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
-    "errors.md": errors,
     "std.md": std,
     "python.md": lambda: python(MADE),
     "language.md": language,

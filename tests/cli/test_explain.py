@@ -17,7 +17,7 @@ import pytest
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.render import render
 from puzzledsl.checker.check import Checked, check
-from puzzledsl.cli.commands.program.explain import all_codes, listing
+from puzzledsl.cli.commands.program.explain import all_codes, listing, reference
 from puzzledsl.cli.main import run
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import TOP_KEYWORDS
@@ -139,6 +139,11 @@ def _completed(example: str) -> str:
 
 
 # ---------------------------------------------------------------- the command
+
+
+def test_docs_are_made_from_the_golden_files() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    assert page == reference(list(EXPLANATIONS.values())), "run `pzl explain --markdown > docs/errors.md`"
 
 
 def test_explain_prints_message_text_and_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, as_sent
+from puzzledsl.cluster.tasks import Executor, as_sent
 from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound
@@ -206,7 +206,7 @@ class ScoreInputs:
     jobs: Sequence[BldJob]
     work: Path
     progress: Progress
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
     is_sent: bool = False
     """True on a worker, beside which others of its machine load the parent, too."""
 

@@ -156,10 +156,11 @@ GONE = {
     "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
-    "library": "`pzl library` is gone: the report shows the pieces, `pzl status` names damaged ones, and `pzl bld` makes again what "
-    "the program needs of a `library/` that you remove",
+    "library": "`pzl library` is gone: the report shows the pieces, `pzl status` names damaged ones, and `pzl bld` makes "
+    "again what the program needs of a `library/` that you remove",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
-    "schema": "`pzl schema` is gone: docs/schema/ir.schema.json is that of the IR, and docs/artefacts.md names the records of the other files",
+    "schema": "`pzl schema` is gone: docs/schema/ir.schema.json is that of the IR, and docs/artefacts.md names the records "
+    "of the other files",
     "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
     "`pzl eval` time parent and child",
     "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",

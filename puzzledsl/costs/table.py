@@ -29,6 +29,7 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import PARENT, CostTable, ScenarioCosts, Solution
 
+
 def provenance_of(profile: RooflineHardware) -> str:
     """Return a profile's provenance for the cost table: `roofline h100_sxm (TensorRT-LLM; mean error 3.8% held out)`."""
     said = [profile.engine] if profile.engine else []

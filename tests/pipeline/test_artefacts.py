@@ -85,9 +85,7 @@ def test_the_files_of_a_run_are_described(
 
 
 @pytest.mark.slow
-def test_refined_children_are_described(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refined_children_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build = run_with(tmp_path, REFINED + FRONTIER)
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)

@@ -51,7 +51,9 @@ class SumOfDrops(Diagnostic, code="E0434"):
     """A bound on the sum of a score that measures drops in accuracy."""
 
     template = "drops in accuracy do not add up: a bound on the sum of `{score}` says nothing of a child"
-    help_template = "declare a `judge`, and bound what it measures of whole children: `require taste.kept >= 95%`"
+    help_template = (
+        "declare a `judge`, and bound what it measures of whole children: `require taste.kept >= 95%`"
+    )
 
 
 def lower_judge(ctx: Context, symbol: Symbol) -> nodes.Judge | None:

@@ -143,7 +143,9 @@ TIME_S = 60.0
 PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn))?|(embedding|head)")
 
 WHY_HELP = "The search. May be left out where there is one."
-PLACE_HELP = "One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives."
+PLACE_HELP = (
+    "One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives."
+)
 TIME_HELP = "Time limit. A regret that is not proven by then is given as bounds."
 
 

@@ -12,7 +12,6 @@ from fractions import Fraction
 from itertools import groupby
 from typing import Literal
 
-from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
@@ -242,7 +241,7 @@ class Variations:
         self,
         requirements: Iterable[nodes.Requirement],
         layer: int,
-        sub_block: SubBlock | None = None,
+        sub_block: Literal["attention", "ffn"] | None = None,
         *,
         time_s: float = SHORT_S,
     ) -> WhyResult | SearchResult:

@@ -1,7 +1,7 @@
 """Storage types of a quantised sub-block: grids of spaced values or 8-bit floats, with a scale for each group.
 
-`q8_0`, `q5_0`, `q4_0`, `iq4_nl` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale. The values
-of `iq4_nl` are denser near zero. `int8`, `int4`
+`q8_0`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale.
+Those of `q4_1` share a float16 minimum, too, which codes count from. The values of `iq4_nl` are denser near zero. `int8`, `int4`
 and `fp8` are those of compressed-tensors, which transformers and vLLM read: `int8` and `fp8` have a scale for each row,
 `int4` for groups of 128 numbers (or of 64 or 32, where rows are not whole groups). Only weights are quantised: matrices
 are multiplied in the type of activations.
@@ -15,7 +15,7 @@ from typing import Literal
 from puzzledsl.alternatives.weights import Weight
 from puzzledsl.base.frozen import record
 
-PrecisionName = Literal["q8_0", "q5_0", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
+PrecisionName = Literal["q8_0", "q5_0", "q4_1", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
 FULL = "full"
 """The word for the parent's own type in a choice of types."""
 UNQUANTISED = ("gate.weight", "shared_expert_gate.weight")
@@ -40,9 +40,15 @@ class Precision:
     groups: tuple[int, ...]
     """Numbers of a row that share a scale: the first that divides the row; empty: the whole row."""
     format: Literal["gguf", "compressed"]
-    scale_bytes: int = 2
     levels: tuple[int, ...] = ()
     """The values of codes that are not evenly spaced, ascending."""
+    minimum: bool = False
+    """True if a number is scale * code + minimum, of a group."""
+
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of a group's scale, and of its minimum."""
+        return 4 if self.minimum else 2
 
     def group(self, columns: int) -> int | None:
         """Return the numbers that share a scale in rows of `columns`; None if such rows cannot be stored.
@@ -55,8 +61,8 @@ class Precision:
 
     @property
     def is_filled_up(self) -> bool:
-        """Return True if files fill rows up with zeros to whole groups: a GGUF file's types that have a zero."""
-        return self.format == "gguf" and not self.levels
+        """Return True if files fill rows up with zeros to whole groups: a GGUF file's types whose groups all have a zero."""
+        return self.format == "gguf" and not self.levels and not self.minimum
 
 
 PRECISIONS: Mapping[str, Precision] = {
@@ -64,6 +70,7 @@ PRECISIONS: Mapping[str, Precision] = {
     for precision in (
         Precision("q8_0", "llama.cpp's 8 bits", 8, -127, 127, (32,), "gguf"),
         Precision("q5_0", "llama.cpp's 5 bits", 5, -16, 15, (32,), "gguf"),
+        Precision("q4_1", "llama.cpp's 4 bits, with a minimum", 4, 0, 15, (32,), "gguf", minimum=True),
         Precision("q4_0", "llama.cpp's 4 bits", 4, -8, 7, (32,), "gguf"),
         Precision("iq4_nl", "llama.cpp's 4 bits, uneven", 4, -127, 113, (32,), "gguf", levels=IQ4_NL),
         Precision("int8", "8-bit whole numbers", 8, -128, 127, (), "compressed"),

@@ -4,7 +4,8 @@ mlx-lm's nemotron-nas model runs the child if it can represent it. Otherwise the
 which `mlx_lm.load(directory, trust_remote_code=True)` runs. mlx-lm's model does not support heads that are not hidden
 / heads wide, norms on queries and keys, windows (it ignores them), or a linear first attention (it takes the cache's
 position from it). Quantised sub-blocks are w = scale * code + bias for groups of a row, codes not negative
-(`mlx.core.quantize`): those of q8_0, q4_0 and int4 are shifted by half their range, which the bias takes back.
+(`mlx.core.quantize`): those of q8_0, q4_0 and int4 are shifted by half their range, which the bias takes back. The bias of q4_1
+is its minimum.
 
 vLLM's backend runs the model code in the directory. It makes one KV cache for each layer, so layers are grouped: each has one
 attention, and the layers without a cache that follow it, or precede the first, are inside it. It makes mixtures of one size
@@ -90,25 +91,25 @@ def _stored(name: str, weight: LazyTensor, precision: Precision, dtype: torch.dt
     assert columns % size == 0
     own = torch.float16 if precision.format == "gguf" else torch.bfloat16
     kind = dtype if dtype in (own, torch.float32) else torch.float32
+    half = 1 << (precision.bits - 1)  # what `packed` adds to codes
+    shift = 0 if precision.minimum else half
 
     def codes() -> Codes:
         return stored_codes(weight.read(), precision, f"`{name}`")
 
-    def scales() -> Tensor:
-        return codes().scales.to(kind)
+    def words() -> Tensor:
+        return packed(codes().codes + shift - half, precision.bits).view(torch.uint32)
+
+    def biases() -> Tensor:
+        found = codes()
+        return (found.minima - shift * found.scales).to(kind)
 
     module, sizes = name.removesuffix(".weight"), (rows, columns // size)
     return {
-        name: LazyTensor(
-            (rows, columns * precision.bits // WORD), torch.uint32, lambda: _words(codes().codes, precision)
-        ),
-        f"{module}.scales": LazyTensor(sizes, kind, scales),
-        f"{module}.biases": LazyTensor(sizes, kind, lambda: scales() * -float(1 << (precision.bits - 1))),
+        name: LazyTensor((rows, columns * precision.bits // WORD), torch.uint32, words),
+        f"{module}.scales": LazyTensor(sizes, kind, lambda: codes().scales.to(kind)),
+        f"{module}.biases": LazyTensor(sizes, kind, biases),
     }
-
-
-def _words(codes_RC: Tensor, precision: Precision) -> Tensor:
-    return packed(codes_RC, precision.bits).view(torch.uint32)
 
 
 BLOCK = 32

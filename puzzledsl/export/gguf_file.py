@@ -108,7 +108,7 @@ def _zeros(size: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
 
 
 FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-GgufDtype = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "iq4_nl"]
+GgufDtype = Literal["f32", "f16", "bf16", "q8_0", "q4_1", "q4_0", "iq4_nl"]
 Encode = Callable[[LazyTensor, Any], "np.ndarray[Any, Any]"]
 BLOCK = 32  # values of a q8_0 row that share a scale
 
@@ -220,7 +220,9 @@ def write_gguf(
             writer.add_rope_dimension_count(child.shape.head_dim)
         factors = _add_rope(writer, child)
         writer.add_file_type(
-            {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "iq4_nl": 25, "bf16": 32}[dtype]  # llama_ftype
+            {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "iq4_nl": 25, "bf16": 32}[
+                dtype
+            ]  # llama_ftype
         )
         writer.add_quantization_version(2)
         add_tokenizer(writer, tokenizer_dir, child.shape.vocab)

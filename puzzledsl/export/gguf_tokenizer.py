@@ -1,8 +1,8 @@
 """Parts of a GGUF file: the tokenizer, from tokenizer.json, and blocks of weights that lie on the grids of storage types.
 
-A block of 32 numbers (ggml-common.h: block_q8_0 and its like) is a float16 scale, then the codes: 8 bits each; or offset to be
-positive, 4 bits each, number i beside number i + 16 in a byte, the fifth bits before them in one word of 32. Codes of `iq4_nl`
-are places in its table of values.
+A block of 32 numbers (ggml-common.h: block_q8_0 and its like) is a float16 scale, in `q4_1` a float16 minimum, then the codes: 8
+bits each; or offset to be positive, 4 bits each, number i beside number i + 16 in a byte, the fifth bits before them in one word
+of 32. Codes of `iq4_nl` are places in its table of values.
 
 Shapes: R rows of C numbers; N blocks.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -130,8 +131,9 @@ def packed(weight: Tensor, precision: Precision) -> Bytes:
     rows: Any = weight.flatten(0, -2)
     found = stored_codes(rows, precision, "a matrix")
     codes_N32: NDArray[np.int16] = found.codes.view(-1, BLOCK).numpy().astype(np.int16)
-    scales_N2 = found.scales.view(-1, 1).numpy().astype(np.float16).view(np.uint8)
-    blocks = np.concatenate([scales_N2, *_coded(codes_N32, precision)], axis=1)
+    halves = [found.scales, found.minima][: 1 + precision.minimum]
+    first = torch.stack(halves, -1).view(len(codes_N32), -1).numpy().astype(np.float16).view(np.uint8)
+    blocks = np.concatenate([first, *_coded(codes_N32, precision)], axis=1)
     return blocks.reshape(*weight.shape[:-1], -1)
 
 

@@ -176,6 +176,7 @@ OTHER: dict[str, str] = {
     "nearest": "Rounds each number to the nearest on the grid.",
     "q8_0": "llama.cpp's 8 bits, with a scale for 32 numbers.",
     "q5_0": "llama.cpp's 5 bits, with a scale for 32 numbers.",
+    "q4_1": "llama.cpp's 4 bits, with a scale and a minimum for 32 numbers.",
     "q4_0": "llama.cpp's 4 bits, with a scale for 32 numbers.",
     "iq4_nl": "llama.cpp's 4 bits, finer near zero, with a scale for 32 numbers.",
     "subblock": "Attention and FFN are scored apart; a block's score is their sum.",

@@ -63,6 +63,8 @@ LEAST_S = 60
 LEAST_REQUESTS = 10
 LONE = 4
 """Lone requests before and behind those of a run, which tell how fast the machine is at the time."""
+POOLED = 32
+"""Latest lone requests of a model that its pace is the mean of: eight alone err by 4 %, which a queue makes 15 % of its times."""
 NS_PER_S = 10**9
 VLLM = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -249,37 +251,40 @@ Paces = list[tuple[float, float]]
 
 @dataclass
 class _Lane:
-    """A model that is served, with what its costs say of it. `top`: the rate that it is predicted to sustain."""
+    """A model that is served, with what its costs say of it. `top`: the rate that it is predicted to sustain.
+
+    `lone`: the paces of its lone requests, which the machine's pulse has made independent of the moment.
+    """
 
     search: str | None
     server: Server
     engine: Engine
     top: float
     alone: Request
-    before: Paces = field(default_factory=list)
+    lone: Paces = field(default_factory=list)
 
-    def paces(self, pulse: Pulse) -> Paces:
-        """Return the pace of lone requests now."""
-        expected, found = self.engine.serve([self.alone])[0], Paces()
+    def look(self, pulse: Pulse) -> None:
+        """Note the pace of lone requests now."""
+        expected = self.engine.serve([self.alone])[0]
         for _ in range(LONE):
             begun = time.monotonic()
             alone = self.server.serve([self.alone], LEAST_S)[0]
             usual = pulse.clock(begun).at_usual_pace(self.alone, alone)
-            found.append((usual.ttft_s / expected.ttft_s, usual.tpot_s / (expected.tpot_s or 1)))
-        return found
+            self.lone.append((usual.ttft_s / expected.ttft_s, usual.tpot_s / (expected.tpot_s or 1)))
 
     def run(self, requests: Sequence[Request], asked: float, seed: int, pulse: Pulse) -> LoadRun:
         """Return requests of this model, measured, and simulated at the pace of the machine meanwhile.
 
-        That is the pace of lone requests before and behind them, and the machine's pulse since.
+        That is the pace of lone requests until then, and the machine's pulse since.
         """
-        before = self.before or self.paces(pulse)
+        if not self.lone:
+            self.look(pulse)
         expected = figures(requests, self.engine.serve(requests))
         begun = time.monotonic()
         measured = self.server.serve(requests, patience(requests, expected))
         ended = time.monotonic() - begun
-        self.before = self.paces(pulse)
-        prompt, token = (fmean(each) for each in zip(*before, *self.before, strict=True))
+        self.look(pulse)
+        prompt, token = (fmean(each) for each in zip(*self.lone[-POOLED:], strict=True))
         clock = pulse.clock(begun)
         predicted = clock.served(self.engine.at_pace(prompt, token), requests)
         return LoadRun(

@@ -45,7 +45,7 @@ def hardware() -> RooflineHardware:
 
 @pytest.mark.parametrize(
     ("dtype", "bits"),
-    [("q8_0", 8.5), ("q5_0", 5.5), ("q4_0", 4.5), ("iq4_nl", 4.5), ("int4", 4.25), (None, 16)],
+    [("q8_0", 8.5), ("q5_0", 5.5), ("q4_1", 5), ("q4_0", 4.5), ("iq4_nl", 4.5), ("int4", 4.25), (None, 16)],
 )
 def test_an_ffns_bytes(shape: Shape, hardware: RooflineHardware, dtype, bits: float) -> None:
     """Three matrices of 64 x 192; int4 has groups of 64 in all, as 64 divides both; the norm is bf16."""

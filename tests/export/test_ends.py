@@ -28,7 +28,7 @@ CASES = {
     "head": ("parent", "parent@q4_0"),
     "embedding": ("parent@q8_0", "parent"),
     "both": ("parent@q8_0", "parent@iq4_nl"),
-    "alike": ("parent@q8_0", "parent@q8_0"),
+    "alike": ("parent@q4_1", "parent@q4_1"),
 }
 
 

@@ -32,7 +32,7 @@ GGUF: tuple[Choice, ...] = (
     (GqaAttention(kv_heads=1, dtype="q5_0"), MlpFfn(width=40, dtype="q8_0")),
     (LinearAttention(dtype="q8_0"), LinearFfn(dtype="q8_0")),
     (A, NoOpFfn()),
-    (ParentAttention(dtype="q4_0"), ParentFfn(dtype="iq4_nl")),
+    (ParentAttention(dtype="q4_1"), ParentFfn(dtype="iq4_nl")),
 )
 COMPRESSED: tuple[Choice, ...] = (
     (ParentAttention(dtype="int8"), ParentFfn(dtype="int4")),
@@ -45,7 +45,7 @@ COMPRESSED: tuple[Choice, ...] = (
 MLX: tuple[Choice, ...] = (
     (ParentAttention(dtype="q8_0"), ParentFfn(dtype="int4")),
     (GqaAttention(kv_heads=1, dtype="int4"), MlpFfn(width=40, dtype="q4_0")),
-    (A, LinearFfn(dtype="q8_0")),
+    (ParentAttention(dtype="q4_1"), LinearFfn(dtype="q8_0")),
 )
 
 

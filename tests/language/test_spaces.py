@@ -114,7 +114,7 @@ def hybrid(body: str) -> str:
             "space.dtype-rows",
             (UNEVEN + "space v of q { ffn = parent(dtype: q4_0) }", "E0225"),
             (UNEVEN + "space v of q { attention = gqa(kv_heads: 2, dtype: int4) }", "E0225"),
-            (space("ffn = mlp(width: 40, dtype: int4)"), "E0225"),
+            *((space(f"ffn = mlp(width: 40, dtype: {dtype})"), "E0225") for dtype in ("int4", "q4_1", "iq4_nl")),
         ),
         *refused("patterns.dtype", (edited("layers[1].ffn -= mlp(dtype: q4)"), "E0305"), (edited("layers[1].ffn -= mlp(dtype: < q4_0)"), "E0303")),
         *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0417")),
@@ -227,7 +227,7 @@ def test_each_layer_has_its_own_parent(tmp_path: Path) -> None:
             ],
             "space.dtype": [
                 ("attention = gqa(kv_heads: 4 | 2, dtype: full | int8), ffn = parent(dtype: q8_0) | mlp(width: 50%, dtype: q4_0)", "parent gqa2 parent@int8 gqa2@int8", "parent@q8_0 mlp96@q4_0"),
-                ("ffn = mlp(width: 100%, dtype: fp8) | linear(dtype: q5_0) | noop", "parent", "parent@fp8 linear@q5_0 noop"),
+                ("ffn = mlp(width: 100%, dtype: fp8 | q4_1) | linear(dtype: q5_0) | noop", "parent", "parent@fp8 parent@q4_1 linear@q5_0 noop"),
             ],
             "space.kv-cache": [
                 ("attention = parent(kv_cache: full | fp8) | gqa(kv_heads: 4 | 2, kv_cache: fp8)", "parent parent@kv_fp8 gqa2@kv_fp8", "parent"),

@@ -21,6 +21,11 @@ def test_narrower_windows_are_fainter() -> None:
     assert shades[:2] == [1, pytest.approx(0.9)] and all(a > b + 0.06 for a, b in pairwise(shades))
 
 
+def test_fewer_bits_are_fainter() -> None:
+    shades = [appearance(ParentAttention(dtype=d), SHAPE)[1] for d in (None, "q8_0", "q5_0", "q4_0")]
+    assert all(a > b + 0.03 for a, b in pairwise(shades))
+
+
 def test_smaller_alternatives_are_fainter() -> None:
     assert appearance(LinearAttention(), SHAPE) == ("linear", 1.0)
     assert appearance(NoOpAttention(), SHAPE) == ("noop", 0.0)

@@ -170,11 +170,11 @@ def test_structures_are_those_of_the_library_s_header():
     assert "zero" not in found and found.count("int32_t one;") == 4 and "struct other { int two; };" in found
 
 
-@pytest.mark.parametrize("dtype", ["q4_0", "iq4_nl"])
-def test_a_reference_of_four_bits(tmp_path, few, dtype):
+@pytest.mark.parametrize(("dtype", "block_bytes"), [("q4_1", 20), ("q4_0", 18), ("iq4_nl", 18)])
+def test_a_reference_of_four_bits(tmp_path, few, dtype, block_bytes):
     table = measured(program_in(tmp_path, dtype=dtype))
     own = table.scenarios["chat"][0].ffn[0]["parent"]
-    assert own.weights_bytes == own.params * 18 / 32 and dtype in table.provenance["chat"]
+    assert own.weights_bytes == own.params * block_bytes / 32 and dtype in table.provenance["chat"]
 
 
 def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):

@@ -1,17 +1,19 @@
 """Weights on the grids of storage types: rounding with error compensation, searched scales, scales fitted to codes.
 
-A weight on a grid is a float32 product of a code and a scale of 16 bits, which is exact. So codes and scales follow from the
-weights themselves (`codes_of`). llama.cpp's scales and codes are those of ggml-quants.c (`quantize_row_q8_0_ref` and its like),
-so that dequantised weights are equal bit for bit; the scales of `int8`, `int4` and `fp8` are bfloat16, and the smallest that no
-number of a group exceeds the codes of. A searched scale is the multiple of the usual one whose rounding has the least weighted
-squared error: a smaller one rounds most numbers more finely and cuts a few off, as `make_qx_quants` in ggml-quants.c does.
+A weight on a grid is a float32 product of a code and a scale of 16 bits, which is exact, plus a minimum of 16 bits in `q4_1`. So
+codes and scales follow from the weights themselves (`codes_of`). llama.cpp's scales and codes are those of ggml-quants.c
+(`quantize_row_q8_0_ref` and its like), so that dequantised weights are equal bit for bit; the scales of `int8`, `int4` and `fp8`
+are bfloat16, and the smallest that no number of a group exceeds the codes of. A searched scale is the multiple of the usual one
+whose rounding has the least weighted squared error: a smaller one rounds most numbers more finely and cuts a few off, as
+`make_qx_quants` in ggml-quants.c does. With a minimum, both are fitted to the codes of each multiple by least squares
+(`make_qkx3_quants`).
 
 GPTQ (Frantar et al., arXiv 2210.17323) rounds the columns of a matrix one after the other, by falling size of the inputs. The
 error of each, e = (w - q) / U_cc, is spread over the columns that are not rounded yet, w -= e U_c; U is the upper Cholesky
 factor of the inverse Gram matrix. Afterwards the scales are fitted to the codes: W x ≈ Σ_g s_g Q_g x is G equations in G
-unknowns a row, with the matrix Q_g' X'X Q_h and the right side Q_g' X'X W'. Each row takes the rounding that changes its
-outputs least. The fewer tokens there are beside the inputs, the more their Gram matrix is damped. In an embedding or a head
-without a piece each number counts alike.
+unknowns a row, with the matrix Q_g' X'X Q_h and the right side Q_g' X'X W'; minima are G more unknowns, with ones in place of
+codes. Each row takes the rounding that changes its outputs least. The fewer tokens there are beside the inputs, the more their
+Gram matrix is damped. In an embedding or a head without a piece each number counts alike.
 
 Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a time; V tokens of the vocabulary, H hidden.
 """
@@ -33,24 +35,33 @@ LARGEST_FP8 = 448.0
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A quantised matrix: `codes` (R, G * P), the last group filled up with zeros, and `scales` (R, G); float32."""
+    """A quantised matrix: `codes` (R, G * P), the last group filled up with zeros, `scales` and `minima` (R, G); float32."""
 
     codes: Tensor
     scales: Tensor
+    minima: Tensor
 
     def values(self, columns: int) -> Tensor:
         """Return the weights, float32 (R, columns)."""
-        rows, groups = self.scales.shape
-        blocks = self.codes.view(rows, groups, -1) * self.scales[..., None]
+        blocks = self.codes.view(*self.scales.shape, -1)
+        blocks = torch.addcmul(self.minima[..., None], blocks, self.scales[..., None])
         return blocks.flatten(1)[:, :columns].contiguous()
 
 
 def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
     """Round a matrix to the grid with the usual scales; float32. Raises ValueError for rows that do not fit."""
     blocks = blocks_of(weight_RC.float(), precision)
-    exact = exact_scales(blocks, precision)
-    codes = _usual_codes(blocks, exact, precision)
-    return Codes(codes.flatten(1), stored_scales(exact, precision)[..., 0]).values(weight_RC.shape[-1])
+    lowest = lowest_of(blocks, precision)
+    above = blocks - lowest
+    exact = exact_scales(above, precision)
+    codes = _usual_codes(above, exact, precision)
+    scales, minima = (stored_scales(each, precision)[..., 0] for each in (exact, lowest))
+    return Codes(codes.flatten(1), scales, minima).values(weight_RC.shape[-1])
+
+
+def lowest_of(blocks: Tensor, precision: Precision) -> Tensor:
+    """Return what the codes of groups (…, P) count from, (…, 1): 0 for a type without minima."""
+    return blocks.amin(-1, keepdim=True) if precision.minimum else torch.zeros_like(blocks[..., :1])
 
 
 def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
@@ -61,7 +72,7 @@ def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
     if precision.format == "compressed":
         above, below = blocks.amax(-1, keepdim=True), blocks.amin(-1, keepdim=True)
         return torch.maximum(above / precision.high, below / precision.low).clamp_min(0)
-    if precision.low == -precision.high:
+    if precision.minimum or precision.low == -precision.high:
         return largest / precision.high
     signed = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     return signed / precision.low
@@ -71,6 +82,16 @@ def stored_scales(scales: Tensor, precision: Precision) -> Tensor:
     """Return scales as they are stored: of 16 bits, in float32."""
     kind = torch.float16 if precision.format == "gguf" else torch.bfloat16
     return scales.to(kind).float()
+
+
+def stored_pairs(scales: Tensor, minima: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Return scales and minima as they are stored, one far below the other as 0.
+
+    So scale * code + minimum is exact in float32, and codes follow from weights.
+    """
+    scales, minima = stored_scales(scales, precision), stored_scales(minima, precision)
+    minima = torch.where(minima.abs() < scales.abs() / 256, 0.0, minima)
+    return torch.where(scales.abs() < minima.abs() / 2048, 0.0, scales), minima
 
 
 def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
@@ -98,29 +119,35 @@ def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
     """Return codes and scales whose products are a matrix, exactly; None if it does not lie on the grid.
 
     A group's largest number is some code times the scale. Each code is tried, from the largest down, until the scale has 16 bits
-    and every number is a code times it.
+    and every number is a code times it. With minima, the range of a group is some code times the scale, and its lowest number may
+    have any code that leaves room for the range.
     """
     blocks = blocks_of(weight_RC.float(), precision)
     rows, groups, size = blocks.shape
     flat = blocks.reshape(-1, size)
-    signed = flat.gather(1, flat.abs().argmax(1, keepdim=True))
-    codes, scales = torch.zeros_like(flat), torch.zeros_like(signed)
-    open_ = (signed[:, 0] != 0).nonzero()[:, 0]
-    for level in _levels(precision, flat.device):
+    lowest = lowest_of(flat, precision)
+    above = flat - lowest
+    signed = above.gather(1, above.abs().argmax(1, keepdim=True))
+    codes, scales, minima = torch.zeros_like(flat), torch.zeros_like(signed), lowest.clone()
+    open_ = ((signed != 0) | (stored_scales(lowest, precision) != lowest))[:, 0].nonzero()[:, 0]
+    for level, first in _levels(precision, flat.device):
         if not len(open_):
             break
         largest, values = signed[open_], flat[open_]
         scale = largest / level if precision.format == "gguf" else largest.abs() / level.abs()
-        code = rounded(values, scale, precision)
-        exact = (stored_scales(scale, precision) == scale)[:, 0] & (code * scale == values).all(1)
+        scale = stored_scales(scale, precision) if precision.minimum else scale
+        minimum = stored_scales(lowest[open_] - first * scale, precision)
+        code = rounded(values - minimum, scale, precision)
+        exact = (stored_scales(scale, precision) == scale)[:, 0]
+        exact &= (torch.addcmul(minimum, code, scale) == values).all(1)
         found = open_[exact]
-        codes[found], scales[found] = code[exact], scale[exact]
+        codes[found], scales[found], minima[found] = code[exact], scale[exact], minimum[exact]
         open_ = open_[~exact]
     if len(open_):
         return None
     if precision.format == "compressed":
         scales = torch.where(scales == 0, 1.0, scales)
-    return Codes(codes.view(rows, -1), scales.view(rows, groups))
+    return Codes(codes.view(rows, -1), scales.view(rows, groups), minima.view(rows, groups))
 
 
 def stored_codes(weight_RC: Tensor, precision: Precision, name: str) -> Codes:
@@ -131,18 +158,20 @@ def stored_codes(weight_RC: Tensor, precision: Precision, name: str) -> Codes:
     return found
 
 
-def _levels(precision: Precision, device: torch.device) -> Tensor:
-    """Return the codes that a group's largest number can have, by falling magnitude, float32."""
+def _levels(precision: Precision, device: torch.device) -> list[tuple[Tensor, int]]:
+    """Return the codes that a group's largest number can have, by falling magnitude, float32, with those of its lowest."""
+    found = torch.arange(precision.high, 0, -1, dtype=torch.float32, device=device)
+    if precision.minimum:
+        return [(level, first) for level in found for first in range(precision.high - int(level) + 1)]
     if precision.high == 0:
         every = torch.arange(1, 127, dtype=torch.uint8, device=device).view(torch.float8_e4m3fn).float()
-        return every.flip(0)
-    if precision.levels:
+        found = every.flip(0)
+    elif precision.levels:
         uneven = sorted(precision.levels, key=abs, reverse=True)
-        return torch.tensor(uneven, dtype=torch.float32, device=device)
-    found = torch.arange(precision.high, 0, -1, dtype=torch.float32, device=device)
-    if precision.low == -precision.high:
-        return found
-    return torch.cat([torch.full_like(found[:1], precision.low), found])
+        found = torch.tensor(uneven, dtype=torch.float32, device=device)
+    elif precision.low != -precision.high:
+        found = torch.cat([torch.full_like(found[:1], precision.low), found])
+    return [(level, 0) for level in found]
 
 
 def _usual_codes(blocks: Tensor, exact: Tensor, precision: Precision) -> Tensor:
@@ -176,31 +205,49 @@ CACHED = 1 << 18
 
 
 def column_scales(weight_RC: Tensor, importance_C: Tensor, precision: Precision) -> Tensor:
-    """Return the searched scale of each number of a matrix, as stored, float32 (R, C)."""
+    """Return the searched scales and minima of each number of a matrix, as stored, float32 (2, R, C)."""
     importance, columns = blocks_of(importance_C[None], precision), weight_RC.shape[-1]
     found = []
     for rows in torch.split(weight_RC.float(), max(1, CACHED // columns)):
         groups = blocks_of(rows, precision)
-        scales = searched_scales(groups, importance, precision).expand_as(groups)
-        found.append(scales.flatten(1)[:, :columns])
-    return torch.cat(found)
+        pairs = torch.stack(searched_scales(groups, importance, precision))
+        found.append(pairs.expand(2, *groups.shape).flatten(2)[..., :columns])
+    return torch.cat(found, 1)
 
 
-def searched_scales(blocks: Tensor, importance: Tensor, precision: Precision) -> Tensor:
-    """Return the stored scale of each group (…, P), as (…, 1), float32.
+def searched_scales(blocks: Tensor, importance: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Return the stored scale and minimum of each group (…, P), as (…, 1), float32; a type without minima has 0.
 
-    `importance` is the weight of each number's squared error, of a shape that is broadcast. The usual scale stands where none is
+    `importance` is the weight of each number's squared error, of a shape that is broadcast. The usual ones stand where none are
     better.
     """
-    usual = exact_scales(blocks, precision)
-    best = stored_scales(usual, precision)
-    least = _error(blocks, best, importance, precision)
+    lowest = lowest_of(blocks, precision)
+    usual = exact_scales(blocks - lowest, precision)
+    best, minima = stored_pairs(usual, lowest, precision)
+    least = _error(blocks, best, minima, importance, precision)
     for factor in _factors(precision):
-        scales = stored_scales(usual * factor, precision)
-        error = _error(blocks, scales, importance, precision)
+        scales, low = stored_scales(usual * factor, precision), minima
+        if precision.minimum:  # a range around the same middle
+            low = lowest + (1 - factor) / 2 * precision.high * usual
+            scales, low = _regressed(blocks, importance, scales, low, precision)
+        error = _error(blocks, scales, low, importance, precision)
         nearer = error < least
-        best, least = torch.where(nearer, scales, best), torch.where(nearer, error, least)
-    return best
+        best, minima = torch.where(nearer, scales, best), torch.where(nearer, low, minima)
+        least = torch.where(nearer, error, least)
+    return best, minima
+
+
+def _regressed(
+    blocks: Tensor, importance: Tensor, scales: Tensor, minima: Tensor, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """Return the stored scales and minima that fit the codes under others best: weighted regression of numbers on codes."""
+    codes, weights = rounded(blocks - minima, scales, precision), importance.expand_as(blocks)
+    total = weights.sum(-1, keepdim=True)
+    code, value = ((weights * each).sum(-1, keepdim=True) / total for each in (codes, blocks))
+    off = weights * (codes - code)
+    slope = (off * blocks).sum(-1, keepdim=True) / (off * codes).sum(-1, keepdim=True)
+    slope = slope.nan_to_num_(0.0, 0.0, 0.0).clamp_min_(0)  # of a group of one code: none
+    return stored_pairs(slope, value - slope * code, precision)
 
 
 def _factors(precision: Precision) -> tuple[float, ...]:
@@ -208,13 +255,16 @@ def _factors(precision: Precision) -> tuple[float, ...]:
         precision.high == 0
     ):  # floats: a scale that is not a power of two from another moves the steps, and no more
         return ()
-    if precision.format == "compressed" or precision.low == -precision.high:
+    if precision.minimum or precision.format == "compressed" or precision.low == -precision.high:
         return FACTORS
     other = precision.low / precision.high
     return (*FACTORS, *(other * factor for factor in FACTORS))
 
 
-def _error(blocks: Tensor, scales: Tensor, importance: Tensor, precision: Precision) -> Tensor:
+def _error(
+    blocks: Tensor, scales: Tensor, minima: Tensor, importance: Tensor, precision: Precision
+) -> Tensor:
+    blocks = blocks - minima if precision.minimum else blocks
     error = rounded(blocks, scales, precision).mul_(scales).sub_(blocks)
     return error.square_().mul_(importance).sum(-1, keepdim=True)
 
@@ -230,8 +280,9 @@ def rounded_end(weight_VH: Tensor, dtype: PrecisionName) -> Tensor:
 
 def _rounded(rows: Tensor, precision: Precision) -> Tensor:
     blocks = blocks_of(rows.float(), precision)
-    scales = searched_scales(blocks, torch.ones((), device=rows.device), precision)
-    return Codes(rounded(blocks, scales, precision).flatten(1), scales[..., 0]).values(rows.shape[-1])
+    scales, minima = searched_scales(blocks, torch.ones((), device=rows.device), precision)
+    codes = rounded(blocks - minima, scales, precision).flatten(1)
+    return Codes(codes, scales[..., 0], minima[..., 0]).values(rows.shape[-1])
 
 
 ROOM = 1 << 23
@@ -248,27 +299,33 @@ def with_fitted_scales(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor, preci
     missing = held.codes.shape[1] - columns
     xx = torch.nn.functional.pad(xx_CC.float(), (0, missing, 0, missing))
     wanted = torch.nn.functional.pad(weight_RC.float(), (0, missing)) @ xx
-    rows = max(1, ROOM // groups**2)
-    chunks = zip(*(torch.split(each, rows) for each in (held.codes, wanted, held.scales)), strict=True)
-    scales = torch.cat([_fitted(codes, wants, xx, usual) for codes, wants, usual in chunks])
-    return Codes(held.codes, stored_scales(scales, precision)).values(columns)
+    usual = torch.stack([held.scales, held.minima][: 1 + precision.minimum], 1)
+    rows = max(1, ROOM // (usual.shape[1] * groups) ** 2)
+    chunks = zip(*(torch.split(each, rows) for each in (held.codes, wanted, usual)), strict=True)
+    found = torch.cat([_fitted(codes, wants, xx, own) for codes, wants, own in chunks])
+    minima = found[:, 1] if precision.minimum else held.minima
+    return Codes(held.codes, *stored_pairs(found[:, 0], minima, precision)).values(columns)
 
 
 def _fitted(codes: Tensor, wanted: Tensor, xx: Tensor, usual: Tensor) -> Tensor:
-    """Return the scales (R, G) of some rows; where one would change its sign, those of the row stay as they are."""
-    rows, groups = usual.shape
-    blocks = codes.view(rows, groups, -1)
-    size = blocks.shape[-1]
-    right = (wanted.view(rows, groups, size) * blocks).sum(-1)
-    left = torch.empty(rows, groups, groups, device=codes.device)
-    for group in range(groups):
-        product = blocks[:, group] @ xx[group * size : (group + 1) * size]
-        left[:, group] = (product.view(rows, groups, size) * blocks).sum(-1)
+    """Return the scales, and minima where there are any, of some rows (R, 1 or 2, G).
+
+    Where a scale would change its sign, those of the row stay as they are.
+    """
+    rows, kinds, groups = usual.shape
+    blocks = codes.view(rows, 1, groups, -1)
+    terms, size = torch.cat([blocks, torch.ones_like(blocks)][:kinds], 1), blocks.shape[-1]
+    right = (wanted.view(rows, 1, groups, size) * terms).sum(-1).flatten(1)
+    left = torch.empty(rows, kinds * groups, kinds * groups, device=codes.device)
+    for unknown in range(kinds * groups):
+        kind, group = divmod(unknown, groups)
+        product = terms[:, kind, group] @ xx[group * size : (group + 1) * size]
+        left[:, unknown] = (product.view(rows, 1, groups, size) * terms).sum(-1).flatten(1)
     ridge = RIDGE * left.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(torch.float32).tiny)
-    left += ridge[:, None, None] * torch.eye(groups, device=left.device)
-    found = torch.linalg.solve(left.double(), right.double()).float()
-    alike = ((found * usual > 0) | (right == 0)).all(1, keepdim=True)
-    return torch.where(alike, found, usual)
+    left += ridge[:, None, None] * torch.eye(kinds * groups, device=left.device)
+    found = torch.linalg.solve(left.double(), right.double()).float().view_as(usual)
+    alike = (found * usual > 0) | (right.view_as(usual) == 0)
+    return torch.where(alike[:, :1].all(2, keepdim=True), found, usual)
 
 
 DAMPING = 0.01
@@ -298,8 +355,14 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
     importance[order] = upper.diagonal().square().reciprocal()
 
     def rounded_rows(weight: Tensor, plain: Tensor) -> Tensor:
-        scales, found = column_scales(weight, importance, precision), torch.empty_like(weight)
-        found[:, order] = _compensated(weight[:, order], upper, precision, scales[:, order])
+        scales, minima = column_scales(weight, importance, precision)
+        found = torch.empty_like(weight)
+        found[:, order] = _compensated((weight - minima)[:, order], upper, precision, scales[:, order])
+        found += minima
+        if precision.minimum:  # a group of one code is its minimum, of 16 bits
+            blocks = blocks_of(found, precision)
+            alike = (blocks == blocks[..., :1]).all(-1, keepdim=True)
+            found = torch.where(alike, stored_scales(blocks, precision), blocks).flatten(1)
         return best_rows([plain, found, with_fitted_scales(found, weight, damped, precision)], weight, xx)
 
     return torch.cat([*map(rounded_rows, torch.split(weight, ROWS), torch.split(plain, ROWS))])

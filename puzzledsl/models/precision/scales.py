@@ -1,7 +1,8 @@
 """Training of what a quantised matrix leaves free: the scales of its groups, with its codes as they are.
 
-A scale is the present one times 1 + step, rounded to the 16 bits that are stored; gradients pass the rounding unchanged
-(straight-through, Bengio et al., arXiv 1308.3432). So the matrix lies on its type's grid at any time.
+A step changes the scale of a group, and its minimum, by the same share, and both are rounded to the 16 bits that are stored;
+gradients pass the rounding unchanged (straight-through, Bengio et al., arXiv 1308.3432). So the matrix lies on its type's grid
+at any time.
 
 Shapes: R rows of C numbers in G groups.
 """
@@ -24,16 +25,22 @@ class _Scaled(torch.autograd.Function):
     """Codes times stored scales, a function of the scales' steps alone; it keeps the codes in their eight bits."""
 
     @staticmethod
-    def forward(ctx: Any, steps_RG: Tensor, codes: Tensor, scales_RG: Tensor, precision: Precision) -> Tensor:
-        ctx.save_for_backward(codes, scales_RG)
-        stored = stored_scales(scales_RG * (1 + steps_RG), precision)
-        return Codes(codes.float(), stored).values(codes.shape[1])
+    def forward(
+        ctx: Any, steps_RG: Tensor, codes: Tensor, scales_RG: Tensor, minima_RG: Tensor, precision: Precision
+    ) -> Tensor:
+        ctx.save_for_backward(codes, scales_RG, minima_RG)
+        ctx.minimum = precision.minimum
+        scales, minima = (stored_scales(each * (1 + steps_RG), precision) for each in (scales_RG, minima_RG))
+        return Codes(codes.float(), scales, minima).values(codes.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        codes, scales_RG = ctx.saved_tensors
+        codes, scales_RG, minima_RG = ctx.saved_tensors
         products = (codes.float() * grads[0]).view(*scales_RG.shape, -1)
-        return products.sum(-1).mul_(scales_RG), None, None, None
+        found = products.sum(-1).mul_(scales_RG)
+        if ctx.minimum:
+            found += grads[0].reshape(products.shape).sum(-1) * minima_RG
+        return found, None, None, None, None
 
 
 class ScaleSteps(nn.Module):
@@ -47,11 +54,12 @@ class ScaleSteps(nn.Module):
         codes = held.codes.to(torch.int8) if precision.high else held.codes.to(torch.float8_e4m3fn)
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("scales", held.scales, persistent=False)
+        self.register_buffer("minima", held.minima, persistent=False)
 
     def forward(self, steps_RG: Tensor) -> Tensor:
         """Return the matrix, float32 (R, C)."""
         apply: Any = _Scaled.apply
-        whole: Tensor = apply(steps_RG, self.codes, self.scales, self._precision)
+        whole: Tensor = apply(steps_RG, self.codes, self.scales, self.minima, self._precision)
         return whole[:, : self._columns]
 
     def right_inverse(self, weight_RC: Tensor) -> Tensor:

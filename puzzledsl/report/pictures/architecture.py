@@ -1,6 +1,7 @@
 """Strip of a child: one column per layer, with cells for attention and FFN, its time and its score below.
 
-Kind and shade of a sub-block in the strip: darker for a larger share of the parent's. Shades also differ in grey.
+Kind and shade of a sub-block in the strip: darker for a larger share of the parent's, in weights and bits. Shades also
+differ in grey.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.ir.facts import counted_runs, dropped_names
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import PARENT as PARENT_LAYER
@@ -22,15 +24,20 @@ from puzzledsl.report.subject import Subject
 NAMES: dict[SubBlock, str] = {"attention": "attention", "ffn": "FFN"}
 FAINTEST, STRONGEST = 0.18, 0.9
 """Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
+WHOLE_BITS = 16
+"""Bits of a weight that has no storage type of its own."""
 WIDEST = 17
 """The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none."""
 
 
 def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
     """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1, as its shade."""
-    if alternative.look != "reduced":
+    is_rounded = alternative.look == "parent" and alternative.dtype is not None
+    if alternative.look != "reduced" and not is_rounded:
         return alternative.look, 0.0 if alternative.look == "noop" else 1.0
     kept = alternative.params(shape) / PARENTS[alternative.sub_block].params(shape)
+    if alternative.dtype is not None:
+        kept *= PRECISIONS[alternative.dtype].bits / WHOLE_BITS
     window = alternative.alone(shape).attended
     seen = 1.0 if window is None else math.log2(window) / WIDEST
     return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept * seen, 1.0)

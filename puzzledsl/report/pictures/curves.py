@@ -23,29 +23,31 @@ from puzzledsl.report.subject import Subject
 Side = Literal["right", "left", "below", "above"]
 Place = tuple[float, float]
 """0 to 1 in both directions, y upwards."""
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, in pixels."""
 WIDTH_PX, HEIGHT_PX = 754.0, 300.0
 """Size of the picture on the page."""
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 """A name's letter and line, its distance from the mark, and half of a mark."""
 
 
-def side_of(name: str, mark: Place, others: Sequence[Place]) -> Side:
-    """The side of `mark` on which `name` covers the fewest `others`; in the picture if any side is."""
-    obstacles = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
+def side_of(name: str, mark: Place, others: Sequence[Place], names: Sequence[Box] = ()) -> Side:
+    """The side of `mark` on which `name` covers the fewest `others` and placed `names`; in the picture if any side is."""
+    marks = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
+    obstacles = [*names, *((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in marks)]
     sides: tuple[Side, ...] = get_args(Side)
 
     def badness(side: Side) -> tuple[bool, int]:
         left, bottom, right, top = _box(name, mark, side)
         outside = left < 0 or bottom < -MARK_PX or right > WIDTH_PX or top > HEIGHT_PX + MARK_PX
         return outside, sum(
-            left - MARK_PX < x < right + MARK_PX and bottom - MARK_PX < y < top + MARK_PX
-            for x, y in obstacles
+            left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in obstacles
         )
 
     return min(sides, key=badness)
 
 
-def _box(name: str, mark: Place, side: Side) -> tuple[float, float, float, float]:
+def _box(name: str, mark: Place, side: Side) -> Box:
     """Left, bottom, right and top of a name, in pixels."""
     x, y, width = mark[0] * WIDTH_PX, mark[1] * HEIGHT_PX, LETTER_PX * len(name)
     left = {"right": x + GAP_PX, "left": x - GAP_PX - width}.get(side, x - width / 2)
@@ -192,12 +194,14 @@ def curve_of(
 
 
 def named_beside(named: Sequence[Point], others: Sequence[Point]) -> tuple[Point, ...]:
-    """Points with the sides of their names, chosen so that names cover few of the other marks."""
+    """Points with the sides of their names, chosen one after the other so that names cover few other marks and names."""
     places = [point.place for point in (*others, *named)]
-    return tuple(
-        replace(p, side=side_of(p.name, p.place, [place for place in places if place != p.place]))
-        for p in named
-    )
+    found, names = list[Point](), list[Box]()
+    for point in named:
+        side = side_of(point.name, point.place, [place for place in places if place != point.place], names)
+        found.append(replace(point, side=side))
+        names += [_box(point.name, point.place, side)] if point.name else []
+    return tuple(found)
 
 
 def how_measured(found: Refinement) -> str:

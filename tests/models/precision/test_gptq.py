@@ -14,10 +14,12 @@ from puzzledsl.models.precision.gptq import (
     codes_of,
     exact_scales,
     gptq,
+    lowest_of,
     nearest,
     rounded,
+    rounded_end,
     searched_scales,
-    stored_scales,
+    stored_pairs,
     with_fitted_scales,
 )
 
@@ -85,6 +87,20 @@ def test_points_of_the_grid_stay(name: str) -> None:
     assert torch.equal(gptq(once, gram(inputs(4)), precision), once)
 
 
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_groups_far_from_zero_alike_or_tiny_are_on_the_grid(name: str) -> None:
+    """Codes and scales follow from the weights also where a group's numbers differ by less than 16 bits tell apart."""
+    precision, generator = PRECISIONS[name], torch.Generator().manual_seed(12)
+    spreads, offsets = torch.logspace(-8, 1, 40)[:, None], torch.tensor([0, 1e-6, 0.03, 2.0, -2.0])
+    weight = torch.randn(40, COLUMNS, generator=generator) * spreads
+    weight += offsets.repeat_interleave(64)
+    weight[::3, :64] = weight[::3, :1]
+    found = gptq(weight, gram(inputs(8)), precision)
+    held = codes_of(found, precision)
+    assert held is not None and torch.equal(held.values(COLUMNS), found)
+    assert codes_of(rounded_end(weight, precision.name), precision) is not None
+
+
 @pytest.mark.parametrize("name", [n for n, p in PRECISIONS.items() if p.bits == 4])
 def test_searched_scales_err_less_than_usual_ones(name: str) -> None:
     """Searched scales of a group are never worse under any weights, and much better where one number is far larger."""
@@ -92,21 +108,24 @@ def test_searched_scales_err_less_than_usual_ones(name: str) -> None:
     generator = torch.Generator().manual_seed(8)
     blocks = torch.randn(50, 32, generator=generator) ** 3
     importance = torch.rand(32, generator=generator)
-    usual = stored_scales(exact_scales(blocks, precision), precision)
+    lowest = lowest_of(blocks, precision)
+    usual = stored_pairs(exact_scales(blocks - lowest, precision), lowest, precision)
     found = searched_scales(blocks, importance, precision)
 
-    def errors(scales: Tensor) -> Tensor:
-        return ((rounded(blocks, scales, precision) * scales - blocks).square() * importance).sum(1)
+    def errors(scales: Tensor, minima: Tensor) -> Tensor:
+        values = rounded(blocks - minima, scales, precision) * scales + minima
+        return ((values - blocks).square() * importance).sum(1)
 
-    assert (errors(found) <= errors(usual)).all()
-    assert errors(found).sum() < 0.95 * errors(usual).sum()
+    assert (errors(*found) <= errors(*usual) * (1 + 1e-5)).all()
+    assert errors(*found).sum() < 0.95 * errors(*usual).sum()
 
 
 @pytest.mark.parametrize(
-    ("name", "columns"), [("q4_0", COLUMNS), ("q4_0", 40), ("iq4_nl", COLUMNS), ("int4", COLUMNS)]
+    ("name", "columns"),
+    [("q4_0", COLUMNS), ("q4_0", 40), ("q4_1", COLUMNS), ("iq4_nl", COLUMNS), ("int4", COLUMNS)],
 )
 def test_fitted_scales_are_the_best_for_their_codes(name: str, columns: int) -> None:
-    """No scale of a row is better a step of 16 bits away, and the codes are held."""
+    """No scale of a row, and no minimum, is better some way off, and the codes are held."""
     precision = PRECISIONS[name]
     weight = torch.randn(4, columns, generator=torch.Generator().manual_seed(10))
     xx = gram(inputs(5))[:columns, :columns].contiguous()
@@ -116,11 +135,13 @@ def test_fitted_scales_are_the_best_for_their_codes(name: str, columns: int) -> 
     assert best < output_change(plain, weight, xx)
     codes = codes_of(found, precision)
     assert codes is not None
-    for group in range(codes.scales.shape[1]):
-        for factor in (0.97, 1.03):
-            scales = codes.scales.clone()
-            scales[:, group] *= factor
-            assert output_change(replace(codes, scales=scales).values(columns), weight, xx) > best
+    ways = {"scales": (0.97, 1.03)} | ({"minima": (0.9, 1.1)} if precision.minimum else {})
+    for field, factors in ways.items():
+        for group, factor in itertools.product(range(codes.scales.shape[1]), factors):
+            changed = getattr(codes, field).clone()
+            changed[:, group] *= factor
+            assert output_change(replace(codes, **{field: changed}).values(columns), weight, xx) > best
+        assert output_change(replace(codes, **{field: changed}).values(columns), weight, xx) > best
 
 
 def test_few_tokens_count_less_on_other_text() -> None:

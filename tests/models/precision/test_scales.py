@@ -41,8 +41,9 @@ def test_after_a_step_codes_are_the_same_and_scales_are_stored_ones(name):
     assert torch.equal(stored_codes(linear.weight, precision, "after").codes, codes)
 
 
-def test_the_gradient_of_a_step_is_that_of_all_numbers_of_its_group():
-    precision = PRECISIONS["q4_0"]
+@pytest.mark.parametrize("name", ["q4_0", "q4_1"])
+def test_the_gradient_of_a_step_is_that_of_all_numbers_of_its_group(name):
+    precision = PRECISIONS[name]
     linear = layer(precision)
     codes = stored_codes(linear.weight, precision, "before")
     train_scales(linear, precision)

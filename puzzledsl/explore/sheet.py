@@ -28,9 +28,9 @@ from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
+    from puzzledsl.api.session import Variations
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.report.subject import Subject
-    from puzzledsl.search.sensitivity.why import Variations
 
 LONGEST = 60
 """Longest number that is taken for a bound."""
@@ -220,23 +220,12 @@ class Sheet:
             ask = self.variations.explain if with_conflict else self.variations.solve
             requirements = self.requirements(question)
             result = ask(requirements, time_s=time_s)
-            known = Answer(result, self._subject(requirements, result))
+            known = Answer(result, self.variations.subject(requirements, result))
             if result.status in SETTLED:
                 self._answers[question.key] = known
                 while len(self._answers) > REMEMBERED:
                     self._answers.popitem(last=False)
         return known
-
-    def _subject(self, requirements: tuple[Requirement, ...], result: SearchResult) -> Subject:
-        """Return the search with a question's requirements and the answer, which the report's pictures are drawn from."""
-        from puzzledsl.report.subject import Artefacts, Subject
-
-        program, tables = self.program.ir, self.variations.builder.tables
-        search = self.search.model_copy(update={"requirements": requirements})
-        program = program.model_copy(update={"searches": {**program.searches, self.name: search}})
-        costs = {search.space: self.program.costs(search.space)}
-        found = Artefacts(program, results={self.name: result}, costs=costs, scores=dict(tables.scores))
-        return Subject(found, self.name)
 
     def why(self, question: Question, layer: int, time_s: float) -> WhyResult | SearchResult:
         """Return the regrets of one layer against the best answer that leaves this layer free."""

@@ -87,7 +87,7 @@ def test_an_infeasible_variation_is_explained() -> None:
 
 def test_regrets_are_those_of_the_search() -> None:
     program, costs, scores = INPUTS
-    got = warm().why(program.searches["best"].requirements, 3, time_s=20)
+    got = warm().why(program.searches["best"].requirements, 3, 20)
     wanted = why_search(program, "best", costs, scores, layers=[3])
     assert isinstance(got, WhyResult) and got == wanted
 

@@ -61,7 +61,7 @@ def run(template: Path, build: Path, *, device: str, dtype: str) -> list[Timed]:
     context = opened.context
     with Reporter(build / "log.jsonl") as reporter:
         context.progress = reporter
-        compile_program(context)
+        compile_program(context, models=False)
         return [_timed(context, task) for task in tasks_of(context)]
 
 

@@ -1,4 +1,4 @@
-"""CP-SAT alone on the model of a search: one worker, default parameters, no tolerated gap; no bound,
+"""CP-SAT alone on the model that a search exports (`search/NAME.pb`): one worker, default parameters, no tolerated gap; no bound,
 no hint and no count of alike layers. The time is that of the solve: the model is there already."""
 
 from __future__ import annotations

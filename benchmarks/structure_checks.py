@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 import puzzledsl as pzl
-from benchmarks.cpsat_file import cpsat_model
 from benchmarks.structure_form import Draw, Meaning
 from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import Judged, Text, plain_cpsat, program, with_budgets
@@ -28,7 +27,7 @@ from puzzledsl.checker.errors import TooMuch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.search.score_table import read_score_table
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import cpsat_model, solve_search
 
 SMALL_LAYERS, MID_LAYERS = (3, 6), (8, 25)
 LIMIT_S, PLAIN_S, SAME_S = 10.0, 10.0, 60.0

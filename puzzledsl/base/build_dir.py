@@ -47,6 +47,8 @@ class BuildDir:
     """A score table (ir.tables.ScoreTable)."""
     figures = _Named("scores/figures/{}.jsonl")
     """All metrics of one set of replacements on one text, also those that no score uses."""
+    cpsat_model = _Named("search/{}.pb")
+    """The CP-SAT model, binary protobuf."""
     frontier = _Named("search/{}.json")
     """A solved frontier (ir.tables.FrontierResult)."""
     frontier_csv = _Named("search/{}.csv")

@@ -51,8 +51,8 @@ COMPILE = "compile"
 """The stage in its stamp. Every run makes it again and no task reads it."""
 
 
-def compile_program(ctx: Context) -> tuple[dict[str, Any], str]:
-    """Write ir.json, the BLD plans and the cost tables.
+def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any], str]:
+    """Write ir.json, the BLD plans, the cost tables and (with `models`) the CP-SAT models whose inputs exist.
 
     Return what was written, and the sizes of spaces and BLDs, as a document and as text.
     """
@@ -60,7 +60,7 @@ def compile_program(ctx: Context) -> tuple[dict[str, Any], str]:
 
     program, build = ctx.program, ctx.build
     files, lines = list[str](), list[str]()
-    spaces, blds = dict[str, object](), dict[str, object]()
+    spaces, blds, missing = dict[str, object](), dict[str, object](), dict[str, object]()
 
     def wrote(path: Path, content: bytes) -> None:
         write_bytes(path, content)
@@ -84,11 +84,22 @@ def compile_program(ctx: Context) -> tuple[dict[str, Any], str]:
             lines.append(f"bld {name}: {len(jobs):,} jobs, {tokens:,} tokens")
     for name in (name for name in program.spaces if name not in waiting):
         wrote(build.costs(name), cost_table(program, name, ctx.base).canonical_json().encode())
+    for name, search in program.searches.items() if models else ():
+        if search.space in waiting:
+            continue
+        if lacks := missing_tables(ctx, name).described():
+            missing[name] = lacks
+            lines.append(f"search {name}: waits for {', '.join(lacks)}")
+            continue
+        from puzzledsl.search.solve import cpsat_model
+
+        tables = inputs.costs_of(ctx, search.space), inputs.scores_of(ctx, name)
+        wrote(build.cpsat_model(name), cpsat_model(program, name, *tables))
     ctx.stamps.write(COMPILE, "", {"program": program.digest()}, [build.root / file for file in files])
     here = Path.cwd()
     shown = build.root.relative_to(here) if build.root.is_relative_to(here) else build.root
     lines.append(f"wrote {len(files)} files to {shown}")
-    known_of = {"spaces": spaces, "bld": blds, "waiting": waiting}
+    known_of = {"spaces": spaces, "bld": blds, "waiting": waiting, "missing": missing}
     return {"build": str(build.root), "files": files, **known_of}, "\n".join(lines)
 
 

@@ -231,7 +231,7 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
     with locked(ctx), ctx.session():
         if before is not None:
             say(f"an earlier run ended in the middle ({before}): going on from what it left")
-        say(compile_program(ctx)[1])
+        say(compile_program(ctx, models=False)[1])
         if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
             raise DiagnosticError(*found)
         for failure in list(failures(ctx.build)):  # those of tasks that the program has no longer are removed

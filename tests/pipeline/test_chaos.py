@@ -29,6 +29,7 @@ ARTEFACTS: dict[str, str | None] = {
     "ir.json": "report",
     "bld/pieces.jsonl": "report",
     "costs/wide.json": "score",
+    "search/best.pb": "report",
     "library/*.safetensors": "bld",
     "library/index.jsonl": "bld",
     "scores/kl.json": "score",

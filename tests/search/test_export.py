@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from benchmarks import cpsat_file
-from benchmarks.cpsat_file import cpsat_model
 from benchmarks.synthetic import synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search import solve
 from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import Instance, problems
 
@@ -69,6 +68,20 @@ def test_plain_or_tools_finds_the_same_optimum(instance: Instance) -> None:
     check(instance.args)
 
 
+def test_the_ways_that_the_page_rules_out_fail() -> None:
+    """docs/search.md shows the one that works; when another one does, the page can be shorter."""
+    from ortools.sat import cp_model_pb2
+    from ortools.sat.python import cp_model
+
+    proto = cp_model_pb2.CpModelProto.FromString(cpsat_model(*synthetic_args()))
+    model = cp_model.CpModel()
+    if hasattr(model.proto, "parse_text_format"):
+        assert not hasattr(model.proto, "ParseFromString")
+    with pytest.raises((AttributeError, TypeError)):
+        cp_model.CpSolver().solve(proto)
+    assert [name for name in dir(model) if "file" in name.lower()] == ["ExportToFile", "export_to_file"]
+
+
 def synthetic_args() -> Any:
     program, costs, scores = synthetic(seed=2, layers=4)
     return program, "best", costs, scores
@@ -79,7 +92,7 @@ def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Pa
     model = cpsat_model(program, "best", costs, scores)
     check((program, "best", costs, scores))
     code = (
-        "import sys; from benchmarks.synthetic import synthetic; from benchmarks.cpsat_file import cpsat_model\n"
+        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.solve import cpsat_model\n"
         "p, c, s = synthetic(seed=2, layers=20); sys.stdout.buffer.write(cpsat_model(p, 'best', c, s))"
     )
     root = str(Path(__file__).parents[2])
@@ -98,6 +111,6 @@ def test_batches_are_sought_in_the_time_of_the_search(monkeypatch: pytest.Monkey
         given.append(effort.left_s)
         return best_of(problems, effort)
 
-    monkeypatch.setattr(cpsat_file, "best_of", sought)
+    monkeypatch.setattr(solve, "best_of", sought)
     assert cpsat_model(program, "best", costs, scores)
     assert len(given) == 1 and 0 < given[0] <= 3

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @on_program()
 def compile_(ctx: Context, json: JsonOption = False) -> None:
-    """Compile a program: IR, BLD plan and cost tables.
+    """Compile a program: IR, BLD plan, cost tables, and the CP-SAT model if scores exist.
 
-    Writes ir.json, bld/NAME.jsonl (one job a line) and costs/SPACE.json into the build directory.
+    Writes ir.json, bld/NAME.jsonl (one job a line), costs/SPACE.json and search/NAME.pb into the build directory.
     """
     from puzzledsl.pipeline.compile import compile_program
 

@@ -2,7 +2,7 @@
 
 docs/cli.md     every command, from typer's own description of it
 docs/std.md     what std/ ships, and what each runtime can run
-docs/schema/ir.schema.json  as `pzl schema` prints it
+docs/schema/ir.schema.json  the JSON schema of ir.json
 docs/python.md  the Python API, from its docstrings (reference_python.py)
 docs/language.md  its tables alone, from puzzledsl/language (reference_language.py)
 """
@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import TypeAdapter
 
 from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
-from puzzledsl.cli.commands.program.explain import ir_schema
 from puzzledsl.cli.commands.program.new import std_parents
 from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.base import FORMAT_VERSION
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.nodes import Program
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -47,11 +49,7 @@ def cli() -> Iterator[str]:
     for panel, names in PANELS.items():
         yield f"## {panel}\n"
         for name in names:
-            inner = getattr(commands[name], "commands", None)
-            for command, path in (
-                [(commands[name], name)] if not inner else [(c, f"{name} {n}") for n, c in inner.items()]
-            ):
-                yield from _command(path, command)
+            yield from _command(name, commands[name])
 
 
 def _command(path: str, command: Any) -> Iterator[str]:
@@ -228,6 +226,16 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "language.md": language,
 }
 """File name in docs/ -> its lines."""
+
+
+def ir_schema() -> dict[str, object]:
+    """Return the JSON schema of `build/ir.json`. The same program gives the same bytes."""
+    made = TypeAdapter(Program).json_schema(mode="serialization")
+    said = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
+    }
+    return {**said, **made}
 
 
 if __name__ == "__main__":

@@ -50,7 +50,6 @@ def _kinds() -> Rows:
 
 def _functions() -> Rows:
     yield from ((f"`{name}`", doc) for name, doc in words.FUNCTIONS.items())
-    yield "`size`", words.SPACE_WORDS["size"]
 
 
 def _types() -> Rows:

@@ -70,7 +70,7 @@ def _class(name: str, kind: type) -> Iterator[str]:
     if properties:
         yield "| property | type | meaning |\n|---|---|---|"
         for each, member in properties.items():
-            kind_of = member.fget.__annotations__["return"]
+            kind_of = member.fget.__annotations__["return"].removeprefix("nodes.")
             yield f"| `{each}` | `{_cell(kind_of)}` | {_cell(_line(Docstring.of(member).text))} |"
         yield ""
     for each, member in members(kind).items():
@@ -105,7 +105,8 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
         plain = plain or parameter.kind is parameter.KEYWORD_ONLY
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
-        parts.append(f"{stars}{parameter.name}: {parameter.annotation}{default}")
+        kind = str(parameter.annotation).replace("nodes.", "")
+        parts.append(f"{stars}{parameter.name}: {kind}{default}")
     line = f"{name}({', '.join(parts)}) -> {signature.return_annotation}"
     if len(line) <= 100:
         return line

@@ -146,7 +146,7 @@ class Program:
     ) -> WhyResult:
         """Prove what every other choice would cost, as `pzl why` does.
 
-        Without `layer` all layers are looked at, and requirements, too; `build/why/SEARCH.json` is written.
+        Without `layer` all layers are looked at, and requirements, too.
 
         Args:
             search: A search of the program.
@@ -161,7 +161,7 @@ class Program:
             ValueError: The parent has no such layer, or a sub-block is given without a layer.
         """
         from puzzledsl.ir.tables import WhyResult
-        from puzzledsl.pipeline.execute import keep_regrets, regrets_of
+        from puzzledsl.pipeline.execute import regrets_of
         from puzzledsl.search.infeasible.verdicts import no_answer
 
         with self._session.explained():
@@ -172,8 +172,6 @@ class Program:
                 problem = no_answer(self._session.context.program, result)
                 assert problem is not None, "a search with a solution has regrets"
                 raise DiagnosticError(problem)
-            if layer is None:
-                keep_regrets(self._session.context, result)
             return result
 
     def metrics(

@@ -57,8 +57,6 @@ class BuildDir:
     """A search's answer (ir.tables.SearchResult)."""
     refinement = _Named("refined/{}.json")
     """Children measured around a search's answer (ir.tables.Refinement)."""
-    why = _Named("why/{}.json")
-    """The regret of every other choice, and each requirement's margin (ir.tables.WhyResult)."""
     model = _Named("models/{}")
     """A child checkpoint directory, named after its search or uptrain."""
     work = _Named("work/{}/{}")
@@ -69,8 +67,6 @@ class BuildDir:
     """Results of models on texts and tasks, by digest, for every later evaluation."""
     failure = _Named("failures/{}-{}.json")
     """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
-    engines = _Named("engines/{}.json")
-    """A child in other engines (ir.tables.EngineCheck)."""
     load = _Named("load/{}.json")
     """A search's child and its parent under traffic (ir.tables.LoadCheck)."""
     tokens = _Fixed("tokens")

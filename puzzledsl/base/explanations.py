@@ -61,13 +61,6 @@ class Explanation:
         body = "\n\n".join(textwrap.fill(part, 100) for part in self.text.split("\n\n"))
         return f"{head}\n{body}\n\nWrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
 
-    def as_hover(self) -> str:
-        """Return the explanation for an editor: Markdown with highlighted programs."""
-        head = f"**{self.code}**: {self.summary} {self.text}".rstrip()
-        if not self.wrong:
-            return head
-        return f"{head}\n\nWrong:\n```pzl\n{self.wrong}\n```\nRight:\n```pzl\n{self.right}\n```"
-
     def as_markdown(self) -> str:
         """Return the explanation for the reference, a paragraph; the programs are in the golden file."""
         return f"### {self.code}: {self.message}\n\n{self.summary} {self.text}".rstrip() + "\n"

@@ -115,14 +115,12 @@ class Pieces:
 class ProgramChanges:
     """All differences between two programs.
 
-    `waiting` lists BLDs whose jobs are unknown until a search is solved. `again` lists the stages that must run again, in
-    order; the pipeline fills it in.
+    `waiting` lists BLDs whose jobs are unknown until a search is solved.
     """
 
     changes: tuple[Change, ...]
     pieces: dict[str, Pieces]
     waiting: tuple[str, ...] = ()
-    again: tuple[tuple[str, str], ...] = ()  # (stage, declaration)
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -147,7 +145,6 @@ class ProgramChanges:
                 for c in self.changes
             ],
             "pieces": {name: asdict(pieces) for name, pieces in self.pieces.items()},
-            "again": [{"stage": stage, "name": name} for stage, name in self.again],
             "waiting": list(self.waiting),
             "summary": {"add": self.count("+"), "change": self.count("~"), "remove": self.count("-")},
         }
@@ -394,8 +391,6 @@ def _lines(changes: ProgramChanges, color: bool) -> Iterator[str]:
             )
     for name in changes.waiting:
         yield f"bld {name}: known once its space's search is solved"
-    if changes.again:
-        yield "Runs again: " + ", ".join(f"{stage} {name}".strip() for stage, name in changes.again)
     yield (
         f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
     )

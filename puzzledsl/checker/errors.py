@@ -93,10 +93,6 @@ class AssertionFails(Diagnostic, code="E0221", template="this assertion does not
     """A false `assert`."""
 
 
-class OtherKind(Diagnostic, code="E0222", template="`{name}` is declared as {got} but written like {like}"):
-    """A declaration whose kind does not match its content."""
-
-
 class UnlikeComparison(Diagnostic, code="E0301", template="`{op}` compares {left} with {right}"):
     """A comparison of two different dimensions."""
 
@@ -360,12 +356,6 @@ class UnusedName(Diagnostic, code="W0201", template="{kind} `{name}` is never us
 
 class UnusedUse(Diagnostic, code="W0202", template="`{name}` of `{path}` is never used", help="leave it out"):
     """A name that is imported by `use` and never used."""
-
-
-class Shadowing(
-    Diagnostic, code="W0203", template="`{name}` hides {what}", help="give one of them another name"
-):
-    """A name that hides another visible name."""
 
 
 class WrongWayRound(Diagnostic, code="W0304", help="{direction} of `{what}` is better: write `{instead}`"):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.base.diagnostics import Args, Fix, Label, Span
+from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.operators import FLIPPED
-from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol, article
+from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.references import mentioned_scores, references
-from puzzledsl.language.words import SPACE_WORDS
 from puzzledsl.syntax import tree
 
 
@@ -21,9 +20,6 @@ def warn(ctx: Context, program: nodes.Program) -> None:
     """Report every warning of a program without errors."""
     for warning in ctx.warnings:
         ctx.report(warning)
-    for file in ctx.loader.files.values():
-        if not file.is_std and not file.module.broken:
-            warn_of_shadowing(ctx, file)
     warn_of_unused(ctx, program)
     warn_of_direction(ctx, program)
     warn_of_windows(ctx, program)
@@ -60,21 +56,6 @@ def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:
 
 _NEVER_AN_END = {"let", "param", "fn", "parent", "hardware", "data"}
 """Kinds that are useful only to other declarations; a space, a score or an export can be the purpose of a program."""
-
-
-def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
-    """Report the names of one file that hide others. The variable of a comprehension is left alone: it is seen nowhere else."""
-    for occurrence in occurrences(file):
-        span, name, before = occurrence.span, occurrence.name, file.names.get(occurrence.name)
-        if occurrence.role != "declares" or isinstance(occurrence.node, tree.Comprehension):
-            continue
-        is_local = before is not occurrence.symbol
-        if is_local and isinstance(before, Symbol):
-            label = Label(before.span, "hidden there")
-            what = f"{article(before.kind)} of that name"
-            ctx.report(errors.Shadowing(span, name=name, what=what, secondary=[label]))
-        elif name in VALUES or (is_local and name in SPACE_WORDS):
-            ctx.report(errors.Shadowing(span, name=name, what="a word of the language"))
 
 
 def warn_of_unused(ctx: Context, program: nodes.Program) -> None:

@@ -6,12 +6,10 @@ Regrets and margins as text: one line per layer, the cost of each requirement, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.alternatives.alternative import ENDS
 from puzzledsl.base.phrases import aligned
-from puzzledsl.cli.loading import shown_path
 
 if TYPE_CHECKING:
     from puzzledsl.base.diagnostics import Diagnostic
@@ -236,7 +234,7 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
 NAMES = {"attention": "attention", "ffn": "FFN"}
 
 
-def why_as_text(program: Program, result: WhyResult, file: str, wrote: Path | None, *, is_whole: bool) -> str:
+def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
     from puzzledsl.report.sections.searches import indifferent
 
@@ -248,7 +246,6 @@ def why_as_text(program: Program, result: WhyResult, file: str, wrote: Path | No
     lines += [
         "",
         f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block",
-        *([f"wrote {shown_path(wrote)}"] if wrote else []),
     ]
     return "\n".join(lines)
 

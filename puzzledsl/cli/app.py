@@ -94,7 +94,6 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
             "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
         ),
         "lsp": ("program.explain:lsp", "pzl lsp"),
-        "schema": ("program.explain:schema", "pzl schema > ir.schema.json"),
     },
     "Search": {
         "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
@@ -138,7 +137,6 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "report": ("stages:report", "pzl report wide.pzl"),
     },
     "Maintain and verify": {
-        "library": ("child.run:library",),
         "verify-export": (
             "child.verify:verify_export",
             "pzl verify-export build/models/best --runtime transformers",
@@ -146,8 +144,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "verify-load": ("child.verify:verify_load", "pzl verify-load wide.pzl best"),
     },
 }
-"""Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`, and lines to type. In the order in
-which a user meets them. A command that shows examples in its own words needs no lines."""
+"""Heading -> command -> its function in `puzzledsl.cli.commands`, and lines to type. In the order in which a user meets them."""
 PANELS = {panel: {name: row[0] for name, row in rows.items()} for panel, rows in TABLE.items()}
 COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
 EXAMPLES = {name: row[1:] for rows in TABLE.values() for name, row in rows.items() if row[1:]}
@@ -159,13 +156,15 @@ GONE = {
     "--format": "`--format` is gone: `pzl check FILE --json` prints diagnostics for code hosts and editors",
     "calibrate": "`pzl calibrate` is gone: `hardware here = measured(engine: vllm)` and `pzl measure` time the card you have; "
     "a profile's constants are settings, `hardware mine of h100_sxm { efficiency { compute = 0.6 }, error = 5% }`",
-    "library ls": "`pzl library ls` is gone: the report shows the pieces, and `library/index.jsonl` has a line for each",
-    "library verify": "`pzl library verify` is gone: `pzl status` names pieces that are damaged, `pzl bld` makes them again",
+    "library": "`pzl library` is gone: the report shows the pieces, `pzl status` names damaged ones, and `pzl bld` makes "
+    "again what the program needs of a `library/` that you remove",
     "watch": "`pzl watch` is gone: `pzl explore FILE` solves again as bounds move, `pzl solve FILE` after a change of the file",
-    "schema --list": "`pzl schema --list` is gone: docs/artefacts.md lists the files, with the records that read them",
+    "schema": "`pzl schema` is gone: docs/schema/ir.schema.json is that of the IR, and docs/artefacts.md names the records "
+    "of the other files",
     "verify-export --parent": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` and "
     "`pzl eval` time parent and child",
     "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",
+    "verify-export --build": "`pzl verify-export` keeps nothing: `--json` prints what it found",
     "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
 """Commands, options, and options of one command that earlier versions had -> what to write instead."""
@@ -208,10 +207,7 @@ def application(word: str = "") -> typer.Typer:
     for name in [word] if known else COMMANDS:
         module, _, function = COMMANDS[name].partition(":")
         command = getattr(import_module(f"puzzledsl.cli.commands.{module}"), function)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name, cls=Command, epilog=epilog(name))(command)
+        app.command(name, cls=Command, epilog=epilog(name))(command)
     return app
 
 

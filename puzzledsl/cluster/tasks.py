@@ -86,7 +86,7 @@ def as_sent(inputs: Inputs, **changes: object) -> Inputs:
     given: Any = inputs
     values = ((field.name, getattr(given, field.name)) for field in fields(given))
     paths = {name: value.resolve() for name, value in values if isinstance(value, Path)}
-    sent: Inputs = replace(given, **paths, progress=Silent(), executor=LocalExecutor(), **changes)
+    sent: Inputs = replace(given, **paths, progress=Silent(), executor=Executor(), **changes)
     return sent
 
 
@@ -110,10 +110,6 @@ class Executor:
     def free(self) -> int:
         """Return the number of further workers that may start now."""
         return 0
-
-
-LocalExecutor = Executor
-"""The one where no cluster is named."""
 
 
 class LocalTeam:

@@ -15,12 +15,10 @@ from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
 from puzzledsl.costs.roofline import FREE, NS_PER_S, Times, fixed_line, sub_block_times
-from puzzledsl.costs.table import note
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
 from puzzledsl.ir.tables import (
     PARENT,
-    PARENT_ENDS,
     Assignment,
     Cost,
     CostTable,
@@ -68,7 +66,6 @@ class Breakdown:
     metrics: dict[str, Fraction]
     parent_metrics: dict[str, Fraction]
     causes: tuple[Times, Times] | None
-    note: str = ""  # the spread of what a profile that is not calibrated says
     unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
     prompts: int = 1  # times that a prefill is paid while each sequence generates its output
 
@@ -175,13 +172,6 @@ def breakdown(
                 zip(layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
             )
         ),
-        note=note(
-            program,
-            space,
-            scenario,
-            costs.batch,
-            None if all(c in (PARENT, PARENT_ENDS) for c in layers) else layers,
-        ),
         metrics=whole_metrics(listed, layers, costs),
         parent_metrics=whole_metrics(
             listed, parent, costs if costs.rate is None else own_costs(listed, parent)
@@ -245,9 +235,8 @@ def as_text(found: Breakdown) -> str:
     """The whole breakdown."""
     lengths = f"batch {found.batch}, {found.prompt} -> {found.output} tokens"
     head = f"{found.model}, scenario {found.scenario} on {found.hardware}: {lengths}"
-    notes = [f"  {found.note}"] if found.note else []
     return "\n".join(
-        [head, f"  {found.provenance}", *notes, "", *_layers(found), "", *_where(found), "", *_metrics(found)]
+        [head, f"  {found.provenance}", "", *_layers(found), "", *_where(found), "", *_metrics(found)]
     )
 
 

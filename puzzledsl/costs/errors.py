@@ -12,19 +12,6 @@ class NoPeakForDtype(Diagnostic, code="E1001"):
     help_template = "it has {known}"
 
 
-class UnknownDtype(Diagnostic, code="E1002", template="hardware `{name}`: `{dtype}` is no dtype"):
-    """A dtype whose size is not known."""
-
-    help_template = "dtypes: {known}"
-
-
-class NoLink(Diagnostic, code="E1003"):
-    """Several GPUs without a link between them."""
-
-    template = "hardware `{name}` has {gpus} GPUs and no bandwidth between them"
-    help_template = "give the profile a `link`, in GB/s, or use one GPU"
-
-
 class TableUnreadable(Diagnostic, code="E1011", template="cannot read the cost table `{path}`: {reason}"):
     """A cost table that is missing or no CSV."""
 

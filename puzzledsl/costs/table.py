@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
-from puzzledsl.base.units import TIME, TOK_PER_S, format_quantity
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.csv_table import Measured, read_measured
-from puzzledsl.costs.dtypes import (
-    CACHE_BYTES,
-    DTYPE_BYTES,
-    activation_dtype,
-    expert_dtype,
-    head_dtype,
-    peak_flop_per_s,
-)
-from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype
+from puzzledsl.costs.dtypes import activation_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.costs.errors import NoPeakForDtype
 from puzzledsl.costs.imported import imported_costs
-from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.traffic import filled, running
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
@@ -37,10 +27,7 @@ from puzzledsl.ir.nodes import (
     TableHardware,
 )
 from puzzledsl.ir.references import references
-from puzzledsl.ir.tables import PARENT, Assignment, CostTable, ScenarioCosts, Solution
-
-FACTORS = (Fraction(1, 2), Fraction(2))
-"""An overhead that is not known may be so many times the profile's."""
+from puzzledsl.ir.tables import PARENT, CostTable, ScenarioCosts, Solution
 
 
 def provenance_of(profile: RooflineHardware) -> str:
@@ -56,78 +43,24 @@ def provenance_of(profile: RooflineHardware) -> str:
 def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     """Report figures that the roofline needs and the profile lacks; return True if there are none."""
     span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
-    dtypes = (
-        *(profile.dtype, expert_dtype(profile), activation_dtype(profile)),
-        *(profile.embedding_dtype, head_dtype(profile)),
-    )
-    for dtype, bytes_of in {**dict.fromkeys(dtypes, DTYPE_BYTES), profile.kv_dtype: CACHE_BYTES}.items():
-        if dtype not in bytes_of:
-            sink.add(UnknownDtype(span, name=name, dtype=dtype, known=", ".join(bytes_of)))
     for dtype, role in ((activation_dtype(profile), "activations"), (head_dtype(profile), "head")):
         try:
             peak_flop_per_s(profile, dtype)
         except KeyError:
             known = ", ".join(profile.flop_per_s) or "none"
             sink.add(NoPeakForDtype(span, name=name, dtype=dtype, role=role, known=known))
-    if profile.gpus > 1 and not profile.link_bytes_per_s:
-        sink.add(NoLink(span, name=name, gpus=profile.gpus))
     return len(sink.items) == before
 
 
-def note(
-    program: Program, space: Space, scenario: str, batch: int, layers: Sequence[Assignment] | None = None
-) -> str:
-    """Return the spread of a profile's throughput in words, empty if calibrated; of `layers` relative to the parent's."""
-    spec = program.hardware[program.scenarios[scenario].hardware].spec
-    if (
-        not isinstance(spec, RooflineHardware)
-        or spec.calibration_error is not None
-        or program.scenarios[scenario].traffic
-    ):
-        return ""
-    if not spec.overhead_s:
-        return f"{scenario}: profile {spec.profile} is not calibrated, and counts no overhead of sub-blocks"
-    low, high = sorted(_throughput(program, space, scenario, batch, layers, factor) for factor in FACTORS)
-    least, most = (format_quantity(spec.overhead_s * factor, TIME) for factor in FACTORS)
-    if layers is None:
-        shown = [format_quantity(value, TOK_PER_S) for value in (low, high)]
-    else:
-        shown = [f"{float(value):.3g}x" for value in (low, high)]
-    return (
-        f"{scenario}: profile {spec.profile} is not calibrated. With an overhead of {least} to {most} a sub-block, "
-        f"throughput is {shown[0]} to {shown[1]}"
-    )
-
-
 def notes(program: Program, search: Search, best: Solution) -> list[str]:
-    """Return the notes about a solution, in the scenarios that its search mentions."""
-    space, named = program.spaces[search.space], set(references(search))
-    found = [
-        note(program, space, name, batch, best.layers)
-        for name, batch in best.batches.items()
-        if name in named
-    ]
-    return [text for text in found if text]
-
-
-def _throughput(
-    program: Program,
-    space: Space,
-    scenario: str,
-    batch: int,
-    layers: Sequence[Assignment] | None,
-    factor: Fraction,
-) -> Fraction:
-    """Return the throughput with another overhead: of the parent, or of a child as a multiple of the parent's."""
-    declared = program.scenarios[scenario]
-    spec = program.hardware[declared.hardware].spec
-    assert isinstance(spec, RooflineHardware)
-    changed = spec.model_copy(update={"overhead_s": spec.overhead_s * factor})
-    costs = AnyBatch(changed, program.parents[space.parent].shape, space.layers, declared, space.ends).at(
-        batch
-    )
-    parent = metrics_of(costs, [PARENT] * len(space.layers))["throughput"]
-    return parent if layers is None else metrics_of(costs, layers)["throughput"] / parent
+    """Return the profiles without a calibration by which a search predicts, in words."""
+    named, found = set(references(search)), list[str]()
+    for name in (name for name in best.batches if name in named):
+        scenario = program.scenarios[name]
+        spec = program.hardware[scenario.hardware].spec
+        if isinstance(spec, RooflineHardware) and spec.calibration_error is None and not scenario.traffic:
+            found.append(f"{name}: profile {spec.profile} is not calibrated")
+    return found
 
 
 def cost_table(program: Program, space: str, base: Path | None = None) -> CostTable:

@@ -18,7 +18,7 @@ from typing import Protocol
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.process import cpu_name
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec, as_sent
+from puzzledsl.cluster.tasks import Executor, Task, Teams, TeamSpec, as_sent
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare, repetition
 from puzzledsl.evaluate.plan import Plan, plan_of
@@ -76,7 +76,7 @@ class EvalInputs:
     cache: Path
     work: Path
     progress: Progress
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
     engines: TimeInEngine | None = None
     ladder: MeasureLadder | None = None
     kept: Path | None = None

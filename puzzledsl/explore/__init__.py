@@ -5,5 +5,5 @@
     views                         answers as HTML, drawn by the report's own strips and plots
     application, serving          the server: token, Host and Origin, routes, uvicorn
 
-The answers come from the Python API (`Program.variations`). Nothing is written but by `save`.
+The answers come from the Python API (`Program.variations`). Nothing is written.
 """

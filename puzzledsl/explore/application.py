@@ -28,7 +28,7 @@ from starlette.routing import Route
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
-from puzzledsl.explore.desk import CannotWrite, Desk, FileChanged, Stale
+from puzzledsl.explore.desk import Desk, FileChanged, Stale
 from puzzledsl.explore.sheet import Question, Sheet
 from puzzledsl.explore.statements import BadQuestion
 
@@ -37,7 +37,7 @@ SLICES_S = (0.12, 1.0, 3.0)
 LAYER_S, CONFLICT_S = (0.5, 3.0), 5.0
 ASSETS = ("explore.js", "strip.js", "explore.css", "icon.svg")
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-QUESTIONS = ("answer", "layer", "conflict", "text", "save")
+QUESTIONS = ("answer", "layer", "conflict", "text")
 """Questions of the page: each is a route, and a method of `_Asked`."""
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -228,8 +228,6 @@ def _refusal(error: Exception) -> tuple[int, str]:
             return 400, str(error)
         case DiagnosticError():
             return 400, render_all(error.diagnostics, {}, color=False)
-        case CannotWrite():
-            return 500, str(error)
         case OSError():  # of a table, or of a temporary file
             return 500, (f"{error.filename}: " if error.filename else "") + f"{error.strerror or error}"
     traceback.print_exception(error)  # in full where the command runs
@@ -311,13 +309,5 @@ class _Asked:
         return views.conflict_view(self.sheet, self.question, found)
 
     def text(self) -> dict[str, Any]:
-        """The edited lines, and how the file would change."""
-        found = self.sheet.edited(self.question)
-        return {"lines": found.lines, "diff": found.diff}
-
-    def save(self) -> dict[str, Any]:
-        """Write the file."""
-        if self.body.get("digest") != self.desk.digest:
-            raise FileChanged(f"{self.desk.file.name} was written meanwhile: load the page again")
-        self.desk.save(self.sheet, self.question)
-        return {"saved": str(self.desk.file)}
+        """The edited lines."""
+        return {"lines": self.sheet.edited(self.question).lines}

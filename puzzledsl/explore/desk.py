@@ -1,4 +1,4 @@
-"""The file behind the page: read once, checked for changes on disk, written when asked."""
+"""The file behind the page: read once, checked for changes on disk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
-from puzzledsl.base.files import write_text
-from puzzledsl.explore.sheet import Question, Sheet
+from puzzledsl.explore.sheet import Sheet
 from puzzledsl.explore.statements import Source
 from puzzledsl.syntax.parse import read_source
 
@@ -31,10 +30,6 @@ class FileChanged(Exception):
 
 class Stale(Exception):
     """Raised when the page has asked something newer or was closed, so that nobody waits for this any more."""
-
-
-class CannotWrite(Exception):
-    """Raised when the file cannot be written. The text says why."""
 
 
 class Desk:
@@ -143,25 +138,6 @@ class Desk:
         """Raise Stale if the page has asked a newer question."""
         if self._newest.get(page, 0) > number:
             raise Stale
-
-    def save(self, sheet: Sheet, question: Question) -> None:
-        """Write the file with a question in it, atomically. Raises FileChanged, BadQuestion, CannotWrite."""
-        with self._lock:
-            self._check_disk()
-            if sheet.source is not self.source:
-                raise FileChanged(f"{self.file.name} was read again: load the page again")
-            found = sheet.edited(question)
-            self._check_disk()  # once more: the edit was checked meanwhile
-            try:
-                write_text(self.file.resolve(), found.text)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise CannotWrite(f"{self.file.name} cannot be written: {reason}") from error
-            self._load()
-
-    def _check_disk(self) -> None:
-        if self._on_disk() != self.digest:
-            raise FileChanged(f"{self.file.name} has changed on disk: load the page again to see it")
 
 
 def _digest(texts: Mapping[str, str | None]) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
@@ -55,11 +54,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A formatted text. `lines`: those that the question changes. `diff`: against the file as it is."""
+    """A formatted text. `lines`: those that the question changes."""
 
     text: str
     lines: tuple[str, ...]
-    diff: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -246,10 +244,7 @@ class Sheet:
         with suppress(DiagnosticError):
             if _meanings(self._checked(after)[1]) == _meanings(wanted):
                 changes = difflib.ndiff(before.splitlines(), after.splitlines())
-                name, lines = Path(source.file.file).name, (text.splitlines(), after.splitlines())
-                diff = difflib.unified_diff(*lines, name, f"{name}, saved", n=2, lineterm="")
-                own = tuple(line[2:] for line in changes if line.startswith("+ "))
-                return Edited(after, own, tuple(diff))
+                return Edited(after, tuple(line[2:] for line in changes if line.startswith("+ ")))
         raise BadQuestion("this change cannot be written into the file: change its text by hand")
 
 

@@ -20,7 +20,7 @@ from puzzledsl.ir.measured_engines import RECIPES
 MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1
 ONLY_DATA = "the program's only one"
-Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
+Metric = Literal["kl_divergence", "lm_loss", "cosine", "accuracy"]
 _DATA: dict[str, Any] = {"default": None, "kinds": ("data",)}
 _CONTEXT: dict[str, Any] = {"default": 2048, "at_least": 1, "at_most": MAX_CONTEXT}
 _RATE, _SCHEDULE = "The learning rate.", "learning rate schedule"
@@ -85,15 +85,6 @@ SCORE_METRICS: Mapping[Metric, Call] = {
     "kl_divergence": Call("Divergence of the logits from the parent's: predicts the child best."),
     "lm_loss": Call("Rise of the language-modelling loss."),
     "cosine": Call("Cosine distance of the last hidden state."),
-    "top_k_agreement": Call(
-        "Share of the parent's likeliest tokens that are not among the child's.",
-        {
-            "k": Setting(
-                "Tokens a position; 1 unless said.", name="top_k", type=int, value=1, at_least=1, at_most=1000
-            )
-        },
-        positional=1,
-    ),
     "accuracy": Call(
         "Drop in accuracy on multiple-choice tasks.",
         {"tasks": Setting("A JSONL file, relative to this file.", name="tasks", type=str)},
@@ -116,7 +107,6 @@ class ReplaceOne(Frozen):
     )
     samples: int = setting("Token positions that are scored, not documents.", default=4096, at_least=1)
     tasks: str | None = None  # JSONL path, for accuracy
-    top_k: int | None = None  # tokens that are compared, for top_k_agreement
     unit: Literal["subblock", "block"] = setting(
         "The unit of one replacement.",
         noun="unit of a score",
@@ -139,7 +129,7 @@ class ScoreFromTable(Frozen):
 
 
 class Score(Declaration):
-    """Loss of each alternative. Lower is better: of `accuracy` and `top_k_agreement` a table holds the drop."""
+    """Loss of each alternative. Lower is better: of `accuracy` a table holds the drop."""
 
     bld: str | None
     space: str

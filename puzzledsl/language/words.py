@@ -123,10 +123,8 @@ LAYER_FACTS: dict[str, str] = {
 }
 SPACE_WORDS: dict[str, str] = {
     "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
-    "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
     **SUB_BLOCKS,
     **ENDS,
-    "size": "Number of alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
     "active_params": _ACTIVE,
 }

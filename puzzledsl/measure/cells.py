@@ -22,7 +22,7 @@ from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
+from puzzledsl.cluster.tasks import Executor, Task, Teams, TeamSpec
 from puzzledsl.costs.flops import fixed_flop, fixed_size
 from puzzledsl.costs.roofline import FREE
 from puzzledsl.ir.facts import untied_params
@@ -328,7 +328,7 @@ def measure_costs(
             assert engines is not None, "the pipeline gives it"
             make = engines
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
-        with (executor or LocalExecutor()).open(TeamSpec(maker, alone=True), progress) as teams:
+        with (executor or Executor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
             loads = {
                 each.name: [Workload.of(each, batch) for batch in place.batches[each.name]]

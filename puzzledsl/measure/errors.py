@@ -26,9 +26,3 @@ class NoSuchDevice(Diagnostic, code="E1801"):
     help_template = (
         'devices here: {devices}; for another machine\'s figures use a profile or `table("costs.csv")`'
     )
-
-
-class NoSuchDtype(Diagnostic, code="E1802", template="hardware `{name}` cannot be measured in `{dtype}`"):
-    """A data type that Transformers' modules cannot compute in."""
-
-    help_template = "types that can be measured: {dtypes}"

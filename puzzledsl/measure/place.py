@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
-from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype, NoWorkload
+from puzzledsl.measure.errors import NoSuchDevice, NoWorkload
 from puzzledsl.measure.estimate import Check, Round, Timer, rounds_needed
 from puzzledsl.measure.host import Host, alternatives_of
 from puzzledsl.measure.stopwatch import machine
@@ -29,16 +29,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
-    """Return torch's device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, NoSuchDtype, SeveralGpus."""
+    """Return torch's device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, SeveralGpus."""
     spec, span = hardware.spec, span_of(hardware.where)
     assert isinstance(spec, MeasuredHardware)
     here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if spec.device.split(":")[0] not in here:
         problem = NoSuchDevice(span, name=hardware.name, device=spec.device, devices=", ".join(here))
         raise DiagnosticError(problem)
-    if spec.dtype not in DTYPES:
-        problem_dtype = NoSuchDtype(span, name=hardware.name, dtype=spec.dtype, dtypes=", ".join(DTYPES))
-        raise DiagnosticError(problem_dtype)
     if spec.gpus != 1:
         raise DiagnosticError(SeveralGpus(span, name=hardware.name, gpus=spec.gpus))
     return torch.device(spec.device), DTYPES[spec.dtype]

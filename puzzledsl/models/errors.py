@@ -15,13 +15,6 @@ class BrokenModule(Diagnostic, code="E0717"):
     help_template = "upgrade the package that adds `{alternative}`, or leave it out of the space"
 
 
-class HeadsDontDivide(Diagnostic, code="E0712"):
-    """A number of key/value heads that does not divide the query heads."""
-
-    template = "kv_heads={kv_heads} does not divide the parent's {heads} query heads"
-    help_template = "choose a divisor of {heads}"
-
-
 class NoSuchLayer(Diagnostic, code="E0713"):
     """A definition made for another parent."""
 

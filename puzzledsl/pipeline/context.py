@@ -13,7 +13,7 @@ from typing import TypeVar
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cluster.tasks import Cluster, Executor, LocalExecutor
+from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact, span_of
 from puzzledsl.pipeline.errors import (
@@ -60,7 +60,7 @@ class Context:
     def executor(self) -> Executor:
         """The workers of the cluster, or else this process."""
         if (cluster := self.cluster) is None:
-            return LocalExecutor()
+            return Executor()
         from puzzledsl.cluster.ray_tasks import RayExecutor
 
         return RayExecutor(cluster)

@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from logging import getLogger
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base import process
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.files import write_text
 from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
@@ -272,22 +270,10 @@ def regrets_of(
     costs, scores = costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
     layers = None if layer is None else [layer]
     result = why_search(ctx.program, search, costs, scores, time_s=time_s, layers=layers)
-    if not isinstance(result, WhyResult):
+    if sub_block is None or not isinstance(result, WhyResult):
         return result
-    inputs = Solve(ctx, search).inputs()
-    if sub_block is None:
-        return result.model_copy(update={"inputs": inputs})
     kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)
-    return result.model_copy(update={"inputs": inputs, "sub_blocks": kept})
-
-
-def keep_regrets(ctx: Context, result: WhyResult) -> Path | None:
-    """Write the regrets of all layers. Return the path; None while another process works in the directory."""
-    path = ctx.build.why(result.search)
-    with locked(ctx, needed=False) as keep, disk_errors(ctx.build.root):
-        if keep:
-            write_text(path, result.canonical_json())
-    return path if keep else None
+    return result.model_copy(update={"sub_blocks": kept})
 
 
 def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:

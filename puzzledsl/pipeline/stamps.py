@@ -23,7 +23,7 @@ from puzzledsl.ir.tables import Failure, Problem
 
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
     nodes.Space: {"whole_model": None},
-    nodes.ReplaceOne: {"pairwise": False, "around": None, "rounds": 1},
+    nodes.ReplaceOne: {"pairwise": False, "around": None, "rounds": 1, "top_k": None},
     nodes.Refine: {"method": "measured"},
 }
 """Fields that declarations no longer have. Digests still count them, so that what was made before stays up to date."""

@@ -1,4 +1,4 @@
-"""Base class of the pipeline's tasks: all that a run, `pzl status`, dry runs and `pzl plan` ask of one."""
+"""Base class of the pipeline's tasks: all that a run, `pzl status` and dry runs ask of one."""
 
 from __future__ import annotations
 

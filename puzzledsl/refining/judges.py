@@ -20,7 +20,7 @@ from puzzledsl.base.progress import Part, Progress
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
-from puzzledsl.cluster.tasks import Executor, LocalExecutor
+from puzzledsl.cluster.tasks import Executor
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
@@ -66,7 +66,7 @@ class RefineInputs:
     work: Path
     progress: Progress
     heal: bool = True
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
     healing_work: Callable[[Sequence[Assignment]], Path] | None = None
 
     @property

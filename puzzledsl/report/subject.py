@@ -28,7 +28,6 @@ from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
     Assignment,
     CostTable,
-    EngineCheck,
     Evaluation,
     Failure,
     Figure,
@@ -60,7 +59,6 @@ class Artefacts:
     frontiers: dict[str, FrontierResult] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     pieces: dict[str, Piece] = field(default_factory=dict)
-    engines: dict[str, EngineCheck] = field(default_factory=dict)
     loads: dict[str, LoadCheck] = field(default_factory=dict)
     texts: dict[str, tuple[TextCounts, ...]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -87,8 +85,6 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     out_of_date = {f.name for f in found.failures if f.stage == "eval" and not f.partly}
     wanted = [name for name in program.evals if name not in out_of_date]
     found.evaluations = reader.many(wanted, build.evaluation, Evaluation)
-    checked = sorted(path.stem for path in build.engines("").parent.glob("*.json") if path.stem)
-    found.engines = reader.many(checked, build.engines, EngineCheck)
     found.loads = reader.many(program.searches, build.load, LoadCheck)
     found.pieces = reader.pieces(build.library / "index.jsonl")
     found.texts = counts_in(build.tokens, program.data)

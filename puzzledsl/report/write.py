@@ -12,7 +12,6 @@ from pathlib import Path
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
 from puzzledsl.base.version import __version__
-from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import AnsweredPrompt, Piece
@@ -53,7 +52,6 @@ def render(found: Artefacts, source_text: str) -> str:
             **_head(found, subject),
             **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
             subject=subject,
-            engines=[check for _, check in sorted(found.engines.items())],
             conflicts={
                 n: r.conflict for n, r in found.results.items() if r.status == "infeasible" and r.conflict
             },
@@ -67,7 +65,6 @@ def render(found: Artefacts, source_text: str) -> str:
             interval=interval_text,
             number_of=number_of,
             pooled_last=pooled_last,
-            runtimes=RUNTIMES,
             statuses=STATUS,
         )
         + "\n"

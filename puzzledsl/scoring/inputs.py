@@ -24,7 +24,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, as_sent
+from puzzledsl.cluster.tasks import Executor, as_sent
 from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound
@@ -187,7 +187,7 @@ def measure_of(inputs: ScoreInputs, runner: LayerRunner) -> Measure:
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
     text = scored(inputs)
-    return Divergence(runner, text.tokens_NS, method.samples, top_k=method.top_k, learned_NS=text.learned_NS)
+    return Divergence(runner, text.tokens_NS, method.samples, learned_NS=text.learned_NS)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class ScoreInputs:
     jobs: Sequence[BldJob]
     work: Path
     progress: Progress
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
     is_sent: bool = False
     """True on a worker, beside which others of its machine load the parent, too."""
 

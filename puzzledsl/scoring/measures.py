@@ -34,22 +34,15 @@ class Divergence:
     - `kl_divergence`: KL(parent || child), nats.
     - `lm_loss`: cross-entropy of the next token, child - parent, nats; over the positions whose next token is known.
     - `cosine`: 1 - cosine similarity of the final hidden states after the last norm.
-    - `top_k_agreement`, if `top_k` is given: share of the parent's `top_k` likeliest tokens that are not among the child's.
     """
 
     def __init__(
-        self,
-        runner: LayerRunner,
-        tokens_NS: Tensor,
-        samples: int,
-        *,
-        top_k: int | None = None,
-        learned_NS: Tensor | None = None,
+        self, runner: LayerRunner, tokens_NS: Tensor, samples: int, *, learned_NS: Tensor | None = None
     ) -> None:
         """Cut the text into groups. `learned_NS`: the positions that count, bool; all of them unless given."""
         per_group = max(1, group_tokens(runner.device) // tokens_NS.shape[1])
         self.groups: Sequence[Tensor] = torch.split(tokens_NS, per_group)
-        self._samples, self._top_k = min(samples, tokens_NS.numel()), top_k
+        self._samples = min(samples, tokens_NS.numel())
         following = torch.full_like(tokens_NS, -1)
         following[:, :-1] = tokens_NS[:, 1:]
         labels_P = following.flatten()[: self._samples]
@@ -69,7 +62,7 @@ class Divergence:
 
     def identity(self) -> str:
         """Return a string of everything that metrics depend on besides tokens and models; part of cache keys."""
-        identity = f"divergence {self._samples} {self._top_k}"
+        identity = f"divergence {self._samples} None"
         if self._learned_P is None:
             return identity
         return f"{identity} {hashlib.sha256(self._learned_P.cpu().numpy().tobytes()).hexdigest()}"
@@ -82,7 +75,6 @@ class Divergence:
             states_PH=states_PH,
             logsumexp_P=total_P,
             expected_PH=words.expected(states_PH, total_P),
-            likeliest_PK=None if self._top_k is None else words.likeliest(states_PH, self._top_k),
         )
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
@@ -100,16 +92,11 @@ class Divergence:
             own = child_PH[self._labelled], self._labels
             label_change += words.rows_product(*own) - self._vocabulary.rows_product(*own)
         similarity_P = torch.cosine_similarity(child_PH.float(), parent.states_PH.float(), dim=-1)
-        figures = {
+        return {
             "kl_divergence": max(0.0, float(kl_P.mean())),
             "lm_loss": float((rise_P[self._labelled] - label_change).sum()) / max(1, len(self._labels)),
             "cosine": max(0.0, float((1 - similarity_P).mean(dtype=torch.float64))),
         }
-        if parent.likeliest_PK is not None and self._top_k is not None:
-            own_PK = words.likeliest(child_PH, self._top_k)
-            shared_PK = (parent.likeliest_PK[:, :, None] == own_PK[:, None, :]).any(-1)
-            figures["top_k_agreement"] = 1 - float(shared_PK.double().mean())
-        return figures
 
     def states_of(self, normed: Sequence[Tensor]) -> Tensor:
         """Return the final hidden states [P, H] of the scored positions."""
@@ -124,7 +111,6 @@ class _Parent:
     states_PH: Tensor
     logsumexp_P: Tensor
     expected_PH: Tensor
-    likeliest_PK: Tensor | None
 
 
 class Accuracy:

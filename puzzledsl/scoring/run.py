@@ -107,7 +107,11 @@ class Scorer:
         return result
 
 
-FORMER_SETTINGS = {'"runs":': '"children":0,"runs":', '"data":': '"around":null,"rounds":1,"data":'}
+FORMER_SETTINGS = {
+    '"unit":': '"top_k":null,"unit":',
+    '"runs":': '"children":0,"runs":',
+    '"data":': '"around":null,"rounds":1,"data":',
+}
 BEHIND = -2
 """The layer of an end's cached entry: none."""
 

@@ -69,20 +69,6 @@ class Vocabulary:
         """Return the dot product of each state with the head's row of its token, without the bias, float64 [P]."""
         return (states_PH.float() * self.weight_VH[tokens_P].float()).sum(-1, dtype=torch.float64)
 
-    def likeliest(self, normed_PH: Tensor, count: int) -> Tensor:
-        """Return the `count` tokens with the highest logits, best first, [P, count]."""
-        found = []
-        for rows in torch.split(normed_PH, self._positions):
-            values = rows.new_empty(len(rows), 0, dtype=torch.float32)
-            tokens = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
-            for best_values, best_tokens in self._over(rows, partial(_best, count)):
-                values = torch.cat([values, best_values], 1)
-                tokens = torch.cat([tokens, best_tokens], 1)
-                values, kept = values.topk(min(count, values.shape[1]))
-                tokens = tokens.gather(1, kept)
-            found.append(tokens)
-        return torch.cat(found)
-
     def _over(self, rows_PH: Tensor, use: Callable[[slice, Tensor], T]) -> Iterator[T]:
         """Yield `use(slice of tokens, their logits [P, T])` of each tile. A tile is freed before the next is computed."""
         first = 0
@@ -114,8 +100,3 @@ class Vocabulary:
 
 def _expected(rows_VH: Tensor, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
     return logits_PT.sub_(total_P[:, None]).exp_() @ rows_VH[tokens].float()
-
-
-def _best(count: int, tokens: slice, logits_PT: Tensor) -> tuple[Tensor, Tensor]:
-    best = logits_PT.topk(min(count, logits_PT.shape[1]))
-    return best.values, best.indices + tokens.start

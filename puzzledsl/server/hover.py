@@ -11,7 +11,6 @@ from lsprotocol import types
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
-from puzzledsl.changes.compare import refine_text
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
@@ -24,7 +23,6 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
 from puzzledsl.server.document import Document
 from puzzledsl.server.navigation import used_path
-from puzzledsl.server.problems import explanations_at
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tokens import Token, span_of
 
@@ -43,10 +41,9 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
     occurrence = document.name_at(line, column)
     if text is None and occurrence is not None:
         text = _of_name(document, occurrence)
-    said = [*([text] if text else []), *explanations_at(document, line, column)]
-    if not said:
+    if not text:
         return None
-    content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(said))
+    content = types.MarkupContent(types.MarkupKind.Markdown, text)
     return types.Hover(content, document.lines.range(span_of(token, "")))
 
 
@@ -246,28 +243,8 @@ def _summary(node: object) -> list[str]:
                 f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
                 f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
             ]
-        case nodes.Scenario(traffic=nodes.Traffic() as traffic):
-            rate, most = format_quantity(traffic.rate, units.REQ_PER_S), f"at most {traffic.at_most} at once"
-            tokens = f"{node.prompt} prompt -> {node.output} output tokens{' in the mean' if traffic.requests else ''}"
-            return [f"{rate}, {tokens}, {most}, on `{node.hardware}`"]
-        case nodes.Scenario():
-            batches = " or ".join(map(str, node.batches))
-            batch = f"batch {batches}" if batches else "the largest batch that fits"
-            return [f"{batch}, {node.prompt} prompt -> {node.output} output tokens, on `{node.hardware}`"]
         case nodes.Space():
             return _space(node)
-        case nodes.Bld():
-            apart = " and ".join(node.sub_blocks) + " apart"
-            how = "attention and FFN together" if node.mode == "coupled" else apart
-            return [f"{how}, {_count(node.tokens)} tokens a job, loss `{node.loss}`"]
-        case nodes.Search():
-            return _search(node)
-        case nodes.Frontier():
-            return [f"{node.points} points"]
-        case nodes.Uptrain():
-            weights = [(node.kld, "kld"), (node.cosine, "cosine"), (node.lm, "lm")]
-            loss = " + ".join(f"{w:g} {name}" for w, name in weights if w)
-            return [f"{_count(node.tokens)} tokens, loss {loss}"]
     return []
 
 
@@ -284,13 +261,3 @@ def _space(space: nodes.Space) -> list[str]:
     exponent = len(str(size)) - 1
     total = f"{size}" if exponent < 6 else f"about 10^{exponent}"
     return [*rows, *([f"… and {rest} other sizes"] if rest > 0 else []), f"{total} children in all"]
-
-
-def _search(search: nodes.Search) -> list[str]:
-    found = [f"over `{search.space}`, {len(search.requirements)} requirements"]
-    if search.preferences:
-        found.append(f"{len(search.preferences)} preferences")
-    if search.solutions > 1:
-        found.append(f"{search.solutions} solutions, {search.apart} layers apart")
-    rows = [", ".join(found) + f", solver `{search.solver.kind}`"]
-    return rows if search.refine is None else [*rows, f"refine = {refine_text(search.refine)}"]

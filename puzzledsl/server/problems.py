@@ -1,4 +1,4 @@
-"""Diagnostics of a text in the editor's form, their explanations, and the code actions that fix them."""
+"""Diagnostics of a text in the editor's form, and the code actions that fix them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Span, compatible, safe_fixes
-from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.errors import UnusedName, UnusedUse
 from puzzledsl.checker.names.names import key_of
-from puzzledsl.server.document import Document, Lines, covers, files_of
+from puzzledsl.server.document import Document, Lines, files_of
 
 Related = Sequence[tuple[Span | None, str]]
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
@@ -130,13 +129,3 @@ def place_of(code: str) -> tuple[Path, int] | None:
         return None
     lines = path.read_text("utf-8").split("\n")
     return next(((path, n) for n, line in enumerate(lines) if line.startswith(f"### {code}:")), None)
-
-
-def explanations_at(document: Document, line: int, column: int) -> list[str]:
-    """Return the explanations, in Markdown, of the diagnostics at a position of a text."""
-    found: dict[str, type[Diagnostic]] = {}
-    for diagnostic in document.inspected[0].diagnostics:
-        span = diagnostic.span
-        if span is not None and is_own(document, diagnostic) and covers(span, line, column):
-            found[diagnostic.code] = type(diagnostic)
-    return [Explanation.of(kind).as_hover() for kind in found.values()]

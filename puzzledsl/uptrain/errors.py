@@ -19,13 +19,6 @@ class LossDiverged(Diagnostic, code="E1702"):
     help_template = "use a lower learning rate than {peak:g}, or a longer warm-up"
 
 
-class NoLoss(Diagnostic, code="E1703"):
-    """All weights of the loss are zero."""
-
-    template = "uptrain `{name}` has a loss of zero: there is nothing to learn"
-    help_template = "write `loss = 1 * kld + 1 * cosine`"
-
-
 class OtherVocabulary(Diagnostic, code="E1704"):
     """Parent and child have different vocabularies, so their KL divergence is undefined."""
 

@@ -41,7 +41,7 @@ from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement
 from puzzledsl.models.precision.scales import settle
 from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
+from puzzledsl.uptrain.errors import NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.means import in_words, means_for
 from puzzledsl.uptrain.model import Student, Teacher, in_bf16, prepare_training
 from puzzledsl.uptrain.ranks import (
@@ -188,8 +188,6 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     join(ranks)
     declaration = inputs.program.uptrains[inputs.uptrain]
     data = _data(inputs.program, declaration)
-    if declaration.kld == declaration.cosine == declaration.lm == 0:
-        raise DiagnosticError(NoLoss(span_of(declaration.where), name=inputs.uptrain))
     child, parent = child_config(child_dir).vocab_size, load_config(parent_dir).vocab_size
     if child != parent:
         span = span_of(declaration.where)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.compare import ProgramChanges, as_text
+from puzzledsl.changes.compare import ProgramChanges, as_text, compare
 from puzzledsl.ir.nodes import Program
-from puzzledsl.pipeline.planning.status import compare
 from puzzledsl.plan.bld import bld_plan
 from tests.checker.programs import NEMOTRON, lowered
 
@@ -71,7 +70,6 @@ def test_a_program_changes_nothing_to_itself(tmp_path: Path) -> None:
     program = lowered(tmp_path, BASE)
     assert not compare(program, program)
     assert as_text(compare(program, program), color=False) == "No changes: both programs mean the same."
-    assert compare(program, program).again == ()
 
 
 def test_comments_places_and_order_change_nothing(tmp_path: Path) -> None:
@@ -92,9 +90,6 @@ def test_a_bound_that_moves_is_the_same_requirement(changed) -> None:  # type: i
         "~ search best": ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"],
         "~ search small": ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"],
     }
-    assert changes.again == (
-        ("solve", "best"), ("solve", "small"), ("uptrain", "final"), ("export", "out"), ("report", ""),
-    )  # fmt: skip
     assert changes.pieces["pieces"].make == 0
 
 
@@ -108,9 +103,6 @@ def test_alternatives_are_told_by_layers(changed, tmp_path: Path) -> None:  # ty
     ]
     pieces = changes.pieces["pieces"]
     assert (pieces.make, pieces.keep, pieces.drop, pieces.tokens) == (4, 4, 6, 4 * 1024)
-    assert [stage for stage, _ in changes.again] == [
-        "measure", "bld", "score", "solve", "solve", "uptrain", "export", "report",
-    ]  # fmt: skip
 
 
 def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ignore[no-untyped-def]
@@ -193,7 +185,6 @@ def test_declarations_come_and_go(changed) -> None:  # type: ignore[no-untyped-d
         ("+", "search", "tiny"),
         ("-", "search", "small"),
     }
-    assert changes.again == (("solve", "tiny"), ("report", ""))
     assert as_text(changes, color=False).endswith("Plan: 1 to add, 0 to change, 1 to remove.")
 
 

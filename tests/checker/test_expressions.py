@@ -150,10 +150,3 @@ def test_an_artefact_of_another_format_is_not_read() -> None:
     assert Program.model_validate({**whole, "format_version": "1.9"}).source == "a.pzl"
     with pytest.raises(ValueError, match="format"):
         Program.model_validate({**whole, "format_version": "2.0"})
-
-
-def test_words_that_are_hidden_inside_a_function_or_a_loop(tmp_path: Path) -> None:
-    text = TINY + "fn twice(bf16, w) = 2 * bf16 + w\nsearch s of w {\n  minimize kl\n"
-    text += "  for layers in 0..1 { require twice(layers, 1) >= 0 and kl <= 3 }\n}\n"
-    hidden = [line for code, line in mistakes(tmp_path, text) if code == "W0203"]
-    assert hidden == [6, 6, 9]

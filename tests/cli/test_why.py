@@ -25,7 +25,7 @@ def layers_of(out: str) -> list[list[str]]:
     return [line.split() for line in table[1:]]
 
 
-def test_the_whole_search_has_a_line_a_layer_its_margins_and_a_file(
+def test_the_whole_search_has_a_line_a_layer_and_its_margins(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, err = printed(capsys, 0, "why", program, "best")
@@ -35,14 +35,8 @@ def test_the_whole_search_has_a_line_a_layer_its_margins_and_a_file(
     assert [row[0] for row in rows] == ["0", "1", "2", "3", "4", "5"]
     assert "  line 13: chat.throughput >= 1.3x" in out and "without it saves 0.6" in out
     assert "another will do as well: attention of layer 2" in out
-    artefact = WhyResult.from_json((program.parent / "build" / "why" / "best.json").read_bytes())
-    assert set(artefact.inputs) == {"search", "costs", "scores"}
-    assert len(artefact.sub_blocks) == 12 and artefact.proven
-
-
-def test_the_json_is_the_file(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = printed(capsys, 0, "why", program, "best", "--json")
-    assert json.loads(out) == json.loads((program.parent / "build" / "why" / "best.json").read_text())
+    found = WhyResult.from_json(printed(capsys, 0, "why", program, "best", "--json")[0])
+    assert len(found.sub_blocks) == 12 and found.proven
 
 
 @pytest.mark.parametrize(
@@ -102,7 +96,6 @@ def test_a_place_lists_its_alternatives_and_writes_nothing(
     out, _ = printed(capsys, 0, "why", program, "best", place)
     for sub_block in sub_blocks:
         assert f"layers[2].{sub_block}: " in out
-    assert not (program.parent / "build" / "why").exists()
     found = json.loads(printed(capsys, 0, "why", program, "best", place, "--json")[0])
     assert [s["sub_block"] for s in found["sub_blocks"]] == sub_blocks and found["margins"] == []
 
@@ -123,7 +116,7 @@ def test_the_only_search_needs_no_name(program: Path, capsys: pytest.CaptureFixt
     text = program.read_text()
     program.write_text(text[: text.index("search none")])
     out, _ = printed(capsys, 0, "why", program)
-    assert out.startswith("search best: ") and "wrote" in out
+    assert out.startswith("search best: ")
     out, _ = printed(capsys, 0, "why", program, "layers[2].ffn")
     assert "layers[2].ffn: " in out
 

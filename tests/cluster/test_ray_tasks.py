@@ -13,7 +13,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
 from puzzledsl.cluster.ray_tasks import RayTeam, RayTeams
-from puzzledsl.cluster.tasks import LocalExecutor, NoWorkers, Step, Task, TeamSpec, WorkerLost
+from puzzledsl.cluster.tasks import Executor, NoWorkers, Step, Task, TeamSpec, WorkerLost
 from puzzledsl.cluster.workers import Team, Workers, cause_of
 
 
@@ -198,7 +198,7 @@ def test_steps_go_from_member_to_member_here_and_there() -> None:
             asked.append(task.name)
             yield task
 
-    with LocalExecutor().open(spec, Silent()) as teams:
+    with Executor().open(spec, Silent()) as teams:
         here = [(task.name, result) for task, result in teams.run(tasks())]
     asked.clear()
     pretended = Pretended(7)

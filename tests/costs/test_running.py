@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.checker.check import Checked, check
 from puzzledsl.costs.metrics import metrics_of
-from puzzledsl.costs.table import cost_table, note, with_running_costs
+from puzzledsl.costs.table import cost_table, with_running_costs
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.solve import solve_search
@@ -86,11 +86,3 @@ def test_prices_of_measured_hardware_change_no_measurement(tmp_path):
     as_measured = table.model_copy(update={"scenarios": {"own": table.scenarios["home"]}})
     (costs,) = with_running_costs(program, as_measured).scenarios["own"]
     assert costs.usd_per_s == Fraction(1, 10**4)
-
-
-def test_a_profile_without_an_overhead_has_no_spread_of_it(tmp_path):
-    program = checked(
-        tmp_path, "hardware bare of rtx4090 { overhead = 0s }\nscenario there on bare = batch(1, 64 -> 128)\n"
-    )
-    text = note(program, program.spaces["w"], "there", 1, [NOOP] * 4)
-    assert text == "there: profile rtx4090 is not calibrated, and counts no overhead of sub-blocks"

@@ -15,7 +15,6 @@ import pytest
 
 pytest.importorskip("starlette", reason="`pip install '.[explore]'`")
 
-from puzzledsl.explore import desk as desks
 from puzzledsl.explore.application import Guard, application, in_thread
 from puzzledsl.explore.desk import Desk
 from puzzledsl.explore.sheet import Sheet
@@ -66,14 +65,6 @@ def post(desk: Desk, route: str, closed: Callable[[], bool] = lambda: False, **m
 
 def test_an_error_says_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = desk_of(tmp_path)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/temporary/name")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(desks, "write_text", full)
-        said = {"error": f"{desk.file.name} cannot be written: No space left on device"}
-        assert post(desk, "save", digest=desk.digest) == (500, said)
 
     def unreadable(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "build/costs/wide.json")

@@ -63,7 +63,7 @@ def test_only_the_page_is_answered(server: Served) -> None:
     assert asked(server, "POST", "/answer", QUESTION) == (403, b"refused: token\n")
     assert asked(server, "POST", path + "answer", QUESTION, host="evil.example") == (403, b"refused: host\n")
     assert asked(server, "POST", path + "answer", QUESTION, origin=None) == (403, b"refused: origin\n")
-    assert asked(server, "POST", path + "save", QUESTION, origin="http://evil.example") == (
+    assert asked(server, "POST", path + "text", QUESTION, origin="http://evil.example") == (
         403,
         b"refused: origin\n",
     )

@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks.explore import TARGET_MS, p95
 from puzzledsl.explore import serving
-from puzzledsl.syntax.format import format_source
 from tests.api.programs import write_program
 from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
 from tests.explore.programs import VARIED, sheet_of
@@ -235,47 +234,6 @@ def test_a_scenario(browser: Any, server: Served, width: int, scheme: str, name:
 def test_the_page_answers_a_move_and_a_pin(browser: Any, server: Served) -> None:
     played(browser, server, 390, "dark", ["a_bound_is_moved"])
     played(browser, server, 1280, "light", ["a_layer_is_pinned"])
-
-
-def test_the_saved_file_is_what_fmt_writes(browser: Any, tmp_path: Path) -> None:
-    """The difference is shown before anything is written; the page goes on with the file as it is then."""
-    file = write_program(tmp_path, VARIED)
-    with served(file) as running:
-        page = Page.open(browser, running.address)
-        focus(page, lever(0, RANGE))
-        page.press(*["ArrowLeft"] * 5)
-        page.settle()
-        focus(page, "#save")
-        page.press("Enter")
-        page.page.wait_for_selector("#saving[open]")
-        assert "+  require chat.throughput >= 1.25x" in page.page.inner_text(".diff")
-        assert file.read_text() == VARIED, "written before it was asked"
-        focus(page, "#write")
-        with page.page.expect_navigation():
-            page.press("Enter")
-        page.settle()
-        text = file.read_text()
-        assert "chat.throughput >= 1.25x" in text and text == format_source(text)
-        assert page.text(lever(0, ".amount")) == "1.25x" and page.page.is_disabled("#reset")
-        assert page.said == []
-
-
-@pytest.mark.slow
-def test_a_file_that_was_changed_is_not_overwritten(browser: Any, tmp_path: Path) -> None:
-    file = write_program(tmp_path, VARIED)
-    with served(file) as running:
-        page = Page.open(browser, running.address)
-        focus(page, lever(0, RANGE))
-        page.press("ArrowLeft")
-        page.settle()
-        page.page.click("#save")
-        page.page.wait_for_selector("#saving[open]")
-        file.write_text(VARIED + "# by another\n")
-        page.page.click("#write")
-        page.page.wait_for_selector("#saving .problem:visible")
-        assert "has changed on disk" in page.text("#saving .problem")
-        assert file.read_text() == VARIED + "# by another\n"
-        assert all("409" in each for each in page.said), page.said
 
 
 @pytest.mark.slow

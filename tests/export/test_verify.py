@@ -8,7 +8,6 @@ import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
 from puzzledsl.export.write import write_export
@@ -23,12 +22,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(Variant(MIXTURE), tmp_path_factory.mktemp("verify"))
 
 
-def test_an_equal_child(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build = str(tmp_path / "build")
-    assert run(["verify-export", str(made.child), "--runtime", "llama_cpp", "-o", build]) == 0
+def test_an_equal_child(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify-export", str(made.child), "--runtime", "llama_cpp"]) == 0
     said = capsys.readouterr().out
     assert "llama.cpp" in said and " equal " in said and "64/64" in said
-    check = EngineCheck.from_json(BuildDir(tmp_path / "build").engines("child").read_bytes())
+    assert run(["verify-export", str(made.child), "--runtime", "llama_cpp", "--json"]) == 0
+    check = EngineCheck.from_json(capsys.readouterr().out)
     assert [r.engine for r in check.results] == ["llama_cpp"]
     assert check.results[0].max_delta is not None and check.results[0].max_delta < 2e-5
 

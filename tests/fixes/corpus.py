@@ -43,7 +43,7 @@ data tasting = text("c.txt", part: 95%..100%)
 data mixed = mix(corpus: 0.7, stories: 0.3)
 bld pieces of w { tokens = 1M, heal = 4Ki, data = mixed }
 score kl of pieces = replace_one(kl_divergence, samples: 512, data: mixed)
-score near of pieces = replace_one(top_k_agreement(5), samples: 512, data: mixed)
+score near of pieces = replace_one(cosine, samples: 512, data: mixed)
 judge taste of p = tasks("arc.jsonl") { data = tasting, tokens = 4Ki }
 search best of w {
   maximize chat.throughput

@@ -35,10 +35,6 @@ def _space(w: Writer, parent: Parent) -> None:
     statements.append(f"ffn = {ffn}")
     statements += _overrides(w, space)
     if w.maybe(0.3):
-        statements.append(
-            w.pick(["assert size(layer) >= 4", "assert size(attention) >= 2 and size(ffn) >= 2"])
-        )
-    if w.maybe(0.3):
         words = w.some(
             [
                 f"gqa = {w.pick(['least_squares', 'mean_pool'])}",

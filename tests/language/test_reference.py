@@ -110,7 +110,7 @@ def test_functions() -> None:
     from puzzledsl.language.words import FUNCTIONS
 
     listed = [word for row in table("values.functions") for word in words(row[0])]
-    assert listed == [*FUNCTIONS, "size"]
+    assert listed == [*FUNCTIONS]
 
 
 @pytest.mark.states("param.types-table")

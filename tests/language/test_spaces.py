@@ -132,7 +132,6 @@ def hybrid(body: str) -> str:
             (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0417"),
             (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0417"),
         ),
-        *refused("space.size", (space("ffn = parent | noop, assert size(layer) == 3"), "E0221")),
         *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
         *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
         *refused("overrides.bounds", (edited("layers[4].ffn = noop"), "E0401"), (edited("layers[2..4].ffn = noop"), "E0401"), (edited("layers[-5].ffn = noop"), "E0401")),
@@ -290,15 +289,6 @@ def test_a_space_of_a_space(tmp_path: Path) -> None:
     assert names(found["u"], "attention", 1) == "parent gqa2 gqa1 noop"
     assert names(found["u"], "ffn") == "parent linear"
     assert (found["u"].init.gqa, found["v"].init.gqa) == ("mean_pool", "least_squares")
-
-
-@pytest.mark.states("space.size")
-def test_sizes(tmp_path: Path) -> None:
-    program(
-        tmp_path,
-        space(f"{WIDE}\n layers[3] = parent\n assert size(layer) == 20 and size(attention) == 5 and size(ffn) == 4")
-        .replace("\n}", " and size(layers[3]) == 1 and size(layers[0].ffn) == 4\n}"),
-    )  # fmt: skip
 
 
 @pytest.mark.states("space.dtype")

@@ -140,7 +140,7 @@ bld pieces of wide {{ tokens = 1k, lr = cosine(1e-4), data = d }}
 bld slow of wide {{ tokens = 1k, lr = constant(1e-4), data = d }}
 score divergence of pieces = replace_one(kl_divergence)
 score right of pieces = replace_one(accuracy("t.jsonl"))
-score top of pieces = replace_one(top_k_agreement(3))
+score top of pieces = replace_one(cosine)
 score given of wide = table("scores.csv")
 search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = measured(2) }}
 search more of wide {{ minimize divergence, refine = measured(2), realise = false }}

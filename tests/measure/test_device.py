@@ -7,7 +7,7 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
 from puzzledsl.ir import nodes
-from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype
+from puzzledsl.measure.errors import NoSuchDevice
 from puzzledsl.measure.place import device_of, measured_scenarios, memory_bytes
 from tests.pieces.train.bld_programs import WHERE
 
@@ -22,7 +22,7 @@ def test_a_cpu_is_always_there():
 
 @pytest.mark.parametrize(
     ("spec", "problem"),
-    [({"device": "npu"}, NoSuchDevice), ({"dtype": "fp8"}, NoSuchDtype), ({"gpus": 2}, SeveralGpus)],
+    [({"device": "npu"}, NoSuchDevice), ({"gpus": 2}, SeveralGpus)],
 )
 def test_anything_else_is_a_diagnostic_at_the_declaration(spec, problem):
     with pytest.raises(DiagnosticError) as error:

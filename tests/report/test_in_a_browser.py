@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.base.files import write_text
 from puzzledsl.report.write import write_report
 from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
-from tests.report.variants import CHECK
 
 pytestmark = pytest.mark.slow
 __all__ = ["browser"]
@@ -21,12 +19,8 @@ NUMBERS = "() => [...document.querySelectorAll('data')].map((d) => [Number(d.val
 
 @pytest.fixture(scope="module")
 def report(built: Any) -> Path:
-    """The page of the whole build, the engines too."""
-    engines = built.build.engines("child")
-    write_text(engines, CHECK.canonical_json())
-    page = write_report(built.program, built.build, built.source)
-    engines.unlink()
-    return page
+    """The page of the whole build."""
+    return write_report(built.program, built.build, built.source)
 
 
 @pytest.fixture

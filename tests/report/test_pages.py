@@ -192,7 +192,7 @@ def test_damaged_files_are_named(built: Built, tmp_path: Path) -> None:
     shutil.copytree(built.build.root, tmp_path / "copy")
     build = BuildDir(tmp_path / "copy")
     program = VARIANTS["refined_plain"](built).program
-    damaged = build.scores("kl"), build.refinement("fast"), build.engines("child")
+    damaged = build.scores("kl"), build.refinement("fast")
     for path in damaged:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{")

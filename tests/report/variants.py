@@ -27,8 +27,6 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.tables import (
     Answer,
     AnsweredPrompt,
-    EngineCheck,
-    EngineResult,
     Failure,
     Figure,
     LayerAssignment,
@@ -194,24 +192,6 @@ each(
     under=(1.49, 0.0),
     within_error=(1.49, 20.0),
     far=(1.1, 20.0),
-)
-
-
-@variant
-def engines(built: Built) -> Artefacts:
-    found = finished(built)
-    found.engines["child"] = CHECK
-    return found
-
-
-CHECK = EngineCheck(
-    name="child",
-    results=(
-        EngineResult(
-            engine="mlx", version="mlx 1", status="equal", max_delta=1.5e-6, largest=9.0, same=64, tokens=64
-        ),
-        EngineResult(engine="vllm", status="refused", reason="vLLM has no windows"),
-    ),
 )
 
 

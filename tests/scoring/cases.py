@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.cluster.tasks import LocalExecutor
+from puzzledsl.cluster.tasks import Executor
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
@@ -27,7 +27,7 @@ from tests.blocks import token_blocks
 from tests.tiny import tiny_tokenizer
 
 
-class ElsewhereHere(LocalExecutor):
+class ElsewhereHere(Executor):
     """Teams in this process that are taken for remote ones."""
 
     is_local = False

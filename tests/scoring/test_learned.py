@@ -47,7 +47,7 @@ def by_position(models: tuple[torch.nn.Module, torch.nn.Module]) -> tuple[torch.
 def test_scores(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
     """Only the first `samples` positions, of these only what counts; whatever happens elsewhere changes nothing."""
     runner = LayerRunner(models[0])
-    measure = Divergence(runner, TOKENS, SAMPLES, top_k=2, learned_NS=LEARNED)
+    measure = Divergence(runner, TOKENS, SAMPLES, learned_NS=LEARNED)
     states = [[model.model(TOKENS).last_hidden_state] for model in models]
     measure.set_parent(states[0])
     figures = measure.figures(states[1])
@@ -59,7 +59,7 @@ def test_scores(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
     assert figures["cosine"] == pytest.approx(float(cosine.mean()), rel=1e-4)
     elsewhere = states[1][0] + 5 * ~LEARNED[..., None]
     assert measure.figures([elsewhere]) == figures
-    plain = Divergence(runner, TOKENS, SAMPLES, top_k=2)
+    plain = Divergence(runner, TOKENS, SAMPLES)
     assert plain.identity() != measure.identity() and plain.samples() == SAMPLES
 
 

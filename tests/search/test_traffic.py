@@ -404,7 +404,6 @@ parent p = hf("nowhere", shape: llama3_1_70b)
 space wide of p {{
   attention = gqa(kv_heads: 8 | 4 | 2 | 1) | linear | noop
   ffn = mlp(width: 100% | 87% | 75% | 50% | 25% | 20% | 10%, round: 256) | linear | noop
-  assert size(layer) == 54
 }}
 hardware h100 = h100_sxm(memory: 80GiB, dtype: fp8, kv_cache: fp8)
 scenario busy on h100 = traffic({rate} req/s, 1024 -> 256)

@@ -140,7 +140,7 @@ def test_only_waiting_for_rank_0_is_patient(found) -> None:
 
 def test_rank_0_computes_for_all_and_fails_for_all(found) -> None:
     assert [one["together"]["asked"] for one in found] == [1, 0]
-    assert [(one["together"]["value"], one["together"]["failed"]) for one in found] == [("x", "E1703")] * 2
+    assert [(one["together"]["value"], one["together"]["failed"]) for one in found] == [("x", "E1704")] * 2
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import ranks as cutting
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.errors import NoLoss
+from puzzledsl.uptrain.errors import OtherVocabulary
 from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
@@ -181,7 +181,7 @@ def together(ranks: Ranks) -> dict[str, Any]:
     value = ranks.from_first(lambda: asked.append(1) or Path("x"))
 
     def fail() -> None:
-        raise DiagnosticError(NoLoss(None, name="u"))
+        raise DiagnosticError(OtherVocabulary(None, name="u", child=1, parent=2))
 
     try:
         ranks.from_first(fail)

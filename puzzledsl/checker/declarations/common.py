@@ -159,10 +159,8 @@ class Declared:
         active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
         names: dict[str, Value] = {
             "layers": values.Layers(info, layers),
-            "layer": values.Layers(info, ()),
             **{site: values.SubBlocks(info, site, layers) for site in SUB_BLOCKS},
             **{site: values.ModelEnd(info, site) for site in ENDS},
-            "size": values.BuiltIn("size"),
             "params": values.Symbolic({("params",): one}),
             "active_params": values.Symbolic(
                 dict.fromkeys(active, one), Fraction(fixed_params(info.shape)), space=info

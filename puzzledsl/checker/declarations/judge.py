@@ -48,10 +48,12 @@ class OtherParentJudged(Diagnostic, code="E0430"):
 
 
 class SumOfDrops(Diagnostic, code="E0434"):
-    """A bound on the sum of a score that measures drops in accuracy or in agreement."""
+    """A bound on the sum of a score that measures drops in accuracy."""
 
-    template = "drops in {metric} do not add up: a bound on the sum of `{score}` says nothing of a child"
-    help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
+    template = "drops in accuracy do not add up: a bound on the sum of `{score}` says nothing of a child"
+    help_template = (
+        "declare a `judge`, and bound what it measures of whole children: `require taste.kept >= 95%`"
+    )
 
 
 def lower_judge(ctx: Context, symbol: Symbol) -> nodes.Judge | None:
@@ -102,18 +104,12 @@ def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
     raise ctx.refuse(JudgedAlone(span, **said))
 
 
-INSTEAD = {"accuracy": "kept >= 95%", "top_k_agreement": "agreement >= 90%"}
-"""Metrics whose drops do not add up to a child's (60.6 % was predicted of a child with 8 %), and what is bounded instead."""
-
-
 def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> None:
-    """Report a bound on a sum of drops in accuracy or agreement."""
+    """Report a bound on a sum of drops in accuracy, which do not add up to a child's."""
     for key in value.terms:
         score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
-        metric = getattr(score.method, "metric", "") if score is not None else ""
-        if score is not None and metric in INSTEAD:
-            said: Args = {"score": score.name, "metric": metric, "instead": f"taste.{INSTEAD[metric]}"}
-            ctx.report(SumOfDrops(span, **said))
+        if score is not None and getattr(score.method, "metric", "") == "accuracy":
+            ctx.report(SumOfDrops(span, score=score.name))
 
 
 def predicted(

@@ -195,7 +195,7 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
 
 
 def _metric(settings: Settings) -> dict[str, Any]:
-    """The metric, its tasks and the number of tokens that it compares, where it has them."""
+    """The metric, and its tasks where it has them."""
     entry, takes = settings.entries["metric"], settings.known("metric")
     call = reading.read_call(settings.ctx, entry.expr, entry.scope, takes)
     arguments = reading.from_call(settings.ctx, call, takes.calls[call.name])
@@ -206,7 +206,7 @@ def _metric(settings: Settings) -> dict[str, Any]:
 def _refuse_accuracy(settings: Settings, key: str, where: str, measured: str, metric: str) -> None:
     """Refuse `runs` or `healed` in a score of tasks."""
     if metric == "accuracy":
-        help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
+        help = f"{measured}: `kl_divergence`, `lm_loss` or `cosine`"
         settings.ctx.misplaced(settings.place(key), f"`{key}`", "a score of `accuracy`", help)
 
 

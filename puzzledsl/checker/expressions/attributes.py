@@ -8,7 +8,7 @@ from math import floor
 from typing import NoReturn
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
-from puzzledsl.base.diagnostics import Args, Fix, Span
+from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.settings import settings_of
 from puzzledsl.base.units import COUNT, Quantity
@@ -211,9 +211,6 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
             return items[place]
         case values.Layers(space=space, single=False) if target.indices == space.all_layers:
             return _layers(ctx, space, node, scope)
-        case values.Layers(single=False) if getattr(node.target, "text", "") == "layer":
-            help, span = "did you mean `layers`? `layer` stands in `size(layer)` alone", node.target.span
-            raise ctx.wrong(span, _BEFORE, "`layers`", "`layer`", help, [Fix.replace(span, "layers")])
         case values.Layers(single=False):
             help = "join both selections: `layers[40..79 where index mod 2 == 1]`"
             raise ctx.misplaced(node.span, "`[…]` after `[…]`", "a selection of layers", help)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from math import ceil, floor, prod
+from math import ceil, floor
 from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
@@ -256,7 +256,10 @@ def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoRetu
 
 
 def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    (item,), what = _only(ctx, name, items, call), f"what `{name}` takes"
+    if len(items) != 1:
+        said: Args = {"name": name, "takes": "1 argument", "got": len(items)}
+        raise ctx.refuse(errors.TooManyArguments(call.span, **said))
+    (item,), what = items, f"what `{name}` takes"
     value = numbers.as_number(ctx, item.value, item.span, what)
     if isinstance(value, Quantity):
         form = value.form if name == "abs" else "plain"
@@ -266,13 +269,6 @@ def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> V
         help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
         raise ctx.refuse(errors.NotConstant(item.span, what=what, got="this", help=help))
     return tables.pointwise(inside, value.dimension, ROUNDINGS[name])
-
-
-def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: str = "") -> values.Items:
-    if len(items) != 1:
-        said: Args = {"name": name, "takes": "1 argument", "got": len(items)}
-        raise ctx.refuse(errors.TooManyArguments(call.span, help=help, **said))
-    return items
 
 
 def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
@@ -295,33 +291,10 @@ def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -
     return values.Formula(kind(operands=tuple(part.logic for part in found)), size, found[-1].space)
 
 
-def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
-    help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
-    (item,), span = _only(ctx, name, items, call, help), call.span
-    match item.value:
-        case values.Layers(space=space, indices=()):
-            amounts = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
-        case values.Layers(space=space, indices=(layer,), single=True):
-            amounts = {prod(len(rows[layer]) for rows in space.chosen.values())}
-        case values.SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
-            amounts = {len(space.choices(sub_block)[layer])}
-        case values.SubBlocks(space=space, sub_block=sub_block, single=False):
-            amounts = set(map(len, space.base[sub_block]))
-        case value:
-            raise ctx.wrong(item.span, "what `size` counts", "a layer", value, help)
-    if space.incomplete:
-        return values.POISON
-    if len(amounts) > 1:
-        help = "name a layer: `size(layers[0])`"
-        raise ctx.refuse(errors.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
-    return Quantity(Fraction(amounts.pop()))
-
-
 _BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], Value]] = {
     "sum": _sum,
     "count": lambda ctx, name, items, call: count(ctx, items, call.span),
     "mean": _mean,
-    "size": _size,
     "distinct": read_distinct,
     **dict.fromkeys(EXTREMES, _extreme),
     **dict.fromkeys(ROUNDINGS, _rounded),

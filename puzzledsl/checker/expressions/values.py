@@ -35,7 +35,7 @@ Choice = tuple[Alternative, ...]
 class SpaceInfo:
     """A space under construction. `asked` maps widths to their unrounded values.
 
-    `base` has the choice at each site of a layer before overrides, `chosen` the one after: site -> alternatives of every layer.
+    `chosen` has the choice at each site of a layer: site -> alternatives of every layer.
     `ends` has the choice of the embedding and of the head, where the space gives one.
     `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
 
@@ -47,7 +47,6 @@ class SpaceInfo:
     parent: str
     parent_id: str
     shape: Shape
-    base: dict[SubBlock, list[Choice]]
     chosen: dict[SubBlock, list[Choice]]
     ends: dict[EndName, Choice] = field(default_factory=dict)
     asked: dict[tuple[int, int], set[Fraction]] = field(default_factory=dict)
@@ -73,8 +72,7 @@ class SpaceInfo:
         alike: dict[int, Choice] = {}
         for choice in found:
             alike.setdefault(id(choice), tuple(choice) or (PARENTS[site],))
-        self.base[site] = [alike[id(choice)] for choice in found]
-        self.chosen[site] = [*self.base[site]]
+        self.chosen[site] = [alike[id(choice)] for choice in found]
 
     def alternatives(self, site: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
         """Return the distinct alternatives that `layers` can choose, in the order written."""
@@ -88,7 +86,6 @@ class SpaceInfo:
         return replace(
             self,
             name=name,
-            base={site: [*rows] for site, rows in self.base.items()},
             chosen={site: [*rows] for site, rows in self.chosen.items()},
             asked={width: set(exact) for width, exact in self.asked.items()},
             ends=dict(self.ends),
@@ -119,9 +116,8 @@ def guessed(name: str) -> SpaceInfo:
 
 def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
     """Return a space in which every layer stays as it is."""
-    own: dict[SubBlock, Choice] = {site: (PARENTS[site],) for site in SUB_BLOCKS}
-    base = {site: [choice] * shape.layers for site, choice in own.items()}
-    return SpaceInfo(name, parent, parent_id, shape, base, {site: [*rows] for site, rows in base.items()})
+    chosen: dict[SubBlock, list[Choice]] = {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS}
+    return SpaceInfo(name, parent, parent_id, shape, chosen)
 
 
 @record

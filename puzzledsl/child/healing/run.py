@@ -28,7 +28,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import Healed, heal
-from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec, as_sent
+from puzzledsl.cluster.tasks import Executor, Task, TeamSpec, as_sent
 from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
@@ -137,7 +137,7 @@ class HealingInputs:
     cache: Path
     work: Path
     progress: Progress
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
 
 
 def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:

@@ -75,7 +75,7 @@ def solve(
     from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved
-    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.process.locks import holder_of, locked
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     try:
@@ -90,7 +90,8 @@ def solve(
     problems: list[Diagnostic] = []
     with locked(ctx, needed=False) as keep:
         if not keep:
-            _say_not_kept(ctx)
+            who = holder_of(ctx.build.root) or "another process"
+            print(f"{who} works in {ctx.build.root}: answers are not kept", file=sys.stderr)
         for name in names:
             search = ctx.program.searches[name]
             try:
@@ -109,13 +110,6 @@ def solve(
     if json or texts:
         loading.show(json, lambda: documents, lambda: texts)
     loading.end_with(problems)
-
-
-def _say_not_kept(ctx: Context) -> None:
-    from puzzledsl.pipeline.process.locks import holder_of
-
-    who = holder_of(ctx.build.root) or "another process"
-    print(f"{who} works in {ctx.build.root}: answers are not kept", file=sys.stderr)
 
 
 @on_program()
@@ -149,7 +143,9 @@ TIME_S = 60.0
 PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn))?|(embedding|head)")
 
 WHY_HELP = "The search. May be left out where there is one."
-PLACE_HELP = "One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives, writes nothing."
+PLACE_HELP = (
+    "One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives."
+)
 TIME_HELP = "Time limit. A regret that is not proven by then is given as bounds."
 
 
@@ -167,7 +163,7 @@ def why(
     chosen anew; "cannot be met" if no such child meets the requirements. A requirement's margin is how much worse or
     better the optimum gets if its bound is moved by 1 % (a count by one), or if it is dropped.
 
-    Writes build/why/SEARCH.json. With --json the same document: {"objective", "proven", "negligible",
+    With --json one document: {"objective", "proven", "negligible",
     "sub_blocks": [{"layer", "sub_block", "chosen", "regrets": [{"alternative", "at_least", "at_most"}]}],
     "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
@@ -176,7 +172,7 @@ def why(
     from puzzledsl.cli.answers import why_as_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready
-    from puzzledsl.pipeline.execute import keep_regrets, regrets_of
+    from puzzledsl.pipeline.execute import regrets_of
     from puzzledsl.search.infeasible.verdicts import no_answer
 
     searches = ctx.program.searches
@@ -194,14 +190,11 @@ def why(
     if problem is not None:
         raise DiagnosticError(problem)
     assert isinstance(result, WhyResult)
-    wrote = keep_regrets(ctx, result) if layer is None else None
-    if layer is None and wrote is None:
-        _say_not_kept(ctx)
     found, is_whole = result, layer is None
     loading.show(
         json,
         lambda: found.model_dump(mode="json"),
-        lambda: why_as_text(ctx.program, found, ctx.typed, wrote, is_whole=is_whole),
+        lambda: why_as_text(ctx.program, found, ctx.typed, is_whole=is_whole),
     )
 
 
@@ -247,8 +240,8 @@ def explore(
     """Explore a search on a local page: move bounds, pin layers, and see the proven answer change.
 
     Every number in a `require` has a slider, every requirement a switch, every layer its alternatives with the proven cost
-    of each. Conflicts are explained, two answers compared. "Copy" gives the changed lines; "Save" shows the difference and
-    writes the file as `pzl fmt` would. Nothing else is written, and nothing leaves this machine.
+    of each. Conflicts are explained. "Copy" gives the changed lines, as `pzl fmt` writes
+    them. Nothing is written, and nothing leaves this machine.
 
     The page is served on 127.0.0.1, and its address has a token that every request must have. Ctrl-C ends it.
     Needs `pip install 'puzzledsl[explore]'`.

@@ -43,7 +43,7 @@ function moved() {
   waitingSince ||= performance.now();
   at("#undo").disabled = !past.length;
   const isChanged = Boolean(Object.keys(question.bounds).length || question.off.size || question.choices.size);
-  for (const name of ["reset", "copy", "save"]) at(`#${name}`).disabled = !isChanged;
+  for (const name of ["reset", "copy"]) at(`#${name}`).disabled = !isChanged;
   if (!isChanged) at("#text").hidden = true;
   clearTimeout(idle);
   ask(0);
@@ -427,7 +427,7 @@ at("#reset").addEventListener("click", () => {
   restore({ bounds: {}, off: [], choices: [] });
 });
 
-// ---------------------------------------------------------------- the file
+// ---------------------------------------------------------------- the text
 
 at("#copy").addEventListener("click", async () => {
   try {
@@ -436,36 +436,6 @@ at("#copy").addEventListener("click", async () => {
     toast(`Copied ${found.lines.length} line${found.lines.length === 1 ? "" : "s"}`);
   } catch (error) {
     toast(error.message);
-  }
-});
-
-at("#save").addEventListener("click", async () => {
-  const dialog = at("#saving"), problem = at(".problem", dialog);
-  problem.hidden = true;
-  try {
-    const found = await post("text", {});
-    at(".diff", dialog).replaceChildren(...found.diff.map((line, i) => {
-      const row = document.createElement("span");
-      row.className = i < 2 || line.startsWith("@@") ? "head" : { "+": "plus", "-": "minus" }[line[0]] || "";
-      row.textContent = line + "\n";
-      return row;
-    }));
-    at("#write").disabled = false;
-    dialog.showModal();
-  } catch (error) {
-    toast(error.message);
-  }
-});
-
-at("#write").addEventListener("click", async () => {
-  const problem = at("#saving .problem");
-  at("#write").disabled = true;
-  try {
-    await post("save", {});
-    location.reload();
-  } catch (error) {
-    problem.textContent = error.message;
-    problem.hidden = false;
   }
 });
 

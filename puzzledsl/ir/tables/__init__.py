@@ -9,7 +9,6 @@
     result  -> Refinement           puzzledsl.refining
     Solution -> ModelDefinition     puzzledsl.plan
     child   -> Evaluation           puzzledsl.evaluate
-    child   -> EngineCheck          puzzledsl.export
 
 Per-layer tables are tuples with one dictionary a layer, keyed by canonical alternative name.
 """

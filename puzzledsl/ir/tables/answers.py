@@ -234,8 +234,8 @@ class Margin(Frozen):
     moves: tuple[Move, ...]
 
 
-class WhyResult(Artefact):
-    """`build/why/SEARCH.json`: regrets of every choice, and margins of every requirement.
+class WhyResult(Frozen):
+    """Regrets of every choice, and margins of every requirement: what `pzl why --json` prints.
 
     `proven`: no child is better than `objective`. `negligible`: a regret up to this value is not worth choosing for.
     """

@@ -205,8 +205,8 @@ class EngineResult(Frozen):
     own_error: float | None = left_out(None)
 
 
-class EngineCheck(Artefact):
-    """`build/engines/NAME.json`: a child in the engines of this machine."""
+class EngineCheck(Frozen):
+    """A child in the engines of this machine."""
 
     name: str
     results: tuple[EngineResult, ...]

@@ -73,7 +73,7 @@ def build_alternative(
     """Build a module with the call signature and outputs of the sub-block it replaces. Its weights are uninitialised.
 
     `dtype` and `device` default to the model's (float32 on the CPU for a config). A no-op has no weights. `of_base`: the
-    alternative is one to the base family's layer. Raises DiagnosticError: CannotRealise, BrokenModule, HeadsDontDivide.
+    alternative is one to the base family's layer. Raises DiagnosticError: CannotRealise, BrokenModule.
     """
     config = model_or_config
     if isinstance(model_or_config, PreTrainedModel):

@@ -19,7 +19,6 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.families.family import Part
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.access import HeadsView, family_of, names_of, shape_of
 from puzzledsl.models.families.slots import classes_of
 from puzzledsl.models.families.window import LimitWindow
@@ -76,8 +75,6 @@ def _attention(site: Site, own: Shape) -> nn.Module:
     for one layer would lose it, and attention would silently stop being causal.
     """
     config, base, heads = site.config, site.shape, own.heads
-    if own.kv_heads < 1 or heads % own.kv_heads:
-        raise DiagnosticError(HeadsDontDivide(None, kv_heads=own.kv_heads, heads=heads))
     sizes = {"num_key_value_heads": own.kv_heads}
     if heads != base.heads:
         head_dim = shape_of(config).at(site.layer_idx).head_dim

@@ -1,4 +1,4 @@
-"""The index of a block library, one `ir.tables.Piece` per line, appended and fsynced; and its maintenance. Loads no torch.
+"""The index of a block library, one `ir.tables.Piece` per line, appended and fsynced. Loads no torch.
 
 A process that is killed while appending leaves at most one line without its newline. Readers ignore it, and the next
 writer cuts it off before appending, so that no later line is joined to it.
@@ -6,10 +6,7 @@ writer cuts it off before appending, so that no later line is joined to it.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -58,18 +55,9 @@ class Index:
     def rewrite(self) -> None:
         """Rewrite the index in canonical form: sorted by job id, one line per job. Leaves a canonical file unchanged."""
         with self._lock():
-            self._write(self.read())
-
-    def remove(self, ids: Collection[str]) -> None:
-        """Remove these jobs' lines and rewrite the rest in canonical form."""
-        if ids:
-            with self._lock():
-                self._write({id: piece for id, piece in self.read().items() if id not in ids})
-
-    def _write(self, pieces: Mapping[str, Piece]) -> None:
-        canonical = b"".join(line_of_piece(piece) for _, piece in sorted(pieces.items()))
-        if not self.path.exists() or self.path.read_bytes() != canonical:
-            write_bytes(self.path, canonical)
+            canonical = b"".join(line_of_piece(piece) for _, piece in sorted(self.read().items()))
+            if not self.path.exists() or self.path.read_bytes() != canonical:
+                write_bytes(self.path, canonical)
 
     def _lock(self) -> FileLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,35 +67,3 @@ class Index:
 def _complete(content: bytes) -> int:
     """Return the number of bytes of `content` in complete lines."""
     return content.rfind(b"\n") + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Freed:
-    """Contents of a clean-up: pieces that no plan needs, and files that the index does not name."""
-
-    pieces: tuple[Piece, ...]
-    strays: tuple[str, ...]
-    size_bytes: int
-
-
-def unneeded(root: Path, needed: Collection[str]) -> Freed:
-    """Return the pieces whose job ids are not `needed`, and safetensors files that no index line names."""
-    pieces = sorted(Index(root / "index.jsonl").read().values(), key=_place)
-    gone = tuple(piece for piece in pieces if piece.job.id not in needed)
-    named = {piece.file for piece in pieces}
-    on_disk = {path.name for path in root.glob("*.safetensors")} if root.is_dir() else set()
-    strays = tuple(sorted(on_disk - named))
-    files = [root / name for name in (*(piece.file for piece in gone), *strays)]
-    return Freed(gone, strays, sum(path.stat().st_size for path in files if path.is_file()))
-
-
-def _place(piece: Piece) -> tuple[int, str, int, str]:
-    weights = sum(math.prod(shape) for shape in piece.job.shapes.values())
-    return piece.job.layer, piece.job.sub_block, -weights, piece.job.id
-
-
-def remove(root: Path, freed: Freed) -> None:
-    """Remove what `unneeded` found: index lines first, so that a piece in the index always has its file."""
-    Index(root / "index.jsonl").remove({piece.job.id for piece in freed.pieces})
-    for name in [*(piece.file for piece in freed.pieces), *freed.strays]:
-        (root / name).unlink(missing_ok=True)

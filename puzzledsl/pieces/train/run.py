@@ -26,7 +26,7 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.cluster.tasks import Executor, LocalExecutor
+from puzzledsl.cluster.tasks import Executor
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
@@ -96,7 +96,7 @@ class BldInputs:
     library: Library
     work: Path
     progress: Progress
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
 
     @property
     def declaration(self) -> nodes.Bld:

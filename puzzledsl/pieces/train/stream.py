@@ -25,7 +25,6 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.cluster.tasks import (
     Executor,
-    LocalExecutor,
     PiecesDontFit,
     Step,
     Task,
@@ -185,7 +184,7 @@ class Stages:
 class Pipeline:
     """Maker of stages: in this process one with the loaded `model`, elsewhere one on each worker of the executor."""
 
-    executor: Executor = field(default_factory=LocalExecutor)
+    executor: Executor = field(default_factory=Executor)
     model: PreTrainedModel | None = None
 
     @contextmanager

@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.files import appearing, sha256_of
+from puzzledsl.base.files import appearing
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import LADDER, RECIPES
@@ -347,9 +347,7 @@ class Report(Task):
     def inputs(self) -> dict[str, str]:
         made = {s.title: s.digest() for s in self.ctx.stamps.all() if s.stage not in (self.stage, COMPILE)}
         failed = {f"failed {f.title}": f.digest() for f in failures(self.ctx.build) if f.stage != self.stage}
-        engines = sorted(self.ctx.build.engines("").parent.glob("*.json"))
-        tried = {f"engines {path.stem}": sha256_of(path) for path in engines}
-        return {"source": digest_of(self.ctx.source), **made, **failed, **tried}
+        return {"source": digest_of(self.ctx.source), **made, **failed}
 
     def run(self) -> list[Path]:
         from puzzledsl.report.write import write_report

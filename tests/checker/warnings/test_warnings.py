@@ -73,14 +73,6 @@ def test_unused_imports_can_be_left_out(tmp_path: Path) -> None:
     assert warned(tmp_path, text) == [("W0202", "one"), ("W0202", "three")]
 
 
-def test_names_that_hide_others(tmp_path: Path) -> None:
-    text = TINY + (
-        "let limit = 8GiB\nlet sum = limit\nfn half(limit) = limit / 2\n"
-        "search s of w { minimize kl, let limit = half(sum), require chat.memory <= limit }\n"
-    )
-    assert warned(tmp_path, text) == [("W0203", "sum"), ("W0203", "limit"), ("W0203", "limit")]
-
-
 def test_a_program_with_mistakes_has_no_further_warnings(tmp_path: Path) -> None:
     found = checked(tmp_path, TINY + "let spare = 3\nsearch s of w { minimize kll }\n")
     assert [d.code for d in found.diagnostics] == ["E0201"]

@@ -101,9 +101,6 @@ def test_scores(tmp_path: Path) -> None:
     ]
     accuracy = method("b", 'accuracy("tasks.jsonl")')
     assert (accuracy.metric, accuracy.tasks) == ("accuracy", "tasks.jsonl")
-    agreements = [method("b", m) for m in ("top_k_agreement", "top_k_agreement()", "top_k_agreement(5)")]
-    assert [(m.metric, m.top_k) for m in agreements] == [("top_k_agreement", k) for k in (1, 1, 5)]
-    assert method("b", "kl_divergence").top_k is None
     assert (method("b", "lm_loss").unit, method("c", "lm_loss").unit) == ("subblock", "block")
     assert method("b", "lm_loss, unit: block").unit == "block"
     more = method("b", "lm_loss, samples: 4Ki, data: d")
@@ -138,7 +135,7 @@ def test_scores_after_healing(tmp_path: Path) -> None:
     assert method("kl_divergence").healed == 0
     both = method("kl_divergence, samples: 4Ki, healed: 2Ki, runs: 2..3")
     assert (both.healed, both.runs) == (2048, (2, 3))
-    assert method("top_k_agreement(5), healed: 512").healed == 512
+    assert method("cosine, healed: 512").healed == 512
     for arguments in (
         "kl_divergence, healed: -1",
         "kl_divergence, healed: 2GiB",

@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
 from puzzledsl.cluster.ray_tasks import RayExecutor
-from puzzledsl.cluster.tasks import Cluster, LocalExecutor
+from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
@@ -43,7 +43,7 @@ def make(
 ) -> dict[str, bytes]:
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    executor = RayExecutor(Cluster(on)) if on else LocalExecutor()
+    executor = RayExecutor(Cluster(on)) if on else Executor()
     given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
     run_bld(BldInputs(*given))
     return contents(library.root)

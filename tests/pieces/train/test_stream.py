@@ -17,7 +17,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.cluster.tasks import LocalExecutor, LocalTeam, Task, TeamSpec, WorkerLost
+from puzzledsl.cluster.tasks import Executor, LocalTeam, Task, TeamSpec, WorkerLost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Elsewhere(LocalExecutor):
+class Elsewhere(Executor):
     """Workers in this process that are taken for remote ones, one of which is lost at the tasks that `lost_at` counts."""
 
     is_local, on = False, "elsewhere"
@@ -100,7 +100,7 @@ def make(
     progress: Progress | None = None,
 ) -> dict[str, bytes]:
     """The library's files: by the sweep where there are no `workers`."""
-    executor = Elsewhere(workers, lost_at, joining) if workers else LocalExecutor()
+    executor = Elsewhere(workers, lost_at, joining) if workers else Executor()
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
     given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)

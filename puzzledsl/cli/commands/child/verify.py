@@ -23,7 +23,6 @@ ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 
 
 RUNTIME_HELP = "`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm."
-BUILD_HELP = "Write engines/NAME.json there; the report shows it."
 TRUST_REMOTE_CODE_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
 GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
 
@@ -31,7 +30,6 @@ GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with
 def verify_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
     runtime: Annotated[str, typer.Option(metavar="NAMES", help=RUNTIME_HELP)] = "all",
-    build: Annotated[Path | None, typer.Option("-o", "--build", metavar="DIR", help=BUILD_HELP)] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help=TRUST_REMOTE_CODE_HELP)
     ] = False,
@@ -45,8 +43,6 @@ def verify_export(
     Code in DIR that puzzledsl did not write is refused, and named (E0741).
     Exits with 1 if an engine returns other numbers, crashes, or is named and not installed.
     """
-    from puzzledsl.base.build_dir import BuildDir
-    from puzzledsl.base.files import write_text
     from puzzledsl.export.verify import verify, verify_gguf
     from puzzledsl.ir.tables import EngineCheck
     from puzzledsl.pipeline.process.reporter import Reporter
@@ -59,8 +55,6 @@ def verify_export(
         else:
             results = (verify_gguf(directory, gguf, progress),)
     check = EngineCheck(name=directory.resolve().name, results=results)
-    if build is not None:
-        write_text(BuildDir(build).engines(check.name), check.canonical_json())
     loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_export_lines(check)))
     statuses = {result.status for result in check.results}
     if statuses & {"differs", "crashed"} or "equal" not in statuses:

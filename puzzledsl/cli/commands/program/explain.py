@@ -1,7 +1,4 @@
-"""`pzl explain`, `pzl schema` and `pzl lsp`, the command that an editor starts.
-
-`pzl schema`: print the JSON schema of a file of the build directory.
-"""
+"""`pzl explain`, and `pzl lsp`, the command that an editor starts."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ import typer
 import puzzledsl
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.explanations import Explanation
-from puzzledsl.cli import loading
 
 GROUPS = {
     "00": "The shape of the text",
@@ -117,34 +113,6 @@ def _known(text: str, codes: list[str]) -> str:
     near = closest(text, codes)
     help = f"did you mean `{near}`?" if near else "`pzl explain` lists them"
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
-
-
-NAME_HELP = "`ir`, which is the default."
-
-
-def schema(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help=NAME_HELP, show_default=False)] = "ir",
-) -> None:
-    """Print the JSON schema of the IR, build/ir.json. docs/artefacts.md names the records that read the other files."""
-    if name != "ir":
-        message = f"`pzl schema` prints that of the IR; docs/artefacts.md names the record that reads `{name}` in Python"
-        raise typer.BadParameter(message, param_hint="NAME")
-    loading.print_json(ir_schema())
-
-
-def ir_schema() -> dict[str, object]:
-    """Return the JSON schema of `build/ir.json`. The same program gives the same bytes."""
-    from pydantic import TypeAdapter
-
-    from puzzledsl.ir.base import FORMAT_VERSION
-    from puzzledsl.ir.nodes import Program
-
-    made = TypeAdapter(Program).json_schema(mode="serialization")
-    said = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
-    }
-    return {**said, **made}
 
 
 STDIO_HELP = "Use stdin and stdout. This is the default; some editors pass it."

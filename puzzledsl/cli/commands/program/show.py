@@ -134,13 +134,12 @@ def plan(
         bool, typer.Option("--detailed-exitcode", help=DETAILED_EXITCODE_HELP)
     ] = False,
 ) -> None:
-    """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make, stages to run again.
+    """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make.
 
     `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
-    `--set` applies to NEW.
+    `--set` applies to NEW. `pzl status` lists the stages to run again.
     """
-    from puzzledsl.changes.compare import as_text
-    from puzzledsl.pipeline.planning.status import compare
+    from puzzledsl.changes.compare import as_text, compare
 
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)

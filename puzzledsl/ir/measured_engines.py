@@ -163,7 +163,6 @@ LADDER: tuple[Rung, ...] = (
     Rung(_Q8_0),
     Rung(RECIPES["q6_k"]),
     Rung(RECIPES["q4_k_m"], weighed=True),
-    Rung(RECIPES["q4_1"], weighed=True),
     *(Rung(recipe, weighed=weighed) for recipe in (_IQ4_NL, _Q4_0) for weighed in (False, True)),
     Rung(_Q4_0, head="q4_0"),
     Rung(_Q4_0, weighed=True, head="q4_0"),

@@ -32,7 +32,7 @@ eval quality of best = tasks("items.jsonl") { data = corpus, tokens = 512, promp
 
 
 FEW = tuple(rung for rung in LADDER if "0" in rung.name)
-"""The ladder without the K types, q4_1 and iq4_nl: many processes fewer."""
+"""The ladder without the K types and iq4_nl: many processes fewer."""
 
 
 @pytest.fixture

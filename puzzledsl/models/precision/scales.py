@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from puzzledsl.alternatives.precision import Precision
-from puzzledsl.models.precision.gptq import Codes, stored_codes, stored_scales
+from puzzledsl.models.precision.gptq import Codes, stored_codes, stored_pairs
 
 WEIGHT = "weight"
 
@@ -30,7 +30,8 @@ class _Scaled(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(codes, scales_RG, minima_RG)
         ctx.minimum = precision.minimum
-        scales, minima = (stored_scales(each * (1 + steps_RG), precision) for each in (scales_RG, minima_RG))
+        factors = 1 + steps_RG
+        scales, minima = stored_pairs(scales_RG * factors, minima_RG * factors, precision)
         return Codes(codes.float(), scales, minima).values(codes.shape[1])
 
     @staticmethod

@@ -241,20 +241,12 @@ def test_measured_hardware_is_left_out_and_merged_in(
         merge(analytic, measured.model_copy(update={"space": "other"}))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dtype": "fp32"}, "no FLOP/s for fp32"),
-        ({"kv_dtype": "fp7"}, "`fp7` is no dtype"),
-        ({"gpus": 2, "link_bytes_per_s": Fraction(0)}, "no bandwidth between them"),
-    ],
-)
 def test_a_profile_that_cannot_run_is_a_diagnostic(
-    small: Shape, h100: RooflineHardware, program: Build, change: dict[str, object], message: str
+    small: Shape, h100: RooflineHardware, program: Build
 ) -> None:
     layers = (LayerChoice(attention=(ParentAttention(),), ffn=(NoOpFfn(),)),) * 2
-    broken = h100.model_copy(update=change)
-    with pytest.raises(DiagnosticError, match=message) as caught:
+    broken = h100.model_copy(update={"dtype": "fp32"})
+    with pytest.raises(DiagnosticError, match="no FLOP/s for fp32") as caught:
         cost_table(program(small, layers, chat=(broken, (1,), 8, 8)), "wide")
     assert all(d.span is not None and d.span.line == 3 and d.help for d in caught.value.diagnostics)
 

@@ -86,7 +86,7 @@ class HealingGroups:
         return [h + sub_block.added(r) for h, r in zip(stream, read, strict=True)]
 
 
-HELD_BYTES = 1 << 25
+POINT_BYTES = 1 << 25
 """The parent's stream at one point is kept in memory up to this size, in a file above it."""
 KEPT_BYTES = 1 << 31
 """Bytes of healed streams that are kept for children with the same first sub-blocks."""
@@ -127,7 +127,7 @@ class HealedChildren:
         *,
         fitted: Collection[SubBlock] = ("attention", "ffn"),
         kept_bytes: int = KEPT_BYTES,
-        held_bytes: int = HELD_BYTES,
+        held_bytes: int = POINT_BYTES,
         folder: Path | None = None,
     ) -> None:
         """Run the parent once. `fitted`: kinds of sub-blocks whose last maps are refitted; attention alone takes half the time.

@@ -1,9 +1,9 @@
 """Storage types of a quantised sub-block: grids of spaced values or 8-bit floats, with a scale for each group.
 
 `q8_0`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale.
-Those of `q4_1` share a float16 minimum, too, which codes count from. The values of `iq4_nl` are denser near zero. `int8`, `int4`
-and `fp8` are those of compressed-tensors, which transformers and vLLM read: `int8` and `fp8` have a scale for each row,
-`int4` for groups of 128 numbers (or of 64 or 32, where rows are not whole groups). Only weights are quantised: matrices
+Those of `q4_1` share a float16 minimum, too, which codes count from. The values of `iq4_nl` are denser near zero.
+`int8`, `int4` and `fp8` are those of compressed-tensors, which transformers and vLLM read: `int8` and `fp8` have a scale for each
+row, `int4` for groups of 128 numbers (or of 64 or 32, where rows are not whole groups). Only weights are quantised: matrices
 are multiplied in the type of activations.
 """
 

@@ -64,7 +64,7 @@ LEAST_REQUESTS = 10
 LONE = 4
 """Lone requests before and behind those of a run, which tell how fast the machine is at the time."""
 POOLED = 32
-"""Latest lone requests of a model that its pace is the mean of: eight alone err by 4 %, which a queue makes 15 % of its times."""
+"""Latest lone requests of a model that its pace is the mean of. Eight were 4 % off, which a queue made 15 % of its times."""
 NS_PER_S = 10**9
 VLLM = {
     "VLLM_CPU_KVCACHE_SPACE": "1",

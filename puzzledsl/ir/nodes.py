@@ -218,21 +218,6 @@ class Rounding(Frozen):
     where: Where
 
 
-class UsedBy(Frozen):
-    """The sub-space of what a search's best solutions use, for coupled BLD.
-
-    Its layers are known once the search is solved.
-    """
-
-    search: str = setting(
-        "The search whose solutions count.",
-        kinds=("search",),
-        positional=True,
-        write="write `used_by(search, top: 10)`",
-    )
-    top: int = setting("The number of its best solutions.", default=10, at_least=1, at_most=10_000)
-
-
 class Space(Declaration):
     """Alternatives of every layer."""
 
@@ -241,7 +226,6 @@ class Space(Declaration):
     ends: EndsChoice | None = left_out(None)
     """None: both ends stay as they are, in the types that the hardware says."""
     init: Initialisers = Initialisers()
-    used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()
 
 

@@ -213,7 +213,6 @@ FORMER = {
 }
 """Settings, solvers, functions and calls of earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
-USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(
     "Multiple-choice tasks.",
     {"path": Setting("JSONL files, relative to this file.", type=str, many=True)},
@@ -231,7 +230,6 @@ _OF_DECLARATIONS: dict[str, Call] = {
     "traffic": TRAFFIC,
     **SCORES,
     "sweep": SWEEP,
-    "used_by": USED_BY,
     "tasks": TASKS,
     "prompts": ASKED["prompts"],
     **EXPORTS,
@@ -283,7 +281,6 @@ _KINDS = (
     Kind(
         "space w of p { attention = parent | noop }",
         targets=("parent", "space"),
-        value=Setting("", calls={"used_by": USED_BY}, noun="sub-space"),
         settings=SITES,
         sections={"init": Section("Initial weights of alternatives.", _INIT)},
         statements=("for", "let", "assert"),

@@ -22,7 +22,7 @@ from puzzledsl.ir.base import Artefact, without_provenance
 from puzzledsl.ir.tables import Failure, Problem
 
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
-    nodes.Space: {"whole_model": None},
+    nodes.Space: {"whole_model": None, "used_by": None},
     nodes.ReplaceOne: {"pairwise": False, "around": None, "rounds": 1, "top_k": None},
     nodes.Refine: {"method": "measured"},
 }

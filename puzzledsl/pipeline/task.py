@@ -31,7 +31,6 @@ class Task(ABC):
         stage: Its name, as in `pzl run --until STAGE`.
         after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
-        by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
         sets_pace: Its duration measures the machine's speed for estimates.
     """
@@ -42,7 +41,6 @@ class Task(ABC):
     stage: ClassVar[str]
     after: ClassVar[str]
     kind: ClassVar[str]
-    by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
     sets_pace: ClassVar[bool] = False
 
@@ -53,7 +51,7 @@ class Task(ABC):
 
     @property
     def program(self) -> nodes.Program:
-        """The program, with the spaces narrowed whose searches are solved."""
+        """The program."""
         return self.ctx.program
 
     @property

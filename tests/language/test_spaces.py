@@ -1,4 +1,4 @@
-"""Spaces: alternatives, overrides, patterns, sub-spaces."""
+"""Spaces: alternatives, overrides, patterns."""
 
 from __future__ import annotations
 
@@ -34,10 +34,6 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
     """The alternatives of every layer after one override."""
     found = program(folder, edited(line)).spaces["v"]
     return [names(found, sub_block, layer) for layer in range(4)]
-
-
-def narrowed(body: str) -> str:
-    return f"search s of w {{ minimize kl }}\nspace n of w = used_by(s, top: 3)\nspace r of n {{ {body} }}"
 
 
 def mixture(body: str) -> str:
@@ -140,8 +136,6 @@ def hybrid(body: str) -> str:
         *refused("overrides.nothing", (edited("layers[1].ffn -= linear"), "W0412"), (edited("layers[1].ffn |= noop"), "W0412")),
         *refused("patterns.name", (edited("layers[1].ffn -= nope"), "E0205"), (edited("layers[1].ffn -= mlp(height: 3)"), "E0204")),
         *refused("patterns.several", (search("require layers[0].ffn is noop | mlp"), "E0215")),
-        *refused("used-by.same-space", ("space v of p { ffn = parent | noop }\nsearch s of w { minimize kl }\nspace n of v = used_by(s)", "E0413")),
-        *refused("used-by.init", (narrowed("ffn = parent | noop"), "E0215"), (narrowed("layers[0] = parent"), "E0215")),
     ],
 )  # fmt: skip
 def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
@@ -477,18 +471,3 @@ def test_windows(tmp_path: Path) -> None:
         assert names(found, "attention") == kept, pattern
 
 
-@pytest.mark.states("used-by.space")
-def test_the_part_that_winners_use(tmp_path: Path) -> None:
-    text = "search s of w { minimize kl }\nspace n of w = used_by(s, top: 3)\nspace m of w = used_by(s)"
-    found = program(tmp_path, text).spaces
-    assert found["n"].used_by == nodes.UsedBy(search="s", top=3)
-    assert found["m"].used_by == nodes.UsedBy(search="s", top=10)
-    assert found["n"].layers == found["w"].layers
-
-
-@pytest.mark.states("used-by.init")
-def test_a_narrowed_space_with_other_starts(tmp_path: Path) -> None:
-    found = program(tmp_path, narrowed("init { mlp = channel_contribution }")).spaces
-    assert found["r"].used_by == found["n"].used_by == nodes.UsedBy(search="s", top=3)
-    assert found["r"].layers == found["n"].layers
-    assert (found["n"].init.mlp, found["r"].init.mlp) == ("least_squares", "channel_contribution")

@@ -146,7 +146,6 @@ search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = m
 search more of wide {{ minimize divergence, refine = measured(2), realise = false }}
 search faster of best {{ solver = cpsat(seed: 1) }}
 frontier curve of q = sweep(params, 0.5x..1x)
-space narrow of wide = used_by(best)
 uptrain final of best {{ tokens = 1k, data = d }}
 data apart_from_d = text("y.txt")
 judge taste of p = tasks("b.jsonl") {{ items = 1, data = apart_from_d, tokens = 1, sure = 90%, dtype = bf16 }}
@@ -249,7 +248,6 @@ def test_settings_of_a_section_are_the_checkers(kind: str, section: str, tmp_pat
 CALLS = [
     (f"{head(k)} = {n}({{}})\n", n, c) for k, v in KINDS.items() if v.value for n, c in v.value.calls.items()
 ]
-CALLS = [(text.replace("of p = used_by", "of w = used_by"), name, call) for text, name, call in CALLS]
 CALLS += [
     (f"space x of p {{{{ attention = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["attention"].items()
 ]

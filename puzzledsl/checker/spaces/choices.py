@@ -1,4 +1,4 @@
-"""`space w of p { … }`, of another space, and `used_by(search, top: N)`: choices become alternatives that the parent can have.
+"""`space w of p { … }`, or of another space: choices become alternatives that the parent can have.
 
 Every kind of layer reads a choice for itself: `mlp(width: 50%)` is half of each layer's own width. An alternative equal to
 the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written. Overrides such as
@@ -280,8 +280,9 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
     space = Declared(ctx, symbol)
     if space.decl.value is not None:
-        return _used_by(space)
-    space.check_parts("none", "needed")
+        help = f"list what layers may become, such as what a search's answers use: write `{space.kind.form}`"
+        raise ctx.misplaced(space.decl.value.span, "`= …`", space.thing, help)
+    space.check_parts()
     base = space.target()
     info = (_start(ctx, symbol, base) if base is not None else None) or values.guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(space.decl.span)
@@ -302,29 +303,6 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     return values.all_parent(ctx.name_of(symbol), base.name, parent.name, parent.shape)
 
 
-def _used_by(space: Declared) -> nodes.Space:
-    """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
-    ctx = space.ctx
-    space.check_parts("needed", "none", "space n of w = used_by(search, top: 10)")
-    base, call = space.target("space"), space.call()
-    if base is None:
-        raise Refused
-    settings = space.arguments(call)
-    settings.need_all()
-    search, top = settings.symbol("search"), settings.read("top")
-    info, wide = _start(ctx, space.symbol, base), ctx.need(base, nodes.Space)
-    assert info is not None
-    ctx.infos[space.symbol] = info
-    if search is None:
-        return wide.model_copy(update=space.head())
-    lowered = ctx.lower(search, nodes.Search)
-    if lowered is not None and lowered.space != wide.name:
-        said: Args = {"name": search.name, "got": lowered.space, "wanted": wide.name}
-        ctx.report(errors.OtherSpace(settings.place("search"), **said))
-    used_by = nodes.UsedBy(search=ctx.name_of(search), top=top)
-    return wide.model_copy(update={**space.head(), "used_by": used_by})
-
-
 @dataclass(slots=True, eq=False)
 class _SpaceBody(ChoiceReader):
     """Reader of a space's statements: choices first, then overrides and assertions in order."""
@@ -337,10 +315,7 @@ class _SpaceBody(ChoiceReader):
     def lower(self, base: nodes.Space | None) -> nodes.Space:
         """Return the node of the space, which is of the space `base` or of a parent."""
         ctx, info = self.ctx, self.info
-        body = self.space.decl.body or ()
-        if base is not None and base.used_by is not None:
-            body = tuple(statement for statement in body if self._may_narrow(statement, base))
-        rest = [statement for statement in body if not self._is_choice(statement)]
+        rest = [statement for statement in self.space.decl.body or () if not self._is_choice(statement)]
         if not self.choices and not info.guessed and base is None:
             self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
         for statement in rest:
@@ -367,7 +342,6 @@ class _SpaceBody(ChoiceReader):
             layers=self._layers(),
             ends=nodes.EndsChoice.model_validate(ends) if ends else None,
             init=init,
-            used_by=base.used_by if base is not None else None,
             roundings=tuple(info.roundings),
         )
 
@@ -381,15 +355,6 @@ class _SpaceBody(ChoiceReader):
                 rows[key] = nodes.LayerChoice(**dict(zip(self.info.chosen, chosen, strict=True)))
             layers.append(rows[key])
         return tuple(layers)
-
-    def _may_narrow(self, statement: tree.Stmt, base: nodes.Space) -> bool:
-        """Report an edit of a narrowed space, whose layers are not known yet."""
-        if isinstance(statement, tree.Section | tree.Assert | tree.Let):
-            return True
-        help = "edit the space that the search is of; here, write `init { … }` alone"
-        what = f"editing the layers of `{base.name}`, which a search decides,"
-        self.ctx.misplaced(statement.span, what, self.space.thing, help)
-        return False
 
     def _is_choice(self, statement: tree.Stmt) -> bool:
         """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""

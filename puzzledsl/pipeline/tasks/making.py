@@ -13,7 +13,6 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline import estimates
-from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
@@ -31,11 +30,6 @@ class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
     stage, after, kind = "measure", "", "space"
-    by_space = True
-
-    @classmethod
-    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Space]:
-        return {name: space for name, space in program.spaces.items() if space.used_by is None}
 
     def exists(self) -> bool:
         return bool(measured_scenarios(self.program))
@@ -114,10 +108,7 @@ class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
     stage, after, kind = "bld", "measure", "bld"
-    by_space, reads_text, sets_pace = True, True, True
-
-    def needs(self) -> tuple[Key, ...]:
-        return needs.narrowing(self.ctx, self.space)
+    reads_text, sets_pace = True, True
 
     def inputs(self) -> dict[str, str]:
         return {
@@ -180,7 +171,7 @@ class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
     stage, after, kind = "score", "bld", "score"
-    by_space, reads_text = True, True
+    reads_text = True
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Score]:

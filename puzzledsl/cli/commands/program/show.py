@@ -36,23 +36,21 @@ def show(ctx: Context, spaces: NamesArgument = None, json: JsonOption = False) -
     from puzzledsl.plan.space_table import SpaceTable
 
     names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
-    tables = {name: SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names}
+    tables = [SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names]
     loading.show(
         json,
-        lambda: {"spaces": [table.as_json() | _waiting(ctx, name) for name, table in tables.items()]},
-        lambda: (space_text(table, _waiting(ctx, name)) for name, table in tables.items()),
+        lambda: {"spaces": [table.as_json() for table in tables]},
+        lambda: (space_text(table) for table in tables),
     )
 
 
-def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
+def space_text(table: SpaceTable) -> str:
     """Return a space as text for a terminal."""
     from puzzledsl.ir.facts import layer_kinds
 
     space = table.space
     shape = table.program.parents[space.parent].shape
     name = f"space {space.name} of {space.parent}"
-    if waiting:
-        return f"{name}: known once `{waiting['waits_for']}` is solved"
     head = f"{name}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
     lines = [head, *(f"  {line}" for line in layer_kinds(shape)), "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
@@ -107,16 +105,6 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
             )
         )
     yield from aligned(rows, "<>>>><")
-
-
-def _waiting(ctx: Context, name: str) -> dict[str, object]:
-    """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
-    from puzzledsl.pipeline.opening import resolve_used_by
-
-    used_by = ctx.program.spaces[name].used_by
-    if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
-        return {}
-    return {"waits_for": used_by.search}
 
 
 EXIT_CHANGES = 2

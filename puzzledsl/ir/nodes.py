@@ -16,7 +16,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.alternatives.shape import Initialisers as Initialisers
 from puzzledsl.alternatives.shape import Shape as Shape
 from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
@@ -225,7 +224,6 @@ class Space(Declaration):
     layers: tuple[LayerChoice, ...]
     ends: EndsChoice | None = left_out(None)
     """None: both ends stay as they are, in the types that the hardware says."""
-    init: Initialisers = Initialisers()
     roundings: tuple[Rounding, ...] = ()
 
 

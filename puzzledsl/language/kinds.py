@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import Alternative, Site
 from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
-from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.alternatives.support import MAX_COUNT
-from puzzledsl.base.frozen import type_of
-from puzzledsl.base.settings import REQUIRED, Call, Kind, Section, Setting, call_of, calls_of, settings_of
+from puzzledsl.base.settings import REQUIRED, Call, Kind, Setting, call_of, calls_of, settings_of
 from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
@@ -69,8 +67,6 @@ SITES: Mapping[str, Setting] = {
     name: Setting(_DOCS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
 }
 """Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
-INITIALISERS = {name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields}
-"""Alternative -> the ways to make its weights, the default first."""
 _ANY = {word: call for calls in reversed([*ALTERNATIVES.values()]) for word, call in calls.items()}
 _EITHER = Setting("", words=tuple(_ANY), calls=_ANY)
 
@@ -253,10 +249,6 @@ HARDWARE_FACTS: dict[str, str] = {
     )
 }
 """Figures that expressions can read of a hardware: `h.memory`."""
-_INIT = {
-    name: Setting(f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}")
-    for name, words in INITIALISERS.items()
-}
 _KINDS = (
     Kind('parent p = hf("id-or-directory")', value=Setting("", calls=PARENTS, noun="parent")),
     Kind(
@@ -282,7 +274,6 @@ _KINDS = (
         "space w of p { attention = parent | noop }",
         targets=("parent", "space"),
         settings=SITES,
-        sections={"init": Section("Initial weights of alternatives.", _INIT)},
         statements=("for", "let", "assert"),
         sees_space=True,
         edits_layers=True,

@@ -101,4 +101,3 @@ def context_of(file: Path, checked: Checked, build: Path | None = None) -> Conte
     layout = BuildDir(Path(os.path.realpath(build or file.parent / "build")))
     source = next((text for name, text in checked.sources.items() if Path(name).name == file.name), "")
     return Context(file=file, program=checked.program, build=layout, source=source)
-

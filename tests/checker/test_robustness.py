@@ -97,7 +97,7 @@ def test_any_expression_anywhere_is_answered(texts: list[str]) -> None:
 
 
 WORDS = (
-    "kv_heads width attention linear noop tokens context least_squares mean_pool memory throughput latency chat think llama "
+    "kv_heads width attention linear noop tokens context memory throughput latency chat think llama "
     "h100_sxm pieces replace_one kl_divergence accuracy samples normalized_mse cosine warmup cpsat points sweep layers params "
     "runtime headroom round solver gpus dtype count"
 ).split()

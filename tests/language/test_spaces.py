@@ -128,7 +128,6 @@ def hybrid(body: str) -> str:
             (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0417"),
             (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0417"),
         ),
-        *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
         *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
         *refused("overrides.bounds", (edited("layers[4].ffn = noop"), "E0401"), (edited("layers[2..4].ffn = noop"), "E0401"), (edited("layers[-5].ffn = noop"), "E0401")),
         *refused("overrides.none", (edited("layers[3..1].ffn = noop"), "E0402"), (edited("layers[where index > 9].ffn = noop"), "E0402")),
@@ -274,18 +273,14 @@ def test_rounding_is_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.states("space.of-space")
 def test_a_space_of_a_space(tmp_path: Path) -> None:
-    text = (
-        space(WIDE)
-        + "\nspace u of v { ffn = parent | linear, layers[1].attention -= linear, init { gqa = mean_pool } }"
-    )
+    text = space(WIDE) + "\nspace u of v { ffn = parent | linear, layers[1].attention -= linear }"
     found = program(tmp_path, text).spaces
     assert names(found["u"], "attention") == names(found["v"], "attention")
     assert names(found["u"], "attention", 1) == "parent gqa2 gqa1 noop"
     assert names(found["u"], "ffn") == "parent linear"
-    assert (found["u"].init.gqa, found["v"].init.gqa) == ("mean_pool", "least_squares")
 
 
-@pytest.mark.states("space.dtype")
+@pytest.mark.states("space.dtype", "init.start")
 def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
     from puzzledsl.plan.bld import bld_plan
 
@@ -294,10 +289,7 @@ def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
     )
     jobs = bld_plan(program(tmp_path, text), "b")
     assert [job.ffn.name for job in jobs[:2] if job.ffn] == ["parent@q8_0", "parent@int4"] and len(jobs) == 8
-    nearest = text.replace("int4)", "int4), init { quantise = nearest }")
-    others = bld_plan(program(tmp_path, nearest), "b")
-    assert not {job.id for job in jobs} & {job.id for job in others}
-    assert [jobs[0].init, others[0].init] == ["gptq", "nearest"]
+    assert jobs[0].init == "gptq"
 
 
 @pytest.mark.states("space.dtype")
@@ -306,7 +298,7 @@ def test_pieces_without_a_type_keep_their_ids(tmp_path: Path) -> None:
 
     more = '\ndata d = text("d")\nbld b of v { tokens = 1k }'
     plain = bld_plan(program(tmp_path, space("ffn = mlp(width: 50%)") + more), "b")
-    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0), init { quantise = nearest }") + more
+    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0)") + more
     assert {job.id for job in plain} == {job.id for job in bld_plan(program(tmp_path, wide), "b")[::2]}
 
 
@@ -335,14 +327,6 @@ def test_patterns_of_caches(tmp_path: Path) -> None:
     ):
         found = program(tmp_path, space(f"{wide}layers[0].attention &= {pattern}")).spaces["v"]
         assert names(found, "attention") == kept, pattern
-
-
-@pytest.mark.states("init.choice")
-def test_initialisers(tmp_path: Path) -> None:
-    found = (
-        program(tmp_path, space(f"{WIDE}\n init {{ gqa = mean_pool, moe = least_squares }}")).spaces["v"].init
-    )
-    assert found == nodes.Initialisers(gqa="mean_pool", mlp="least_squares")
 
 
 # ---------------------------------------------------------------- overrides

@@ -25,7 +25,7 @@ from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import kinds, words
-from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, INITIALISERS, KINDS, SHAPE, pattern_fields
+from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, KINDS, SHAPE, pattern_fields
 from tests.families.test_literal import LAYER_RULES
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
@@ -79,7 +79,6 @@ def test_the_tables_have_what_the_ir_has() -> None:
     assert set(SCHEDULES) == set(get_args(type_of(nodes.Schedule, "kind")))
     assert set(EXPORTS) == set(get_args(type_of(nodes.Export, "format")))
     assert {r for call in EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
-    assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
     assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}
     assert {"attention", "linear", "none", *kinds.MIXERS} == set(get_args(Mixer))
     assert all(len(mixer.arguments) == len(StateShape.model_fields) for mixer in kinds.MIXERS.values())
@@ -131,7 +130,6 @@ hardware own {{
 space wide of checkpoint {{
   attention = gqa(kv_heads: 2) | noop
   ffn = mlp(width: 50%) | noop
-  init {{ gqa = mean_pool }}
 }}
 space strange of sparse {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
 space stored of p {{ ffn = parent(dtype: q8_0) | linear(dtype: int8)

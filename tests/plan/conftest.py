@@ -15,7 +15,6 @@ from puzzledsl.ir.nodes import (
     CpSat,
     Data,
     HfSource,
-    Initialisers,
     LayerChoice,
     Linear,
     Parent,
@@ -32,9 +31,6 @@ CHOICE = LayerChoice(
     attention=(ParentAttention(), GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention()),
     ffn=(ParentFfn(), MlpFfn(width=32), LinearFfn(), NoOpFfn()),
 )
-
-
-DEFAULT = Initialisers()
 
 
 @pytest.fixture
@@ -61,7 +57,6 @@ def program(small: Shape) -> Callable[..., Program]:
         suffix: str = "",
         layers: tuple[LayerChoice, ...] = (CHOICE,) * 3,
         shape: Shape = small,
-        init: Initialisers = DEFAULT,
         parent: str = "checkpoint",
         data: str = "corpus/*.txt",
         **changes: object,
@@ -87,7 +82,7 @@ def program(small: Shape) -> Callable[..., Program]:
             data={f"mix{suffix}": Data(name=f"mix{suffix}", source=TextData(paths=(data,)), where=here)},
             spaces={
                 f"wide{suffix}": Space(
-                    name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, init=init, where=here
+                    name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, where=here
                 )
             },
             blds=blds,

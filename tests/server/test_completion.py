@@ -87,10 +87,6 @@ EXACT = {
         after("hardware n { efficiency { ‸"),
         set(KINDS["hardware"].sections["efficiency"].settings),
     ),
-    "initialisers": (
-        after("space n of w { init { gqa = ‸"),
-        {"least_squares", "mean_pool", "few", "headroom"},
-    ),
     "words of a closed list": (
         after("bld n of w { loss = ‸"),
         {"normalized_mse", "few", "headroom"},

@@ -39,7 +39,7 @@ from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, STORAGE
+from puzzledsl.language.kinds import ALTERNATIVES, KINDS, STORAGE
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -267,10 +267,9 @@ def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnosti
 
 CHOICES = KINDS["space"].settings
 _EDITED = (*CHOICES, "layers")
-_HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
+_HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + " and `layers[…]`"
 _HELP = {
-    "init": "`init` is a section, and weights are made from the parent's: "
-    f"`init {{ {', '.join(f'{name} = {words[-1]}' for name, words in INITIALISERS.items())} }}`",
+    "init": "leave it out: weights start from least squares, and rounding makes up for its errors (GPTQ)",
     "hidden": "the residual stream keeps the parent's width; write narrower FFNs, `ffn = mlp(width: 75% | 50%)`,"
     " or let layers go: `attention = parent | noop`",
 }
@@ -286,9 +285,8 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     base = space.target()
     info = (_start(ctx, symbol, base) if base is not None else None) or values.guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(space.decl.span)
-    below = ctx.lowered.get(base) if base else None
     body = _SpaceBody(ctx, info, space=space, scope=space.scope_about(info))
-    node = body.lower(below if isinstance(below, nodes.Space) else None)
+    node = body.lower(of_space=base is not None and base.kind == "space")
     return None if info.guessed else node
 
 
@@ -310,13 +308,12 @@ class _SpaceBody(ChoiceReader):
     space: Declared = field(kw_only=True)
     scope: Scope = field(kw_only=True)
     choices: dict[str, tree.Assign] = field(default_factory=dict)
-    init: tree.Section | None = None
 
-    def lower(self, base: nodes.Space | None) -> nodes.Space:
-        """Return the node of the space, which is of the space `base` or of a parent."""
+    def lower(self, *, of_space: bool) -> nodes.Space:
+        """Return the node of the space. `of_space`: it begins as another space, not as a parent."""
         ctx, info = self.ctx, self.info
         rest = [statement for statement in self.space.decl.body or () if not self._is_choice(statement)]
-        if not self.choices and not info.guessed and base is None:
+        if not self.choices and not info.guessed and not of_space:
             self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
         for statement in rest:
             ctx.attempt(self._statement, statement, self.scope)
@@ -329,11 +326,6 @@ class _SpaceBody(ChoiceReader):
             ctx.report(
                 errors.EmptyChoice(span, layers=text, sub_block=part, help=f"layer {layers[0]} had {had}")
             )
-        init = nodes.Initialisers() if base is None else base.init
-        if self.init is not None:
-            settings = self.space.section("init", self.init, self.scope)
-            found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
-            init = nodes.Initialisers(**found)
         # nothing where both ends stay as they are
         ends = {site: own for site, own in info.ends.items() if own != (PARENT_ENDS[site],)}
         return nodes.Space(
@@ -341,7 +333,6 @@ class _SpaceBody(ChoiceReader):
             parent=info.parent_id,
             layers=self._layers(),
             ends=nodes.EndsChoice.model_validate(ends) if ends else None,
-            init=init,
             roundings=tuple(info.roundings),
         )
 
@@ -402,11 +393,7 @@ class _SpaceBody(ChoiceReader):
                 self._report_unknown(word)
             case tree.Assign():
                 self.attempt(self.override, statement, scope)
-            case tree.Section(name=tree.Name(text="init") as name):
-                if self.init is not None:
-                    self.ctx.report(errors.DuplicateKey(name.span, name="init"))
-                self.init = statement
             case tree.Section(name=name):
-                self._report_unknown(name, "it has `init { … }`", tuple(KINDS["space"].sections))
+                self._report_unknown(name, _HELP.get(name.text, _HAS), ())
             case _:
                 shared_statement(self.ctx, statement, scope, self.space.thing)

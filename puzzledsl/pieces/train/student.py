@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.alternatives.precision import is_quantised
-from puzzledsl.ir.nodes import Initialisers, Shape
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
@@ -43,12 +43,7 @@ class Student:
 
     @classmethod
     def build(
-        cls,
-        job: BldJob,
-        model: PreTrainedModel,
-        statistics: LayerStatistics,
-        init: Initialisers,
-        shape: Shape,
+        cls, job: BldJob, model: PreTrainedModel, statistics: LayerStatistics, shape: Shape
     ) -> Student:
         """Build a job's student and initialise its weights, in float32.
 
@@ -58,7 +53,7 @@ class Student:
         layer = access.layers(model)[job.layer]
 
         def initialised(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
-            load_weights_into(made, initialise(layer, alternative, statistics, init, shape))
+            load_weights_into(made, initialise(layer, alternative, statistics, shape))
 
         return _student(job, model, initialised)
 

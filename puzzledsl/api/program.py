@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from puzzledsl.api.session import Run, Session, Variations, explained
+from puzzledsl.api.session import Run, Session, explained
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.space_table import SpaceTable
     from puzzledsl.search.answer import ChildFigures
+    from puzzledsl.search.sensitivity.why import Variations
 
 WHY_S = 60.0
 
@@ -214,8 +215,11 @@ class Program:
         Returns:
             The variations, to be asked as often as needed: an answer takes milliseconds.
         """
+        from puzzledsl.search.sensitivity.why import Variations
+
         with self._session.explained():
-            return Variations(self._session, search)
+            self._session.ready_search(search, "solve")
+            return Variations(self._session.tables_of(search))
 
     # ------------------------------------------------------------ runs
 

@@ -167,6 +167,8 @@ GONE = {
     "verify-export --build": "`pzl verify-export` keeps nothing: `--json` prints what it found",
     "--diff": "`--diff` is gone: `pzl fmt` writes the file, and version control shows what changed",
     "--detailed-exitcode": "`--detailed-exitcode` is gone: `changes` in what `--json` prints is empty if nothing changes",
+    "verify-export --trust-remote-code": "`--trust-remote-code` is gone: `pzl verify-export` runs puzzledsl's own model code "
+    "alone; export the child again",
     "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
 """Commands, options, and options of one command that earlier versions had -> what to write instead."""

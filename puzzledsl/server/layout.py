@@ -66,7 +66,7 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
             case LanguageWord(category=category):
                 kind = _BY_CATEGORY[category]
                 modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
-            case _ if kind := CLASSES[its_class][1]:
+            case _ if kind := CLASSES[its_class]:
                 modifiers = ("documentation",) if its_class == "doc" else ()
             case _:
                 continue

@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.tokens import Token, lex
 
-CLASSES: dict[str, tuple[str, str]] = {
-    "comment": ("Comment.Single", "comment"),
-    "doc": ("String.Doc", "comment"),
-    "keyword": ("Keyword", "keyword"),
-    "operator_word": ("Operator.Word", "keyword"),
-    "kind": ("Keyword.Declaration", "keyword"),
-    "declaration": ("Name.Class", ""),
-    "type": ("Keyword.Type", ""),
-    "attribute": ("Name.Attribute", ""),
-    "argument": ("Name.Variable", ""),
-    "setting": ("Name.Property", ""),
-    "call": ("Name.Function", ""),
-    "name": ("Name", ""),
-    "string": ("String.Double", "string"),
-    "number": ("Number", "number"),
-    "operator": ("Operator", "operator"),
-    "punctuation": ("Punctuation", ""),
-    "error": ("Error", ""),
+CLASSES: dict[str, str] = {
+    "comment": "comment",
+    "doc": "comment",
+    "keyword": "keyword",
+    "operator_word": "keyword",
+    "kind": "keyword",
+    "declaration": "",
+    "type": "",
+    "attribute": "",
+    "argument": "",
+    "setting": "",
+    "call": "",
+    "name": "",
+    "string": "string",
+    "number": "number",
+    "operator": "operator",
+    "punctuation": "",
+    "error": "",
 }
-"""Class -> its name in Pygments and in the language server, which colours names by their meaning."""
+"""Class -> its name in the language server, which colours names by their meaning."""
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")

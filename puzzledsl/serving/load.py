@@ -190,7 +190,8 @@ def served(
             raise LoadFailed(f"{words[0]}: {error.strerror}") from None
         try:
             _wait(process, port, log)
-            yield Server(port, _cores_of(process.pid))
+            known = hasattr(os, "sched_getaffinity")
+            yield Server(port, frozenset(os.sched_getaffinity(process.pid)) if known else frozenset())
         finally:
             process.terminate()
             try:
@@ -198,11 +199,6 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _cores_of(process: int) -> frozenset[int]:
-    """Return the cores of a process; none where the system does not say."""
-    return frozenset(os.sched_getaffinity(process)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Any) -> None:

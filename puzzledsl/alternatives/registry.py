@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, Union, get_args
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
 from puzzledsl.alternatives.cache import CACHES, KV

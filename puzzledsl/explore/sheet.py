@@ -233,7 +233,10 @@ class Sheet:
 
         search, ir = self.search.model_copy(update={"requirements": tuple(requirements)}), self.program.ir
         program = ir.model_copy(update={"searches": {**ir.searches, self.name: search}})
-        costs, scores = {search.space: self.program.costs(search.space)}, self.variations.builder.tables.scores
+        costs, scores = (
+            {search.space: self.program.costs(search.space)},
+            self.variations.builder.tables.scores,
+        )
         return Subject(Artefacts(program, {self.name: result}, costs=costs, scores=dict(scores)), self.name)
 
     def why(self, question: Question, layer: int, time_s: float) -> WhyResult | SearchResult:

@@ -30,7 +30,9 @@ def room_for(monkeypatch: pytest.MonkeyPatch, held: Models, *directories: Path) 
     """Memory for the float32 weights of these and their activations, less what is loaded on a CPU."""
     total = sum(weights_bytes(directory, FP32) for directory in directories) / PARENT_SHARE + 8
     monkeypatch.setattr(
-        models, "free_bytes", lambda device: int(total - sum(copy.bytes for copy in held.loaded) / PARENT_SHARE)
+        models,
+        "free_bytes",
+        lambda device: int(total - sum(copy.bytes for copy in held.loaded) / PARENT_SHARE),
     )
 
 

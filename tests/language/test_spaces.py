@@ -453,5 +453,3 @@ def test_windows(tmp_path: Path) -> None:
     ):
         found = program(tmp_path, space(f"{wide}layers[0].attention &= gqa({pattern})")).spaces["v"]
         assert names(found, "attention") == kept, pattern
-
-

@@ -81,9 +81,7 @@ def program(small: Shape) -> Callable[..., Program]:
             },
             data={f"mix{suffix}": Data(name=f"mix{suffix}", source=TextData(paths=(data,)), where=here)},
             spaces={
-                f"wide{suffix}": Space(
-                    name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, where=here
-                )
+                f"wide{suffix}": Space(name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, where=here)
             },
             blds=blds,
             searches={

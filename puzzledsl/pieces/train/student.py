@@ -42,9 +42,7 @@ class Student:
     """The parent's norm behind the sub-block that is trained; None without one, and for a coupled piece."""
 
     @classmethod
-    def build(
-        cls, job: BldJob, model: PreTrainedModel, statistics: LayerStatistics, shape: Shape
-    ) -> Student:
+    def build(cls, job: BldJob, model: PreTrainedModel, statistics: LayerStatistics, shape: Shape) -> Student:
         """Build a job's student and initialise its weights, in float32.
 
         Where one half of a coupled piece is `parent`, it is the parent's own module, neither trained nor stored.

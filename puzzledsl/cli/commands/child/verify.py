@@ -46,10 +46,8 @@ def verify_export(
     engines = _chosen(runtime if gguf is None else "llama_cpp")
     _refuse_absent(engines if runtime != "all" or gguf is not None else [])
     with Reporter(None) as progress:
-        if gguf is None:
-            results = verify(directory, engines, progress)
-        else:
-            results = (verify_gguf(directory, gguf, progress),)
+        one = None if gguf is None else verify_gguf(directory, gguf, progress)
+        results = verify(directory, engines, progress) if one is None else (one,)
     check = EngineCheck(name=directory.resolve().name, results=results)
     loading.show(json, lambda: check.model_dump(mode="json"), lambda: "\n".join(_export_lines(check)))
     statuses = {result.status for result in check.results}

@@ -208,10 +208,13 @@ FORMER = {
     "around": _WHOLE,
     "rounds": _WHOLE,
     "sampled": 'save text that the parent writes as a file, and read it: `text("own.txt")`',
+}
+"""Settings, solvers and calls of earlier versions, with what to write in their place."""
+FORMER_FIGURES = {
     "size": "leave it out: `pzl show` prints how many alternatives each layer has",
     "top_k_agreement": "bound what a judge measures of whole children: `require taste.agreement >= 90%`",
 }
-"""Settings, solvers, functions and calls of earlier versions, with what to write in their place."""
+"""Figures that expressions could read in earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
 USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(

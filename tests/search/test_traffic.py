@@ -444,7 +444,7 @@ def test_a_rate_that_nobody_sustains_is_said_with_the_best_reachable(tmp_path: P
     problem = no_answer(program, found)
     assert problem is not None
     (beside,) = problem.secondary
-    assert beside.span.line == 10 and re.fullmatch(r"best with the other: \d+\.?\d* req/s", beside.text)
+    assert beside.span.line == 9 and re.fullmatch(r"best with the other: \d+\.?\d* req/s", beside.text)
 
 
 def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:

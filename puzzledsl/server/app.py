@@ -200,7 +200,7 @@ _Kinds = types.CodeActionKind
 _OFFERED: Mapping[str, object] = {
     types.TEXT_DOCUMENT_SIGNATURE_HELP: types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
     types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
-    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, layout.MODIFIERS),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, []),
     types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions([_Kinds.QuickFix, _Kinds.SourceFixAll]),
     types.TEXT_DOCUMENT_RENAME: types.RenameOptions(prepare_provider=True),
 }

@@ -104,11 +104,6 @@ class Document:
         return Lines.of(self.text, self.project.encoding)
 
     @cached_property
-    def tokens(self) -> list[Token]:
-        """Its tokens, including comments and newlines; empty for a text too large to be a program."""
-        return lex(self.text) if len(self.text) <= MAX_BYTES else []
-
-    @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
         """Its syntax tree and syntax diagnostics. No other file is read."""
         sink = Sink()

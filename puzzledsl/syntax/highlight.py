@@ -13,20 +13,20 @@ CLASSES: dict[str, tuple[str, str]] = {
     "keyword": ("Keyword", "keyword"),
     "operator_word": ("Operator.Word", "keyword"),
     "kind": ("Keyword.Declaration", "keyword"),
-    "declaration": ("Name.Class", ""),
-    "type": ("Keyword.Type", ""),
-    "attribute": ("Name.Attribute", ""),
-    "argument": ("Name.Variable", ""),
-    "setting": ("Name.Property", ""),
-    "call": ("Name.Function", ""),
-    "name": ("Name", ""),
+    "declaration": ("Name.Class", "class"),
+    "type": ("Keyword.Type", "type"),
+    "attribute": ("Name.Attribute", "property"),
+    "argument": ("Name.Variable", "parameter"),
+    "setting": ("Name.Property", "property"),
+    "call": ("Name.Function", "function"),
+    "name": ("Name", "variable"),
     "string": ("String.Double", "string"),
     "number": ("Number", "number"),
     "operator": ("Operator", "operator"),
     "punctuation": ("Punctuation", ""),
     "error": ("Error", ""),
 }
-"""Class -> its name in Pygments and in the language server, which colours names by their meaning."""
+"""Class -> its name in Pygments and in the language server; empty for what has no colour there."""
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")

@@ -9,8 +9,7 @@ from math import prod
 
 from lsprotocol import types
 
-from puzzledsl.base import units
-from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
+from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, Quantity, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
@@ -29,7 +28,6 @@ from puzzledsl.syntax.tokens import Token, span_of
 _LONGEST = 200
 MOST = 12
 """Options and elements that are shown."""
-_GROUPED = 10**15
 
 
 def hover(document: Document, line: int, column: int) -> types.Hover | None:
@@ -48,10 +46,8 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
 
 
 def _of_token(document: Document, token: Token) -> str | None:
-    """Return the text for a number, keyword or path, which is no name."""
+    """Return the text for a keyword or a path, which is no name."""
     match token.type:
-        case "QUANTITY":
-            return _explain_quantity(str(token))
         case "STRING":
             path = used_path(document, token.line, token.column + 1)
             return f"`{path}`" if path is not None else None
@@ -195,34 +191,6 @@ def _joined(parts: list[str], sign: str) -> str:
     return sign.join(parts if len(parts) <= MOST else [*parts[:MOST], "…"])
 
 
-def _explain_quantity(text: str) -> str | None:
-    """Return the dimension and value of a literal; None for one that is wrong, which a diagnostic says."""
-    try:
-        quantity = units.parse_quantity(text)
-    except units.BadLiteral:
-        return None
-    meaning = "a plain number" if quantity.dimension == COUNT else quantity.dimension.name
-    if quantity.form == "percent":
-        meaning = "a share"
-    elif quantity.form == "times":
-        meaning = "a multiple: beside a metric, of the parent's same metric"
-    plain = _plain(quantity, text)
-    return f"`{text}`: {meaning}" + (f" = {plain}" if plain else "")
-
-
-def _plain(quantity: Quantity, text: str) -> str:
-    value = quantity.value
-    if quantity.form != "plain":
-        return f"{float(value):.4g}"
-    if quantity.dimension == BYTES:
-        decimal = f"{float(value / 10**9):.4g}GB" if value >= 10**9 else ""
-        exact = f"{value.numerator:,} bytes" if value.denominator == 1 and value < _GROUPED else ""
-        return ", ".join(p for p in (exact, format_quantity(value, BYTES), decimal) if p and p != text)
-    if quantity.dimension == units.TIME:
-        return f"{float(value):.6g} s"
-    return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
-
-
 def _summary(node: object) -> list[str]:
     """Return a few lines about a lowered declaration; none if its text says as much."""
     match node:
@@ -236,7 +204,7 @@ def _summary(node: object) -> list[str]:
             ]
         case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
             memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
-            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, units.BYTES_PER_S)
+            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, BYTES_PER_S)
             peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
             gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
             return [

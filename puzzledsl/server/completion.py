@@ -1,4 +1,4 @@
-"""Completion: the texts that can be written at a position. Signature help: the arguments of the call there.
+"""Completion: the texts that can be written at a position.
 
 The text there is rarely complete. Nothing extends over a line that begins at the left margin, so the text since the last such
 line is read with a name for what is missing, and with the brackets closed that are open: the checker finds what the gap takes.
@@ -125,10 +125,8 @@ def _statements(gap: Gap) -> Items:
 
 def _values(gap: Gap) -> Items:
     """Return the values that the setting and the calls around the cursor accept."""
-    setting, found = gap.setting, Items()
-    call = gap.calls[-1] if gap.calls else None
-    if call is not None and call.is_empty:
-        found = [_item(name, "setting", s.doc, insert=f"{name}: ") for name, s in call.arguments.items()]
+    setting = gap.setting
+    found = [_item(name, "setting", s.doc, insert=f"{name}: ") for name, s in gap.arguments.items()]
     found += [_item(name, "call", c.doc, ", ".join(c.names)) for name, c in setting.calls.items()]
     plain = (name for name in setting.words if name not in setting.calls)
     found += [_item(name, "word", words.OTHER.get(name, "")) for name in plain]
@@ -302,26 +300,3 @@ def written_before(document: Document, line: int, column: int) -> Written:
     if ended and (touching is None or touching.type not in CONTINUES_BEFORE):
         found.statement = []
     return found
-
-
-def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:
-    """Return the signature of the innermost call at a position; None outside calls."""
-    gap = written_before(document, line, column).gap(document)
-    call = gap.calls[-1] if gap is not None and gap.calls else None
-    if call is None or not call.arguments:
-        return None
-    names = list(call.arguments)
-    active = names.index(call.name) if call.name in names else min(call.index, len(names) - 1)
-    parameters = [types.ParameterInformation(n, s.doc or None) for n, s in call.arguments.items()]
-    label = f"{_path(call.function)}({', '.join(names)})"
-    return types.SignatureHelp([types.SignatureInformation(label, parameters=parameters)], 0, active)
-
-
-def _path(function: tree.Expr) -> str:
-    """Return `name` or `file.name`."""
-    match function:
-        case tree.Attribute(target=target, name=name):
-            return f"{_path(target)}.{name.text}"
-        case tree.Name(text=text):
-            return text
-    return "…"

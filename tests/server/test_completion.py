@@ -13,11 +13,10 @@ from puzzledsl.language import kinds, words
 from puzzledsl.language.kinds import ATTENTION, FFN, HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
-from puzzledsl.server.completion import complete, signature
+from puzzledsl.server.completion import complete
 from tests.server.texts import PROGRAM, marked
 
 CHAT, BUSY = ({*metrics_under(traffic=traffic), *words.SCENARIO_FACTS} for traffic in (False, True))
-MEASURED = "measured(engine, device, dtype, kv_cache, threads, gpus, memory, price, power)"
 
 
 def labels(text: str, folder: Path) -> list[str]:
@@ -175,40 +174,6 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
     found = set(labels(after(tail), tmp_path))
     assert wanted <= found
     assert not unwanted & found
-
-
-@pytest.mark.parametrize(
-    ("tail", "label", "active"),
-    [
-        ("hardware n = measured(device: cpu, dtype: ‸", MEASURED, 2),
-        ("space n of p { ffn = moe(8, ‸", "moe(experts, top_k, width, round, dtype)", 1),
-        ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round, dtype)", 0),
-        ("let x = half(‸", "half(x)", 0),
-        ("let x = [half(1), ‸", None, 0),
-        ("let x = limit_of(‸", None, 0),
-        ("let c = chat\nlet x = c(‸", None, 0),
-        (
-            "hardware n = h100_sxm(memory: ‸",
-            "".join(["h100_sxm(", ", ".join(PROFILE), ")"]),
-            list(PROFILE).index("memory"),
-        ),
-        ("score n of b = replace_one(accuracy(‸", "accuracy(tasks)", 0),
-        ("search n of w { require sum(l.ffn.width for l in layers[‸", None, 0),
-        ("bld n of w { lr = cosine(1e-4, warmup: ‸", "cosine(peak, warmup)", 1),
-        ("let x = 1‸", None, 0),
-    ],
-)
-def test_the_signature_of_the_call_that_is_written(
-    tail: str, label: str | None, active: int, tmp_path: Path
-) -> None:
-    found = signature(*marked(after(tail), tmp_path))
-    if label is None:
-        assert found is None
-    else:
-        assert found is not None
-        (shown,) = found.signatures
-        assert (shown.label, found.active_parameter) == (label, active)
-        assert [p.label for p in shown.parameters or ()] == label[label.index("(") + 1 : -1].split(", ")
 
 
 def test_units_of_the_metric_come_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lsprotocol import types
 
 from puzzledsl.server import navigation, problems
-from puzzledsl.server.completion import complete, signature
+from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.hover import hover
 from puzzledsl.server.layout import formatting, semantic_tokens
@@ -25,7 +25,6 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     problems.actions(document, types.Range(here, here))
     hover(document, line, column)
     complete(document, line, column)
-    signature(document, line, column)
     navigation.definition(document, line, column)
     navigation.references(document, line, column)
     navigation.outline(document)

@@ -10,18 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.resources import listing
 from puzzledsl.base.settings import Call
-from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.names import Meaning, NameScope, members
 from puzzledsl.checker.names.occurrences import CURSOR, Gap, gap_of
-from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.kinds import ANYWHERE, KINDS, alternatives_of
 from puzzledsl.server.document import Document
@@ -30,7 +27,6 @@ from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
 
-_NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
 MOST_PATHS = 200
 """Files beside the text that `use` offers."""
@@ -58,12 +54,10 @@ def complete(document: Document, line: int, column: int) -> Items:
     written = written_before(document, line, column)
     statement, touching = written.statement, written.touching
     match "" if touching is None else touching.type:
-        case "COMMENT" | "DOC":
+        case "COMMENT" | "DOC" | "QUANTITY":
             return []
         case "STRING" | "UNTERMINATED":
             return _paths(document, written, line, column)
-        case "QUANTITY":
-            return _units(document, written, line, column)
     if not written.opened and statement and statement[0].type == "USE":
         return _keywords(("as",)) if len(statement) == 2 else []
     if not statement and not written.opened:
@@ -209,27 +203,6 @@ def _paths(document: Document, written: Written, line: int, column: int) -> Item
         types.CompletionItem(n, kind=_Kind.File, filter_text=n, text_edit=types.TextEdit(place, n))
         for n in names
     ]
-
-
-def _units(document: Document, written: Written, line: int, column: int) -> Items:
-    """Return the units behind a number, those of the metric named last in the statement first."""
-    text = str(written.touching)
-    digits = _NUMBER.match(text)
-    if digits is None or "." in (text[-1:], text[:1]):
-        return []
-    pairs = zip(written.statement, written.statement[1:], strict=False)
-    metrics = [METRICS[word] for dot, word in pairs if dot.type == "DOT" and word in METRICS]
-    wanted = metrics[-1].dimension if metrics else None
-    place = document.lines.range(Span("", line, column - len(text), line, column))
-    named = [(u, d.name, d == wanted) for u, (_, d) in UNITS.items() if u and u != "µs"]
-    named += [("%", "a share", wanted is None), ("x", "times the parent's", wanted is not None)]
-    found: Items = []
-    for unit, meaning, first in named:
-        label = digits.group() + (" " if unit.endswith("tok/s") else "") + unit
-        edit, order = types.TextEdit(place, label), ("0" if first else "1") + unit
-        facts: dict[str, Any] = {"detail": meaning, "sort_text": order, "filter_text": label}
-        found.append(types.CompletionItem(label, kind=_Kind.Unit, text_edit=edit, **facts))
-    return found
 
 
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}

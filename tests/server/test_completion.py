@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import kinds, words
@@ -176,23 +175,8 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
     assert not unwanted & found
 
 
-def test_units_of_the_metric_come_first(tmp_path: Path) -> None:
-    items = complete(*marked(after("search n of w { require chat.memory <= 78‸"), tmp_path))
-    assert {i.label for i in items} >= {f"78{u}" for u in UNITS if u and "tok/s" not in u and u != "µs"}
-    first = sorted(items, key=lambda i: i.sort_text or "")[0]
-    assert first.detail == "Bytes"
-    assert first.text_edit is not None
-    assert first.text_edit.new_text == first.label
-
-
-@pytest.mark.parametrize(
-    ("typed", "unit"), [("8‸", "8ms"), ("8m‸", "8ms"), ("8.5‸", "8.5GiB"), ("200‸", "200 tok/s")]
-)
-def test_units(typed: str, unit: str, tmp_path: Path) -> None:
-    items = complete(*marked(f"let x = {typed}", tmp_path))
-    (found,) = (i for i in items if i.label == unit)
-    assert found.text_edit is not None
-    assert found.text_edit.range.start.character == len("let x = ")  # type: ignore[union-attr]
+def test_a_number_is_not_completed(tmp_path: Path) -> None:
+    assert labels("let x = 8‸", tmp_path) == labels("let x = 8m‸", tmp_path) == []
 
 
 def test_files_and_their_names(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from fractions import Fraction
 from math import prod
 
@@ -63,11 +62,12 @@ def _of_name(document: Document, occurrence: Occurrence) -> str | None:
         case None:
             return None
         case Symbol():
-            return _parts(_metric_of(document, occurrence, symbol), _declared(document, symbol, within))
+            return _declared(document, symbol, within)
         case LanguageWord(category="kind"):
             return f"`{symbol.name}`: {symbol.doc}\n\n```pzl\n{KINDS[symbol.name].form}\n```"
         case LanguageWord(category="metric"):
-            return _metric(symbol.owner, symbol.name)
+            metric = METRICS[symbol.name]
+            return f"`{symbol.owner}.{symbol.name}` ({metric.dimension.name}): {metric.doc}"
         case LanguageWord(category="fact"):
             known = symbol.owner in ("parent", "hardware", "scenario") and isinstance(node, tree.Attribute)
             ctx = document.inspected[1] if known else None
@@ -85,22 +85,6 @@ def _said(name: str, doc: str) -> str | None:
 
 def _parts(*parts: str | None) -> str:
     return "\n\n".join(p for p in parts if p)
-
-
-def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> str:
-    """Return the metric of a scenario whose name stands before a dot: of `chat` in `chat.memory`; empty for other names."""
-    if symbol.kind != "scenario" or occurrence.role == "declares":
-        return ""
-    at = occurrence.span
-    behind = (o for o in document.names if isinstance(o.node, tree.Attribute) and o.node.target.span == at)
-    name = next((o.name for o in behind), "")
-    return _metric(symbol.name, name) if name in METRICS else ""
-
-
-def _metric(scenario: str, name: str) -> str:
-    """Return a metric with its unit."""
-    metric = METRICS[name]
-    return f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
 
 
 def _declared(document: Document, symbol: Symbol, within: str) -> str:
@@ -197,7 +181,7 @@ def _summary(node: object) -> list[str]:
         case nodes.Parent(shape=shape):
             tied = ", tied" if shape.tied else ""
             return [
-                f"{shape.family}, {_count(total_params(shape))} parameters, {shape.layers} layers",
+                f"{shape.family}, {format_quantity(total_params(shape), COUNT)} parameters, {shape.layers} layers",
                 f"hidden {shape.hidden}, {shape.heads} heads of {shape.head_dim}, {shape.kv_heads} KV heads, "
                 f"intermediate {shape.intermediate}, vocabulary {shape.vocab}{tied}",
                 *layer_kinds(shape),
@@ -212,20 +196,6 @@ def _summary(node: object) -> list[str]:
                 f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
             ]
         case nodes.Space():
-            return _space(node)
+            size = prod(len(c.attention) * len(c.ffn) for c in node.layers)
+            return [f"{size if size < 10**6 else f'about 10^{len(str(size)) - 1}'} children"]
     return []
-
-
-def _count(value: int) -> str:
-    return format_quantity(Fraction(value), COUNT)
-
-
-def _space(space: nodes.Space) -> list[str]:
-    sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
-    most = sizes.most_common(4)
-    rows = [f"{n} layer{'s' if n > 1 else ''} with {a} x {f} alternatives" for (a, f), n in most]
-    rest = len(sizes) - len(rows)
-    size = prod(len(c.attention) * len(c.ffn) for c in space.layers)
-    exponent = len(str(size)) - 1
-    total = f"{size}" if exponent < 6 else f"about 10^{exponent}"
-    return [*rows, *([f"… and {rest} other sizes"] if rest > 0 else []), f"{total} children in all"]

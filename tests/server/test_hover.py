@@ -68,7 +68,9 @@ def test_says_what_a_metric_of_traffic_is(tmp_path: Path) -> None:
     assert found is not None and "`chat.p95_ttft` (Time)" in found
 
 
-@pytest.mark.parametrize("text", ["# comm‸ent\n", "let a = 1‸k\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n'])
+@pytest.mark.parametrize(
+    "text", ["# comm‸ent\n", "let a = 1‸k\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n']
+)
 def test_says_nothing(text: str, tmp_path: Path) -> None:
     assert said(text, tmp_path) is None
 

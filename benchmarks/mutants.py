@@ -326,6 +326,7 @@ def main() -> int:
     options = parser.parse_args()
     os.chdir(ROOT)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["PZL_CASES"] = "1"  # all cases: a test that draws a few would notice less
     settings = config()
     targets, tests = settings.only_mutate, options.tests or settings.pytest_add_cli_args_test_selection
     if options.folder:

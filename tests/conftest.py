@@ -12,18 +12,20 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from puzzledsl.families.registry import FAMILIES
+from tests.cases import ALL, cases
 
 if TYPE_CHECKING:
     from tests.pretended_gpu import Gpu
 
 ROOT = Path(__file__).parent
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "untimed", deadline=None, max_examples=cases(100), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("untimed")  # hypothesis neither times examples nor complains of slow ones
 
 
 LONG = (
     "pretended_gpu/test_families.py",
-    "paper/test_programs.py",
     "uptrain/test_two_ranks.py",
     "search/sensitivity/test_why.py",
     "child/checkpoint/test_checkpoint.py",
@@ -40,8 +42,6 @@ SLOW = (
     "cluster/test_stages_on_ray.py",
     "costs/test_calibrate.py",
     "docs/test_site.py",
-    "paper/test_programs.py",
-    "paper/test_table02.py",
     "plugins/test_low_rank.py",
     "uptrain/test_two_ranks.py",
 )
@@ -67,8 +67,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long modules first, and mark slow ones. `--no-loadscope-reorder` keeps this order."""
     places = {ROOT / name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path, len(LONG)))
-    for item in items if "PZL_WHOLE" not in os.environ else ():
-        if is_slow(item):
+    for item in items:
+        more = not ALL and item.get_closest_marker("more") is not None
+        if more or ("PZL_WHOLE" not in os.environ and is_slow(item)):
             item.add_marker(pytest.mark.slow)
 
 

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import more
 from tests.documents import ROOT, Block, Runner, blocks, documents, fits, sessions
 
+LONG = ROOT / "docs" / "examples.md"
+"""The page of commands whose programs `tests/examples` compiles and solves."""
+PAGES = [page if page != LONG else more(page)[0] for page in documents()]
 
-@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_block_is_true(document: Path, tmp_path: Path) -> None:
     problems = list(Runner(tmp_path).run(blocks(document)))
     assert not problems, "\n\n".join(problems)

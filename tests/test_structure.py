@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
+import pytest
+
 import puzzledsl
 
 PACKAGE = Path(puzzledsl.__file__).parent
@@ -21,6 +23,12 @@ RETIRED_DEFINITIONS = RETIRED | set(
     "marks prices looking following planned readings readers front starting teaching".split()
 )
 """Words that name no file, class or function. A variable may have them: dual prices, the following token."""
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    """The package's files, parsed."""
+    return {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 
 
 # ---------------------------------------------------------------- imports
@@ -44,11 +52,11 @@ def imported(tree: ast.Module) -> Iterator[str]:
                 pass
 
 
-def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return module -> modules it imports, of the modules given as name -> source text."""
+def import_graph(sources: Mapping[str, ast.Module]) -> dict[str, set[str]]:
+    """Return module -> modules it imports, of the modules given by name."""
     graph: dict[str, set[str]] = {}
-    for name, source in sources.items():
-        targets = (full.removeprefix("puzzledsl.") for full in imported(ast.parse(source)))
+    for name, tree in sources.items():
+        targets = (full.removeprefix("puzzledsl.") for full in imported(tree))
         found = {target if target in sources else target.rpartition(".")[0] for target in targets}
         graph[name] = (found & sources.keys()) - {name}
     return graph
@@ -81,8 +89,8 @@ def circles(graph: Mapping[str, Set[str]]) -> list[set[str]]:
     return [component for component in components if len(component) > 1]
 
 
-def test_files_import_each_other_in_no_circle() -> None:
-    graph = import_graph({module_of(path): path.read_text("utf-8") for path in FILES})
+def test_files_import_each_other_in_no_circle(trees: dict[Path, ast.Module]) -> None:
+    graph = import_graph({module_of(path): tree for path, tree in trees.items()})
     assert sum(map(len, graph.values())) > len(FILES), "the imports were not found"
     found = [sorted(circle) for circle in circles(graph)]
     assert not found, f"files that import each other: {found}"
@@ -103,10 +111,10 @@ def test_no_folder_has_more_than_twenty_modules() -> None:
 # ---------------------------------------------------------------- names
 
 
-def retired_names(source: str) -> set[str]:
+def retired_names(tree: ast.Module) -> set[str]:
     """Return the retired names among the identifiers of a file; a leading `_` makes no difference."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         names, words = [], RETIRED
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -125,12 +133,12 @@ def retired_names(source: str) -> set[str]:
     return found
 
 
-def test_no_retired_name_is_left() -> None:
+def test_no_retired_name_is_left(trees: dict[Path, ast.Module]) -> None:
     found = set()
     for path in FILES:
         place = path.relative_to(PACKAGE)
         parts = set(place.with_suffix("").parts)
-        words = retired_names(path.read_text("utf-8")) | (parts & RETIRED_DEFINITIONS)
+        words = retired_names(trees[path]) | (parts & RETIRED_DEFINITIONS)
         found |= {f"{place.as_posix()}: {word}" for word in words}
     assert not found, "\n".join(["retired names:", *sorted(found)])
 
@@ -147,9 +155,9 @@ OF_A_LIBRARY = {
 """Library -> the one file that may use its private names, which says why nothing public does."""
 
 
-def private_names(source: str) -> set[str]:
+def private_names(tree: ast.Module) -> set[str]:
     """Return the private names that a file uses and neither defines nor inherits."""
-    tree, own, used = ast.parse(source), set(), set()
+    own, used = set(), set()
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -172,12 +180,12 @@ def private_names(source: str) -> set[str]:
     return {name for name in used - own if name.startswith("_") and not name.endswith("__")}
 
 
-def test_private_names_of_a_library_stand_in_its_one_file() -> None:
+def test_private_names_of_a_library_stand_in_its_one_file(trees: dict[Path, ast.Module]) -> None:
     """The files that travel with a checkpoint run without the package, so they have their own."""
     allowed = set(OF_A_LIBRARY.values())
     found = {
         str(path.relative_to(PACKAGE)): names
         for path in FILES
-        if "remote" not in path.parts and (names := private_names(path.read_text("utf-8")))
+        if "remote" not in path.parts and (names := private_names(trees[path]))
     }
     assert found.keys() == allowed, {path: found[path] for path in found.keys() - allowed}

@@ -351,29 +351,26 @@ def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
     )
 
 
-_COLORS: dict[Sign, str] = {"+": "32", "-": "31", "~": "33"}
-
-
-def as_text(changes: ProgramChanges, *, color: bool) -> str:
+def as_text(changes: ProgramChanges) -> str:
     """The whole answer, without a final newline."""
     if not changes:
         return "No changes: both programs mean the same."
-    return "\n".join(_lines(changes, color))
+    return "\n".join(_lines(changes))
 
 
-def _lines(changes: ProgramChanges, color: bool) -> Iterator[str]:
+def _lines(changes: ProgramChanges) -> Iterator[str]:
     told: dict[tuple[str, tuple[Detail, ...]], str] = {}
     for change in changes.changes:
-        yield f"{_painted(change.sign, color)} {change.kind} {change.name}"
+        yield f"{change.sign} {change.kind} {change.name}"
         first = told.setdefault((change.kind, change.details), change.name)
         if first != change.name and change.details:
-            yield f"    {_painted('~', color)} as {first}"
+            yield f"    ~ as {first}"
             continue
         for detail in change.details:
             what = detail.new or detail.old
             if detail.sign == "~":
                 what = f"{detail.old} -> {detail.new}"
-            yield f"    {_painted(detail.sign, color)} {detail.what}: {what}"
+            yield f"    {detail.sign} {detail.what}: {what}"
     yield ""
     for name, pieces in changes.pieces.items():
         if pieces.make or pieces.drop:
@@ -385,7 +382,3 @@ def _lines(changes: ProgramChanges, color: bool) -> Iterator[str]:
     yield (
         f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
     )
-
-
-def _painted(sign: Sign, color: bool) -> str:
-    return f"\x1b[{_COLORS[sign]}m{sign}\x1b[0m" if color else sign

@@ -1,7 +1,8 @@
 """Continuous batching, step by step: the latencies of requests that arrive at given moments, or at random (seeded Poisson).
 
 An engine runs at most `most` sequences. Before each step it starts those that wait, oldest first; their prompts pass together
-with one token of each sequence that runs, and give their first tokens. Steps take what the cost table says.
+with one token of each sequence that runs, and give their first tokens. Steps take what the cost table says: a step with prompts
+as long as both, one after the other; or, in an engine that joins them, as long as a prompt of all those tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from statistics import fmean, quantiles
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.metrics import chosen_costs
 from puzzledsl.costs.traffic import NS_PER_S
-from puzzledsl.ir.nodes import Traffic
+from puzzledsl.ir.nodes import Program, Traffic
+from puzzledsl.ir.runtimes import is_joined
 from puzzledsl.ir.tables import Assignment, ScenarioCosts
 
 REQUESTS, WARM_UP = 2000, 200
@@ -42,22 +44,25 @@ class Latency:
 
 @record
 class Engine:
-    """Times of a model: of a token of a prompt, and of a step of 1, 2, … sequences."""
+    """Times of a model: of a token of a prompt, and of a step of 1, 2, … sequences. `joined`: see the engines of the IR."""
 
     prompt_token_ns: Fraction
     steps_ns: tuple[int, ...]
+    joined: bool = False
 
     @classmethod
-    def of(cls, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]) -> Engine:
+    def of(
+        cls, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], *, joined: bool = False
+    ) -> Engine:
         """From the costs of traffic at each number of sequences."""
         prompt_ns = sum(cost.prefill_ns for cost in chosen_costs(listed[0], layers))
         steps = (sum(cost.decode_ns for cost in chosen_costs(costs, layers)) for costs in listed)
-        return cls(Fraction(prompt_ns, listed[0].prompt), tuple(steps))
+        return cls(Fraction(prompt_ns, listed[0].prompt), tuple(steps), joined)
 
     def at_pace(self, prompt: float, token: float) -> Engine:
         """Return the same engine on a machine that takes so many times as long for prompts and for steps."""
         steps = (round(step * token) for step in self.steps_ns)
-        return Engine(self.prompt_token_ns * Fraction(prompt), tuple(steps))
+        return Engine(self.prompt_token_ns * Fraction(prompt), tuple(steps), self.joined)
 
     def serve(self, requests: Sequence[Request]) -> list[Latency]:
         """Return the latencies of requests in the order of their arrival."""
@@ -78,7 +83,11 @@ class Engine:
                 steps = min(left.values())
                 if waiting and len(left) < len(self.steps_ns) and step:
                     steps = max(1, min(steps, -(-(waiting[0][1].arrival_ns - now) // step)))
-            now += steps * step + sum(int(request.prompt * self.prompt_token_ns) for _, request in new)
+            prompts = sum(int(request.prompt * self.prompt_token_ns) for _, request in new)
+            if new and self.joined:
+                now += max(step, prompts + int(len(left) * self.prompt_token_ns))
+            else:
+                now += steps * step + prompts
             left = {number: tokens - steps for number, tokens in left.items()}
             for number, request in new:
                 left[number], first[number] = request.output - 1, now
@@ -115,22 +124,26 @@ def simulated(
     traffic: Traffic,
     requests: int = REQUESTS,
     warm_up: int = WARM_UP,
+    *,
+    joined: bool = False,
 ) -> dict[str, float]:
     """Return the latencies of a model under traffic, as `summary` does."""
     tokens = listed[0].prompt, listed[0].output
-    served = Engine.of(listed, layers).serve(arrivals(traffic, tokens, requests, SEED))
+    served = Engine.of(listed, layers, joined=joined).serve(arrivals(traffic, tokens, requests, SEED))
     return summary(served[warm_up:])
 
 
 def simulations(
     scenarios: Mapping[str, Sequence[ScenarioCosts]],
-    traffics: Mapping[str, Traffic | None],
+    program: Program,
     layers: Sequence[Assignment],
 ) -> dict[str, float]:
     """Return `busy.p95_ttft` and the like of a model in each scenario under traffic."""
     return {
         f"{name}.{metric}": value
-        for name, traffic in traffics.items()
-        if traffic is not None and scenarios.get(name)
-        for metric, value in simulated(scenarios[name], layers, traffic).items()
+        for name, here in program.scenarios.items()
+        if here.traffic is not None and scenarios.get(name)
+        for metric, value in simulated(
+            scenarios[name], layers, here.traffic, joined=is_joined(program.hardware[here.hardware])
+        ).items()
     }

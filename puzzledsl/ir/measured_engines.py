@@ -35,7 +35,7 @@ class Engine:
 
     `weights` maps each data type to the bits of a stored weight, the usual type first. `cache_bits`: of a cached number; None: as
     the weights. `devices`: those it runs on here. `install`: how a user gets it. `ladder`: files that its own quantiser
-    makes of the parent are measured beside children.
+    makes of the parent are measured beside children. `joined`: prompts and tokens of one step pass through the model together.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Engine:
     devices: tuple[str, ...] = ("cpu",)
     install: str = ""
     ladder: bool = False
+    joined: bool = False
 
     @property
     def dtype(self) -> str:
@@ -77,6 +78,7 @@ ENGINES: Mapping[str, Engine] = {
             {"bf16": 16, "fp32": 32, "fp16": 16},
             devices=("cpu", "cuda"),
             install="`make vllm` makes an environment for it; $PZL_VLLM_VENV names another one",
+            joined=True,
         ),
         Engine(
             "mlx",

@@ -183,6 +183,12 @@ def has_ladder(hardware: Hardware) -> bool:
     return engine is not None and engine.ladder
 
 
+def is_joined(hardware: Hardware) -> bool:
+    """Return True for hardware whose engine passes prompts and tokens of one step through the model together."""
+    engine = engine_of(hardware)
+    return engine is not None and engine.joined
+
+
 def fit_in(program: Program, space: str, engine: Engine) -> Fit:
     """Return the engine's architecture for every child of a space, with what it lacks."""
     here = program.spaces[space]

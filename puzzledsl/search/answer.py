@@ -115,8 +115,7 @@ def checked(tables: Tables, found: Found) -> Solution:
     violations = verify(*inputs, solution, found.value)
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
-    traffics = {name: here.traffic for name, here in tables.program.scenarios.items()}
-    served = simulations(tables.costs.scenarios, traffics, found.layers)
+    served = simulations(tables.costs.scenarios, tables.program, found.layers)
     return solution.model_copy(update={"simulated": served}) if served else solution
 
 

@@ -21,7 +21,7 @@ from pygls.lsp.server import LanguageServer
 
 from puzzledsl.base.version import __version__
 from puzzledsl.server import layout, navigation, problems
-from puzzledsl.server.completion import complete, signature
+from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Encoding, Project
 from puzzledsl.server.hover import hover
 
@@ -181,7 +181,6 @@ _ANSWERS: Mapping[str, Answer] = {
     types.WORKSPACE_DID_CHANGE_WATCHED_FILES: lambda server, _: server.check_all(),
     types.TEXT_DOCUMENT_HOVER: _at(hover),
     types.TEXT_DOCUMENT_DEFINITION: _at(navigation.definition),
-    types.TEXT_DOCUMENT_SIGNATURE_HELP: _at(signature),
     types.TEXT_DOCUMENT_COMPLETION: _at(lambda *at: types.CompletionList(False, complete(*at))),
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
     types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
@@ -196,9 +195,8 @@ _ANSWERS: Mapping[str, Answer] = {
 """Requests and notifications of the protocol with their answers."""
 _Kinds = types.CodeActionKind
 _OFFERED: Mapping[str, object] = {
-    types.TEXT_DOCUMENT_SIGNATURE_HELP: types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
     types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
-    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, layout.MODIFIERS),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, []),
     types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions([_Kinds.QuickFix, _Kinds.SourceFixAll]),
     types.TEXT_DOCUMENT_RENAME: types.RenameOptions(prepare_provider=True),
 }

@@ -1,4 +1,4 @@
-"""Completion: the texts that can be written at a position. Signature help: the arguments of the call there.
+"""Completion: the texts that can be written at a position.
 
 The text there is rarely complete. Nothing extends over a line that begins at the left margin, so the text since the last such
 line is read with a name for what is missing, and with the brackets closed that are open: the checker finds what the gap takes.
@@ -10,18 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.resources import listing
 from puzzledsl.base.settings import Call
-from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.names import Meaning, NameScope, members
 from puzzledsl.checker.names.occurrences import CURSOR, Gap, gap_of
-from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.kinds import ANYWHERE, KINDS, alternatives_of
 from puzzledsl.server.document import Document
@@ -30,7 +27,6 @@ from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
 
-_NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
 MOST_PATHS = 200
 """Files beside the text that `use` offers."""
@@ -58,12 +54,10 @@ def complete(document: Document, line: int, column: int) -> Items:
     written = written_before(document, line, column)
     statement, touching = written.statement, written.touching
     match "" if touching is None else touching.type:
-        case "COMMENT" | "DOC":
+        case "COMMENT" | "DOC" | "QUANTITY":
             return []
         case "STRING" | "UNTERMINATED":
             return _paths(document, written, line, column)
-        case "QUANTITY":
-            return _units(document, written, line, column)
     if not written.opened and statement and statement[0].type == "USE":
         return _keywords(("as",)) if len(statement) == 2 else []
     if not statement and not written.opened:
@@ -125,10 +119,8 @@ def _statements(gap: Gap) -> Items:
 
 def _values(gap: Gap) -> Items:
     """Return the values that the setting and the calls around the cursor accept."""
-    setting, found = gap.setting, Items()
-    call = gap.calls[-1] if gap.calls else None
-    if call is not None and call.is_empty:
-        found = [_item(name, "setting", s.doc, insert=f"{name}: ") for name, s in call.arguments.items()]
+    setting = gap.setting
+    found = [_item(name, "setting", s.doc, insert=f"{name}: ") for name, s in gap.arguments.items()]
     found += [_item(name, "call", c.doc, ", ".join(c.names)) for name, c in setting.calls.items()]
     plain = (name for name in setting.words if name not in setting.calls)
     found += [_item(name, "word", words.OTHER.get(name, "")) for name in plain]
@@ -213,27 +205,6 @@ def _paths(document: Document, written: Written, line: int, column: int) -> Item
     ]
 
 
-def _units(document: Document, written: Written, line: int, column: int) -> Items:
-    """Return the units behind a number, those of the metric named last in the statement first."""
-    text = str(written.touching)
-    digits = _NUMBER.match(text)
-    if digits is None or "." in (text[-1:], text[:1]):
-        return []
-    pairs = zip(written.statement, written.statement[1:], strict=False)
-    metrics = [METRICS[word] for dot, word in pairs if dot.type == "DOT" and word in METRICS]
-    wanted = metrics[-1].dimension if metrics else None
-    place = document.lines.range(Span("", line, column - len(text), line, column))
-    named = [(u, d.name, d == wanted) for u, (_, d) in UNITS.items() if u and u != "µs"]
-    named += [("%", "a share", wanted is None), ("x", "times the parent's", wanted is not None)]
-    found: Items = []
-    for unit, meaning, first in named:
-        label = digits.group() + (" " if unit.endswith("tok/s") else "") + unit
-        edit, order = types.TextEdit(place, label), ("0" if first else "1") + unit
-        facts: dict[str, Any] = {"detail": meaning, "sort_text": order, "filter_text": label}
-        found.append(types.CompletionItem(label, kind=_Kind.Unit, text_edit=edit, **facts))
-    return found
-
-
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}
 _OPERANDS = ("NAME", "QUANTITY", "STRING", "RPAR", "RSQB")
 _WHOLE = ("NAME", "QUANTITY", "STRING", "UNTERMINATED", "COMMENT", "DOC")
@@ -302,26 +273,3 @@ def written_before(document: Document, line: int, column: int) -> Written:
     if ended and (touching is None or touching.type not in CONTINUES_BEFORE):
         found.statement = []
     return found
-
-
-def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:
-    """Return the signature of the innermost call at a position; None outside calls."""
-    gap = written_before(document, line, column).gap(document)
-    call = gap.calls[-1] if gap is not None and gap.calls else None
-    if call is None or not call.arguments:
-        return None
-    names = list(call.arguments)
-    active = names.index(call.name) if call.name in names else min(call.index, len(names) - 1)
-    parameters = [types.ParameterInformation(n, s.doc or None) for n, s in call.arguments.items()]
-    label = f"{_path(call.function)}({', '.join(names)})"
-    return types.SignatureHelp([types.SignatureInformation(label, parameters=parameters)], 0, active)
-
-
-def _path(function: tree.Expr) -> str:
-    """Return `name` or `file.name`."""
-    match function:
-        case tree.Attribute(target=target, name=name):
-            return f"{_path(target)}.{name.text}"
-        case tree.Name(text=text):
-            return text
-    return "…"

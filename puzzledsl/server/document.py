@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -104,15 +103,10 @@ class Document:
         return Lines.of(self.text, self.project.encoding)
 
     @cached_property
-    def tokens(self) -> list[Token]:
-        """Its tokens, including comments and newlines; empty for a text too large to be a program."""
-        return lex(self.text) if len(self.text) <= MAX_BYTES else []
-
-    @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
         """Its syntax tree and syntax diagnostics. No other file is read."""
         sink = Sink()
-        module = self.project.trees.parse(self.text, str(self.path), sink)
+        module = parse_once(self.text, str(self.path), sink)
         return module, sink.sorted()
 
     @property
@@ -123,14 +117,14 @@ class Document:
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
         """The result of a check and the checker's context."""
-        return inspect(self.path, {}, self.project.unsaved(self), self.project.trees.parse)
+        return inspect(self.path, {}, self.project.unsaved(self), parse_once)
 
     @cached_property
     def file(self) -> SourceFile:
         """The text as a file with the names that it declares and imports. Values are not evaluated."""
         if "inspected" in self.__dict__ and (ctx := self.inspected[1]) is not None:
             return ctx.root
-        root = Loader(Sink(), self.project.unsaved(self), self.project.trees.parse).root(self.path)
+        root = Loader(Sink(), self.project.unsaved(self), parse_once).root(self.path)
         assert root is not None, "its text is at hand"
         return root
 
@@ -219,28 +213,19 @@ def files_of(file: SourceFile) -> dict[str, SourceFile]:
     return found
 
 
-MOST_TREES = 64
-"""Number of files whose trees are kept."""
+@lru_cache(maxsize=64)
+def _known(text: str, file: str) -> tuple[tree.Module, tuple[Diagnostic, ...]]:
+    """Return the tree of a text and its mistakes; of a text that has not changed, those of before."""
+    sink = Sink()
+    return parse(text, file, sink), tuple(sink)
 
 
-class Trees:
-    """A parser that keeps the last text of each file with its tree and mistakes."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[str, tree.Module, Sink]] = OrderedDict()
-
-    def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
-        """Parse like `syntax.parse.parse`; return the known tree if the text of the file has not changed."""
-        if file not in self._known or self._known[file][0] != text:
-            own = Sink()
-            self._known[file] = text, parse(text, file, own), own
-        self._known.move_to_end(file)
-        if len(self._known) > MOST_TREES:
-            self._known.popitem(last=False)
-        _, module, mistakes = self._known[file]
-        for diagnostic in mistakes:
-            sink.add(diagnostic)
-        return module
+def parse_once(text: str, file: str, sink: Sink) -> tree.Module:
+    """Parse like `syntax.parse.parse`, without reading again what has not changed."""
+    module, mistakes = _known(text, file)
+    for diagnostic in mistakes:
+        sink.add(diagnostic)
+    return module
 
 
 @dataclass(eq=False)
@@ -250,7 +235,6 @@ class Project:
     encoding: Encoding = "utf-16"
     folders: list[Path] = field(default_factory=list)
     documents: dict[str, Document] = field(default_factory=dict)
-    trees: Trees = field(default_factory=Trees)
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
         """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""

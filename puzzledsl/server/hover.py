@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from fractions import Fraction
 from math import prod
 
 from lsprotocol import types
 
-from puzzledsl.base import units
-from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
+from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, Quantity, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
@@ -29,7 +27,6 @@ from puzzledsl.syntax.tokens import Token, span_of
 _LONGEST = 200
 MOST = 12
 """Options and elements that are shown."""
-_GROUPED = 10**15
 
 
 def hover(document: Document, line: int, column: int) -> types.Hover | None:
@@ -48,10 +45,8 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
 
 
 def _of_token(document: Document, token: Token) -> str | None:
-    """Return the text for a number, keyword or path, which is no name."""
+    """Return the text for a keyword or a path, which is no name."""
     match token.type:
-        case "QUANTITY":
-            return _explain_quantity(str(token))
         case "STRING":
             path = used_path(document, token.line, token.column + 1)
             return f"`{path}`" if path is not None else None
@@ -67,11 +62,12 @@ def _of_name(document: Document, occurrence: Occurrence) -> str | None:
         case None:
             return None
         case Symbol():
-            return _parts(_metric_of(document, occurrence, symbol), _declared(document, symbol, within))
+            return _declared(document, symbol, within)
         case LanguageWord(category="kind"):
             return f"`{symbol.name}`: {symbol.doc}\n\n```pzl\n{KINDS[symbol.name].form}\n```"
         case LanguageWord(category="metric"):
-            return _metric(symbol.owner, symbol.name)
+            metric = METRICS[symbol.name]
+            return f"`{symbol.owner}.{symbol.name}` ({metric.dimension.name}): {metric.doc}"
         case LanguageWord(category="fact"):
             known = symbol.owner in ("parent", "hardware", "scenario") and isinstance(node, tree.Attribute)
             ctx = document.inspected[1] if known else None
@@ -89,22 +85,6 @@ def _said(name: str, doc: str) -> str | None:
 
 def _parts(*parts: str | None) -> str:
     return "\n\n".join(p for p in parts if p)
-
-
-def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> str:
-    """Return the metric of a scenario whose name stands before a dot: of `chat` in `chat.memory`; empty for other names."""
-    if symbol.kind != "scenario" or occurrence.role == "declares":
-        return ""
-    at = occurrence.span
-    behind = (o for o in document.names if isinstance(o.node, tree.Attribute) and o.node.target.span == at)
-    name = next((o.name for o in behind), "")
-    return _metric(symbol.name, name) if name in METRICS else ""
-
-
-def _metric(scenario: str, name: str) -> str:
-    """Return a metric with its unit."""
-    metric = METRICS[name]
-    return f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
 
 
 def _declared(document: Document, symbol: Symbol, within: str) -> str:
@@ -195,48 +175,20 @@ def _joined(parts: list[str], sign: str) -> str:
     return sign.join(parts if len(parts) <= MOST else [*parts[:MOST], "…"])
 
 
-def _explain_quantity(text: str) -> str | None:
-    """Return the dimension and value of a literal; None for one that is wrong, which a diagnostic says."""
-    try:
-        quantity = units.parse_quantity(text)
-    except units.BadLiteral:
-        return None
-    meaning = "a plain number" if quantity.dimension == COUNT else quantity.dimension.name
-    if quantity.form == "percent":
-        meaning = "a share"
-    elif quantity.form == "times":
-        meaning = "a multiple: beside a metric, of the parent's same metric"
-    plain = _plain(quantity, text)
-    return f"`{text}`: {meaning}" + (f" = {plain}" if plain else "")
-
-
-def _plain(quantity: Quantity, text: str) -> str:
-    value = quantity.value
-    if quantity.form != "plain":
-        return f"{float(value):.4g}"
-    if quantity.dimension == BYTES:
-        decimal = f"{float(value / 10**9):.4g}GB" if value >= 10**9 else ""
-        exact = f"{value.numerator:,} bytes" if value.denominator == 1 and value < _GROUPED else ""
-        return ", ".join(p for p in (exact, format_quantity(value, BYTES), decimal) if p and p != text)
-    if quantity.dimension == units.TIME:
-        return f"{float(value):.6g} s"
-    return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
-
-
 def _summary(node: object) -> list[str]:
     """Return a few lines about a lowered declaration; none if its text says as much."""
     match node:
         case nodes.Parent(shape=shape):
             tied = ", tied" if shape.tied else ""
             return [
-                f"{shape.family}, {_count(total_params(shape))} parameters, {shape.layers} layers",
+                f"{shape.family}, {format_quantity(total_params(shape), COUNT)} parameters, {shape.layers} layers",
                 f"hidden {shape.hidden}, {shape.heads} heads of {shape.head_dim}, {shape.kv_heads} KV heads, "
                 f"intermediate {shape.intermediate}, vocabulary {shape.vocab}{tied}",
                 *layer_kinds(shape),
             ]
         case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
             memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
-            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, units.BYTES_PER_S)
+            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, BYTES_PER_S)
             peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
             gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
             return [
@@ -244,20 +196,6 @@ def _summary(node: object) -> list[str]:
                 f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
             ]
         case nodes.Space():
-            return _space(node)
+            size = prod(len(c.attention) * len(c.ffn) for c in node.layers)
+            return [f"{size if size < 10**6 else f'about 10^{len(str(size)) - 1}'} children"]
     return []
-
-
-def _count(value: int) -> str:
-    return format_quantity(Fraction(value), COUNT)
-
-
-def _space(space: nodes.Space) -> list[str]:
-    sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
-    most = sizes.most_common(4)
-    rows = [f"{n} layer{'s' if n > 1 else ''} with {a} x {f} alternatives" for (a, f), n in most]
-    rest = len(sizes) - len(rows)
-    size = prod(len(c.attention) * len(c.ffn) for c in space.layers)
-    exponent = len(str(size)) - 1
-    total = f"{size}" if exponent < 6 else f"about 10^{exponent}"
-    return [*rows, *([f"… and {rest} other sizes"] if rest > 0 else []), f"{total} children in all"]

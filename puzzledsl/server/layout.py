@@ -1,4 +1,4 @@
-"""The look of a text: formatting as `pzl fmt` does it, and colours that need name resolution."""
+"""The look of a text: formatting as `pzl fmt` does it, and the colours of its words."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import re
 
 from lsprotocol import types
 
-from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.highlight import CLASSES, classified
+from puzzledsl.syntax.parse import MAX_BYTES
 
 
 def formatting(document: Document) -> list[types.TextEdit]:
@@ -29,51 +28,19 @@ def formatting(document: Document) -> list[types.TextEdit]:
     ]
 
 
-TYPES = "comment keyword operator string number class variable parameter property function enumMember type namespace".split()
-MODIFIERS = ("declaration", "documentation", "defaultLibrary")
-_BY_CATEGORY = {
-    "kind": "keyword",
-    "type": "type",
-    "setting": "property",
-    "metric": "property",
-    "fact": "property",
-    "call": "function",
-    "function": "function",
-    "space": "variable",
-    "word": "enumMember",
-}
-_BY_KIND = {
-    "let": "variable",
-    "variable": "variable",
-    "param": "parameter",
-    "parameter": "parameter",
-    "fn": "function",
-    "file": "namespace",
-}
+TYPES = [*dict.fromkeys(shown for _, shown in CLASSES.values() if shown)]
 
 
 def semantic_tokens(document: Document) -> types.SemanticTokens:
     """Return every token that has a colour, as the protocol packs them."""
-    names = {(o.span.line, o.span.column): o for o in document.names}
     data: list[int] = []
     last_line = last_start = 0
-    for token, its_class in classified(document.text) if document.tokens else []:
-        occurrence, modifiers = names.get((token.line, token.column)), tuple[str, ...]()
-        match occurrence.symbol if occurrence else None:
-            case Symbol(kind=of):
-                kind = _BY_KIND.get(of, "class")
-                modifiers = ("declaration",) if occurrence and occurrence.role == "declares" else ()
-            case LanguageWord(category=category):
-                kind = _BY_CATEGORY[category]
-                modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
-            case _ if kind := CLASSES[its_class]:
-                modifiers = ("documentation",) if its_class == "doc" else ()
-            case _:
-                continue
+    for token, its_class in classified(document.text) if len(document.text) <= MAX_BYTES else []:
+        if not (kind := CLASSES[its_class]):
+            continue
         start = document.lines.position(token.line, token.column)
         step = start.character - (last_start if start.line == last_line else 0)
         length = units(str(token), document.lines.encoding)
-        bits = sum(1 << MODIFIERS.index(m) for m in modifiers)
-        data += [start.line - last_line, step, length, TYPES.index(kind), bits]
+        data += [start.line - last_line, step, length, TYPES.index(kind), 0]
         last_line, last_start = start.line, start.character
     return types.SemanticTokens(data)

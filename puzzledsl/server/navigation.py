@@ -20,20 +20,6 @@ from puzzledsl.server.document import Document, Lines, covers
 from puzzledsl.syntax import tree
 
 _Icon = types.SymbolKind
-_ICONS: dict[str, types.SymbolKind] = {
-    "parent": _Icon.Class,
-    "data": _Icon.File,
-    "hardware": _Icon.Object,
-    "scenario": _Icon.Event,
-    "space": _Icon.Struct,
-    "bld": _Icon.Package,
-    "score": _Icon.Field,
-    "search": _Icon.Interface,
-    "frontier": _Icon.Array,
-    "uptrain": _Icon.Package,
-    "eval": _Icon.Event,
-    "export": _Icon.File,
-}
 _LONGEST = 60
 
 
@@ -101,7 +87,7 @@ def _symbol(document: Document, node: tree.Item | tree.Stmt) -> types.DocumentSy
     body: tuple[tree.Stmt, ...] = ()
     match node:
         case tree.Decl(name=name, kind=tree.Name(text=detail)):
-            icon, shown, body = _ICONS.get(detail, _Icon.Object), name, node.body or ()
+            icon, shown, body = _Icon.Object, name, node.body or ()
         case tree.Fn(name=shown):
             icon = _Icon.Function
         case tree.Param(name=shown):

@@ -397,7 +397,8 @@ class LoadBench:
             with served(command, path, most, sum(longest) + SPARE, threads, dtype) as server:
                 alone = Request(0, *longest)
                 server.serve([alone] * min(2, most), LEAST_S)
-                yield _Lane(search, server, Engine.of(self.listed, layers), float(top), alone)
+                engine = Engine.of(self.listed, layers, joined=ENGINES[self._spec.engine].joined)
+                yield _Lane(search, server, engine, float(top), alone)
 
     def _requests(self, rate: float, seed: int) -> list[Request]:
         """Return the requests of a run."""

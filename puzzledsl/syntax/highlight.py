@@ -13,20 +13,20 @@ CLASSES: dict[str, str] = {
     "keyword": "keyword",
     "operator_word": "keyword",
     "kind": "keyword",
-    "declaration": "",
-    "type": "",
-    "attribute": "",
-    "argument": "",
-    "setting": "",
-    "call": "",
-    "name": "",
+    "declaration": "class",
+    "type": "type",
+    "attribute": "property",
+    "argument": "parameter",
+    "setting": "property",
+    "call": "function",
+    "name": "variable",
     "string": "string",
     "number": "number",
     "operator": "operator",
     "punctuation": "",
     "error": "",
 }
-"""Class -> its name in the language server, which colours names by their meaning."""
+"""Class -> its name in the language server; empty for what has no colour there."""
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")

@@ -190,6 +190,7 @@ def add_diagnostic(tree: Tree) -> None:
     tree.write("errors/W0399.md", GOLDEN)
 
 
+@pytest.mark.more
 def test_a_diagnostic(tree: Tree) -> None:
     listed, explained, page = tree.ask(
         ("pzl", "explain"), ("pzl", "explain", "399"), ("pzl", "explain", "--markdown")

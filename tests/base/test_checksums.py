@@ -18,9 +18,10 @@ from puzzledsl.base.files import (
     unsealed_line,
     write_sealed,
 )
+from tests.cases import cases
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=cases(50))
 @given(text=st.text(), at=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_a_sealed_file_is_read_back_or_known_as_damaged(
     tmp_path_factory: object, text: str, at: int, bit: int

@@ -69,7 +69,7 @@ def told(changes: ProgramChanges) -> dict[str, list[str]]:
 def test_a_program_changes_nothing_to_itself(tmp_path: Path) -> None:
     program = lowered(tmp_path, BASE)
     assert not compare(program, program)
-    assert as_text(compare(program, program), color=False) == "No changes: both programs mean the same."
+    assert as_text(compare(program, program)) == "No changes: both programs mean the same."
 
 
 def test_comments_places_and_order_change_nothing(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_declarations_come_and_go(changed) -> None:  # type: ignore[no-untyped-d
         ("+", "search", "tiny"),
         ("-", "search", "small"),
     }
-    assert as_text(changes, color=False).endswith("Plan: 1 to add, 0 to change, 1 to remove.")
+    assert as_text(changes).endswith("Plan: 1 to add, 0 to change, 1 to remove.")
 
 
 def test_many_instances_of_a_for_are_one_line(changed) -> None:  # type: ignore[no-untyped-def]
@@ -218,7 +218,7 @@ def test_the_paper_program_on_a_smaller_budget(tmp_path: Path) -> None:
         f"~ search {name}": ["~ require: params <= 51.5B -> params <= 49B"]
         for name in ("nemotron51b", "maxparams")
     }
-    assert as_text(changes, color=False).startswith(
+    assert as_text(changes).startswith(
         "~ search nemotron51b\n    ~ require: params <= 51.5B -> params <= 49B\n"
         "~ search maxparams\n    ~ as nemotron51b\n"
     )

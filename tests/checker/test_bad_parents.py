@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
 from puzzledsl.families.registry import FAMILIES
+from tests.cases import cases
 from tests.families.test_corrupted_configs import SOUND, VALUES, fields_of
 
-quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=cases(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def errors(folder: Path, config: dict[str, Any], body: str) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
+from tests.cases import cases
 from tests.checker.programs import lowered, mistakes
 
 LAYERS, HEADS, KV_HEADS, WIDTH = 6, 16, 8, 512
@@ -83,7 +84,7 @@ def names_of(space: nodes.Space, sub_block: str) -> list[list[str]]:
 
 
 @given(attention_choices(), ffn_choices())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=cases(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_choices_multiply_out(attention: Written, ffn: Written) -> None:
     text = PARENT + f"space w of p {{\n  attention = {attention.text}\n  ffn = {ffn.text}\n}}\n"
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +123,7 @@ EDITS = st.sampled_from(
 
 
 @given(st.lists(st.tuples(SLICES, EDITS), max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=cases(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_overrides_in_order(edits: list[tuple[tuple[str, set[int]], tuple[str, str, Edit]]]) -> None:
     rows = [list(ALL) for _ in range(LAYERS)]
     lines = [f"  attention = {' | '.join(ALL).replace('gqa4 | gqa2', 'gqa(kv_heads: 4 | 2)')}"]

@@ -18,6 +18,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.tables import LayerAssignment
+from tests.cases import cases
 from tests.checker.programs import checked, lowered
 
 LAYERS = 5
@@ -200,7 +201,7 @@ def children(draw: st.DrawFn, choice: Choices) -> list[LayerAssignment]:
     ]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=cases(250), deadline=None)
 @given(choices, tallies() | likenesses() | comparisons(), st.data())
 def test_a_formula_means_what_python_says(choice: Choices, case: Case, data: st.DataObject) -> None:
     formula = formula_of(choice, case.text)

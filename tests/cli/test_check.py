@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from puzzledsl.checker.check import check
 from puzzledsl.cli.checking import FixRun
 from puzzledsl.cli.main import run
+from tests.cases import cases
 
 SOUND = """\
 use "std/hardware.pzl" (h100_sxm)
@@ -159,7 +160,7 @@ def test_with_json_only_the_document_is_on_stdout(program: Path, capsys: pytest.
     assert said.err == "fixed wide.pzl:13:26: write `12GiB` [E0103]\n"
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=cases(25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(st.sampled_from(SLIPS), min_size=2, max_size=4), st.integers(0, 400), st.sampled_from("{}()=|x")
 )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -192,6 +193,7 @@ def test_collecting_the_codes_loads_no_heavy_library() -> None:
     assert found.stdout == "[]\n"
 
 
+@functools.cache
 def _modules() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text("utf-8"))) for path in sorted((ROOT / "puzzledsl").rglob("*.py"))]
 

@@ -13,12 +13,14 @@ from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.costs.metrics import fits, metrics_of
 from puzzledsl.costs.roofline import CostLine, fixed_line, line_of, sub_block_cost
 from puzzledsl.ir.tables import LayerAssignment
+from tests.cases import ALL, cases
 from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch, mixed_any_batch
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.drawn
+@pytest.mark.parametrize("seed", range(cases(60)))
 def test_a_line_is_the_roofline_at_every_batch(seed: int) -> None:
     rng = Random(seed)
     shape, hardware, scenario = a_shape(rng), a_profile(rng, 64), a_scenario(rng, "chat", "h")
@@ -44,7 +46,8 @@ def holds_to_fractions(line: CostLine, batch: int, *flop: int) -> None:
     assert {found.prefill_flop, found.decode_flop} == ({*flop} if line.params else {0})
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.drawn
+@pytest.mark.parametrize("seed", range(cases(40)))
 def test_a_line_is_the_roofline_in_every_kind_of_layer(seed: int) -> None:
     made = mixed_any_batch(Random(seed))
     for batch in (1, 2, 3, 17, 400):
@@ -82,9 +85,10 @@ def _named(alternative: object) -> str:
     return alternative.name  # type: ignore[arg-type]
 
 
+@pytest.mark.drawn
 def test_the_largest_batch_is_brute_forces_for_500_profiles_and_children() -> None:
     seen = set()
-    for seed in range(500):
+    for seed in range(cases(500)):
         rng = Random(seed)
         made = any_batch(rng, max_batch=12)
         layers = a_child(made.layers, rng)
@@ -94,11 +98,12 @@ def test_the_largest_batch_is_brute_forces_for_500_profiles_and_children() -> No
         low, high = made.reach
         assert low <= found <= high
         seen.add(found)
-    assert seen == set(range(13)), "none, all, and every number between"
+    assert not ALL or seen == set(range(13)), "none, all, and every number between"
 
 
+@pytest.mark.drawn
 def test_the_largest_batch_is_brute_forces_for_parents_of_several_kinds_of_layers() -> None:
-    for seed in range(200):
+    for seed in range(cases(200)):
         rng = Random(seed)
         made = mixed_any_batch(rng, max_batch=12)
         layers = a_child(made.layers, rng)

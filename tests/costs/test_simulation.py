@@ -31,8 +31,10 @@ def step_by_step(engine: Engine, requests: list[Request]) -> list[Latency]:
             now = max(now, requests[waiting[0]].arrival_ns)
         old = len(running)
         new = [n for n in waiting if requests[n].arrival_ns <= now][: len(engine.steps_ns) - old]
-        now += engine.steps_ns[old - 1] if old else 0
-        now += sum(int(requests[n].prompt * engine.prompt_token_ns) for n in new)
+        step = engine.steps_ns[old - 1] if old else 0
+        prompts = sum(int(requests[n].prompt * engine.prompt_token_ns) for n in new)
+        together = max(step, prompts + int(old * engine.prompt_token_ns))
+        now += together if new and engine.joined else step + prompts
         running = {n: tokens - 1 for n, tokens in running.items()}
         for n in new:
             waiting.remove(n)
@@ -44,17 +46,19 @@ def step_by_step(engine: Engine, requests: list[Request]) -> list[Latency]:
     return [found[n] for n in range(len(requests))]
 
 
-def an_engine(rng: Random, most: int) -> Engine:
+def an_engine(rng: Random, most: int, *, joined: bool = False) -> Engine:
     start, each = rng.choice([1, 5, 20]) * 10**6, rng.random() * rng.choice([0.01, 0.1, 0.3])
     steps = tuple(int(start * (1 + each * n)) for n in range(1, most + 1))
-    return Engine(Fraction(int(start * rng.choice([0.3, 1, 3, 10]) * rng.random()), 16), steps)
+    prompt = Fraction(int(start * rng.choice([0.3, 1, 3, 10]) * rng.random()), 16)
+    return Engine(prompt, steps, joined=joined)
 
 
+@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-def test_it_is_the_slow_engine(seed: int) -> None:
+def test_it_is_the_slow_engine(seed: int, joined: bool) -> None:
     rng = Random(seed)
     engine, lengths = (
-        an_engine(rng, rng.randint(1, 9)),
+        an_engine(rng, rng.randint(1, 9), joined=joined),
         tuple((rng.randint(1, 64), rng.randint(1, 40)) for _ in range(5)),
     )
     rate = rng.choice([1, 20, 200])
@@ -70,6 +74,17 @@ def test_a_request_alone_waits_for_its_prompt_and_takes_steps_of_one() -> None:
     two = engine.serve([Request(0, 100, 3), Request(0, 100, 3), Request(0, 100, 3)])
     assert two[0] == two[1] and two[0].tpot_s == 0.009
     assert two[2].ttft_s == pytest.approx(200_000 / 10**9 + 2 * 0.009 + 100_000 / 10**9)  # two run at most
+
+
+def test_prompts_that_are_joined_to_a_step_hold_nobody_up_for_it() -> None:
+    """A prompt that takes longer than a step takes the running sequence's token along, as one token more."""
+    requests = [Request(0, 100, 3), Request(1, 100, 3)]
+    apart, together = (
+        Engine(Fraction(100_000), (7_000_000, 9_000_000), joined=joined).serve(requests)
+        for joined in (False, True)
+    )
+    assert [round(each.ttft_s * 1000) for each in apart] == [10, 27]
+    assert [round(each.ttft_s * 1000, 1) for each in together] == [10, 20.1]
 
 
 def costs_of(

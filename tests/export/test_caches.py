@@ -23,6 +23,7 @@ from puzzledsl.export.lowering import served_caches
 from puzzledsl.export.verify import prepare, verify, verify_gguf
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.engines import LLAMA_CPP, MLX, TRANSFORMERS, VLLM
+from tests.cases import more
 from tests.export.test_engines import request_for
 from tests.export.variants import NA, F, Made, Variant, make
 from tests.oracle_forward import oracle_logits
@@ -44,7 +45,7 @@ def of_both(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return child_of(tmp_path_factory.mktemp("both"), Q8, GQA_FP8, ParentAttention())
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids="heads of {}".format)
+@pytest.fixture(scope="module", params=[64, *more(32)], ids="heads of {}".format)
 def of_llama_cpp(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return child_of(tmp_path_factory.mktemp("llama"), Q8, NA, GQA_Q8, head_dim=request.param)
 
@@ -92,10 +93,13 @@ def test_llama_cpp_rounds_as_it_is_told(of_llama_cpp: Made, tmp_path: Path) -> N
     assert np.linalg.norm(found[True] - of_llama_cpp.logits) < 3 * rounding
 
 
-@pytest.mark.parametrize("dtype", ["f32", "q8_0"])
-def test_files_and_directories_are_verified(of_llama_cpp: Made, dtype: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["q8_0", *more("f32")])
+def test_files_are_verified(of_llama_cpp: Made, dtype: str, tmp_path: Path) -> None:
     write_gguf(from_directory(of_llama_cpp.child), of_llama_cpp.child, tmp_path / "c.gguf", dtype, name="c")  # type: ignore[arg-type]
     assert verify_gguf(of_llama_cpp.child, tmp_path / "c.gguf", Silent()).status == "equal"
+
+
+def test_directories_are_verified(of_llama_cpp: Made) -> None:
     results = {
         r.engine: r for r in verify(of_llama_cpp.child, ("transformers", "llama_cpp", "mlx"), Silent())
     }

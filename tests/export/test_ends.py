@@ -32,7 +32,13 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=[(name, tied) for name in CASES for tied in (True, False)], ids=str)
+FEW = [("head", True), ("embedding", False), ("both", False), ("alike", True)]
+REST = [(name, tied) for name in CASES for tied in (True, False) if (name, tied) not in FEW]
+
+
+@pytest.fixture(
+    scope="module", params=[*FEW, *(pytest.param(case, marks=pytest.mark.more) for case in REST)], ids=str
+)
 def case(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[EndsAssignment, bool, Made]:
     name, tied = request.param
     ends = EndsAssignment(embedding=CASES[name][0], head=CASES[name][1])

@@ -15,12 +15,18 @@ from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.verify import prepare
 from puzzledsl.ir.engines import DECI
+from tests.cases import more
 from tests.export.variants import NF, STEPS, TOLERANCE, VARIANTS, A, F, Made, Variant, make
 
 ENGINES = ("transformers", "llama_cpp", "mlx")
 
 
-@pytest.fixture(scope="module", params=list(VARIANTS))
+ENDS = [name for name in VARIANTS if name.endswith(("_first", "_last"))]
+FEW = [name for name in VARIANTS if name not in ENDS]
+"""Each alternative in the middle, and mixtures that have some first and last."""
+
+
+@pytest.fixture(scope="module", params=[*FEW, *more(*ENDS)])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(VARIANTS[request.param], tmp_path_factory.mktemp(request.param))
 

@@ -20,6 +20,7 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import DECI, DECILM, NEMOTRON_NAS, OPENELM, RUNTIMES, STEP35
 from puzzledsl.ir.runtimes import extra_params
 from puzzledsl.ir.tables import EngineName
+from tests.cases import more
 from tests.export.variants import (
     LA,
     LF,
@@ -40,7 +41,11 @@ from tests.export.variants import (
 EACH = alternatives_in_each_place() | {"mixture": Variant(MIXTURE), "other": Variant(OTHER_MIXTURE)}
 
 
-@pytest.fixture(scope="module", params=list(EACH))
+ENDS = [name for name in EACH if name.endswith(("_first", "_last")) and name != "noop_attention_first"]
+FEW = [name for name in EACH if name not in ENDS]
+
+
+@pytest.fixture(scope="module", params=[*FEW, *more(*ENDS)])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(EACH[request.param], tmp_path_factory.mktemp(request.param))
 

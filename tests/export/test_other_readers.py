@@ -39,6 +39,7 @@ def test_model_code_imports_nothing_of_the_package() -> None:
         assert not re.search(r"^\s*(from|import) puzzledsl", source, re.MULTILINE), path
 
 
+@pytest.mark.more
 def test_the_code_that_comes_along_needs_no_puzzledsl(child: Path, tmp_path: Path) -> None:
     """In an interpreter in which puzzledsl cannot be imported, transformers loads the child and generates."""
     script = tmp_path / "load.py"

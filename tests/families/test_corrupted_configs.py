@@ -16,6 +16,7 @@ from puzzledsl.families.config import BadConfig, Config
 from puzzledsl.families.literal import computation_of
 from puzzledsl.families.registry import FAMILIES, read_config, shape_of_config
 from puzzledsl.ir.facts import total_params
+from tests.cases import cases
 
 SOUND: dict[str, Any] = {
     "hidden_size": 64,
@@ -84,7 +85,7 @@ def test_a_sound_config_is_read(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=60, deadline=2_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(60), deadline=2_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_corrupted_config_is_refused_or_read(family: str, tmp_path: Path, data: st.DataObject) -> None:
     content = SOUND | {"model_type": family}

@@ -46,6 +46,7 @@ print(sorted(modules - set(sys.modules)))
 """
 
 
+@pytest.mark.more
 def test_the_models_of_others_stay_as_they_were(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", PROBE, str(save_tiny(tmp_path))], capture_output=True, text=True, check=True

@@ -39,8 +39,8 @@ search s{number} of w {{ minimize kl, require layers[{layer}].{sub_block} is {pa
 export e{number} of s{number} = hf("out/{number}")
 """
 LAYERS = {"nemotron_h": 4, "gemma3_text": 3}
-QUICK = ("qwen3_moe", "nemotron_h")
-"""Families whose test is not slow."""
+MARKS = {"nemotron_h": (), "qwen3_moe": pytest.mark.more}
+"""Families whose test is not just slow."""
 
 
 def pattern(alternative: Alternative, own: Shape) -> str:
@@ -65,7 +65,7 @@ def wanted(space: nodes.Space, shape: Shape) -> Iterator[tuple[int, SubBlock, Al
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+    "family", [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in FAMILIES]
 )
 def test_from_check_to_export(family: str, tmp_path: Path) -> None:
     layers = LAYERS.get(family, 2 if family.startswith("qwen3_") else 3)

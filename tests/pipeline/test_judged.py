@@ -196,6 +196,7 @@ def healed_program(folder: Path) -> Path:
     return program
 
 
+@pytest.mark.more
 def test_a_child_that_was_healed_to_be_judged_is_built_as_it_was(tmp_path: Path) -> None:
     program = healed_program(tmp_path)
     assert said("run", program, "--until", "realise")[0] == 0
@@ -212,6 +213,7 @@ def test_a_child_that_was_healed_to_be_judged_is_built_as_it_was(tmp_path: Path)
 
 
 @pytest.mark.states("judge.resumes")
+@pytest.mark.more
 def test_a_moved_line_judges_nothing_again_and_another_text_of_healing_does(tmp_path: Path) -> None:
     program = healed_program(tmp_path)
     figures = tmp_path / "build" / "scores" / "figures"

@@ -86,12 +86,14 @@ def _next_to(found: Evaluation) -> list[ModelFigures]:
     return [*slower[:1], *faster[:1]]
 
 
+@pytest.mark.more
 def test_a_program_can_do_without(folder, few, capsys):
     assert run(["run", str(program(folder, "false"))]) in (0, 1)
     found = Evaluation.from_json((folder / "build/evals/quality.json").read_bytes())
     assert found.ladder is None and "files of llama.cpp" not in capsys.readouterr().out
 
 
+@pytest.mark.more
 def test_a_child_timed_in_pytorch_alone_has_none(folder, capsys):
     path = program(folder, "true")
     torch_alone = "hardware plain = measured(device: cpu)\nscenario chat on plain"

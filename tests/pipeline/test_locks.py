@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from puzzledsl.pipeline.process.locks import Holder, at_work
 from tests.pipeline.test_run import COMMAND, ENVIRONMENT, contents, events, pzl
 
 HOLD = """
 import sys, time
 from pathlib import Path
+
+import pytest
 from puzzledsl.cli import loading
 from puzzledsl.pipeline.process.locks import locked
 sys.argv = ["pzl", "run"]
@@ -69,6 +73,7 @@ def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
     assert contents(build) == before
 
 
+@pytest.mark.more
 def test_two_at_once_end_in_one_whole_build(copied: Callable[[], Path]) -> None:
     """Started together, one works and the other is refused; the bytes are those of any other run.
 

@@ -185,6 +185,7 @@ def test_a_dry_run_counts_what_an_interrupted_task_has_done(tiny: Context, clock
     assert seconds(dry_run(tiny, None, None), "score") == 7.0
 
 
+@pytest.mark.more
 def test_scores_that_differ_in_the_metric_alone_are_one_pass(tmp_path: Path) -> None:
     build = run_with(
         tmp_path,

@@ -15,8 +15,8 @@ from puzzledsl.measure import estimate
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.pretended_gpu.programs import COUPLED, LAYERS, write_program
 
-QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
-"""Plain layers and coupled blocks, windows, experts with sinks, and state spaces; the other families are slow tests."""
+MARKS = {"llama": (), **dict.fromkeys(("gemma3_text", "gpt_oss", "nemotron_h"), pytest.mark.more)}
+"""Plain layers and coupled blocks in `make test`; then windows, experts with sinks, and state spaces; others are just slow."""
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
@@ -63,7 +63,7 @@ def check(gpu: Gpu, family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+    "family", [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in FAMILIES]
 )
 @pytest.mark.usefixtures("quick")
 def test_every_stage(family: str, tmp_path: Path) -> None:

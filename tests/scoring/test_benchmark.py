@@ -11,6 +11,7 @@ from benchmarks.stage1_score import DIFFERENCE, small
 from puzzledsl.models.kernels import attention as gated
 
 
+@pytest.mark.more
 @torch.inference_mode()
 def test_they_are_those_of_whole_forward_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fused: list[int] = []

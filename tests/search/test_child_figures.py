@@ -11,12 +11,13 @@ from puzzledsl.search.answer import child_figures
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
+from tests.cases import cases
 from tests.oracles import acceptable, all_children, violations
 from tests.search import auto_instances
 from tests.search.auto_instances import auto_searches
 from tests.search.instances import Instance, problems
 
-quick: Any = settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(20), suppress_health_check=list(HealthCheck))
 
 
 def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:

@@ -21,9 +21,10 @@ from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.search.instances import Instance, problems
 
-quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
 
 
 def solve_plainly(model: bytes) -> list[str] | None:

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from puzzledsl.ir.nodes import CountTerm, CpSat, Frontier, LayerChoice, ParamsTerm
 from puzzledsl.search.frontier import direction, solve_frontier
 from puzzledsl.search.solve import solve_search
+from tests.cases import cases
 from tests.search.instances import ATTENTION, FFN, HERE, KL, Instance, chat, plain_instance, problems, require
 
-quick: Any = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(15), suppress_health_check=list(HealthCheck))
 LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 3
 
 

@@ -25,11 +25,12 @@ from puzzledsl.ir.tables import ScoreTable, SearchResult
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.search.instances import Instance, problems
 
 quick: Any = settings(
     deadline=None,
-    max_examples=12,
+    max_examples=cases(12),
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )

@@ -15,10 +15,11 @@ from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.oracles import all_children, apart, brute_force, violations
 from tests.search.instances import ATTENTION, FFN, HERE, Instance, alone, chat, plain_instance, problems
 
-quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
 
 
 @quick

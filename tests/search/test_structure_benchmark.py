@@ -107,6 +107,7 @@ def check(form: Form, folder: Path, seed: int = 0) -> None:
     assert all(each == answers[0] for each in answers), answers
 
 
+@pytest.mark.more
 def test_the_quick_run_goes_through_the_command_line_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

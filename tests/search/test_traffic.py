@@ -27,6 +27,7 @@ from puzzledsl.ir.nodes import Program, RooflineHardware
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable, SearchResult
 from puzzledsl.search.infeasible.verdicts import no_answer
 from puzzledsl.search.solve import solve_search
+from tests.cases import ALL, cases
 
 ATTENTION, FFN = ("parent", "gqa1", "noop"), ("parent", "mlp96", "noop")
 KL = {"parent": "0", "gqa1": ".3", "noop": ".7", "mlp96": ".2"}
@@ -303,10 +304,11 @@ def best_of(asked: Question, costs: CostTable) -> tuple[Fraction, list[Child]] |
 @pytest.mark.states(
     "traffic.model", "traffic.full", "traffic.percentiles", "traffic.sustained", "traffic.parent"
 )
+@pytest.mark.drawn
 def test_slice(tmp_path: Path) -> None:
     """The first of the random programs; the rest is slow."""
-    outcomes = [answered_as_brute_force(tmp_path, seed) for seed in range(24)]
-    assert {"optimal", "infeasible"} <= set(outcomes)
+    outcomes = [answered_as_brute_force(tmp_path, seed) for seed in range(cases(24))]
+    assert not ALL or {"optimal", "infeasible"} <= set(outcomes)
 
 
 @pytest.mark.slow

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import kinds, words
 from puzzledsl.language.kinds import ATTENTION, FFN, HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
-from puzzledsl.server.completion import complete, signature
+from puzzledsl.server.completion import complete
 from tests.server.texts import PROGRAM, marked
 
 CHAT, BUSY = ({*metrics_under(traffic=traffic), *words.SCENARIO_FACTS} for traffic in (False, True))
-MEASURED = "measured(engine, device, dtype, kv_cache, threads, gpus, memory, price, power)"
 
 
 def labels(text: str, folder: Path) -> list[str]:
@@ -173,57 +171,8 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
     assert not unwanted & found
 
 
-@pytest.mark.parametrize(
-    ("tail", "label", "active"),
-    [
-        ("hardware n = measured(device: cpu, dtype: ‸", MEASURED, 2),
-        ("space n of p { ffn = moe(8, ‸", "moe(experts, top_k, width, round, dtype)", 1),
-        ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round, dtype)", 0),
-        ("let x = half(‸", "half(x)", 0),
-        ("let x = [half(1), ‸", None, 0),
-        ("let x = limit_of(‸", None, 0),
-        ("let c = chat\nlet x = c(‸", None, 0),
-        (
-            "hardware n = h100_sxm(memory: ‸",
-            "".join(["h100_sxm(", ", ".join(PROFILE), ")"]),
-            list(PROFILE).index("memory"),
-        ),
-        ("score n of b = replace_one(accuracy(‸", "accuracy(tasks)", 0),
-        ("search n of w { require sum(l.ffn.width for l in layers[‸", None, 0),
-        ("bld n of w { lr = cosine(1e-4, warmup: ‸", "cosine(peak, warmup)", 1),
-        ("let x = 1‸", None, 0),
-    ],
-)
-def test_the_signature_of_the_call_that_is_written(
-    tail: str, label: str | None, active: int, tmp_path: Path
-) -> None:
-    found = signature(*marked(after(tail), tmp_path))
-    if label is None:
-        assert found is None
-    else:
-        assert found is not None
-        (shown,) = found.signatures
-        assert (shown.label, found.active_parameter) == (label, active)
-        assert [p.label for p in shown.parameters or ()] == label[label.index("(") + 1 : -1].split(", ")
-
-
-def test_units_of_the_metric_come_first(tmp_path: Path) -> None:
-    items = complete(*marked(after("search n of w { require chat.memory <= 78‸"), tmp_path))
-    assert {i.label for i in items} >= {f"78{u}" for u in UNITS if u and "tok/s" not in u and u != "µs"}
-    first = sorted(items, key=lambda i: i.sort_text or "")[0]
-    assert first.detail == "Bytes"
-    assert first.text_edit is not None
-    assert first.text_edit.new_text == first.label
-
-
-@pytest.mark.parametrize(
-    ("typed", "unit"), [("8‸", "8ms"), ("8m‸", "8ms"), ("8.5‸", "8.5GiB"), ("200‸", "200 tok/s")]
-)
-def test_units(typed: str, unit: str, tmp_path: Path) -> None:
-    items = complete(*marked(f"let x = {typed}", tmp_path))
-    (found,) = (i for i in items if i.label == unit)
-    assert found.text_edit is not None
-    assert found.text_edit.range.start.character == len("let x = ")  # type: ignore[union-attr]
+def test_a_number_is_not_completed(tmp_path: Path) -> None:
+    assert labels("let x = 8‸", tmp_path) == labels("let x = 8m‸", tmp_path) == []
 
 
 def test_files_and_their_names(tmp_path: Path) -> None:

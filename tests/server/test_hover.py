@@ -30,12 +30,10 @@ def at(word: str, text: str = PROGRAM) -> str:
         ("half(x)", ["fn half(x) = x / 2"]),
         ("p = shape", ["A small parent.", "4 layers", "8 heads of 8", "parameters"]),
         ("h = h100", ["profile `h100_sxm`", "80GiB", "3.35TB/s", "weights fp8"]),
-        ("w of p", ["2 layers with 4 x 4 alternatives", "2 layers with 3 x 4", "36864 children in all"]),
+        ("w of p", ["36864 children"]),
         ("limit = headroom", ["let limit = headroom * h.memory", "= 76GiB"]),
-        ("95%", ["a share = 0.95"]),
-        ("1k", ["a plain number = 1,000"]),
         ("memory <= limit", ["`chat.memory` (Bytes)", "reserve + `weights` + `kv_cache`"]),
-        ("chat.memory", ["`chat.memory` (Bytes)", "batch(4, 128 -> 64)"]),
+        ("chat.memory", ["batch(4, 128 -> 64)"]),
         ("memory\n  require", ["Memory of one GPU", "= 80GiB"]),
         ("search cpsat", ["Chooses one alternative", "search s of w"]),
         ("require chat", ["`require`: A constraint"]),
@@ -70,7 +68,9 @@ def test_says_what_a_metric_of_traffic_is(tmp_path: Path) -> None:
     assert found is not None and "`chat.p95_ttft` (Time)" in found
 
 
-@pytest.mark.parametrize("text", ["# comm‸ent\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n'])
+@pytest.mark.parametrize(
+    "text", ["# comm‸ent\n", "let a = 1‸k\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n']
+)
 def test_says_nothing(text: str, tmp_path: Path) -> None:
     assert said(text, tmp_path) is None
 

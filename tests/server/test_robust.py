@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from lsprotocol import types
 
 from puzzledsl.server import navigation, problems
-from puzzledsl.server.completion import complete, signature
+from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.hover import hover
 from puzzledsl.server.layout import formatting, semantic_tokens
+from tests.cases import cases
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 
@@ -24,7 +25,6 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     problems.actions(document, types.Range(here, here))
     hover(document, line, column)
     complete(document, line, column)
-    signature(document, line, column)
     navigation.definition(document, line, column)
     navigation.references(document, line, column)
     navigation.outline(document)
@@ -66,7 +66,7 @@ def test_every_place_of_a_program() -> None:
             navigation.definition(document, number, column)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.sampled_from('abc ={}()[]|.,:"#\n<>&-1sGiB😀\r\tuse letfor'), max_size=80), st.data())
 def test_any_text(tmp_path: Path, text: str, data: st.DataObject) -> None:
     document = opened(text, tmp_path, project=Project(folders=[tmp_path]))

@@ -287,14 +287,6 @@ async def test_where_a_name_is_used(editor: Editor) -> None:
     assert [location.range.start.line for location in found or ()] == lines
 
 
-async def test_the_arguments_of_a_call(editor: Editor) -> None:
-    await editor.open(PROGRAM)
-    help = await editor.client.text_document_signature_help_async(
-        types.SignatureHelpParams(**editor.at("kl_divergence)"))  # type: ignore[arg-type]
-    )
-    assert help is not None and help.signatures[0].label.startswith("replace_one(")
-
-
 async def test_a_used_file_that_changes_on_disk_is_read_again(client: LanguageClient, folder: Path) -> None:
     (folder / "own.pzl").write_text(LIB, "utf-8")
     editor = Editor(client, folder / "reads.pzl")

@@ -30,6 +30,7 @@ from puzzledsl.serving.clock import ServingClock
 from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine
 from puzzledsl.serving.session import Session, SessionFailed
+from tests.cases import more
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
 
@@ -170,7 +171,7 @@ def test_structures_are_those_of_the_library_s_header():
     assert "zero" not in found and found.count("int32_t one;") == 4 and "struct other { int two; };" in found
 
 
-@pytest.mark.parametrize(("dtype", "block_bytes"), [("q4_1", 20), ("q4_0", 18), ("iq4_nl", 18)])
+@pytest.mark.parametrize(("dtype", "block_bytes"), [("q4_1", 20), *more(("q4_0", 18), ("iq4_nl", 18))])
 def test_a_reference_of_four_bits(tmp_path, few, dtype, block_bytes):
     table = measured(program_in(tmp_path, dtype=dtype))
     own = table.scenarios["chat"][0].ffn[0]["parent"]
@@ -213,7 +214,7 @@ def test_keys_and_values_have_the_hardware_s_type(tmp_path, few, monkeypatch):
 
 @pytest.mark.states("space.kv-cache-costs")
 @pytest.mark.parametrize(
-    "attention", ["parent(kv_cache: full | q8_0)", "parent | gqa(kv_heads: 1, kv_cache: q8_0)"]
+    "attention", ["parent(kv_cache: full | q8_0)", *more("parent | gqa(kv_heads: 1, kv_cache: q8_0)")]
 )
 def test_models_of_each_type_are_timed(tmp_path, few, monkeypatch, attention):
     """Each model has one type, as llama.cpp has; PyTorch, which has none, is not timed."""
@@ -232,6 +233,7 @@ def test_models_of_each_type_are_timed(tmp_path, few, monkeypatch, attention):
         assert own.decode_ns > 0
 
 
+@pytest.mark.more
 def test_the_ends_of_a_model_are_timed_in_their_types(tmp_path, few):
     path = program_in(tmp_path)
     choice = "  head = parent(dtype: full | q4_0)\n  embedding = parent(dtype: full | q4_0)\n}\nhardware"
@@ -361,7 +363,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("wait_s", [0.0, 3.0])
+@pytest.mark.parametrize("wait_s", [0.0, *more(3.0)])
 def test_a_worker_ends_with_the_process_that_started_it(wait_s):
     """Also where that is killed, before the worker has begun, or while it waits for requests."""
     requests, open_end = os.pipe()

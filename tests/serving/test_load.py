@@ -33,6 +33,7 @@ def command(*sizes: float) -> str:
     return " ".join([sys.executable, str(PRETENDED), "{port}", "{most}", *map(str, sizes)])
 
 
+@pytest.mark.more
 def test_a_pretended_engine_is_served_as_the_simulation_says(tmp_path: Path) -> None:
     engine = Engine(
         Fraction(int(PROMPT_S * 10**9)), tuple(int((STEP_S + n * EACH_S) * 10**9) for n in range(1, MOST + 1))

@@ -12,6 +12,7 @@ from puzzledsl.syntax import tree
 from puzzledsl.syntax.format import LIMIT, format_source
 from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
+from tests.cases import cases
 from tests.generated import program
 from tests.strategies import modules
 from tests.syntax.unparse import unparse
@@ -146,7 +147,7 @@ def test_shipped_programs_come_out_the_same_however_they_are_spaced(path: Path) 
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=cases(40), deadline=None)
 def test_formatting_keeps_programs_and_forgets_their_spacing(seed: int) -> None:
     chance = random.Random(seed)
     text = program(chance)
@@ -190,7 +191,7 @@ def test_formatting_twice_is_formatting_once(text: str) -> None:
 
 
 @given(modules, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=cases(60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_formatting_keeps_the_meaning(module: tree.Module, chance: object) -> None:
     text = unparse(module)
     once = format_source(text)
@@ -203,7 +204,7 @@ def test_formatting_keeps_the_meaning(module: tree.Module, chance: object) -> No
         st.tuples(st.integers(0, NEMOTRON.count("\n")), st.sampled_from(["# c", "## d", " ", ""])), max_size=8
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=cases(40), deadline=None)
 def test_formatting_keeps_every_comment(places: list[tuple[int, str]]) -> None:
     lines = NEMOTRON.split("\n")
     for at, comment in places:

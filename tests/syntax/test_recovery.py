@@ -13,6 +13,7 @@ from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.parse import parse
+from tests.cases import cases
 from tests.syntax.mutations import plant
 from tests.syntax.unparse import unparse
 
@@ -52,7 +53,7 @@ def test_planted_mistakes_are_found_where_they_are() -> None:
 
 
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(150), deadline=None)
 def test_no_text_is_too_strange(words: list[str]) -> None:
     text = " ".join(words)
     sink = Sink()
@@ -64,7 +65,7 @@ def test_no_text_is_too_strange(words: list[str]) -> None:
 @given(
     st.lists(st.tuples(st.integers(0, len(NEMOTRON)), st.integers(0, 8), st.sampled_from(WORDS)), max_size=12)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 def test_no_edit_is_too_strange(edits: list[tuple[int, int, str]]) -> None:
     text = NEMOTRON
     for at, dropped, inserted in edits:

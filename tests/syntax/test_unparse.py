@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
+from tests.cases import cases
 from tests.strategies import AT, modules
 from tests.syntax.unparse import unparse
 
@@ -15,7 +16,7 @@ NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
 
 
 @given(modules)
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=cases(120), deadline=None, suppress_health_check=list(HealthCheck))
 def test_parse_undoes_unparse(module: tree.Module) -> None:
     sink = Sink()
     assert parse(unparse(module), "test.pzl", sink) == module

@@ -30,7 +30,7 @@ from puzzledsl.checker.names.words import (
     unknown_name,
     use_of,
 )
-from puzzledsl.language.kinds import FORMER, KINDS
+from puzzledsl.language.kinds import FORMER, FORMER_FIGURES, KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -258,7 +258,7 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> va
     # all but the declaration that is being read, which cannot need itself
     declared = [s for s in scope.file.symbols(*takes.kinds) if s not in ctx.busy] if takes.kinds else []
     known = (*takes.calls, *(n for n, s in scope.file.names.items() if s in declared))
-    former = FORMER.get(name)
+    former = FORMER.get(name) or FORMER_FIGURES.get(name)
     near = None if former else closest(name, known)
     help = former or f"write one of {', '.join(f'`{n}`' for n in known)}"
     if not former and near is None and takes.kinds and (meant := shipped_like(name, takes.kinds)):

@@ -57,24 +57,16 @@ class Occurrence:
 
 
 @record
-class OpenCall:
-    """A call around the cursor: its arguments, and the name or index of the one that the cursor is in."""
-
-    function: tree.Expr
-    arguments: Mapping[str, Setting]
-    name: str | None
-    index: int
-    is_empty: bool  # nothing of the argument is written
-
-
-@record
 class Gap:
-    """The place of a missing name. `before` stands before the dot of a `member`; its type is the sub-block of a `pattern`."""
+    """The place of a missing name. `before` stands before the dot of a `member`; its type is the sub-block of a `pattern`.
+
+    `arguments`: those of the call that is written there, if nothing of the argument is.
+    """
 
     role: GapRole
     scope: NameScope
     setting: Setting = ANY
-    calls: tuple[OpenCall, ...] = ()
+    arguments: Mapping[str, Setting] = field(default_factory=dict)
     before: Typed = NOTHING
     kind: str = ""
     section: str = ""
@@ -104,7 +96,7 @@ class _Resolver:
     item: tree.Item = field(init=False)
     kind: str = ""
     section: str = ""
-    calls: list[OpenCall] = field(default_factory=list)
+    calls: list[Mapping[str, Setting]] = field(default_factory=list)
     gap: Gap | None = None
 
     def add(self, name: tree.Name, symbol: Meaning | None, at: tree.Node | None = None, **more: Any) -> None:
@@ -117,8 +109,8 @@ class _Resolver:
     ) -> None:
         """Record the place of a name if it is the cursor's."""
         if isinstance(name, tree.Name) and name.text == CURSOR:
-            (setting,), calls = takes or (ANY,), tuple(self.calls)
-            self.gap = Gap(role, scope, setting, calls, before, self.kind, self.section, self.item)
+            (setting,), arguments = takes or (ANY,), self.calls[-1] if self.calls else {}
+            self.gap = Gap(role, scope, setting, arguments, before, self.kind, self.section, self.item)
 
     def read(self, item: tree.Item) -> None:
         """Record the names of one item."""
@@ -323,9 +315,8 @@ class _Resolver:
                 self.visit(name, scope, Setting("", kinds=call.named_by))
             elif name is not None:
                 self.argument(name, callee, inner)
-            given = None if name is None else name.text
             is_empty = isinstance(value, tree.Name) and value.text == CURSOR and name is None
-            self.calls.append(OpenCall(node.function, known, given, index, is_empty))
+            self.calls.append(known if is_empty else {})
             self.visit(value, scope, inner or ANY)
             self.calls.pop()
         return type

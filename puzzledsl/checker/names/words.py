@@ -19,7 +19,7 @@ from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Valu
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.stage_nodes import JUDGED
 from puzzledsl.language import words
-from puzzledsl.language.kinds import CONSTRUCTORS, FORMER_FIGURES
+from puzzledsl.language.kinds import CONSTRUCTORS, FORMER, FORMER_FIGURES
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
@@ -121,7 +121,7 @@ def report_unknown_names(ctx: Context) -> None:
         if name.lower() in ("none", "null"):
             help = "no value is written by leaving the setting out"
         elif near is None:
-            help = FORMER_FIGURES.get(name) or _of_a_metric(ctx, name, span)
+            help = FORMER.get(name) or FORMER_FIGURES.get(name) or _of_a_metric(ctx, name, span)
         if (file, name) in forgotten:
             help = f"the standard library has it: write `{use_of([name])}`"
             fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]

@@ -5,15 +5,16 @@ Traffic: latency against rate of parent, quantised files and child, simulated, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import simulated
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Scenario, Traffic
-from puzzledsl.ir.runtimes import has_ladder
+from puzzledsl.ir.runtimes import has_ladder, is_joined
 from puzzledsl.ir.tables import (
     Assignment,
     EndsAssignment,
@@ -125,12 +126,15 @@ def _table(
     check = subject.found.loads.get(subject.name)
     is_of_it = check is not None and (check.scenario, check.layers) == (scenario.name, tuple(child))
     runs = check.runs if check is not None and is_of_it else ()
-    own = _line(scenario, traffic, listed, child)
+    hardware = subject.program.hardware[scenario.hardware]
+    served = partial(_served, traffic, listed, joined=is_joined(hardware))
+    line = partial(_line, scenario, listed, served)
+    own = line(child)
     models: dict[str, Sequence[Assignment]] = {
         "parent": parent,
-        **_files(subject.program.hardware[scenario.hardware], listed, parent),
+        **_files(hardware, listed, parent),
     }
-    others = {name: _line(scenario, traffic, listed, layers) for name, layers in models.items()}
+    others = {name: line(layers) for name, layers in models.items()}
     lines: list[Losses] = [(f"{name}, simulated", "rule", line) for name, line in others.items()]
     for model, kind in (("child", "best"), ("parent", "optimum")):
         points = [
@@ -141,7 +145,7 @@ def _table(
     named = {"child", "parent", fastest}
     rate = float(traffic.rate)
     rows = [
-        (model, "simulated", rate, _served(traffic, listed, layers, traffic.rate))
+        (model, "simulated", rate, served(layers, traffic.rate))
         for model, layers in {**models, "child": child}.items()
     ]
     return TrafficTable(
@@ -188,19 +192,29 @@ def _files(
     return found
 
 
+_Served = Callable[[Sequence[Assignment], Fraction], dict[str, float]]
+"""Latencies of a model at a rate, as simulated."""
+
+
 def _line(
-    scenario: Scenario, traffic: Traffic, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment]
+    scenario: Scenario, listed: Sequence[ScenarioCosts], served: _Served, layers: Sequence[Assignment]
 ) -> list[tuple[float, float]]:
     """Return rates and the seconds of a request, in the mean, as simulated."""
     top = whole_metrics(listed, layers, own_costs(listed, layers))["max_rate"]
     rates = [top * Fraction(share) for share in SHARES]
-    return [(float(r), _whole_s(scenario, _served(traffic, listed, layers, r))) for r in rates]
+    return [(float(r), _whole_s(scenario, served(layers, r))) for r in rates]
 
 
 def _served(
-    traffic: Traffic, listed: Sequence[ScenarioCosts], layers: Sequence[Assignment], rate: Fraction
+    traffic: Traffic,
+    listed: Sequence[ScenarioCosts],
+    layers: Sequence[Assignment],
+    rate: Fraction,
+    *,
+    joined: bool,
 ) -> dict[str, float]:
-    return simulated(listed, layers, traffic.model_copy(update={"rate": rate}), REQUESTS, WARM_UP)
+    at_rate = traffic.model_copy(update={"rate": rate})
+    return simulated(listed, layers, at_rate, REQUESTS, WARM_UP, joined=joined)
 
 
 def _whole_s(scenario: Scenario, served: dict[str, float]) -> float:

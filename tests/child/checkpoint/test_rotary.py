@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from puzzledsl.child.assemble import load_child
+from tests.cases import more
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import MIXED, PARENT
 from tests.export.variants import LLAMA3
@@ -34,7 +35,7 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("length", [6, CONTEXT, CONTEXT + 1, 14])
+@pytest.mark.parametrize("length", [CONTEXT + 1, *more(6, CONTEXT, 14)])
 @pytest.mark.parametrize("name", ROPES)
 def test_the_oracle_agrees(tmp_path: Path, name: str, length: int) -> None:
     family, sizes = ROPES[name]
@@ -53,7 +54,7 @@ def test_the_factors_matter(tmp_path: Path) -> None:
     assert not torch.allclose(made.child(tokens).logits[:, :CONTEXT], short, atol=1e-3)
 
 
-@pytest.mark.parametrize("length", [5, CONTEXT, 10])
+@pytest.mark.parametrize("length", [5, *more(CONTEXT, 10)])
 @pytest.mark.parametrize("choices", [[PARENT] * 4, MIXED], ids=["parent", "mixed"])
 def test_generation_goes_past_the_old_context(tmp_path: Path, choices, length: int) -> None:
     """The cache is made anew where the frequencies change, as in stock transformers."""

@@ -30,6 +30,7 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.families.stored import inventory
+from tests.cases import cases
 from tests.children import PARENT, Choice, define, random_pieces
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
@@ -120,7 +121,7 @@ def loaded(parent: Path) -> Any:
 
 
 @pytest.mark.parametrize("family", ALL)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(data=st.data())
 def test_any_value_of_any_field(parents: dict[str, Path], family: str, data: st.DataObject) -> None:
     parent = parents[family]
@@ -142,7 +143,7 @@ def test_any_value_of_any_field(parents: dict[str, Path], family: str, data: st.
 
 
 @pytest.mark.parametrize("family", MIXTURES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(data=st.data())
 def test_the_checker_never_fails_otherwise(
     parents: dict[str, Path], family: str, data: st.DataObject
@@ -155,7 +156,7 @@ def test_the_checker_never_fails_otherwise(
 
 
 @pytest.mark.parametrize("family", MIXTURES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(data=st.data())
 def test_any_value_in_a_child_s_mixture(children: dict[str, Path], family: str, data: st.DataObject) -> None:
     path = children[family] / "config.json"
@@ -190,7 +191,7 @@ def _widen(tensors: dict[str, torch.Tensor], name: str) -> None:
 
 
 @pytest.mark.parametrize("family", ALL)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=cases(40), deadline=None)
 @given(data=st.data())
 def test_any_tensor_lost_renamed_or_of_another_size(
     parents: dict[str, Path], family: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -8,6 +8,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from puzzledsl.models.families.access import layers, sub_block_of
 from puzzledsl.models.families.window import LimitWindow, WindowCache
+from tests.cases import more
 from tests.tiny import tiny_model, tiny_tokens
 
 WINDOWS = [(1, 0), (2, 1), (5, 0), (5, 2), (6, 5)]
@@ -33,7 +34,7 @@ def in_pieces(model: PreTrainedModel, tokens: torch.Tensor, sizes: list[int]) ->
 @windowed
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize(
-    "sizes", [[1] * 20, [9, *[1] * 11], [3, 5, 1, 7, 4]], ids=["one", "prompt", "chunks"]
+    "sizes", [[3, 5, 1, 7, 4], *more([1] * 20, [9, *[1] * 11])], ids=["chunks", "one", "prompt"]
 )
 def test_a_cache_that_lets_go_answers_as_the_whole(
     window: int, sinks: int, first: int, sizes: list[int]
@@ -53,7 +54,7 @@ def test_it_keeps_no_more_than_a_query_will_see(window: int, sinks: int) -> None
 
 @windowed
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
-@pytest.mark.parametrize("padding", [1, 4, 8])
+@pytest.mark.parametrize("padding", [4, *more(1, 8)])
 def test_a_padded_sequence_has_its_own_first_tokens(
     window: int, sinks: int, cache: str, padding: int
 ) -> None:

@@ -33,12 +33,13 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.instance import Goal, Problem, Row
 from puzzledsl.search.problem.normal_form import Formula
+from tests.cases import cases
 from tests.search.instances import _formulas, counted
 
 NAMES = ("noop", "parent", "gqa2")
 PAIRS = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(NAMES[:2], ("noop", "parent")))
 COLUMNS = Columns.of((PAIRS, PAIRS))
-quick: Any = settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(20), suppress_health_check=list(HealthCheck))
 
 
 def solve(model: CpModelProto) -> Any:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from puzzledsl import load
 from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
 from puzzledsl.search.solve import solve_search
+from tests.cases import cases
 from tests.oracles import brute_force
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
 
 
 def all_like_the_first(instance: Instance) -> Instance:

@@ -27,12 +27,13 @@ from puzzledsl.search.infeasible import explain
 from puzzledsl.search.infeasible.verdicts import in_users_unit, infeasible_diagnostic, plain, round_to
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.oracles import acceptable, all_children
 from tests.search.instances import ATTENTION, FFN, Instance, at, chat, plain_instance, problems, require
 
 quick: Any = settings(
     deadline=None,
-    max_examples=20,
+    max_examples=cases(20),
     suppress_health_check=list(HealthCheck),
     phases=[
         Phase.explicit,

@@ -16,10 +16,11 @@ from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import find_incumbent, minimise
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.oracles import all_children
 from tests.search.instances import Instance, problems
 
-quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
 
 
 def answers(instance: Instance, problem: Problem) -> list[np.ndarray[Any, Any]]:

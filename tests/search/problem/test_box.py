@@ -23,6 +23,7 @@ from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.oracles import violations
 from tests.profiles import any_batch, mixed_any_batch
 from tests.search.auto_instances import all_children, an_instance, auto_searches, best_of_all
@@ -30,7 +31,7 @@ from tests.search.instances import HERE, KL, Instance, alone, chat, require
 
 
 @given(auto_searches())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=cases(40), deadline=None)
 def test_the_answer_is_the_best_over_every_batch(instance: Instance) -> None:
     result, best = solve_search(*instance.args), best_of_all(instance)
     if best is None:
@@ -243,6 +244,7 @@ def test_a_batch_in_conflict_is_explained_without_trying_every_one(built: list[B
     assert len({b for b in built if b.is_single}) < 600
 
 
+@pytest.mark.more
 def test_a_frontier_of_batches_is_monotone_and_solves_few_of_them(built: list[Box]) -> None:
     instance = large()
     term = chat("throughput")

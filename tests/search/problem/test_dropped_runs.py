@@ -36,6 +36,7 @@ from puzzledsl.search.problem.instance import presolve
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases, more
 from tests.oracles import brute_force, violations
 from tests.search.instances import HERE, KL, Instance, alone, at, counted, problems, program_of, require
 from tests.search.run_instances import (
@@ -50,7 +51,7 @@ from tests.search.run_instances import (
 )
 from tests.search.test_export import check as check_export
 
-quick: Any = settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(10), suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 10**6)
 LIMIT_S = 60.0
 
@@ -127,7 +128,7 @@ def test_a_table_without_runs_reads_as_before() -> None:
 # ---------------------------------------------------------------- the search
 
 
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize("block", [0, *more(1, 2, 3, 4)])
 def test_the_answers_are_those_of_all_children(block: int) -> None:
     solved = 0
     for seed in range(12 * block, 12 * block + 12):
@@ -174,14 +175,15 @@ def test_each_engine_alone_proves_the_minimum(seed: int) -> None:
         assert problem.choice(ledger.chosen) == expected[0][1]
 
 
+@pytest.mark.parametrize("seeds", [range(2), *more(range(2, 8))], ids=str)
 def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, seeds: range
 ) -> None:
     for work in (1, 300):
         monkeypatch.setattr(diagram, "QUICK", 1)
         monkeypatch.setattr(diagram, "QUICK_A_LAYER", 0)
         monkeypatch.setattr(diagram, "WORK", work)
-        for seed in range(8):
+        for seed in seeds:
             instance = run_instance(seed).with_search(solutions=1)
             layers = range(len(instance.program.spaces["wide"].layers))
             every = tuple(map(dropped, layers))
@@ -222,7 +224,7 @@ def searches(draw: st.DrawFn, exact: bool = True) -> Instance:
 
 
 @given(searches())
-@settings(quick, max_examples=25)
+@settings(quick, max_examples=cases(25))
 def test_the_solver_is_brute_force(instance: Instance) -> None:
     result, best = solve_search(*instance.args), brute_force(*instance.args)
     if best is None:
@@ -235,7 +237,7 @@ def test_the_solver_is_brute_force(instance: Instance) -> None:
 
 
 @given(searches(exact=False))
-@settings(quick, max_examples=15)
+@settings(quick, max_examples=cases(15))
 def test_long_decimals_are_within_the_rounding(instance: Instance) -> None:
     result, best = solve_search(*instance.args), brute_force(*instance.args)
     assert (best is None) == (result.status == "infeasible")
@@ -246,7 +248,7 @@ def test_long_decimals_are_within_the_rounding(instance: Instance) -> None:
 
 
 @given(searches(), st.data())
-@settings(quick, max_examples=15)
+@settings(quick, max_examples=cases(15))
 def test_another_child_with_the_old_figures_is_found_out(instance: Instance, data: st.DataObject) -> None:
     result = solve_search(*instance.args)
     if not result.solutions:
@@ -298,8 +300,9 @@ def test_a_run_that_scores_more_never_improves_the_minimum(seed: int, more: int)
     assert one.objective is None or (other.objective is not None and one.objective <= other.objective)
 
 
+@pytest.mark.drawn
 def test_two_scores_may_have_runs_of_other_lengths() -> None:
-    for seed in range(12):
+    for seed in range(cases(12)):
         rng = Random(seed)
         instance = run_instance(seed)
         layers = len(instance.program.spaces["wide"].layers)
@@ -370,8 +373,9 @@ def test_a_frontier_along_the_score_meets_it() -> None:
         assert point.result.objective == float(best_children(bounded)[0][0])
 
 
-def test_regrets_are_those_of_solving_again() -> None:
-    for seed in range(6):
+@pytest.mark.parametrize("seeds", [range(2), *more(range(2, 6))], ids=str)
+def test_regrets_are_those_of_solving_again(seeds: range) -> None:
+    for seed in seeds:
         instance = run_instance(seed).with_search(solutions=1)
         expected = best_children(instance)
         if not expected:

@@ -27,6 +27,7 @@ from puzzledsl.search.sensitivity.regrets import pinned as with_pin
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
+from tests.cases import cases
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
@@ -107,9 +108,10 @@ def test_also_where_integers_are_rounded(instance: Instance) -> None:
             )
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_optimum_with_a_pin_is_the_best_of_all_models_that_have_it(family: str) -> None:
-    for seed in range(12):
+    for seed in range(cases(12)):
         problem = random_problem(family, seed)
         answers = every_answer(problem)
         if not len(answers):

@@ -15,12 +15,13 @@ from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify.verify import Violation, verify
+from tests.cases import cases, more
 from tests.oracles import violations
 from tests.search.auto_instances import all_children, auto_searches
 from tests.search.instances import Instance
 from tests.search.test_traffic import every_child, is_right, question, read, scores
 
-quick: Any = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(40), suppress_health_check=list(HealthCheck))
 
 
 @quick
@@ -38,7 +39,7 @@ def test_of_any_batch_on_a_profile_the_largest_is_right(instance: Instance) -> N
                 assert "batch" in {each.kind for each in violations(*instance.args, wrong)}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *more(2, 3, 4, 5)])
 def test_under_traffic_the_least_that_sustains_it_is_right(tmp_path: Path, seed: int) -> None:
     asked = question(tmp_path, seed)
     program = read(tmp_path, asked.text)

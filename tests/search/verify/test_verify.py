@@ -17,10 +17,11 @@ from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify.verify import Violation
+from tests.cases import cases
 from tests.oracles import acceptable, all_children, violations
 from tests.search.instances import Instance, chat, plain_instance, problems, require
 
-quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
 
 
 def solved(instance: Instance) -> Solution:

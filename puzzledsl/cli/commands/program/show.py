@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -122,7 +121,7 @@ def plan(
 
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)
-    loading.show(json, changes.as_json, lambda: as_text(changes, color=loading.use_color(sys.stdout)))
+    loading.show(json, changes.as_json, lambda: as_text(changes))
 
 
 def _program(path: Path, pairs: list[str] | None) -> Program:

@@ -28,7 +28,7 @@ def formatting(document: Document) -> list[types.TextEdit]:
     ]
 
 
-TYPES = [*dict.fromkeys(shown for _, shown in CLASSES.values() if shown)]
+TYPES = [*dict.fromkeys(filter(None, CLASSES.values()))]
 
 
 def semantic_tokens(document: Document) -> types.SemanticTokens:

@@ -1,22 +1,20 @@
-"""Cost breakdown of a model, and its text: time and bytes by layer, by part and, on a roofline, by cause."""
+"""Cost breakdown of a model, and its text: time and bytes by layer and by part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
 from fractions import Fraction
 from itertools import groupby
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.any_batch import any_batch
-from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.roofline import FREE, NS_PER_S, Times, fixed_line, sub_block_times
+from puzzledsl.costs.roofline import FREE, NS_PER_S
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
+from puzzledsl.ir.nodes import Program, Shape, Space
 from puzzledsl.ir.tables import (
     PARENT,
     Assignment,
@@ -51,7 +49,7 @@ class LayerCost:
 
 @record
 class Breakdown:
-    """A model in one scenario at one batch. `causes`: seconds of a prefill and of a decode step; None without a roofline."""
+    """A model in one scenario at one batch."""
 
     model: str
     scenario: str
@@ -65,7 +63,6 @@ class Breakdown:
     layers: tuple[LayerCost, ...]
     metrics: dict[str, Fraction]
     parent_metrics: dict[str, Fraction]
-    causes: tuple[Times, Times] | None
     unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
     prompts: int = 1  # times that a prefill is paid while each sequence generates its output
 
@@ -93,11 +90,7 @@ class Breakdown:
         return sum(map(self.latency_ns, self.parts.values()))
 
     def as_json(self) -> dict[str, object]:
-        """Return the breakdown as a JSON object in bytes, nanoseconds, FLOP and seconds."""
-        causes = self.causes and {
-            phase: {name: float(value) for name, value in asdict(times).items()}
-            for phase, times in zip(("prefill_s", "decode_s"), self.causes, strict=True)
-        }
+        """Return the breakdown as a JSON object in bytes, nanoseconds and FLOP."""
         return {
             "model": self.model,
             "scenario": self.scenario,
@@ -110,7 +103,6 @@ class Breakdown:
             "parent_metrics": self._known(self.parent_metrics),
             "reserve_bytes": self.reserve_bytes,
             "parts": {name: cost.model_dump() for name, cost in self.parts.items()},
-            "causes": causes,
             "layers": [
                 {"layer": x.index, **x.choice.model_dump(), **x.total.model_dump()} for x in self.layers
             ],
@@ -176,9 +168,6 @@ def breakdown(
         parent_metrics=whole_metrics(
             listed, parent, costs if costs.rate is None else own_costs(listed, parent)
         ),
-        causes=_causes(program, space, hardware.spec, costs, layers)
-        if isinstance(hardware.spec, RooflineHardware)
-        else None,
         unknown=costs.unknown,
         prompts=1 if costs.rate is None else costs.batch,
     )
@@ -192,43 +181,6 @@ def _layer(costs: ScenarioCosts, index: int, choice: LayerAssignment, own: Shape
     if len(found) == 1:
         return LayerCost(index, choice, (attention, ffn), FREE, FREE, found[0])
     return LayerCost(index, choice, (attention, ffn), *found)
-
-
-def _causes(
-    program: Program,
-    space: Space,
-    hardware: RooflineHardware,
-    costs: ScenarioCosts,
-    layers: Sequence[Assignment],
-) -> tuple[Times, Times]:
-    shape = program.parents[space.parent].shape
-    work = Workload(costs.batch, costs.prompt, costs.output)
-    alone = work if costs.rate is None else Workload(1, costs.prompt, costs.output)
-    _, head = (space.ends or EndsChoice()).by_name()[ends_of_child(layers).name]
-    line = fixed_line(hardware, shape, head=head)
-    prefill, decode = line.prefill.times(alone.batch), line.decode.times(work.batch)
-    known: dict[tuple[int, Alternative], tuple[Times, Times]] = {}
-    for own, choice, chosen in zip(shape.each, space.layers, layers_of_child(layers), strict=True):
-        attention, ffn = choice.by_name()
-        for alternative in (attention[chosen.attention], ffn[chosen.ffn]):
-            key = id(own), alternative
-            if key not in known:
-                known[key] = (
-                    sub_block_times(hardware, own, alternative, alone)[0],
-                    sub_block_times(hardware, own, alternative, work)[1],
-                )
-            prefill += known[key][0]
-            decode += known[key][1]
-    return prefill, decode
-
-
-CAUSES = {
-    "weights": "reading weights",
-    "matrices": "multiplying matrices",
-    "attention": "attention (KV reads, scores)",
-    "link": "exchange between GPUs",
-    "overhead": "overhead of sub-blocks",
-}
 
 
 def as_text(found: Breakdown) -> str:
@@ -288,7 +240,7 @@ def _layers(found: Breakdown) -> Iterator[str]:
 
 
 def _where(found: Breakdown) -> Iterator[str]:
-    """Time by part and, where that is known, by cause; then bytes."""
+    """Time by part, then bytes."""
     if _timed(found):
         yield from _times(found)
         yield ""
@@ -306,19 +258,7 @@ def _times(found: Breakdown) -> Iterator[str]:
         rows.append(
             [name, _time(cost.prefill_ns), _time(cost.decode_ns), _share(found.latency_ns(cost), whole)]
         )
-    if found.causes:
-        rows += list(_cause_rows(found, found.causes))
     yield from _table(rows, 1)
-
-
-def _cause_rows(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]]:
-    prefill, decode = causes
-    whole = found.prompts * prefill.total + found.output * decode.total
-    for field in fields(Times):
-        once, step = getattr(prefill, field.name), getattr(decode, field.name)
-        if once or step:
-            share = _share(found.prompts * once + found.output * step, whole)
-            yield [f"· {CAUSES[field.name]}", _time(once * NS_PER_S), _time(step * NS_PER_S), share]
 
 
 def _metrics(found: Breakdown) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A breakdown loses nothing: its layers, parts and causes add up to the metrics, in text, JSON and picture."""
+"""A breakdown loses nothing: its layers and parts add up to the metrics, in text and JSON."""
 
 from __future__ import annotations
 
@@ -48,17 +48,6 @@ def test_layers_and_parts_add_up_to_the_metrics(found: Breakdown) -> None:
     assert metrics["latency"] < found.parent_metrics["latency"]
 
 
-def test_causes_add_up_to_the_times(found: Breakdown) -> None:
-    assert found.causes is not None
-    for times, metric in zip(found.causes, ("ttft", "tpot"), strict=True):
-        rounding = Fraction(161, 10**9)  # every sub-block's time is rounded up to a nanosecond
-        assert 0 <= found.metrics[metric] - times.total <= rounding
-    prefill, decode = found.causes
-    sub_blocks = 20 + 20 + 40
-    assert prefill.overhead == decode.overhead == sub_blocks * Fraction(60, 10**6)
-    assert (decode.link > 0) == (prefill.link > 0) == ("exchange between GPUs" in as_text(found))
-
-
 def test_text_has_runs_of_equal_layers(found: Breakdown) -> None:
     text = as_text(found)
     assert re.search(r"^  0 +parent +mlp14336 ", text, re.MULTILINE)
@@ -71,10 +60,9 @@ def test_json_is_for_machines(found: Breakdown) -> None:
     told = json.loads(json.dumps(found.as_json()))
     assert len(told["layers"]) == 80 and told["layers"][79]["prefill_ns"] == 0
     assert sum(part["weights_bytes"] for part in told["parts"].values()) == told["metrics"]["weights"]
-    assert set(told["causes"]) == {"prefill_s", "decode_s"}
 
 
-def test_a_table_without_causes_is_shown_too(
+def test_a_table_is_shown_too(
     found: Breakdown, llama70b: Shape, program: Build, h100: RooflineHardware
 ) -> None:
     """A layer that was measured whole is one bar."""

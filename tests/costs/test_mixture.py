@@ -18,7 +18,7 @@ from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.dtypes import CERTAIN, share_read
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import size_on, weights_bytes
-from puzzledsl.costs.roofline import sub_block_cost, sub_block_times
+from puzzledsl.costs.roofline import line_of, sub_block_cost
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from tests.sizes import active_params
@@ -119,8 +119,9 @@ H100 = RooflineHardware(
 
 
 def read_bytes(shape: Shape, batch: int) -> Fraction:
-    times = sub_block_times(H100, shape, FFN, Workload(batch, 1, 1))[1]
-    return times.weights * H100.bandwidth_bytes_per_s * H100.efficiency_bandwidth
+    step = line_of(H100, shape, FFN, Workload(batch, 1, 1)).decode
+    read_s = step.read + step.experts * Fraction(*share_read(*step.routing, batch))
+    return read_s * H100.bandwidth_bytes_per_s * H100.efficiency_bandwidth
 
 
 def test_one_sequence_reads_its_experts_the_shared_ones_and_the_router() -> None:

@@ -44,7 +44,7 @@ def test_layers_and_parts_add_up_to_the_metrics(found: Breakdown) -> None:
         total = added(costs)
         assert total.weights_bytes == metrics["weights"] and total.kv_cache_bytes == metrics["kv_cache"]
         assert Fraction(found.latency_ns(total), 10**9) == metrics["latency"]
-        assert total.prefill_flop + found.output * total.decode_flop == metrics["flops"]
+        assert total.prefill_flop + found.costs.output * total.decode_flop == metrics["flops"]
     assert metrics["latency"] < found.parent_metrics["latency"]
 
 
@@ -86,6 +86,6 @@ def test_an_automatic_batch_is_the_largest_that_fits(
     parent, child = (
         breakdown(made, made.spaces["wide"], table, "chat", layers, "it") for layers in ([PARENT] * 80, CHILD)
     )
-    assert parent.batch < child.batch
+    assert parent.costs.batch < child.costs.batch
     for one in (parent, child):
         assert one.metrics["memory"] <= hardware.memory_bytes

@@ -189,11 +189,6 @@ def _share(part: int | Fraction, whole: int | Fraction) -> str:
     return f"{float(part / whole):.1%}" if whole else "0%"
 
 
-def _table(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
-    """Columns two spaces apart, the first `left` of them flush left."""
-    yield from (f"  {line}" for line in aligned(rows, "<" * left + ">" * (len(rows[0]) - left)))
-
-
 def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:
     return [
         *label,
@@ -219,7 +214,7 @@ def _layers(found: Breakdown) -> Iterator[str]:
         row[-1] = _share(count * found.latency_ns(first.total), found.whole_ns)
         rows.append(row)
     rows.append(_row(found, ("fixed", "embedding", "head"), found.fixed))
-    yield from _table(rows if _timed(found) else [row[:-3] for row in rows], 3)
+    yield from aligned(rows if _timed(found) else [row[:-3] for row in rows], "<<<>", "  ")
 
 
 def _where(found: Breakdown) -> Iterator[str]:
@@ -231,7 +226,7 @@ def _where(found: Breakdown) -> Iterator[str]:
     sizes = [(f"weights of {name}", cost.weights_bytes) for name, cost in found.parts.items()]
     sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.costs.reserve_bytes)]
     shown = [[name, _bytes(size), _share(size, memory)] for name, size in sizes if size]
-    yield from _table([["bytes go to", "each GPU", "memory"], *shown], 1)
+    yield from aligned([["bytes go to", "each GPU", "memory"], *shown], "<>", "  ")
 
 
 def _times(found: Breakdown) -> Iterator[str]:
@@ -241,7 +236,7 @@ def _times(found: Breakdown) -> Iterator[str]:
         rows.append(
             [name, _time(cost.prefill_ns), _time(cost.decode_ns), _share(found.latency_ns(cost), whole)]
         )
-    yield from _table(rows, 1)
+    yield from aligned(rows, "<>", "  ")
 
 
 def _metrics(found: Breakdown) -> Iterator[str]:
@@ -252,6 +247,6 @@ def _metrics(found: Breakdown) -> Iterator[str]:
         value, parent = found.metrics[name], found.parent_metrics[name]
         ratio = f"{float(value / parent):.3g}x the parent's" if parent and value != parent else ""
         rows.append([name, format_quantity(value, metric.dimension), ratio])
-    yield from _table(rows, 1)
+    yield from aligned(rows, "<>", "  ")
     if found.costs.unknown:
         yield f"  not known: {', '.join(found.costs.unknown)}"

@@ -38,11 +38,6 @@ class Source:
     file: SourceFile
     compared: Mapping[Span, AbstractSet[Quantity]]
 
-    def search(self, name: str) -> tree.Decl | None:
-        """Return the declaration of a search; None if this file has none of that name."""
-        found = (i for i in self.file.module.items if isinstance(i, tree.Decl) and i.kind.text == "search")
-        return next((d for d in found if d.name.text == name), None)
-
     @cached_property
     def requirements(self) -> tuple[tree.Require, ...]:
         """Every `require` statement of the file, in order."""

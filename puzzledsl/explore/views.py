@@ -188,6 +188,21 @@ def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | Non
     return [*parts, (file.source(at.to(whole.end)), None)]
 
 
+def changed_lines(sheet: Sheet, question: Question) -> list[str]:
+    """The statements that a question moves, leaves out or adds, as a program has them. Raises BadQuestion."""
+    sheet.stated(question)  # refuses what the page cannot have asked
+    lines = []
+    for statement in sheet.statements:
+        is_off, bounds = statement.number in question.off, question.bounds
+        if is_off or any(bound.number in bounds for bound in statement.bounds):
+            parts = pieces_of(sheet, statement)
+            shown = (bounds.get(bound.number, text) if bound else text for text, bound in parts)
+            text = " ".join("".join(shown).split())
+            because = f' because "{statement.because}"' if statement.because else ""
+            lines.append(f"{'# ' if is_off else ''}require {text}{because}")
+    return lines + [f"require {sheet.condition(choice)}" for choice in question.choices]
+
+
 def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
     """The page before its first answer."""
     state = {
@@ -207,5 +222,4 @@ def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
         doc=sheet.search.doc,
         origin=f"{source.name}, {len(sheet.space.layers)} layers",
         goal=f"{sheet.search.sense} {describe(sheet.search.objective)}",
-        can_be_edited=sheet.source.search(sheet.name) is not None,  # not in a file that this one uses
     )

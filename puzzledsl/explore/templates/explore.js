@@ -186,7 +186,7 @@ async function settled() {
 async function showText(quietly) {
   if (at("#copy").disabled) return;
   await quietly("text", {}, (found) => {
-    at("#text .lines").textContent = found.lines.map((line) => line.trim()).join("\n") || "the same as in the file";
+    at("#text .lines").textContent = found.lines.join("\n");
     at("#text").hidden = false;
   });
 }

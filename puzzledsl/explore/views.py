@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.numbers import METRIC_UNITS, Number
+from puzzledsl.report.numbers import METRIC_UNITS
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import by_regret, is_negligible, told
@@ -104,18 +104,8 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     return {"items": items, "advice": "" if problem is None else problem.help, "fixes": fixes}
 
 
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """One metric of the parent and of the answer, and the answer's over the parent's."""
-
-    name: str
-    parent: Number | None
-    value: Number
-    ratio: Number | None
-
-
-def metric_rows(result: SearchResult) -> list[MetricRow]:
-    """Every metric of an answer, in order of name."""
+def metric_rows(result: SearchResult) -> list[dict[str, Any]]:
+    """Every metric of an answer, in order of name, with the parent's and the ratio of both."""
     rows = []
     for name, found in sorted(result.metrics.items()):
         if name.endswith(".batch"):
@@ -123,7 +113,8 @@ def metric_rows(result: SearchResult) -> list[MetricRow]:
         before, unit = result.parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
         ratio = numbers.times(found / before) if before else None
         parent = None if before is None else numbers.of_unit(before, unit)
-        rows.append(MetricRow(name, parent, numbers.of_unit(found, unit), ratio))
+        value = numbers.of_unit(found, unit)
+        rows.append({"name": name, "parent": parent, "value": value, "ratio": ratio})
     return rows
 
 

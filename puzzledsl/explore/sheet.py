@@ -126,7 +126,7 @@ class Sheet:
     @cached_property
     def statements(self) -> list[Statement]:
         """The search's requirements as the file states them."""
-        return statements_of(self.search, self.source, self.variations.extent)
+        return statements_of(self.search, self.source)
 
     @cached_property
     def bounds(self) -> dict[int, Bound]:

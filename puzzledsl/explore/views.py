@@ -97,7 +97,7 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     for change in result.relaxation.changes if result.relaxation is not None else ():
         found, bound = owner(change.text, change.line), change.bound
         bounds = sheet.statements[found["statement"]].bounds if "statement" in found and bound else ()
-        of_unit = [b.number for b in bounds if b.requirements and unit_of(bound or "") == b.unit]
+        of_unit = [b.number for b in bounds if b.is_clear and unit_of(bound or "") == b.unit]
         meant = of_unit[0] if len(of_unit) == 1 else None  # the bound it is for, if it is clear which
         fixes.append({**found, "bound": bound, "number": meant})
     problem = no_answer(answer.subject.program, result)

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from puzzledsl.base.diagnostics import DiagnosticError
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
 
     from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.nodes import LinearRequirement, Requirement, Search
+    from puzzledsl.ir.nodes import Requirement, Search
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.pipeline.context import Context
     from puzzledsl.pipeline.planning.status import TaskStatus
@@ -254,20 +252,6 @@ class Variations:
             return result
         kept = tuple(s for s in result.sub_blocks if sub_block in (None, s.sub_block))
         return result.model_copy(update={"sub_blocks": kept})
-
-    def extent(self, requirement: LinearRequirement) -> tuple[Fraction, Fraction]:
-        """Least and greatest value that the left side of a requirement has in the space: base units, or times the parent's.
-
-        Args:
-            requirement: One of the search's, or a changed copy.
-
-        Returns:
-            Both ends. Other requirements do not count.
-
-        Raises:
-            ValueError: The requirement is a ratio, and the parent's value is 0.
-        """
-        return self._engine.extent(requirement)
 
     def subject(self, requirements: Iterable[Requirement], result: SearchResult) -> Subject:
         """Return the search with these requirements and an answer to them: what pictures of `puzzledsl.report` are drawn from.

@@ -181,7 +181,6 @@ _ANSWERS: Mapping[str, Answer] = {
     types.WORKSPACE_DID_CHANGE_WATCHED_FILES: lambda server, _: server.check_all(),
     types.TEXT_DOCUMENT_HOVER: _at(hover),
     types.TEXT_DOCUMENT_DEFINITION: _at(navigation.definition),
-    types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT: _at(navigation.highlights),
     types.TEXT_DOCUMENT_COMPLETION: _at(lambda *at: types.CompletionList(False, complete(*at))),
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
     types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
@@ -189,7 +188,6 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_REFERENCES: lambda s, p: navigation.references(
         *_place(s, p), p.context.include_declaration
     ),
-    types.WORKSPACE_SYMBOL: lambda s, p: navigation.workspace_symbols(s.project.programs(), p.query),
     types.TEXT_DOCUMENT_CODE_ACTION: _actions,
     types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(navigation.prepare)),
     types.TEXT_DOCUMENT_RENAME: _refusing(lambda s, p: navigation.rename(*_place(s, p), p.new_name)),

@@ -1,4 +1,4 @@
-"""Go to definition, references, highlights, the outline of a text and of the workspace, and renaming.
+"""Go to definition, references, the outline of a text, and renaming.
 
 A name is renamed in all files that use it, or the request is refused: where the new name stands for something there already.
 """
@@ -45,14 +45,6 @@ def references(document: Document, line: int, column: int, declared: bool = True
         for o in found
         if declared or o.role != "declares"
     ]
-
-
-def highlights(document: Document, line: int, column: int) -> list[types.DocumentHighlight]:
-    """Return the uses of the name at a position within the text itself."""
-    symbol, kinds = document.symbol_at(line, column), types.DocumentHighlightKind
-    found = [o for o in document.names if symbol is not None and o.means(symbol)]
-    marks = {"declares": kinds.Write, "uses": kinds.Read}
-    return [types.DocumentHighlight(document.lines.range(o.span), marks[o.role]) for o in found]
 
 
 def uses(document: Document, symbol: Symbol) -> Iterator[tuple[Document, list[Occurrence]]]:
@@ -121,18 +113,6 @@ def _symbol(document: Document, node: tree.Item | tree.Stmt) -> types.DocumentSy
     title = title or getattr(shown, "text", "")
     children = _symbols(document, body) or None
     return types.DocumentSymbol(title, icon, whole, at, detail or None, children=children)
-
-
-def workspace_symbols(documents: Iterator[Document], query: str) -> list[types.WorkspaceSymbol]:
-    """Return the declarations of every program whose name has the letters of `query` in this order."""
-    found: list[types.WorkspaceSymbol] = []
-    for document in documents:
-        for symbol in outline(document):
-            rest = iter(symbol.name.lower())
-            if all(letter in rest for letter in query.lower()):
-                location = types.Location(document.uri, symbol.selection_range)
-                found.append(types.WorkspaceSymbol(location, symbol.name, symbol.kind))
-    return found
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

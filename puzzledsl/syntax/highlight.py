@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.tokens import Token, lex
 
-CLASSES: dict[str, tuple[str, str]] = {
-    "comment": ("Comment.Single", "comment"),
-    "doc": ("String.Doc", "comment"),
-    "keyword": ("Keyword", "keyword"),
-    "operator_word": ("Operator.Word", "keyword"),
-    "kind": ("Keyword.Declaration", "keyword"),
-    "declaration": ("Name.Class", "class"),
-    "type": ("Keyword.Type", "type"),
-    "attribute": ("Name.Attribute", "property"),
-    "argument": ("Name.Variable", "parameter"),
-    "setting": ("Name.Property", "property"),
-    "call": ("Name.Function", "function"),
-    "name": ("Name", "variable"),
-    "string": ("String.Double", "string"),
-    "number": ("Number", "number"),
-    "operator": ("Operator", "operator"),
-    "punctuation": ("Punctuation", ""),
-    "error": ("Error", ""),
+CLASSES: dict[str, str] = {
+    "comment": "comment",
+    "doc": "comment",
+    "keyword": "keyword",
+    "operator_word": "keyword",
+    "kind": "keyword",
+    "declaration": "class",
+    "type": "type",
+    "attribute": "property",
+    "argument": "parameter",
+    "setting": "property",
+    "call": "function",
+    "name": "variable",
+    "string": "string",
+    "number": "number",
+    "operator": "operator",
+    "punctuation": "",
+    "error": "",
 }
-"""Class -> its name in Pygments and in the language server; empty for what has no colour there."""
+"""Class -> its name in the language server; empty for what has no colour there."""
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")

@@ -11,7 +11,7 @@ from lsprotocol import types
 from puzzledsl.base.resources import resource
 from puzzledsl.server.document import MAX_BYTES, Document, Project
 from puzzledsl.server.layout import TYPES, formatting, semantic_tokens
-from puzzledsl.server.navigation import definition, highlights, outline, references, workspace_symbols
+from puzzledsl.server.navigation import definition, outline, references
 from puzzledsl.server.problems import actions, problems
 from puzzledsl.syntax.format import format_source
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
@@ -97,7 +97,6 @@ def test_references_in_every_program_of_the_workspace(tmp_path: Path) -> None:
     ]
     without = references(document, line, column, declared=False)
     assert len(without) == len(found) - 1
-    assert [h.range.start.line for h in highlights(document, line, column)] == [0, 1]
 
 
 # ---------------------------------------------------------------- outline, colours
@@ -119,7 +118,6 @@ def test_the_outline(tmp_path: Path) -> None:
     ]
     for symbol in found:
         assert word_at(document, symbol.selection_range) == symbol.name
-    assert [s.name for s in workspace_symbols(document.project.programs(), "hdr")] == ["headroom"]
 
 
 def test_the_outline_has_aliases_and_preferences(tmp_path: Path) -> None:
@@ -130,9 +128,9 @@ def test_the_outline_has_aliases_and_preferences(tmp_path: Path) -> None:
     assert "prefer layers[0].ffn is not noop" in [c.name for c in found[-1].children or ()]
 
 
-def test_nothing_is_highlighted_where_nothing_is_named(tmp_path: Path) -> None:
+def test_nothing_is_referred_to_where_nothing_is_named(tmp_path: Path) -> None:
     for text in (f"let a = 1 {CURSOR}+ 2\n", f"let a = nobo{CURSOR}dy\n", f"let a = su{CURSOR}m([1])\n"):
-        assert highlights(*marked(text, tmp_path)) == references(*marked(text, tmp_path)) == []
+        assert references(*marked(text, tmp_path)) == []
 
 
 def test_a_path_that_no_file_can_have_leads_nowhere(tmp_path: Path) -> None:

@@ -283,14 +283,8 @@ async def test_where_a_name_is_used(editor: Editor) -> None:
     found = await editor.client.text_document_references_async(
         types.ReferenceParams(context=both, **editor.at("few = 3"))  # type: ignore[arg-type]
     )
-    marked = await editor.client.text_document_document_highlight_async(
-        types.DocumentHighlightParams(**editor.at("few = 3"))  # type: ignore[arg-type]
-    )
     lines = [place_of(PROGRAM, word)[0] - 1 for word in ("few = 3", "<= few")]
     assert [location.range.start.line for location in found or ()] == lines
-    assert [highlight.range.start.line for highlight in marked or ()] == lines
-    symbols = await editor.client.workspace_symbol_async(types.WorkspaceSymbolParams("cpsat"))
-    assert [s.name for s in symbols or () if s.location.uri == editor.uri] == ["cpsat"]
 
 
 async def test_a_used_file_that_changes_on_disk_is_read_again(client: LanguageClient, folder: Path) -> None:

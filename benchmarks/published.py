@@ -27,7 +27,7 @@ from puzzledsl.costs.memory import (
     size_on,
     weights_bytes,
 )
-from puzzledsl.costs.roofline import fixed_line, sub_block_times
+from puzzledsl.costs.roofline import NS_PER_S, fixed_line, sub_block_cost
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 DATA = Path(__file__).parent / "data"
@@ -106,13 +106,13 @@ def cells_of(release: str) -> Cells:
 def forward_seconds(profile: RooflineHardware, cell: Cell, batch: int) -> tuple[Fraction, Fraction]:
     """Return the seconds of one prefill of `batch` sequences through the whole model, and of one decode step."""
     work = Workload(batch, cell.prompt, cell.output)
-    prefill = decode = fixed_line(profile, cell.shape).decode.times(batch).total
+    prefill_ns = decode_ns = fixed_line(profile, cell.shape).decode.ns(batch)
     for own, layers in cell.shape.kinds():
         for block in (ParentAttention(), ParentFfn()):
-            times = sub_block_times(profile, own, block, work)
-            prefill += len(layers) * times[0].total
-            decode += len(layers) * times[1].total
-    return prefill, decode
+            cost = sub_block_cost(profile, own, block, work)
+            prefill_ns += len(layers) * cost.prefill_ns
+            decode_ns += len(layers) * cost.decode_ns
+    return Fraction(prefill_ns, NS_PER_S), Fraction(decode_ns, NS_PER_S)
 
 
 def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:

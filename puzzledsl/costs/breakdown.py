@@ -1,22 +1,20 @@
-"""Cost breakdown of a model, and its text: time and bytes by layer, by part and, on a roofline, by cause."""
+"""Cost breakdown of a model, and its text: time and bytes by layer and by part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
 from fractions import Fraction
 from itertools import groupby
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.any_batch import any_batch
-from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.roofline import FREE, NS_PER_S, Times, fixed_line, sub_block_times
+from puzzledsl.costs.roofline import FREE, NS_PER_S
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
+from puzzledsl.ir.nodes import Program, Space
 from puzzledsl.ir.tables import (
     PARENT,
     Assignment,
@@ -31,61 +29,56 @@ from puzzledsl.ir.tables import (
 
 @record
 class LayerCost:
-    """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair.
+    """The choice of one layer, its names for readers (`none` of a sub-block that the parent lacks), and its costs.
 
-    `shown`: names of attention and FFN for readers, `none` for a sub-block that the parent lacks.
+    They are those of attention and FFN, or one of both together where a table lists only the pair.
     """
 
-    index: int
     choice: LayerAssignment
-    shown: tuple[str, str]
-    attention: Cost
-    ffn: Cost
-    whole: Cost | None = None
+    shown: tuple[str, ...]
+    costs: tuple[Cost, ...]
 
     @property
     def total(self) -> Cost:
         """The cost of both sub-blocks together."""
-        return self.whole or added([self.attention, self.ffn])
+        return added(self.costs)
 
 
 @record
 class Breakdown:
-    """A model in one scenario at one batch. `causes`: seconds of a prefill and of a decode step; None without a roofline."""
+    """A model in one scenario, at the batch of `costs`."""
 
     model: str
-    scenario: str
     hardware: str
     provenance: str
-    batch: int
-    prompt: int
-    output: int
-    reserve_bytes: int
+    costs: ScenarioCosts
     fixed: Cost
     layers: tuple[LayerCost, ...]
     metrics: dict[str, Fraction]
     parent_metrics: dict[str, Fraction]
-    causes: tuple[Times, Times] | None
-    unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
-    prompts: int = 1  # times that a prefill is paid while each sequence generates its output
 
     @property
     def parts(self) -> dict[str, Cost]:
         """The sums over attentions, over FFNs, over layers known only as a whole, and the part that no layer changes."""
+        apart = [layer.costs for layer in self.layers if len(layer.costs) > 1]
         found = {
-            "attention": added([layer.attention for layer in self.layers]),
-            "ffn": added([layer.ffn for layer in self.layers]),
-            "layers": added([layer.whole for layer in self.layers if layer.whole]),
+            "attention": added([costs[0] for costs in apart]),
+            "ffn": added([costs[1] for costs in apart]),
+            "layers": added([layer.total for layer in self.layers if len(layer.costs) == 1]),
             "embedding and head": self.fixed,
         }
         return {name: cost for name, cost in found.items() if cost != FREE}
 
     def _known(self, metrics: dict[str, Fraction]) -> dict[str, float]:
-        return {name: float(value) for name, value in metrics.items() if name not in self.unknown}
+        return {name: float(value) for name, value in metrics.items() if name not in self.costs.unknown}
 
     def latency_ns(self, cost: Cost) -> int:
-        """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens."""
-        return self.prompts * cost.prefill_ns + self.output * cost.decode_ns
+        """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens.
+
+        Under traffic, a prefill is paid for each running sequence while it generates its output.
+        """
+        prompts = 1 if self.costs.rate is None else self.costs.batch
+        return prompts * cost.prefill_ns + self.costs.output * cost.decode_ns
 
     @property
     def whole_ns(self) -> int:
@@ -93,26 +86,19 @@ class Breakdown:
         return sum(map(self.latency_ns, self.parts.values()))
 
     def as_json(self) -> dict[str, object]:
-        """Return the breakdown as a JSON object in bytes, nanoseconds, FLOP and seconds."""
-        causes = self.causes and {
-            phase: {name: float(value) for name, value in asdict(times).items()}
-            for phase, times in zip(("prefill_s", "decode_s"), self.causes, strict=True)
-        }
+        """Return the breakdown as a JSON object in bytes, nanoseconds and FLOP."""
+        given = ("scenario", "batch", "prompt", "output", "reserve_bytes")
         return {
             "model": self.model,
-            "scenario": self.scenario,
             "hardware": self.hardware,
             "provenance": self.provenance,
-            "batch": self.batch,
-            "prompt": self.prompt,
-            "output": self.output,
+            **{name: getattr(self.costs, name) for name in given},
             "metrics": self._known(self.metrics),
             "parent_metrics": self._known(self.parent_metrics),
-            "reserve_bytes": self.reserve_bytes,
             "parts": {name: cost.model_dump() for name, cost in self.parts.items()},
-            "causes": causes,
             "layers": [
-                {"layer": x.index, **x.choice.model_dump(), **x.total.model_dump()} for x in self.layers
+                {"layer": index, **each.choice.model_dump(), **each.total.model_dump()}
+                for index, each in enumerate(self.layers)
             ],
         }
 
@@ -154,94 +140,41 @@ def breakdown(
 ) -> Breakdown:
     """Return the breakdown of one model in one scenario. Raises KeyError for an alternative or a batch without costs."""
     costs = costs_at(program, space, table, scenario, layers, batch)
-    hardware = program.hardware[program.scenarios[scenario].hardware]
     listed, parent = table.scenarios[scenario], [PARENT] * len(layers)
+    each = zip(layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
     return Breakdown(
         model=model,
-        scenario=scenario,
-        hardware=hardware.name,
+        hardware=program.scenarios[scenario].hardware,
         provenance=table.provenance.get(scenario, ""),
-        batch=costs.batch,
-        prompt=costs.prompt,
-        output=costs.output,
-        reserve_bytes=costs.reserve_bytes,
+        costs=costs,
         fixed=costs_of_ends(costs, ends_of_child(layers)),
         layers=tuple(
-            _layer(costs, index, choice, own)
-            for index, (choice, own) in enumerate(
-                zip(layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
+            LayerCost(
+                choice,
+                tuple("none" if absent(part, own) else getattr(choice, part) for part in SUB_BLOCKS),
+                costs_of_layer(costs, index, choice),
             )
+            for index, (choice, own) in enumerate(each)
         ),
         metrics=whole_metrics(listed, layers, costs),
         parent_metrics=whole_metrics(
             listed, parent, costs if costs.rate is None else own_costs(listed, parent)
         ),
-        causes=_causes(program, space, hardware.spec, costs, layers)
-        if isinstance(hardware.spec, RooflineHardware)
-        else None,
-        unknown=costs.unknown,
-        prompts=1 if costs.rate is None else costs.batch,
     )
-
-
-def _layer(costs: ScenarioCosts, index: int, choice: LayerAssignment, own: Shape) -> LayerCost:
-    found = costs_of_layer(costs, index, choice)
-    attention, ffn = (
-        "none" if absent(sub_block, own) else getattr(choice, sub_block) for sub_block in SUB_BLOCKS
-    )
-    if len(found) == 1:
-        return LayerCost(index, choice, (attention, ffn), FREE, FREE, found[0])
-    return LayerCost(index, choice, (attention, ffn), *found)
-
-
-def _causes(
-    program: Program,
-    space: Space,
-    hardware: RooflineHardware,
-    costs: ScenarioCosts,
-    layers: Sequence[Assignment],
-) -> tuple[Times, Times]:
-    shape = program.parents[space.parent].shape
-    work = Workload(costs.batch, costs.prompt, costs.output)
-    alone = work if costs.rate is None else Workload(1, costs.prompt, costs.output)
-    _, head = (space.ends or EndsChoice()).by_name()[ends_of_child(layers).name]
-    line = fixed_line(hardware, shape, head=head)
-    prefill, decode = line.prefill.times(alone.batch), line.decode.times(work.batch)
-    known: dict[tuple[int, Alternative], tuple[Times, Times]] = {}
-    for own, choice, chosen in zip(shape.each, space.layers, layers_of_child(layers), strict=True):
-        attention, ffn = choice.by_name()
-        for alternative in (attention[chosen.attention], ffn[chosen.ffn]):
-            key = id(own), alternative
-            if key not in known:
-                known[key] = (
-                    sub_block_times(hardware, own, alternative, alone)[0],
-                    sub_block_times(hardware, own, alternative, work)[1],
-                )
-            prefill += known[key][0]
-            decode += known[key][1]
-    return prefill, decode
-
-
-CAUSES = {
-    "weights": "reading weights",
-    "matrices": "multiplying matrices",
-    "attention": "attention (KV reads, scores)",
-    "link": "exchange between GPUs",
-    "overhead": "overhead of sub-blocks",
-}
 
 
 def as_text(found: Breakdown) -> str:
     """The whole breakdown."""
-    lengths = f"batch {found.batch}, {found.prompt} -> {found.output} tokens"
-    head = f"{found.model}, scenario {found.scenario} on {found.hardware}: {lengths}"
+    costs = found.costs
+    lengths = f"batch {costs.batch}, {costs.prompt} -> {costs.output} tokens"
+    head = f"{found.model}, scenario {costs.scenario} on {found.hardware}: {lengths}"
     return "\n".join(
         [head, f"  {found.provenance}", "", *_layers(found), "", *_where(found), "", *_metrics(found)]
     )
 
 
 def _timed(found: Breakdown) -> bool:
-    return "latency" not in found.unknown
+    return "latency" not in found.costs.unknown
 
 
 def _time(nanoseconds: int | Fraction) -> str:
@@ -254,11 +187,6 @@ def _bytes(count: int | Fraction) -> str:
 
 def _share(part: int | Fraction, whole: int | Fraction) -> str:
     return f"{float(part / whole):.1%}" if whole else "0%"
-
-
-def _table(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
-    """Columns two spaces apart, the first `left` of them flush left."""
-    yield from (f"  {line}" for line in aligned(rows, "<" * left + ">" * (len(rows[0]) - left)))
 
 
 def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:
@@ -276,27 +204,29 @@ def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:
 def _layers(found: Breakdown) -> Iterator[str]:
     """Runs of layers with the same choice and cost; a row is one layer's cost, its share the whole run's."""
     rows = [["layers", "attention", "ffn", "params", "weights", "KV cache", "prefill", "decode", "latency"]]
+    index = 0
     for _, run in groupby(found.layers, key=lambda layer: (layer.shown, layer.total)):
-        same: list[LayerCost] = list(run)
-        first, count = same[0], len(same)
-        where = str(first.index) if count == 1 else f"{first.index}-{same[-1].index}"
+        first, *others = run
+        count = 1 + len(others)
+        where = str(index) if count == 1 else f"{index}-{index + count - 1}"
+        index += count
         row = _row(found, (where, *first.shown), first.total)
         row[-1] = _share(count * found.latency_ns(first.total), found.whole_ns)
         rows.append(row)
     rows.append(_row(found, ("fixed", "embedding", "head"), found.fixed))
-    yield from _table(rows if _timed(found) else [row[:-3] for row in rows], 3)
+    yield from aligned(rows if _timed(found) else [row[:-3] for row in rows], "<<<>", "  ")
 
 
 def _where(found: Breakdown) -> Iterator[str]:
-    """Time by part and, where that is known, by cause; then bytes."""
+    """Time by part, then bytes."""
     if _timed(found):
         yield from _times(found)
         yield ""
     memory = found.metrics["memory"]
     sizes = [(f"weights of {name}", cost.weights_bytes) for name, cost in found.parts.items()]
-    sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.reserve_bytes)]
+    sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.costs.reserve_bytes)]
     shown = [[name, _bytes(size), _share(size, memory)] for name, size in sizes if size]
-    yield from _table([["bytes go to", "each GPU", "memory"], *shown], 1)
+    yield from aligned([["bytes go to", "each GPU", "memory"], *shown], "<>", "  ")
 
 
 def _times(found: Breakdown) -> Iterator[str]:
@@ -306,29 +236,17 @@ def _times(found: Breakdown) -> Iterator[str]:
         rows.append(
             [name, _time(cost.prefill_ns), _time(cost.decode_ns), _share(found.latency_ns(cost), whole)]
         )
-    if found.causes:
-        rows += list(_cause_rows(found, found.causes))
-    yield from _table(rows, 1)
-
-
-def _cause_rows(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]]:
-    prefill, decode = causes
-    whole = found.prompts * prefill.total + found.output * decode.total
-    for field in fields(Times):
-        once, step = getattr(prefill, field.name), getattr(decode, field.name)
-        if once or step:
-            share = _share(found.prompts * once + found.output * step, whole)
-            yield [f"· {CAUSES[field.name]}", _time(once * NS_PER_S), _time(step * NS_PER_S), share]
+    yield from aligned(rows, "<>", "  ")
 
 
 def _metrics(found: Breakdown) -> Iterator[str]:
     rows = []
     for name, metric in METRICS.items():
-        if name in found.unknown or name not in found.metrics or name == "batch":  # the head names it
+        if name in found.costs.unknown or name not in found.metrics or name == "batch":  # the head names it
             continue
         value, parent = found.metrics[name], found.parent_metrics[name]
         ratio = f"{float(value / parent):.3g}x the parent's" if parent and value != parent else ""
         rows.append([name, format_quantity(value, metric.dimension), ratio])
-    yield from _table(rows, 1)
-    if found.unknown:
-        yield f"  not known: {', '.join(found.unknown)}"
+    yield from aligned(rows, "<>", "  ")
+    if found.costs.unknown:
+        yield f"  not known: {', '.join(found.costs.unknown)}"

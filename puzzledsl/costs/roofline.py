@@ -21,7 +21,6 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import cached_property
 from math import lcm
-from operator import add
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.ends import (
@@ -55,26 +54,6 @@ NO_TIME = Fraction(0)
 FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
-@record
-class Times:
-    """Seconds of one forward pass, by cause; matrices count as `weights` or as `matrices`, whichever takes longer."""
-
-    weights: Fraction = NO_TIME
-    matrices: Fraction = NO_TIME
-    attention: Fraction = NO_TIME
-    """Decode: reading keys and values, or states; prefill: scores and values, or scans."""
-    link: Fraction = NO_TIME
-    overhead: Fraction = NO_TIME
-
-    @property
-    def total(self) -> Fraction:
-        """All of it."""
-        return sum(vars(self).values(), NO_TIME)
-
-    def __add__(self, other: Times) -> Times:
-        return Times(*map(add, vars(self).values(), vars(other).values()))
-
-
 @record(eq=False)
 class Pass:
     """A forward pass of b sequences of `tokens` tokens, in seconds.
@@ -93,14 +72,6 @@ class Pass:
     routing: tuple[int, int] = (1, 1)
     tokens: int = 1
 
-    def times(self, batch: int) -> Times:
-        """Return the seconds of a batch, by cause."""
-        share = Fraction(*share_read(*self.routing, batch * self.tokens)) if self.experts else NO_TIME
-        memory, compute = self.read + self.experts * share, batch * self.compute
-        matrices = Times(weights=memory) if memory >= compute else Times(matrices=compute)
-        link = self.link_start + batch * self.link
-        return matrices + Times(attention=batch * self.attention, link=link, overhead=self.overhead)
-
     @cached_property
     def _whole(self) -> tuple[int, ...]:
         """Numbers of one unit of time, and the units of a nanosecond: whole numbers add faster than fractions."""
@@ -110,7 +81,7 @@ class Pass:
         return (*(int(time * unit) for time in times), unit)
 
     def ns(self, batch: int) -> int:
-        """Return the nanoseconds of a batch, rounded up: those of `times`."""
+        """Return the nanoseconds of a batch, rounded up."""
         read, experts, compute, rest, slope, unit = self._whole
         some, every = share_read(*self.routing, batch * self.tokens) if experts else (0, 1)
         total = max(read * every + experts * some, batch * compute * every)
@@ -272,14 +243,6 @@ def fixed_line(
     stored = fixed_bytes(hardware, shape, embedding, head)
     params = facts.fixed_params(shape, untied=stored_apart(embedding, head, tied=shape.tied))
     return CostLine(params, stored, NO_TIME, time, time, flop, flop)
-
-
-def sub_block_times(
-    hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
-) -> tuple[Times, Times]:
-    """One prefill of a batch, and one decode step of it at the mean context."""
-    line = line_of(hardware, shape, alternative, work)
-    return (line.prefill.times(work.batch), line.decode.times(work.batch)) if line.params else (Times(),) * 2
 
 
 def sub_block_cost(

@@ -309,5 +309,5 @@ class _Asked:
         return views.conflict_view(self.sheet, self.question, found)
 
     def text(self) -> dict[str, Any]:
-        """The edited lines."""
-        return {"lines": self.sheet.edited(self.question).lines}
+        """The lines that a program has in place of its own."""
+        return {"lines": views.changed_lines(self.sheet, self.question)}

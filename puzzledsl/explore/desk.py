@@ -120,7 +120,7 @@ class Desk:
                 if name not in self.searches:
                     raise KeyError(name)
                 sheet = Sheet(self.program, name, self.source, self._params)
-                assert sheet.statements is not None  # reads the tables
+                assert sheet.variations is not None  # reads the tables
                 self._sheets[name] = sheet
             return self._sheets[name]
 

@@ -1,15 +1,12 @@
-"""One search kept warm: its statements, its answers so far, and the questions of its page as requirements and as edits.
+"""One search kept warm: its statements, its answers so far, and the questions of its page as requirements.
 
-A question has other bounds, leaves statements out, and pins or forbids alternatives by patterns of the language. An edit of the
-text replaces bounds, comments statements out, and adds choices as requirements, as `pzl fmt` writes it.
+A question has other bounds, leaves statements out, and pins or forbids alternatives by patterns of the language.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -19,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span, apply
+from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, apply
 from puzzledsl.explore.statements import BadQuestion, Bound, Source, Statement, statements_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
+from puzzledsl.ir.nodes import LogicRequirement, Requirement
 from puzzledsl.language.kinds import STORAGE
-from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
@@ -50,14 +46,6 @@ class Answer:
 
     result: SearchResult
     subject: Subject
-
-
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """A formatted text. `lines`: those that the question changes."""
-
-    text: str
-    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -138,7 +126,7 @@ class Sheet:
     @cached_property
     def statements(self) -> list[Statement]:
         """The search's requirements as the file states them."""
-        return statements_of(self.search, self.source, self.variations.extent)
+        return statements_of(self.search, self.source)
 
     @cached_property
     def bounds(self) -> dict[int, Bound]:
@@ -244,79 +232,6 @@ class Sheet:
         free = tuple(choice for choice in question.choices if choice.layer != layer)
         asked = Question(question.bounds, question.off, free)
         return self.variations.why(self.requirements(asked), layer, time_s=time_s)
-
-    def edited(self, question: Question) -> Edited:
-        """Return the file's text with a question in it. Raises BadQuestion where the program would say something else."""
-        wanted, source = self.requirements(question), self.source
-        conditions = [self.condition(choice) for choice in question.choices]
-        edits = [edit for statement in self.statements for edit in _edits(source, statement, question)]
-        edits += _added(source, self.name, conditions)
-        text = source.file.text
-        after, before = format_source(apply(text, [Fix("", tuple(edits))])), format_source(text)
-        with suppress(DiagnosticError):
-            if _meanings(self._checked(after)[1]) == _meanings(wanted):
-                changes = difflib.ndiff(before.splitlines(), after.splitlines())
-                return Edited(after, tuple(line[2:] for line in changes if line.startswith("+ ")))
-        raise BadQuestion("this change cannot be written into the file: change its text by hand")
-
-
-def _meanings(requirements: Sequence[Requirement]) -> Counter[object]:
-    """Return what requirements say, without their places, order of names and reasons."""
-
-    def meaning(requirement: Requirement) -> object:
-        match requirement:
-            case LinearRequirement():
-                return requirement.left, requirement.op, requirement.bound, requirement.parent_ratio
-            case LogicRequirement(formula=nodes.Is() as said):
-                return said.layer, said.sub_block, frozenset(said.alternatives)
-            case LogicRequirement(formula=nodes.Not(operand=nodes.Is() as said)):
-                return "not", said.layer, said.sub_block, frozenset(said.alternatives)
-            case LogicRequirement(formula=formula):
-                return formula
-
-    return Counter(map(meaning, requirements))
-
-
-def _edits(source: Source, statement: Statement, question: Question) -> Iterator[Edit]:
-    """Yield the edits of a statement. One that is left out is commented out where it has its lines for itself."""
-    if statement.node is None:
-        return
-    span, lines = statement.node.span, source.file.lines
-    before, after = lines[span.line - 1][: span.column - 1], lines[span.end_line - 1][span.end_column - 1 :]
-    rest = after.lstrip(" \t,")
-    is_off = statement.number in question.off
-    if is_off and (before.strip() or (rest and not rest.startswith("#"))):
-        start, stop = len(before) + 1, span.end_column  # with the comma before it, else the one after
-        if before.rstrip(" \t").endswith(","):
-            start = len(before.rstrip(" \t"))
-        else:
-            blanks = _indent(after)
-            stop += blanks + (after[blanks : blanks + 1] == ",")
-        yield Edit(Span(span.file, span.line, start, span.end_line, stop), "")
-        return
-    for bound in statement.bounds:
-        if bound.number in question.bounds:
-            yield Edit(bound.span, question.bounds[bound.number])
-    for line in range(span.line, span.end_line + 1) if is_off else ():
-        column = _indent(lines[line - 1]) + 1
-        yield Edit(Span(span.file, line, column, line, column), "# ")
-
-
-def _indent(text: str) -> int:
-    """Count the blanks that a text begins with."""
-    return len(text) - len(text.lstrip(" \t"))
-
-
-def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit]:
-    """Add requirements at the end of a search's body."""
-    found = source.search(search)
-    if not choices or found is None:
-        return
-    lines = "".join(f"  require {condition}\n" for condition in choices)
-    end = found.span.end  # behind a `}`: a search has a body, or it is a mistake
-    own_line = not source.file.lines[end.line - 1][: end.column - 2].strip()
-    column = 1 if own_line else end.column - 1
-    yield Edit(Span(end.file, end.line, column, end.line, column), lines if own_line else f"\n{lines}")
 
 
 def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape: Shape) -> str | None:

@@ -1,13 +1,9 @@
-"""The `require` statements of a search, the numeric bounds in them, and the positions of a bound's slider.
-
-The IR's bound of a requirement is `scale * number + shift`: the checker moves constants of the left side to the right, and
-divides a throughput by its factor. The check recorded the value of each constant side, which tells both.
-"""
+"""The `require` statements of a search, the numeric bounds in them, and the positions of a bound's slider."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,12 +14,11 @@ from itertools import count
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.expressions.values import SourceFile
-from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, MetricTerm, Requirement, Search, Where
+from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, Requirement, Search, Where
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.search.infeasible.verdicts import in_users_unit
 from puzzledsl.syntax import tree
 
-Extent = Callable[[LinearRequirement], tuple[Fraction, Fraction]]
 NUMBERS = "0123456789._-"
 
 
@@ -37,11 +32,6 @@ class Source:
 
     file: SourceFile
     compared: Mapping[Span, AbstractSet[Quantity]]
-
-    def search(self, name: str) -> tree.Decl | None:
-        """Return the declaration of a search; None if this file has none of that name."""
-        found = (i for i in self.file.module.items if isinstance(i, tree.Decl) and i.kind.text == "search")
-        return next((d for d in found if d.name.text == name), None)
 
     @cached_property
     def requirements(self) -> tuple[tree.Require, ...]:
@@ -65,39 +55,36 @@ class Statement:
     text: str
     because: str
     node: tree.Require | None
-    requirements: tuple[int, ...]
     bounds: tuple[Bound, ...] = ()
 
 
-def statements_of(search: Search, source: Source, extent: Extent) -> list[Statement]:
+def statements_of(search: Search, source: Source) -> list[Statement]:
     """Return the statements of a search in the order of their requirements."""
-    found: dict[int | Where, dict[int, Requirement]] = {}
-    for index, requirement in enumerate(search.requirements):
-        found.setdefault(source.place(requirement.where), {})[index] = requirement
+    found: dict[int | Where, list[Requirement]] = {}
+    for requirement in search.requirements:
+        found.setdefault(source.place(requirement.where), []).append(requirement)
     statements: list[Statement] = []
     for place, own in found.items():
         node = source.requirements[place] if isinstance(place, int) else None
-        first = next(iter(own.values()))
-        text = written(first) if node is None else source.file.source(node.condition.span)
+        text = written(own[0]) if node is None else source.file.source(node.condition.span)
         known = sum(len(statement.bounds) for statement in statements)
-        bounds = () if node is None else tuple(_bounds_of(node, own, source, extent, known))
+        bounds = () if node is None else tuple(_bounds_of(node, own, source, known))
         text, number = " ".join(text.split()), len(statements)
-        statements.append(Statement(number, place, text, first.because, node, tuple(own), bounds))
+        statements.append(Statement(number, place, text, own[0].because, node, bounds))
     return statements
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One number that a slider moves. `requirements`: those that it alone bounds; `extent`: what the space reaches."""
+    """One number that a slider moves. `is_clear`: its requirements have one bound, which it is."""
 
     number: int
     span: Span
     written: str
     text: str
     unit: str
-    requirements: tuple[int, ...]
+    is_clear: bool
     grid: Grid
-    extent: tuple[Fraction, Fraction] | None
 
     def check(self, text: str) -> None:
         """Raise BadQuestion for a text that is no number of its unit."""
@@ -131,52 +118,32 @@ def _compared(condition: tree.Expr) -> Iterator[tree.Expr]:
 
 
 def _bounds_of(
-    node: tree.Require, requirements: dict[int, Requirement], source: Source, extent: Extent, first: int
+    node: tree.Require, requirements: Sequence[Requirement], source: Source, first: int
 ) -> Iterator[Bound]:
-    """Yield the bounds of a statement, numbered from `first`. `requirements` are its own, by their places in the search."""
-    linear = {i: r for i, r in requirements.items() if isinstance(r, LinearRequirement)}
+    """Yield the bounds of a statement, numbered from `first`. `requirements` are its own."""
+    linear = [r for r in requirements if isinstance(r, LinearRequirement)]
     for operand in _compared(node.condition):
         span, values = operand.span, source.compared.get(operand.span, set())
         at = span.line, span.column
-        mine = {i: r for i, r in linear.items() if (r.bound_where.line, r.bound_where.column) == at}
+        mine = [r for r in linear if (r.bound_where.line, r.bound_where.column) == at]
         value = next(iter(values)).value if len(values) == 1 else None
         if isinstance(operand, tree.Literal_):
             text: str | None = source.file.source(span)
         elif not mine or value is None or value < 0:  # instances of a `for` may have different ones
             continue
         else:  # the value of an expression as a literal in the unit of the requirement
-            one = next(iter(mine.values()))
-            exact = one.model_copy(update={"op": ">=" if one.op == "==" else one.op})
+            exact = mine[0].model_copy(update={"op": ">=" if mine[0].op == "==" else mine[0].op})
             literal = in_users_unit(exact, value, Fraction(1))
             text = None if literal is None else literal.text
         with suppress(BadQuestion):
             if text is None:
                 continue
             unit, amount = unit_of(text), amount_of(text)
-            lines = {_line(r, value, unit) for r in mine.values()} if value is not None else set()
-            reaches: tuple[Fraction, Fraction] | None = None
-            if len(lines) == 1:
-                scale, shift = next(iter(lines))
-                with suppress(ValueError):  # times a parent's value of 0
-                    low, high = extent(next(iter(mine.values())))
-                    reaches = (low - shift) / scale, (high - shift) / scale
-            low, high = reaches or (Fraction(0), max(2 * amount, Fraction(10)))
-            whole = not unit and all(map(_counts, mine.values()))
-            grid, own = grid_of(amount, low, high, whole=whole), tuple(mine) if len(lines) == 1 else ()
-            yield Bound(first, span, source.file.source(span), text, unit, own, grid, reaches)
+            whole = not unit and all(map(_counts, mine))
+            limits = {(r.bound, r.parent_ratio) for r in mine}  # of a `for` there may be several
+            grid = grid_of(amount, whole=whole)
+            yield Bound(first, span, source.file.source(span), text, unit, len(limits) == 1, grid)
             first += 1
-
-
-def _line(requirement: LinearRequirement, value: Fraction, unit: str) -> tuple[Fraction, Fraction]:
-    """Return the scale and the shift that make a requirement's bound of a number of units, where `value` makes it now."""
-    one = parse_quantity(f"1{unit}").value
-    if requirement.parent_ratio is not None:
-        return one, requirement.parent_ratio - value
-    assert requirement.bound is not None, "a requirement has a bound or a ratio"
-    terms = [weighted.term for weighted in requirement.left.terms]
-    if value and any(isinstance(term, MetricTerm) and term.metric == "throughput" for term in terms):
-        return one * requirement.bound / value, Fraction(0)
-    return one, requirement.bound - value
 
 
 def _counts(requirement: LinearRequirement) -> bool:
@@ -185,48 +152,34 @@ def _counts(requirement: LinearRequirement) -> bool:
     return requirement.parent_ratio is None and all(isinstance(w.term, CountTerm | FactTerm) for w in terms)
 
 
-POSITIONS = 240
+POSITIONS = 300
 """About so many positions has a slider."""
-AROUND = Fraction(5, 2)
-"""A slider goes from the bound divided by this to the bound times this, as far as the space reaches; farther where it reaches
-nothing there."""
-FEW = 200
-"""A count that the space takes no more values of has them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Numbers `(first + i) * step` for i from 0 to `last`. `decimals`: as many as these need."""
+    """Numbers `position * step` for positions from 0 to `last`. `decimals`: as many as these need."""
 
-    first: int
     last: int
     step: Fraction
     decimals: int
 
     def nearest(self, value: Fraction) -> int:
         """Return the position that is nearest to a number."""
-        return min(max(round(value / self.step) - self.first, 0), self.last)
+        return min(max(round(value / self.step), 0), self.last)
 
     def number(self, position: int) -> str:
         """Return a position's number as it is written."""
-        return f"{float((self.first + position) * self.step):.{self.decimals}f}"
+        return f"{float(position * self.step):.{self.decimals}f}"
 
 
-def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> Grid:
-    """Return the positions for a bound. `low` and `high`: what the space reaches. `whole`: only whole numbers make sense."""
-    if whole and high - low <= FEW:
-        ends = min(low, value), max(high, value)
-    else:
-        near, far = sorted((value / AROUND, value * AROUND)) if value else (low, high)
-        ends = min(max(low, near), value), max(min(high, far), value)
-        ends = low if ends[0] > high else ends[0], high if ends[1] < low else ends[1]
-    raw = (ends[1] - ends[0]) / POSITIONS or Fraction(abs(value) or 1, 100)
+def grid_of(value: Fraction, *, whole: bool) -> Grid:
+    """Return the positions for a bound: from 0 to twice the bound. `whole`: only whole numbers make sense."""
+    end = 2 * value or Fraction(10)
+    raw = end / POSITIONS
     power = Fraction(10) ** math.floor(math.log10(float(raw)))
     step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
     if whole:
         step = Fraction(max(1, math.ceil(step)))
-    first, last = math.floor(ends[0] / step), math.ceil(ends[1] / step)
-    if ends[0] >= 0:
-        first = max(first, 0)
     decimals = next(n for n in count() if (step * 10**n).denominator == 1)
-    return Grid(first, max(last - first, 1), step, decimals)
+    return Grid(math.ceil(end / step), step, decimals)

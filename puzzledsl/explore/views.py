@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.numbers import METRIC_UNITS, Number
+from puzzledsl.report.numbers import METRIC_UNITS
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import by_regret, is_negligible, told
@@ -97,25 +97,15 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     for change in result.relaxation.changes if result.relaxation is not None else ():
         found, bound = owner(change.text, change.line), change.bound
         bounds = sheet.statements[found["statement"]].bounds if "statement" in found and bound else ()
-        of_unit = [b.number for b in bounds if b.requirements and unit_of(bound or "") == b.unit]
+        of_unit = [b.number for b in bounds if b.is_clear and unit_of(bound or "") == b.unit]
         meant = of_unit[0] if len(of_unit) == 1 else None  # the bound it is for, if it is clear which
         fixes.append({**found, "bound": bound, "number": meant})
     problem = no_answer(answer.subject.program, result)
     return {"items": items, "advice": "" if problem is None else problem.help, "fixes": fixes}
 
 
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """One metric of the parent and of the answer, and the answer's over the parent's."""
-
-    name: str
-    parent: Number | None
-    value: Number
-    ratio: Number | None
-
-
-def metric_rows(result: SearchResult) -> list[MetricRow]:
-    """Every metric of an answer, in order of name."""
+def metric_rows(result: SearchResult) -> list[dict[str, Any]]:
+    """Every metric of an answer, in order of name, with the parent's and the ratio of both."""
     rows = []
     for name, found in sorted(result.metrics.items()):
         if name.endswith(".batch"):
@@ -123,7 +113,8 @@ def metric_rows(result: SearchResult) -> list[MetricRow]:
         before, unit = result.parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
         ratio = numbers.times(found / before) if before else None
         parent = None if before is None else numbers.of_unit(before, unit)
-        rows.append(MetricRow(name, parent, numbers.of_unit(found, unit), ratio))
+        value = numbers.of_unit(found, unit)
+        rows.append({"name": name, "parent": parent, "value": value, "ratio": ratio})
     return rows
 
 
@@ -188,6 +179,21 @@ def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | Non
     return [*parts, (file.source(at.to(whole.end)), None)]
 
 
+def changed_lines(sheet: Sheet, question: Question) -> list[str]:
+    """The statements that a question moves, leaves out or adds, as a program has them. Raises BadQuestion."""
+    sheet.stated(question)  # refuses what the page cannot have asked
+    lines = []
+    for statement in sheet.statements:
+        is_off, bounds = statement.number in question.off, question.bounds
+        if is_off or any(bound.number in bounds for bound in statement.bounds):
+            parts = pieces_of(sheet, statement)
+            shown = (bounds.get(bound.number, text) if bound else text for text, bound in parts)
+            text = " ".join("".join(shown).split())
+            because = f' because "{statement.because}"' if statement.because else ""
+            lines.append(f"{'# ' if is_off else ''}require {text}{because}")
+    return lines + [f"require {sheet.condition(choice)}" for choice in question.choices]
+
+
 def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
     """The page before its first answer."""
     state = {
@@ -207,5 +213,4 @@ def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
         doc=sheet.search.doc,
         origin=f"{source.name}, {len(sheet.space.layers)} layers",
         goal=f"{sheet.search.sense} {describe(sheet.search.objective)}",
-        can_be_edited=sheet.source.search(sheet.name) is not None,  # not in a file that this one uses
     )

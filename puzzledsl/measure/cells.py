@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Executor, Task, Teams, TeamSpec
 from puzzledsl.costs.flops import fixed_flop, fixed_size
@@ -40,14 +40,14 @@ from puzzledsl.measure.estimate import (
     estimate,
     speed_up_errors,
 )
-from puzzledsl.measure.host import PARENT, SUB_BLOCKS, Key, alternatives_of, kind_of, label
+from puzzledsl.measure.host import PARENT, Key, alternatives_of, kind_of, label
 from puzzledsl.measure.place import Clock, Place
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import (
     Widths,
     Workload,
+    bytes_of,
     ends_bytes,
-    head_bytes,
     needs_prefill,
     served_work,
     sizes_of,
@@ -68,7 +68,7 @@ def expected_times(
     if space.ends is not None:
         prefill, decode = {}, {}
         for name, (_, output) in space.ends.by_name().items():
-            time = max(float(head_bytes(shape, stored, output)), flop / FLOP_PER_BYTE)
+            time = max(float(bytes_of(output.size(shape), stored)), flop / FLOP_PER_BYTE)
             prefill["ends", name] = decode["ends", name] = time
     first = {kind: layers[0] for kind, (_, layers) in enumerate(shape.kinds())}
     for sub_block, labels in alternatives_of(space, shape).items():

@@ -25,11 +25,11 @@ from typing import Generic, Self, TypeVar
 import torch
 from pydantic import ValidationError
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
-from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, Key, kind_of, parent_beside, random_child
+from puzzledsl.measure.host import Arrangement, Host, Key, balanced, kind_of, parent_beside, random_child
 from puzzledsl.measure.stopwatch import Stopwatch, spread, stopwatch_for, undisturbed
 from puzzledsl.measure.whole import Forward, Samples, WholeTimer, Workload
 from puzzledsl.models.families.access import entrance, layers, part_of
@@ -277,15 +277,15 @@ class Timer:
     def round(self, seed: int) -> Round:
         """Measure one arrangement and the parent beside it."""
         host, parent = self._host, self._parent
+        arrangement = balanced(host.alternatives, host.kinds, seed)
         # run the parent and an arrangement once, which allocates what they need
         if not self._is_warm:
             host.arrange(host.parent())
             parent.round(keep=False)
-            time_laps(host, host.balanced(seed), self._workload, self._watch)
+            time_laps(host, arrangement, self._workload, self._watch)
             self._is_warm = True
         host.arrange(host.parent())
         parent_prefill_s, parent_decode_s = parent.round()
-        arrangement = host.balanced(seed)
         prefill, decode = time_laps(host, arrangement, self._workload, self._watch)
         return Round(
             seed=seed,
@@ -295,11 +295,11 @@ class Timer:
             decode=Phase(parent=tuple(parent_decode_s), laps=tuple(decode)),
         )
 
-    def check(self, seed: int, turns: int | None = None) -> Check:
-        """Measure a random child of the space in turn with the parent, `turns` times after a warm-up of both."""
+    def check(self, seed: int) -> Check:
+        """Measure a random child of the space in turn with the parent, after a warm-up of both."""
         host, child = self._host, random_child(self._space, self._host.kinds, seed)
         timers = [(each, WholeTimer(host.model, self._workload)) for each in (host.parent(), child)]
-        for turn in range((turns or CHECK_ROUNDS) + 1):
+        for turn in range(CHECK_ROUNDS + 1):
             for arrangement, timer in timers:
                 host.arrange(arrangement)
                 timer.round(keep=turn > 0)

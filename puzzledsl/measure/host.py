@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.cache import KV
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.nodes import Shape, Space
+from puzzledsl.ir.tables import PARENT_ENDS
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import give_back, held_by, layers, shape_of
 from puzzledsl.models.families.slots import share_weights
 from puzzledsl.models.replace import number_cache_slots, put
 
-SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 PARENT = "parent"
 
 Part = SubBlock | Literal["ends"]
@@ -78,11 +79,6 @@ class Host:
         self._with_weights: Counter[tuple[SubBlock, str]] = Counter()
         self._own = [{s: held_by(layer, s) for s in SUB_BLOCKS} for layer in layers(model)]
 
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self._own)
-
     def arrange(self, arrangement: Arrangement) -> None:
         """Give every layer the alternatives of these labels; `parent` is the layer's own module."""
         for layer_idx, layer in enumerate(layers(self.model)):
@@ -117,10 +113,6 @@ class Host:
         """The parent itself."""
         return dict.fromkeys(SUB_BLOCKS, tuple(label(PARENT, kind) for kind in self.kinds))
 
-    def balanced(self, seed: int) -> Arrangement:
-        """Return a balanced arrangement of all alternatives."""
-        return balanced({s: tuple(self.alternatives[s]) for s in SUB_BLOCKS}, self.kinds, seed)
-
 
 @torch.no_grad()
 def _with_values(module: nn.Module) -> nn.Module:
@@ -135,8 +127,6 @@ def _with_values(module: nn.Module) -> nn.Module:
 
 def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alternative]]:
     """Every distinct alternative of any kind of layer by its label, the parent's own first."""
-    from puzzledsl.alternatives.parent import PARENTS
-
     kinds = shape.kind_of_each
     found: dict[SubBlock, dict[str, Alternative]] = {
         part: {label(PARENT, kind): PARENTS[part] for kind in range(max(kinds) + 1)} for part in SUB_BLOCKS
@@ -147,11 +137,11 @@ def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alte
     return found
 
 
-def balanced(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int) -> Arrangement:
+def balanced(labels: Mapping[SubBlock, Iterable[str]], kinds: Sequence[int], seed: int) -> Arrangement:
     """Return a random arrangement with every alternative equally often in its kind of layer, taking turns by `seed` if many."""
     shuffle = random.Random(seed)
 
-    def one(labels: Sequence[str]) -> tuple[str, ...]:
+    def one(labels: Iterable[str]) -> tuple[str, ...]:
         found = [""] * len(kinds)
         for kind in dict.fromkeys(kinds):
             alike = [layer for layer, other in enumerate(kinds) if other == kind]
@@ -235,8 +225,6 @@ def searched_child(
 
 def ends_of(space: Space) -> list[str]:
     """Return the names of the ends that are timed, the parent's first; none where a space gives no choice."""
-    from puzzledsl.ir.tables import PARENT_ENDS
-
     return (
         [] if space.ends is None else sorted(space.ends.by_name(), key=lambda name: name != PARENT_ENDS.name)
     )

@@ -41,12 +41,6 @@ def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
     return torch.device(spec.device), DTYPES[spec.dtype]
 
 
-def measured_scenarios(program: Program) -> dict[str, Hardware]:
-    """Return the scenarios on a measured hardware, with that hardware, in the order of the source."""
-    pairs = {name: program.hardware[s.hardware] for name, s in program.scenarios.items()}
-    return {name: hardware for name, hardware in pairs.items() if isinstance(hardware.spec, MeasuredHardware)}
-
-
 def memory_bytes(hardware: Hardware, device: torch.device) -> int:
     """Return the memory that the hardware declares, or else the device's."""
     import os
@@ -103,11 +97,7 @@ class Clock:
     def place(self) -> Place:
         """Return the facts. Raises DiagnosticError: a parent that cannot be loaded, or that does not fit with any batch."""
         host = self._host
-        scenarios = [
-            self._program.scenarios[name]
-            for name, hardware in measured_scenarios(self._program).items()
-            if hardware.name == self._hardware.name
-        ]
+        scenarios = [s for s in self._program.scenarios.values() if s.hardware == self._hardware.name]
         stored, memory = Widths.of(self._dtype), memory_bytes(self._hardware, self._device)
         on = Limits(self._hardware.name, self._shape, stored, memory, self._device.type)
         return Place(

@@ -60,7 +60,7 @@ def sizes_of(shape: Shape, alternative: Alternative, workload: Workload, stored:
     kept = state.conv * stored.cached + state.scan * int(STATE_BYTES)
     return {
         "params": size.params,
-        "weights_bytes": _weights_bytes(size, stored),
+        "weights_bytes": bytes_of(size, stored),
         "kv_cache_bytes": round(workload.batch * (length * per_token + kept)),
         "prefill_flop": prefill_flop,
         "decode_flop": decode_flop,
@@ -69,18 +69,13 @@ def sizes_of(shape: Shape, alternative: Alternative, workload: Workload, stored:
 
 def ends_bytes(shape: Shape, stored: Widths, embedding: ParentEmbedding, head: ParentHead) -> int:
     """Return the bytes of embedding, head and final norm. Tied ends of one type are one matrix."""
-    ends = [_weights_bytes(end.size(shape), stored) for end in (embedding, head)]
+    ends = [bytes_of(end.size(shape), stored) for end in (embedding, head)]
     matrices = sum(ends) if stored_apart(embedding, head, tied=shape.tied) else max(ends)
     return matrices + round(fixed_size(shape).vectors * stored.weight)
 
 
-def head_bytes(shape: Shape, stored: Widths, head: ParentHead) -> int:
-    """Return the bytes of the head's matrix, which every step reads."""
-    return _weights_bytes(head.size(shape), stored)
-
-
-def _weights_bytes(size: Size, stored: Widths) -> int:
-    """Return the bytes of a sub-block: of a quantised one, codes and scales, and what stays unquantised."""
+def bytes_of(size: Size, stored: Widths) -> int:
+    """Return the bytes of a sub-block or an end: of a quantised one, codes and scales, and what stays unquantised."""
     if size.stored is None:
         return round(size.params * stored.weight)
     precision = PRECISIONS[size.stored.dtype]

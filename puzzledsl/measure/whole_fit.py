@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.measure.estimate import FIXED, Check, Estimate
-from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Key, kind_of, storage_type
+from puzzledsl.measure.host import Arrangement, Key, kind_of, storage_type
 from puzzledsl.measure.stopwatch import undisturbed
 
 NOISE = (0.01, 0.05)

@@ -115,10 +115,6 @@ class Candidates:
         wrong = verify(self._verified, self._search, self._costs, self._scores, solution)
         return None if wrong else solution
 
-    def predicted(self, solution: Solution) -> float:
-        """Return the child's score by the original table."""
-        return solution.metrics[self.score]
-
     def _solved(
         self, search: nodes.Search, scores: Mapping[str, object], tables: dict[str, ScoreTable]
     ) -> SearchResult:

@@ -15,7 +15,6 @@ Shapes: I entries of the table, N measured children, F errors that entries share
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -37,23 +36,9 @@ DISTANCE_NOISE = 0.3
 """Additional noise per unit of loss above the best measurement."""
 LEAST = 0.1
 """Lower bound on a refitted entry, as a fraction of its absolute value in the table, so that no replacement becomes free."""
+Entry = tuple[Kind, int, str, int]
+"""One entry of a score table: its kind, its (first) layer, the name of what is chosen there, and the number of layers."""
 GONE = ("noop", "linear")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a score table: a layer's alternative or pair of alternatives, or a run of `length` dropped layers."""
-
-    kind: Kind
-    layer: int
-    name: str
-    value: float
-    length: int = 1
-
-    @property
-    def key(self) -> tuple[Kind, int, str, int]:
-        """All fields except the value."""
-        return self.kind, self.layer, self.name, self.length
 
 
 class Surrogate:
@@ -68,18 +53,18 @@ class Surrogate:
     def __init__(self, table: ScoreTable, dropped: Sequence[LayerAssignment | None]) -> None:
         """Set up the prior, which is centred on the table's entries. `dropped`: the choice that drops each layer."""
         self._table, self._dropped = table, dropped
-        self._entries = _entries(table)
-        self._places = {entry.key: place for place, entry in enumerate(self._entries)}
+        entries = _entries(table)
+        self._places = {entry: place for place, entry in enumerate(entries)}
         self._runs: dict[Run, int] = {
-            (entry.layer, entry.length): place
-            for place, entry in enumerate(self._entries)
-            if entry.kind == "run"
+            (layer, length): place
+            for (kind, layer, _, length), place in self._places.items()
+            if kind == "run"
         }
-        self._values_I = np.array([entry.value for entry in self._entries])
-        typical = float(np.median(np.abs(self._values_I))) if len(self._entries) else 0.0
+        self._values_I = np.array([*entries.values()])
+        typical = float(np.median(np.abs(self._values_I))) if entries else 0.0
         self._sizes_I = np.maximum(np.abs(self._values_I), typical / 100 or 1e-9)
-        self._prior_II = _prior(self._entries, len(table.attention or table.pairs))
-        self._mean_I, self._covariance_II = np.zeros(len(self._entries)), self._prior_II
+        self._prior_II = _prior([*entries], len(table.attention or table.pairs))
+        self._mean_I, self._covariance_II = np.zeros(len(entries)), self._prior_II
         self._counts: list[Floats] = []
         self._losses: list[float] = []
 
@@ -108,7 +93,7 @@ class Surrogate:
         """Return a score table of the posterior mean, or with a `generator` of a draw with `share` of its deviations."""
         errors_I = self._mean_I
         if generator is not None:
-            nothing_I = np.zeros(len(self._entries))
+            nothing_I = np.zeros(len(self._places))
             drawn_I = generator.multivariate_normal(nothing_I, self._covariance_II, method="eigh")
             errors_I = errors_I + share * drawn_I
         entries_I = np.maximum(self._values_I + self._sizes_I * errors_I, LEAST * self._sizes_I)
@@ -116,7 +101,7 @@ class Surrogate:
 
     def _counts_of(self, child: Child) -> Floats:
         """Return the indicator vector [I] (0 or 1) of the entries in a child's sum."""
-        counts_I = np.zeros(len(self._entries))
+        counts_I = np.zeros(len(self._places))
         dropped = [layer == gone for layer, gone in zip(child, self._dropped, strict=True)]
         in_runs: set[int] = set()
         for first, length in counted_runs(dropped, self._runs):
@@ -130,7 +115,7 @@ class Surrogate:
         return counts_I
 
 
-def _keys(table: ScoreTable, index: int, layer: Assignment) -> list[tuple[Kind, int, str, int]]:
+def _keys(table: ScoreTable, index: int, layer: Assignment) -> list[Entry]:
     if isinstance(layer, EndsAssignment):
         return [("embedding", 0, layer.embedding, 1), ("head", 0, layer.head, 1)]
     if table.unit == "block":
@@ -149,20 +134,19 @@ def _parts(table: ScoreTable) -> list[tuple[Kind, str, Sequence[dict[str, float]
     ]
 
 
-def _entries(table: ScoreTable) -> list[Entry]:
+def _entries(table: ScoreTable) -> dict[Entry, float]:
     """Return every entry of a table except the parent's, which are not refitted."""
-    found: list[Entry] = []
+    found: dict[Entry, float] = {}
     for kind, _, layers in _parts(table):
         for index, layer in enumerate(layers):
             names = sorted(name for name in layer if name not in ("parent", "parent/parent"))
-            found += [Entry(kind, index, name, layer[name]) for name in names]
-    found += [Entry("run", run.first, "noop/noop", run.value, run.length) for run in table.runs]
-    return found
+            found |= {(kind, index, name, 1): layer[name] for name in names}
+    return found | {("run", run.first, "noop/noop", run.length): run.value for run in table.runs}
 
 
 def _prior(entries: Sequence[Entry], layers: int) -> Floats:
     """Return the prior covariance of the entries' relative errors, [I, I]."""
-    own = np.array([OWN_RUN if entry.kind == "run" else OWN for entry in entries])
+    own = np.array([OWN_RUN if kind == "run" else OWN for kind, *_ in entries])
     shared = [_shared(entry, layers) for entry in entries]
     columns: dict[tuple[object, ...], int] = {}
     for errors in shared:
@@ -178,14 +162,15 @@ def _prior(entries: Sequence[Entry], layers: int) -> Floats:
 
 def _shared(entry: Entry, layers: int) -> list[tuple[tuple[object, ...], float]]:
     """Return (name, standard deviation) of the errors that an entry shares with others."""
-    if entry.kind == "run":
+    kind, layer, name, _ = entry
+    if kind == "run":
         return [(("run",), SHARED_RUN)]
-    gone = tuple(part in GONE for part in entry.name.split("/"))
-    third = 3 * entry.layer // max(1, layers)
-    return [(("replacement",), SHARED), ((entry.kind, gone), BY_KIND), ((entry.kind, gone, third), BY_KIND)]
+    gone = tuple(part in GONE for part in name.split("/"))
+    third = 3 * layer // max(1, layers)
+    return [(("replacement",), SHARED), ((kind, gone), BY_KIND), ((kind, gone, third), BY_KIND)]
 
 
-def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], float]) -> ScoreTable:
+def _with_entries(table: ScoreTable, entries: dict[Entry, float]) -> ScoreTable:
     changed: dict[str, object] = {}
     for kind, field, layers in _parts(table):
         each = tuple(

@@ -18,7 +18,7 @@ from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.dtypes import CERTAIN, share_read
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import size_on, weights_bytes
-from puzzledsl.costs.roofline import sub_block_cost, sub_block_times
+from puzzledsl.costs.roofline import Pass, line_of, sub_block_cost
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from tests.sizes import active_params
@@ -118,31 +118,29 @@ H100 = RooflineHardware(
 )
 
 
-def read_bytes(shape: Shape, batch: int) -> Fraction:
-    times = sub_block_times(H100, shape, FFN, Workload(batch, 1, 1))[1]
-    return times.weights * H100.bandwidth_bytes_per_s * H100.efficiency_bandwidth
+def read_bytes(step: Pass, batch: int) -> Fraction:
+    read_s = step.read + step.experts * Fraction(*share_read(*step.routing, batch * step.tokens))
+    return read_s * H100.bandwidth_bytes_per_s * H100.efficiency_bandwidth
+
+
+def decoded_bytes(shape: Shape, batch: int) -> Fraction:
+    return read_bytes(line_of(H100, shape, FFN, Workload(batch, 1, 1)).decode, batch)
 
 
 def test_one_sequence_reads_its_experts_the_shared_ones_and_the_router() -> None:
     shape = mixture(shared_width=1024)
     expert, shared, router = 3 * 2048 * 768, 3 * 2048 * 1024, 128 * 2048
-    assert read_bytes(shape, 1) == 2 * (router + shared + 8 * expert)
+    assert decoded_bytes(shape, 1) == 2 * (router + shared + 8 * expert)
     two = 8 + 8 * Fraction(120, 128)  # the second token's experts are new with probability 120 / 128
-    assert read_bytes(shape, 2) == 2 * (router + shared + two * expert)
-    assert read_bytes(shape, 64) == 2 * (router + shared + 128 * (1 - Fraction(15, 16) ** 64) * expert)
+    assert decoded_bytes(shape, 2) == 2 * (router + shared + two * expert)
+    assert decoded_bytes(shape, 64) == 2 * (router + shared + 128 * (1 - Fraction(15, 16) ** 64) * expert)
     assert FFN.size(shape).active == router + shared + 8 * expert
 
 
 def test_a_long_prompt_reads_every_expert() -> None:
-    shape, work = mixture(), Workload(1, 512, 1)
-    prefill, _ = sub_block_times(H100, shape, FFN, work)
-    every = H100.model_copy(update={"flop_per_s": {"bf16": Fraction(10**18)}})
-    reading, _ = sub_block_times(every, shape, FFN, work)
-    assert prefill.weights + prefill.matrices >= reading.weights
-    assert (
-        reading.weights * H100.bandwidth_bytes_per_s * H100.efficiency_bandwidth
-        == 2 * FFN.size(shape).matrices
-    )
+    shape = mixture()
+    prefill = line_of(H100, shape, FFN, Workload(1, 512, 1)).prefill
+    assert read_bytes(prefill, 1) == 2 * FFN.size(shape).matrices
 
 
 def test_active_parameters_leave_out_the_experts_that_a_token_does_not_choose() -> None:

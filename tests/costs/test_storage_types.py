@@ -13,7 +13,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import size_on, weights_bytes
-from puzzledsl.costs.roofline import bandwidth, sub_block_cost, sub_block_times
+from puzzledsl.costs.roofline import bandwidth, line_of, sub_block_cost
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from tests.profiles import a_profile, a_shape
 
@@ -63,7 +63,7 @@ def test_rows_with_one_scale_each(shape: Shape, hardware: RooflineHardware, dtyp
 def test_decode_reads_what_is_stored(shape: Shape, hardware: RooflineHardware) -> None:
     """A quantised FFN's share of the time is its share of the bytes, if reading weights bounds it."""
     slow = hardware.model_copy(update={"bandwidth_bytes_per_s": Fraction(1)})
-    times = [sub_block_times(slow, shape, ParentFfn(dtype=dtype), ONE)[1].weights for dtype in (None, "q4_0")]
+    times = [line_of(slow, shape, ParentFfn(dtype=dtype), ONE).decode.read for dtype in (None, "q4_0")]
     assert times[1] / times[0] == Fraction(9, 32)
     assert times[0] == 3 * HIDDEN * WIDTH * 2 / bandwidth(slow)
 

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.flops import Workload, sub_block_flop
-from puzzledsl.costs.roofline import all_reduce_s, fixed_line, sub_block_times
+from puzzledsl.costs.roofline import all_reduce_s, fixed_line, line_of
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 SHAPES = shipped_shapes()
@@ -33,20 +33,15 @@ def test_weights_of_few_bits_are_read_faster_and_multiplied_as_activations(
     bf16 = h100.model_copy(update={"dtype": "bf16"})
     int4 = h100.model_copy(update={"dtype": "int4", "activation_dtype": "bf16"})
     one = Workload(1, 4096, 1)
-    (prefill16, decode16), (prefill4, decode4) = (
-        sub_block_times(hardware, llama70b, MlpFfn(width=28672), one) for hardware in (bf16, int4)
-    )
-    assert decode4.weights * 4 == decode16.weights > 0
-    assert prefill4.matrices == prefill16.matrices > 0 == prefill4.weights
-    assert decode4.overhead == decode16.overhead
+    of_16, of_4 = (line_of(hardware, llama70b, MlpFfn(width=28672), one) for hardware in (bf16, int4))
+    assert of_4.decode.read * 4 == of_16.decode.read > 0
+    assert of_4.prefill.compute == of_16.prefill.compute > of_4.prefill.read
+    assert of_4.decode.overhead == of_16.decode.overhead
 
 
 def test_the_head_has_a_type_of_its_own(llama70b: Shape, h100: RooflineHardware) -> None:
     fp8 = h100.model_copy(update={"head_dtype": "fp8"})
-    assert (
-        fixed_line(fp8, llama70b).prefill.times(1).weights * 2
-        == fixed_line(h100, llama70b).decode.times(1).weights
-    )
+    assert fixed_line(fp8, llama70b).prefill.read * 2 == fixed_line(h100, llama70b).decode.read
 
 
 def test_gpus_exchange_the_residual_stream(llama70b: Shape, h100: RooflineHardware) -> None:

@@ -175,7 +175,7 @@ from puzzledsl.explore.sheet import Question
 desk = Desk(Path(sys.argv[1]), None, {})
 sheet = desk.sheet("best")
 views.answer_view(sheet, Question(), sheet.answer(Question(), 10), 1)
-sheet.edited(Question({0: "1.25x"}))
+views.changed_lines(sheet, Question({0: "1.25x"}))
 print(sorted({"torch", "transformers", "safetensors"} & {*sys.modules}))
 """
 

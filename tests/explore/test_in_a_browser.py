@@ -192,7 +192,7 @@ def the_lines_are_copied(page: Page) -> None:
         "chat.throughput",
         ">=",
         "1.31x",
-        *'because "half the fleet" # the fleet is large'.split(),
+        *'because "half the fleet"'.split(),
     ]
 
 

@@ -8,7 +8,8 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError, SeveralGpus
 from puzzledsl.ir import nodes
 from puzzledsl.measure.errors import NoSuchDevice
-from puzzledsl.measure.place import device_of, measured_scenarios, memory_bytes
+from puzzledsl.measure.place import device_of, memory_bytes
+from puzzledsl.pipeline.inputs import measured_scenarios
 from tests.pieces.train.bld_programs import WHERE
 
 
@@ -40,7 +41,7 @@ def test_only_measured_scenarios_are_measured():
         for name, on in (("a", "here"), ("b", "t"), ("c", "here"))
     }
     program = nodes.Program(source="p.pzl", hardware={"here": hardware(), "t": table}, scenarios=scenarios)
-    assert list(measured_scenarios(program)) == ["a", "c"]
+    assert measured_scenarios(program) == ["a", "c"]
 
 
 def test_memory_is_what_is_declared_or_what_is_there():

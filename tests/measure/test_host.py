@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.measure.estimate import time_laps
 from puzzledsl.measure.host import (
-    SUB_BLOCKS,
     Host,
     alternatives_of,
     balanced,

@@ -12,10 +12,9 @@ import numpy as np
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import Is, LinearRequirement, LogicRequirement, Not, Requirement, Where
 from puzzledsl.ir.tables import SearchResult, WhyResult
-from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.sensitivity.why import Variations, why_search
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import PARENT, tables_of
+from puzzledsl.search.tables import tables_of
 
 INPUTS = synthetic(layers=8, attention=4, ffn=5, seed=3, batches=(128, 256))
 
@@ -90,22 +89,3 @@ def test_regrets_are_those_of_the_search() -> None:
     got = warm().why(program.searches["best"].requirements, 3, 20)
     wanted = why_search(program, "best", costs, scores, layers=[3])
     assert isinstance(got, WhyResult) and got == wanted
-
-
-def test_an_extent_contains_every_child() -> None:
-    variations, rng = warm(), np.random.default_rng(1)
-    tables = variations.builder.tables
-    for requirement in tables.search.requirements:
-        assert isinstance(requirement, LinearRequirement)
-        low, high = variations.extent(requirement)
-        assert low < high
-        for _ in range(20):
-            layers = tuple(
-                tables_choice[int(rng.integers(len(tables_choice)))]
-                for tables_choice in map(variations.builder.columns.of_layer, range(8))
-            )
-            for batches in tables.batch_choices():
-                child = Child(tables, layers, batches)
-                parent = Child(tables, (PARENT,) * 8, batches)
-                ratio = child.linear(requirement.left) / parent.linear(requirement.left)
-                assert low <= ratio <= high

@@ -240,8 +240,8 @@ def explore(
     """Explore a search on a local page: move bounds, pin layers, and see the proven answer change.
 
     Every number in a `require` has a slider, every requirement a switch, every layer its alternatives with the proven cost
-    of each. Conflicts are explained. "Copy" gives the changed lines, as `pzl fmt` writes
-    them. Nothing is written, and nothing leaves this machine.
+    of each. Conflicts are explained. "Copy" gives the changed statements. Nothing is
+    written, and nothing leaves this machine.
 
     The page is served on 127.0.0.1, and its address has a token that every request must have. Ctrl-C ends it.
     Needs `pip install 'puzzledsl[explore]'`.

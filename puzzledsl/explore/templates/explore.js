@@ -186,7 +186,7 @@ async function settled() {
 async function showText(quietly) {
   if (at("#copy").disabled) return;
   await quietly("text", {}, (found) => {
-    at("#text .lines").textContent = found.lines.map((line) => line.trim()).join("\n") || "the same as in the file";
+    at("#text .lines").textContent = found.lines.join("\n");
     at("#text").hidden = false;
   });
 }
@@ -197,7 +197,7 @@ const leverOf = new Map(state.levers.map((lever) => [lever.number, lever]));
 const slideOf = (bound) => at(`.slide[data-bound="${bound}"]`);
 
 function textAt(lever, position) {
-  return ((lever.first + position) * lever.step).toFixed(lever.decimals) + lever.unit;
+  return (position * lever.step).toFixed(lever.decimals) + lever.unit;
 }
 
 function drawBound(lever) {
@@ -205,7 +205,7 @@ function drawBound(lever) {
   const range = at("input[type=range]", slide), field = at(".number", slide);
   range.min = 0;
   range.max = lever.last;
-  const value = Math.round(parseFloat(text.replaceAll("_", "")) / lever.step) - lever.first;
+  const value = Math.round(parseFloat(text.replaceAll("_", "")) / lever.step);
   if (Number(range.value) !== value) range.value = value;
   range.setAttribute("aria-valuetext", text);
   if (document.activeElement !== field) field.value = text;

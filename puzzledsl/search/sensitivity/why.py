@@ -27,10 +27,9 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.explain import Group, groups_of
-from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import INFINITE
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Builder, goal_of
+from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.part import Pin, pins_of
 from puzzledsl.search.sensitivity.regrets import Standing, optima_of, standing
 from puzzledsl.search.solve import solve_built
@@ -255,31 +254,6 @@ class Variations:
         if layer not in range(count := len(self.builder.tables.layers)):
             raise ValueError(f"there is no layer {layer}: the layers are 0 to {count - 1}")
         return why_built(self._builder(requirements, time_s), time_s, [layer])
-
-    def extent(self, requirement: nodes.LinearRequirement) -> tuple[Fraction, Fraction]:
-        """Least and greatest value that the left side of a requirement has in the space: base units, or times the parent's.
-
-        Args:
-            requirement: One of the search's, or a changed copy.
-
-        Returns:
-            Both ends. Other requirements do not count.
-
-        Raises:
-            ValueError: The requirement is a ratio, and the parent's value is 0.
-        """
-        builder, left, found = self.builder, requirement.left, list[Fraction]()
-        corners = [Box(box.scenarios, end, end) for box in builder.all().boxes for end in (box.low, box.high)]
-        for corner in dict.fromkeys(corners):
-            goals = goal_of(builder, left, "minimize", corner), goal_of(builder, left, "maximize", corner)
-            ends = [goal.in_units(int(builder.columns.least(goal.values).sum())) for goal in goals]
-            parent = Fraction(1)
-            if requirement.parent_ratio is not None:
-                parent = Child(builder.tables, builder.tables.parent, corner.lows).linear(left)
-            found += [end / parent for end in ends if end is not None and parent]
-        if not found:
-            raise ValueError("the parent's value is 0, and nothing is a multiple of it")
-        return min(found), max(found)
 
     def _builder(self, requirements: Iterable[nodes.Requirement], time_s: float) -> Builder:
         """Return the builder of the search with other requirements, one solution, and a time limit."""

@@ -1,4 +1,4 @@
-"""Edited text: what `pzl fmt` writes, and what was explored; everything else of the file stays."""
+"""Changed statements as a program has them, and pages of files that change on disk."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.explore.desk import FileChanged, Stale
 from puzzledsl.explore.sheet import Choice, Question, Sheet
-from puzzledsl.syntax.format import format_source
+from puzzledsl.explore.statements import BadQuestion
+from puzzledsl.explore.views import changed_lines
 from tests.explore.programs import VARIED, desk_of, sheet_of
 
 PIN = Choice(1, "ffn", "pin", ("mlp2048",))
 FORBID = Choice(2, "attention", "forbid", ("gqa2", "noop"))
-QUESTIONS = {
-    "a bound": Question({0: "1.25x"}),
-    "a bound of layers": Question({6: "3"}),
-    "every bound": Question(
-        {0: "1.25x", 1: "79GiB", 2: "0.3x", 3: "150M", 4: "3", 5: "4 tok/s", 6: "1", 7: "4000"}
+LINES = {
+    "a bound": (Question({0: "1.25x"}), ['require chat.throughput >= 1.25x because "half the fleet"']),
+    "one of two": (Question({2: "0.3x"}), ["require 0.3x <= params <= 100% * llama.params"]),
+    "one over two lines": (Question(off=frozenset({7})), ["# require chat.memory <= 200 * chat.weights"]),
+    "one in a for": (Question(off=frozenset({8})), ["# require layers[i].ffn.width <= 4096"]),
+    "a pin": (Question(choices=(PIN,)), ["require layers[1].ffn is mlp(width: 2048)"]),
+    "choices and a statement": (
+        Question({}, frozenset({1}), (PIN, FORBID)),
+        [
+            "# require 80GiB >= chat.memory",
+            "require layers[1].ffn is mlp(width: 2048)",
+            "require layers[2].attention is not (gqa(kv_heads: 2) | noop)",
+        ],
     ),
-    "a statement on its line": Question(off=frozenset({1})),
-    "statements that share a line": Question(off=frozenset({3, 4})),
-    "one of them": Question(off=frozenset({3})),
-    "one over two lines": Question(off=frozenset({7})),
-    "one in a for": Question(off=frozenset({8})),
-    "all statements": Question(off=frozenset(range(10))),
-    "a pin": Question(choices=(PIN,)),
-    "choices and bounds": Question({0: "1.2x"}, frozenset({5}), (PIN, FORBID)),
 }
 
 
@@ -37,31 +38,15 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
     return sheet_of(tmp_path_factory.mktemp("program"))
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
-def test_the_edited_text_is_formatted_and_says_what_was_asked(sheet: Sheet, name: str) -> None:
-    """`edited` itself compares the requirements of the text, read again, with those of the question."""
-    found = sheet.edited(QUESTIONS[name])
-    assert found.text == format_source(found.text) != format_source(sheet.source.file.text)
-    assert found.lines or name in ("statements that share a line", "one in a for")
-    assert "# the fleet is large" in found.text and 'because "half the fleet"' in found.text
+@pytest.mark.parametrize("name", LINES)
+def test_changed_statements_are_those_of_the_program(sheet: Sheet, name: str) -> None:
+    question, lines = LINES[name]
+    assert changed_lines(sheet, question) == lines
 
 
-def test_an_edit_is_as_small_as_it_can_be(sheet: Sheet) -> None:
-    found = sheet.edited(Question({0: "1.25x"}, frozenset({1}), (PIN, FORBID)))
-    assert [" ".join(line.split()) for line in found.lines] == [
-        'require chat.throughput >= 1.25x because "half the fleet" # the fleet is large',
-        "# require 80GiB >= chat.memory",
-        "require layers[1].ffn is mlp(width: 2048)",
-        "require layers[2].attention is not (gqa(kv_heads: 2) | noop)",
-    ]
-
-
-@pytest.mark.parametrize("search", ["inline", "heir"])
-def test_choices_go_into_any_body(tmp_path: Path, search: str) -> None:
-    sheet = sheet_of(tmp_path, search)
-    text = sheet.edited(Question({0: "1.1x"}, choices=(PIN,))).text
-    assert text.count("require layers[1].ffn is mlp(width: 2048)") == 1
-    assert "require chat.throughput >= 1.1x" in text
+def test_what_the_page_cannot_have_asked_has_no_lines(sheet: Sheet) -> None:
+    with pytest.raises(BadQuestion):
+        changed_lines(sheet, Question({0: "1.25GiB"}))
 
 
 def test_a_file_with_mistakes_is_not_shown_as_it_was(tmp_path: Path) -> None:
@@ -104,10 +89,10 @@ def test_exploring_writes_nothing(tmp_path: Path) -> None:
     desk = desk_of(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     sheet = desk.sheet("best")
-    sheet.answer(QUESTIONS["choices and bounds"], 10)
+    sheet.answer(Question({0: "1.2x"}, frozenset({5}), (PIN, FORBID)), 10)
     sheet.answer(Question({0: "4x"}), 10, with_conflict=True)
     sheet.why(Question(), 2, 10)
-    sheet.edited(QUESTIONS["a pin"])
+    changed_lines(sheet, Question(choices=(PIN,)))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 

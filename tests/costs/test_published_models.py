@@ -31,7 +31,7 @@ from tests.costs.conftest import Build
 NEMOTRON = json.loads((Path(__file__).parent / "nemotron.json").read_text("utf-8"))["models"]
 BILLIONS = {"Llama-3.3-Nemotron-Super-49B": 49.8671, "Llama-3.1-Nemotron-Ultra-253B": 253.4013}
 SHAPES = shipped_shapes()
-FEW = {*{shape.family: name for name, shape in SHAPES.items()}.values()}
+FEW = [*{shape.family: name for name, shape in SHAPES.items()}.values()]
 """One of each family."""
 
 

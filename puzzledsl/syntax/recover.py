@@ -2,8 +2,8 @@
 
 At an unexpected token, pop to a state that accepts the ERROR terminal, skip to a token that can follow it, feed ERROR
 and continue. The grammar accepts ERROR as a value, as the tail of a declaration's head, as a statement and as an
-item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are a misspelt keyword, a
-missing `{` or `}`, and a superfluous `}`.
+item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are slips of one token, if
+the rest of the statement then parses, a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class _Driver:
         return opener, last
 
     def recover(self, token: Token) -> None:
-        """Report `token`, and spare the part that it is in."""
+        """Report `token`, and repair it or spare the part that it is in."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
             if not early:  # text behind a `}` on its line begins a new statement
@@ -250,8 +250,10 @@ class _Driver:
             self.report(told)
             self.give_up(token, [stop])
             return
-        self.report(self.mistake(token))
-        self.give_up(token, self.stops())
+        error = self.mistake(token)
+        self.report(error)
+        if isinstance(error, errors.DeclarationInside) or not self.repaired():
+            self.give_up(token, self.stops())
 
     def give_up(self, token: Token, stops: Iterable[int]) -> None:
         """Replace the smallest part that can be spared by ERROR, and continue at the first of `stops` that can follow it."""
@@ -274,6 +276,27 @@ class _Driver:
             if each.type == "_NL" or (each.type in _ENDS and len(found) > 1):
                 break
         return found
+
+    def repaired(self) -> bool:
+        """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
+        rest = self.rest()
+        last, depth = self.last, self.machine.depth
+        can_undo = last is not None and last.type not in ("_NL", "RBRACE", "ERROR") and depth >= 2
+        for undo, insert, skip in _ways(self.tokens, self.index, last or self.tokens[self.index]):
+            kinds = [*([] if insert is None else [insert.type]), *rest[skip:]]
+            possible = can_undo if undo else skip < len(rest)
+            if self.mistakes < MAX_MISTAKES and possible and self.machine.accepts(*kinds, depth=depth - undo):
+                if undo and last is not None:
+                    self.machine.pop_to(depth - 1)
+                    self.brackets -= _BRACKETS.get(last.type, 0)
+                    if last.type == "LBRACE":
+                        self.braces.pop()
+                    self.last = None
+                self.index += skip
+                if insert is not None:
+                    self.feed(insert)
+                return True
+        return False
 
     def mistake(self, token: Token) -> Diagnostic:
         """Return the diagnostic for an unacceptable token."""
@@ -322,3 +345,23 @@ class _Driver:
                 return
             depth += (kind == "LBRACE") - (kind == "RBRACE" and depth > 0)
         yield len(self.tokens) - 1
+
+
+def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, Token | None, int]]:
+    """Yield repairs, most likely first: the number of tokens that are undone, one to insert, the number to skip."""
+    token, name = tokens[index], virtual("NAME", "", last)
+    if last is not token and last == token:
+        yield 0, None, 1
+    if index > 1 and tokens[index - 2] == last:
+        yield 1, None, 0
+    word = "on" if index > 1 and tokens[index - 2] == "scenario" else "of"
+    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":"), (word.upper(), word)):
+        yield 0, virtual(kind, text, last), 0
+    yield 0, token.like(*(("OF", "of") if token.type == "NAME" else ("EQUAL", "="))), 1
+    if token.type == "_NL":
+        yield 0, name, 0
+    yield 1, None, 0
+    yield 0, name, 0
+    ends = token.type == "RBRACE" and tokens[index + 1].type in ("_NL", "COMMA", "RBRACE")
+    if token.type != "_NL" and not ends:
+        yield 0, None, 1

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from puzzledsl.api.program import load as load
     from puzzledsl.api.program import parse as parse
     from puzzledsl.api.session import Run as Run
+    from puzzledsl.api.session import Variations as Variations
     from puzzledsl.base.diagnostics import Diagnostic as Diagnostic
     from puzzledsl.base.diagnostics import DiagnosticError as DiagnosticError
-    from puzzledsl.search.sensitivity.why import Variations as Variations
 
 _HOMES = {
     "load": "api.program",
     "parse": "api.program",
     "Program": "api.program",
-    "Variations": "search.sensitivity.why",
+    "Variations": "api.session",
     "Run": "api.session",
     "Diagnostic": "base.diagnostics",
     "DiagnosticError": "base.diagnostics",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from puzzledsl.api.session import Run, Session, explained
+from puzzledsl.api.session import Run, Session, Variations, explained
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.space_table import SpaceTable
     from puzzledsl.search.answer import ChildFigures
-    from puzzledsl.search.sensitivity.why import Variations
 
 WHY_S = 60.0
 
@@ -215,11 +214,8 @@ class Program:
         Returns:
             The variations, to be asked as often as needed: an answer takes milliseconds.
         """
-        from puzzledsl.search.sensitivity.why import Variations
-
         with self._session.explained():
-            self._session.ready_search(search, "solve")
-            return Variations(self._session.tables_of(search))
+            return Variations(self._session, search)
 
     # ------------------------------------------------------------ runs
 

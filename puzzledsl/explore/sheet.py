@@ -6,7 +6,7 @@ A question has other bounds, leaves statements out, and pins or forbids alternat
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -24,9 +24,9 @@ from puzzledsl.language.kinds import STORAGE
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
+    from puzzledsl.api.session import Variations
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.report.subject import Subject
-    from puzzledsl.search.sensitivity.why import Variations
 
 LONGEST = 60
 """Longest number that is taken for a bound."""
@@ -208,24 +208,12 @@ class Sheet:
             ask = self.variations.explain if with_conflict else self.variations.solve
             requirements = self.requirements(question)
             result = ask(requirements, time_s=time_s)
-            known = Answer(result, self._subject(requirements, result))
+            known = Answer(result, self.variations.subject(requirements, result))
             if result.status in SETTLED:
                 self._answers[question.key] = known
                 while len(self._answers) > REMEMBERED:
                     self._answers.popitem(last=False)
         return known
-
-    def _subject(self, requirements: Sequence[Requirement], result: SearchResult) -> Subject:
-        """Return the search with these requirements and an answer to them, from which pictures are drawn."""
-        from puzzledsl.report.subject import Artefacts, Subject
-
-        search, ir = self.search.model_copy(update={"requirements": tuple(requirements)}), self.program.ir
-        program = ir.model_copy(update={"searches": {**ir.searches, self.name: search}})
-        costs, scores = (
-            {search.space: self.program.costs(search.space)},
-            self.variations.builder.tables.scores,
-        )
-        return Subject(Artefacts(program, {self.name: result}, costs=costs, scores=dict(scores)), self.name)
 
     def why(self, question: Question, layer: int, time_s: float) -> WhyResult | SearchResult:
         """Return the regrets of one layer against the best answer that leaves this layer free."""

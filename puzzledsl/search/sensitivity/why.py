@@ -6,7 +6,7 @@ requirement's bound moves. Preferences decide which of several optima is shown; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby
@@ -35,7 +35,7 @@ from puzzledsl.search.sensitivity.regrets import Standing, optima_of, standing
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import Tables, tables_of
 
-TIME_S, SHORT_S = 60.0, 20.0
+TIME_S = 60.0
 FOR_REGRETS = 0.8  # share of the time for regrets; the rest is for margins
 NEGLIGIBLE = Fraction(1, 1000)  # regrets up to this share of the objective are negligible
 SHARE = Fraction(1, 100)  # of a bound, by which it moves for a margin
@@ -197,65 +197,27 @@ def _with(search: nodes.Search, group: Group, moved: Sequence[nodes.Requirement]
 
 
 class Variations:
-    """Answers to a search with other requirements. Each is proven, or has its gap, and is verified; nothing is written.
-
-    Requirements are those of `search`, changed copies of them, or fewer. Safe for several threads.
-    """
+    """Solves searches that differ from a declared one in their requirements only. Safe for several threads."""
 
     def __init__(self, tables: Tables) -> None:
-        """Prepare the variations of a search whose inputs are checked. `Program.variations` makes variations."""
+        """Prepare the variations of a search whose inputs are checked."""
         self.builder = Builder(tables)
 
-    @property
-    def search(self) -> nodes.Search:
-        """The search as the program declares it."""
-        return self.builder.tables.search
-
-    def solve(self, requirements: Iterable[nodes.Requirement], time_s: float = TIME_S) -> SearchResult:
-        """Solve the search with these requirements instead of its own. Of an infeasible one no conflict is sought.
-
-        Args:
-            requirements: What the child must meet: the search's own, changed copies of them, or fewer.
-            time_s: Seconds. An answer that is not proven by then has its gap.
-
-        Returns:
-            The verified answer.
-        """
+    def solve(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
+        """Find the best child, with its proof or its gap. A conflict is not explained here."""
         return solve_built(self._builder(requirements, time_s), Silent(), explain=False)
 
-    def explain(self, requirements: Iterable[nodes.Requirement], time_s: float = SHORT_S) -> SearchResult:
-        """Solve as `solve` does; of an infeasible search find the smallest conflict and the smallest way out.
-
-        Args:
-            requirements: What the child must meet.
-            time_s: Seconds for the answer, and again for the conflict.
-
-        Returns:
-            The answer with its `conflict`, and its `relaxation` if there is one.
-        """
+    def explain(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
+        """Return the result with the conflict and the smallest way out of it, where there is no child."""
         return solve_built(self._builder(requirements, time_s), Silent())
 
     def why(
-        self, requirements: Iterable[nodes.Requirement], layer: int, time_s: float = SHORT_S
+        self, requirements: Sequence[nodes.Requirement], layer: int, time_s: float
     ) -> WhyResult | SearchResult:
-        """Prove what every other choice of one layer would cost under these requirements.
-
-        Args:
-            requirements: What the child must meet.
-            layer: The layer, from 0.
-            time_s: Seconds. Regrets that are not proven by then are given between bounds.
-
-        Returns:
-            The regrets; the answer itself where no child meets the requirements.
-
-        Raises:
-            ValueError: The parent has no such layer.
-        """
-        if layer not in range(count := len(self.builder.tables.layers)):
-            raise ValueError(f"there is no layer {layer}: the layers are 0 to {count - 1}")
+        """Return the regrets of one layer; the result itself where there is no child."""
         return why_built(self._builder(requirements, time_s), time_s, [layer])
 
-    def _builder(self, requirements: Iterable[nodes.Requirement], time_s: float) -> Builder:
+    def _builder(self, requirements: Sequence[nodes.Requirement], time_s: float) -> Builder:
         """Return the builder of the search with other requirements, one solution, and a time limit."""
         search = self.builder.tables.search
         limited = search.solver.model_copy(update={"time_s": Fraction(time_s)})

@@ -147,8 +147,8 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("space n of w { layers[2].ffn |= ‸", set(FFN), {"gqa"}),
         (
             "space n of w { ‸",
-            {"attention", "ffn", "layers", "init", "for", "let", "assert"},
-            {"require"},
+            {"attention", "ffn", "layers", "for", "let", "assert"},
+            {"require", "init"},
         ),
         ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),
         ("let x = half(‸", {"x", "few", "sum"}, set()),

@@ -1,6 +1,6 @@
 """Speed of a BLD step, all pieces of a layer on one forward pass of the parent's: `python -m benchmarks.stage1`.
 
-The parent is a random Llama of 8 layers; each has eight pieces, which are all trained. Counted is the
+The parent is a random Llama of 8 layers; each has eight pieces that start as in the paper and are all trained. Counted is the
 arithmetic that must be done: the parent's layer once, each piece forward, and backward without the gradient of its input;
 attention's products as they are usually counted, for all positions (PaLM, appendix B), and beside it for the half that a query
 sees. The limit is what this process multiplies in float32, the best of three shapes. It is measured before and after every
@@ -40,6 +40,7 @@ CONTEXT = 256
 REPETITIONS = 7
 ATTENTION = (GqaAttention(kv_heads=2), GqaAttention(kv_heads=1), LinearAttention())
 FFN = (*(MlpFfn(width=width) for width in (1152, 768, 384, 152)), LinearFfn())
+PAPER = nodes.Initialisers(gqa="mean_pool", mlp="channel_contribution")
 
 
 def parent() -> PreTrainedModel:
@@ -126,7 +127,7 @@ class Bench:
         self.trainers = []
         for layer in range(layers):
             jobs = [job(layer, alternative) for alternative in (*ATTENTION, *FFN)]
-            students = [Student.build(j, self.model, calibration[layer], shape) for j in jobs]
+            students = [Student.build(j, self.model, calibration[layer], PAPER, shape) for j in jobs]
             self.trainers.append([PieceState(student, steps=10**6) for student in students])
 
     def step(self) -> None:

@@ -13,7 +13,7 @@ from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, JUDGED
 from puzzledsl.language import words
-from puzzledsl.language.kinds import ALTERNATIVES, KINDS, SCORES, SHAPE
+from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, SCORES, SHAPE
 
 PAGE = Path(__file__).parents[1] / "docs" / "language.md"
 Rows = Iterator[tuple[str, ...]]
@@ -86,6 +86,10 @@ def _signature(name: str, call: Call) -> str:
     return name + (f"({', '.join(arguments)})" if arguments else "")
 
 
+def _initialisers() -> Rows:
+    yield from ((f"`{name}`", _listed(known)) for name, known in INITIALISERS.items())
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
@@ -142,6 +146,7 @@ TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     "hardware.settings": (("setting", _WHAT), _profile),
     "scenario.metrics-table": (("metric", "dimension", _WHAT), _metrics),
     "space.alternatives-table": (("alternative", "of", _WHAT), _alternatives),
+    "init.table": (("of", "initialisers, the default first"), _initialisers),
     "bld.settings-table": (("setting", "default", _WHAT), _settings(KINDS["bld"].settings)),
     "score.settings-table": (("argument", "default", _WHAT), _named(SCORES["replace_one"])),
     "search.figures": (("figure", "of", _WHAT), _figures),

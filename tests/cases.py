@@ -1,4 +1,4 @@
-"""How much of a long test `make test` runs; `make test-slow` runs all of it, and so does whatever measures all tests.
+"""The part of a long test that `make test` runs. `make test-slow` runs all of it, and so does whatever measures all tests.
 
 A test that draws its cases draws `cases(count)` of them, and has the mark `drawn` unless it is hypothesis that draws.
 What a test asks of more engines, seeds or sizes than `make test` needs has the mark `more`, or is a parameter from `more`.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.cache import CACHES, KV, CacheName
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
-from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Argument, Arguments, Support, worst
 from puzzledsl.alternatives.weights import (
     Shapes,
@@ -91,6 +91,10 @@ class Alternative(Frozen, ABC):
     """Regular expression of the canonical names; empty if the word is the name."""
     replaces: ClassVar[tuple[str, ...]] = ()
     """Kinds of the parent's sub-block in whose place it can stand."""
+    initialisers: ClassVar[tuple[str, ...]] = ()
+    """Ways to make its weights, the default first: a setting of `init { … }`."""
+    writes_default: ClassVar[bool] = False
+    """True if JSON has that setting at its default, too; without, pieces keep their ids when it is added."""
     solved_by: ClassVar[str] = ""
     """The way whose weights are the optimum already, so that training cannot improve them."""
     place: ClassVar[int] = 50
@@ -202,6 +206,12 @@ class Alternative(Frozen, ABC):
             value = getattr(self, field, None)
             return Fraction(value) if isinstance(value, int) else None
         return Fraction(alone.figures[field] or (UNCAPPED if field == "window" else 0))
+
+    def initialiser(self, init: Initialisers) -> str:
+        """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
+        if self.initialisers:
+            return str(getattr(init, self.kind))
+        return "least_squares" if self.own_weights else "none"
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """Return an architecture's support; `first`: no attention below. Only transformers has modules that checkpoints bring."""

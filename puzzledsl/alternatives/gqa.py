@@ -53,6 +53,8 @@ class GqaAttention(Attention):
         ),
     }
     positional: ClassVar[int] = 1
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "mean_pool")
+    writes_default: ClassVar[bool] = True
     name_pattern: ClassVar[str] = r"gqa\d+(h\d+)?(w\d+(s\d+)?)?"
     refined: ClassVar[bool] = True
     in_families: ClassVar[bool] = True

@@ -17,6 +17,8 @@ class _Linear(Alternative):
     place: ClassVar[int] = 80
     summary: ClassVar[str] = "One hidden x hidden matrix in place of the sub-block."
     replaces: ClassVar[tuple[str, ...]] = ANY_KIND
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares",)
+    writes_default: ClassVar[bool] = True
     solved_by: ClassVar[str] = "least_squares"
     in_families: ClassVar[bool] = True
     look: ClassVar[Look] = "linear"

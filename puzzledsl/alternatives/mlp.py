@@ -20,6 +20,8 @@ class MlpFfn(Ffn):
     width: int
 
     place: ClassVar[int] = 10
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "channel_contribution")
+    writes_default: ClassVar[bool] = True
     summary: ClassVar[str] = "The parent's FFN with fewer intermediate channels."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "width": Argument("Channels, or a share of the parent's, of those a token uses: `100% | 75% | 50%`."),

@@ -26,6 +26,7 @@ class MoeFfn(Ffn):
     width: int
 
     place: ClassVar[int] = 20
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares",)
     summary: ClassVar[str] = "The parent's mixture with fewer or narrower experts."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "experts": Argument("Experts that are kept: `64 | 32`.", default="the parent's"),

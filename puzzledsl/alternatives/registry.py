@@ -10,14 +10,15 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
 from puzzledsl.alternatives.cache import CACHES, KV
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.base.frozen import BY_KIND, type_of
+from puzzledsl.alternatives.shape import Initialisers
+from puzzledsl.base.frozen import BY_KIND, add_fields, left_out, type_of
 from puzzledsl.base.resources import entry_points
 
 if TYPE_CHECKING:
@@ -80,6 +81,20 @@ def _objection(name: str, found: Any) -> str:
 
 for _entry in entry_points(GROUP):
     _install(_entry)
+_CHOSEN = sorted(
+    {word: kind for kinds in KINDS.values() for word, kind in kinds.items() if kind.initialisers}.items(),
+    key=lambda item: item[1].place,
+)
+add_fields(
+    Initialisers,
+    {
+        word: (
+            Literal[kind.initialisers],
+            kind.initialisers[0] if kind.writes_default else left_out(kind.initialisers[0]),
+        )
+        for word, kind in _CHOSEN
+    },
+)
 
 if TYPE_CHECKING:
     AttentionAlternative: TypeAlias = Attention

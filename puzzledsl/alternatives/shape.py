@@ -1,4 +1,4 @@
-"""Architecture of a parent, layer by layer."""
+"""Architecture of a parent, layer by layer, and the initialisers of its alternatives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from puzzledsl.base.frozen import Frozen, left_out
 
@@ -220,3 +220,14 @@ class Shape(Frozen):
                 groups.setdefault(different, []).append(index)
         by_layer = tuple(LayerShape(layers=tuple(where), **dict(what)) for what, where in groups.items())
         return replace(self, **{**common, "layers": len(layers), "by_layer": by_layer})
+
+
+class Initialisers(Frozen):
+    """Initialisation of alternatives."""
+
+    # in front of it the registry puts a field for each alternative that has several `initialisers`
+    quantise: Literal["gptq", "nearest"] = left_out("gptq")  # rounding to a storage type
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> str: ...

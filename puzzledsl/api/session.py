@@ -44,24 +44,46 @@ class Session:
 
     def __init__(self, context: Context, sources: Mapping[str, str]) -> None:
         """`sources`: the texts of the program's files, for rendering."""
-        self.context, self._sources = context, sources
+        self._stored, self._sources = context, sources
+        self._narrowed: tuple[object, ...] = ()
         self._tables: dict[str, tuple[nodes.Program, object, Tables]] = {}
+
+    @property
+    def context(self) -> Context:
+        """The run context that the commands use, with `used_by` spaces narrowed by the solutions there are now."""
+        context = self._stored
+        used = [
+            space.used_by.search for space in context.program.spaces.values() if space.used_by is not None
+        ]
+        if used:
+            from puzzledsl.pipeline.inputs import file_version
+            from puzzledsl.pipeline.opening import resolve_used_by
+
+            solutions = tuple(file_version(context.build.solution(search)) for search in used)
+            if solutions != self._narrowed:
+                self._narrowed = solutions
+                context.program, _ = resolve_used_by(context.program, context.build)
+        return context
 
     def explained(self) -> AbstractContextManager[None]:
         """Make a DiagnosticError that is raised inside show its diagnostics with their lines."""
-        return explained(self._sources, self.context.base)
+        return explained(self._sources, self._stored.base)
 
     def known_space(self, name: str, stage: str) -> None:
-        """Refuse a name that is no space."""
+        """Refuse a name that is no space, and a space that is narrowed by a search without a solution."""
         from puzzledsl.pipeline.compile import chosen
+        from puzzledsl.pipeline.inputs import best_solution
 
-        chosen("space", self.context.program.spaces, [name], self.context.file, stage)
+        spaces = self.context.program.spaces
+        chosen("space", spaces, [name], self._stored.file, stage)
+        if (used_by := spaces[name].used_by) is not None:
+            best_solution(self.context, used_by.search)
 
     def ready_search(self, search: str, stage: str) -> None:
         """Refuse a name that is no search, and a search whose tables are not there yet."""
         from puzzledsl.pipeline.compile import chosen, not_ready
 
-        chosen("search", self.context.program.searches, [search], self.context.file, stage)
+        chosen("search", self.context.program.searches, [search], self._stored.file, stage)
         if (problem := not_ready(self.context, search)) is not None:
             raise DiagnosticError(problem)
 

@@ -269,6 +269,13 @@ def type_of(node: type[Frozen], name: str) -> Any:
     return eval(annotation, vars(sys.modules[home.__module__])) if isinstance(annotation, str) else annotation
 
 
+def add_fields(node: type[Frozen], fields: Mapping[str, tuple[Any, Any]]) -> None:
+    """Put fields, each with its type and its default, in front of those of a class that has no instances yet."""
+    node.__annotations__ = {**{name: kind for name, (kind, _) in fields.items()}, **node.__annotations__}
+    for name, (_, default) in fields.items():
+        setattr(node, name, default)
+
+
 def left_out(default: Any) -> Any:
     """Return a field that JSON leaves out at its default, so that values without it keep their digests."""
     excluded = {"exclude_if": lambda value: value == default}

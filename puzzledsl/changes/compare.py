@@ -113,10 +113,14 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class ProgramChanges:
-    """All differences between two programs."""
+    """All differences between two programs.
+
+    `waiting` lists BLDs whose jobs are unknown until a search is solved.
+    """
 
     changes: tuple[Change, ...]
     pieces: dict[str, Pieces]
+    waiting: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -141,6 +145,7 @@ class ProgramChanges:
                 for c in self.changes
             ],
             "pieces": {name: asdict(pieces) for name, pieces in self.pieces.items()},
+            "waiting": list(self.waiting),
             "summary": {"add": self.count("+"), "change": self.count("~"), "remove": self.count("-")},
         }
 
@@ -260,7 +265,9 @@ def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
     changes = tuple(_params(old, new)) + tuple(
         change for kind in KINDS for change in _of_kind(kind, old, new)
     )
-    return ProgramChanges(changes, {name: _pieces(old, new, name) for name in new.blds})
+    waiting = tuple(name for name, bld in new.blds.items() if new.spaces[bld.space].used_by is not None)
+    pieces = {name: _pieces(old, new, name) for name in new.blds if name not in waiting}
+    return ProgramChanges(changes, pieces, waiting)
 
 
 def declared(program: nodes.Program, kind: str) -> dict[str, Frozen]:
@@ -379,6 +386,8 @@ def _lines(changes: ProgramChanges) -> Iterator[str]:
                 f"bld {name}: {pieces.make:,} pieces to make ({pieces.tokens:,} tokens), "
                 f"{pieces.keep:,} as before{dropped}"
             )
+    for name in changes.waiting:
+        yield f"bld {name}: known once its space's search is solved"
     yield (
         f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
     )

@@ -248,7 +248,7 @@ class OverrideDoesNothing(Diagnostic, code="W0412", template="this changes nothi
 
 
 class OtherSpace(Diagnostic, code="E0413", template="`{name}` is about space `{got}`, not `{wanted}`"):
-    """A search or score that belongs to another space."""
+    """A search, score or space that belongs to another space."""
 
 
 class NoRunToDrop(Diagnostic, code="E0415", template="space `{space}` cannot drop {length} layers in a row"):

@@ -240,7 +240,7 @@ class _ExportCheck:
             call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", self.written)
             fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
             named: Args = {"recipe": export.dtype, "types": listed([f"`{name}`" for name in types], "and")}
-            beside = [self._label()]
+            beside = [self._label("what")]
             ctx.report(stage_errors.RecipeOfQuantised(span, secondary=beside, fixes=fixes, **named))
         choices = [(layer.attention, layer.ffn) for layer in space.layers]
         found = fit(runtime, parent.shape, choices, parent.computation)
@@ -254,7 +254,7 @@ class _ExportCheck:
             ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
         if absent:
             return
-        label = self._label()
+        label = self._label("used by" if space.used_by else "what")
         drop, rewritten = f"write {self._runtime('transformers')}", list[_Rewritten]()
         for what, answer in found.model:
             if isinstance(answer, Lowered):
@@ -290,8 +290,8 @@ class _ExportCheck:
         said = {"runtime": runtime.title, "what": what, "notes": notes}
         ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
 
-    def _label(self) -> Label:
-        return Label(self.ctx.span_of(self.space.where), f"what `{self.export.of}` may choose")
+    def _label(self, what: str) -> Label:
+        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
 
     def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
         """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""

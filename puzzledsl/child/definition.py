@@ -81,7 +81,9 @@ class NotThisChild(Diagnostic, code="E0743", template="`{path}` is not made of t
 class UntrustedCode(Diagnostic, code="E0741", template="`{path}` is not what puzzledsl writes: {reason}"):
     """A child's directory contains code that differs from what puzzledsl writes there."""
 
-    help_template = "nothing of it was run; export the child again"
+    help_template = (
+        "nothing of it was run; export the child again, or give `--trust-remote-code` if you know this code"
+    )
 
 
 class NoPiece(Diagnostic, code="E1021"):

@@ -2,7 +2,7 @@
 
 Later stages read the files that warnings look for; the checker does not. Safe fixes are applied to a program's own files until
 none is left, without ever adding mistakes: each round checks the fixed texts before any file is written. A round after which
-there are more mistakes is undone, and the last.
+there are more mistakes is undone, and its fixes are tried one by one.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iter
 
 
 MAX_ROUNDS = 20
+MAX_TRIALS = 100
+"""Checks that one run may cost beyond its rounds."""
 
 
 @record
@@ -100,6 +102,7 @@ class FixRun:
     settings: dict[str, str]
     texts: dict[str, str] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
+    trials: int = MAX_TRIALS
 
     def run(self) -> Checked:
         """Apply the fixes and return the program with the diagnostics that are left. Writes nothing."""
@@ -130,7 +133,19 @@ class FixRun:
         ]
         kept = compatible(made.fix for made in offers)
         chosen = [made for made in offers if any(made.fix is fix for fix in kept)]
-        return self._try(checked, chosen) if chosen else None
+        if not chosen:
+            return None
+        after = self._try(checked, chosen)
+        if after is not None or len(chosen) == 1:
+            return after
+        for made in chosen:
+            if self.trials <= 0:
+                return None
+            self.trials -= 1
+            after = self._try(checked, [made])
+            if after is not None:
+                return after
+        return None
 
     def _try(self, before: Checked, chosen: list[Made]) -> Checked | None:
         """Return the program with these fixes made, or None, changing nothing, if it then has more mistakes."""

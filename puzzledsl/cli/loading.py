@@ -200,7 +200,7 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
 def context(
     file: Path, pairs: list[str] | None, build: Path | None, *, heal: bool = True, on: str | None = None
 ) -> Context:
-    """Return the run context of a checked file."""
+    """Return the run context of a checked file. A space with `used_by` is narrowed if its search is solved."""
     from puzzledsl.pipeline.opening import context_of
 
     found = context_of(file, check(file, pairs), build)

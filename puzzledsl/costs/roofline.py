@@ -151,6 +151,11 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
     return hops * hardware.link_latency_s + sent / rate
 
 
+def head_product(hardware: RooflineHardware, head: ParentHead) -> str:
+    """Return the type that the head is multiplied in: that of other quantised matrices if it is quantised."""
+    return head_dtype(hardware) if head.dtype is None else activation_dtype(hardware)
+
+
 @record(eq=False)
 class CostLine:
     """One sub-block: its parameters and weights, and what each sequence of the batch adds. Sums are rounded up."""
@@ -232,9 +237,7 @@ def fixed_line(
 
     Only each sequence's last position goes through the head, in a prefill as in a step. Embeddings take next to no time.
     """
-    active = size_on(hardware, shape, head).active
-    # a quantised head is multiplied in the type of other quantised matrices
-    dtype = head_dtype(hardware) if head.dtype is None else activation_dtype(hardware)
+    active, dtype = size_on(hardware, shape, head).active, head_product(hardware, head)
     read = end_bytes(hardware, shape, head) / bandwidth(hardware)
     time, flop = (
         Pass(read, product_s(hardware, active, 1, dtype)),

@@ -158,7 +158,7 @@ class Asked:
         """Return its tokens, behind which the answer begins. Raises DiagnosticError (BadPrompt) without a template for a chat."""
         if not has_template(tokenizer):
             if len(self.messages) > 1 or self.messages[0]["role"] != "user":
-                raise DiagnosticError(self.bad("the parent's tokenizer has no chat template", span))
+                raise DiagnosticError(self._bad("the parent's tokenizer has no chat template", span))
             ids = list(tokenizer(self.text)["input_ids"])
             return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
         try:
@@ -167,11 +167,14 @@ class Asked:
             )
         except Exception as error:  # a template is a program, and refuses chats in its own ways
             reason = f"the chat template refuses it ({str(error).partition(chr(10))[0]})"
-            raise DiagnosticError(self.bad(reason, span)) from error
+            raise DiagnosticError(self._bad(reason, span)) from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def bad(self, reason: str, span: Span | None) -> BadPrompt:
-        """Return the diagnostic of this prompt."""
+    def too_long(self, tokens: int, limit: int, span: Span | None) -> BadPrompt:
+        """Return the diagnostic of a prompt behind which no answer has room."""
+        return self._bad(f"it has {tokens:,} tokens, and at most {limit:,} leave room for an answer", span)
+
+    def _bad(self, reason: str, span: Span | None) -> BadPrompt:
         return BadPrompt(span, place=self.place, reason=reason)
 
 

@@ -44,8 +44,14 @@ from puzzledsl.measure.whole import Samples
 from puzzledsl.models.families.access import base_shape_of, output_embedding
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.machine import Workers
-from puzzledsl.models.placement import free_bytes, is_paged, placement, read_by_layer, weights_bytes
-from puzzledsl.plan.memory.stage_plan import PARENT_SHARE
+from puzzledsl.models.placement import (
+    SHARE,
+    free_bytes,
+    is_paged,
+    placement,
+    read_by_layer,
+    weights_bytes,
+)
 from puzzledsl.plan.memory.stages import AT_ONCE
 
 
@@ -130,7 +136,7 @@ class Models:
             new = sum(copy.bytes for copy in wanted if copy.device == device and copy not in self._loaded)
             there = sum(copy.bytes for copy in self._loaded if copy.device == device)
             free = free_bytes(device)  # of a CPU without what is loaded, of a GPU in all
-            if new and new > PARENT_SHARE * free - (there if device.type == "cuda" else 0):
+            if new and new > SHARE * free - (there if device.type == "cuda" else 0):
                 return False
         return True
 

@@ -65,8 +65,7 @@ def prompts_of(
 def _encoded(asked: Asked, tokenizer: Any, positions: int, source: str, span: Any) -> PromptTokens:
     ids, limit = asked.ids(tokenizer, span), positions - ANSWER_TOKENS
     if len(ids) > limit:
-        reason = f"it has {len(ids):,} tokens, and at most {limit:,} leave room for an answer"
-        raise DiagnosticError(asked.bad(reason, span))
+        raise DiagnosticError(asked.too_long(len(ids), limit, span))
     return PromptTokens(asked.text, tuple(ids), source)
 
 

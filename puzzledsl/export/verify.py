@@ -29,7 +29,7 @@ from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import child_config, load_checkpoint
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
-from puzzledsl.child.checkpoint.write import foreign_code, write_checkpoint
+from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild, UntrustedCode
 from puzzledsl.data.tasks import common_prefix
 from puzzledsl.export.directories import write_for, write_mlx
@@ -207,16 +207,19 @@ def open_model(directory: Path) -> ChildFiles:
     return from_directory(directory) if is_child(read_config_json(directory)) else from_parent(directory)
 
 
-def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -> tuple[EngineResult, ...]:
+def verify(
+    directory: Path, engines: Sequence[EngineName], progress: Progress, *, trust: bool = False
+) -> tuple[EngineResult, ...]:
     """Run the model of a directory in each engine, in float32.
 
-    Engines run a copy with our own model code, so the directory's must be the same, byte for byte.
+    Engines run a copy with our own model code, so the directory's must be the same, byte for byte. With `trust`, other
+    code is allowed, and the engines that would run it load the directory itself.
     Raises DiagnosticError: UntrustedCode, and those of a directory without a model.
     """
     child = open_model(directory)
-    foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else {}
-    if foreign:
-        raise DiagnosticError(*(UntrustedCode(None, path=path, reason=why) for path, why in foreign.items()))
+    foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else []
+    if foreign and not trust:
+        raise DiagnosticError(*(UntrustedCode(None, path=own.path, reason=own.reason) for own in foreign))
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
     expected = _references(model, prompts, progress)
@@ -226,7 +229,9 @@ def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -
     with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
-            results.append(_one(child, directory, engine, folder, prompts, expected, slack))
+            as_it_is = bool(foreign) and code_for(engine, directory)
+            path = directory if as_it_is else None
+            results.append(_one(child, directory, engine, folder, prompts, expected, path, slack))
             progress.advance()
     return tuple(results)
 
@@ -238,12 +243,13 @@ def _one(
     folder: Path,
     prompts: list[list[int]],
     expected: list[tuple[Array, list[int]]],
+    path: Path | None,
     slack: float,
 ) -> EngineResult:
     if python_of(engine) is None:
         return EngineResult(engine=engine, status="absent", reason="not installed")
     try:
-        path = prepare(child, directory, engine, folder)
+        path = path or prepare(child, directory, engine, folder)
     except DiagnosticError as error:
         reason = "; ".join(diagnostic.message for diagnostic in error.diagnostics)
         return EngineResult(engine=engine, status="refused", reason=reason)

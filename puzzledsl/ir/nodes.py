@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.shape import Initialisers as Initialisers
 from puzzledsl.alternatives.shape import Shape as Shape
 from puzzledsl.alternatives.state import USUAL, Computation
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
@@ -217,6 +218,21 @@ class Rounding(Frozen):
     where: Where
 
 
+class UsedBy(Frozen):
+    """The sub-space of what a search's best solutions use, for coupled BLD.
+
+    Its layers are known once the search is solved.
+    """
+
+    search: str = setting(
+        "The search whose solutions count.",
+        kinds=("search",),
+        positional=True,
+        write="write `used_by(search, top: 10)`",
+    )
+    top: int = setting("The number of its best solutions.", default=10, at_least=1, at_most=10_000)
+
+
 class Space(Declaration):
     """Alternatives of every layer."""
 
@@ -224,6 +240,8 @@ class Space(Declaration):
     layers: tuple[LayerChoice, ...]
     ends: EndsChoice | None = left_out(None)
     """None: both ends stay as they are, in the types that the hardware says."""
+    init: Initialisers = Initialisers()
+    used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()
 
 

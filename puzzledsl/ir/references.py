@@ -19,7 +19,7 @@ def references(node: object) -> Iterator[str]:
         case nodes.Scenario():
             names = (node.hardware,)
         case nodes.Space():
-            names = (node.parent,)
+            names = node.parent, node.used_by.search if node.used_by else None
         case nodes.Bld():
             names = node.space, node.data, node.heal_data
         case nodes.Judge():

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import Alternative, Site
 from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
+from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.alternatives.support import MAX_COUNT
-from puzzledsl.base.settings import REQUIRED, Call, Kind, Setting, call_of, calls_of, settings_of
+from puzzledsl.base.frozen import type_of
+from puzzledsl.base.settings import REQUIRED, Call, Kind, Section, Setting, call_of, calls_of, settings_of
 from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
@@ -67,6 +69,8 @@ SITES: Mapping[str, Setting] = {
     name: Setting(_DOCS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
 }
 """Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
+INITIALISERS = {name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields}
+"""Alternative -> the ways to make its weights, the default first."""
 _ANY = {word: call for calls in reversed([*ALTERNATIVES.values()]) for word, call in calls.items()}
 _EITHER = Setting("", words=tuple(_ANY), calls=_ANY)
 
@@ -212,6 +216,7 @@ FORMER_FIGURES = {
 }
 """Figures that expressions could read in earlier versions, with what to write in their place."""
 SCORES = {**calls_of(nodes.ReplaceOne), **calls_of(nodes.ScoreFromTable)}
+USED_BY = call_of(nodes.UsedBy)
 TASKS = Call(
     "Multiple-choice tasks.",
     {"path": Setting("JSONL files, relative to this file.", type=str, many=True)},
@@ -229,6 +234,7 @@ _OF_DECLARATIONS: dict[str, Call] = {
     "traffic": TRAFFIC,
     **SCORES,
     "sweep": SWEEP,
+    "used_by": USED_BY,
     "tasks": TASKS,
     "prompts": ASKED["prompts"],
     **EXPORTS,
@@ -252,6 +258,10 @@ HARDWARE_FACTS: dict[str, str] = {
     )
 }
 """Figures that expressions can read of a hardware: `h.memory`."""
+_INIT = {
+    name: Setting(f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}")
+    for name, words in INITIALISERS.items()
+}
 _KINDS = (
     Kind('parent p = hf("id-or-directory")', value=Setting("", calls=PARENTS, noun="parent")),
     Kind(
@@ -276,7 +286,9 @@ _KINDS = (
     Kind(
         "space w of p { attention = parent | noop }",
         targets=("parent", "space"),
+        value=Setting("", calls={"used_by": USED_BY}, noun="sub-space"),
         settings=SITES,
+        sections={"init": Section("Initial weights of alternatives.", _INIT)},
         statements=("for", "let", "assert"),
         sees_space=True,
         edits_layers=True,

@@ -29,7 +29,7 @@ from puzzledsl.models.families.pages import Page, Pages
 from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.machine import room_bytes
-from puzzledsl.plan.memory.stage_plan import KEPT_SHARE, PARENT_SHARE, Device
+from puzzledsl.plan.memory.stage_plan import Device
 
 
 def is_paged(model: PreTrainedModel) -> bool:
@@ -79,21 +79,25 @@ def _page_of(own: Mapping[str, tuple[Slot, LazyTensor]], name: str, dtype: torch
     return Page(name, own, numbers * dtype.itemsize)
 
 
+SHARE = 0.6
+"""Share of free memory that the parent's weights may take; the rest is for activations and pieces."""
 BFLOAT16_SINCE = (8, 0)
 """Compute capability of the first GPUs with bfloat16 instructions (Ampere)."""
+KEPT_SHARE = 0.25
+"""Share of free memory in which a paged parent may keep weights for reuse."""
 
 
 def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
     """Return (device, dtype) for a checkpoint.
 
-    float32 on a CPU; bfloat16 on a GPU, or on an old one that has no bfloat16, float32 if the weights fit into
-    `PARENT_SHARE` of its memory so. Assumes that they are stored in 16 bits.
+    float32 on a CPU; bfloat16 on a GPU, or on an old one that has no bfloat16, float32 if the weights fit into `SHARE` of its
+    memory so. Assumes that they are stored in 16 bits.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu"), torch.float32
     device = torch.device("cuda")
     stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
-    fits = 2 * stored <= free_bytes(device) * PARENT_SHARE
+    fits = 2 * stored <= free_bytes(device) * SHARE
     return device, torch.float32 if fits and not faster_in_bfloat16(device) else torch.bfloat16
 
 
@@ -114,7 +118,7 @@ def reachable_parent(
     needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
     if processes > 1 and device.type == "cpu":
         room = max(room // processes, SMALL_BYTES)
-    if needed <= PARENT_SHARE * room:
+    if needed <= SHARE * room:
         return load_parent(parent_dir, dtype=dtype, device=device)
     return read_by_layer("the parent's weights", parent_dir, device, dtype, progress, once=once)
 

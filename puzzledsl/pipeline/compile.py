@@ -15,6 +15,7 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
 from puzzledsl.pipeline.inputs import missing_tables
+from puzzledsl.pipeline.opening import resolve_used_by
 from puzzledsl.plan.space_table import SpaceTable
 
 
@@ -65,21 +66,27 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
         write_bytes(path, content)
         files.append(str(path.relative_to(build.root)))
 
+    used = {name: space.used_by for name, space in program.spaces.items() if space.used_by is not None}
+    waiting = {name: used[name].search for name in resolve_used_by(program, build)[1]}
     wrote(build.program, program.canonical_json().encode())
     for name, space in program.spaces.items():
         sizes = [(len(choice.attention), len(choice.ffn)) for choice in space.layers]
         children = SpaceTable(program, space).log10_children
         spaces[name] = {"layers": len(sizes), "alternatives": sizes, "log10_children": children}
-        lines.append(f"space {name}: {_size_text(sizes, children)}")
-    for name in program.blds:
-        jobs = inputs.pieces_of(ctx, name)
-        wrote(build.bld_plan(name), "".join(job.model_dump_json() + "\n" for job in jobs).encode())
-        tokens = sum(job.tokens for job in jobs)
-        blds[name] = {"jobs": len(jobs), "tokens": tokens}
-        lines.append(f"bld {name}: {len(jobs):,} jobs, {tokens:,} tokens")
-    for name in program.spaces:
+        known = f"known once `{waiting[name]}` is solved" if name in waiting else _size_text(sizes, children)
+        lines.append(f"space {name}: {known}")
+    for name, bld in program.blds.items():
+        if bld.space not in waiting:
+            jobs = inputs.pieces_of(ctx, name)
+            wrote(build.bld_plan(name), "".join(job.model_dump_json() + "\n" for job in jobs).encode())
+            tokens = sum(job.tokens for job in jobs)
+            blds[name] = {"jobs": len(jobs), "tokens": tokens}
+            lines.append(f"bld {name}: {len(jobs):,} jobs, {tokens:,} tokens")
+    for name in (name for name in program.spaces if name not in waiting):
         wrote(build.costs(name), cost_table(program, name, ctx.base).canonical_json().encode())
     for name, search in program.searches.items() if models else ():
+        if search.space in waiting:
+            continue
         if lacks := missing_tables(ctx, name).described():
             missing[name] = lacks
             lines.append(f"search {name}: waits for {', '.join(lacks)}")
@@ -92,7 +99,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
     here = Path.cwd()
     shown = build.root.relative_to(here) if build.root.is_relative_to(here) else build.root
     lines.append(f"wrote {len(files)} files to {shown}")
-    known_of = {"spaces": spaces, "bld": blds, "missing": missing}
+    known_of = {"spaces": spaces, "bld": blds, "waiting": waiting, "missing": missing}
     return {"build": str(build.root), "files": files, **known_of}, "\n".join(lines)
 
 

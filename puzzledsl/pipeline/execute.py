@@ -23,7 +23,7 @@ from puzzledsl.pipeline.compile import chosen, compile_program
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.opening import child
+from puzzledsl.pipeline.opening import child, resolve_used_by
 from puzzledsl.pipeline.planning.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
@@ -168,8 +168,32 @@ def _raise(problem: Diagnostic | None) -> None:
 
 
 def tasks_of(ctx: Context) -> Iterator[Task]:
-    """Return every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find."""
-    return ordered(kind(ctx, name) for kind in TASKS.values() for name in kind.declared(ctx.program))
+    """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find."""
+    for spaces in _rounds(ctx):
+        yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
+    yield from ordered(_declared(ctx))
+
+
+def _declared(ctx: Context, *, by_space: bool = False) -> Iterator[Task]:
+    for kind in TASKS.values():
+        if kind.by_space == by_space:
+            yield from (kind(ctx, name) for name in kind.declared(ctx.program))
+
+
+def _rounds(ctx: Context) -> Iterator[set[str]]:
+    """Yield the spaces that list their alternatives, then those narrowed to their solutions, and so on."""
+    done: set[str] = set()
+    program = ctx.program
+    sources = {
+        name: None if space.used_by is None else program.searches[space.used_by.search].space
+        for name, space in program.spaces.items()
+    }
+    while spaces := {
+        name for name, source in sources.items() if name not in done and source in {None, *done}
+    }:
+        ctx.program, waiting = resolve_used_by(ctx.program, ctx.build)
+        yield spaces - set(waiting)
+        done |= spaces
 
 
 def ordered(tasks: Iterable[Task]) -> Iterator[Task]:

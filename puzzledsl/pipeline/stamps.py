@@ -22,11 +22,7 @@ from puzzledsl.ir.base import Artefact, without_provenance
 from puzzledsl.ir.tables import Failure, Problem
 
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
-    nodes.Space: {
-        "whole_model": None,
-        "used_by": None,
-        "init": dict.fromkeys(("gqa", "linear", "mlp"), "least_squares"),
-    },
+    nodes.Space: {"whole_model": None},
     nodes.ReplaceOne: {"pairwise": False, "around": None, "rounds": 1, "top_k": None},
     nodes.Refine: {"method": "measured"},
 }

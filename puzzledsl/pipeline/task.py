@@ -31,6 +31,7 @@ class Task(ABC):
         stage: Its name, as in `pzl run --until STAGE`.
         after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
+        by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
         sets_pace: Its duration measures the machine's speed for estimates.
     """
@@ -41,6 +42,7 @@ class Task(ABC):
     stage: ClassVar[str]
     after: ClassVar[str]
     kind: ClassVar[str]
+    by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
     sets_pace: ClassVar[bool] = False
 
@@ -51,7 +53,7 @@ class Task(ABC):
 
     @property
     def program(self) -> nodes.Program:
-        """The program."""
+        """The program, with the spaces narrowed whose searches are solved."""
         return self.ctx.program
 
     @property

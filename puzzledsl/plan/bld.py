@@ -24,13 +24,11 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.weights import Shapes
-from puzzledsl.ir.nodes import Bld, LayerChoice, Parent, Program, Shape
+from puzzledsl.ir.nodes import Bld, Initialisers, LayerChoice, Parent, Program, Shape
 from puzzledsl.ir.tables import BldJob
 
 TRAINING = {"loss", "tokens", "context", "batch", "lr", "calibration_tokens", "seed"}
 """Fields of a BLD declaration that every job has, too."""
-LEAST_SQUARES, GPTQ = "least_squares", "gptq"
-"""Methods by which a piece gets its first weights: of its own, and the parent's rounded ones."""
 ID_LENGTH = 24  # hexadecimal digits: 96 bits of SHA-256
 Kind = Literal["attention", "ffn", "block"]
 Draft = tuple[Kind, AttentionAlternative | None, FfnAlternative | None]
@@ -51,7 +49,7 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
         for draft in dict.fromkeys(_drafts(choice, declaration)):
             own = parent.shape.at(layer)
             if (draft, id(own)) not in memo:
-                memo[draft, id(own)] = _described(draft, own)
+                memo[draft, id(own)] = _described(draft, own, space.init)
             init, shapes, identity = memo[draft, id(own)]
             kind, attention, ffn = draft
             job = BldJob(
@@ -70,11 +68,14 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
 
 
 def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
-    """Return the jobs that round the parent's head to the types of its space, so that errors make up for each other."""
+    """Return the jobs that round the parent's head to the types that its space gives it, so that errors make up for each other.
+
+    There are none where a space asks for the nearest rounding.
+    """
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
-    if space.ends is None:
+    if space.ends is None or space.init.quantise != "gptq":
         return ()
     shape, common = parent.shape, _common(program, declaration, parent)
     return tuple(
@@ -84,7 +85,7 @@ def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
             layer=shape.layers,
             sub_block="block",
             shapes={"weight": (shape.vocab, shape.hidden)},
-            init=GPTQ,
+            init=space.init.quantise,
             head=dtype,
             **_settings(declaration),
         )
@@ -120,7 +121,7 @@ def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
         yield from (("ffn", None, f) for f in choice.ffn if f.trainable)
 
 
-def _described(draft: Draft, shape: Shape) -> tuple[str, Shapes, dict[str, object]]:
+def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Shapes, dict[str, object]]:
     """Return a piece's initialisers, its stored weights' shapes, and the content that determines its id."""
     kind, attention, ffn = draft
     parts: list[tuple[str, Alternative]] = [
@@ -134,7 +135,8 @@ def _described(draft: Draft, shape: Shape) -> tuple[str, Shapes, dict[str, objec
         for name, size in alternative.stored(shape).items()
     }
     made = [alternative for _, alternative in parts if alternative.trainable]
-    names = [LEAST_SQUARES if each.own_weights else GPTQ for each in made]
+    # of the parent's own weights it is the method of their rounding
+    names = [each.initialiser(init) if each.own_weights else init.quantise for each in made]
     identity: dict[str, object] = {
         "sub_block": kind,
         "attention": attention.model_dump(mode="json") if attention else None,
@@ -142,7 +144,7 @@ def _described(draft: Draft, shape: Shape) -> tuple[str, Shapes, dict[str, objec
         "init": names,
     }
     if any(alternative.dtype is not None for _, alternative in parts):
-        identity["quantise"] = GPTQ
+        identity["quantise"] = init.quantise
     return "+".join(names), shapes, identity
 
 

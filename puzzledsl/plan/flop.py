@@ -52,8 +52,10 @@ CURVED_SHARE = Fraction(3, 4)
 
 
 def is_refined(job: BldJob) -> bool:
-    """Return True for a piece that more maps than its last can improve."""
-    return any(a is not None and a.refined for a in (job.attention, job.ffn))
+    """Return True for a piece initialised by least squares that more maps than its last can improve."""
+    made = [a for a in (job.attention, job.ffn) if a is not None and a.trainable]
+    pairs = zip(made, job.init.split("+"), strict=True)
+    return any(a.refined and init == "least_squares" for a, init in pairs)
 
 
 def is_frozen(alternative: Alternative) -> bool:
@@ -121,7 +123,8 @@ class StageOneFlop:
             self.refined[job.layer] += both * training + forward * evaluated + self._refitted(job, own)
             self.solved[job.layer] += self._least_squares(job)
             ffn = job.ffn
-            channels = ffn.alone(own).channels if ffn is not None and own.ffn == "dense" else 0
+            chosen = ffn is not None and ffn.trainable and "least_squares" in job.init and own.ffn == "dense"
+            channels = ffn.alone(own).channels if ffn is not None and chosen else 0
             if job.layer not in eliminated and 0 < channels < own.ffn_width:  # chosen by elimination
                 eliminated.add(job.layer)
                 self.solved[job.layer] += 3 * widest(own) ** 3

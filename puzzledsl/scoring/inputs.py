@@ -234,6 +234,11 @@ class ScoreInputs:
         return self.method.data or self.bld.data
 
     @property
+    def trained_blocks(self) -> int:
+        """First blocks of the data set that the pieces were trained on."""
+        return Budget.of(self.bld).blocks if self.data == self.bld.data else 0
+
+    @property
     def build(self) -> BuildDir:
         """The build directory, which holds the library."""
         return BuildDir(self.library.root.parent)
@@ -282,9 +287,8 @@ def scored(inputs: ScoreInputs) -> Scored:
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
     short. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those of reading text).
     """
-    samples, bld = inputs.method.samples, inputs.bld
-    first = Budget.of(bld).blocks if inputs.data == bld.data else 0  # the pieces were trained on those before
-    count = -(-samples // bld.context)
+    samples, first = inputs.method.samples, inputs.trained_blocks
+    count = -(-samples // inputs.bld.context)
     warning = f"data `{inputs.data}` is too short to score on text that was not trained on"
     rows = rows_behind(first, partial(inputs.rows, count=count), inputs.progress, warning)
     tokens_NS, learned_NS = rows[:], rows.learned(slice(None))

@@ -190,8 +190,7 @@ def served(
             raise LoadFailed(f"{words[0]}: {error.strerror}") from None
         try:
             _wait(process, port, log)
-            known = hasattr(os, "sched_getaffinity")
-            yield Server(port, frozenset(os.sched_getaffinity(process.pid)) if known else frozenset())
+            yield Server(port, _cores_of(process.pid))
         finally:
             process.terminate()
             try:
@@ -199,6 +198,11 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _cores_of(process: int) -> frozenset[int]:
+    """Return the cores of a process; none where the system does not say."""
+    return frozenset(os.sched_getaffinity(process)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Any) -> None:

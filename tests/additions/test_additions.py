@@ -216,7 +216,9 @@ LOW_RANK = ROOT / "tests/plugins/low_rank"
 
 def add_alternative(tree: Tree) -> None:
     declared, made = ((LOW_RANK / name).read_text("utf-8") for name in ("low_rank.py", "low_rank_module.py"))
-    tree.write("puzzledsl/alternatives/low_rank.py", declared)
+    ways = '    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "random")\n'
+    first = "    positional: ClassVar[int] = 1\n"
+    tree.write("puzzledsl/alternatives/low_rank.py", declared.replace(first, first + ways))
     own = made.replace("from low_rank import", "from puzzledsl.alternatives.low_rank import")
     tree.write("puzzledsl/models/alternatives/low_rank.py", own)
 
@@ -230,11 +232,13 @@ def test_an_alternative(tree: Tree) -> None:
         "low_rnk(rank: 4)": "did you mean `low_rank`?",
     }
     changed = [text.replace("low_rank(rank: 12 | 6)", each) for each in wrong]
-    *said, shown, compiled, offered, explained = tree.ask(
+    chosen = text.replace(" }\n", ", init { low_rank = random } }\n", 1)
+    *said, shown, compiled, offered, ways, explained = tree.ask(
         *(("pzl", "check", tree.program(f"rank{i}.pzl", each)) for i, each in enumerate(changed)),
         ("pzl", "show", tree.program("rank.pzl", text), "w"),
-        ("pzl", "compile", tree.program("chosen.pzl", text), "-o", "chosen"),
+        ("pzl", "compile", tree.program("chosen.pzl", chosen), "-o", "chosen"),
         ("complete", HEAD.replace("parent | noop", "parent | ‸")),
+        ("complete", text.replace(" }\n", ", init { low_rank = ‸ } }\n", 1)),
         ("hover", text.replace("low_rank", "low_r‸ank")),
     )
     for (code, found), expected in zip(said, wrong.values(), strict=True):
@@ -242,8 +246,9 @@ def test_an_alternative(tree: Tree) -> None:
     assert re.search(rf"low_rank12 +192 +{3 * 12 * (64 + 192) + 64}\b", shown[1]), shown[1]
     assert compiled[0] == 0
     ir = json.loads((tree.programs / "chosen/ir.json").read_text("utf-8"))
+    assert ir["spaces"]["w"]["init"]["low_rank"] == "random"
     assert {"kind": "low_rank", "rank": 6} in ir["spaces"]["w"]["layers"][0]["ffn"]
-    assert "low_rank" in offered
+    assert "low_rank" in offered and ways == ["least_squares", "random"]
     assert "maps of low rank" in explained
     assert "`low_rank" in tree.page("docs/language.md") and "LowRankFfn" in tree.page(
         "docs/schema/ir.schema.json"

@@ -30,6 +30,7 @@ search none of wide {
   require params >= 95% * llama.params
   require chat.throughput >= 1.6x because "half the fleet"
 }
+space narrow of wide = used_by(best, top: 1)
 frontier curve of best = sweep(chat.throughput, 1x..4x, points: 4)
 """
 

@@ -92,6 +92,19 @@ def test_a_search_that_lacks_its_scores_says_so(tmp_path: Path) -> None:
         assert caught.value.diagnostics[0].code == "E0610"
 
 
+# ---------------------------------------------------------------- spaces
+
+
+def test_a_narrowed_space_is_known_once_its_search_is_solved(program: pzl.Program) -> None:
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        program.space("narrow")
+    assert caught.value.diagnostics[0].code == "E0603"
+    layers = program.solve("best").layers
+    space = program.space("narrow")
+    assert [len(choice.ffn) for choice in space.space.layers] == [1 + (x.ffn != "parent") for x in layers]
+    assert space.log10_children < program.space("wide").log10_children
+
+
 # ---------------------------------------------------------------- regrets
 
 
@@ -201,6 +214,7 @@ def test_costs_are_those_of_every_batch(program: pzl.Program) -> None:
 def test_tables_are_read_once_while_nothing_changes(
     program: pzl.Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also of a program with a `used_by` space, which a solution narrows."""
     layers = program.solve("best").layers
     first = program.metrics("best", layers)
     with monkeypatch.context() as patched:

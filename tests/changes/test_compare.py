@@ -218,6 +218,7 @@ def test_the_paper_program_on_a_smaller_budget(tmp_path: Path) -> None:
         f"~ search {name}": ["~ require: params <= 51.5B -> params <= 49B"]
         for name in ("nemotron51b", "maxparams")
     }
+    assert changes.waiting == ("pairs",)
     assert as_text(changes).startswith(
         "~ search nemotron51b\n    ~ require: params <= 51.5B -> params <= 49B\n"
         "~ search maxparams\n    ~ as nemotron51b\n"

@@ -106,6 +106,7 @@ def test_the_paper_space_has_54_alternatives_a_layer(capsys: pytest.CaptureFixtu
     assert run(["show", str(NEMOTRON)]) == 0
     said = capsys.readouterr().out
     assert "\n10..40, 42..78 by 2  parent | gqa4 | gqa2 | gqa1 | linear | noop  " in said
+    assert "space narrow of llama: known once `nemotron51b` is solved" in said
     assert "mlp24832  24,832      610.3M      86.6%      77  rounded: 87% is 24944.6\n" in said
 
 

@@ -12,8 +12,7 @@ from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.bench import Copy, Models, parameters_of
 from puzzledsl.evaluate.errors import TooLargeToTime
-from puzzledsl.models.placement import is_paged, weights_bytes
-from puzzledsl.plan.memory.stage_plan import PARENT_SHARE
+from puzzledsl.models.placement import SHARE, is_paged, weights_bytes
 from tests.tiny import save_tiny, tiny_tokens
 from tests.uptrain.cases import Case, Recorder, make_case
 
@@ -28,11 +27,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def room_for(monkeypatch: pytest.MonkeyPatch, held: Models, *directories: Path) -> None:
     """Memory for the float32 weights of these and their activations, less what is loaded on a CPU."""
-    total = sum(weights_bytes(directory, FP32) for directory in directories) / PARENT_SHARE + 8
+    total = sum(weights_bytes(directory, FP32) for directory in directories) / SHARE + 8
     monkeypatch.setattr(
-        models,
-        "free_bytes",
-        lambda device: int(total - sum(copy.bytes for copy in held.loaded) / PARENT_SHARE),
+        models, "free_bytes", lambda device: int(total - sum(copy.bytes for copy in held.loaded) / SHARE)
     )
 
 
@@ -79,7 +76,7 @@ def test_a_gpu_holds_what_is_loaded_and_the_next(case: Case, monkeypatch) -> Non
     """Its memory is known in all, not what is free of it."""
     monkeypatch.setattr(models, "load_checkpoint", lambda directory, **k: torch.nn.Linear(1, 1))
     held = Models(Recorder())
-    total = int((weights_bytes(case.parent, BF16) + weights_bytes(case.child, BF16)) / PARENT_SHARE)
+    total = int((weights_bytes(case.parent, BF16) + weights_bytes(case.child, BF16)) / SHARE)
     monkeypatch.setattr(models, "free_bytes", lambda device: total + 8)
     held.get(case.parent, GPU, BF16)
     held.get(case.child, GPU, BF16)

@@ -1,4 +1,4 @@
-"""Code of a directory is run only if it is, byte for byte, what puzzledsl writes there."""
+"""Code of a directory is run only if it is, byte for byte, what puzzledsl writes there, or with `--trust-remote-code`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def spying(path: Path, mark: Path) -> None:
 
 def reasons(directory: Path) -> dict[str, str]:
     found = foreign_code(directory, from_directory(directory))
-    return {str(path.relative_to(directory)): reason for path, reason in found.items()}
+    return {str(own.path.relative_to(directory)): own.reason for own in found}
 
 
 def edit_json(path: Path, **changes: object) -> None:
@@ -77,7 +77,8 @@ def test_one_byte_is_refused_for_every_engine(
     one_byte(child / file_name)
     assert run(["verify-export", str(child), "--runtime", engine]) == 1
     said = capsys.readouterr().err
-    assert "E0741" in said and file_name in said and "its content is another" in said
+    assert "E0741" in said and file_name in said and "line 1 differs" in said
+    assert "--trust-remote-code" in said
 
 
 def test_vllm_is_not_asked_either(child: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,15 +90,44 @@ def test_vllm_is_not_asked_either(child: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [type(d) for d in caught.value.diagnostics] == [UntrustedCode]
 
 
+DOUBLED = """
+
+_forward = DeciLMForCausalLM.forward
+
+
+def _doubled(self, *args, **kwargs):
+    found = _forward(self, *args, **kwargs)
+    found.logits = found.logits * 2
+    return found
+
+
+DeciLMForCausalLM.forward = _doubled
+"""
+
+
+def test_trusted_code_is_run_and_compared(
+    child: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the flag it is the directory's own code that runs, not a copy with ours: it computes something else."""
+    mark, path = tmp_path / RAN, child / "modeling_decilm.py"
+    spying(path, mark)
+    path.write_text(path.read_text() + DOUBLED)
+    command = ["verify-export", str(child), "--runtime", "transformers"]
+    assert run(command) == 1 and not mark.exists()
+    assert "E0741" in capsys.readouterr().err
+    assert run([*command, "--trust-remote-code"]) == 1
+    assert mark.exists() and " differs " in capsys.readouterr().out
+
+
 def test_mlx_code_of_a_directory(made: Made, tmp_path: Path) -> None:
     target = tmp_path / "mlx"
     write_export(made.child, target, "mlx", "mlx", name="ship")
     assert (target / "mlx_model.py").is_file()
     assert reasons(target) == {}
     one_byte(target / "mlx_model.py")
-    assert reasons(target) == {"mlx_model.py": "its content is another"}
+    assert reasons(target) == {"mlx_model.py": "line 1 differs"}
     edit_json(target / "config.json", model_file="../evil.py")
-    assert reasons(target)["config.json"] == "its model_file names other code"
+    assert reasons(target)["config.json"] == "its model_file names `../evil.py`"
 
 
 def test_other_files_of_code(child: Path) -> None:
@@ -125,23 +155,27 @@ def test_links(child: Path, tmp_path: Path) -> None:
     (child / "inner").symlink_to(aside)
     assert reasons(child) == {
         "inner": "it is a link to a folder, whose code is not compared",
-        "modeling_decilm.py": "its content is another",
-        "window.py": "its content is another",
+        "modeling_decilm.py": "line 1 differs",
+        "window.py": "it cannot be read (No such file or directory)",
     }
 
 
 @pytest.mark.parametrize(
-    ("file_name", "changes"),
+    ("file_name", "changes", "reason"),
     [
-        ("config.json", {"auto_map": {"AutoConfig": "a/b--c.D"}}),
-        ("config.json", {"custom_pipelines": {"x": {"impl": "c.D"}}}),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}),
-        ("processor_config.json", {"auto_map": {"AutoProcessor": "own.P"}}),
+        ("config.json", {"auto_map": {"AutoConfig": "a/b--c.D"}}, "its auto_map names `a/b--c.D`"),
+        ("config.json", {"custom_pipelines": {"x": {"impl": "c.D"}}}, "its custom_pipelines names `c.D`"),
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}},
+            "its auto_map names `own.OwnTokenizer`",
+        ),
+        ("processor_config.json", {"auto_map": {"AutoProcessor": "own.P"}}, "its auto_map names `own.P`"),
     ],
 )
-def test_names_of_code(child: Path, file_name: str, changes: dict[str, object]) -> None:
+def test_names_of_code(child: Path, file_name: str, changes: dict[str, object], reason: str) -> None:
     edit_json(child / file_name, **changes)
-    assert reasons(child) == {file_name: f"its {next(iter(changes))} names other code"}
+    assert reasons(child) == {file_name: reason}
 
 
 ALL = OTHERS | {
@@ -206,7 +240,7 @@ def test_an_export_names_no_code_of_a_tokenizer(made: Made, tmp_path: Path) -> N
 
 
 def test_an_engine_reads_no_pickles(child: Path) -> None:
-    """Weights still come from safetensors alone: this pickle of them would load."""
+    """With trusted code, weights still come from safetensors alone: this pickle of them would load."""
     import torch
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""Spaces: choices, overrides on layers of their own, assertions, inheritance."""
+"""Spaces: choices, overrides on layers of their own, assertions, initialisers, inheritance."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def _space(w: Writer, parent: Parent) -> None:
     statements.append(f"attention = {attention}")
     statements.append(f"ffn = {ffn}")
     statements += _overrides(w, space)
+    if w.maybe(0.3):
+        words = w.some(
+            [
+                f"gqa = {w.pick(['least_squares', 'mean_pool'])}",
+                f"mlp = {w.pick(['least_squares', 'channel_contribution'])}",
+                "moe = least_squares",
+                "linear = least_squares",
+            ]
+        )
+        statements.append("\n".join(w.body("init", words)))
     w.item(*w.body(f"space {name} of {parent.name}", statements))
     w.spaces.append(space)
 

@@ -1,6 +1,8 @@
-"""Declarations around the searches: blds, scores, uptraining, evaluation and export."""
+"""Declarations around the searches: blds, scores, sub-spaces, uptraining, evaluation and export."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from tests.generated.writer import Stage, Writer
 
@@ -64,9 +66,13 @@ def _score(w: Writer, bld: Stage) -> None:
 
 
 def aftermath(w: Writer) -> None:
-    """Coupled pieces, uptraining, evaluation, export."""
+    """Sub-spaces of winners, uptraining, evaluation, export."""
     if w.maybe(0.3):
-        _bld(w, w.name("pairs"), w.pick(w.searches).space.name, "attention * ffn")
+        search, name = w.pick(w.searches), w.name("winners")
+        top = f", top: {w.chance.randint(1, 20)}" if w.maybe() else ""
+        w.item(f"space {name} of {search.space.name} = used_by({search.name}{top})")
+        w.spaces.append(replace(search.space, name=name))
+        _bld(w, w.name("pairs"), name, "attention * ffn")
     for _ in range(w.chance.randint(0, 2)):
         search, name = w.pick(w.searches), w.name("final")
         weights = w.pick(["1 * kld + 1 * cosine + 0 * lm", "kld + 0.5 * cosine", "kld"])

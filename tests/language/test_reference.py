@@ -161,6 +161,13 @@ def test_alternatives() -> None:
     assert {k: sorted(v) for k, v in listed.items()} == {k: sorted(v) for k, v in ALTERNATIVES.items()}
 
 
+@pytest.mark.states("init.table")
+def test_initialisers() -> None:
+    from puzzledsl.language.kinds import INITIALISERS
+
+    assert {words(row[0])[0]: tuple(words(row[1])) for row in table("init.table")} == INITIALISERS
+
+
 @pytest.mark.states("bld.settings-table", "bld.settings")
 def test_bld_settings(tmp_path: Path) -> None:
     from puzzledsl.language.kinds import KINDS

@@ -1,4 +1,4 @@
-"""Spaces: alternatives, overrides, patterns."""
+"""Spaces: alternatives, overrides, patterns, sub-spaces."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
     """The alternatives of every layer after one override."""
     found = program(folder, edited(line)).spaces["v"]
     return [names(found, sub_block, layer) for layer in range(4)]
+
+
+def narrowed(body: str) -> str:
+    return f"search s of w {{ minimize kl }}\nspace n of w = used_by(s, top: 3)\nspace r of n {{ {body} }}"
 
 
 def mixture(body: str) -> str:
@@ -128,6 +132,7 @@ def hybrid(body: str) -> str:
             (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0417"),
             (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0417"),
         ),
+        *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
         *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
         *refused("overrides.bounds", (edited("layers[4].ffn = noop"), "E0401"), (edited("layers[2..4].ffn = noop"), "E0401"), (edited("layers[-5].ffn = noop"), "E0401")),
         *refused("overrides.none", (edited("layers[3..1].ffn = noop"), "E0402"), (edited("layers[where index > 9].ffn = noop"), "E0402")),
@@ -135,6 +140,8 @@ def hybrid(body: str) -> str:
         *refused("overrides.nothing", (edited("layers[1].ffn -= linear"), "W0412"), (edited("layers[1].ffn |= noop"), "W0412")),
         *refused("patterns.name", (edited("layers[1].ffn -= nope"), "E0205"), (edited("layers[1].ffn -= mlp(height: 3)"), "E0204")),
         *refused("patterns.several", (search("require layers[0].ffn is noop | mlp"), "E0215")),
+        *refused("used-by.same-space", ("space v of p { ffn = parent | noop }\nsearch s of w { minimize kl }\nspace n of v = used_by(s)", "E0413")),
+        *refused("used-by.init", (narrowed("ffn = parent | noop"), "E0215"), (narrowed("layers[0] = parent"), "E0215")),
     ],
 )  # fmt: skip
 def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
@@ -273,14 +280,18 @@ def test_rounding_is_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.states("space.of-space")
 def test_a_space_of_a_space(tmp_path: Path) -> None:
-    text = space(WIDE) + "\nspace u of v { ffn = parent | linear, layers[1].attention -= linear }"
+    text = (
+        space(WIDE)
+        + "\nspace u of v { ffn = parent | linear, layers[1].attention -= linear, init { gqa = mean_pool } }"
+    )
     found = program(tmp_path, text).spaces
     assert names(found["u"], "attention") == names(found["v"], "attention")
     assert names(found["u"], "attention", 1) == "parent gqa2 gqa1 noop"
     assert names(found["u"], "ffn") == "parent linear"
+    assert (found["u"].init.gqa, found["v"].init.gqa) == ("mean_pool", "least_squares")
 
 
-@pytest.mark.states("space.dtype", "init.start")
+@pytest.mark.states("space.dtype")
 def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
     from puzzledsl.plan.bld import bld_plan
 
@@ -289,7 +300,10 @@ def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
     )
     jobs = bld_plan(program(tmp_path, text), "b")
     assert [job.ffn.name for job in jobs[:2] if job.ffn] == ["parent@q8_0", "parent@int4"] and len(jobs) == 8
-    assert jobs[0].init == "gptq"
+    nearest = text.replace("int4)", "int4), init { quantise = nearest }")
+    others = bld_plan(program(tmp_path, nearest), "b")
+    assert not {job.id for job in jobs} & {job.id for job in others}
+    assert [jobs[0].init, others[0].init] == ["gptq", "nearest"]
 
 
 @pytest.mark.states("space.dtype")
@@ -298,7 +312,7 @@ def test_pieces_without_a_type_keep_their_ids(tmp_path: Path) -> None:
 
     more = '\ndata d = text("d")\nbld b of v { tokens = 1k }'
     plain = bld_plan(program(tmp_path, space("ffn = mlp(width: 50%)") + more), "b")
-    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0)") + more
+    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0), init { quantise = nearest }") + more
     assert {job.id for job in plain} == {job.id for job in bld_plan(program(tmp_path, wide), "b")[::2]}
 
 
@@ -327,6 +341,14 @@ def test_patterns_of_caches(tmp_path: Path) -> None:
     ):
         found = program(tmp_path, space(f"{wide}layers[0].attention &= {pattern}")).spaces["v"]
         assert names(found, "attention") == kept, pattern
+
+
+@pytest.mark.states("init.choice")
+def test_initialisers(tmp_path: Path) -> None:
+    found = (
+        program(tmp_path, space(f"{WIDE}\n init {{ gqa = mean_pool, moe = least_squares }}")).spaces["v"].init
+    )
+    assert found == nodes.Initialisers(gqa="mean_pool", mlp="least_squares")
 
 
 # ---------------------------------------------------------------- overrides
@@ -453,3 +475,20 @@ def test_windows(tmp_path: Path) -> None:
     ):
         found = program(tmp_path, space(f"{wide}layers[0].attention &= gqa({pattern})")).spaces["v"]
         assert names(found, "attention") == kept, pattern
+
+
+@pytest.mark.states("used-by.space")
+def test_the_part_that_winners_use(tmp_path: Path) -> None:
+    text = "search s of w { minimize kl }\nspace n of w = used_by(s, top: 3)\nspace m of w = used_by(s)"
+    found = program(tmp_path, text).spaces
+    assert found["n"].used_by == nodes.UsedBy(search="s", top=3)
+    assert found["m"].used_by == nodes.UsedBy(search="s", top=10)
+    assert found["n"].layers == found["w"].layers
+
+
+@pytest.mark.states("used-by.init")
+def test_a_narrowed_space_with_other_starts(tmp_path: Path) -> None:
+    found = program(tmp_path, narrowed("init { mlp = channel_contribution }")).spaces
+    assert found["r"].used_by == found["n"].used_by == nodes.UsedBy(search="s", top=3)
+    assert found["r"].layers == found["n"].layers
+    assert (found["n"].init.mlp, found["r"].init.mlp) == ("least_squares", "channel_contribution")

@@ -25,7 +25,7 @@ from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import kinds, words
-from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, KINDS, SHAPE, pattern_fields
+from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, INITIALISERS, KINDS, SHAPE, pattern_fields
 from tests.families.test_literal import LAYER_RULES
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
@@ -79,6 +79,7 @@ def test_the_tables_have_what_the_ir_has() -> None:
     assert set(SCHEDULES) == set(get_args(type_of(nodes.Schedule, "kind")))
     assert set(EXPORTS) == set(get_args(type_of(nodes.Export, "format")))
     assert {r for call in EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
+    assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
     assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}
     assert {"attention", "linear", "none", *kinds.MIXERS} == set(get_args(Mixer))
     assert all(len(mixer.arguments) == len(StateShape.model_fields) for mixer in kinds.MIXERS.values())
@@ -130,6 +131,7 @@ hardware own {{
 space wide of checkpoint {{
   attention = gqa(kv_heads: 2) | noop
   ffn = mlp(width: 50%) | noop
+  init {{ gqa = mean_pool }}
 }}
 space strange of sparse {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
 space stored of p {{ ffn = parent(dtype: q8_0) | linear(dtype: int8)
@@ -144,6 +146,7 @@ search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = m
 search more of wide {{ minimize divergence, refine = measured(2), realise = false }}
 search faster of best {{ solver = cpsat(seed: 1) }}
 frontier curve of q = sweep(params, 0.5x..1x)
+space narrow of wide = used_by(best)
 uptrain final of best {{ tokens = 1k, data = d }}
 data apart_from_d = text("y.txt")
 judge taste of p = tasks("b.jsonl") {{ items = 1, data = apart_from_d, tokens = 1, sure = 90%, dtype = bf16 }}
@@ -246,6 +249,7 @@ def test_settings_of_a_section_are_the_checkers(kind: str, section: str, tmp_pat
 CALLS = [
     (f"{head(k)} = {n}({{}})\n", n, c) for k, v in KINDS.items() if v.value for n, c in v.value.calls.items()
 ]
+CALLS = [(text.replace("of p = used_by", "of w = used_by"), name, call) for text, name, call in CALLS]
 CALLS += [
     (f"space x of p {{{{ attention = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["attention"].items()
 ]

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_parent
 from puzzledsl.models.alternatives.build import initialise
@@ -106,7 +107,7 @@ def test_a_matrix_in_place_of_a_mixer_is_the_best_one(family: str) -> None:
         ):
             if absent:
                 continue
-            state = initialise(layers(model)[index], alternative, statistics[index], own)
+            state = initialise(layers(model)[index], alternative, statistics[index], Initialisers(), own)
             matrix = state["linear.weight"]
             assert matrix.shape == (shape.hidden, shape.hidden) and torch.isfinite(matrix).all()
             loss = sum(

@@ -45,7 +45,7 @@ class Figures(DeclaredTask[nodes.Search]):
         return [path]
 """
 MORE = """
-space narrow of wide { ffn = parent | noop }
+space narrow of wide = used_by(best, top: 4)
 bld pairs of narrow { train = attention * ffn, tokens = 256, context = 32, batch = 2, data = corpus }
 score together of pairs = replace_one(kl_divergence, samples: 128)
 search second of narrow { minimize together }
@@ -108,6 +108,7 @@ def test_every_task_comes_after_those_it_needs(tmp_path: Path) -> None:
         assert all(order.get(key, -1) < order[task.key] for key in task.needs()), task.title
     places = [order[key] for key in (("score", "again"), ("solve", "last"))]
     assert places == sorted(places)
+    assert ("bld", "pairs") not in order, "its space is not known yet"
 
 
 def test_every_input_has_a_name_in_words(finished: Path) -> None:

@@ -1,16 +1,17 @@
-"""Decoupled pieces, a search, coupled pieces of a smaller space, and a search of those."""
+"""Decoupled pieces, a search, coupled pieces of what its best children use, and a search of those."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline.test_run import contents, events, pzl
-from tests.pipeline.tiny_program import read, run_with
+from tests.pipeline.tiny_program import read, run_with, write_tiny_program
 
 SECOND = """\
-space narrow of wide { attention = parent | gqa(kv_heads: 1), ffn = parent | mlp(width: 50%) | noop }
+space narrow of wide = used_by(best, top: 4)
 bld pairs of narrow {
   train = attention * ffn
   tokens = 256, context = 32, batch = 2, calibration = 512, data = corpus
@@ -26,6 +27,29 @@ search second of narrow {
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_with(tmp_path_factory.mktemp("coupled"), SECOND)
+
+
+def test_what_waits_for_the_first_search_comes_after_it(build: Path) -> None:
+    order = [(e["stage"], e["name"]) for e in events(build) if e["event"] == "start"]
+    asked = [("solve", "best"), ("bld", "pairs"), ("score", "together"), ("solve", "second")]
+    assert [task for task in order if task in asked] == asked
+
+
+def test_the_second_search_chooses_among_what_the_first_ones_children_use(build: Path) -> None:
+    used = [
+        [
+            {
+                layers[i][part]
+                for layers in (s["layers"] for s in read(build / "solutions/best.json")["solutions"])
+            }
+            for part in ("attention", "ffn")
+        ]
+        for i in range(3)
+    ]
+    for (attention, ffn), layer in zip(
+        used, read(build / "solutions/second.json")["solutions"][0]["layers"], strict=True
+    ):
+        assert layer["attention"] in attention | {"parent"} and layer["ffn"] in ffn | {"parent"}
 
 
 def test_coupled_pieces_are_scored_as_whole_blocks(build: Path) -> None:
@@ -45,3 +69,31 @@ def test_a_second_run_does_nothing(build: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert [e for e in events(build)[seen:] if e["event"] == "start"] == []
     assert contents(build) == before
+
+
+@pytest.mark.slow
+def test_another_answer_narrows_anew(build: Path) -> None:
+    """Alternatives that an earlier answer left out come back: the space is the present answer's, as in a new build directory."""
+    program = next(build.parent.glob("*.pzl"))
+    program.write_text(program.read_text().replace("best of wide {", "best of wide { require params <= 0.8x"))
+    fresh = build.parent / "fresh"
+    for command in (["run", program], ["run", program, "-o", fresh]):
+        result = pzl(*command)
+        assert result.returncode == 0, result.stderr
+    for name in ("solutions/best.json", "solutions/second.json", "scores/together.json"):
+        assert (build / name).read_bytes() == (fresh / name).read_bytes(), name
+
+
+def test_another_programs_solution_narrows_nothing(tmp_path: Path, build: Path) -> None:
+    program = write_tiny_program(tmp_path)
+    text = program.read_text()
+    text = text[: text.index("search greedy")] + SECOND.replace("used_by(best", "used_by(first")
+    program.write_text(text.replace("search best of wide", "search first of wide").replace(" | linear", ""))
+    (tmp_path / "build/solutions").mkdir(parents=True)
+    foreign = read(build / "solutions/best.json")
+    foreign["search"] = "first"
+    foreign["solutions"][0]["layers"] *= 2
+    (tmp_path / "build/solutions/first.json").write_text(json.dumps(foreign))
+    result = pzl("compile", program)
+    assert result.returncode == 0, result.stderr
+    assert "space narrow: known once `first` is solved" in result.stdout

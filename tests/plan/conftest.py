@@ -15,6 +15,7 @@ from puzzledsl.ir.nodes import (
     CpSat,
     Data,
     HfSource,
+    Initialisers,
     LayerChoice,
     Linear,
     Parent,
@@ -31,6 +32,9 @@ CHOICE = LayerChoice(
     attention=(ParentAttention(), GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention()),
     ffn=(ParentFfn(), MlpFfn(width=32), LinearFfn(), NoOpFfn()),
 )
+
+
+DEFAULT = Initialisers()
 
 
 @pytest.fixture
@@ -57,6 +61,7 @@ def program(small: Shape) -> Callable[..., Program]:
         suffix: str = "",
         layers: tuple[LayerChoice, ...] = (CHOICE,) * 3,
         shape: Shape = small,
+        init: Initialisers = DEFAULT,
         parent: str = "checkpoint",
         data: str = "corpus/*.txt",
         **changes: object,
@@ -81,7 +86,9 @@ def program(small: Shape) -> Callable[..., Program]:
             },
             data={f"mix{suffix}": Data(name=f"mix{suffix}", source=TextData(paths=(data,)), where=here)},
             spaces={
-                f"wide{suffix}": Space(name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, where=here)
+                f"wide{suffix}": Space(
+                    name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, init=init, where=here
+                )
             },
             blds=blds,
             searches={

@@ -12,7 +12,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import LayerChoice, Program, Schedule, Shape
+from puzzledsl.ir.nodes import Initialisers, LayerChoice, Program, Schedule, Shape
 from puzzledsl.plan.bld import bld_plan
 
 Build = Callable[..., Program]
@@ -137,6 +137,23 @@ def test_ids_depend_on_everything_that_changes_the_result(program: Build, change
     before = {j.id for m in ("decoupled", "coupled") for j in bld_plan(program(), m)}
     after = {j.id for m in ("decoupled", "coupled") for j in bld_plan(program(**change), m)}
     assert not before & after
+
+
+def test_ids_depend_on_the_initialisers_of_their_alternatives(program: Build) -> None:
+    before = {j.id for m in ("decoupled", "coupled") for j in bld_plan(program(), m)}
+    other = program(init=Initialisers(gqa="mean_pool", mlp="channel_contribution"))
+    kept = [j for m in ("decoupled", "coupled") for j in bld_plan(other, m) if j.id in before]
+    kinds = {a.kind for j in kept for a in (j.attention, j.ffn) if a is not None}
+    assert kept and "linear" in kinds and not kinds & {"gqa", "mlp"}
+
+
+def test_an_initialiser_changes_only_the_pieces_it_makes(program: Build) -> None:
+    before = bld_plan(program(), "decoupled")
+    after = bld_plan(program(init=Initialisers(gqa="mean_pool")), "decoupled")
+    changed = [
+        (a.attention or a.ffn or NoOpFfn()).name for a, b in zip(before, after, strict=True) if a.id != b.id
+    ]
+    assert changed == ["gqa1"] * 3
 
 
 def test_widening_a_space_keeps_the_pieces_made(program: Build) -> None:

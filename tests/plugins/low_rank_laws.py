@@ -9,7 +9,7 @@ from low_rank import LowRankFfn
 from low_rank_module import factors
 
 from puzzledsl.alternatives.registry import FFN
-from puzzledsl.ir.nodes import LayerChoice
+from puzzledsl.ir.nodes import Initialisers, LayerChoice
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.least_squares.grams import Gram
@@ -33,7 +33,7 @@ def started(model, rank: int, tokens: list[torch.Tensor]):
     """The first layer's FFN of low rank, with its initial weights."""
     statistics = dict(walk_layers(model, tokens, layers=[0]))[0]
     alternative = LowRankFfn(rank=rank)
-    state = initialise(layers(model)[0], alternative, statistics, shape_of(model.config))
+    state = initialise(layers(model)[0], alternative, statistics, Initialisers(), shape_of(model.config))
     module = build_alternative(model, 0, alternative)
     module.load_state_dict(state)
     return module

@@ -85,6 +85,10 @@ EXACT = {
         after("hardware n { efficiency { ‸"),
         set(KINDS["hardware"].sections["efficiency"].settings),
     ),
+    "initialisers": (
+        after("space n of w { init { gqa = ‸"),
+        {"least_squares", "mean_pool", "few", "headroom"},
+    ),
     "words of a closed list": (
         after("bld n of w { loss = ‸"),
         {"normalized_mse", "few", "headroom"},
@@ -147,8 +151,8 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("space n of w { layers[2].ffn |= ‸", set(FFN), {"gqa"}),
         (
             "space n of w { ‸",
-            {"attention", "ffn", "layers", "for", "let", "assert"},
-            {"require", "init"},
+            {"attention", "ffn", "layers", "init", "for", "let", "assert"},
+            {"require"},
         ),
         ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),
         ("let x = half(‸", {"x", "few", "sum"}, set()),

@@ -80,7 +80,7 @@ scenario three on bc = batch(auto, 2 -> 3)
 search greedy  of best { solver = cpsat }
 frontier curve of best = sweep(params, 1x..2x)
 bld pieces of wide { tokens = 1B }               # a lone comment
-space narrow of thin { ffn = noop }
+space narrow of thin = used_by(best)
 search best of wide {
   minimize kl                                    # neighbours
   require chat.memory     <= 3GiB  because "a"   # of each other

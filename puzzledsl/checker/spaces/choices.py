@@ -1,4 +1,4 @@
-"""`space w of p { … }`, or of another space: choices become alternatives that the parent can have.
+"""`space w of p { … }`, of another space, and `used_by(search, top: N)`: choices become alternatives that the parent can have.
 
 Every kind of layer reads a choice for itself: `mlp(width: 50%)` is half of each layer's own width. An alternative equal to
 the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written. Overrides such as
@@ -39,7 +39,7 @@ from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import ALTERNATIVES, KINDS, STORAGE
+from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, STORAGE
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -267,9 +267,10 @@ def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnosti
 
 CHOICES = KINDS["space"].settings
 _EDITED = (*CHOICES, "layers")
-_HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + " and `layers[…]`"
+_HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
 _HELP = {
-    "init": "leave it out: weights start from least squares, and rounding makes up for its errors (GPTQ)",
+    "init": "`init` is a section, and weights are made from the parent's: "
+    f"`init {{ {', '.join(f'{name} = {words[-1]}' for name, words in INITIALISERS.items())} }}`",
     "hidden": "the residual stream keeps the parent's width; write narrower FFNs, `ffn = mlp(width: 75% | 50%)`,"
     " or let layers go: `attention = parent | noop`",
 }
@@ -279,14 +280,14 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
     space = Declared(ctx, symbol)
     if space.decl.value is not None:
-        help = f"list what layers may become, such as what a search's answers use: write `{space.kind.form}`"
-        raise ctx.misplaced(space.decl.value.span, "`= …`", space.thing, help)
-    space.check_parts()
+        return _used_by(space)
+    space.check_parts("none", "needed")
     base = space.target()
     info = (_start(ctx, symbol, base) if base is not None else None) or values.guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(space.decl.span)
+    below = ctx.lowered.get(base) if base else None
     body = _SpaceBody(ctx, info, space=space, scope=space.scope_about(info))
-    node = body.lower(of_space=base is not None and base.kind == "space")
+    node = body.lower(below if isinstance(below, nodes.Space) else None)
     return None if info.guessed else node
 
 
@@ -301,6 +302,29 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     return values.all_parent(ctx.name_of(symbol), base.name, parent.name, parent.shape)
 
 
+def _used_by(space: Declared) -> nodes.Space:
+    """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
+    ctx = space.ctx
+    space.check_parts("needed", "none", "space n of w = used_by(search, top: 10)")
+    base, call = space.target("space"), space.call()
+    if base is None:
+        raise Refused
+    settings = space.arguments(call)
+    settings.need_all()
+    search, top = settings.symbol("search"), settings.read("top")
+    info, wide = _start(ctx, space.symbol, base), ctx.need(base, nodes.Space)
+    assert info is not None
+    ctx.infos[space.symbol] = info
+    if search is None:
+        return wide.model_copy(update=space.head())
+    lowered = ctx.lower(search, nodes.Search)
+    if lowered is not None and lowered.space != wide.name:
+        said: Args = {"name": search.name, "got": lowered.space, "wanted": wide.name}
+        ctx.report(errors.OtherSpace(settings.place("search"), **said))
+    used_by = nodes.UsedBy(search=ctx.name_of(search), top=top)
+    return wide.model_copy(update={**space.head(), "used_by": used_by})
+
+
 @dataclass(slots=True, eq=False)
 class _SpaceBody(ChoiceReader):
     """Reader of a space's statements: choices first, then overrides and assertions in order."""
@@ -308,12 +332,16 @@ class _SpaceBody(ChoiceReader):
     space: Declared = field(kw_only=True)
     scope: Scope = field(kw_only=True)
     choices: dict[str, tree.Assign] = field(default_factory=dict)
+    init: tree.Section | None = None
 
-    def lower(self, *, of_space: bool) -> nodes.Space:
-        """Return the node of the space. `of_space`: it begins as another space, not as a parent."""
+    def lower(self, base: nodes.Space | None) -> nodes.Space:
+        """Return the node of the space, which is of the space `base` or of a parent."""
         ctx, info = self.ctx, self.info
-        rest = [statement for statement in self.space.decl.body or () if not self._is_choice(statement)]
-        if not self.choices and not info.guessed and not of_space:
+        body = self.space.decl.body or ()
+        if base is not None and base.used_by is not None:
+            body = tuple(statement for statement in body if self._may_narrow(statement, base))
+        rest = [statement for statement in body if not self._is_choice(statement)]
+        if not self.choices and not info.guessed and base is None:
             self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
         for statement in rest:
             ctx.attempt(self._statement, statement, self.scope)
@@ -326,6 +354,11 @@ class _SpaceBody(ChoiceReader):
             ctx.report(
                 errors.EmptyChoice(span, layers=text, sub_block=part, help=f"layer {layers[0]} had {had}")
             )
+        init = nodes.Initialisers() if base is None else base.init
+        if self.init is not None:
+            settings = self.space.section("init", self.init, self.scope)
+            found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
+            init = nodes.Initialisers(**found)
         # nothing where both ends stay as they are
         ends = {site: own for site, own in info.ends.items() if own != (PARENT_ENDS[site],)}
         return nodes.Space(
@@ -333,6 +366,8 @@ class _SpaceBody(ChoiceReader):
             parent=info.parent_id,
             layers=self._layers(),
             ends=nodes.EndsChoice.model_validate(ends) if ends else None,
+            init=init,
+            used_by=base.used_by if base is not None else None,
             roundings=tuple(info.roundings),
         )
 
@@ -346,6 +381,15 @@ class _SpaceBody(ChoiceReader):
                 rows[key] = nodes.LayerChoice(**dict(zip(self.info.chosen, chosen, strict=True)))
             layers.append(rows[key])
         return tuple(layers)
+
+    def _may_narrow(self, statement: tree.Stmt, base: nodes.Space) -> bool:
+        """Report an edit of a narrowed space, whose layers are not known yet."""
+        if isinstance(statement, tree.Section | tree.Assert | tree.Let):
+            return True
+        help = "edit the space that the search is of; here, write `init { … }` alone"
+        what = f"editing the layers of `{base.name}`, which a search decides,"
+        self.ctx.misplaced(statement.span, what, self.space.thing, help)
+        return False
 
     def _is_choice(self, statement: tree.Stmt) -> bool:
         """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
@@ -393,7 +437,11 @@ class _SpaceBody(ChoiceReader):
                 self._report_unknown(word)
             case tree.Assign():
                 self.attempt(self.override, statement, scope)
+            case tree.Section(name=tree.Name(text="init") as name):
+                if self.init is not None:
+                    self.ctx.report(errors.DuplicateKey(name.span, name="init"))
+                self.init = statement
             case tree.Section(name=name):
-                self._report_unknown(name, _HELP.get(name.text, _HAS), ())
+                self._report_unknown(name, "it has `init { … }`", tuple(KINDS["space"].sections))
             case _:
                 shared_statement(self.ctx, statement, scope, self.space.thing)

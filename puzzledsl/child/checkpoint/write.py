@@ -3,7 +3,7 @@
 The directory appears whole or not at all, and the same child gives the same bytes. The child itself is never in memory.
 
 Engines run the Python of a directory that `auto_map` and `model_file` name. So code that differs by one byte from the model
-code that puzzledsl writes is found; a link to a file is followed to its content.
+code that puzzledsl writes is found; a link is followed to its content.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,45 +42,93 @@ from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".pth")
-MLX_MODEL_FILE = "mlx_model.py"
-NAMED: Mapping[str, object] = {
-    "auto_map": {
-        "AutoConfig": "configuration_decilm.DeciLMConfig",
-        "AutoModelForCausalLM": "modeling_decilm.DeciLMForCausalLM",
-    },
-    "model_file": MLX_MODEL_FILE,
-    "custom_pipelines": None,
-}
-"""Settings of a config.json that name code -> what an exported child's may say."""
+CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausalLM")
+"""Every class that config.json of an exported child may name, as `module.class`."""
 
 
-def foreign_code(directory: Path, child: ChildFiles) -> dict[Path, str]:
-    """Return the files that are not what puzzledsl writes for this child, each with the reason.
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """One file of a directory with code, or the name of code, that puzzledsl did not write."""
+
+    path: Path
+    reason: str
+
+
+def foreign_code(directory: Path, child: ChildFiles) -> list[Foreign]:
+    """Return the files that are not what puzzledsl writes for this child, sorted by path.
 
     Those are files of code, in any folder of the directory, and configurations that name other classes.
     """
-    own = {directory / name: remote_code(name, child).encode() for name in remote_files(child.shape)}
-    own[directory / MLX_MODEL_FILE] = mlx_code().encode()
-    found: dict[Path, str] = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink() and path.is_dir():
-            found[path] = "it is a link to a folder, whose code is not compared"
-        elif path.suffix.lower() in CODE_SUFFIXES:
-            if path not in own:
-                found[path] = "puzzledsl writes no such file"
-            elif not path.is_file() or path.read_bytes() != own[path]:
-                found[path] = "its content is another"
-        elif path.parent == directory and path.name.endswith("config.json"):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError) as error:
-                found[path] = f"it cannot be read ({error})"
-                continue
-            ours = NAMED if path.name == "config.json" else {}
-            given = content if isinstance(content, dict) else {}
-            if others := [key for key in NAMED if given.get(key) and given[key] != ours.get(key)]:
-                found[path] = f"its {others[0]} names other code"
-    return found
+    shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
+    shipped[MLX_MODEL_FILE] = mlx_code().encode()
+    found = [*_files(directory, shipped), *_names(directory)]
+    return sorted(found, key=lambda own: str(own.path))
+
+
+def code_for(engine: str, directory: Path) -> bool:
+    """Return True if an engine, told to trust the directory, runs model code in it."""
+    config = read_config_json(directory)
+    if engine == "mlx":
+        return "model_file" in config
+    named = config.get("auto_map")
+    return engine in ("transformers", "vllm") and isinstance(named, dict) and "AutoModelForCausalLM" in named
+
+
+def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[Foreign]:
+    for folder, folders, names in os.walk(directory):
+        for name in folders:
+            if (path := Path(folder, name)).is_symlink():
+                yield Foreign(path, "it is a link to a folder, whose code is not compared")
+        for name in names:
+            path = Path(folder, name)
+            if path.suffix.lower() in CODE_SUFFIXES:
+                expected = shipped.get(name) if path.parent == directory else None
+                if (reason := _difference(path, expected)) is not None:
+                    yield Foreign(path, reason)
+
+
+def _difference(path: Path, expected: bytes | None) -> str | None:
+    if expected is None:
+        return "puzzledsl writes no such file"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    if content == expected:
+        return None
+    ours, theirs = expected.splitlines(keepends=True), content.splitlines(keepends=True)
+    same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    return f"line {min(len(ours), len(theirs)) + 1 if same is None else same + 1} differs"
+
+
+def _names(directory: Path) -> Iterator[Foreign]:
+    for path in directory.glob("*config.json"):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            yield Foreign(path, f"it cannot be read ({error})")
+            continue
+        if isinstance(content, dict):
+            own = CLASSES if path.name == "config.json" else ()
+            yield from _named(path, content, own)
+
+
+def _named(path: Path, content: dict[str, Any], own: Sequence[str]) -> Iterator[Foreign]:
+    for key in ("auto_map", "custom_pipelines"):
+        for name in _strings(content.get(key)):
+            if name not in own:
+                yield Foreign(path, f"its {key} names `{name}`")
+    if "model_file" in content and (not own or content["model_file"] != MLX_MODEL_FILE):
+        yield Foreign(path, f"its model_file names `{content['model_file']}`")
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Yield the texts in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
 
 
 COPIED_FILES = (
@@ -102,6 +151,7 @@ REMOTE_FILES = {
     "rounded_cache.py": "models/families/rounded_cache.py",
     "window.py": "models/families/window.py",
 }
+MLX_MODEL_FILE = "mlx_model.py"
 DIGITS = 16
 """Hexadecimal digits of a digest of model code."""
 
@@ -180,7 +230,10 @@ def child_config_json(child: ChildFiles) -> dict[str, Any]:
         "model_type": MODEL_TYPE,
         "base_model_type": child.shape.family,
         "architectures": ["DeciLMForCausalLM"],
-        "auto_map": NAMED["auto_map"],
+        "auto_map": {
+            "AutoConfig": "configuration_decilm.DeciLMConfig",
+            "AutoModelForCausalLM": "modeling_decilm.DeciLMForCausalLM",
+        },
         "block_configs": to_block_configs(child.layers, child.shape),
         "dtype": str(child.dtype).removeprefix("torch."),
     }

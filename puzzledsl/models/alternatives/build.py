@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, State
 from puzzledsl.models.errors import BrokenModule
@@ -98,7 +98,7 @@ def with_cache(module: nn.Module, cache: str | None) -> nn.Module:
 
 
 def initialise(
-    layer: nn.Module, alternative: Alternative, statistics: LayerStatistics, shape: Shape
+    layer: nn.Module, alternative: Alternative, statistics: LayerStatistics, init: Initialisers, shape: Shape
 ) -> State:
     """Return the initial weights of one alternative; empty for a no-op, the parent's own for `parent`.
 
@@ -106,7 +106,7 @@ def initialise(
     Names are those inside the sub-block: `q_proj.weight`, `down_proj.weight`, `linear.weight`. Weights have the parent's
     dtype. Raises DiagnosticError: CannotInitialise, CannotRealise, BrokenModule.
     """
-    parent = ParentLayer(layer, shape, statistics)
+    parent = ParentLayer(layer, shape, statistics, init)
     with repeatable(statistics.attention.xx.device):
         if alternative.removes or alternative.kind == "parent":
             return {} if alternative.removes else parent.weights(cast(SubBlock, alternative.sub_block))

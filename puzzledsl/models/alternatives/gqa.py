@@ -15,6 +15,8 @@ from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.models.least_squares.heads import (
     Heads,
     kept_heads,
+    loudest_heads,
+    mean_pool,
     merge_heads,
     refit_rows,
     rows_of,
@@ -23,16 +25,19 @@ from puzzledsl.models.least_squares.heads import (
 
 
 def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
-    """Merge key/value heads by least squares; leave out query heads; refit the output to what is left."""
+    """Merge key/value heads, by least squares or by their mean; leave out query heads; refit the output to what is left."""
     kv_heads, shape = alternative.kv_heads, parent.shape
     if kv_heads < 1 or shape.heads % kv_heads:
         raise cannot_initialise(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
     own = parent.weights("attention")
     heads = Heads.of(own, shape, turning_of(parent.sub_block("attention").config, shape))
-    state = merge_heads(heads, kv_heads, parent.statistics.attention.augmented()).state_dict(own)
+    pooled = parent.init.gqa == "mean_pool"
+    gram = parent.statistics.attention.augmented()
+    merged = mean_pool(heads, kv_heads) if pooled else merge_heads(heads, kv_heads, gram)
+    state = merged.state_dict(own)
     if alternative.heads is not None:
-        return _with_fewer_queries(alternative, state, parent)
-    if not parent.statistics.calls or _reads_what_it_read(alternative, parent):
+        return _with_fewer_queries(alternative, state, parent, pooled=pooled)
+    if pooled or not parent.statistics.calls or _reads_what_it_read(alternative, parent):
         return state
     weight = state["o_proj.weight"]
     return state | {"o_proj.weight": refit(_outputs(alternative, state, parent), weight)}
@@ -66,14 +71,17 @@ def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gr
     return gram
 
 
-def _with_fewer_queries(alternative: GqaAttention, state: State, parent: ParentLayer) -> State:
-    """Leave out the query heads that matter least, equally many a key/value head; refit."""
+def _with_fewer_queries(
+    alternative: GqaAttention, state: State, parent: ParentLayer, *, pooled: bool
+) -> State:
+    """Leave out the query heads that matter least, or the quietest with `mean_pool`, equally many a key/value head; refit."""
     if not parent.statistics.calls:
         raise cannot_initialise(alternative, "there are no calibration tokens to choose query heads by")
     shape, gram, weight = parent.shape, _outputs(alternative, state, parent), state["o_proj.weight"].T
-    kept = kept_heads(gram.xx, weight, shape.heads, alternative.kv_heads, alternative.heads or shape.heads)
+    choose = loudest_heads if pooled else kept_heads
+    kept = choose(gram.xx, weight, shape.heads, alternative.kv_heads, (alternative.heads or shape.heads))
     rows = rows_of(kept, shape.head_dim)
-    output = refit_rows(gram, weight, rows)
+    output = weight[rows] if pooled else refit_rows(gram, weight, rows)
     own = _of_heads(state, kept, shape.heads, whole=shape.qk_norm_whole)
     if shape.qk_norm_whole:
         own["q_norm.weight"] = own["q_norm.weight"] * _louder(kept, parent)

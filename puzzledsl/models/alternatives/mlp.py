@@ -9,11 +9,11 @@ from torch import Tensor
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.models.alternatives.moe import initialise_dense
 from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
-from puzzledsl.models.least_squares.channels import elimination_order, refit_down
+from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
 
 
 def initialise(alternative: MlpFfn, parent: ParentLayer) -> State:
-    """Keep the parent's rows of the kept channels; refit the down projection to them."""
+    """Keep the parent's rows of the kept channels; fit the down projection unless `init` names another method."""
     if parent.shape.ffn == "moe":
         return initialise_dense(alternative, parent)
     width, full = alternative.width, parent.shape.intermediate
@@ -27,7 +27,10 @@ def initialise(alternative: MlpFfn, parent: ParentLayer) -> State:
         if name.startswith(("gate_proj.", "up_proj.")):
             own[name] = own[name][kept].contiguous()
     down = own["down_proj.weight"]
-    own["down_proj.weight"] = like(refit_down(parent.statistics.activations, down.T, kept).T, down)
+    if parent.init.mlp == "least_squares":
+        own["down_proj.weight"] = like(refit_down(parent.statistics.activations, down.T, kept).T, down)
+    else:
+        own["down_proj.weight"] = down[:, kept].contiguous()
     return own
 
 
@@ -35,7 +38,10 @@ def _kept_channels(width: int, parent: ParentLayer) -> Tensor:
     """The parent's channels that an FFN of `width` keeps, ascending (width,), int64."""
     statistics = parent.statistics
     down = cast(Tensor, parent.sub_block("ffn").down_proj.weight).detach().T
-    if statistics.channel_order is None:
-        statistics.channel_order = elimination_order(statistics.activations.xx, down)
-    order = statistics.channel_order
+    if parent.init.mlp == "channel_contribution":
+        order = contribution_order(statistics.activation_abs, down)
+    else:
+        if statistics.channel_order is None:
+            statistics.channel_order = elimination_order(statistics.activations.xx, down)
+        order = statistics.channel_order
     return order[len(order) - width :].sort().values

@@ -15,7 +15,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
 from puzzledsl.models.families.access import sub_block_of
-from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, dense, expert_of
+from puzzledsl.models.mixtures.experts import SHARED, Mixture, ModuleRules, contributing, dense, expert_of
 from puzzledsl.models.mixtures.smaller import damage_order, reap, smaller
 
 
@@ -49,8 +49,11 @@ def initialise_dense(alternative: MlpFfn, parent: ParentLayer) -> State:
     own = parent.weights_on_demand("ffn")
     shared = [expert_of(own, SHARED)] if f"{SHARED}up_proj.weight" in own else []
     full, inputs_TH = _mixture(parent, own), _inputs(parent)
-    outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
-    made = dense(full, shared, inputs_TH, outputs_TH, alternative.width)
+    if parent.init.mlp == "channel_contribution":
+        made = contributing(full, shared, inputs_TH, alternative.width)
+    else:
+        outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
+        made = dense(full, shared, inputs_TH, outputs_TH, alternative.width)
     return {name: like(weight, full.router) for name, weight in made.state("").items()}
 
 

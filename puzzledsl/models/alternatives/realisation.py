@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families import access
@@ -35,6 +35,7 @@ class ParentLayer:
     layer: nn.Module
     shape: Shape
     statistics: LayerStatistics
+    init: Initialisers
 
     def sub_block(self, sub_block: SubBlock) -> Any:
         """Return the parent's module, with its weights in memory."""

@@ -80,6 +80,11 @@ def _greedy(candidates: Tensor, inverse_PP: Tensor, weights_PH: Tensor, count: i
     return chosen
 
 
+def contribution_order(activation_abs_F: Tensor, down_FH: Tensor) -> Tensor:
+    """Channels by rising contribution mean|a_c| * ||W_c|| (Puzzle, section 3: channel contribution), first to go first."""
+    return torch.argsort(activation_abs_F * down_FH.to(activation_abs_F).norm(dim=1), stable=True)
+
+
 def fitted_channels(gram: Gram, start_PH: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Return `width` of the inputs, ascending, and the map from them (width, H) that is nearest to the outputs, float64."""
     ridge = gram.ridge(TOWARDS_START)

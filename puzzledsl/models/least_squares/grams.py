@@ -133,6 +133,7 @@ class LayerStatistics:
     attention: Gram  # normed input -> attention output
     ffn: Gram  # normed input -> FFN output
     activations: Gram  # what down_proj reads, by itself
+    activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
     calls: list[TracedBatch] = field(default_factory=list)
     expert_orders: list[list[int]] | None = None  # of a mixture, first to go first; serve every number
     channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width

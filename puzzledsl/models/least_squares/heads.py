@@ -44,6 +44,15 @@ def kept_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int)
     return alive
 
 
+def loudest_heads(gram: Tensor, weight: Tensor, heads: int, groups: int, kept: int) -> list[int]:
+    """Return the heads of each group with the largest sum over channels of rms(a_c) * ||W_c||, ascending."""
+    rms = gram.diagonal().clamp_min(0).sqrt()
+    loudness = (rms * weight.to(gram).norm(dim=1)).view(groups, heads // groups, -1).sum(-1)
+    top = torch.topk(loudness, kept // groups, dim=1).indices
+    offset = torch.arange(groups, device=top.device)[:, None] * (heads // groups)
+    return sorted((top + offset).flatten().tolist())
+
+
 def refit_rows(gram: Gram, weight: Tensor, rows: Tensor) -> Tensor:
     """Return the rows of W_o' for the kept channels that bring the outputs nearest to the sums, (rows, H), float64."""
     kept = gram.xx[rows][:, rows]
@@ -169,6 +178,15 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
     if merges:
         return _rescaled(found, heads, gram)
     return replace(found, key_scale=torch.cat([scale[m] for m in _members(heads, kv_heads)]))
+
+
+def mean_pool(heads: Heads, kv_heads: int) -> Heads:
+    """Keys and values averaged over each group (GQA, arXiv 2305.13245; Puzzle, section 3), scales of keys as well."""
+    members = _members(heads, kv_heads)
+    keys, values = (torch.stack([rows[m].mean(0) for m in members]) for rows in (heads.k, heads.v))
+    scale = heads.key_scale
+    scale = None if scale is None else torch.stack([scale[m].mean(0) for m in members])
+    return replace(heads, k=keys, v=values, key_scale=scale)
 
 
 def _members(heads: Heads, kv_heads: int) -> list[list[int]]:

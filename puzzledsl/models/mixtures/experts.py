@@ -303,6 +303,12 @@ def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor
     return pool.with_down(*fitted_channels(gram, pool.down_PH, width))
 
 
+def contributing(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, width: int) -> Expert:
+    """Return the FFN of the `width` channels that contribute most, with the mixture's weights; nothing is fitted."""
+    pool = _pool(mixture, shared, x_TH, width)
+    return pool.with_down(torch.arange(len(pool.down_PH), device=x_TH.device), pool.down_PH)
+
+
 def _pool(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, channels: int) -> _Pool:
     """Return the channels that contribute most; those of shared experts first."""
     shares, usage = [], []

@@ -66,6 +66,7 @@ def _empty(shape: Shape, device: torch.device) -> LayerStatistics:
         attention=Gram.zeros(shape.hidden, shape.hidden, device),
         ffn=Gram.zeros(shape.hidden, shape.hidden, device),
         activations=Gram.zeros(width, 0, device),
+        activation_abs=torch.zeros(width, dtype=torch.float64, device=device),
     )
 
 
@@ -88,12 +89,14 @@ def _run(runner: LayerRunner, layer_idx: int, statistics: LayerStatistics | None
 @contextmanager
 def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iterator[None]:
     """Context in which a dense FFN adds what its last map reads to `statistics`."""
-    if not len(statistics.activations.xx):
+    if not len(statistics.activation_abs):
         yield
         return
 
     def down(module: nn.Module, args: Any) -> None:
         statistics.activations.add(args[0])
+        flat = args[0].reshape(-1, args[0].shape[-1])
+        statistics.activation_abs.add_(flat.abs().sum(0, dtype=torch.float32))
 
     hook = cast(nn.Module, access.sub_block_of(layer, "ffn").down_proj).register_forward_pre_hook(down)
     try:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.counts import Budget
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
@@ -45,6 +46,7 @@ class Order:
     parent_dir: Path
     jobs: Sequence[BldJob]
     budget: Budget
+    init: Initialisers
     tokens: Tensor
     library_root: Path
     work: Path
@@ -102,12 +104,12 @@ def initialised(
             words = str(model.dtype).removeprefix("torch.")
             raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))
     shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
-    students = [Student.build(job, model, statistics, shape) for job in jobs]
+    students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
     copies = _copies(students)
     refine([student for student in students if student not in copies], statistics.calls)
     for student, original in copies.items():
         load_weights_into(student.trained, weights_of(original.trained))
-    quantise(students, statistics)
+    quantise(students, statistics, order.init.quantise)
     statistics.calls.clear()  # the largest part of the statistics, no longer needed
     return_freed_memory()  # as large as the pieces, whose weights were copied into modules
     return [PieceState(student, order.budget.steps) for student in students]

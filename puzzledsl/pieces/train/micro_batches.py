@@ -98,7 +98,7 @@ class Visit:
     end: Callable[[PieceState], None] = lambda piece: None
 
 
-STEP = Visit(PieceState.accumulate, partial(PieceState.accumulate, weighted=True), update=PieceState.update)
+STEP = Visit(PieceState.accumulate, PieceState.accumulate_part, update=PieceState.update)
 EVALUATE = Visit(PieceState.evaluate, PieceState.evaluate)
 CHECK = Visit(PieceState.observe, PieceState.observe, end=PieceState.judge)
 

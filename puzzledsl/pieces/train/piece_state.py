@@ -115,6 +115,10 @@ class PieceState:
                 self._weight = weight if self._weight is None else self._weight + weight
             torch.autograd.backward(loss)
 
+    def accumulate_part(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add the gradients of one of several micro-batches."""
+        self.accumulate(hidden_BSH, trace, weighted=True)
+
     def update(self) -> None:
         """Take one step of AdamW on the gradients of the batch."""
         if not self._trains:

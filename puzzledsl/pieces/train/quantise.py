@@ -1,9 +1,9 @@
 """Initial weights of a layer's pieces: Gauss-Newton on all linear maps, then the grids of storage types.
 
-The start is the least-squares fit of the last map. Linear sub-blocks are exact optima already. Quantised
-weights are rounded with error compensation (GPTQ), or to the nearest where outputs are nearer then; maps that read the same
-input share its Gram matrix. That of a sub-block's own input is the calibration's; those further inside are measured on the
-kept calls, which are float32 whatever the parent's dtype.
+The start is the least-squares fit of the last map. Pieces from the paper's initialisers are left as they are, and linear
+sub-blocks are exact optima already. Quantised weights are rounded with error compensation (GPTQ) or to the nearest; maps that
+read the same input share its Gram matrix. That of a sub-block's own input is the calibration's; those further inside are
+measured on the kept calls, which are float32 whatever the parent's dtype.
 
 Shapes: B sequences, S positions, H hidden; R outputs, C inputs of a linear map.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -133,9 +133,10 @@ def _last(student: Student) -> nn.Linear | None:
 
 JUDGED = 1024
 """Tokens on which a sub-block's outputs decide between two roundings: each has an error a channel, few tell which is nearer."""
+Method = Literal["gptq", "nearest"]
 
 
-def quantise(students: Sequence[Student], statistics: LayerStatistics) -> None:
+def quantise(students: Sequence[Student], statistics: LayerStatistics, method: Method) -> None:
     """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once, to use two cores."""
     todo = [
         (sub_block_of(student.layer, sub_block), alternative, sub_block)
@@ -146,19 +147,23 @@ def quantise(students: Sequence[Student], statistics: LayerStatistics) -> None:
     if not todo:
         return
     with Workers(statistics.attention.xx.device, most=len(todo)) as workers:
-        for (module, *_), _ in workers.each(lambda one: _quantise_sub_block(*one, statistics), todo):
+        for (module, *_), _ in workers.each(lambda one: quantise_sub_block(*one, statistics, method), todo):
             module.requires_grad_(False)
 
 
 @torch.no_grad()
-def _quantise_sub_block(
-    module: nn.Module, alternative: Alternative, sub_block: SubBlock, statistics: LayerStatistics
+def quantise_sub_block(
+    module: nn.Module,
+    alternative: Alternative,
+    sub_block: SubBlock,
+    statistics: LayerStatistics,
+    method: Method,
 ) -> None:
     """Put a sub-block's matrices on the grid of `alternative.dtype`, in place. `module` has float32 weights."""
     assert alternative.dtype is not None
     precision = PRECISIONS[alternative.dtype]
     places = {n: slot for n, slot in slots(module).items() if is_quantised(n, tuple(slot.weight.shape))}
-    calls = [float_batch(call) for call in statistics.calls]
+    calls = [float_batch(call) for call in statistics.calls] if method == "gptq" else []
     read = _Inputs(module, sub_block, calls, last_map(module, alternative)[1])
     own = statistics.attention if sub_block == "attention" else statistics.ffn
     original = {name: slot.weight.clone() for name, slot in places.items()}

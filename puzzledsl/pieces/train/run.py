@@ -128,9 +128,10 @@ def run_bld(inputs: BldInputs) -> None:
         rounded = any(job.head or any(a and a.dtype for a in (job.attention, job.ffn)) for job in todo)
         if rounded and comes_from_four_bits(parent_dir):
             progress.log("warning", text=FLATTERED)
+        init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
         todo = [job for job in todo if job.head is None]
-        given = (inputs.bld, parent_dir, todo, budget, tokens, library.root, inputs.work, made_from)
+        given = (inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from)
         shape = inputs.program.parents[inputs.program.spaces[declaration.space].parent].shape
         order = Order(*given, work_behind=heads_work(shape, heads))
         enter = partial(_enter, library, progress)

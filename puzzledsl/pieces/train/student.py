@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.alternatives.precision import is_quantised
-from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
@@ -42,7 +42,14 @@ class Student:
     """The parent's norm behind the sub-block that is trained; None without one, and for a coupled piece."""
 
     @classmethod
-    def build(cls, job: BldJob, model: PreTrainedModel, statistics: LayerStatistics, shape: Shape) -> Student:
+    def build(
+        cls,
+        job: BldJob,
+        model: PreTrainedModel,
+        statistics: LayerStatistics,
+        init: Initialisers,
+        shape: Shape,
+    ) -> Student:
         """Build a job's student and initialise its weights, in float32.
 
         Where one half of a coupled piece is `parent`, it is the parent's own module, neither trained nor stored.
@@ -51,7 +58,7 @@ class Student:
         layer = access.layers(model)[job.layer]
 
         def initialised(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
-            load_weights_into(made, initialise(layer, alternative, statistics, shape))
+            load_weights_into(made, initialise(layer, alternative, statistics, init, shape))
 
         return _student(job, model, initialised)
 

@@ -13,6 +13,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline import estimates
+from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
@@ -30,6 +31,11 @@ class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
     stage, after, kind = "measure", "", "space"
+    by_space = True
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Space]:
+        return {name: space for name, space in program.spaces.items() if space.used_by is None}
 
     def exists(self) -> bool:
         return bool(measured_scenarios(self.program))
@@ -108,7 +114,10 @@ class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
     stage, after, kind = "bld", "measure", "bld"
-    reads_text, sets_pace = True, True
+    by_space, reads_text, sets_pace = True, True, True
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.narrowing(self.ctx, self.space)
 
     def inputs(self) -> dict[str, str]:
         return {
@@ -171,7 +180,7 @@ class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
     stage, after, kind = "score", "bld", "score"
-    reads_text = True
+    by_space, reads_text = True, True
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Score]:

@@ -30,6 +30,7 @@ class Solve(DeclaredTask[nodes.Search]):
     """Choose one alternative for each sub-block of each layer."""
 
     stage, after, kind = "solve", "score", "search"
+    by_space = True
 
     def needs(self) -> tuple[Key, ...]:
         return needs.tables(self.ctx, self.name)
@@ -80,6 +81,7 @@ class Frontier(DeclaredTask[nodes.Frontier]):
     """Solve a search at every point of a frontier."""
 
     stage, after, kind = "frontier", "solve", "frontier"
+    by_space = True
 
     @property
     def search(self) -> str:

@@ -205,7 +205,8 @@ def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Br
 
 def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
     """Yield each parent once: in the first of its spaces, whose costs may be measured, else in a space with only the parent."""
-    spaces = {space.parent: space for space in reversed(ctx.program.spaces.values())}
+    known = [space for space in ctx.program.spaces.values() if space.used_by is None]
+    spaces = {space.parent: space for space in reversed(known)}
     for parent in ctx.program.parents:
         space = spaces.get(parent)
         costs = inputs.costs_of(ctx, space.name) if space else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Site
-from puzzledsl.ir.tables import EndsAssignment
+from puzzledsl.ir.tables import Assignment, EndsAssignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
@@ -66,10 +66,15 @@ def pins_of(columns: Columns) -> list[Pin]:
     """Return every pin of a search, by layer, attention before FFN, in the order of the space."""
     return [
         Pin(layer, sub_block, name)
-        for layer, choices in enumerate(map(columns.of_layer, range(columns.layers)))
-        for sub_block in (ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS)
-        for name in dict.fromkeys(getattr(choice, sub_block) for choice in choices)
+        for layer in range(columns.layers)
+        for sub_block in sites_of(columns.of_layer(layer))
+        for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
     ]
+
+
+def sites_of(choices: Sequence[Assignment]) -> tuple[Site, ...]:
+    """Return the sites that a layer's choices are made at; behind the last layer, those of the model's ends."""
+    return ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS
 
 
 class Part:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.placement import paged_parent
@@ -41,7 +42,7 @@ for layer, statistics in walk_from(model, 0, hidden, [0]):
     print(memory("VmHWM") - before)
     start_counting()
     own = shape_of(model.config).at(0)
-    piece = initialise(layers(model)[0], {piece}, statistics, own)
+    piece = initialise(layers(model)[0], {piece}, statistics, Initialisers(), own)
     assert piece["{weight}"].shape == (1024, {width}) and piece["{weight}"].count_nonzero() > 0
     print(memory("VmHWM") - before)
 """
@@ -70,7 +71,7 @@ job = next(job for job in bld_plan(program, "b") if job.layer == 0)
 budget, work = Budget.of(job), base / "work"
 work.mkdir()
 tokens = torch.randint(0, 500, (budget.blocks, budget.context), generator=torch.Generator().manual_seed(0))
-order = Order("b", base / "parent", [job], budget, tokens, base / "library", work)
+order = Order("b", base / "parent", [job], budget, program.spaces["s"].init, tokens, base / "library", work)
 model, _ = paged_parent(base / "parent", room_bytes=0)
 made, before = [], memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")

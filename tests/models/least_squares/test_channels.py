@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.models.least_squares.channels import damped, elimination_order, refit_down
+from puzzledsl.models.least_squares.channels import contribution_order, damped, elimination_order, refit_down
 from puzzledsl.models.least_squares.grams import Gram
 from tests.tiny import tiny_tokens
 
@@ -73,7 +73,8 @@ def test_blocks_lose_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 50, 200])
 def test_the_order_names_each_channel_once(channels: int) -> None:
     _, gram, down = problem(channels)
-    assert sorted(elimination_order(gram.xx, down).tolist()) == list(range(channels))
+    for order in (elimination_order(gram.xx, down), contribution_order(gram.xx.diagonal(), down)):
+        assert sorted(order.tolist()) == list(range(channels))
 
 
 def test_silent_and_unread_channels_go_first() -> None:
@@ -84,6 +85,7 @@ def test_silent_and_unread_channels_go_first() -> None:
     gram.add(activations)
     order = elimination_order(gram.xx, down)
     assert set(order[:4].tolist()) == {3, 17, 5, 30}
+    assert set(contribution_order(activations.abs().sum(0), down)[:4].tolist()) == {3, 17, 5, 30}
 
 
 def test_a_copy_of_a_channel_is_free() -> None:

@@ -12,7 +12,7 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.least_squares.heads import Heads, groups, merge_heads, turning_of
+from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads, turning_of
 from tests.replaced import replace
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -77,11 +77,15 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
     expected = model(tokens, use_cache=False).logits
     logits = run_with(model, 1, merged.state_dict(weights_of(own)), tokens)
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    pooled = run_with(
+        model, 1, mean_pool(Heads.of(weights_of(own), shape), 1).state_dict(weights_of(own)), tokens
+    )
+    assert (pooled - expected).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_equal_heads_merge_without_loss(family: str) -> None:
-    """Whatever is normalised."""
+def test_equal_heads_pool_without_loss(family: str) -> None:
+    """Heads that mean pooling merges exactly; merging must be no worse, whatever is normalised."""
     model, tokens = tiny_model(family), tiny_tokens()
     own, shape = sub_block_of(layers(model)[0], "attention"), shape_of(model.config).at(0)
     with torch.no_grad():
@@ -92,8 +96,10 @@ def test_equal_heads_merge_without_loss(family: str) -> None:
             own.k_norm.weight[shape.head_dim :] = own.k_norm.weight[: shape.head_dim]
     expected = model(tokens, use_cache=False).logits
     heads = Heads.of(weights_of(own), shape, turning_of(model.config, shape))
-    merged = merge_heads(heads, 1, gram_for(model)).state_dict(weights_of(own))
-    torch.testing.assert_close(run_with(model, 1, merged, tokens), expected, rtol=1e-3, atol=1e-3)
+    for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model))):
+        torch.testing.assert_close(
+            run_with(model, 1, small.state_dict(weights_of(own)), tokens), expected, rtol=1e-3, atol=1e-3
+        )
 
 
 def test_unused_heads_do_no_harm() -> None:

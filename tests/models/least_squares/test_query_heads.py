@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.models.least_squares.grams import Gram
-from puzzledsl.models.least_squares.heads import kept_heads, refit_rows, rows_of
+from puzzledsl.models.least_squares.heads import kept_heads, loudest_heads, refit_rows, rows_of
 
 HEADS, DIM, HIDDEN = 6, 4, 10
 
@@ -24,18 +24,20 @@ def sums(x: Tensor, y: Tensor) -> Gram:
     return gram
 
 
+@pytest.mark.parametrize("choose", [kept_heads, loudest_heads])
 @pytest.mark.parametrize("groups", [1, 2, 3])
-def test_equally_many_stay_of_each_group(groups: int) -> None:
+def test_equally_many_stay_of_each_group(choose, groups: int) -> None:
     x, weight = made()
-    kept = kept_heads(x.T @ x, weight, HEADS, groups, groups)
+    kept = choose(x.T @ x, weight, HEADS, groups, groups)
     assert [head // (HEADS // groups) for head in kept] == list(range(groups))
-    assert kept_heads(x.T @ x, weight, HEADS, groups, HEADS) == list(range(HEADS))
+    assert choose(x.T @ x, weight, HEADS, groups, HEADS) == list(range(HEADS))
 
 
-def test_heads_without_effect_go_first() -> None:
+@pytest.mark.parametrize("choose", [kept_heads, loudest_heads])
+def test_heads_without_effect_go_first(choose) -> None:
     x, weight = made()
     weight[rows_of([1, 4], DIM)] = 0
-    assert kept_heads(x.T @ x, weight, HEADS, 2, 4) == [0, 2, 3, 5]
+    assert choose(x.T @ x, weight, HEADS, 2, 4) == [0, 2, 3, 5]
 
 
 def test_a_head_that_others_can_replace_goes_without_loss() -> None:

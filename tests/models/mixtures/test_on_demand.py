@@ -14,6 +14,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.alternatives.realisation import State
 from puzzledsl.models.families.access import layers, shape_of
@@ -50,7 +51,7 @@ def pieces(model: PreTrainedModel, wanted: Sequence[Alternative] = PIECES) -> li
     tokens = [tiny_tokens(8, 32, seed=seed) for seed in range(2)]
     _, statistics = next(walk_layers(model, tokens, layers=[place]))
     layer, own = layers(model)[place], shape.at(place)
-    return [initialise(layer, piece, statistics, own) for piece in wanted]
+    return [initialise(layer, piece, statistics, Initialisers(), own) for piece in wanted]
 
 
 def test_pieces_are_the_same_bit_for_bit_when_experts_are_read_one_by_one(directory: Path) -> None:

@@ -13,6 +13,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
@@ -28,6 +29,7 @@ SMALLER = [
     MoeFfn(experts=6, top_k=2, width=8),
     MoeFfn(experts=4, top_k=1, width=12),
 ]
+LEAST_SQUARES = Initialisers()
 
 
 @cache
@@ -49,10 +51,10 @@ def statistics(family: str, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> LayerStati
     ]
 
 
-def made(family: str, alternative: Alternative) -> torch.nn.Module:
+def made(family: str, alternative: Alternative, init: Initialisers = LEAST_SQUARES) -> torch.nn.Module:
     model, index = parent(family), place(family)
     shape = shape_of(model.config).at(index)
-    state = initialise(layers(model)[index], alternative, statistics(family), shape)
+    state = initialise(layers(model)[index], alternative, statistics(family), init, shape)
     module = build_alternative(model, index, alternative)
     load_weights_into(module, state)
     return module
@@ -103,3 +105,13 @@ def test_more_experts_than_the_parents_are_refused(family):
     with pytest.raises(DiagnosticError) as caught:
         made(family, MoeFfn(experts=7, top_k=2, width=16))
     assert isinstance(caught.value.diagnostics[0], CannotInitialise)
+
+
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
+def test_channels_of_a_dense_ffn_by_contribution_are_not_fitted(family):
+    init = Initialisers(mlp="channel_contribution")
+    own = weights_of(sub_block_of(layers(parent(family))[place(family)], "ffn"))
+    rows = {tuple(row.tolist()) for name, weight in own.items() if "up_proj.weight" in name for row in weight}
+    plain = made(family, MlpFfn(width=48), init)
+    assert {tuple(row.tolist()) for row in plain.up_proj.weight} <= rows
+    assert error(family, made(family, MlpFfn(width=48))) < error(family, plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ parent tiny = hf("parent")
 space wide of tiny {
   attention = parent | noop, ffn = parent
   embedding = parent, head = parent(dtype: full | q4_0)
+  INIT
 }
 data corpus = text("corpus.txt")
 bld pieces of wide { train = attention + ffn, tokens = 0, context = 32, calibration = 512, data = corpus }
@@ -32,17 +34,22 @@ search best of wide { minimize kl, require head is parent(dtype: q4_0) }
 """
 
 
-def realised(folder: Path, *, tied: bool) -> BuildDir:
+def realised(folder: Path, *, tied: bool, init: str = "") -> BuildDir:
     write_tiny_program(folder)
     shutil.rmtree(folder / "parent")
     save_tiny(folder / "parent", layers=2, hidden=64, intermediate=64, tied=tied)
-    (folder / "heads.pzl").write_text(PROGRAM)
+    text = PROGRAM.replace("INIT", init)
+    (folder / "heads.pzl").write_text(text)
     assert run(["run", str(folder / "heads.pzl")]) == 0
     return BuildDir(folder / "build")
 
 
+def score_of(build: BuildDir) -> float:
+    return float(json.loads(build.scores("kl").read_text())["head"]["parent@q4_0"])
+
+
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_piece_is_what_is_written(tmp_path: Path, tied: bool) -> None:
+def test_the_piece_loses_less_and_is_what_is_written(tmp_path: Path, tied: bool) -> None:
     build = realised(tmp_path, tied=tied)
     library = Library(build.library)
     (piece,) = (piece for piece in library.pieces() if piece.job.head is not None)
@@ -56,3 +63,15 @@ def test_the_piece_is_what_is_written(tmp_path: Path, tied: bool) -> None:
     child: Any = load_child(build.model("best"))
     assert torch.equal(child.get_output_embeddings().weight, head_VH)
     assert not torch.equal(child.get_input_embeddings().weight, child.get_output_embeddings().weight)
+    (tmp_path / "plain").mkdir()
+    assert score_of(build) < score_of(
+        realised(tmp_path / "plain", tied=tied, init="init { quantise = nearest }")
+    )
+
+
+def test_by_wish_it_is_the_nearest(tmp_path: Path) -> None:
+    build = realised(tmp_path, tied=False, init="init { quantise = nearest }")
+    assert not any(piece.job.head for piece in Library(build.library).pieces())
+    own = load_parent(tmp_path / "parent").get_output_embeddings().weight.detach()  # type: ignore[no-untyped-call]
+    child: Any = load_child(build.model("best"))
+    assert torch.equal(child.get_output_embeddings().weight, rounded_end(own, "q4_0"))

@@ -6,6 +6,7 @@ import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentFfn
+from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import layers, shape_of
@@ -24,7 +25,7 @@ def test_a_coupled_piece_of_a_layer_without_an_ffn_is_its_attention() -> None:
         lr=Schedule(peak=1e-3, warmup=0), calibration_tokens=24, seed=0,
     )  # fmt: skip
     statistics = dict(walk_layers(model, [tokens]))[1]
-    student = Student.build(job, model, statistics, shape.at(1))
+    student = Student.build(job, model, statistics, Initialisers(), shape.at(1))
     runner = LayerRunner(model)
     hidden = runner.run_layer(0, runner.embed(tokens))
     trace = runner.trace_layer(1, hidden)

@@ -55,9 +55,9 @@ class Layer:
         self.runner = LayerRunner(self.model)
         tokens = torch.randint(4, 260, (8, 16), generator=torch.Generator().manual_seed(0))
         statistics = dict(walk_layers(self.model, [tokens[:4], tokens[4:]], layers=[0]))
-        shape = program.parents["p"].shape
+        shape, init = program.parents["p"].shape, program.spaces["w"].init
         jobs = [job for job in bld_plan(program, "b") if job.layer == 0]
-        students = [Student.build(job, self.model, statistics[0], shape) for job in jobs]
+        students = [Student.build(job, self.model, statistics[0], init, shape) for job in jobs]
         self.pieces = [PieceState(student, steps=5) for student in students]
         for piece in self.pieces:
             if piece._optimizer is not None:  # AdamW's first steps would take the sign of a rounding error

@@ -16,9 +16,8 @@ from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.alternatives.registry import FfnAlternative
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Piece
-from puzzledsl.models.precision.gptq import codes_of, nearest
+from puzzledsl.models.precision.gptq import codes_of
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train import quantise
 from puzzledsl.pieces.train.run import FLATTERED
 from tests.pieces.train.bld_programs import make_program
 from tests.pieces.train.test_bld_run import run
@@ -36,10 +35,13 @@ FFN: tuple[FfnAlternative, ...] = (
 SHORT = {"tokens": 512, "context": 32, "batch": 2, "calibration_tokens": 1024}
 
 
-def made(base: Path, **more: object) -> tuple[nodes.Program, Library]:
+def made(base: Path, quantise: str = "gptq", **more: object) -> tuple[nodes.Program, Library]:
     given = {"attention": ATTENTION, "ffn": FFN, "model": SIZES, **SHORT, **more}
     program = make_program(base, **given)  # type: ignore[arg-type]
-    return program, run(program, base)
+    init = nodes.Initialisers.model_validate({"quantise": quantise})
+    space = program.spaces["w"].model_copy(update={"init": init})
+    program = program.model_copy(update={"spaces": {"w": space}})
+    return program, run(program, base, quantise)
 
 
 def pieces(library: Library) -> dict[tuple[int, str], Piece]:
@@ -51,12 +53,8 @@ def pieces(library: Library) -> dict[tuple[int, str], Piece]:
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Library]:
-    """One by GPTQ, and one that rounds to the nearest in its place."""
-    found = {"gptq": made(tmp_path_factory.mktemp("gptq"))[1]}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(quantise, "gptq", lambda weight, xx, precision, tokens: nearest(weight, precision))
-        found["nearest"] = made(tmp_path_factory.mktemp("nearest"))[1]
-    return found
+    base = tmp_path_factory.mktemp("quantised")
+    return {method: made(base, method)[1] for method in ("gptq", "nearest")}
 
 
 @pytest.mark.parametrize("method", ["gptq", "nearest"])

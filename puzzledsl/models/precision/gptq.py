@@ -21,14 +21,16 @@ Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
+from puzzledsl.models.machine import Workers
 
 LARGEST_FP8 = 448.0
 
@@ -333,13 +335,17 @@ DAMPING = 0.01
 input it is inputs / tokens: near the best on other text, with 6k tokens of one kind as with 16k of two."""
 LAZY = 128
 """Columns whose errors are collected before they reach the rest of the matrix."""
+PARTS, PART_ROWS = 4, 256
+"""Most parts of a matrix that are rounded side by side on a CPU, and the fewest rows of one: a step is one column of any height."""
 
 
-def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0) -> Tensor:
+def gptq(
+    weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0, workers: Workers | None = None
+) -> Tensor:
     """Round a matrix to the grid so that its outputs change little on inputs with the Gram matrix `xx_CC`; float32.
 
     `tokens` is the number of inputs; 0 stands for enough. A matrix on the grid is returned as it is, and the nearest rounding
-    where there are no inputs.
+    where there are no inputs. `workers` round rows side by side; without them as many as PyTorch may use.
     """
     weight, plain, xx = weight_RC.float(), nearest(weight_RC, precision), xx_CC.double()
     # the first row tells of most others that they are none
@@ -365,7 +371,12 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
             found = torch.where(alike, stored_scales(blocks, precision), blocks).flatten(1)
         return best_rows([plain, found, with_fitted_scales(found, weight, damped, precision)], weight, xx)
 
-    return torch.cat([*map(rounded_rows, torch.split(weight, ROWS), torch.split(plain, ROWS))])
+    rows = -(-len(weight) // max(1, min(PARTS, len(weight) // PART_ROWS)))
+    rows = min(ROWS, rows if weight.device.type == "cpu" else ROWS)
+    with nullcontext(workers) if workers else Workers(weight.device) as pool:
+        parts = zip(torch.split(weight, rows), torch.split(plain, rows), strict=True)
+        begun = [pool.submit(partial(rounded_rows, *part)) for part in parts]
+        return torch.cat([each.result() for each in begun])
 
 
 def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tensor:

@@ -235,9 +235,8 @@ def show(table: list[dict[str, Any]], pools: list[dict[str, Any]]) -> None:
     for pool in pools:
         verdict = "within" if pool["slower"] <= SLOWER else "BEYOND"
         speeds = f"ours {pool['ours']:.2f} tok/s, the fastest of the others {pool['fastest']:.2f}"
-        name = (
-            f"{pool['subject']:12} {pool['requirement']:20} {pool['qualified']} of {pool['children']} qualify"
-        )
+        many = f"{pool['qualified']} of the {pool['measured']} fastest of {pool['children']} qualify"
+        name = f"{pool['subject']:12} {pool['requirement']:20} {many}"
         print(f"{name}; {speeds}: ours is {pool['slower']:+.1%} slower, {verdict} {SLOWER:.0%}")
 
 

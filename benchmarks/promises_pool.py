@@ -1,8 +1,8 @@
 """Random and evolved children of a space beside the child of a search: how fast a child can be that is as good.
 
 Half of a pool is drawn, half evolved from it by mutation and crossing, for speed by the cost table under a bound on the summed
-score. The KL divergence of each is measured once, by the judge of the search. Of those that are as good as the search requires,
-the ten fastest by the cost table are timed in the engine beside the search's own child.
+score. Their KL divergence is measured once, by the judge of the search, from the fastest by the cost table on, until ten are as
+good as the search requires. These are timed in the engine beside the search's own child.
 """
 
 from __future__ import annotations
@@ -67,23 +67,26 @@ class Pool:
         with scratch("pool") as work:
             judges = Judges(self._inputs(FIRST, work))
             our_kl = judges.figures(ours, "ours")["taste.kl"].value
-            good = []
-            for number, child in enumerate(self.children(children)):
-                solution = self._solution(child)
-                figures = judges.figures(solution, f"{number + 1} of {children}")
+            good, measured = list[Solution](), 0
+            drawn = map(self._solution, self.children(children))
+            for solution in sorted(drawn, key=self._speed, reverse=True):
+                if len(good) == TIMED:
+                    break
+                measured += 1
+                figures = judges.figures(solution, f"{measured} of {children}")
                 met = (
                     all(slack(judged, figures[name], sure) >= 0 for name, judged, sure in required)
                     if judged_alike
                     else figures["taste.kl"].value <= our_kl
                 )
-                good += [solution] if met else []
-                print(f"\r{self.search}: {number + 1} of {children}, {len(good)} qualify", end="", flush=True)
+                good += [solution] if met and solution.layers != ours.layers else []
+                print(f"\r{self.search}: {measured} of {children}, {len(good)} qualify", end="", flush=True)
             print()
-        fastest = sorted(good, key=self._speed, reverse=True)[:TIMED]
-        speeds = self._timed([ours, *(each for each in fastest if each.layers != ours.layers)])
+        speeds = self._timed([ours, *good])
         best = max(speeds[1:], default=0.0)
         return {
             "children": children,
+            "measured": measured,
             "qualified": len(good),
             "ours": speeds[0],
             "fastest": best,

@@ -264,7 +264,8 @@ class _Judge:
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
         """The blocks and items that it measures of a child, or of the parent."""
-        self.work = EvalWork.of(inputs.parent_dir).units(self._plan, units)
+        self._effort = EvalWork.of(inputs.parent_dir)
+        self.work = self._effort.units(self._plan, units)
         """The work of that, in weights that tokens meet."""
 
     @property
@@ -299,7 +300,9 @@ class _Judge:
         for unit in units_of(self._plan, name, directory, full=True):
             known = store.read(unit) if name == PARENT else None
             found[unit] = known or self._bench.measure(unit)
-            if name == PARENT and known is None:
+            if known is not None:
+                part.advance(unit.size, kept=True, work=self._effort.units(self._plan, [unit]))
+            elif name == PARENT:
                 store.write(unit, found[unit])
         part.end()
         return assembled(self._plan, name, found)

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.progress import Silent
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.cli import loading
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Refinement
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pipeline import opening
+from puzzledsl.pipeline.inputs import costs_of, pieces_of, scores_of
+from puzzledsl.refining.judges import Judges, RefineInputs
 from tests.pipeline.test_run import contents, events, kill_during, pzl
 from tests.pipeline.test_status import said, told_states
 from tests.pipeline.tiny_program import write_tiny_program
@@ -126,6 +131,47 @@ def test_a_killed_run_measures_no_child_twice(judged: Path, tmp_path: Path) -> N
     assert same and all(ours[name] == whole[name] for name in same)
     judgements = [event for event in events(build) if event["event"] == "judged"]
     assert len(judgements) >= len(refinement(program).children)
+
+
+class Counted(Progress):
+    """Units of a bar that were measured, and that were kept."""
+
+    def __init__(self) -> None:
+        self.measured, self.kept = 0, 0
+
+    def advance(
+        self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
+    ) -> None:
+        self.kept, self.measured = self.kept + amount * kept, self.measured + amount * (not kept)
+
+
+def test_what_was_measured_of_a_parent_is_counted_as_kept(judged: Path, tmp_path: Path) -> None:
+    """So that the time that is left is not estimated from units that took none."""
+    shutil.copytree(judged.parent, tmp_path / "copy")
+    build = tmp_path / "copy" / "build"
+    ctx = loading.context(tmp_path / "copy" / judged.name, None, build)
+    jobs = tuple(job for bld in opening.blds_of(ctx.program, "wide") for job in pieces_of(ctx, bld))
+    scores, library = scores_of(ctx, "fast"), Library(ctx.build.library)
+    found, counts = refinement(judged), []
+    for child in found.children[:2]:
+        for path in build.rglob("judged-*"):
+            path.unlink()
+        progress = Counted()
+        given = (
+            ctx.program,
+            "fast",
+            costs_of(ctx, "wide"),
+            scores,
+            judged.parent / "parent",
+            ctx.base,
+            library,
+        )
+        judges = Judges(RefineInputs(*given, jobs, tmp_path / "work", progress))
+        judges.start("children", 1)
+        judges.figures(found.solution.model_copy(update={"layers": child.layers}), "1 of 1")
+        counts.append((progress.measured, progress.kept))
+    (first, before), (second, kept) = counts
+    assert kept > before and first + before == second + kept
 
 
 @pytest.mark.states("judge.apart")

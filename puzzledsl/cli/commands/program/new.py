@@ -145,7 +145,7 @@ parent original = {parent.value}
 space wide of original {{
   attention = {_attention(parent.shape, wanted.engine)}
   ffn = {_ffn(parent.shape, wanted.engine)}
-  layers[0, -1] = parent  # the first and the last layer stay as they are
+{_head(parent.shape, wanted.engine)}  layers[0, -1] = parent  # the first and the last layer stay as they are
 }}
 
 hardware here = {here}  # {why}
@@ -160,7 +160,7 @@ data heldout = text("data/heldout.txt")  # what the finished child is measured o
 # Every alternative of every layer is made from the parent, then trained alone against the parent's own sub-block.
 bld pieces of wide {{
   train = attention + ffn
-  tokens = {budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives
+  tokens = {_tokens(parent.shape, wanted.engine, budget)}
   heal = {budget.healed}  # that a whole child is fitted to once more; more is better
   context = {budget.context}
 {_calibration(parent.shape)}  data = corpus
@@ -196,7 +196,7 @@ search best of wide {
   require taste.kept >= keep because "nobody should notice"
   # require taste.kl <= 0.1
   # require chat.memory <= 8GiB
-  refine = measured(12)
+  refine = measured(6)
 }
 """
     return """\
@@ -243,8 +243,8 @@ def _calibration(shape: Shape) -> str:
 # ---------------------------------------------------------------- the space
 
 
-BITS = "parent(dtype: q8_0 | q4_0) | noop"
-"""Alternatives of a sub-block that llama.cpp serves: bits come before structure."""
+BITS = "parent(dtype: full | iq4_nl)"
+"""Types of weights that llama.cpp serves: bits come before structure. `full` is what the hardware says, q8_0."""
 SMALL_SHARE = 0.1
 """Share of a layer's parameters below which attention is left whole: fewer heads of it would save nothing."""
 
@@ -260,7 +260,7 @@ def _attention(shape: Shape, engine: str) -> str:
     from puzzledsl.ir.facts import layer_fact
 
     if _has_bits(shape, engine):
-        return BITS
+        return f"{BITS} | noop"
     own = ParentAttention().params(shape.at(0))
     if own and own < SMALL_SHARE * int(layer_fact(shape.at(0), "params")):
         return "parent | noop"
@@ -273,7 +273,7 @@ def _attention(shape: Shape, engine: str) -> str:
 def _ffn(shape: Shape, engine: str) -> str:
     """Keep, fewer bits, narrower ones on the grid that hardware likes, fewer or narrower experts, a linear map, nothing."""
     if _has_bits(shape, engine):
-        return BITS
+        return f"{BITS} | noop"
     found = ["parent"]
     if mixture := next((own for own in shape.each if own.ffn == "moe"), None):
         counts = [n for n in (mixture.experts * 3 // 4, mixture.experts // 2) if n >= mixture.top_k]
@@ -282,6 +282,17 @@ def _ffn(shape: Shape, engine: str) -> str:
     if dense := next((own for own in shape.each if own.ffn == "dense"), None):
         found += [f"mlp(width: 75% | 50% | 25%, round: {_grid(dense.intermediate)})"]
     return " | ".join([*found, f"{_linear(engine)}noop"])
+
+
+def _head(shape: Shape, engine: str) -> str:
+    return f"head = {BITS}\n" if _has_bits(shape, engine) else ""
+
+
+def _tokens(shape: Shape, engine: str, budget: Budget) -> str:
+    """Tokens that a piece is trained on; what is rounded or left out has nothing to train."""
+    if _has_bits(shape, engine):
+        return "0  # rounding trains nothing: the errors of a matrix make up for each other"
+    return f"{budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives"
 
 
 def _linear(engine: str) -> str:

@@ -21,7 +21,7 @@ quick: Any = settings(deadline=None, max_examples=cases(20), suppress_health_che
 
 
 def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:
-    """Of each choice of layers the best acceptable batches, and no others where some are acceptable."""
+    """Assert for each choice of layers that `child_figures` takes its best acceptable batches, and says if there are none."""
     by_layers: dict[Any, list[Child]] = defaultdict(list)
     for child in children:
         by_layers[child.layers].append(child)

@@ -102,7 +102,7 @@ class Editor:
         )
 
     async def problems(self) -> list[types.Diagnostic]:
-        """What is published for the newest version; what is published for older ones is passed over."""
+        """The diagnostics that the server publishes for the newest text; those of older texts are skipped."""
         while True:
             told = await self.told()
             if told.version == self.version:

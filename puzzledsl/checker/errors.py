@@ -93,6 +93,10 @@ class AssertionFails(Diagnostic, code="E0221", template="this assertion does not
     """A false `assert`."""
 
 
+class OtherKind(Diagnostic, code="E0222", template="`{name}` is declared as {got} but written like {like}"):
+    """A declaration whose kind does not match its content."""
+
+
 class UnlikeComparison(Diagnostic, code="E0301", template="`{op}` compares {left} with {right}"):
     """A comparison of two different dimensions."""
 

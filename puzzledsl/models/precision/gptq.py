@@ -336,7 +336,7 @@ input it is inputs / tokens: near the best on other text, with 6k tokens of one 
 LAZY = 128
 """Columns whose errors are collected before they reach the rest of the matrix."""
 PARTS, PART_ROWS = 4, 256
-"""Most parts of a matrix that are rounded side by side on a CPU, and the fewest rows of one: a step is one column of any height."""
+"""Most parts of a matrix that are rounded side by side on a CPU, and the fewest rows of one: a step is a column."""
 
 
 def gptq(

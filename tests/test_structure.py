@@ -149,6 +149,7 @@ OF_A_LIBRARY = {
     "torch": "models/transformers_private.py",
     "transformers": "models/transformers_private.py",
     "llama_cpp_py_sync": "export/engines/llama_cpp_engine.py",
+    "pygments": "syntax/pygments_lexer.py",
     "typer": "cli/app.py",
     "Python": "pipeline/process/interrupts.py",
 }

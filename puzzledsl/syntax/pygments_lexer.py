@@ -1,0 +1,54 @@
+"""The lexer that Pygments finds as `pzl` by its entry point: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pygments import token as kinds
+from pygments.lexer import Lexer
+
+from puzzledsl.syntax.highlight import classified
+
+TOKENS = {
+    "comment": kinds.Comment.Single,
+    "doc": kinds.String.Doc,
+    "keyword": kinds.Keyword,
+    "operator_word": kinds.Operator.Word,
+    "kind": kinds.Keyword.Declaration,
+    "declaration": kinds.Name.Class,
+    "type": kinds.Keyword.Type,
+    "attribute": kinds.Name.Attribute,
+    "argument": kinds.Name.Variable,
+    "setting": kinds.Name.Property,
+    "call": kinds.Name.Function,
+    "name": kinds.Name,
+    "string": kinds.String.Double,
+    "number": kinds.Number,
+    "operator": kinds.Operator,
+    "punctuation": kinds.Punctuation,
+    "error": kinds.Error,
+}
+"""Class of `highlight` -> Pygments' type."""
+
+
+class PzlLexer(Lexer):
+    """Pygments' view of a `.pzl` text. Every text lexes; what is no word of the language is an Error token."""
+
+    name = "pzl"
+    url = "https://arxiv.org/abs/2411.19146"
+    aliases: ClassVar[list[str]] = ["pzl", "puzzledsl"]
+    filenames: ClassVar[list[str]] = ["*.pzl"]
+    mimetypes: ClassVar[list[str]] = ["text/x-pzl"]
+
+    def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, kinds._TokenType, str]]:
+        """Offset, type and text of every token, the blanks between them included."""
+        at = 0
+        for token, its_class in classified(text):
+            start = token.start_pos
+            if start > at:
+                yield at, kinds.Whitespace, text[at:start]
+            yield start, TOKENS[its_class], str(token)
+            at = start + len(token)
+        if at < len(text):
+            yield at, kinds.Whitespace, text[at:]

@@ -123,6 +123,8 @@ def report_unknown_names(ctx: Context) -> None:
         listed = ", ".join(map(str, lines[:8])) + (" …" if len(lines) > 8 else "")
         notes = [f"also on line{'s' if len(lines) > 1 else ''} {listed}"] if lines else []
         symbol = ctx.file_of(span).names.get(near) if near else None
+        if isinstance(symbol, Symbol) and symbol.kind == "param" and _attribute(ctx, span):
+            near, symbol = None, None  # a number has none
         help, fixes = f"did you mean `{near}`?" if near else "", list[Fix]()
         if name.lower() in ("none", "null"):
             help = "no value is written by leaving the setting out"
@@ -145,19 +147,24 @@ def report_unknown_names(ctx: Context) -> None:
 
 def _of_a_metric(ctx: Context, name: str, span: Span) -> str:
     """Return the help for a word for measured quality, and for a name before a metric, or nearly one: `chat.memroy`."""
-    file = ctx.file_of(span)
-    behind = re.match(r"\.(\w+)", file.lines[span.end_line - 1][span.end_column - 1 :])
-    word = behind[1] if behind else name
+    file, behind = ctx.file_of(span), _attribute(ctx, span)
+    word = behind or name
     if word in JUDGED or word in ("quality", "accuracy"):
         judge, figure = name if behind else "taste", word if word in JUDGED else "kept"
         declared = f"`judge {judge} of PARENT = tasks(…) {{ data = … }}`"
         return f"a judge measures it of whole children: declare {declared}, then write `{judge}.{figure}`"
     metric = word if word in METRICS else closest(word, METRICS)
-    if behind is None or metric is None:
+    if not behind or metric is None:
         return ""
     instead = [f", or write `{scenario.name}.{metric}`" for scenario in file.symbols("scenario")]
     declared = f"declare `scenario {name} on HARDWARE = batch(1, 1Ki -> 256)`"
     return f"a metric is one of a scenario: {declared}{''.join(instead[:1])}"
+
+
+def _attribute(ctx: Context, span: Span) -> str:
+    """Return the word behind a name and a dot, or nothing."""
+    found = re.match(r"\.(\w+)", ctx.file_of(span).lines[span.end_line - 1][span.end_column - 1 :])
+    return found[1] if found else ""
 
 
 @cache

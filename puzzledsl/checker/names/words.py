@@ -346,6 +346,8 @@ def _value(call: tree.Expr | None, kind: str, file: SourceFile) -> int:
     named = file.names.get(call.text) if isinstance(call, tree.Name) else None
     if isinstance(named, Symbol) and isinstance(named.item, tree.Let):
         call = named.item.value
+    elif isinstance(named, Symbol) and named.kind in KINDS:
+        return 2 * (kind != named.kind)
     word = call.function if isinstance(call, tree.Call) else call
     if not isinstance(word, tree.Name) or word.text not in _CALLED:
         return 0

@@ -199,9 +199,11 @@ class _Layout:
         if opener.line not in self.words.tainted:
             label = Label(span_of(opener, self.words.file), "opened here")
             where = after(before, self.words.file)
-            # of names that a cut `use` lost, and of the value that a line ends before, nobody knows
-            lost = before.type == "COLON" or any(t.type == "USE" and t.line == opener.line for t in self.out)
+            # of names that a cut `use` lost, nobody knows
+            lost = any(token.type == "USE" and token.line == opener.line for token in self.out)
             inside = self.out[next(i for i, token in enumerate(self.out) if token is opener) :]
+            named = any(token.type == "COLON" for token in inside)
+            lost |= named and [t.type for t in self.out[end - 2 : end]] == ["COMMA", "NAME"]  # nor of a value
             four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)
             twice = [
                 b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind

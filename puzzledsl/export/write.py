@@ -30,11 +30,12 @@ def write_export(
     name: str | None = None,
     progress: Progress | None = None,
     importance: Importance | None = None,
+    usual: str | None = None,
 ) -> None:
     """Write the child of `child_dir` to `target`, rewritten for a runtime that lacks some of its alternatives.
 
-    `dtype`: default the child's, f16 for GGUF. `progress` hears of llama.cpp's recipes, which weigh errors by
-    `importance`. Raises DiagnosticError.
+    `dtype`: default the child's; for GGUF `usual`, in which it was measured, or f16. `progress` hears of llama.cpp's recipes,
+    which weigh errors by `importance`. Raises DiagnosticError.
     """
     child, found = from_directory(child_dir), RUNTIMES[runtime]
     title = name or target.stem
@@ -53,7 +54,7 @@ def write_export(
                 said = f"{title}: {done.in_words(recipe)}"
                 progress.log("recipe", text=said, export=title, types=done.types, fallback=done.other)
         case "gguf":
-            write_gguf(child, child_dir, target, cast(GgufDtype, dtype or "f16"), name=title)
+            write_gguf(child, child_dir, target, cast(GgufDtype, dtype or usual or "f16"), name=title)
         case "mlx":
             engine = choose(child, found)
             card = _card(child_dir, child, lower(child, engine), found, engine)

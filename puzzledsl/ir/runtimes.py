@@ -177,6 +177,15 @@ def engine_of(hardware: Hardware) -> Engine | None:
     return ENGINES[spec.engine]
 
 
+def served_type(program: Program, space: str) -> str | None:
+    """Return the type of weights without one of their own, in which llama.cpp is measured with a space; None unless it is one."""
+    measured = (hardware.spec for _, hardware in measured_in(program, space))
+    found = {
+        spec.dtype for spec in measured if isinstance(spec, MeasuredHardware) and spec.engine == "llama_cpp"
+    }
+    return found.pop() if len(found) == 1 else None
+
+
 def has_ladder(hardware: Hardware) -> bool:
     """Return True for hardware whose engine has a ladder."""
     engine = engine_of(hardware)

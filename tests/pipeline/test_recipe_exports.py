@@ -40,3 +40,26 @@ def test_the_file_is_weighed_by_as_much_text_as_is_read(tmp_path: Path, heal: in
     plain = tmp_path / "plain.gguf"
     write_export(tmp_path / "build/models/best", plain, "gguf", "llama_cpp", "q4_0", name="small")
     assert plain.read_bytes() != (tmp_path / "small.gguf").read_bytes()
+
+
+SERVED = """
+hardware served = measured(engine: llama_cpp, dtype: q8_0, threads: 1)
+scenario chat on served = batch(1, 8 -> 4)
+export served_so of best = gguf("usual.gguf", lower: true)
+export other of best = gguf("other.gguf", dtype: f32, lower: true)
+"""
+
+
+@pytest.mark.states("export.formats")
+def test_a_file_has_the_type_that_is_measured_unless_it_names_one(tmp_path: Path) -> None:
+    write_tiny_program(tmp_path)
+    shutil.rmtree(tmp_path / "parent")
+    save_tiny(tmp_path / "parent", layers=2, hidden=64, intermediate=64)
+    (tmp_path / "small.pzl").write_text(PROGRAM.replace("HEAL", "0").replace("dtype: q4_0", "dtype: q8_0"))
+    assert pzl("run", tmp_path / "small.pzl", "-o", tmp_path / "build").returncode == 0
+    (tmp_path / "small.pzl").write_text((tmp_path / "small.pzl").read_text() + SERVED)
+    result = pzl("export", tmp_path / "small.pzl", "served_so", "other", "-o", tmp_path / "build")
+    assert result.returncode == 0, result.stderr
+    usual, named = (tmp_path / "usual.gguf").read_bytes(), (tmp_path / "small.gguf").read_bytes()
+    assert len(usual) == pytest.approx(len(named), abs=256)  # they are called otherwise
+    assert len((tmp_path / "other.gguf").read_bytes()) > 2 * len(usual)

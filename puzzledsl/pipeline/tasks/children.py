@@ -22,7 +22,7 @@ from puzzledsl.ir.references import (
     evaluations_of,
     judged_by,
 )
-from puzzledsl.ir.runtimes import has_ladder
+from puzzledsl.ir.runtimes import has_ladder, served_type
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import COMPILE
@@ -298,8 +298,16 @@ class Export(DeclaredTask[nodes.Export]):
         return {
             "export": meaning(self.declaration),
             "child": self._child(),
+            **({"type": self._usual} if self._usual else {}),
             **({"quality": digest_of(quality)} if quality else {}),
         }
+
+    @property
+    def _usual(self) -> str | None:
+        """The type that a GGUF file has where the export names none."""
+        declared = self.declaration
+        named = declared.format != "gguf" or declared.dtype is not None
+        return None if named else served_type(self.program, self.space)
 
     def _child(self) -> str:
         return self.ctx.made(*needs.child(self.program, self.declaration.of), "the child")
@@ -327,7 +335,9 @@ class Export(DeclaredTask[nodes.Export]):
             if declared.dtype in RECIPES:
                 weighed = inputs.importance(self.ctx, self.space, child)
             given = (child, target, declared.format, declared.runtime, declared.dtype)
-            write_export(*given, name=self.name, progress=self.ctx.progress, importance=weighed)
+            write_export(
+                *given, name=self.name, progress=self.ctx.progress, importance=weighed, usual=self._usual
+            )
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
 

@@ -25,7 +25,7 @@ from benchmarks.matmul import matmul_flop_per_s
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner

@@ -14,11 +14,11 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Pieces, chosen_in, layers_on_base
 from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families import access
+from puzzledsl.models.families.build import number_cache_slots, put
 from puzzledsl.models.precision.gptq import rounded_end
-from puzzledsl.models.replace import number_cache_slots, put
 
 
 def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.streams import Stream, Tokens
+from puzzledsl.data.streams import Stream, Tokens, token_rows
 
 
 def token_blocks(*source: Any, **settings: Any) -> torch.LongTensor:

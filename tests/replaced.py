@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.families.access import give_back, held_by, layers, sub_block_of
-from puzzledsl.models.replace import put
+from puzzledsl.models.families.build import put
 
 
 @contextmanager

@@ -15,8 +15,16 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from puzzledsl.alternatives.cache import CACHES, KV, CacheName
-from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
+from puzzledsl.alternatives.precision import (
+    CACHES,
+    KV,
+    PRECISIONS,
+    CacheName,
+    PrecisionName,
+    is_quantised,
+    misfit,
+    scales_of,
+)
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Argument, Arguments, Support, worst
 from puzzledsl.alternatives.weights import (

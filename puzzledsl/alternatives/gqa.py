@@ -8,7 +8,6 @@ from math import gcd
 from typing import Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Attention
-from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Argument, Arguments
@@ -17,6 +16,24 @@ from puzzledsl.base.frozen import left_out
 from puzzledsl.base.phrases import listed
 
 MAX_WINDOW = 2**40
+
+
+class KvHeadsDontDivide(Diagnostic, code="E0207"):
+    """A number of key/value heads that does not divide the parent's heads."""
+
+    template = "kv_heads={got} does not divide the parent's {heads} {what} heads"
+
+
+class HeadsDontDivide(Diagnostic, code="E0224"):
+    """A number of query heads that is no multiple of the key/value heads."""
+
+    template = "heads={heads} is no multiple of kv_heads={kv_heads}"
+
+
+class SinksDontFit(Diagnostic, code="E0223"):
+    """`sinks` that do not fit into a window."""
+
+    template = "no room for {sinks} first tokens: this attention {reason}"
 
 
 class GqaAttention(Attention):

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
-from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Argument, Arguments
+from puzzledsl.base.diagnostics import Diagnostic
 
 MAX_EXPERTS = 4096
 ALIGNED = 8
 """Widths are multiples of this: grouped products of experts want rows of 16 bytes, in bfloat16 too."""
+
+
+class ImpossibleExperts(Diagnostic, code="E0411", template="top_k={top_k} of experts={experts}"):
+    """More active experts than experts."""
+
+    help_template = "top_k goes from 1 to experts"
 
 
 class MoeFfn(Ffn):

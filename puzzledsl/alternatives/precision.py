@@ -1,18 +1,23 @@
-"""Storage types of a quantised sub-block: grids of spaced values or 8-bit floats, with a scale for each group.
+"""Storage types of a quantised sub-block, with a scale for each group of numbers; types of a KV cache.
 
 `q8_0`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale.
 Those of `q4_1` share a float16 minimum, too, which codes count from. The values of `iq4_nl` are denser near zero.
 `int8`, `int4` and `fp8` are those of compressed-tensors, which transformers and vLLM read: `int8` and `fp8` have a scale for each
 row, `int4` for groups of 128 numbers (or of 64 or 32, where rows are not whole groups). Only weights are quantised: matrices
 are multiplied in the type of activations.
+
+An engine stores the keys and values of an attention, after rotary embedding, in the type of its cache. It belongs to one
+attention and changes none of its weights: `parent@kv_fp8` has the parent's own. `models.families.rounded_cache` rounds so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.alternatives.weights import Weight
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import record
 
 PrecisionName = Literal["q8_0", "q5_0", "q4_1", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
@@ -26,6 +31,13 @@ WIDTH = "down_proj.weight"
 
 IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 """The values of `iq4_nl` (ggml-common.h: kvalues_iq4nl)."""
+
+
+class PrecisionDoesNotFit(Diagnostic, code="E0225"):
+    """A storage type that a layer's matrices, or its keys and values, do not fit."""
+
+    template = "`{name}` cannot be stored as `{dtype}` ({layers}): {why}"
+    help_template = "`int8` and `fp8` have a scale for each row, of any length"
 
 
 @record
@@ -104,3 +116,64 @@ def misfit(precision: Precision, shapes: Iterable[tuple[str, tuple[int, ...]]]) 
         if not padded and shape[-1] % precision.groups[-1]:
             return f"rows of `{name}` have {shape[-1]:,} numbers, which are no whole groups of {precision.groups[-1]}"
     return ""
+
+
+CacheName = Literal["fp8", "q8_0"]
+KV = "kv_"
+"""Start of a cache's type in the name of an alternative."""
+UNROUNDED = ("full", "bf16", "fp16", "tf32", "fp32", "fp64")
+"""Words of a hardware's `kv_cache` for types that hold what engines compute."""
+
+
+@record
+class CacheType:
+    """A type. `bytes`: of one number, scales included. `group`: numbers of a head that share a scale.
+
+    `flags`: by runtime, the options that store all caches so; a runtime without an entry lacks the type.
+    """
+
+    name: CacheName
+    title: str
+    bytes: Fraction
+    group: int
+    flags: Mapping[str, str]
+
+
+CACHES: Mapping[str, CacheType] = {
+    cache.name: cache
+    for cache in (
+        CacheType("fp8", "8-bit floats (e4m3), unscaled", Fraction(1), 1, {"vllm": "--kv-cache-dtype fp8"}),
+        CacheType(
+            "q8_0",
+            "llama.cpp's 8 bits",
+            Fraction(34, 32),
+            32,
+            {"llama_cpp": "-ctk q8_0 -ctv q8_0 -fa on"},
+        ),
+    )
+}
+"""Types by the word of the language, in the order of documentation."""
+SKIPPED = {"vllm": "--kv-cache-dtype-skip-layers"}
+"""Runtime -> the option that names the layers whose caches stay as they are. Others have one type for all layers."""
+
+
+@record
+class ServedCaches:
+    """KV caches of a child in a runtime: the type of those that are rounded, and the runtime's numbers of the other layers."""
+
+    runtime: str
+    cache: str | None = None
+    kept: tuple[int, ...] = ()
+
+    @property
+    def flags(self) -> str:
+        """The options with which the runtime stores keys and values so; empty if none are rounded."""
+        if self.cache is None:
+            return ""
+        skipped = [SKIPPED[self.runtime], *map(str, self.kept)] if self.kept else []
+        return " ".join([CACHES[self.cache].flags[self.runtime], *skipped])
+
+    @property
+    def request(self) -> dict[str, object]:
+        """The part of a request to the runtime's engine (`export/engines/worker.py`) that says so."""
+        return {} if self.cache is None else {"cache": self.cache, "kept": [*map(str, self.kept)]}

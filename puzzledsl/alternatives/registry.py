@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
-from puzzledsl.alternatives.cache import CACHES, KV
-from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
-from puzzledsl.alternatives.errors import BrokenPackage
-from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.parent import ParentEmbedding, ParentHead
+from puzzledsl.alternatives.precision import CACHES, KV, PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import BY_KIND, add_fields, left_out, type_of
 from puzzledsl.base.resources import entry_points
 
@@ -25,6 +24,15 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "puzzledsl.alternatives"
+
+
+class BrokenPackage(Diagnostic, code="W0204"):
+    """An installed package whose alternative does not load."""
+
+    template = "the package `{package}` adds no alternative `{name}`: {reason}"
+    help_template = "upgrade or uninstall `{package}`"
+
+
 A = TypeVar("A", bound=Alternative)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Literal
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.state import PARTIAL, Computation
+from puzzledsl.alternatives.weights import PARTIAL, Computation
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.frozen import BY_KIND, Frozen, record
 

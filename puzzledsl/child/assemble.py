@@ -13,11 +13,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.base.diagnostics import Args, DiagnosticError
-from puzzledsl.families.block_configs import Layer, on_base
-from puzzledsl.families.children import is_child
+from puzzledsl.families.block_configs import Layer, is_child, on_base
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.alternatives.build import build_alternative, with_cache
+from puzzledsl.models.alternatives.realisation import build_alternative, with_cache
 from puzzledsl.models.errors import PieceDoesNotFit
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.load import (

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 
-from puzzledsl.alternatives.cache import CACHES
+from puzzledsl.alternatives.precision import CACHES
 from puzzledsl.ir.nodes import RooflineHardware
 
 CERTAIN = 24

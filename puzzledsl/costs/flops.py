@@ -12,8 +12,7 @@ from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.state import scan_flop
-from puzzledsl.alternatives.weights import Size, split
+from puzzledsl.alternatives.weights import Size, scan_flop, split
 from puzzledsl.base.frozen import record
 from puzzledsl.ir.nodes import Shape
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.ends import (
+from puzzledsl.alternatives.parent import (
     PARENT_EMBEDDING,
     PARENT_HEAD,
     End,
@@ -16,8 +16,7 @@ from puzzledsl.alternatives.ends import (
     stored_apart,
 )
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.state import state_size
-from puzzledsl.alternatives.weights import Size, Stored, split
+from puzzledsl.alternatives.weights import Size, Stored, split, state_size
 from puzzledsl.costs.dtypes import (
     CACHE_BYTES,
     DTYPE_BYTES,

@@ -23,15 +23,14 @@ from functools import cached_property
 from math import lcm
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.ends import (
+from puzzledsl.alternatives.parent import (
     PARENT_EMBEDDING,
     PARENT_HEAD,
     ParentEmbedding,
     ParentHead,
     stored_apart,
 )
-from puzzledsl.alternatives.state import scan_flop
-from puzzledsl.alternatives.weights import split
+from puzzledsl.alternatives.weights import scan_flop, split
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import activation_dtype, head_dtype, peak_flop_per_s, residual_bytes, share_read
 from puzzledsl.costs.flops import Workload, causal_pairs, fixed_flop, mean_context, mean_flop

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.data.documents import paragraphs
+from puzzledsl.data.documents import Conversation, Message, Place, TokenDocument, paragraphs
 from puzzledsl.data.errors import (
     AnswersNotFound,
     BadPrompt,
@@ -24,7 +24,6 @@ from puzzledsl.data.errors import (
     PromptsUnreadable,
     TemplateRefuses,
 )
-from puzzledsl.data.source import Conversation, Message, Place, TokenDocument
 
 ASSISTANT = "assistant"
 THOUGHTS_END = "</think>"

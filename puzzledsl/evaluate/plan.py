@@ -20,9 +20,8 @@ from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.workers import is_of_hardware
-from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.errors import AnswersNotFound
-from puzzledsl.data.streams import TokenRows
+from puzzledsl.data.streams import SILENT, TokenRows, token_rows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.compare import POOLED

@@ -46,8 +46,7 @@ from puzzledsl.export.lowering import (
     windows,
     with_linear_biases,
 )
-from puzzledsl.families.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
-from puzzledsl.families.children import MODEL_TYPE
+from puzzledsl.families.block_configs import FFN_MULTIPLE, MODEL_TYPE, ffn_mult, to_block_configs
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import MLX
 from puzzledsl.models.families.stored import as_parameters

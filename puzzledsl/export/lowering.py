@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 
-from puzzledsl.alternatives.cache import KV, CacheName, ServedCaches
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention
+from puzzledsl.alternatives.precision import KV, CacheName, ServedCaches
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered

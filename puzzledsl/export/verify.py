@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.cache import ServedCaches
+from puzzledsl.alternatives.precision import ServedCaches
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
@@ -38,8 +38,7 @@ from puzzledsl.export.gguf_file import Encode, GgufDtype, as_llama_cpp, place_of
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import caches_of, choose, lower, served_caches
 from puzzledsl.export.write import DTYPES
-from puzzledsl.families.block_configs import CACHE
-from puzzledsl.families.children import is_child
+from puzzledsl.families.block_configs import CACHE, is_child
 from puzzledsl.ir.engines import LLAMA_CPP, RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
 from puzzledsl.models.families.load import load_tokenizer, load_weights, read_config_json

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.state import PARTIAL, Computation
-from puzzledsl.alternatives.state import USUAL as USUAL_COMPUTATION
+from puzzledsl.alternatives.weights import PARTIAL, Computation
+from puzzledsl.alternatives.weights import USUAL as USUAL_COMPUTATION
 from puzzledsl.families.config import LETTERS, BadConfig, Config, canonical, laid_out, shown
 from puzzledsl.families.family import Family
 

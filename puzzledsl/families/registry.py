@@ -10,9 +10,8 @@ from typing import Any
 
 import puzzledsl.families
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.state import Computation
-from puzzledsl.families.block_configs import Layer
-from puzzledsl.families.children import base_content, is_child, layers_of_child, shape_of_child
+from puzzledsl.alternatives.weights import Computation
+from puzzledsl.families.block_configs import Layer, base_content, is_child, layers_of_child, shape_of_child
 from puzzledsl.families.config import BadConfig, Config, canonical, config_content, shown
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import computation_of

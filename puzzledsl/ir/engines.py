@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from puzzledsl.alternatives.cache import CACHES, SKIPPED
-from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.precision import CACHES, PRECISIONS, SKIPPED
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Lowered, Support
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.families.registry import FAMILIES

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
-from puzzledsl.alternatives.cache import CACHES
-from puzzledsl.alternatives.precision import FULL
+from puzzledsl.alternatives.precision import CACHES, FULL
 from puzzledsl.base import units
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import Section, Setting, setting

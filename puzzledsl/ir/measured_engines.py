@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from puzzledsl.alternatives.cache import CACHES
-from puzzledsl.alternatives.precision import FULL
+from puzzledsl.alternatives.precision import CACHES, FULL
 from puzzledsl.base.frozen import record
 
 DTYPES: dict[str, str] = {

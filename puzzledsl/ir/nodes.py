@@ -13,12 +13,11 @@ from __future__ import annotations
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
-from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentEmbedding, ParentFfn, ParentHead
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Initialisers as Initialisers
 from puzzledsl.alternatives.shape import Shape as Shape
-from puzzledsl.alternatives.state import USUAL, Computation
+from puzzledsl.alternatives.weights import USUAL, Computation
 from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Artefact, Declaration, Exact

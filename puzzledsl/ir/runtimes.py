@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock, served
-from puzzledsl.alternatives.cache import CACHES, UNROUNDED, CacheName
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
-from puzzledsl.alternatives.state import USUAL, Computation
+from puzzledsl.alternatives.precision import CACHES, UNROUNDED, CacheName
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
+from puzzledsl.alternatives.weights import USUAL, Computation
 from puzzledsl.base.frozen import record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime

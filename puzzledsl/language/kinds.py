@@ -11,9 +11,8 @@ from typing import Any, get_args
 
 from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import Alternative, Site
-from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.moe import MAX_EXPERTS
-from puzzledsl.alternatives.precision import FULL, PRECISIONS
+from puzzledsl.alternatives.precision import CACHES, FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.frozen import type_of

@@ -19,14 +19,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
-from puzzledsl.alternatives.cache import KV
 from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.precision import KV
 from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.ir.tables import PARENT_ENDS
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import give_back, held_by, layers, shape_of
+from puzzledsl.models.families.build import number_cache_slots, put
 from puzzledsl.models.families.slots import share_weights
-from puzzledsl.models.replace import number_cache_slots, put
 
 PARENT = "parent"
 

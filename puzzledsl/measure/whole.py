@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.cache import CACHES
-from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead, stored_apart
-from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.state import state_size
-from puzzledsl.alternatives.weights import Size
+from puzzledsl.alternatives.parent import ParentEmbedding, ParentHead, stored_apart
+from puzzledsl.alternatives.precision import CACHES, PRECISIONS
+from puzzledsl.alternatives.weights import Size, state_size
 from puzzledsl.costs import flops
 from puzzledsl.costs.dtypes import STATE_BYTES
 from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop

@@ -25,8 +25,7 @@ from puzzledsl.models.families.load import (
     model_class_of,
     weights_in,
 )
-from puzzledsl.models.families.pages import Page, Pages
-from puzzledsl.models.families.slots import Slot, slots
+from puzzledsl.models.families.slots import Page, Pages, Slot, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.plan.memory.stage_plan import Device

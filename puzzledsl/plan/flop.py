@@ -287,7 +287,7 @@ def _inputs(alternative: Alternative, own: Shape) -> int:
 
 @cache
 def eliminated_numbers(channels: int) -> int:
-    """Return the sum over rounds of the square of the channels left, as `models.least_squares.channels` removes them."""
+    """Return the sum over rounds of the square of the channels left, as `models.least_squares.grams` removes them."""
     total = 0
     while channels > 0:
         total += channels**2

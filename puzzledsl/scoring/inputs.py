@@ -25,10 +25,9 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.cluster.tasks import Executor, as_sent
-from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound
-from puzzledsl.data.streams import TokenRows
+from puzzledsl.data.streams import TokenRows, rows_behind, token_rows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of

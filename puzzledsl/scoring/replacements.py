@@ -21,7 +21,7 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import runs_to_drop
 from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.models.families.access import layers
-from puzzledsl.models.replace import with_modules
+from puzzledsl.models.families.build import with_modules
 from puzzledsl.pieces.store.library import Library
 
 

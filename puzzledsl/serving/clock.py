@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
-from puzzledsl.alternatives.cache import CACHES, ServedCaches
-from puzzledsl.alternatives.precision import FULL, PRECISIONS, is_quantised
+from puzzledsl.alternatives.precision import CACHES, FULL, PRECISIONS, ServedCaches, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name

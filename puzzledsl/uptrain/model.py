@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
-from puzzledsl.alternatives.ends import END_DTYPES
+from puzzledsl.alternatives.parent import END_DTYPES
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl

@@ -23,8 +23,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import child_config, load_child
 from puzzledsl.child.checkpoint.contents import write_safetensors
 from puzzledsl.child.healing.run import blocks_read
-from puzzledsl.data.blocks import rows_behind, token_rows
-from puzzledsl.data.streams import TokenRows
+from puzzledsl.data.streams import TokenRows, rows_behind, token_rows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.models.families.access import family_of

@@ -7,14 +7,12 @@ from fractions import Fraction
 import pytest
 
 from puzzledsl.alternatives.alternative import storage_misfit
-from puzzledsl.alternatives.cache import CACHES, ServedCaches
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.precision import CACHES, PRECISIONS, ServedCaches
 from puzzledsl.alternatives.registry import is_canonical
-from puzzledsl.families.block_configs import entry_of, from_entry
-from puzzledsl.families.children import shape_of_child
+from puzzledsl.families.block_configs import entry_of, from_entry, shape_of_child
 from puzzledsl.families.config import BadConfig
 from tests.alternatives.test_registry import LLAMA_8B
 

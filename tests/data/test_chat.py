@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.chat import ChatWriter
-from puzzledsl.data.source import Conversation, Place, TokenDocument
+from puzzledsl.data.documents import Conversation, Place, TokenDocument
+from puzzledsl.data.streams import token_rows
 from puzzledsl.ir import nodes
 from tests.data.chats import (
     ANSWER,

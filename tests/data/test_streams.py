@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data import streams
-from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import counts_in, counts_of, in_words
-from puzzledsl.data.documents import documents
-from puzzledsl.data.source import Place, Text
-from puzzledsl.data.streams import Making
+from puzzledsl.data.documents import Place, Text, documents
+from puzzledsl.data.streams import Making, token_rows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import TextCounts
 from tests.data.chats import ANSWER, MORE, QUESTION, WHERE, chat_data, chat_tokenizer, write_chats

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.documents import documents
-from puzzledsl.data.source import Place, Text
+from puzzledsl.data.documents import Place, Text, documents
 from puzzledsl.data.streams import Making, in_part
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import seal
-from puzzledsl.data.documents import documents
-from puzzledsl.data.source import Text
+from puzzledsl.data.documents import Text, documents
 from puzzledsl.data.streams import fingerprint
 from puzzledsl.ir import nodes
 from tests.blocks import token_blocks

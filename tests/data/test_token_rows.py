@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from puzzledsl.data import streams as rows
-from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.source import Place, Text
-from puzzledsl.data.streams import Stream, TokenRows
+from puzzledsl.data.documents import Place, Text
+from puzzledsl.data.streams import Stream, TokenRows, token_rows
 from puzzledsl.ir import nodes
 from tests.blocks import token_blocks
 from tests.data.test_token_blocks import text

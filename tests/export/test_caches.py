@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puzzledsl.alternatives.cache import CACHES, ServedCaches
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
+from puzzledsl.alternatives.precision import CACHES, ServedCaches
 from puzzledsl.alternatives.registry import AttentionAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent

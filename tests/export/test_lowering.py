@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.alternatives.state import USUAL
 from puzzledsl.alternatives.support import NATIVE, Architecture, Lowered
+from puzzledsl.alternatives.weights import USUAL
 from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint

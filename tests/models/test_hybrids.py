@@ -13,7 +13,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_parent
-from puzzledsl.models.alternatives.build import initialise
+from puzzledsl.models.alternatives.realisation import initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.build import NoNorm
 from puzzledsl.models.families.load import load_parent

@@ -11,8 +11,7 @@ import torch
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels.products import fast_products, product, repeatable, self_product
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.channels import elimination_order
-from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.grams import Gram, elimination_order
 from puzzledsl.models.least_squares.heads import Heads, merge_heads
 from puzzledsl.models.placement import placement
 from tests.pretended_gpu import Gpu, pretended_gpu

@@ -14,10 +14,10 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import FfnAlternative
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.channels import elimination_order
+from puzzledsl.models.least_squares.grams import elimination_order
 from puzzledsl.pieces.train.losses import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan

@@ -10,7 +10,7 @@ from low_rank_module import factors
 
 from puzzledsl.alternatives.registry import FFN
 from puzzledsl.ir.nodes import Initialisers, LayerChoice
-from puzzledsl.models.alternatives.build import build_alternative, initialise
+from puzzledsl.models.alternatives.realisation import build_alternative, initialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.pieces.initialise.statistics import walk_layers

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.linear import NoOpAttention
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentEmbedding, ParentFfn, ParentHead
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.ir.nodes import EndsChoice
 from puzzledsl.ir.tables import ScoreTable

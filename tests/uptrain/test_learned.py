@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import load_child
-from puzzledsl.data.blocks import token_rows
-from puzzledsl.data.streams import TokenRows
+from puzzledsl.data.streams import TokenRows, token_rows
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.model import Student, Target, Teacher, cosine_loss, hidden_states

@@ -10,7 +10,7 @@ from math import gcd, lcm
 from typing import Any
 
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
-from puzzledsl.alternatives.state import USUAL, Computation
+from puzzledsl.alternatives.weights import USUAL, Computation
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.phrases import closest, listed
 from puzzledsl.base.settings import REQUIRED

@@ -12,8 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName, SubBlock
-from puzzledsl.alternatives.ends import PARENT_ENDS
-from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.alternatives.parent import PARENT_ENDS, PARENTS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record

@@ -23,8 +23,8 @@ from puzzledsl.alternatives.alternative import (
     absent,
     storage_misfit,
 )
-from puzzledsl.alternatives.ends import PARENT_ENDS
-from puzzledsl.alternatives.errors import PrecisionDoesNotFit
+from puzzledsl.alternatives.parent import PARENT_ENDS
+from puzzledsl.alternatives.precision import PrecisionDoesNotFit
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import closest, layers_in_words

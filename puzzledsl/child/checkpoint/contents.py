@@ -18,13 +18,17 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, EndName
-from puzzledsl.alternatives.ends import END_DTYPES
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import END_DTYPES, ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Chosen, Pieces, child_config, chosen_in, layers_on_base
-from puzzledsl.families.block_configs import Layer, from_block_configs, to_block_configs
-from puzzledsl.families.children import base_content, is_child
+from puzzledsl.families.block_configs import (
+    Layer,
+    base_content,
+    from_block_configs,
+    is_child,
+    to_block_configs,
+)
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape

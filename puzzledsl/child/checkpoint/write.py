@@ -28,13 +28,12 @@ from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, write_shards
 from puzzledsl.child.definition import WouldOverwrite
-from puzzledsl.families.block_configs import to_block_configs
-from puzzledsl.families.children import MODEL_TYPE
+from puzzledsl.families.block_configs import MODEL_TYPE, to_block_configs
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.models.alternatives.build import module_class
+from puzzledsl.models.alternatives.realisation import module_class
 from puzzledsl.models.families.build import arguments_of
 from puzzledsl.models.families.load import read_config_json, tokenizer_settings
 from puzzledsl.models.families.slots import DENSE, classes_of

@@ -27,7 +27,7 @@ from puzzledsl.child.assemble import Chosen, Pieces, chosen_in
 from puzzledsl.child.healing.experts import ExpertByExpert, StackedExperts, split_experts
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families import access
-from puzzledsl.models.families.pages import load_module_weights
+from puzzledsl.models.families.slots import load_module_weights
 from puzzledsl.models.kernels.products import fast_products, repeatable
 
 Absent = AbstractSet[tuple[int, SubBlock]]

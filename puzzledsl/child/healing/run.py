@@ -29,8 +29,8 @@ from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import Healed, heal
 from puzzledsl.cluster.tasks import Executor, Task, TeamSpec, as_sent
-from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.counts import Budget
+from puzzledsl.data.streams import SILENT, token_rows
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
 from puzzledsl.ir.references import refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition

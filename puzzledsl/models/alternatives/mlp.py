@@ -9,7 +9,7 @@ from torch import Tensor
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.models.alternatives.moe import initialise_dense
 from puzzledsl.models.alternatives.realisation import ParentLayer, State, cannot_initialise, like
-from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
+from puzzledsl.models.least_squares.grams import contribution_order, elimination_order, refit_down
 
 
 def initialise(alternative: MlpFfn, parent: ParentLayer) -> State:

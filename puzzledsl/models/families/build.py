@@ -1,27 +1,39 @@
 """Fresh modules of a family's sub-blocks in another size, and what stands in their place: one matrix, or nothing.
 
-The only place that constructs transformers' layer classes. Shapes: B sequences, S positions, H hidden.
+The only place that constructs transformers' layer classes. Modules are put into a model or into a copy of a layer, and the slots
+of a KV cache are renumbered after them. Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.families.family import Part
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.access import HeadsView, family_of, names_of, shape_of
+from puzzledsl.models.families.access import (
+    HeadsView,
+    family_of,
+    layers,
+    names_of,
+    part,
+    part_of,
+    shape_of,
+    sub_block_of,
+)
 from puzzledsl.models.families.slots import classes_of
 from puzzledsl.models.families.window import LimitWindow
+from puzzledsl.models.transformers_private import with_own_modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +154,55 @@ class NoNorm(nn.Identity):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         self.__dict__["weight"] = fn(self.__dict__["weight"])
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:
+    """Replace a sub-block permanently; a no-op also removes its norms. Call `number_cache_slots` after the last one."""
+    layer = layers(model)[layer_idx]
+    held: Any = module
+    own = getattr(module, "config", None)
+    if isinstance(own, HeadsView):
+        held.config = HeadsView(model.config, own.num_attention_heads)
+    elif own is not None:
+        held.config = model.config  # so that it follows the model's attention implementation
+    if hasattr(module, "layer_idx"):
+        held.layer_idx = layer_idx
+    _set(layer, sub_block, module)
+
+
+def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
+    own = part(layer, sub_block)
+    setattr(layer, own.module, module)
+    if isinstance(module, Substitute) and module.linear is None:
+        for name in own.norms:
+            setattr(layer, name, NoNorm(getattr(layer, name)))
+
+
+def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.Module:
+    """Return a copy of a layer that shares its modules but for these sub-blocks. The layer is not changed."""
+    copied = with_own_modules(layer)
+    for sub_block, module in modules.items():
+        _set(copied, sub_block, module)
+    return copied
+
+
+def without(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
+    """Return a copy of a layer that shares its modules and has a no-op in place of one sub-block."""
+    own = part_of(layer, sub_block)
+    return layer if own is None else with_modules(layer, {sub_block: Substitute(pair=own.pair)})
+
+
+def number_cache_slots(model: PreTrainedModel) -> None:
+    """Number the layers that still have softmax attention by consecutive slots of the KV cache, from 0.
+
+    transformers reads the number of cached tokens from slot 0, so some layer must fill slot 0. Where the model mixes full and
+    sliding-window layers, a layer takes the first free slot of its own kind.
+    """
+    kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(layers(model))
+    free: dict[str, deque[int]] = defaultdict(deque)
+    for slot, kind in enumerate(kinds):
+        free[kind].append(slot)
+    for layer, kind in zip(layers(model), kinds, strict=True):
+        held: Any = sub_block_of(layer, "attention") if part_of(layer, "attention") is not None else None
+        if hasattr(held, "layer_idx"):  # it has a KV cache
+            held.layer_idx = free[kind].popleft()

@@ -27,10 +27,10 @@ from transformers.utils import logging
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.families.children import BLOCKS, base_content, is_child
+from puzzledsl.families.block_configs import BLOCKS, base_content, is_child
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config, text_part
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.errors import (
     NoCheckpoint,
     NotAChild,
@@ -47,6 +47,7 @@ from puzzledsl.models.families.access import (
     note_names,
     shape_of,
 )
+from puzzledsl.models.families.build import number_cache_slots, put
 from puzzledsl.models.families.slots import (
     allocate,
     classes_of,
@@ -58,7 +59,6 @@ from puzzledsl.models.families.slots import (
 from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.kernels.attention import FAST_SDPA, fold_head
-from puzzledsl.models.replace import number_cache_slots, put
 from puzzledsl.models.transformers_private import decoded_floats, from_config, init_weights, supports_sdpa
 
 OWN_KEYS = (  # keys of a child's config.json that its base family's config does not take

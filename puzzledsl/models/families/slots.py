@@ -1,16 +1,20 @@
-"""Places of weights in a model's modules, by canonical names, and layers that use the weights of others.
+"""Places of weights in a model's modules, by canonical names; pages of weights; layers that use the weights of others.
 
-A place is a whole parameter, or a share of one that holds several. A model that does not fit in memory is timed with all its
-layers, some of them with the weights of others: times do not depend on the values of weights. Each kind of layer keeps the
-weights of at least two layers, so that a layer's weights are as cold in the caches as those of the whole model would be.
+A place is a whole parameter, or a share of one that holds several. A page is read when a module runs, and dropped when others
+need the memory. An absent weight is a single NaN expanded to the weight's shape: it has its shape, dtype and device and takes no
+memory, and any result computed from it without running its module is visibly NaN.
+
+A model that does not fit in memory is timed with all its layers, some of them with the weights of others: times do not depend on
+the values of weights. Each kind of layer keeps the weights of at least two layers, so that a layer's weights are as cold in the
+caches as those of the whole model would be.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -24,7 +28,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.access import HeadsView, family_of
 from puzzledsl.models.families.clamped import ClampedMLP
-from puzzledsl.models.families.fused import Part, canonical_name, experts_in, rows_of_module
+from puzzledsl.models.families.stored import Part, canonical_name, experts_in, rows_of_module
 from puzzledsl.models.families.tensors import LazyTensor
 
 DENSE: dict[str, type[nn.Module]] = {"gpt_oss": ClampedMLP}
@@ -228,3 +232,124 @@ def share_weights(module: nn.Module, source: nn.Module) -> None:
     for path, inner in module.named_modules():
         for name, parameter in others[path].named_parameters(recurse=False, remove_duplicate=False):
             setattr(inner, name, parameter)
+
+
+_PLACE = "place_in_pages"
+"""Attribute of a paged module: its `Place`."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Weights that are read and dropped together, with their places, by canonical names inside the page's module."""
+
+    name: str
+    weights: Mapping[str, tuple[Slot, LazyTensor]]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module's page and its path inside the page's module."""
+
+    pages: Pages
+    page: Page
+    path: str
+
+
+class OnDemand(Mapping[str, Tensor]):
+    """Weights that are read from their files whenever they are looked up, with the dtype and device of their places."""
+
+    def __init__(self, weights: Mapping[str, tuple[Slot, LazyTensor]]) -> None:
+        self._weights = weights
+
+    def __getitem__(self, name: str) -> Tensor:
+        slot, stored = self._weights[name]
+        return stored.read().to(slot.weight)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+class Pages:
+    """The pages of one model. At most `room_bytes` of weights are kept, but always the current page."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device | str, room_bytes: int) -> None:
+        self._dtype, self._device = dtype, device
+        self.room_bytes = room_bytes
+        self._present: OrderedDict[str, Page] = OrderedDict()
+        self.reads = 0
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Names of the pages in memory, from the least to the most recently used."""
+        return tuple(self._present)
+
+    def pin(self, page: Page) -> None:
+        """Read the page now and keep it for good, in addition to `room_bytes`."""
+        allocate((slot for slot, _ in page.weights.values()), self._device, self._dtype)
+        for slot, weight in page.weights.values():
+            slot.put(weight.read(), self._device, self._dtype)
+
+    def load_on_call(self, module: nn.Module, page: Page) -> None:
+        """Drop the page, and read it whenever the module or one inside it that has weights is called."""
+        self._unload(page)
+
+        def read(_: nn.Module, __: Any) -> None:
+            self.load(page)
+
+        for path, inner in module.named_modules():
+            if any(True for _ in inner.parameters()):  # an activation runs without the page
+                inner.register_forward_pre_hook(read)
+                inner.__dict__[_PLACE] = Place(self, page, path)
+
+    def load(self, page: Page) -> None:
+        """Load the page, dropping the least recently used pages to make room."""
+        if page.name in self._present:
+            self._present.move_to_end(page.name)
+            return
+        while self._present and self._held_bytes() + page.size_bytes > self.room_bytes:
+            self.drop(next(iter(self._present.values())))
+        self.pin(page)
+        self._present[page.name] = page
+        self.reads += 1
+
+    def drop(self, page: Page) -> None:
+        """Drop the page if it is in memory."""
+        if self._present.pop(page.name, None) is not None:
+            self._unload(page)
+
+    def _held_bytes(self) -> int:
+        return sum(page.size_bytes for page in self._present.values())
+
+    def _unload(self, page: Page) -> None:
+        for slot, _ in page.weights.values():
+            slot.clear(self._device, self._dtype)
+
+
+def load_module_weights(module: nn.Module) -> None:
+    """Load a module's weights for reading them without running it. Does nothing for a fully loaded model."""
+    if (place := _place(module)) is not None:
+        place.pages.load(place.page)
+
+
+def weights_on_demand(module: nn.Module) -> Mapping[str, Tensor]:
+    """Return a sub-block's weights by canonical names, for work on a few of them at a time.
+
+    They are views of its parameters. Only where no page may stay in memory, the module's page is dropped, and each look-up reads
+    the weight from its file: a large mixture's experts are never in memory together.
+    """
+    place = _place(module)
+    if place is None or place.page.size_bytes <= place.pages.room_bytes:
+        load_module_weights(module)
+        return weights_of(module)
+    place.pages.drop(place.page)
+    start = f"{place.path}."
+    own = {name: weight for name, weight in place.page.weights.items() if name.startswith(start)}
+    return OnDemand({name.removeprefix(start): weight for name, weight in own.items()})
+
+
+def _place(module: nn.Module) -> Place | None:
+    return cast(Place | None, module.__dict__.get(_PLACE))

@@ -17,8 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.least_squares.channels import fitted_channels
-from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.grams import Gram, fitted_channels
 from puzzledsl.models.transformers_private import apply_gate
 
 

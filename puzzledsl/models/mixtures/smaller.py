@@ -28,8 +28,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from puzzledsl.models.least_squares.channels import elimination_order, fitted_channels, refit_down
-from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import (
+    TOWARDS_START,
+    Gram,
+    elimination_order,
+    fitted_channels,
+    refit_down,
+    solve_ridge,
+)
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
 MEASURED_TOKENS = 4096

@@ -27,8 +27,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.cluster.tasks import Executor
-from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.counts import Budget
+from puzzledsl.data.streams import token_rows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece

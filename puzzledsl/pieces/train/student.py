@@ -21,13 +21,13 @@ from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.alternatives.precision import is_quantised
 from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.alternatives.build import build_alternative, initialise
+from puzzledsl.models.alternatives.realisation import build_alternative, initialise
 from puzzledsl.models.families import access
+from puzzledsl.models.families.build import with_modules
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products, repeatable
 from puzzledsl.models.layerwise import observed, trace_of
 from puzzledsl.models.least_squares.grams import LayerStatistics, LayerTrace
-from puzzledsl.models.replace import with_modules
 
 
 @dataclass(eq=False)

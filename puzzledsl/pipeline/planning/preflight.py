@@ -44,7 +44,7 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     """Yield mistakes in the first documents of sources not tokenised yet: they do not wait for the stage that reads them."""
     from puzzledsl.data.counts import parts_of
-    from puzzledsl.data.source import Place
+    from puzzledsl.data.documents import Place
     from puzzledsl.data.streams import path_of, try_first
     from puzzledsl.models.families.load import load_tokenizer
 
@@ -69,8 +69,8 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     """Yield each text that a task would find too short. Only short texts are tokenised, and their tokens are kept."""
-    from puzzledsl.data.blocks import token_rows
     from puzzledsl.data.errors import NotEnoughText
+    from puzzledsl.data.streams import token_rows
     from puzzledsl.models.families.load import load_tokenizer
 
     said: set[str] = set()

@@ -173,7 +173,7 @@ class Refine(DeclaredTask[nodes.Search]):
 
     def lacks(self) -> Iterable[Diagnostic]:
         """Documents and questions that judges share with anything else."""
-        from puzzledsl.data.blocks import digests_of, digests_of_tasks
+        from puzzledsl.data.streams import digests_of, digests_of_tasks
 
         program, base = self.program, self.ctx.base
         for judge in self._judges:

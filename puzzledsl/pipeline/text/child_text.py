@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from puzzledsl.alternatives.cache import ServedCaches
+from puzzledsl.alternatives.precision import ServedCaches
 from puzzledsl.base import units
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import aligned, listed
 from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
-from puzzledsl.families.block_configs import CACHE
-from puzzledsl.families.children import BLOCKS
+from puzzledsl.families.block_configs import BLOCKS, CACHE
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space

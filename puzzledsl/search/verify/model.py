@@ -18,9 +18,8 @@ from math import ceil, exp, factorial, lgamma, log
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
-from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.state import state_size
+from puzzledsl.alternatives.parent import ParentAttention, ParentEmbedding, ParentFfn, ParentHead
+from puzzledsl.alternatives.weights import state_size
 from puzzledsl.costs.dtypes import CACHE_BYTES, DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_line, sub_block_cost

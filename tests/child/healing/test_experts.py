@@ -22,7 +22,7 @@ from puzzledsl.child.healing.experts import (
 )
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge

@@ -20,7 +20,7 @@ import torch
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.models.alternatives.build import initialise
+from puzzledsl.models.alternatives.realisation import initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.initialise.statistics import walk_from

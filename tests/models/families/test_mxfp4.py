@@ -7,7 +7,7 @@ import itertools
 import torch
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-from puzzledsl.models.families.fused import dequantised
+from puzzledsl.models.families.stored import dequantised
 
 
 def test_every_code_is_sign_exponent_and_mantissa() -> None:

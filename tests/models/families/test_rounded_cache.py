@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.cache import CACHES
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import CACHES
 from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.models.least_squares.channels import contribution_order, damped, elimination_order, refit_down
-from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.grams import (
+    Gram,
+    contribution_order,
+    damped,
+    elimination_order,
+    refit_down,
+)
 from tests.tiny import tiny_tokens
 
 assert tiny_tokens
@@ -56,11 +61,11 @@ def kept_error(gram: torch.Tensor, down: torch.Tensor, kept: torch.Tensor) -> fl
 
 def test_blocks_lose_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """At every width, elimination in blocks errs at most 1 % more than one channel at a time, and far less than chance."""
-    from puzzledsl.models.least_squares import channels
+    from puzzledsl.models.least_squares import grams
 
     _, gram, down = problem(160, tokens=1500, seed=2)
     blocks = elimination_order(gram.xx, down)
-    monkeypatch.setattr(channels, "MAX_BLOCK", 1)
+    monkeypatch.setattr(grams, "MAX_BLOCK", 1)
     single = elimination_order(gram.xx, down)
     assert not torch.equal(blocks, single)  # blocks were used at all
     chance = torch.randperm(160, generator=torch.Generator().manual_seed(0))

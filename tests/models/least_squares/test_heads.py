@@ -9,7 +9,7 @@ import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads, turning_of

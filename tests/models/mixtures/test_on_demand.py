@@ -15,8 +15,7 @@ from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.models.alternatives.build import initialise
-from puzzledsl.models.alternatives.realisation import State
+from puzzledsl.models.alternatives.realisation import State, initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.placement import paged_parent

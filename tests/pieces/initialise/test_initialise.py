@@ -15,7 +15,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.models.alternatives.build import build_alternative, initialise
+from puzzledsl.models.alternatives.realisation import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into

@@ -52,10 +52,8 @@ KIND_FIELDS: Mapping[str, Literal["mixer", "ffn"]] = {"attention": "mixer", "ffn
 MIXERS = {"mamba2": "Mamba2", "delta_net": "a gated delta net"}
 """Kind of a mixer that is no attention -> its name in sentences."""
 Look = Literal["parent", "reduced", "linear", "noop"]
-UNCAPPED = Fraction(2**200)
-"""Figure of a field without a limit, in comparisons."""
-ANY_KIND = ("attention", *MIXERS, "dense", "moe", "linear")
-"""Kinds of sub-blocks that a layer has."""
+UNCAPPED = Fraction(2**200)  # figure of a field without a limit, in comparisons
+ANY_KIND = ("attention", *MIXERS, "dense", "moe", "linear")  # kinds of sub-blocks that a layer has
 _UNFIT = {
     **{
         kind: f"the mixer there is {name}, which can only stay or become `linear` or `noop`"
@@ -83,46 +81,37 @@ class Alternative(Frozen, ABC):
     """Alternative of a sub-block. A sub-block owns the norm before it, so a no-op removes both."""
 
     if TYPE_CHECKING:
-        kind: Any = None
-        """The word of the language, and the tag in JSON."""
+        kind: Any = None  # the word of the language, and the tag in JSON
 
     dtype: PrecisionName | None = left_out(None)
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
 
     sub_block: ClassVar[Site]
-    summary: ClassVar[str]
-    """One sentence, for editors."""
+    summary: ClassVar[str]  # one sentence, for editors
     arguments: ClassVar[Mapping[str, Argument]] = {}
-    positional: ClassVar[int] = 0
-    """Number of arguments that can be given without a name."""
+    positional: ClassVar[int] = 0  # number of arguments that can be given without a name
     name_pattern: ClassVar[str] = ""
     """Regular expression of the canonical names; empty if the word is the name."""
-    replaces: ClassVar[tuple[str, ...]] = ()
-    """Kinds of the parent's sub-block in whose place it can stand."""
+    replaces: ClassVar[tuple[str, ...]] = ()  # kinds of the parent's sub-block in whose place it can stand
     initialisers: ClassVar[tuple[str, ...]] = ()
     """Ways to make its weights, the default first: a setting of `init { … }`."""
     writes_default: ClassVar[bool] = False
     """True if JSON has that setting at its default, too; without, pieces keep their ids when it is added."""
     solved_by: ClassVar[str] = ""
     """The way whose weights are the optimum already, so that training cannot improve them."""
-    place: ClassVar[int] = 50
-    """Its place in the order of documentation."""
+    place: ClassVar[int] = 50  # its place in the order of documentation
     in_families: ClassVar[bool] = False
     """True if families have such layers, so that `changes` says all; False for a module that a checkpoint brings."""
     own_weights: ClassVar[bool] = True
     """True if the alternative has weights of its own, whatever type they are stored in."""
-    removes: ClassVar[bool] = False
-    """True if nothing is left of the sub-block: neither weights nor its norm."""
-    quantisable: ClassVar[bool] = True
-    """True if the alternative takes `dtype`."""
-    has_cache: ClassVar[bool] = False
-    """True if the alternative takes `kv_cache`."""
+    removes: ClassVar[bool] = False  # True if nothing is left of the sub-block: neither weights nor its norm
+    quantisable: ClassVar[bool] = True  # True if the alternative takes `dtype`
+    has_cache: ClassVar[bool] = False  # True if the alternative takes `kv_cache`
     refined: ClassVar[bool] = False
     """True if a least-squares start is refined before training (`plan.refinement`)."""
     last_maps: ClassVar[tuple[str, ...]] = LAST_MAPS
     """Names that the last linear map inside the module may have, in whose weight the output is linear."""
-    look: ClassVar[Look] = "reduced"
-    """Colour in pictures."""
+    look: ClassVar[Look] = "reduced"  # colour in pictures
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:

@@ -21,8 +21,7 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import record
 
 PrecisionName = Literal["q8_0", "q5_0", "q4_1", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
-FULL = "full"
-"""The word for the parent's own type in a choice of types."""
+FULL = "full"  # the word for the parent's own type in a choice of types
 UNQUANTISED = ("gate.weight", "shared_expert_gate.weight")
 """Matrices that stay as they are: routers, which choose by small differences."""
 WIDTH = "down_proj.weight"
@@ -52,10 +51,8 @@ class Precision:
     groups: tuple[int, ...]
     """Numbers of a row that share a scale: the first that divides the row; empty: the whole row."""
     format: Literal["gguf", "compressed"]
-    levels: tuple[int, ...] = ()
-    """The values of codes that are not evenly spaced, ascending."""
-    minimum: bool = False
-    """True if a number is scale * code + minimum, of a group."""
+    levels: tuple[int, ...] = ()  # the values of codes that are not evenly spaced, ascending
+    minimum: bool = False  # True if a number is scale * code + minimum, of a group
 
     @property
     def scale_bytes(self) -> int:
@@ -119,8 +116,7 @@ def misfit(precision: Precision, shapes: Iterable[tuple[str, tuple[int, ...]]]) 
 
 
 CacheName = Literal["fp8", "q8_0"]
-KV = "kv_"
-"""Start of a cache's type in the name of an alternative."""
+KV = "kv_"  # start of a cache's type in the name of an alternative
 UNROUNDED = ("full", "bf16", "fp16", "tf32", "fp32", "fp64")
 """Words of a hardware's `kv_cache` for types that hold what engines compute."""
 

@@ -54,8 +54,7 @@ KINDS: Mapping[Site, Mapping[str, type[Alternative]]] = {
     "head": {"parent": ParentHead},
 }
 """Site -> word -> class, in the order of documentation."""
-BROKEN: list[BrokenPackage] = []
-"""Installed packages whose alternative does not load."""
+BROKEN: list[BrokenPackage] = []  # installed packages whose alternative does not load
 
 
 def _install(entry: EntryPoint) -> None:

@@ -12,8 +12,7 @@ from puzzledsl.base.frozen import Frozen, left_out
 
 Mixer = Literal["attention", "mamba2", "delta_net", "linear", "none"]
 """Kind of a layer's token mixer, its sub-block `attention`. `linear`: one matrix, in a parent that is a child itself."""
-Channels = Literal["dense", "moe", "linear", "none"]
-"""Kind of a layer's channel mixer, its sub-block `ffn`."""
+Channels = Literal["dense", "moe", "linear", "none"]  # kind of a layer's channel mixer, its sub-block `ffn`
 
 
 class StateShape(Frozen):
@@ -26,8 +25,7 @@ class StateShape(Frozen):
     conv: int  # taps of the causal convolution
 
 
-_AS_THE_REST: Any = object()
-"""The value of what is no different."""
+_AS_THE_REST: Any = object()  # the value of what is no different
 
 
 def _alike() -> Any:

@@ -31,8 +31,7 @@ class Argument:
 class Arguments(ABC):
     """The arguments of one call. Its methods report the user's mistakes and return what is valid."""
 
-    shape: Shape
-    """The parent's, as the layer has it."""
+    shape: Shape  # the parent's, as the layer has it
 
     @property
     @abstractmethod

@@ -35,8 +35,7 @@ class Weight:
 
 
 Weights = Mapping[str, Weight]
-Shapes = dict[str, tuple[int, ...]]
-"""Weight name -> shape."""
+Shapes = dict[str, tuple[int, ...]]  # weight name -> shape
 
 
 @record

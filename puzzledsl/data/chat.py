@@ -29,8 +29,7 @@ ASSISTANT = "assistant"
 THOUGHTS_END = "</think>"
 TODAY = datetime(2024, 7, 26)
 """The day of templates that write today's date: text is the same whenever it is made."""
-DATES = "aAbBdHIjmMpSyY"
-"""Letters of date formats."""
+DATES = "aAbBdHIjmMpSyY"  # letters of date formats
 
 
 class ChatWriter:

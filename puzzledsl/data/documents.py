@@ -101,8 +101,7 @@ class Place:
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool")
-Record = tuple[int, object]
-"""Number of a record in its file, from 1, and its fields."""
+Record = tuple[int, object]  # number of a record in its file, from 1, and its fields
 
 
 def field_of(source: nodes.JsonlData | nodes.ParquetData | nodes.HfData) -> str:

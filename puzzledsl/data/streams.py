@@ -130,8 +130,7 @@ DOCUMENTS_A_CALL = 1024
 PACKING = "1"  # raise it when packing changes, so that caches are made again
 DISTINCT = "distinct"  # marks caches whose exact copies are dropped
 DIGEST_BITS = 64
-TELL_S = 20.0
-"""Seconds between two messages about a text that is being tokenised."""
+TELL_S = 20.0  # seconds between two messages about a text that is being tokenised
 
 
 def stream_of(place: Place, tokenizer: Any, cache: Path, progress: Progress) -> Stream:

@@ -25,12 +25,9 @@ from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
 from puzzledsl.families.config import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
-FFN_MULTIPLE = 256
-"""Runtimes that read `ffn_mult` round the FFN width up to a multiple of this."""
-DTYPE = "dtype"
-"""Key of an entry with the storage type of a quantised sub-block."""
-CACHE = "kv_cache"
-"""Key of an entry with the type of an attention's KV cache."""
+FFN_MULTIPLE = 256  # runtimes that read `ffn_mult` round the FFN width up to a multiple of this
+DTYPE = "dtype"  # key of an entry with the storage type of a quantised sub-block
+CACHE = "kv_cache"  # key of an entry with the type of an attention's KV cache
 MIXTURE = {"experts": "num_experts", "top_k": "num_experts_per_tok", "expert_width": "moe_intermediate_size"}
 """Field of a layer with a mixture -> key of an entry."""
 _FLAGS: dict[str, Any] = {"no_op": False, "replace_with_linear": False, "sparsify": None}

@@ -153,8 +153,7 @@ LETTERS: Mapping[str, Mapping[str, str]] = {
     "E": {"mixer": "none", "ffn": "moe"},
 }
 """Letter of a pattern -> the layer's only sub-block."""
-KINDS = ("full_attention", "sliding_attention")
-"""Words of `layer_types`."""
+KINDS = ("full_attention", "sliding_attention")  # words of `layer_types`
 
 
 def every(layers: int, n: int) -> list[bool]:

@@ -21,12 +21,9 @@ class Part:
     """Attributes of a layer that hold a sub-block's module and its norms; prefixes of their weights as well."""
 
     module: str
-    before: str | None = None
-    """The norm of what the module reads; None: it reads the residual stream itself."""
-    behind: str | None = None
-    """The norm of what the module gives to the residual stream."""
-    pair: bool = False
-    """True if the module returns a tuple, whose first item is its output."""
+    before: str | None = None  # the norm of what the module reads; None: it reads the residual stream itself
+    behind: str | None = None  # the norm of what the module gives to the residual stream
+    pair: bool = False  # True if the module returns a tuple, whose first item is its output
 
     @property
     def norms(self) -> tuple[str, ...]:
@@ -52,12 +49,9 @@ class Names:
 class Mixture:
     """Transformers' class of a mixture of experts, and names that families do not share."""
 
-    block: str = "SparseMoeBlock"
-    """The end of the class's name."""
-    count: str = "num_experts"
-    """Field of config.json with the number of experts."""
-    width: str = "moe_intermediate_size"
-    """Field of config.json with the channels of an expert."""
+    block: str = "SparseMoeBlock"  # the end of the class's name
+    count: str = "num_experts"  # field of config.json with the number of experts
+    width: str = "moe_intermediate_size"  # field of config.json with the channels of an expert
     fused: Literal["stacked", "interleaved"] = "stacked"
     """Layout of fused experts: gate above up, [E, 2 W, H]; or gate and up in turn and transposed, [E, H, 2 W]."""
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -72,16 +66,11 @@ class Mixture:
 class Sizes:
     """Sizes that transformers takes where a config.json of a family says nothing, and the flags that it has."""
 
-    flags: tuple[str, ...] = ()
-    """Those of the biases that it may have."""
-    head_dim: int | None = None
-    """None: hidden / heads."""
-    kv_heads: int | None = None
-    """None: all heads."""
-    not_null: tuple[str, ...] = ("head_dim",)
-    """Fields that may be missing and not be null."""
-    dense: bool = True
-    """False if no layer has a dense FFN."""
+    flags: tuple[str, ...] = ()  # those of the biases that it may have
+    head_dim: int | None = None  # None: hidden / heads
+    kv_heads: int | None = None  # None: all heads
+    not_null: tuple[str, ...] = ("head_dim",)  # fields that may be missing and not be null
+    dense: bool = True  # False if no layer has a dense FFN
 
 
 SAME_IN_ALL = (
@@ -96,10 +85,8 @@ class Family:
     """A family. Its classes are transformers' own, in `transformers.models.{module}.modeling_{module}`."""
 
     model_type: str
-    prefix: str
-    """Start of its classes' names: `Llama` of LlamaForCausalLM, LlamaAttention, LlamaMLP."""
-    sizes: Sizes = Sizes()
-    """Its usual sizes."""
+    prefix: str  # start of its classes' names: `Llama` of LlamaForCausalLM, LlamaAttention, LlamaMLP
+    sizes: Sizes = Sizes()  # its usual sizes
     read: Callable[[Config, dict[str, Any]], Shape] = lambda config, sizes: Shape(**sizes)
     """Return the shape that a config.json describes, from `fields_of` it and what else it says. Raises BadConfig."""
     whole_shape: Callable[[Config], Shape] | None = None
@@ -110,8 +97,7 @@ class Family:
     """Arguments that a `shape(…)` of it takes beside the usual ones (`families.literal`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
     """Return the names inside a layer of this (layer's) shape."""
-    mixture: Mixture = Mixture()
-    """Its mixtures of experts, if it has any."""
+    mixture: Mixture = Mixture()  # its mixtures of experts, if it has any
     whole_heads: bool = False
     """True if the hidden size must be a multiple of the number of query heads, whatever their width."""
     quantised: tuple[str, ...] = ()
@@ -124,20 +110,17 @@ class Family:
     head: str = "lm_head"
     activation: tuple[str, str] = ("hidden_act", "silu")
     """Field of config.json with the activation of its FFNs, and the usual one."""
-    ropes_of_kinds: bool = False
-    """True if kinds of layers may have rotary embeddings of their own."""
+    ropes_of_kinds: bool = False  # True if kinds of layers may have rotary embeddings of their own
     ropes: Mapping[str, str] = field(default_factory=dict)
     """Scalings of rotary embeddings in its config.json -> transformers' name; empty: all that transformers has."""
-    logits_divisor: str = ""
-    """Field of its configuration by which the head's logits are divided; empty: 1."""
+    logits_divisor: str = ""  # field of its configuration by which the head's logits are divided; empty: 1
     published: Mapping[str, str] = field(default_factory=dict)
     """Start of a weight's name in published files -> start of its name in the model."""
     whole: str = ""
     """`model_type` of models that see pictures, too, whose `text_config` it describes; empty: none."""
     others: tuple[str, ...] = ()
     """Starts of names of weights in published files that are no part of the text model."""
-    package: str = ""
-    """The folder of its classes in `transformers.models`, if it is not the model type."""
+    package: str = ""  # the folder of its classes in `transformers.models`, if it is not the model type
     config_prefix: str = ""
     """Start of its configuration's name, if it differs: `Gemma3Text` of Gemma3TextConfig."""
 

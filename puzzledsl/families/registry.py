@@ -36,8 +36,7 @@ UNSUPPORTED = {
     "neither is supported"
 }
 """Start of a `model_type` that is not supported -> the reason."""
-MAX_ALL_EXPERTS = 1 << 18
-"""Each has weights with names, which are listed."""
+MAX_ALL_EXPERTS = 1 << 18  # each has weights with names, which are listed
 
 
 def read_config(path: Path) -> Shape | None:

@@ -18,8 +18,7 @@ from torch import Tensor
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.plan.memory.stage_plan import tiles
 
-Logits = Callable[[Tensor], Tensor]
-"""Logits [C, V] of final hidden states [C, H]."""
+Logits = Callable[[Tensor], Tensor]  # logits [C, V] of final hidden states [C, H]
 
 
 def kl_divergence(log_p_CV: Tensor, log_q_CV: Tensor) -> Tensor:

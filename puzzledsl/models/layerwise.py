@@ -187,8 +187,7 @@ class _Recorder(nn.Module):
         return hidden_states
 
 
-Notes = dict[str, Any]
-"""Fields of a `LayerTrace`, noted in one run of an observed layer."""
+Notes = dict[str, Any]  # fields of a `LayerTrace`, noted in one run of an observed layer
 
 
 def observed(layer: nn.Module) -> tuple[nn.Module, Notes]:

@@ -77,8 +77,7 @@ class Workers:
             yield item, future.result()
 
 
-_UNLIMITED = 1 << 60
-"""Limits from this size on mean "no limit" (cgroup v1 writes a number near 2^63)."""
+_UNLIMITED = 1 << 60  # limits from this size on mean "no limit" (cgroup v1 writes a number near 2^63)
 _CACHED = ("inactive_file", "active_file")
 _UNWRITTEN = {"": ("file_dirty", "file_writeback"), "total_": ("dirty", "writeback")}
 

@@ -78,12 +78,9 @@ def _page_of(own: Mapping[str, tuple[Slot, LazyTensor]], name: str, dtype: torch
     return Page(name, own, numbers * dtype.itemsize)
 
 
-SHARE = 0.6
-"""Share of free memory that the parent's weights may take; the rest is for activations and pieces."""
-BFLOAT16_SINCE = (8, 0)
-"""Compute capability of the first GPUs with bfloat16 instructions (Ampere)."""
-KEPT_SHARE = 0.25
-"""Share of free memory in which a paged parent may keep weights for reuse."""
+SHARE = 0.6  # share of free memory that the parent's weights may take; the rest is for activations and pieces
+BFLOAT16_SINCE = (8, 0)  # compute capability of the first GPUs with bfloat16 instructions (Ampere)
+KEPT_SHARE = 0.25  # share of free memory in which a paged parent may keep weights for reuse
 
 
 def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
@@ -100,8 +97,7 @@ def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
     return device, torch.float32 if fits and not faster_in_bfloat16(device) else torch.bfloat16
 
 
-SMALL_BYTES = 1 << 32
-"""Memory that each of several processes of a machine is taken to have at least."""
+SMALL_BYTES = 1 << 32  # memory that each of several processes of a machine is taken to have at least
 
 
 def reachable_parent(

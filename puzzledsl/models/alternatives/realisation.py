@@ -34,8 +34,7 @@ from puzzledsl.models.families.slots import load_module_weights, weights_of, wei
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.least_squares.grams import LayerStatistics
 
-State = dict[str, Tensor]
-"""Weights by their names inside the sub-block."""
+State = dict[str, Tensor]  # weights by their names inside the sub-block
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,7 @@ from puzzledsl.models.errors import UnknownFamily, UnreadableCheckpoint
 T = TypeVar("T")
 PARENT_BLOCKS = "parent_blocks"
 """Attribute of the config of a parent that is a child: its own `block_configs`. `block_configs` are those of its child."""
-_NAMES = "names_of_parts"
-"""Attribute of a layer in which `layers` notes its names."""
+_NAMES = "names_of_parts"  # attribute of a layer in which `layers` notes its names
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:

@@ -169,8 +169,7 @@ def load_weights_into(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             slot.weight.copy_(weights[name])
 
 
-LEAST = 2
-"""Layers of each kind that have weights of their own, if there are so many."""
+LEAST = 2  # layers of each kind that have weights of their own, if there are so many
 
 
 def source_layers(
@@ -234,8 +233,7 @@ def share_weights(module: nn.Module, source: nn.Module) -> None:
             setattr(inner, name, parameter)
 
 
-_PLACE = "place_in_pages"
-"""Attribute of a paged module: its `Place`."""
+_PLACE = "place_in_pages"  # attribute of a paged module: its `Place`
 
 
 @dataclass(frozen=True)

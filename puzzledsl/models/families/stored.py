@@ -208,8 +208,7 @@ def _harmless(name: str, shape: Shape) -> bool:
     return tied_head or extra or name.endswith(".rotary_emb.inv_freq")
 
 
-BLOCK = 32
-"""Numbers that share a scale; two are in a byte, the first in its low half."""
+BLOCK = 32  # numbers that share a scale; two are in a byte, the first in its low half
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _E2M1 = (*_MAGNITUDES, *(-value for value in _MAGNITUDES))
 _BIAS = 127
@@ -234,8 +233,7 @@ class Part:
     """Its name: `self_attn.qkv_proj.weight`; `experts.gate_up_proj`, [E, 2 W, H] or, transposed, [E, H, 2 W]."""
     start: int
     stop: int
-    kind: str = ""
-    """`gate`, `up` or `down` of an expert; empty for rows of a joined projection."""
+    kind: str = ""  # `gate`, `up` or `down` of an expert; empty for rows of a joined projection
     interleaved: bool = False
 
     def of(self, whole: Tensor) -> Tensor:

@@ -53,8 +53,7 @@ AttentionInterface.register(FAST_SDPA, attention)
 AttentionMaskInterface.register(FAST_SDPA, sdpa_mask)
 
 
-_FOLDS = "folds_slices"
-"""Attribute of a head that has the hook."""
+_FOLDS = "folds_slices"  # attribute of a head that has the hook
 
 
 def fold_head(model: PreTrainedModel) -> None:

@@ -124,8 +124,7 @@ def _has_wide_results() -> bool:
         return False
 
 
-SMALLEST_BLOCK, BLOCKS = 64, 8
-"""The least number of queries in a block, and the greatest number of blocks."""
+SMALLEST_BLOCK, BLOCKS = 64, 8  # the least number of queries in a block, and the greatest number of blocks
 
 
 def is_causal_alone(query: Tensor, key: Tensor, value: Tensor, **others: Any) -> bool:
@@ -173,8 +172,7 @@ def _mask(start: int, end: int) -> Tensor:
 
 SMALLEST = 1 << 22
 """Products of fewer multiplications stay PyTorch's: oneDNN has more overhead per call, and a millisecond for each new shape."""
-PACKED_SHARE = 0.25
-"""Share of free memory that packed copies of weights may take."""
+PACKED_SHARE = 0.25  # share of free memory that packed copies of weights may take
 TYPICAL_ROWS = 512
 """Number of rows of the input for which a weight's packed order is optimised; results are right for any number."""
 _OPERATOR_IS_MISSING = (AttributeError, NotImplementedError, RuntimeError, TypeError)

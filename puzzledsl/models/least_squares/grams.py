@@ -19,8 +19,7 @@ from torch import Tensor
 
 from puzzledsl.models.kernels.products import product, self_product
 
-RIDGE = 1e-4
-"""The least ridge, relative to the mean of the Gram matrix's diagonal."""
+RIDGE = 1e-4  # the least ridge, relative to the mean of the Gram matrix's diagonal
 TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
 """Ridge times tokens a free input. Held-out error of SmolLM2's layers is lowest within a factor of 3 of these, at 4k as at
 16k calibration tokens; with next to no ridge a refit on 4k tokens is worse than none."""
@@ -150,8 +149,7 @@ class LayerStatistics:
 
 BLOCK_SHARE, MAX_BLOCK, POOL = 32, 64, 4
 """A round removes 1/32 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""
-ORDER_RIDGE = 0.1
-"""Relative; from 1e-3 to 1 the held-out error of SmolLM2's layers changes by 1 %."""
+ORDER_RIDGE = 0.1  # relative; from 1e-3 to 1 the held-out error of SmolLM2's layers changes by 1 %
 
 
 def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:

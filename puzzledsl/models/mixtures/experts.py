@@ -63,10 +63,8 @@ class ModuleRules:
         return weights_TK, numbers_TK
 
 
-State = dict[str, Tensor]
-"""Weights by their canonical names inside the sub-block."""
-SHARED = "shared_expert."
-"""Start of the names of a shared expert's weights."""
+State = dict[str, Tensor]  # weights by their canonical names inside the sub-block
+SHARED = "shared_expert."  # start of the names of a shared expert's weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +271,7 @@ def _joined(maps: Sequence[Linear]) -> Linear:
     return Linear(torch.cat([linear.weight for linear in maps]), torch.cat(biases) if biases else None)
 
 
-POOL = 2
-"""The pool has so many times as many channels as are kept."""
+POOL = 2  # the pool has so many times as many channels as are kept
 
 
 @dataclass(frozen=True, slots=True)

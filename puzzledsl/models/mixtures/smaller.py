@@ -38,8 +38,7 @@ from puzzledsl.models.least_squares.grams import (
 )
 from puzzledsl.models.mixtures.experts import Expert, Mixture, owning_downs, stacked
 
-MEASURED_TOKENS = 4096
-"""Tokens on which `damage_order` measures."""
+MEASURED_TOKENS = 4096  # tokens on which `damage_order` measures
 SKETCHED = 64
 """Columns of the random projection in which outputs are compared; sums over thousands of tokens keep their order."""
 
@@ -108,13 +107,10 @@ def _sketch(hidden: int, device: torch.device) -> Tensor:
 
 SWEEPS = 5
 """Gauss-Seidel sweeps over the down projections. From 3 to 8, the held-out error of layers falls by 2 % to 13 %."""
-ROUTER_RIDGE = 3.0
-"""Ridge times tokens a weight of a router row."""
+ROUTER_RIDGE = 3.0  # ridge times tokens a weight of a router row
 ROUTER_STEPS = 2
-SHARES = (1.0, 0.7, 0.4, 0.2)
-"""Shares of a step of the router that are tried on tokens it was not fitted to."""
-UNSEEN = 8
-"""One of so many tokens judges the router's steps."""
+SHARES = (1.0, 0.7, 0.4, 0.2)  # shares of a step of the router that are tried on tokens it was not fitted to
+UNSEEN = 8  # one of so many tokens judges the router's steps
 
 
 def overwrite_downs(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> None:
@@ -193,12 +189,10 @@ def unseen(x_TH: Tensor) -> Tensor:
     return torch.arange(len(x_TH), device=x_TH.device) % UNSEEN == 0
 
 
-ROW_RIDGE = 3.0
-"""Ridge times tokens a weight of a merged router row."""
+ROW_RIDGE = 3.0  # ridge times tokens a weight of a merged router row
 ROOM_SHARE, LEAST_ROOM = 0.2, 2**27
 """Bytes that merging may take: a share of those of all experts, or 128 MiB."""
-SQUARES, SLABS = 4, 5
-"""Float64 matrices [C, C] and [C, H] that merging C channels holds at once."""
+SQUARES, SLABS = 4, 5  # float64 matrices [C, C] and [C, H] that merging C channels holds at once
 
 
 def most_together(mixture: Mixture, experts: int, width: int) -> int:

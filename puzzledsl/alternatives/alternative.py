@@ -138,7 +138,7 @@ class Alternative(Frozen, ABC):
     @property
     def cache(self) -> CacheName | None:
         """Type of the KV cache; None without a type of its own."""
-        return None
+        return getattr(self, "kv_cache", None)
 
     @property
     def keeps_weights(self) -> bool:
@@ -227,11 +227,6 @@ class Attention(Alternative):
     replaces: ClassVar[tuple[str, ...]] = ("attention",)
 
     @property
-    def cache(self) -> CacheName | None:
-        """Type of the KV cache; None without a type of its own."""
-        return self.kv_cache
-
-    @property
     def of_piece(self) -> Self:
         """The alternative as its piece has it: without the type of its cache."""
         return self.in_cache(None)
@@ -267,10 +262,8 @@ def storage_misfit(alternative: Alternative, shape: Shape) -> str:
     if alternative.cache is None:
         return ""
     if not own.cached_heads:
-        return (
-            absent("attention", shape)
-            or f"{MIXERS.get(own.mixer, 'a matrix')} there keeps no keys and values"
-        )
+        mixer = MIXERS.get(own.mixer, "a matrix")
+        return absent("attention", shape) or f"{mixer} there keeps no keys and values"
     group = CACHES[alternative.cache].group
     parted = f"heads have {own.head_dim} channels, which are no whole groups of {group}"
     return parted if own.head_dim % group else ""
@@ -280,10 +273,8 @@ def storage_misfit(alternative: Alternative, shape: Shape) -> str:
 def _alone(of: Alternative, shape: Shape) -> Shape:
     own = KIND_FIELDS.get(of.sub_block)
     changed = of.changes(shape)
-    none: dict[str, Any] = {
-        field: "none" for field in KIND_FIELDS.values() if field != own or changed is None
-    }
-    return replace(shape, **{"by_layer": (), "base": None, **(changed or {}), **none})
+    gone = [field for field in KIND_FIELDS.values() if field != own or changed is None]
+    return replace(shape, **{"by_layer": (), "base": None, **(changed or {}), **dict.fromkeys(gone, "none")})
 
 
 @functools.lru_cache(maxsize=4096)

@@ -120,8 +120,4 @@ def is_canonical(name: str, site: Site) -> bool:
         return bool(known)
     dtypes = PRECISIONS if known[0].quantisable else ()
     caches = [f"{KV}{cache}" for cache in CACHES] if known[0].has_cache else []
-    return types in [
-        *([d] for d in dtypes),
-        *([c] for c in caches),
-        *([d, c] for d in dtypes for c in caches),
-    ]
+    return types in [[d] for d in dtypes] + [[c] for c in caches] + [[d, c] for d in dtypes for c in caches]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal
 
 from puzzledsl.base.frozen import Frozen, left_out
 
@@ -29,9 +29,8 @@ _AS_THE_REST: Any = object()  # the value of what is no different
 
 
 def _alike() -> Any:
-    return field(
-        default_factory=lambda: _AS_THE_REST, metadata={"exclude_if": lambda value: value is _AS_THE_REST}
-    )
+    unset = {"exclude_if": lambda value: value is _AS_THE_REST}
+    return field(default_factory=lambda: _AS_THE_REST, metadata=unset)
 
 
 class LayerShape(Frozen):
@@ -197,15 +196,8 @@ class Shape(Frozen):
     @property
     def ffn_width(self) -> int:
         """The channels that one token uses: those of a dense FFN, or of a mixture's active and shared experts."""
-        match self.ffn:
-            case "dense":
-                return self.intermediate
-            case "moe":
-                return self.top_k * self.expert_width + self.shared_width
-            case "linear" | "none":
-                return 0
-            case _:
-                assert_never(self.ffn)
+        used = self.top_k * self.expert_width + self.shared_width
+        return {"dense": self.intermediate, "moe": used, "linear": 0, "none": 0}[self.ffn]
 
     def with_layers(self, layers: Sequence[Mapping[str, Any]]) -> Shape:
         """Return the shape whose layers have these LAYER_FIELDS: what most have is the shape's own, the rest `by_layer`."""

@@ -32,11 +32,7 @@ class Arguments(ABC):
     """The arguments of one call. Its methods report the user's mistakes and return what is valid."""
 
     shape: Shape  # the parent's, as the layer has it
-
-    @property
-    @abstractmethod
-    def failed(self) -> bool:
-        """True once a mistake was found."""
+    failed: bool  # True once a mistake was found
 
     @abstractmethod
     def need(self, *keys: str, help: str) -> None:
@@ -172,9 +168,8 @@ class Architecture(Frozen):
     drops_empty_layers: bool = False  # a layer without sub-blocks is left out
     needs_attention: bool = False  # it runs no model without any KV cache
     grouped: bool = False  # its layers each have one attention; those without a cache go inside
-    as_family: Literal["llama", "qwen2"] | None = (
-        None  # others are rewritten as this family, with zero biases where it wants them
-    )
+    as_family: Literal["llama", "qwen2"] | None = None
+    """The family that others are rewritten as, with zero biases where it wants them."""
 
     def storage(self, dtype: str | None, *, mixture: bool) -> Support:
         """Return the support of a quantised sub-block, maybe a mixture of experts, beside others; native for None."""
@@ -213,15 +208,13 @@ class Architecture(Frozen):
         """Yield the properties of the whole model that it lacks, in words."""
         absent = Absent(reason=f"none of its architectures for layers that differ has {shape.family} layers")
         ropes = () if self.ropes is None else set(computation.ropes) - set(self.ropes)
+        name = computation.activation
         asked = [
             (FAMILY, self.families.get(shape.family, absent)),
             ("tied embeddings", self.tied) if shape.tied else ("a separate output matrix", self.untied),
             ("biases in attention", self.attention_bias if shape.attention_bias else NATIVE),
             ("biases in FFNs", self.mlp_bias if shape.mlp_bias else NATIVE),
-            (
-                f"`{computation.activation}` in FFNs",
-                self.other_activation if computation.activation else NATIVE,
-            ),
+            (f"`{name}` in FFNs", self.other_activation if name else NATIVE),
             *((f"`{rope}` rotary embeddings", _other_rope(rope)) for rope in sorted(ropes)),
         ]
         yield from ((what, found) for what, found in asked if found.kind != "native")

@@ -10,10 +10,11 @@ Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
-from puzzledsl.alternatives.shape import Mixer, Shape, StateShape
+from puzzledsl.alternatives.shape import Mixer, Shape
 from puzzledsl.base.frozen import Frozen, record
 
 
@@ -95,22 +96,14 @@ def size_of_weights(
     """
     experts, top_k = routing
     here = split(experts, expert_parallel)
-    matrices = vectors = expert_matrices = expert_vectors = 0
-    weights = list(counted)
-    for weight, number in weights:
-        count = weight.count(gpus // expert_parallel if weight.of_expert else gpus) * number
-        match len(weight.shape) == 1, weight.of_expert:
-            case True, True:
-                expert_vectors += count
-            case True, False:
-                vectors += count
-            case False, True:
-                expert_matrices += count
-            case _:
-                matrices += count
-    if not weights:
+    counts = Counter[tuple[bool, bool]]()
+    for weight, number in counted:
+        held_by = gpus // expert_parallel if weight.of_expert else gpus
+        counts[len(weight.shape) == 1, weight.of_expert] += weight.count(held_by) * number
+    if not counts:
         return Size(0, 0, 0)
-    expert_matrices, expert_vectors = (n * here // experts for n in (expert_matrices, expert_vectors))
+    matrices, vectors = counts[False, False], counts[True, False]
+    expert_matrices, expert_vectors = (counts[vector, True] * here // experts for vector in (False, True))
     chosen = split(expert_matrices * top_k, experts)
     chosen_vectors = split(expert_vectors * top_k, experts)
     return Size(
@@ -139,7 +132,7 @@ def layer_weights(own: Shape) -> Weights:
                 found |= ffn_weights(own, own.expert_width, f"experts.{expert}.", of_expert=True)
             return found
         case "linear":
-            return matrix_weights(own)
+            return _matrix(own)
         case "none":
             return mixer_weights(own)
         case _:
@@ -217,30 +210,26 @@ def mixer_weights(shape: Shape) -> Weights:
         case "attention":
             return attention_weights(shape)
         case "mamba2":
-            return _mamba2(shape.hidden, _state(shape))
+            return _mamba2(shape)
         case "delta_net":
-            return _delta_net(shape, _state(shape))
+            return _delta_net(shape)
         case "linear":
-            return matrix_weights(shape)
+            return _matrix(shape)
         case "none":
             return {}
         case _:
             assert_never(shape.mixer)
 
 
-def matrix_weights(shape: Shape) -> Weights:
+def _matrix(shape: Shape) -> Weights:
     """Return one matrix in place of a sub-block, split by rows."""
     return {"linear.weight": Weight((shape.hidden, shape.hidden), 0)}
 
 
-def _state(shape: Shape) -> StateShape:
-    if shape.state is None:
-        raise ValueError(f"a {shape.mixer} needs the sizes of its state")
-    return shape.state
-
-
-def _mamba2(hidden: int, state: StateShape) -> Weights:
+def _mamba2(shape: Shape) -> Weights:
     """Return the weights of Mamba2, split by heads, whose groups share B and C: gate, values, B, C, and a step a head."""
+    hidden, state = shape.hidden, shape.state
+    assert state is not None
     inner, mixed = state.heads * state.head_dim, state.heads * state.head_dim + 2 * state.groups * state.state
     group = state.heads // state.groups
     projected = inner + mixed + state.heads
@@ -254,15 +243,17 @@ def _mamba2(hidden: int, state: StateShape) -> Weights:
     }
 
 
-def _delta_net(shape: Shape, state: StateShape) -> Weights:
+def _delta_net(shape: Shape) -> Weights:
     """Return the weights of a gated delta net, split by key heads with the value heads that belong to each.
 
     With two input maps, in_proj_qkvz makes queries, keys, values and the output's gate, in_proj_ba a writing strength and a
     decay a head, both key head by key head; with four, in_proj_qkv, z, b and a make them one after the other. The convolution
     runs over queries, keys and values. The norm has one weight of a head's channels.
     """
+    state, hidden = shape.state, shape.hidden
+    assert state is not None
     keys, values = state.groups * state.state, state.heads * state.head_dim
-    hidden, group, mixed = shape.hidden, state.heads // state.groups, 2 * keys + values
+    group, mixed = state.heads // state.groups, 2 * keys + values
     rows = {"qkvz": mixed + values, "ba": 2 * state.heads}
     if shape.delta_maps == 4:
         rows = {"qkv": mixed, "z": values, "b": state.heads, "a": state.heads}
@@ -288,13 +279,10 @@ class StateSize:
     scan: int
 
 
-NO_STATE = StateSize(0, 0)
-
-
 def state_size(own: Shape, gpus: int = 1) -> StateSize:
     """Return a layer's size on the most loaded of `gpus`: heads and groups are split, fewer groups than GPUs replicated."""
     if (state := own.state) is None or own.mixer not in FLOP_OF_A_CELL:
-        return NO_STATE
+        return StateSize(0, 0)
     heads, groups = split(state.heads, gpus), split(state.groups, gpus)
     channels = heads * state.head_dim + 2 * groups * state.state
     return StateSize(conv=(state.conv - 1) * channels, scan=heads * state.head_dim * state.state)
@@ -312,13 +300,11 @@ PARTIAL = "partial"
 class Computation(Frozen):
     """The defaults are what every runtime computes. `families.computation` reads it from config.json."""
 
-    ropes: tuple[str, ...] = (
-        "default",
-    )  # scalings of rotary embeddings in its layers, in transformers' words
+    ropes: tuple[str, ...] = ("default",)
+    """Scalings of rotary embeddings in its layers, in transformers' words."""
     activation: str = ""  # of its FFNs; empty: the family's usual one
-    weights_of_all: bool = (
-        False  # a router's weights are shares of all experts: those of the chosen are below 1
-    )
+    weights_of_all: bool = False
+    """True if a router's weights are shares of all experts: those of the chosen are below 1."""
 
 
 USUAL = Computation()

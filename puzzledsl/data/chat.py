@@ -219,11 +219,8 @@ def _asked(record: Any, place: str) -> Asked:
     if "messages" not in record:
         raise ValueError("it has no `prompt`" if "prompt" not in record else "its `prompt` is no text")
     chat = record["messages"]
-    texts = (
-        [[m.get(key) for key in ("role", "content")] for m in chat if isinstance(m, dict)]
-        if isinstance(chat, list)
-        else []
-    )
+    objects = [m for m in chat if isinstance(m, dict)] if isinstance(chat, list) else []
+    texts = [[m.get(key) for key in ("role", "content")] for m in objects]
     if not texts or len(texts) < len(chat) or not all(isinstance(text, str) for m in texts for text in m):
         raise ValueError("`messages` are objects with texts as `role` and `content`")
     if chat[-1]["role"] == "assistant":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,8 @@ class Place:
     def no_column(self, file: Path, column: str, place: str, columns: Sequence[str]) -> DiagnosticError:
         """Return the error for a record without the column that holds the text."""
         shown = ", ".join(columns) or "none"
-        return DiagnosticError(
-            ColumnMissing(self.span, name=self.name, file=file, column=column, place=place, columns=shown)
-        )
+        said: Args = {"name": self.name, "file": file, "column": column, "place": place, "columns": shown}
+        return DiagnosticError(ColumnMissing(self.span, **said))
 
     def installed(self, package: str, module: str) -> Any:
         """Import a module of an optional package. Raises DiagnosticError (LibraryNotInstalled)."""
@@ -170,11 +169,6 @@ def lines_of(place: Place, file: Path) -> Iterator[str]:
         raise place.unreadable(file, str(error.strerror), "check its permissions") from error
 
 
-def text_documents(place: Place, file: Path) -> Iterator[Document]:
-    """Yield the paragraphs of a text file."""
-    return (Text(paragraph, file.name) for paragraph in paragraphs(lines_of(place, file)))
-
-
 def paragraphs(lines: Iterable[str]) -> Iterator[str]:
     """Yield runs of lines between blank ones, without line ends around them."""
     document: list[str] = []
@@ -186,14 +180,6 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
             document = []
     if document:
         yield "".join(document).strip("\n")
-
-
-def file_documents(place: Place, file: Path) -> Iterator[Document]:
-    """Yield the documents of one file of records: Parquet by its name, else JSON lines. Raises DiagnosticError."""
-    if file.suffix == ".parquet":
-        yield from parquet_documents(place, file)
-    else:
-        yield from documents_of(place, file, _objects(place, file), "line")
 
 
 def _objects(place: Place, file: Path) -> Iterator[Record]:
@@ -236,21 +222,19 @@ def _rows(place: Place, file: Path, table: Any, field: str) -> Iterator[Record]:
         raise place.unreadable(file, f"behind row {number}: {error}", "write it again") from error
 
 
-def question_documents(place: Place, file: Path) -> Iterator[Document]:
-    """Yield a document for each question. Raises DiagnosticError (BadTask) for a line that is no question."""
-    return (Text(answered(item), file.name) for item in read_tasks(file, span=place.span))
-
-
 RECORDS = {".parquet", ".jsonl"}
 UNREACHABLE = ("connection", "offline", "resolve", "timed out", "timeout", "network", "couldn't reach")
 """Words of errors that a hub which cannot be reached raises."""
 
 
-def _named_after_split(place: Place, folder: Path) -> tuple[Path, ...]:
-    if place.source.subset is not None:
-        return ()
-    found = sorted(folder.glob(f"*{place.source.split}*"))
-    return tuple(path for path in found if path.suffix in RECORDS)
+def _named_after_split(place: Place) -> tuple[Path, ...]:
+    """Return the files of records in a local directory that are named after the split; none of a subset."""
+    found = (place.base / place.source.id).glob(f"*{place.source.split}*")
+    return (
+        ()
+        if place.source.subset is not None
+        else tuple(sorted(path for path in found if path.suffix in RECORDS))
+    )
 
 
 def _streamed(place: Place, name: str) -> Iterator[Record]:
@@ -264,28 +248,26 @@ def _streamed(place: Place, name: str) -> Iterator[Record]:
         for row in rows:
             number += 1
             yield number, row
-    except (DiagnosticError, GeneratorExit):
-        raise
     except Exception as error:  # offline, unknown name, gated: the package raises many kinds
-        raise _unread(place, error, number) from error
+        first = (str(error).strip().splitlines() or [""])[0]
+        reason = f"{type(error).__name__}: {first}" if not number else f"behind row {number}: {first}"
+        fix = "correct the name, the split or the subset, or save the text as files"
+        if any(word in f"{type(error).__name__} {error}".lower() for word in UNREACHABLE):
+            fix = "connect to the hub, or download the data set and name its directory"
+        raise place.unreadable(Path(source.id), reason, fix) from error
 
 
-def _unread(place: Place, error: Exception, number: int) -> DiagnosticError:
-    first = (str(error).strip().splitlines() or [""])[0]
-    reason = f"{type(error).__name__}: {first}" if not number else f"behind row {number}: {first}"
-    fix = "correct the name, the split or the subset, or save the text as files"
-    if any(word in f"{type(error).__name__} {error}".lower() for word in UNREACHABLE):
-        fix = "connect to the hub, or download the data set and name its directory"
-    return place.unreadable(Path(place.source.id), reason, fix)
-
-
-READERS: dict[type[nodes.Picked], Callable[[Place, Path], Iterator[Document]]] = {
-    nodes.TextData: text_documents,
-    nodes.JsonlData: file_documents,
-    nodes.ParquetData: parquet_documents,
-    nodes.TaskData: question_documents,
-}
-"""Readers of one file, by the class of a source's node. A new source of files is one more entry."""
+def _documents_in(place: Place, file: Path) -> Iterator[Document]:
+    """Yield the documents of a source's file. Raises DiagnosticError, for a line that is no question too (BadTask)."""
+    match place.source:
+        case nodes.TextData():
+            yield from (Text(each, file.name) for each in paragraphs(lines_of(place, file)))
+        case nodes.TaskData():
+            yield from (Text(answered(item), file.name) for item in read_tasks(file, span=place.span))
+        case source if isinstance(source, nodes.ParquetData) or file.suffix == ".parquet":
+            yield from parquet_documents(place, file)
+        case _:
+            yield from documents_of(place, file, _objects(place, file), "line")
 
 
 def files_at(place: Place) -> tuple[Path, ...]:
@@ -294,9 +276,8 @@ def files_at(place: Place) -> tuple[Path, ...]:
         folder = place.base / place.source.id
         if not folder.is_dir():
             return ()
-        return _named_after_split(place, folder) or tuple(
-            sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        )
+        every = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return _named_after_split(place) or tuple(sorted(every))
     found: list[Path] = []
     for pattern in place.source.paths:
         matched = sorted(matching(place.base, pattern))
@@ -309,15 +290,12 @@ def files_at(place: Place) -> tuple[Path, ...]:
 
 def documents_at(place: Place) -> Iterator[Document]:
     """Yield a source's documents that are not blank, in a fixed order. Raises DiagnosticError for what cannot be read."""
-    if not isinstance(place.source, nodes.HfData):
-        for file in files_at(place):
-            yield from READERS[type(place.source)](place, file)
-        return
-    folder = place.base / place.source.id
-    files = _named_after_split(place, folder) if folder.is_dir() else ()
+    of_hub = isinstance(place.source, nodes.HfData)
+    files = _named_after_split(place) if of_hub else files_at(place)
     for file in files:
-        yield from file_documents(place, file)
-    if not files:
+        yield from _documents_in(place, file)
+    if of_hub and not files:
+        folder = place.base / place.source.id
         name = str(folder) if folder.is_dir() else place.source.id
         yield from documents_of(place, Path(place.source.id), _streamed(place, name), "row")
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Args, DiagnosticError
 from puzzledsl.base.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
@@ -153,7 +153,13 @@ def stream_of(place: Place, tokenizer: Any, cache: Path, progress: Progress) -> 
 
 def path_of(place: Place, tokenizer: Any, cache: Path) -> Path:
     """Return the file of a source's stream in a build. Raises DiagnosticError for files that are not there."""
-    return cache / f"{_digest(place.source, files_at(place), tokenizer)}.npy"
+    source, files = place.source, files_at(place)
+    parts = [PACKING, source.model_dump_json(), fingerprint(tokenizer), *(sha256_of(file) for file in files)]
+    if isinstance(source, nodes.Rows):
+        parts.append(DISTINCT if drops_copies(source) else "")
+        if source.messages is not None:
+            parts.append(template_of(tokenizer))
+    return cache / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()}.npy"
 
 
 def try_first(place: Place, tokenizer: Any, count: int) -> None:
@@ -198,9 +204,9 @@ class Making:
             self._counter.update(
                 documents=1, tokens=len(ids), learned_tokens=len(ids) if learned is None else sum(learned)
             )
-            yield (
-                ids if learned is None else [i if kept else ~i for i, kept in zip(ids, learned, strict=True)]
-            )
+            if learned is not None:
+                ids = [i if kept else ~i for i, kept in zip(ids, learned, strict=True)]
+            yield ids
             if left is not None:
                 left -= len(ids)
                 if left == 0:
@@ -211,8 +217,9 @@ class Making:
         """Raise DiagnosticError (NoDocuments, AnswersNotFound) for a stream without tokens, or with none to learn."""
         place, counts = self._place, self.counts
         if not counts.tokens and not counts.unanswered:
-            elsewhere = f"all {counts.other_part} documents are in other parts"
-            reason = elsewhere if counts.other_part else "it has no document that is not blank"
+            reason = "it has no document that is not blank"
+            if counts.other_part:
+                reason = f"all {counts.other_part} documents are in other parts"
             raise DiagnosticError(NoDocuments(place.span, name=place.name, reason=reason))
         if not counts.learned_tokens:
             reason = "no conversation has an answer of the assistant"
@@ -258,15 +265,12 @@ def in_part(document: Document, part: tuple[Fraction, Fraction] | None) -> bool:
 
 def drops_copies(source: nodes.Picked) -> bool:
     """Return True if exact copies of a document are dropped: unless said otherwise, of records and questions."""
-    return (
-        source.duplicates == "drop" if source.duplicates else isinstance(source, nodes.Rows | nodes.TaskData)
-    )
+    usual = "drop" if isinstance(source, nodes.Rows | nodes.TaskData) else "keep"
+    return (source.duplicates or usual) == "drop"
 
 
 def _answered(document: Document) -> bool:
-    return not isinstance(document, Conversation) or any(
-        message["role"] == ASSISTANT for message in document.messages
-    )
+    return isinstance(document, Text) or any(m["role"] == ASSISTANT for m in document.messages)
 
 
 def _within(key: bytes, part: tuple[Fraction, Fraction] | None) -> bool:
@@ -296,10 +300,9 @@ def _write(path: Path, making: Making, progress: Progress) -> None:
             file.write(np.asarray(ids, dtype=np.int32).tobytes())
             if time.monotonic() - told >= TELL_S:
                 told, counts = time.monotonic(), making.counts
-                text = (
-                    f"data `{counts.name}`: {counts.documents:,} documents, {counts.tokens:,} tokens so far"
-                )
-                progress.log("reading_text", text=text, documents=counts.documents, tokens=counts.tokens)
+                known = {"documents": counts.documents, "tokens": counts.tokens}
+                said = f"{counts.documents:,} documents, {counts.tokens:,} tokens so far"
+                progress.log("reading_text", text=f"data `{counts.name}`: {said}", **known)
         count = (file.tell() - start) // np.dtype(np.int32).itemsize
         making.check()
         file.write(making.counts.model_dump_json().encode())
@@ -314,15 +317,6 @@ def _write_header(file: BinaryIO, count: int) -> None:
     np.lib.format.write_array_header_1_0(file, fields)
 
 
-def _digest(source: nodes.Picked, files: Iterable[Path], tokenizer: Any) -> str:
-    parts = [PACKING, source.model_dump_json(), fingerprint(tokenizer), *(sha256_of(file) for file in files)]
-    if isinstance(source, nodes.Rows):
-        parts.append(DISTINCT if drops_copies(source) else "")
-        if source.messages is not None:
-            parts.append(template_of(tokenizer))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def fingerprint(tokenizer: Any) -> str:
     """Return a digest of all that a tokenizer's output depends on: vocabulary, merges, normalisation, special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -333,20 +327,16 @@ def fingerprint(tokenizer: Any) -> str:
 
 def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
     """Yield a digest of each document but its white space. Raises DiagnosticError."""
-    for document in _read(data, base):
-        match document:
-            case Text(text=text):
-                yield _text_digest(text)
-            case Conversation(messages=messages):
-                yield _text_digest(" ".join(str(message.get("content", "")) for message in messages))
-
-
-def _read(data: nodes.Data, base: Path) -> Iterator[Document]:
-    """Yield the documents of a text's parts, as `part: 0%..95%` means them."""
     for part, _ in parts_of(data):
-        source = part.source
-        if not isinstance(source, nodes.MixData):
-            yield from (each for each in documents(part, base) if in_part(each, source.part))
+        source: Any = part.source
+        for document in documents(part, base):
+            match document:
+                case each if not in_part(each, source.part):
+                    pass
+                case Text(text=text):
+                    yield _text_digest(text)
+                case Conversation(messages=messages):
+                    yield _text_digest(" ".join(str(message.get("content", "")) for message in messages))
 
 
 def digests_of_tasks(paths: tuple[str, ...], items: int | None, base: Path) -> Iterator[bytes]:
@@ -416,30 +406,20 @@ def _check_enough(
     """Raise DiagnosticError (NotEnoughText, MixTooShort) if a text has fewer blocks than are drawn from it."""
     available = [len(stream) // context for stream in streams]
     short = [p for p, count in enumerate(available) if count < int((order == p).sum())]
-    if not short:
-        return
     parts = parts_of(source)
-    if not isinstance(source.source, nodes.MixData):
-        raise DiagnosticError(
-            NotEnoughText(
-                span_of(source.where),
-                name=source.name,
-                got=len(streams[0]),
-                needed=blocks * context,
-                blocks=blocks,
-                context=context,
-            )
-        )
+    if short and not isinstance(source.source, nodes.MixData):
+        said: Args = {
+            "got": len(streams[0]),
+            "needed": blocks * context,
+            "blocks": blocks,
+            "context": context,
+        }
+        raise DiagnosticError(NotEnoughText(span_of(source.where), name=source.name, **said))
     most = most_blocks([weight for _, weight in parts], available, blocks) * context
-    problems = [
-        MixTooShort(
-            span_of(source.where),
-            name=source.name,
-            part=parts[p][0].name,
-            got=len(streams[p]),
-            needed=int((order == p).sum()) * context,
-            most=most,
-        )
-        for p in short
-    ]
-    raise DiagnosticError(*problems)
+    problems = []
+    for p in short:
+        drawn: Args = {"part": parts[p][0].name, "needed": int((order == p).sum()) * context, "most": most}
+        place = span_of(source.where)
+        problems.append(MixTooShort(place, name=source.name, got=len(streams[p]), **drawn))
+    if problems:
+        raise DiagnosticError(*problems)

@@ -36,6 +36,7 @@ _EMPTY: Mapping[SubBlock, dict[str, Any]] = {
     "ffn": _FLAGS | {"intermediate_size": None},
 }
 """Keys that every entry has."""
+_GONE: Mapping[str, dict[str, Any]] = {"linear": {"replace_with_linear": True}, "none": {"no_op": True}}
 
 
 def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def entry_of(alternative: Alternative, shape: Shape) -> dict[str, Any]:
 
 def _attention_entry(own: Shape, shape: Shape) -> dict[str, Any]:
     if own.mixer != "attention":
-        return {} if own.mixer == shape.mixer else _gone(own.mixer)
+        return {} if own.mixer == shape.mixer else _GONE[own.mixer]
     seen = (own.window, own.window_sinks)
     window, sinks = (None, 0) if seen == (shape.window, shape.window_sinks) else seen
     heads = {} if own.heads == shape.heads else {"num_attention_heads": own.heads}
@@ -91,15 +92,11 @@ def _ffn_entry(own: Shape, shape: Shape) -> dict[str, Any]:
     if own.ffn == "moe":
         return {key: getattr(own, field) for field, key in MIXTURE.items()}
     if own.ffn != "dense":
-        return {} if own.ffn == shape.ffn else {"ffn_mult": None} | _gone(own.ffn)
+        return {} if own.ffn == shape.ffn else {"ffn_mult": None} | _GONE[own.ffn]
     sizes: dict[str, Any] = {"intermediate_size": own.intermediate}
     if own.intermediate % FFN_MULTIPLE:
         return sizes
     return {"ffn_mult": ffn_mult(own.intermediate, shape.hidden)} | sizes
-
-
-def _gone(kind: str) -> dict[str, Any]:
-    return {"replace_with_linear": True} if kind == "linear" else {"no_op": True}
 
 
 def ffn_mult(width: int, hidden: int) -> float:
@@ -236,11 +233,7 @@ def base_content(content: Mapping[str, Any]) -> dict[str, Any]:
 def _sizes(blocks: Sequence[Mapping[SubBlock, Mapping[str, Any]]], part: SubBlock, name: str) -> list[int]:
     """Return a size of every layer that has a possible one; `layers_of_child` refuses the others."""
     found = (block[part].get(name) for block in blocks)
-    return [
-        size
-        for size in found
-        if isinstance(size, int) and not isinstance(size, bool) and 0 < size <= MAX_SIZE
-    ]
+    return [n for n in found if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= MAX_SIZE]
 
 
 def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...]:
@@ -266,13 +259,11 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
         layer = {name: getattr(own, name) for name in LAYER_FIELDS}
         for alternative in pair:
             if not alternative.in_families:
-                raise BadConfig(
-                    f"layer {index} has a `{alternative.name}` sub-block, which a parent cannot have"
-                )
+                what = f"has a `{alternative.name}` sub-block, which a parent cannot have"
+                raise BadConfig(f"layer {index} {what}")
             if alternative.cache is not None:
-                raise BadConfig(
-                    f"layer {index} rounds keys and values to {alternative.cache}, which a parent cannot"
-                )
+                what = f"rounds keys and values to {alternative.cache}, which a parent cannot"
+                raise BadConfig(f"layer {index} {what}")
             layer |= alternative.changes(own) or {}
         layers.append(layer)
     return base.with_layers(_alike(layers)).model_copy(update={"base": base})
@@ -281,15 +272,11 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
 def _alike(layers: Sequence[dict[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Give the sizes that a layer does not use the most frequent value of those that do, so that equal layers are equal."""
     for kind, fields in _USED_IF.items():
+        unused = [layer for layer in layers if layer[kind] in ("linear", "none")]
         used = [layer for layer in layers if layer[kind] not in ("linear", "none")]
-        if not used:
-            continue
-        common = dict(
-            Counter(tuple((name, layer[name]) for name in fields) for layer in used).most_common(1)[0][0]
-        )
-        for layer in layers:
-            if layer[kind] in ("linear", "none"):
-                layer |= common
+        sizes = Counter(tuple((name, layer[name]) for name in fields) for layer in used)
+        for layer in unused if sizes else ():
+            layer |= dict(sizes.most_common(1)[0][0])
     return layers
 
 

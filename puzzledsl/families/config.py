@@ -45,13 +45,12 @@ def config_content(path: Path) -> dict[str, Any] | None:
             return None
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
-        if len(data) > MAX_CONFIG_BYTES:
-            raise BadConfig("it is larger than any config.json")
-        config = json.loads(data)
-    except BadConfig:
-        raise
     except OSError as error:
         raise BadConfig(f"it cannot be read ({error.strerror})") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise BadConfig("it is larger than any config.json")
+    try:
+        config = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadConfig("it is not JSON") from error
     if not isinstance(config, dict):
@@ -105,13 +104,10 @@ class Config:
         value = self.content.get(key)
         if value is None:
             return None
-        if (
-            not isinstance(value, list)
-            or len(value) < count
-            or any(isinstance(item, bool) or item not in (0, 1) for item in value)
-        ):
+        found = value if isinstance(value, list) else []
+        if len(found) < count or any(isinstance(item, bool) or item not in (0, 1) for item in found):
             raise BadConfig(f"{key} is not a list of {count} zeros and ones, one a layer")
-        return tuple(bool(item) for item in value[:count])
+        return tuple(bool(item) for item in found[:count])
 
     def words(self, key: str, allowed: tuple[str, ...], count: int) -> tuple[str, ...] | None:
         """Return a list of `count` words, one a layer; None if the field is missing or null."""
@@ -192,13 +188,12 @@ def laid_out(shape: Shape, rules: Mapping[str, Any]) -> Shape:
 def canonical(shape: Shape) -> Shape:
     """Return the shape without the sizes that no layer uses, so that equal parents have equal shapes."""
     kinds = [own for own, _ in shape.kinds()] if shape.by_layer or shape.base else [shape]
-    unused: dict[str, Any] = {}
-    if not any(own.ffn == "dense" for own in kinds):
-        unused |= {"intermediate": 0}
-    if not any(own.ffn == "moe" for own in kinds):
+    mixers, channels = {own.mixer for own in kinds}, {own.ffn for own in kinds}
+    unused: dict[str, Any] = {} if mixers & {"mamba2", "delta_net"} else {"state": None}
+    if "dense" not in channels:
+        unused["intermediate"] = 0
+    if "moe" not in channels:
         unused |= dict.fromkeys(("experts", "top_k", "expert_width", "shared_width"), 0)
-    if not any(own.mixer in ("mamba2", "delta_net") for own in kinds):
-        unused |= {"state": None}
     changed = {name: value for name, value in unused.items() if getattr(shape, name) != value}
     return shape.model_copy(update=changed) if changed else shape
 
@@ -206,18 +201,6 @@ def canonical(shape: Shape) -> Shape:
 def windowed(shape: Shape, kinds: Sequence[str], window: int) -> Shape:
     """Return the shape whose layers of kind `sliding_attention` see `window` tokens."""
     return shape.with_layers([{"window": window if kind == KINDS[1] else None} for kind in kinds])
-
-
-def upper_windows(config: Config, shape: Shape) -> Shape:
-    """Return the shape of a Qwen: if it uses windows, `layer_types`, or the layers from `max_window_layers` on, have one."""
-    if not config.flag("use_sliding_window"):
-        return shape
-    window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
-    first = config.optional("max_window_layers", 28, 28, low=0)
-    kinds = config.words("layer_types", KINDS, shape.layers) or [
-        KINDS[i >= first] for i in range(shape.layers)
-    ]
-    return windowed(shape, kinds, window) if window else shape
 
 
 def channel_mixers(config: Config, layers: int) -> list[str]:

@@ -34,18 +34,13 @@ def _read(config: Config, sizes: dict[str, Any], *, experts: int = 0, top_k: int
         conv=config.given("linear_conv_kernel_dim", 4),
     )
     shape = Shape(state=state, **sizes)
-    mixers = _mixers(config, shape.layers)
+    words = config.words("layer_types", tuple(KINDS), shape.layers)
+    if words is None:
+        attends = every(shape.layers, config.given("full_attention_interval", 4))
+        words = tuple("full_attention" if here else "linear_attention" for here in attends)
+    mixers = [KINDS[word] for word in words]
     ffns = [ffn] * shape.layers if ffn else channel_mixers(config, shape.layers)
     return shape.with_layers([{"mixer": m, "ffn": f} for m, f in zip(mixers, ffns, strict=True)])
-
-
-def _mixers(config: Config, layers: int) -> list[str]:
-    """Return each layer's mixer: `layer_types`, or attention in every fourth layer."""
-    words = config.words("layer_types", tuple(KINDS), layers)
-    if words is not None:
-        return [KINDS[word] for word in words]
-    attends = every(layers, config.given("full_attention_interval", 4))
-    return ["attention" if here else "delta_net" for here in attends]
 
 
 def _names(shape: Shape) -> Names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, every, upper_windows
+from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, every, windowed
 from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes
 
 
@@ -17,8 +17,15 @@ def _mistral(config: Config, sizes: dict[str, Any]) -> Shape:
 
 
 def _qwen(config: Config, sizes: dict[str, Any]) -> Shape:
-    """Windows in some layers if asked for."""
-    return upper_windows(config, Shape(**sizes))
+    """If it uses windows, `layer_types`, or the layers from `max_window_layers` on, have one."""
+    shape = Shape(**sizes)
+    if not config.flag("use_sliding_window"):
+        return shape
+    window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
+    first = config.optional("max_window_layers", 28, 28, low=0)
+    usual = [KINDS[i >= first] for i in range(shape.layers)]
+    kinds = config.words("layer_types", KINDS, shape.layers) or usual
+    return windowed(shape, kinds, window) if window else shape
 
 
 def _phi3(config: Config, sizes: dict[str, Any]) -> Shape:
@@ -35,12 +42,8 @@ def _smollm3(config: Config, sizes: dict[str, Any]) -> Shape:
         rope = tuple(not bare for bare in every(shape.layers, interval))
     window = config.optional("sliding_window", 0, 0, MAX_WINDOW) if config.flag("use_sliding_window") else 0
     kinds = config.words("layer_types", KINDS, shape.layers) or [KINDS[not here] for here in rope]
-    return shape.with_layers(
-        [
-            {"rope": here, "window": window if window and kind == KINDS[1] else None}
-            for here, kind in zip(rope, kinds, strict=True)
-        ]
-    )
+    windows = [window if window and kind == KINDS[1] else None for kind in kinds]
+    return shape.with_layers([{"rope": r, "window": w} for r, w in zip(rope, windows, strict=True)])
 
 
 _ALL_BIASES = (*BIASES, "mlp_bias")

@@ -175,9 +175,8 @@ def _kinds_of(family: Family, rope: Mapping[str, Any], shape: Shape) -> Iterator
     part = 1 if part is None else _number(rope, "partial_rotary_factor")
     if kind == "longrope":
         if (usual := shape.hidden // shape.heads) != shape.head_dim:
-            raise BadConfig(
-                f"head_dim is {shape.head_dim}, and rotary embeddings of type longrope have {usual}"
-            )
+            why = f"head_dim is {shape.head_dim}, and rotary embeddings of type longrope have {usual}"
+            raise BadConfig(why)
         for name in ("short_factor", "long_factor"):
             _factors(rope, name, int(shape.head_dim * part) // 2)
     if part != 1:

@@ -26,9 +26,8 @@ def _read(config: Config) -> Shape:
     if not config.flag("use_conv_bias", True):
         raise BadConfig("use_conv_bias is false, which is not supported for nemotron_h")
     if config.has("moe_latent_size"):
-        raise BadConfig(
-            f"moe_latent_size is {shown(config.content['moe_latent_size'])}; experts of a latent size are not supported"
-        )
+        size = shown(config.content["moe_latent_size"])
+        raise BadConfig(f"moe_latent_size is {size}; experts of a latent size are not supported")
     if (groups := config.given("n_group", 1)) > 1:
         raise BadConfig(f"n_group is {groups}; experts that are chosen by group are not supported")
     experts = config.given("n_routed_experts", 8)
@@ -71,12 +70,9 @@ def _pattern(config: Config) -> str:
     if words is None:
         pattern = config.content.get("hybrid_override_pattern")
         if not isinstance(pattern, str) or not pattern or set(pattern) - set(LETTERS):
-            raise BadConfig(
-                f"hybrid_override_pattern is {shown(pattern)}, and should have a letter of {' '.join(LETTERS)} a layer"
-            )
-    elif (
-        not isinstance(words, list) or not words or not all(isinstance(w, str) and w in WORDS for w in words)
-    ):
+            why = f"and should have a letter of {' '.join(LETTERS)} a layer"
+            raise BadConfig(f"hybrid_override_pattern is {shown(pattern)}, {why}")
+    elif not (isinstance(words, list) and words and all(isinstance(w, str) and w in WORDS for w in words)):
         raise BadConfig(f"layers_block_type is {shown(words)}; known words are {', '.join(WORDS)}")
     else:
         pattern = "".join(WORDS[word] for word in words)

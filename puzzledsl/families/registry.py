@@ -105,16 +105,12 @@ def _possible(shape: Shape) -> Shape:
 def impossible(shape: Shape) -> tuple[str, str] | None:
     """Return the argument that is wrong in a shape that no model can have, and the reason; None if one can."""
     if (experts := sum(own.experts for own in shape.each if own.ffn == "moe")) > MAX_ALL_EXPERTS:
-        return (
-            "experts",
-            f"{experts:,} experts in all layers are more than {MAX_ALL_EXPERTS:,}, which no model has",
-        )
+        why = f"{experts:,} experts in all layers are more than {MAX_ALL_EXPERTS:,}, which no model has"
+        return "experts", why
     base = shape.base or shape
     if FAMILIES[shape.family].whole_heads and base.hidden % base.heads:
-        return (
-            "hidden",
-            f"hidden={base.hidden} is no multiple of heads={base.heads}, as in every {shape.family}",
-        )
+        why = f"hidden={base.hidden} is no multiple of heads={base.heads}, as in every {shape.family}"
+        return "hidden", why
     for own, _ in shape.kinds():
         if own.mixer == "attention" and own.heads % own.kv_heads:
             return "kv_heads", f"kv_heads={own.kv_heads} does not divide heads={own.heads}"
@@ -123,8 +119,6 @@ def impossible(shape: Shape) -> tuple[str, str] | None:
         if own.ffn == "moe" and own.top_k > own.experts:
             return "top_k", f"top_k={own.top_k} is more than experts={own.experts}"
         if own.mixer in ("mamba2", "delta_net") and own.state and own.state.heads % own.state.groups:
-            return (
-                "mixer",
-                f"{own.state.groups} groups do not divide the {own.state.heads} heads of its mixer",
-            )
+            why = f"{own.state.groups} groups do not divide the {own.state.heads} heads of its mixer"
+            return "mixer", why
     return None

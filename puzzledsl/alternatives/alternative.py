@@ -274,7 +274,8 @@ def _alone(of: Alternative, shape: Shape) -> Shape:
     own = KIND_FIELDS.get(of.sub_block)
     changed = of.changes(shape)
     gone = [field for field in KIND_FIELDS.values() if field != own or changed is None]
-    return replace(shape, **{"by_layer": (), "base": None, **(changed or {}), **dict.fromkeys(gone, "none")})
+    fields: dict[str, Any] = {"by_layer": (), "base": None} | (changed or {}) | dict.fromkeys(gone, "none")
+    return replace(shape, **fields)
 
 
 @functools.lru_cache(maxsize=4096)

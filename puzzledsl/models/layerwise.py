@@ -8,10 +8,9 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
 from operator import attrgetter
 from typing import Any, cast
 
@@ -195,11 +194,11 @@ def observed(layer: nn.Module) -> tuple[nn.Module, Notes]:
     notes, copied = Notes(), with_own_modules(layer)
     for sub_block in SUB_BLOCKS:
         if (own := part_of(layer, sub_block)) is not None:
-            _tap(copied, own.module, partial(_note_call, notes, sub_block))
+            _tap(copied, own.module, notes, sub_block)
             if own.behind is not None:
-                _tap(copied, own.behind, partial(_note_added, notes, sub_block))
+                _tap(copied, own.behind, notes, f"{sub_block}_added")
     if (own := part_of(layer, "ffn")) is not None:
-        _tap(copied, own.before or own.module, partial(_note_between, notes))
+        _tap(copied, own.before or own.module, notes, "between")
     return copied, notes
 
 
@@ -213,32 +212,27 @@ def trace_of(notes: Notes, entering: Tensor, leaving: Tensor, layer_kwargs: dict
     return LayerTrace(**found, output=leaving, layer_kwargs=layer_kwargs)
 
 
-def _tap(layer: nn.Module, name: str, note: Callable[[tuple[Any, ...], dict[str, Any], Any], None]) -> None:
-    """Put a copy of a layer's module in its place, on the same weights and hooks; `note` gets its arguments and output."""
+def _tap(layer: nn.Module, name: str, notes: Notes, noted: str) -> None:
+    """Put a copy of a layer's module in its place, on the same weights and hooks, which notes what passes through it.
+
+    `noted`: a sub-block, whose input and output are noted; a field for the output; or `between`, for the input.
+    """
     module: nn.Module = getattr(layer, name)
     tapped: Any = copy(module)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         output = module.forward(*args, **kwargs)
-        note(args, kwargs, output)
+        given = output[0] if isinstance(output, tuple) else output
+        rest = {key: value for key, value in kwargs.items() if key != "hidden_states"}
+        if noted == "between":
+            notes["between"] = args[0] if args else kwargs["hidden_states"]
+        elif noted not in SUB_BLOCKS:
+            notes[noted] = output
+        else:
+            notes[f"{noted}_input"] = args[0] if args else kwargs["hidden_states"]
+            notes.update({f"{noted}_output": given, f"{noted}_added": given})
+            notes.update({"attention_kwargs": rest} if noted == "attention" else {})
         return output
 
     tapped.forward = forward
     setattr(layer, name, tapped)
-
-
-def _note_call(notes: Notes, sub_block: str, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
-    rest = dict(kwargs)
-    notes[f"{sub_block}_input"] = args[0] if args else rest.pop("hidden_states")
-    given = output[0] if isinstance(output, tuple) else output
-    notes |= {f"{sub_block}_output": given, f"{sub_block}_added": given}
-    if sub_block == "attention":
-        notes["attention_kwargs"] = rest
-
-
-def _note_added(notes: Notes, sub_block: str, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
-    notes[f"{sub_block}_added"] = output
-
-
-def _note_between(notes: Notes, args: tuple[Any, ...], kwargs: Notes, output: Any) -> None:
-    notes["between"] = args[0] if args else kwargs["hidden_states"]

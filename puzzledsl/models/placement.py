@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
@@ -55,25 +54,23 @@ def paged_parent(
     family = family_of(config)
     model = empty_model(model_class_of(config), config, dtype, device)
     pages = Pages(dtype, device, room_bytes)
+
+    def own(path: str) -> Page:
+        places = slots(model.get_submodule(path)).items()
+        return _page(path, {name: (slot, weights[f"{path}.{name}"]) for name, slot in places}, dtype)
+
     for name in (family.embedding, *(f"{family.layers}.{i}" for i in range(len(layers(model))))):
-        module = model.get_submodule(name)
-        pages.load_on_call(module, _page(name, module, weights, dtype))
-    pages.pin(_page(family.final_norm, model.get_submodule(family.final_norm), weights, dtype))
+        pages.load_on_call(model.get_submodule(name), own(name))
+    pages.pin(own(family.final_norm))
     head = model.get_submodule(family.head)
     stored = f"{family.embedding if base_shape_of(config).tied else family.head}.weight"
-    page = _page_of({"weight": (Slot(head, "weight"), weights[stored])}, family.head, dtype)
+    page = _page(family.head, {"weight": (Slot(head, "weight"), weights[stored])}, dtype)
     pages.pin(page) if keep_head else pages.load_on_call(head, page)
     model.__dict__["pages"] = pages
     return frozen(model, device), pages
 
 
-def _page(path: str, module: nn.Module, weights: Mapping[str, LazyTensor], dtype: torch.dtype) -> Page:
-    places = slots(module).items()
-    own = {name: (slot, weights[f"{path}.{name}"]) for name, slot in places}
-    return _page_of(own, path, dtype)
-
-
-def _page_of(own: Mapping[str, tuple[Slot, LazyTensor]], name: str, dtype: torch.dtype) -> Page:
+def _page(name: str, own: Mapping[str, tuple[Slot, LazyTensor]], dtype: torch.dtype) -> Page:
     numbers = sum(math.prod(weight.shape) for _, weight in own.values())
     return Page(name, own, numbers * dtype.itemsize)
 

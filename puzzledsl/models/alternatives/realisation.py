@@ -126,12 +126,9 @@ def build_alternative(
     assert isinstance(config, PreTrainedConfig)
     alternative = alternative if of_base else on_base(config, layer_idx, alternative)
     site = Site(config, base_shape_of(config).at(layer_idx), layer_idx, dtype or torch.float32, device)
-    made = new_sub_block if alternative.in_families else _built
-    return with_cache(made(site, alternative), alternative.cache)
-
-
-def _built(site: Site, alternative: Alternative) -> nn.Module:
-    return cast(nn.Module, _file_of(alternative).build(alternative, site))
+    if alternative.in_families:
+        return with_cache(new_sub_block(site, alternative), alternative.cache)
+    return with_cache(cast(nn.Module, _file_of(alternative).build(alternative, site)), alternative.cache)
 
 
 def with_cache(module: nn.Module, cache: str | None) -> nn.Module:
@@ -144,9 +141,8 @@ def with_cache(module: nn.Module, cache: str | None) -> nn.Module:
 def initialise(
     layer: nn.Module, alternative: Alternative, statistics: LayerStatistics, init: Initialisers, shape: Shape
 ) -> State:
-    """Return the initial weights of one alternative; empty for a no-op, the parent's own for `parent`.
+    """Return the initial weights of one alternative; empty for a no-op, the parent's own for `parent`. `shape`: the layer's.
 
-    `shape`: the layer's.
     Names are those inside the sub-block: `q_proj.weight`, `down_proj.weight`, `linear.weight`. Weights have the parent's
     dtype. Raises DiagnosticError: CannotInitialise, CannotRealise, BrokenModule.
     """

@@ -70,10 +70,8 @@ def _read(config: PreTrainedConfig, read: Callable[[dict[str, Any]], T]) -> T:
     try:
         return read(content)
     except BadConfig as error:
-        path = config.name_or_path or family.model_type
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=path, reason=f"config.json: {error}")
-        ) from error
+        path, reason = config.name_or_path or family.model_type, f"config.json: {error}"
+        raise DiagnosticError(UnreadableCheckpoint(None, path=path, reason=reason)) from error
 
 
 def names_of(shape: Shape, layer_idx: int) -> Names:
@@ -94,11 +92,9 @@ def note_names(model: PreTrainedModel, shape: Shape) -> None:
     base = base_shape_of(model.config)
     for layer_idx, layer in enumerate(attrgetter(family_of(model).layers)(model)):
         names, own = names_of(base, layer_idx), shape.at(layer_idx)
-        layer.__dict__[_NAMES] = replace(
-            names,
-            attention=None if own.mixer == "none" else names.attention,
-            ffn=None if own.ffn == "none" else names.ffn,
-        )
+        attention = None if own.mixer == "none" else names.attention
+        ffn = None if own.ffn == "none" else names.ffn
+        layer.__dict__[_NAMES] = replace(names, attention=attention, ffn=ffn)
 
 
 def part_of(layer: nn.Module, sub_block: SubBlock) -> Part | None:

@@ -61,15 +61,11 @@ from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.kernels.attention import FAST_SDPA, fold_head
 from puzzledsl.models.transformers_private import decoded_floats, from_config, init_weights, supports_sdpa
 
-OWN_KEYS = (  # keys of a child's config.json that its base family's config does not take
-    "model_type",
-    "architectures",
-    "auto_map",
-    "base_model_type",
-    "transformers_version",
+OWN_KEYS = (
+    *("model_type", "architectures", "auto_map", "base_model_type", "transformers_version", BLOCKS),
     "per_layer_config",  # of children of older versions
-    BLOCKS,
 )
+"""Keys of a child's config.json that its base family's config does not take."""
 
 
 def config_of_child(

@@ -308,7 +308,7 @@ class Pages:
         if page.name in self._present:
             self._present.move_to_end(page.name)
             return
-        while self._present and self._held_bytes() + page.size_bytes > self.room_bytes:
+        while self._present and sum(p.size_bytes for p in (*self._present.values(), page)) > self.room_bytes:
             self.drop(next(iter(self._present.values())))
         self.pin(page)
         self._present[page.name] = page
@@ -318,9 +318,6 @@ class Pages:
         """Drop the page if it is in memory."""
         if self._present.pop(page.name, None) is not None:
             self._unload(page)
-
-    def _held_bytes(self) -> int:
-        return sum(page.size_bytes for page in self._present.values())
 
     def _unload(self, page: Page) -> None:
         for slot, _ in page.weights.values():

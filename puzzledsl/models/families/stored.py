@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.weights import Shapes
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.block_configs import Layer
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
@@ -32,13 +32,12 @@ from puzzledsl.models.errors import WeightsDontFit
 from puzzledsl.models.families.tensors import LazyTensor
 
 Tensors = Mapping[str, LazyTensor]
-_Rename = Callable[[str, Family], str]
 
 
 def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str, LazyTensor], list[str]]:
     """Return a checkpoint's tensors by canonical names, and what is wrong with its fused ones, given the `wanted` weights."""
     own = {beginning(name, family.published): tensor for name, tensor in stored.items()}
-    found = {_renamed(name, family, canonical_name): tensor for name, tensor in own.items()}
+    found = {_renamed(name, family, _theirs(family)): tensor for name, tensor in own.items()}
     wrong: list[str] = []
     block = lru_cache(1)(_block)
     for whole in wholes_of(wanted, family):
@@ -56,33 +55,34 @@ def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
     held: dict[str, tuple[str, LazyTensor]] = {}
     for whole in wholes_of({name: weight.shape for name, weight in weights.items()}, family):
         held |= dict.fromkeys(whole.parts, (whole.name, _assembled(whole, weights)))
-    named = ((_renamed(name, family, parameter_name), weight) for name, weight in weights.items())
+    named = ((_renamed(name, family, family.mixture.renamed), weight) for name, weight in weights.items())
     found = dict(held.get(old, new) for old, new in zip(weights, named, strict=True))
     return dict(sorted(found.items(), key=lambda item: len(item[1].shape) < 3))
 
 
 def stored_name(name: str, family: Family) -> str:
     """Return the name of a canonical weight's parameter in transformers' classes, unless it is an expert's."""
-    return whole_name(_renamed(name, family, parameter_name), family)
+    prefix, part, kind = _apart(name := _renamed(name, family, family.mixture.renamed))
+    return next((f"{prefix}{w}.{kind}" for w, parts in family.joined.items() if part in parts), name)
 
 
-def _renamed(name: str, family: Family, rename: _Rename) -> str:
-    found = re.match(rf"{re.escape(family.layers)}\.\d+\.\w+\.", name) if family.mixture.renamed else None
-    return name if found is None else found[0] + rename(name.removeprefix(found[0]), family)
+def _renamed(name: str, family: Family, starts: Mapping[str, str]) -> str:
+    """Return a weight's name in a model with another beginning inside its sub-block, if it has one of `starts`."""
+    found = re.match(rf"{re.escape(family.layers)}\.\d+\.\w+\.", name) if starts else None
+    return name if found is None else found[0] + beginning(name.removeprefix(found[0]), starts)
 
 
 def _whole(found: dict[str, LazyTensor], fused: Whole, wrong: list[str]) -> LazyTensor | None:
     """Take a parameter that holds several weights out of the stored ones; None if it is not there."""
     plain = found.pop(fused.name, None)
-    parts = {end: found.pop(fused.name + end, None) for end in ("_blocks", "_scales")}
-    blocks, scales = parts["_blocks"], parts["_scales"]
+    blocks, scales = (found.pop(fused.name + end, None) for end in ("_blocks", "_scales"))
     if blocks is None and scales is None:
         if plain is not None and plain.shape != fused.shape:
             wrong.append(_misshapen(fused.name, plain, fused.shape))
         return plain
     if plain is not None:
         wrong.append(f"`{fused.name}` is there twice: by itself and as blocks of MXFP4")
-    for end, tensor in parts.items():
+    for end, tensor in (("_blocks", blocks), ("_scales", scales)):
         if tensor is None:
             wrong.append(f"`{fused.name}{end}` is missing")
     return _of_mxfp4(fused, blocks, scales, wrong)
@@ -148,9 +148,6 @@ def _assembled(whole: Whole, weights: Tensors) -> LazyTensor:
         return storage
 
     return LazyTensor(whole.shape, dtype, lambda: rows(0, whole.shape[0]), rows)
-
-
-Layer = tuple[AttentionAlternative, FfnAlternative]
 
 
 def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
@@ -329,12 +326,6 @@ def rows_of_module(module: nn.Module, family: Family) -> Iterator[tuple[str, Par
             yield f"{part}.weight", Part(f"{whole}.weight", start, stop)
 
 
-def whole_name(name: str, family: Family) -> str:
-    """Return the name of the joined weight that has a canonical one, or the name itself."""
-    prefix, part, kind = _apart(name)
-    return next((f"{prefix}{w}.{kind}" for w, parts in family.joined.items() if part in parts), name)
-
-
 def experts_in(parameter: str, experts: int, family: Family) -> Iterator[tuple[str, Part]]:
     """Yield the canonical names of all shares of a fused parameter, expert by expert."""
     holder, _, own = parameter.rpartition("experts.")
@@ -348,12 +339,11 @@ def experts_in(parameter: str, experts: int, family: Family) -> Iterator[tuple[s
 
 def canonical_name(name: str, family: Family) -> str:
     """Return the canonical name of a parameter that is not fused, inside the FFN: `gate.weight` of `router.weight`."""
-    return beginning(name, {theirs: ours for ours, theirs in family.mixture.renamed.items()})
+    return beginning(name, _theirs(family))
 
 
-def parameter_name(name: str, family: Family) -> str:
-    """Return transformers' name of a canonical weight that is not fused, inside the FFN."""
-    return beginning(name, family.mixture.renamed)
+def _theirs(family: Family) -> dict[str, str]:
+    return {theirs: ours for ours, theirs in family.mixture.renamed.items()}
 
 
 def beginning(name: str, starts: Mapping[str, str]) -> str:

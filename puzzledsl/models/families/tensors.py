@@ -142,12 +142,11 @@ def open_file(path: Path) -> dict[str, LazyTensor]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise _damaged(
-                    path, "its header is longer than the file; it is truncated or no safetensors file"
-                )
+                reason = "its header is longer than the file; it is truncated or no safetensors file"
+                raise _damaged(path, reason)
             header = json.loads(file.read(length), object_pairs_hook=lambda pairs: _once(path, pairs))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "its header is not readable JSON") from error
     if not isinstance(header, dict):
@@ -180,11 +179,8 @@ def _tensor(path: Path, start: int, room: int, name: str, entry: Any) -> LazyTen
     if not begin <= end <= room:
         raise _damaged(path, f"`{name}` ends {end - room:,} bytes past the end of the file; it is truncated")
     if end - begin != math.prod(shape) * dtype.itemsize:
-        raise _damaged(
-            path,
-            f"`{name}` has {end - begin:,} bytes, and {code} {list(shape)} needs "
-            f"{math.prod(shape) * dtype.itemsize:,}",
-        )
+        needed = f"{code} {list(shape)} needs {math.prod(shape) * dtype.itemsize:,}"
+        raise _damaged(path, f"`{name}` has {end - begin:,} bytes, and {needed}")
     first = start + begin
     row = (end - begin) // max(1, shape[0]) if shape else 0
 
@@ -206,30 +202,21 @@ def _read(path: Path, offset: int, nbytes: int, shape: tuple[int, ...], dtype: t
         return torch.empty(shape, dtype=dtype)
     buffer = bytearray(nbytes)
     try:
-        _fill(path, offset, buffer)
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            view = memoryview(buffer)
+            while len(view):
+                if not (count := file.readinto(view)):
+                    raise _damaged(path, "it became shorter while it was read")
+                view = view[count:]
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
-
-
-def _fill(path: Path, offset: int, buffer: bytearray) -> None:
-    with path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        view = memoryview(buffer)
-        while len(view):
-            count = file.readinto(view)
-            if not count:
-                raise _damaged(path, "it became shorter while it was read")
-            view = view[count:]
 
 
 def total_bytes(weights: Mapping[str, LazyTensor]) -> int:
     """Bytes of all tensors in their own dtypes."""
     return sum(weight.nbytes for weight in weights.values())
-
-
-def _unreadable(path: Path, error: OSError) -> DiagnosticError:
-    return _damaged(path, f"it cannot be read ({error.strerror})")
 
 
 def _damaged(path: Path, reason: str) -> DiagnosticError:

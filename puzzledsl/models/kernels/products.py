@@ -76,9 +76,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first runs
-    fill: Any = (
-        torch.utils.deterministic
-    )  # has a property in place of a function, which type checkers do not see
+    fill: Any = torch.utils.deterministic  # has a property for a function, which type checkers do not see
     mode, filled = torch.get_deterministic_debug_mode(), fill.fill_uninitialized_memory
     torch.set_deterministic_debug_mode(max(mode, 1))
     fill.fill_uninitialized_memory = False  # nothing here reads memory before it is written
@@ -94,12 +92,8 @@ HALVES = (torch.bfloat16, torch.float16)
 
 def product(a_NK: Tensor, b_KM: Tensor) -> Tensor:
     """Return a @ b in float32, without gradients for 16-bit inputs on CUDA. On a CPU, it is the product of float32 copies."""
-    if (
-        a_NK.dtype == b_KM.dtype
-        and a_NK.dtype in HALVES
-        and a_NK.device.type == "cuda"
-        and _has_wide_results()
-    ):
+    half = a_NK.dtype == b_KM.dtype and a_NK.dtype in HALVES
+    if half and a_NK.device.type == "cuda" and _has_wide_results():
         mm: Any = torch.mm  # its types lack `out_dtype`
         return cast(Tensor, mm(a_NK, b_KM, out_dtype=torch.float32))
     return a_NK.float() @ b_KM.float()
@@ -151,16 +145,8 @@ def causal_attention(
     blocks = []
     for start in range(0, positions, size):
         end = min(start + size, positions)
-        blocks.append(
-            F.scaled_dot_product_attention(
-                query[..., start:end, :],
-                key[..., :end, :],
-                value[..., :end, :],
-                attn_mask=_mask(start, end),
-                scale=scale,
-                enable_gqa=enable_gqa,
-            )
-        )
+        seen = (query[..., start:end, :], key[..., :end, :], value[..., :end, :], _mask(start, end))
+        blocks.append(F.scaled_dot_product_attention(*seen, scale=scale, enable_gqa=enable_gqa))
     return torch.cat(blocks, -2)
 
 
@@ -233,14 +219,14 @@ def has_fast_products() -> bool:
     bias_N, back = weight_NK[:, 0].contiguous(), torch.arange(64 * 80.0).view(64, 80).cos()
     with torch.autocast("cpu", enabled=False):  # the caller's autocast does not count
         try:
-            found = (
-                _product(x, _packed(weight_NK), bias_N),
-                _product(x, weight_NK),
-                _product(back, weight_NK.T),
-            )
+            packed = _product(x, _packed(weight_NK), bias_N)
+            found = packed, _product(x, weight_NK), _product(back, weight_NK.T)
         except _OPERATOR_IS_MISSING:
             return False
-        expected = F.linear(x, weight_NK, bias_N), F.linear(x, weight_NK), back @ weight_NK
+        return _agree(found, (F.linear(x, weight_NK, bias_N), F.linear(x, weight_NK), back @ weight_NK))
+
+
+def _agree(found: Iterable[Tensor], expected: Iterable[Tensor]) -> bool:
     return all(torch.allclose(f, e, rtol=1e-4, atol=1e-4) for f, e in zip(found, expected, strict=True))
 
 
@@ -249,7 +235,7 @@ def gated(x: Tensor, gate: nn.Linear, up: nn.Linear, packed: PackedWeights = NOT
     fused = has_fused_products() and not torch.is_grad_enabled()
     if not fused or not all(_is_faster(x, m.weight, m.bias) for m in (gate, up)):
         return F.silu(linear(x, gate.weight, gate.bias, packed)) * linear(x, up.weight, up.bias, packed)
-    gate_F = _silu_of_product(x, packed.of(gate.weight), gate.bias)
+    gate_F = linear_pointwise(x, packed.of(gate.weight), gate.bias, "swish")
     return _product_times(x, gate_F, packed.of(up.weight), up.bias)
 
 
@@ -262,15 +248,11 @@ def has_fused_products() -> bool:
     bias_N = weight_NK[:, 0].contiguous()
     plain = F.linear(x, weight_NK, bias_N)
     try:
-        activated = _silu_of_product(x, _packed(weight_NK), bias_N)
+        activated = linear_pointwise(x, _packed(weight_NK), bias_N, "swish")
         multiplied = _product_times(x, activated, weight_NK, bias_N)
     except _OPERATOR_IS_MISSING:
         return False
-    expected = F.silu(plain), F.silu(plain) * plain
-    return all(
-        torch.allclose(f, e, rtol=1e-4, atol=1e-4)
-        for f, e in zip((activated, multiplied), expected, strict=True)
-    )
+    return _agree((activated, multiplied), (F.silu(plain), F.silu(plain) * plain))
 
 
 def _is_faster(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> bool:
@@ -288,10 +270,6 @@ def _product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tens
     return linear_pointwise(x, weight_NK, bias_N, "none")
 
 
-def _silu_of_product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
-    return linear_pointwise(x, weight_NK, bias_N, "swish")
-
-
 def _product_times(x: Tensor, factor: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     return linear_pointwise(x, weight_NK, bias_N, "mul", factor)
 
@@ -301,10 +279,8 @@ def _packed(weight_NK: Tensor) -> Tensor:
 
 
 def _may_be_packed(weight: Tensor) -> bool:
-    large = weight.ndim == 2 and weight.numel() * TYPICAL_ROWS >= SMALLEST
-    return (
-        large and weight.dtype == torch.float32 and weight.device.type == "cpu" and not weight.requires_grad
-    )
+    large, frozen = weight.ndim == 2 and weight.numel() * TYPICAL_ROWS >= SMALLEST, not weight.requires_grad
+    return large and frozen and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
 class _Linear(torch.autograd.Function):

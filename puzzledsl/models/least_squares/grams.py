@@ -10,7 +10,7 @@ Shapes: T tokens, P inputs, Q outputs, F channels of an FFN; B sequences, S posi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,13 +82,10 @@ def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative
     damped = xx + ridge * torch.eye(xx.shape[0], dtype=xx.dtype, device=xx.device)
     target = xy if start is None else xy - xx @ start
     factor, info = torch.linalg.cholesky_ex(damped)
-    definite = int(info) == 0  # or rounding of the float32 products has the better of a tiny ridge
-    step = (
-        torch.cholesky_solve(target, factor)
-        if definite
-        else torch.linalg.pinv(damped, hermitian=True) @ target
-    )
-    return cast(Tensor, step if start is None else start + step)
+    step = torch.cholesky_solve(target, factor)
+    if int(info):  # not definite: rounding of the float32 products has the better of a tiny ridge
+        step = torch.linalg.pinv(damped, hermitian=True) @ target
+    return step if start is None else start + step
 
 
 def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
@@ -96,13 +93,6 @@ def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
     start = weight_QP.T.to(gram.xx)
     fitted = solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(TOWARDS_START))
     return fitted.T.to(weight_QP).contiguous()
-
-
-def residual(gram: Gram, weights: Tensor) -> float:
-    """||X W - Y||^2 / ||Y||^2 on the tokens of the sums: normalised MSE (Puzzle, section 3), for W (P, Q)."""
-    w = weights.to(gram.xx)
-    error = gram.yy - 2 * float((w * gram.xy).sum()) + float((w * (gram.xx @ w)).sum())
-    return max(error, 0.0) / max(gram.yy, 1e-300)
 
 
 @dataclass(frozen=True, slots=True)

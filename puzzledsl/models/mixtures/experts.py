@@ -113,10 +113,6 @@ class Expert:
         bias = None if self.down.bias is None else self.down.bias.clone()
         return replace(made, down=replace(made.down, bias=bias))
 
-    def with_own_down(self) -> Expert:
-        """Return the expert with a copy of its down projection, which fits may overwrite."""
-        return self.with_down(self.down.weight.clone())
-
     def put(self, expert: Expert) -> None:
         """Copy an expert of the same size into this one's memory."""
         fitted = expert.state("")
@@ -255,7 +251,7 @@ def expert_of(state: Mapping[str, Tensor], prefix: str) -> Expert:
 
 def owning_downs(mixture: Mixture) -> Mixture:
     """Return the mixture with copies of its down projections, which fits may overwrite."""
-    return replace(mixture, experts=[expert.with_own_down() for expert in mixture.experts])
+    return replace(mixture, experts=[each.with_down(each.down.weight.clone()) for each in mixture.experts])
 
 
 def stacked(experts: Sequence[Expert]) -> Expert:

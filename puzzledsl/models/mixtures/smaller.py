@@ -201,14 +201,11 @@ def most_together(mixture: Mixture, experts: int, width: int) -> int:
     channels, hidden = first.width, first.up.weight.shape[1]
     whole = len(mixture.experts) * channels * first.channel_bytes
     room = max(ROOM_SHARE * whole, LEAST_ROOM) - experts * width * first.channel_bytes
-    return max(
-        (
-            count
-            for count in range(1, len(mixture.experts) + 1)
-            if 8 * count * channels * (SQUARES * count * channels + SLABS * hidden) <= room
-        ),
-        default=1,
-    )
+
+    def fits(count: int) -> bool:
+        return 8 * count * channels * (SQUARES * count * channels + SLABS * hidden) <= room
+
+    return max(filter(fits, range(1, len(mixture.experts) + 1)), default=1)
 
 
 def groups_of(
@@ -240,8 +237,8 @@ def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width
     firsts = [group[0] for group in groups]
     alone = [len(group) == 1 and width >= mixture.experts[group[0]].width for group in groups]
     experts = [  # memory for the merged ones; one alone is the parent's but for a copy of its down projection
-        mixture.experts[m].with_own_down() if kept else mixture.experts[m].room(width)
-        for m, kept in zip(firsts, alone, strict=True)
+        expert.with_down(expert.down.weight.clone()) if kept else expert.room(width)
+        for expert, kept in zip((mixture.experts[m] for m in firsts), alone, strict=True)
     ]
     rows = []
     for place, group in zip(experts, groups, strict=True):
@@ -269,10 +266,8 @@ def _one_of_several(
     gram = Gram.zeros(read.shape[1], wanted.shape[1], read.device)
     gram.add(read, wanted)
     shares = weights_NG.sum(0) / total_N1.sum()
-    start = torch.cat(
-        [part.down.weight.float().T * share for part, share in zip(parts, shares, strict=True)]
-    ).double()
-    kept, down_CH = fitted_channels(gram, start, width)
+    downs = [part.down.weight.float().T * share for part, share in zip(parts, shares, strict=True)]
+    kept, down_CH = fitted_channels(gram, torch.cat(downs).double(), width)
     return stacked(parts).channels(kept).with_down(down_CH.T.float())
 
 

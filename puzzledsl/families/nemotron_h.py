@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.config import LETTERS, MAX_LAYERS, MAX_VOCAB, BadConfig, Config, by_pattern, shown
-from puzzledsl.families.family import Family, Mixture, Names, Part
+from puzzledsl.families.family import (
+    LETTERS,
+    MAX_LAYERS,
+    MAX_VOCAB,
+    BadConfig,
+    Config,
+    Family,
+    Mixture,
+    Names,
+    Part,
+    by_pattern,
+    shown,
+)
 
 WORDS = {
     "linear_attention": "M",

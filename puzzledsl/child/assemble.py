@@ -22,7 +22,6 @@ from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.load import (
     config_of_child,
     load_parent,
-    load_weights,
     read_config_json,
 )
 from puzzledsl.models.families.slots import load_weights_into, weights_of
@@ -32,8 +31,8 @@ from puzzledsl.models.transformers_private import with_own_modules
 def load_child(
     directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
-    """Load the child in evaluation mode, without gradients. Raises DiagnosticError as `load_weights` does."""
-    return load_weights(directory, child_config(directory), dtype=dtype, device=device)
+    """Load the child in evaluation mode, without gradients. Raises DiagnosticError as `load_parent` does."""
+    return load_parent(directory, child_config(directory), dtype=dtype, device=device)
 
 
 def load_checkpoint(

@@ -16,14 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.data import errors
 from puzzledsl.data.documents import Conversation, Message, Place, TokenDocument, paragraphs
-from puzzledsl.data.errors import (
-    AnswersNotFound,
-    BadPrompt,
-    NoChatTemplate,
-    PromptsUnreadable,
-    TemplateRefuses,
-)
 
 ASSISTANT = "assistant"
 THOUGHTS_END = "</think>"
@@ -38,7 +32,7 @@ class ChatWriter:
     def __init__(self, place: Place, tokenizer: Any, *, answers: bool) -> None:
         """Raise DiagnosticError: NoChatTemplate; AnswersNotFound for a tokenizer that cannot tell where its tokens stand."""
         if not has_template(tokenizer):
-            raise DiagnosticError(NoChatTemplate(place.span, name=place.name))
+            raise DiagnosticError(errors.NoChatTemplate(place.span, name=place.name))
         self._place, self._tokenizer, self._answers = place, tokenizer, answers
         self._written_in = dated(template_of(tokenizer))
         self._marks_answers = "{% generation" in self._written_in.replace("{%-", "{%")
@@ -107,12 +101,14 @@ class ChatWriter:
             return self._tokenizer.apply_chat_template(list(messages), chat_template=self._written_in, **how)
         except Exception as error:  # jinja2's own errors, and any error that a template raises
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            problem = TemplateRefuses(self._place.span, name=self._place.name, at=each.at, reason=reason)
+            problem = errors.TemplateRefuses(
+                self._place.span, name=self._place.name, at=each.at, reason=reason
+            )
             raise DiagnosticError(problem) from error
 
     def _not_found(self, reason: str, at: str) -> DiagnosticError:
         shown = f"{reason} (`{at}`)" if at else reason
-        return DiagnosticError(AnswersNotFound(self._place.span, name=self._place.name, reason=shown))
+        return DiagnosticError(errors.AnswersNotFound(self._place.span, name=self._place.name, reason=shown))
 
 
 def has_template(tokenizer: Any) -> bool:
@@ -168,12 +164,12 @@ class Asked:
             raise DiagnosticError(self._bad(reason, span)) from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def too_long(self, tokens: int, limit: int, span: Span | None) -> BadPrompt:
+    def too_long(self, tokens: int, limit: int, span: Span | None) -> errors.BadPrompt:
         """Return the diagnostic of a prompt behind which no answer has room."""
         return self._bad(f"it has {tokens:,} tokens, and at most {limit:,} leave room for an answer", span)
 
-    def _bad(self, reason: str, span: Span | None) -> BadPrompt:
-        return BadPrompt(span, place=self.place, reason=reason)
+    def _bad(self, reason: str, span: Span | None) -> errors.BadPrompt:
+        return errors.BadPrompt(span, place=self.place, reason=reason)
 
 
 def prompts_of_program(texts: Sequence[str]) -> tuple[Asked, ...]:
@@ -187,7 +183,7 @@ def prompts_of_file(path: Path, span: Span | None) -> tuple[Asked, ...]:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise DiagnosticError(PromptsUnreadable(span, file=path, reason=reason)) from error
+        raise DiagnosticError(errors.PromptsUnreadable(span, file=path, reason=reason)) from error
     lines = content.splitlines(keepends=True)
     if path.suffix == ".jsonl":
         found = tuple(_of_lines(path, lines, span))
@@ -195,7 +191,7 @@ def prompts_of_file(path: Path, span: Span | None) -> tuple[Asked, ...]:
         texts = enumerate(paragraphs(lines), 1)
         found = tuple(Asked.of(text, f"prompt {number} of `{path}`") for number, text in texts)
     if not found:
-        raise DiagnosticError(PromptsUnreadable(span, file=path, reason="it has no prompt"))
+        raise DiagnosticError(errors.PromptsUnreadable(span, file=path, reason="it has no prompt"))
     return found
 
 
@@ -207,7 +203,7 @@ def _of_lines(path: Path, lines: Sequence[str], span: Span | None) -> Iterator[A
                 yield _asked(json.loads(line), place)
             except ValueError as error:
                 reason = f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else str(error)
-                raise DiagnosticError(BadPrompt(span, place=place, reason=reason)) from error
+                raise DiagnosticError(errors.BadPrompt(span, place=place, reason=reason)) from error
 
 
 def _asked(record: Any, place: str) -> Asked:

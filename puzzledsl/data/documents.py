@@ -21,14 +21,8 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import Args, DiagnosticError, Span
 from puzzledsl.base.files import matching
+from puzzledsl.data import errors
 from puzzledsl.data.counts import parts_of
-from puzzledsl.data.errors import (
-    BadConversation,
-    ColumnMissing,
-    DataMissing,
-    DataUnreadable,
-    LibraryNotInstalled,
-)
 from puzzledsl.data.tasks import answered, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -81,20 +75,22 @@ class Place:
 
     def unreadable(self, file: Path, reason: str, fix: str) -> DiagnosticError:
         """Return the error for a file that is damaged or of another format."""
-        return DiagnosticError(DataUnreadable(self.span, name=self.name, file=file, reason=reason, fix=fix))
+        return DiagnosticError(
+            errors.DataUnreadable(self.span, name=self.name, file=file, reason=reason, fix=fix)
+        )
 
     def no_column(self, file: Path, column: str, place: str, columns: Sequence[str]) -> DiagnosticError:
         """Return the error for a record without the column that holds the text."""
         shown = ", ".join(columns) or "none"
         said: Args = {"name": self.name, "file": file, "column": column, "place": place, "columns": shown}
-        return DiagnosticError(ColumnMissing(self.span, **said))
+        return DiagnosticError(errors.ColumnMissing(self.span, **said))
 
     def installed(self, package: str, module: str) -> Any:
         """Import a module of an optional package. Raises DiagnosticError (LibraryNotInstalled)."""
         try:
             return importlib.import_module(module)
         except ImportError as error:
-            missing = LibraryNotInstalled(self.span, name=self.name, package=package)
+            missing = errors.LibraryNotInstalled(self.span, name=self.name, package=package)
             raise DiagnosticError(missing) from error
 
 
@@ -121,7 +117,7 @@ def documents_of(place: Place, file: Path, records: Iterable[Record], word: str)
                 yield Conversation(_messages(fields[field]), at)
             except ValueError as error:
                 said: Args = {"file": file, "number": number, "field": field, "reason": str(error)}
-                raise DiagnosticError(BadConversation(place.span, name=place.name, **said)) from None
+                raise DiagnosticError(errors.BadConversation(place.span, name=place.name, **said)) from None
             continue
         text = fields.get(field)
         if not isinstance(text, str):
@@ -282,7 +278,7 @@ def files_at(place: Place) -> tuple[Path, ...]:
     for pattern in place.source.paths:
         matched = sorted(matching(place.base, pattern))
         if not matched:
-            missing = DataMissing(place.span, name=place.name, pattern=pattern, base=place.base)
+            missing = errors.DataMissing(place.span, name=place.name, pattern=pattern, base=place.base)
             raise DiagnosticError(missing)
         found += matched
     return tuple(found)

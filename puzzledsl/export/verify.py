@@ -41,7 +41,7 @@ from puzzledsl.export.write import DTYPES
 from puzzledsl.families.block_configs import CACHE, is_child
 from puzzledsl.ir.engines import LLAMA_CPP, RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
-from puzzledsl.models.families.load import load_tokenizer, load_weights, read_config_json
+from puzzledsl.models.families.load import load_parent, load_tokenizer, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor
 
 
@@ -272,7 +272,7 @@ def _moved_by_caches(
     config: Any = child_config(directory)
     for block in config.block_configs:
         block["attention"].pop(CACHE, None)
-    model: Any = load_weights(directory, config, dtype=torch.float64)
+    model: Any = load_parent(directory, config, dtype=torch.float64)
     plain = (model(torch.tensor([list(prompt)]), use_cache=False).logits[0].numpy() for prompt in prompts)
     return max(float(np.abs(own - logits).max()) for own, (logits, _) in zip(plain, expected, strict=True))
 

@@ -21,16 +21,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.families.family import Part
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.access import (
-    HeadsView,
-    family_of,
-    layers,
-    names_of,
-    part,
-    part_of,
-    shape_of,
-    sub_block_of,
-)
+from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import classes_of
 from puzzledsl.models.families.window import LimitWindow
 from puzzledsl.models.transformers_private import with_own_modules
@@ -48,7 +39,7 @@ class Site:
 
     def part(self, sub_block: SubBlock) -> Part:
         """Return the names of a sub-block that the layer has."""
-        found = names_of(self.shape, self.layer_idx).of(sub_block)
+        found = access.names_of(self.shape, self.layer_idx).of(sub_block)
         assert found is not None, f"layer {self.layer_idx} has no {sub_block}"
         return found
 
@@ -56,14 +47,14 @@ class Site:
 def new_sub_block(site: Site, alternative: Alternative) -> nn.Module:
     """Return the module of an alternative to a family's layer; weights are allocated, not initialised. Raises DiagnosticError."""
     own, attends = alternative.alone(site.shape), alternative.sub_block == "attention"
-    classes, config = classes_of(family_of(site.config).model_type), site.config
+    classes, config = classes_of(access.family_of(site.config).model_type), site.config
     match own.mixer if attends else own.ffn:
         case "attention":
             return _attention(site, own)
         case "dense":
             return _construct(classes.ffn, site, {"intermediate_size": own.intermediate})
         case "moe":
-            names = family_of(config).mixture
+            names = access.family_of(config).mixture
             if site.shape.ffn != "moe" or classes.mixture is None:
                 raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
             sizes = {
@@ -89,11 +80,11 @@ def _attention(site: Site, own: Shape) -> nn.Module:
     config, base, heads = site.config, site.shape, own.heads
     sizes = {"num_key_value_heads": own.kv_heads}
     if heads != base.heads:
-        head_dim = shape_of(config).at(site.layer_idx).head_dim
+        head_dim = access.shape_of(config).at(site.layer_idx).head_dim
         sizes |= {"num_attention_heads": heads, "head_dim": head_dim}
-    module: Any = _construct(classes_of(family_of(config).model_type).attention, site, sizes)
+    module: Any = _construct(classes_of(access.family_of(config).model_type).attention, site, sizes)
     if heads != base.heads:
-        module.config = HeadsView(config, heads)
+        module.config = access.HeadsView(config, heads)
     if own.window is not None and (own.window, own.window_sinks) != (base.window, base.window_sinks):
         limit = LimitWindow(own.window, own.window_sinks)
         module.register_forward_pre_hook(limit, with_kwargs=True)
@@ -158,11 +149,11 @@ class NoNorm(nn.Identity):
 
 def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:
     """Replace a sub-block permanently; a no-op also removes its norms. Call `number_cache_slots` after the last one."""
-    layer = layers(model)[layer_idx]
+    layer = access.layers(model)[layer_idx]
     held: Any = module
     own = getattr(module, "config", None)
-    if isinstance(own, HeadsView):
-        held.config = HeadsView(model.config, own.num_attention_heads)
+    if isinstance(own, access.HeadsView):
+        held.config = access.HeadsView(model.config, own.num_attention_heads)
     elif own is not None:
         held.config = model.config  # so that it follows the model's attention implementation
     if hasattr(module, "layer_idx"):
@@ -171,7 +162,7 @@ def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.
 
 
 def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
-    own = part(layer, sub_block)
+    own = access.part(layer, sub_block)
     setattr(layer, own.module, module)
     if isinstance(module, Substitute) and module.linear is None:
         for name in own.norms:
@@ -188,7 +179,7 @@ def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.
 
 def without(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
     """Return a copy of a layer that shares its modules and has a no-op in place of one sub-block."""
-    own = part_of(layer, sub_block)
+    own = access.part_of(layer, sub_block)
     return layer if own is None else with_modules(layer, {sub_block: Substitute(pair=own.pair)})
 
 
@@ -198,11 +189,12 @@ def number_cache_slots(model: PreTrainedModel) -> None:
     transformers reads the number of cached tokens from slot 0, so some layer must fill slot 0. Where the model mixes full and
     sliding-window layers, a layer takes the first free slot of its own kind.
     """
-    kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(layers(model))
+    kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(access.layers(model))
     free: dict[str, deque[int]] = defaultdict(deque)
     for slot, kind in enumerate(kinds):
         free[kind].append(slot)
-    for layer, kind in zip(layers(model), kinds, strict=True):
-        held: Any = sub_block_of(layer, "attention") if part_of(layer, "attention") is not None else None
+    for layer, kind in zip(access.layers(model), kinds, strict=True):
+        own = access.part_of(layer, "attention")
+        held: Any = None if own is None else getattr(layer, own.module)
         if hasattr(held, "layer_idx"):  # it has a KV cache
             held.layer_idx = free[kind].popleft()

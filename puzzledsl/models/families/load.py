@@ -30,28 +30,13 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.block_configs import BLOCKS, base_content, is_child
 from puzzledsl.families.family import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config, text_part
+from puzzledsl.models import errors
 from puzzledsl.models.alternatives.realisation import build_alternative
-from puzzledsl.models.errors import (
-    NoCheckpoint,
-    NotAChild,
-    TokenizerNeedsCode,
-    UnreadableCheckpoint,
-    WrongTokenizer,
-)
-from puzzledsl.models.families.access import (
-    PARENT_BLOCKS,
-    base_shape_of,
-    blocks_of,
-    family_named,
-    family_of,
-    note_names,
-    shape_of,
-)
+from puzzledsl.models.families import access
 from puzzledsl.models.families.build import number_cache_slots, put
 from puzzledsl.models.families.slots import (
     allocate,
     classes_of,
-    share_storage,
     slots,
     source_layers,
     source_names,
@@ -78,15 +63,17 @@ def config_of_child(
         kept = {key: value for key, value in base.items() if key not in OWN_KEYS}
         config = CONFIG_MAPPING[base["model_type"]](**decoded_floats(kept))
     except (BadConfig, KeyError, TypeError, ValueError) as error:
-        raise DiagnosticError(NotAChild(None, path=directory, reason=f"bad config.json: {error}")) from error
-    setattr(config, PARENT_BLOCKS if as_parent else BLOCKS, content[BLOCKS])
+        raise DiagnosticError(
+            errors.NotAChild(None, path=directory, reason=f"bad config.json: {error}")
+        ) from error
+    setattr(config, access.PARENT_BLOCKS if as_parent else BLOCKS, content[BLOCKS])
     return config
 
 
 def model_class_of(config: PreTrainedConfig) -> type[Any]:
     """Return the family's causal LM; with the modules of `block_configs`, or `parent_blocks`, if the config has them."""
-    base = classes_of(family_of(config).model_type).causal_lm
-    if blocks_of(config) is None:
+    base = classes_of(access.family_of(config).model_type).causal_lm
+    if access.blocks_of(config) is None:
         return base
 
     class Child(base):  # type: ignore[misc, valid-type]
@@ -95,13 +82,13 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
         def __init__(self, config: PreTrainedConfig) -> None:
             super().__init__(config)
             # uninitialised modules in place of every sub-block that the child changes
-            note_names(self, base_shape_of(self.config))
-            for layer_idx, pair in enumerate(blocks_of(self.config) or ()):
+            access.note_names(self, access.base_shape_of(self.config))
+            for layer_idx, pair in enumerate(access.blocks_of(self.config) or ()):
                 for sub_block, alternative in zip(SUB_BLOCKS, pair, strict=True):
                     if not alternative.is_parent:
                         module = build_alternative(self, layer_idx, alternative, of_base=True)
                         put(self, layer_idx, sub_block, module)
-            note_names(self, shape_of(self.config))
+            access.note_names(self, access.shape_of(self.config))
             number_cache_slots(self)
 
     Child.__name__ = base.__name__
@@ -111,10 +98,10 @@ def model_class_of(config: PreTrainedConfig) -> type[Any]:
 def read_config_json(directory: Path) -> dict[str, Any]:
     """config.json, of a model that sees pictures its text part's. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
     if not directory.is_dir():
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="no such directory"))
+        raise DiagnosticError(errors.NoCheckpoint(None, path=directory, reason="no such directory"))
     path = directory / "config.json"
     if not path.is_file():
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no config.json"))
+        raise DiagnosticError(errors.NoCheckpoint(None, path=directory, reason="it has no config.json"))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -130,7 +117,7 @@ def load_config(directory: Path) -> PreTrainedConfig:
     if is_child(content):
         return config_of_child(directory, content, as_parent=True)
     if "model_type" in content:
-        family_named(content["model_type"])
+        access.family_named(content["model_type"])
     try:  # before transformers makes lists of as many items as a number says
         shape_of_config(content)
     except BadConfig as error:
@@ -146,43 +133,30 @@ def load_config(directory: Path) -> PreTrainedConfig:
     return cast(PreTrainedConfig, config)
 
 
+def weights_in(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
+    """Return the weights of a checkpoint that the config describes, by canonical names. Raises DiagnosticError."""
+    return select(directory, access.base_shape_of(config), open_weights(directory), access.blocks_of(config))
+
+
 def load_parent(
     directory: Path,
+    config: PreTrainedConfig | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     room_bytes: int | None = None,
 ) -> PreTrainedModel:
-    """Load the parent in evaluation mode, without gradients, with SDPA attention and weights in `dtype` on `device`.
+    """Load a model in evaluation mode, without gradients, with SDPA attention and weights in `dtype` on `device`.
 
-    `room_bytes`: see `load_weights`.
-
-    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
+    `config`: by default `load_config`'s. The model is created without storage, then filled one tensor at a time: peak memory is
+    its bytes plus one stored tensor, or one expert. With `room_bytes`, layers whose weights do not fit into it use those of
+    others like them (`slots.source_layers`): such a model can be timed, and computes something else. Raises DiagnosticError:
+    NoCheckpoint, UnreadableCheckpoint, DamagedWeights, WeightsDontFit, UnknownFamily.
     """
-    return load_weights(directory, load_config(directory), dtype=dtype, device=device, room_bytes=room_bytes)
-
-
-def weights_in(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
-    """Return the weights of a checkpoint that the config describes, by canonical names. Raises DiagnosticError."""
-    return select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
-
-
-def load_weights(
-    directory: Path,
-    config: PreTrainedConfig,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str = "cpu",
-    room_bytes: int | None = None,
-) -> PreTrainedModel:
-    """Return the model of a config with a directory's weights: created without storage, then filled one tensor at a time.
-
-    Peak memory is the model's bytes plus one stored tensor, or one expert. With `room_bytes`, layers whose weights do not fit
-    into it use those of others like them (`slots.source_layers`): such a model can be timed, and computes something else.
-    """
+    config = load_config(directory) if config is None else config
     weights = weights_in(directory, config)
     model = empty_model(model_class_of(config), config, dtype, device)
-    prefix = family_of(config).layers
+    prefix = access.family_of(config).layers
     sources = {} if room_bytes is None else source_layers(weights, prefix, dtype, room_bytes)
     taken_from = source_names(weights, prefix, sources) if sources else {name: name for name in weights}
     with quiet():
@@ -193,7 +167,8 @@ def load_weights(
                 places[name].put(weight.read(), device, dtype)
         for name, source in taken_from.items():
             if name != source:
-                share_storage(places[name], places[source])
+                place, shared = places[name], places[source]
+                setattr(place.holder, place.name, getattr(shared.holder, shared.name))
         model.tie_weights()
         if (directory / "generation_config.json").is_file():
             try:
@@ -266,7 +241,7 @@ def quiet() -> Iterator[None]:
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint directory, none of whose code is run. Raises DiagnosticError."""
     if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
+        raise DiagnosticError(errors.NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -274,7 +249,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             )
     except Exception as error:
         if name := _code_of_tokenizer(directory):
-            raise DiagnosticError(TokenizerNeedsCode(None, path=directory, name=name)) from error
+            raise DiagnosticError(errors.TokenizerNeedsCode(None, path=directory, name=name)) from error
         raise _unreadable(directory, _first_line(error)) from error
     path = directory / "config.json"
     content = read_config_json(directory) if path.is_file() else {}
@@ -282,7 +257,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     ends = [i for i in (named if isinstance(named, list) else [named]) if isinstance(i, int)]
     if ends and all(i >= len(tokenizer) for i in ends):
         reason = f"texts end with token {min(ends):,} (config.json), and it has {len(tokenizer):,}"
-        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
+        raise DiagnosticError(errors.WrongTokenizer(None, path=directory, reason=reason))
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
@@ -308,11 +283,11 @@ def check_tokens(directory: Path, tokens: Tensor) -> None:
     rows = load_config(directory).vocab_size
     if tokens.numel() and (largest := int(tokens.max())) >= rows:
         reason = f"it makes token {largest:,} of this text, and the embedding has {rows:,} rows"
-        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
+        raise DiagnosticError(errors.WrongTokenizer(None, path=directory, reason=reason))
 
 
 def _unreadable(path: Path | str, reason: str) -> DiagnosticError:
-    return DiagnosticError(UnreadableCheckpoint(None, path=path, reason=reason))
+    return DiagnosticError(errors.UnreadableCheckpoint(None, path=path, reason=reason))
 
 
 def _first_line(error: BaseException) -> str:

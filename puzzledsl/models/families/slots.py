@@ -220,11 +220,6 @@ def layers_with_weights(layers: Iterable[nn.Module]) -> int:
     return len({id(one) for one in first})
 
 
-def share_storage(place: Slot, source: Slot) -> None:
-    """Let a place of a weight hold the parameter or buffer of another, of the same shape."""
-    setattr(place.holder, place.name, getattr(source.holder, source.name))
-
-
 def share_weights(module: nn.Module, source: nn.Module) -> None:
     """Let a module use the parameters of another of the same class and sizes."""
     others = dict(source.named_modules())

@@ -22,7 +22,7 @@ from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.precision import CACHES, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS, AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
-from puzzledsl.families.family import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
+from puzzledsl.families.config import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
 FFN_MULTIPLE = 256  # runtimes that read `ffn_mult` round the FFN width up to a multiple of this

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.family import BIASES, Config, Family, Names, Part, Sizes, channel_mixers, every
+from puzzledsl.families.config import Config, channel_mixers, every
+from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes
 
 KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
 EXPERTS = ("experts", "top_k", "expert_width", "shared_width")

@@ -5,18 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.family import (
-    BIASES,
-    KINDS,
-    MAX_WINDOW,
-    Config,
-    Family,
-    Names,
-    Part,
-    Sizes,
-    every,
-    windowed,
-)
+from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, every, windowed
+from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes
 
 
 def _mistral(config: Config, sizes: dict[str, Any]) -> Shape:

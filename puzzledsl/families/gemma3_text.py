@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.family import (
-    BIASES,
-    KINDS,
-    MAX_WINDOW,
-    BadConfig,
-    Config,
-    Family,
-    Names,
-    Part,
-    Sizes,
-    every,
-    fields_of,
-    shown,
-    windowed,
-)
+from puzzledsl.families.config import KINDS, MAX_WINDOW, BadConfig, Config, every, shown, windowed
+from puzzledsl.families.family import BIASES, Family, Names, Part, Sizes, fields_of
 
 UNSUPPORTED = {
     "final_logit_softcapping": (),

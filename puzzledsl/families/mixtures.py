@@ -5,21 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.family import (
-    BIASES,
-    KINDS,
-    MAX_WINDOW,
-    Config,
-    Family,
-    Mixture,
-    Names,
-    Part,
-    Sizes,
-    channel_mixers,
-    every,
-    experts_fields,
-    windowed,
-)
+from puzzledsl.families.config import KINDS, MAX_WINDOW, Config, channel_mixers, every, windowed
+from puzzledsl.families.family import BIASES, Family, Mixture, Names, Part, Sizes, experts_fields
 
 MAX_CLAMP = 1e6
 """Limit of the activation's constants, far above any model's (7) and in the range of every dtype."""

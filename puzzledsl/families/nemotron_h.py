@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape, StateShape
-from puzzledsl.families.family import (
-    LETTERS,
-    MAX_LAYERS,
-    MAX_VOCAB,
-    BadConfig,
-    Config,
-    Family,
-    Mixture,
-    Names,
-    Part,
-    by_pattern,
-    shown,
-)
+from puzzledsl.families.config import LETTERS, MAX_LAYERS, MAX_VOCAB, BadConfig, Config, by_pattern, shown
+from puzzledsl.families.family import Family, Mixture, Names, Part
 
 WORDS = {
     "linear_attention": "M",

@@ -17,7 +17,7 @@ from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import REQUIRED, Call, Kind, Section, Setting, call_of, calls_of, settings_of
-from puzzledsl.families.family import MAX_LAYERS, MAX_SIZE
+from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import PROFILE_SECTIONS

@@ -265,7 +265,7 @@ from __future__ import annotations
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.family import Config
+from puzzledsl.families.config import Config
 from puzzledsl.families.family import BIASES, Family, Sizes
 
 

@@ -13,7 +13,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import CACHES, PRECISIONS, ServedCaches
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.families.block_configs import entry_of, from_entry, shape_of_child
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from tests.alternatives.test_registry import LLAMA_8B
 
 KINDS = (ParentAttention(), GqaAttention(kv_heads=4), GqaAttention(kv_heads=2, window=64, sinks=4))

@@ -12,7 +12,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import read_config
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.nodes import Shape

@@ -12,7 +12,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.checker.check import check
-from puzzledsl.families.registry import ACTIVATIONS, FAMILIES, ROPES
+from puzzledsl.families.literal import ACTIVATIONS, ROPES
+from puzzledsl.families.registry import FAMILIES
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

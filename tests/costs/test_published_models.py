@@ -20,7 +20,7 @@ from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
-from puzzledsl.families.family import LETTERS
+from puzzledsl.families.config import LETTERS
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment

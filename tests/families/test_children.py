@@ -23,7 +23,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import load_child
 from puzzledsl.cli.main import run
 from puzzledsl.families.block_configs import on_base, to_block_configs
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config
 from puzzledsl.ir.facts import total_params
 from puzzledsl.models.families.load import load_parent

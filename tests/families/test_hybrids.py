@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.alternatives.weights import mixer_weights
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.ir.facts import total_params
 

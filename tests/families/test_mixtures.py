@@ -9,8 +9,9 @@ import pytest
 
 from puzzledsl.alternatives.parent import PARENTS, ParentFfn
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.family import BadConfig
-from puzzledsl.families.registry import FAMILIES, shape_of_config, shape_of_literal
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.literal import shape_of_literal
+from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.facts import total_params
 
 QWEN3 = {

@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.checker.context import MAX_CELLS, MAX_FORMULA, MAX_INSTANCES, MAX_OPTIONS
 from puzzledsl.checker.names.names import MAX_FILES
-from puzzledsl.families.family import MAX_LAYERS
+from puzzledsl.families.config import MAX_LAYERS
 from tests.language.rules import codes, outcome, program, search
 
 

@@ -288,7 +288,7 @@ def test_runtimes() -> None:
 def test_limits() -> None:
     from puzzledsl.checker import context as limits
     from puzzledsl.checker.names.names import MAX_FILES
-    from puzzledsl.families.family import MAX_LAYERS
+    from puzzledsl.families.config import MAX_LAYERS
     from puzzledsl.syntax.newlines import MAX_DEPTH
 
     numbers = [int(row[1].replace(",", "")) for row in table("limits.table")]

@@ -28,7 +28,7 @@ from puzzledsl.checker.expressions.logic import refuse_several
 from puzzledsl.checker.expressions.operators import Sides, comparable, refuse_batch_ratio, refuse_throughput
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, put, read_call
 from puzzledsl.checker.expressions.values import Number, Scope, SpaceInfo, Symbol, Value, guessed
-from puzzledsl.families.family import MAX_LAYERS
+from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS, PER_SECOND
 from puzzledsl.ir.references import judged_by, terms_of

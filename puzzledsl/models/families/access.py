@@ -17,7 +17,8 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families import block_configs
 from puzzledsl.families.block_configs import BLOCKS, Layer
-from puzzledsl.families.family import BadConfig, Family, Names, Part
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.family import Family, Names, Part
 from puzzledsl.families.registry import FAMILIES, child_of_config, shape_of_config
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.errors import UnknownFamily, UnreadableCheckpoint

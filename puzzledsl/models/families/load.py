@@ -28,7 +28,7 @@ from transformers.utils import logging
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.block_configs import BLOCKS, base_content, is_child
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config, text_part
 from puzzledsl.models import errors
 from puzzledsl.models.alternatives.realisation import build_alternative

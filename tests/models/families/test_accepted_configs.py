@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.facts import total_params
 from tests.families.test_corrupted_configs import SOUND, fields_of

@@ -24,7 +24,7 @@ from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.families.family import BadConfig
+from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent

@@ -320,7 +320,7 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import shipped_shapes
-    from puzzledsl.families.family import BadConfig, checkpoints_beside
+    from puzzledsl.families.config import BadConfig, checkpoints_beside
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 

@@ -92,9 +92,9 @@ class Family:
     whole_shape: Callable[[Config], Shape] | None = None
     """Return the shape of a config.json that names even the sizes in its own way. Raises BadConfig."""
     literal: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a shape, and rules for its layers (`families.literal`), where a `shape(…)` does not write them."""
+    """Fields of a shape, and rules for its layers (`families.registry`), where a `shape(…)` does not write them."""
     takes: tuple[str, ...] = ("tied",)
-    """Arguments that a `shape(…)` of it takes beside the usual ones (`families.literal`)."""
+    """Arguments that a `shape(…)` of it takes beside the usual ones (`families.registry`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
     """Return the names inside a layer of this (layer's) shape."""
     mixture: Mixture = Mixture()  # its mixtures of experts, if it has any

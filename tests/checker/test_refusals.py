@@ -12,8 +12,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.checker.check import check
-from puzzledsl.families.literal import ACTIVATIONS, ROPES
-from puzzledsl.families.registry import FAMILIES
+from puzzledsl.families.registry import ACTIVATIONS, FAMILIES, ROPES
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.families.config import BadConfig, Config
-from puzzledsl.families.literal import computation_of
-from puzzledsl.families.registry import FAMILIES, read_config, shape_of_config
+from puzzledsl.families.registry import FAMILIES, computation_of, read_config, shape_of_config
 from puzzledsl.ir.facts import total_params
 from tests.cases import cases
 

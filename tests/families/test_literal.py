@@ -9,8 +9,7 @@ import pytest
 
 from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.family import Family
-from puzzledsl.families.literal import USUAL, BadLiteral, needed, shape_of_literal
-from puzzledsl.families.registry import FAMILIES
+from puzzledsl.families.registry import FAMILIES, USUAL, BadLiteral, needed, shape_of_literal
 from puzzledsl.language.kinds import SHAPE
 
 SIZES: dict[str, Any] = {

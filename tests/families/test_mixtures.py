@@ -10,8 +10,7 @@ import pytest
 from puzzledsl.alternatives.parent import PARENTS, ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import BadConfig
-from puzzledsl.families.literal import shape_of_literal
-from puzzledsl.families.registry import FAMILIES, shape_of_config
+from puzzledsl.families.registry import FAMILIES, shape_of_config, shape_of_literal
 from puzzledsl.ir.facts import total_params
 
 QWEN3 = {

@@ -25,8 +25,16 @@ from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope,
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.families.config import BadConfig, checkpoints_beside, config_content, config_path
 from puzzledsl.families.family import Family
-from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
-from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
+from puzzledsl.families.registry import (
+    FAMILIES,
+    BadLiteral,
+    computation_of_config,
+    impossible,
+    needed,
+    refused,
+    shape_of_config,
+    shape_of_literal,
+)
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import DATA_SOURCES, SHAPE
 from puzzledsl.syntax import tree

@@ -282,9 +282,7 @@ def _alone(of: Alternative, shape: Shape) -> Shape:
 def _size(of: Alternative, shape: Shape, gpus: int, expert_parallel: int) -> Size:
     own = of.alone(shape)
     norms = shape.norms * shape.hidden if of.sub_block in SUB_BLOCKS else 0
-    counted = (
-        counted_weights(own) if of.in_families else ((weight, 1) for weight in of.weights(shape).values())
-    )
+    counted = counted_weights(own) if of.in_families else [(w, 1) for w in of.weights(shape).values()]
     size = size_of_weights(counted, norms, own.routing, gpus, expert_parallel)
     return size if of.dtype is None else replace(size, stored=_stored(of, shape, gpus, expert_parallel))
 

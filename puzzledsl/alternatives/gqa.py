@@ -128,9 +128,8 @@ def _heads(call: Arguments) -> list[tuple[int, int | None]]:
             if heads % kv:
                 near = list(range(kv, shape.heads + 1, kv))[:4096]
                 help = f"with {kv} key/value heads `heads` can be {listed(near, 'or')}"
-                call.refuse(
-                    "heads", HeadsDontDivide(call.place("heads"), heads=heads, kv_heads=kv, help=help)
-                )
+                problem = HeadsDontDivide(call.place("heads"), heads=heads, kv_heads=kv, help=help)
+                call.refuse("heads", problem)
             else:
                 found.append((kv, None if heads == shape.heads else heads))
     return found

@@ -46,9 +46,8 @@ class ChatWriter:
             return
         texts = [self._rendered(each, each.messages) for each in conversations]
         offsets = {"return_offsets_mapping": True} if self._answers else {}
-        found = self._tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **offsets
-        )
+        plain = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+        found = self._tokenizer(texts, **plain, **offsets)
         for number, (each, text) in enumerate(zip(conversations, texts, strict=True)):
             ids, learned = found["input_ids"][number], None
             if self._answers:
@@ -57,9 +56,8 @@ class ChatWriter:
             yield TokenDocument(ids, learned)
 
     def _marked(self, each: Conversation) -> TokenDocument:
-        found = self._template(
-            each, each.messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
+        how = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+        found = self._template(each, each.messages, **how)
         return TokenDocument(found["input_ids"], [bool(m) for m in found["assistant_masks"]])
 
     def _answers_in(self, each: Conversation, text: str) -> list[tuple[int, int]]:
@@ -101,10 +99,10 @@ class ChatWriter:
             return self._tokenizer.apply_chat_template(list(messages), chat_template=self._written_in, **how)
         except Exception as error:  # jinja2's own errors, and any error that a template raises
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            problem = errors.TemplateRefuses(
-                self._place.span, name=self._place.name, at=each.at, reason=reason
-            )
-            raise DiagnosticError(problem) from error
+            where, name = self._place.span, self._place.name
+            raise DiagnosticError(
+                errors.TemplateRefuses(where, name=name, at=each.at, reason=reason)
+            ) from error
 
     def _not_found(self, reason: str, at: str) -> DiagnosticError:
         shown = f"{reason} (`{at}`)" if at else reason
@@ -156,9 +154,8 @@ class Asked:
             ids = list(tokenizer(self.text)["input_ids"])
             return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
         try:
-            text = tokenizer.apply_chat_template(
-                list(self.messages), tokenize=False, add_generation_prompt=True
-            )
+            how = {"tokenize": False, "add_generation_prompt": True}
+            text = tokenizer.apply_chat_template(list(self.messages), **how)
         except Exception as error:  # a template is a program, and refuses chats in its own ways
             reason = f"the chat template refuses it ({str(error).partition(chr(10))[0]})"
             raise DiagnosticError(self._bad(reason, span)) from error

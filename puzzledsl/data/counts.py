@@ -23,10 +23,8 @@ def parts_of(data: nodes.Data) -> list[tuple[nodes.Data, int]]:
     """Return the texts of a mix with their weights; for another declaration, itself with weight 1."""
     if not isinstance(data.source, nodes.MixData):
         return [(data, 1)]
-    return [
-        (nodes.Data(name=part.name, source=part.source, where=data.where), part.weight)
-        for part in data.source.parts
-    ]
+    parts = data.source.parts
+    return [(nodes.Data(name=p.name, source=p.source, where=data.where), p.weight) for p in parts]
 
 
 def turns(weights: Sequence[int], count: int) -> list[int]:

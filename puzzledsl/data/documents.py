@@ -75,9 +75,8 @@ class Place:
 
     def unreadable(self, file: Path, reason: str, fix: str) -> DiagnosticError:
         """Return the error for a file that is damaged or of another format."""
-        return DiagnosticError(
-            errors.DataUnreadable(self.span, name=self.name, file=file, reason=reason, fix=fix)
-        )
+        said: Args = {"name": self.name, "file": file, "reason": reason, "fix": fix}
+        return DiagnosticError(errors.DataUnreadable(self.span, **said))
 
     def no_column(self, file: Path, column: str, place: str, columns: Sequence[str]) -> DiagnosticError:
         """Return the error for a record without the column that holds the text."""
@@ -226,11 +225,8 @@ UNREACHABLE = ("connection", "offline", "resolve", "timed out", "timeout", "netw
 def _named_after_split(place: Place) -> tuple[Path, ...]:
     """Return the files of records in a local directory that are named after the split; none of a subset."""
     found = (place.base / place.source.id).glob(f"*{place.source.split}*")
-    return (
-        ()
-        if place.source.subset is not None
-        else tuple(sorted(path for path in found if path.suffix in RECORDS))
-    )
+    records = tuple(sorted(path for path in found if path.suffix in RECORDS))
+    return records if place.source.subset is None else ()
 
 
 def _streamed(place: Place, name: str) -> Iterator[Record]:
@@ -238,10 +234,8 @@ def _streamed(place: Place, name: str) -> Iterator[Record]:
     datasets, source = place.installed("datasets", "datasets"), place.source
     number = 0
     try:
-        rows = datasets.load_dataset(
-            name, source.subset, split=source.split, revision=source.revision, streaming=True
-        )
-        for row in rows:
+        how = {"split": source.split, "revision": source.revision, "streaming": True}
+        for row in datasets.load_dataset(name, source.subset, **how):
             number += 1
             yield number, row
     except Exception as error:  # offline, unknown name, gated: the package raises many kinds

@@ -185,13 +185,9 @@ class Making:
     @property
     def counts(self) -> TextCounts:
         """Numbers of documents and tokens that were kept and left out so far."""
-        return TextCounts(
-            name=self._place.name,
-            source=self._source.model_dump_json(),
-            copies_dropped=self._drops,
-            stopped=self._stopped,
-            **self._counter,
-        )
+        name, source = self._place.name, self._source.model_dump_json()
+        found: dict[str, Any] = {"copies_dropped": self._drops, "stopped": self._stopped, **self._counter}
+        return TextCounts(name=name, source=source, **found)
 
     def tokens(self) -> Iterator[Sequence[int]]:
         """Yield the tokens of each document, those that losses do not count as `~id`; `take` cuts the last one."""
@@ -201,9 +197,8 @@ class Making:
             if left is not None and len(ids) > left:
                 self._counter.update(cut_tokens=len(ids) - left)
                 ids, learned = ids[:left], None if learned is None else learned[:left]
-            self._counter.update(
-                documents=1, tokens=len(ids), learned_tokens=len(ids) if learned is None else sum(learned)
-            )
+            count = len(ids) if learned is None else sum(learned)
+            self._counter.update(documents=1, tokens=len(ids), learned_tokens=count)
             if learned is not None:
                 ids = [i if kept else ~i for i, kept in zip(ids, learned, strict=True)]
             yield ids
@@ -408,12 +403,8 @@ def _check_enough(
     short = [p for p, count in enumerate(available) if count < int((order == p).sum())]
     parts = parts_of(source)
     if short and not isinstance(source.source, nodes.MixData):
-        said: Args = {
-            "got": len(streams[0]),
-            "needed": blocks * context,
-            "blocks": blocks,
-            "context": context,
-        }
+        got, needed = len(streams[0]), blocks * context
+        said: Args = {"got": got, "needed": needed, "blocks": blocks, "context": context}
         raise DiagnosticError(NotEnoughText(span_of(source.where), name=source.name, **said))
     most = most_blocks([weight for _, weight in parts], available, blocks) * context
     problems = []

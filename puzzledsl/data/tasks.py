@@ -85,9 +85,8 @@ def _item(line: str) -> Item:
     if not several or not all(isinstance(text, str) and text for text in (*contexts, *choices)):
         raise ValueError("a context and at least two choices are texts")
     if isinstance(context, list) and len(context) != len(choices):
-        raise ValueError(
-            f"{len(context)} contexts for {len(choices)} choices; a list has one context a choice"
-        )
+        counts = f"{len(context)} contexts for {len(choices)} choices"
+        raise ValueError(f"{counts}; a list has one context a choice")
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise ValueError("`answer` is the index of a choice")
     if not isinstance(normalised := record.get("normalised", True), bool):

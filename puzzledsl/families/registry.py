@@ -252,11 +252,11 @@ def computation_of(family: Family, config: Config, shape: Shape) -> Computation:
         raise BadConfig(f"{name} is {shown(activation)}; known ones are {', '.join(ACTIVATIONS)}")
     activation = "silu" if activation == "swish" else activation
     mixture = any(own.ffn == "moe" for own, _ in shape.kinds())
+    to_one = config.flag("norm_topk_prob", absent=family.mixture.weights_sum_to_one) if mixture else True
     return Computation(
         ropes=tuple(sorted(set(_ropes(family, config, shape)))) or USUAL_COMPUTATION.ropes,
         activation="" if activation == usual else activation,
-        weights_of_all=mixture
-        and not config.flag("norm_topk_prob", absent=family.mixture.weights_sum_to_one),
+        weights_of_all=not to_one,
     )
 
 

@@ -26,9 +26,8 @@ def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
     if shape.ffn != "moe":
         raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
     if alternative.experts > shape.experts or alternative.width > shape.expert_width:
-        raise cannot_initialise(
-            alternative, f"the parent has {shape.experts} experts of {shape.expert_width} channels"
-        )
+        why = f"the parent has {shape.experts} experts of {shape.expert_width} channels"
+        raise cannot_initialise(alternative, why)
     own = parent.weights_on_demand("ffn")
     full, inputs_TH = _mixture(parent, own), _inputs(parent)
     state = {name: own[name].clone() for name in own if name.startswith("shared_expert")}

@@ -111,12 +111,8 @@ def part(layer: nn.Module, sub_block: SubBlock) -> Part:
 
 def absent(model: PreTrainedModel) -> frozenset[tuple[int, SubBlock]]:
     """The sub-blocks that layers of the parent do not have, as (layer, sub-block)."""
-    return frozenset(
-        (layer_idx, sub_block)
-        for layer_idx, layer in enumerate(layers(model))
-        for sub_block in SUB_BLOCKS
-        if part_of(layer, sub_block) is None
-    )
+    places = ((i, layer, sub_block) for i, layer in enumerate(layers(model)) for sub_block in SUB_BLOCKS)
+    return frozenset((i, sub_block) for i, layer, sub_block in places if part_of(layer, sub_block) is None)
 
 
 def sub_block_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:

@@ -57,11 +57,8 @@ def new_sub_block(site: Site, alternative: Alternative) -> nn.Module:
             names = access.family_of(config).mixture
             if site.shape.ffn != "moe" or classes.mixture is None:
                 raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
-            sizes = {
-                names.count: own.experts,
-                "num_experts_per_tok": own.top_k,
-                names.width: own.expert_width,
-            }
+            sizes = {names.count: own.experts, names.width: own.expert_width}
+            sizes["num_experts_per_tok"] = own.top_k
             module: Any = _construct(classes.mixture, site, sizes)
             module.experts.config = config  # and so the model's implementation of experts
             return cast(nn.Module, module)

@@ -63,9 +63,8 @@ def config_of_child(
         kept = {key: value for key, value in base.items() if key not in OWN_KEYS}
         config = CONFIG_MAPPING[base["model_type"]](**decoded_floats(kept))
     except (BadConfig, KeyError, TypeError, ValueError) as error:
-        raise DiagnosticError(
-            errors.NotAChild(None, path=directory, reason=f"bad config.json: {error}")
-        ) from error
+        problem = errors.NotAChild(None, path=directory, reason=f"bad config.json: {error}")
+        raise DiagnosticError(problem) from error
     setattr(config, access.PARENT_BLOCKS if as_parent else BLOCKS, content[BLOCKS])
     return config
 

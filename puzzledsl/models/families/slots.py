@@ -54,12 +54,8 @@ def classes_of(model_type: str) -> Classes:
     def named(end: str) -> Any:
         return getattr(module, f"{family.prefix}{end}", None)
 
-    return Classes(
-        named("ForCausalLM"),
-        named("Attention"),
-        DENSE.get(model_type) or named("MLP"),
-        named(family.mixture.block),
-    )
+    dense = DENSE.get(model_type) or named("MLP")
+    return Classes(named("ForCausalLM"), named("Attention"), dense, named(family.mixture.block))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +104,8 @@ def slots(module: nn.Module) -> dict[str, Slot]:
         own = f"{path}." if path else ""
         holder, _, last = path.rpartition(".")
         family = mixtures.get(holder) if last == "experts" else None
-        own_weights = chain(
-            inner.named_parameters(recurse=False, remove_duplicate=False),
-            inner.named_buffers(recurse=False, remove_duplicate=False),
-        )
-        for name, parameter in own_weights:
+        own_only = {"recurse": False, "remove_duplicate": False}
+        for name, parameter in chain(inner.named_parameters(**own_only), inner.named_buffers(**own_only)):
             if own + name not in stored:  # a buffer that no checkpoint holds
                 continue
             if own + name in joined:

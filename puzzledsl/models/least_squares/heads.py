@@ -159,14 +159,10 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
             keys.append(key)
             q[queries] = lift[place].transpose(1, 2) @ heads.q[queries]
         else:
-            key, scalars = _shared_key(
-                _complex(old_keys[members], heads.turning),
-                _complex(heads.q[queries], heads.turning),
-                place,
-                gram,
-            )
+            asked = _complex(heads.q[queries], heads.turning)
+            key, scalars = _shared_key(_complex(old_keys[members], heads.turning), asked, place, gram)
             keys.append(_real(key, heads.turning))
-            turned = _complex(heads.q[queries], heads.turning) * scalars[place].conj()[..., None]
+            turned = asked * scalars[place].conj()[..., None]
             q[queries] = _real(turned, heads.turning)
         value, lift = _shared(heads.v[members], heads.o[queries], place, gram)
         values.append(value)

@@ -140,11 +140,7 @@ CACHES: Mapping[str, CacheType] = {
     for cache in (
         CacheType("fp8", "8-bit floats (e4m3), unscaled", Fraction(1), 1, {"vllm": "--kv-cache-dtype fp8"}),
         CacheType(
-            "q8_0",
-            "llama.cpp's 8 bits",
-            Fraction(34, 32),
-            32,
-            {"llama_cpp": "-ctk q8_0 -ctv q8_0 -fa on"},
+            "q8_0", "llama.cpp's 8 bits", Fraction(34, 32), 32, {"llama_cpp": "-ctk q8_0 -ctv q8_0 -fa on"}
         ),
     )
 }

@@ -6,9 +6,8 @@ is data, in `puzzledsl.ir.engines`. An alternative picks the field that is about
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.weights import PARTIAL, Computation
@@ -28,33 +27,27 @@ class Argument:
     default: str = ""
 
 
-class Arguments(ABC):
+class Arguments(Protocol):
     """The arguments of one call. Its methods report the user's mistakes and return what is valid."""
 
     shape: Shape  # the parent's, as the layer has it
     failed: bool  # True once a mistake was found
 
-    @abstractmethod
     def need(self, *keys: str, help: str) -> None:
         """Report those of `keys` that are missing."""
 
-    @abstractmethod
     def has(self, key: str) -> bool:
         """Return True if the argument is written."""
 
-    @abstractmethod
     def place(self, key: str) -> Span:
         """Return the span of an argument's value; the span of the call if it is missing."""
 
-    @abstractmethod
     def is_valid(self, key: str) -> bool:
         """Return False once a mistake was found in this argument."""
 
-    @abstractmethod
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
 
-    @abstractmethod
     def wholes(
         self,
         key: str,
@@ -69,15 +62,12 @@ class Arguments(ABC):
         Where nothing is written: `absent`, or none. `help`: a line for those out of bounds.
         """
 
-    @abstractmethod
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
         """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
 
-    @abstractmethod
     def refuse(self, key: str, problem: Diagnostic) -> None:
         """Report a mistake in an argument."""
 
-    @abstractmethod
     def affords(self, count: int) -> bool:
         """Return False, reported, if so many alternatives are too many."""
 

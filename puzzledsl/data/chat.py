@@ -65,7 +65,9 @@ class ChatWriter:
         found = []
         for i, message in enumerate(each.messages):
             if message["role"] == ASSISTANT:
-                before = self._rendered(each, each.messages[:i], prompt=True) if i else self._opening(each)
+                before = text[: text.find(message["content"].strip())]
+                if i:
+                    before = self._rendered(each, each.messages[:i], prompt=True)
                 if not text.startswith(before):
                     raise self._not_found("the template does not write a conversation turn by turn", each.at)
                 found.append((len(before), self._end(each, i, text, len(before))))
@@ -85,11 +87,6 @@ class ChatWriter:
         if behind.startswith(words):
             return len(text) - len(behind) + len(words)
         raise self._not_found("the template writes an answer otherwise where others follow", each.at)
-
-    def _opening(self, each: Conversation) -> str:
-        """Return what stands before the content of a conversation that begins with an answer."""
-        text = self._rendered(each, each.messages)
-        return text[: text.find(each.messages[0]["content"].strip())]
 
     def _rendered(self, each: Conversation, messages: Sequence[Message], *, prompt: bool = False) -> str:
         return str(self._template(each, messages, tokenize=False, add_generation_prompt=prompt))

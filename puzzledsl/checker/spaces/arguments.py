@@ -18,7 +18,7 @@ from typing import TypeVar
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.support import MAX_COUNT, Arguments
+from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import COUNT, Quantity
@@ -39,8 +39,8 @@ Check = Callable[[int, Span], Diagnostic | None]
 
 
 @dataclass(slots=True, eq=False)
-class CallArguments(Settings, Arguments):
-    """The arguments of one call in a layer of a shape. Rounded widths are recorded in `info`."""
+class CallArguments(Settings):
+    """The arguments of one call in a layer of a shape, as alternatives read them. Rounded widths are recorded in `info`."""
 
     info: SpaceInfo = field(kw_only=True)
     shape: Shape = field(kw_only=True)

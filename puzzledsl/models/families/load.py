@@ -34,13 +34,7 @@ from puzzledsl.models import errors
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.build import number_cache_slots, put
-from puzzledsl.models.families.slots import (
-    allocate,
-    classes_of,
-    slots,
-    source_layers,
-    source_names,
-)
+from puzzledsl.models.families.slots import allocate, classes_of, slots, source_layers, source_names
 from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.kernels.attention import FAST_SDPA, fold_head

@@ -270,39 +270,33 @@ def _joined(maps: Sequence[Linear]) -> Linear:
 POOL = 2  # the pool has so many times as many channels as are kept
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """Channels of several experts as one, its down projection [P, H], float64, and the bias of its outputs [H] or a scalar 0.
-
-    Each expert's part of them is multiplied by the mean of the router's weight over all tokens.
-    """
-
-    wide: Expert
-    down_PH: Tensor
-    bias: Tensor
-
-    def with_down(self, kept: Tensor, down_PH: Tensor) -> Expert:
-        """Return the FFN of some of the channels."""
-        made = self.wide.channels(kept).with_down(down_PH.T.float())
-        return made if made.down.bias is None else replace(made, down=replace(made.down, bias=self.bias))
-
-
 def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor, width: int) -> Expert:
     """Return the FFN of `width` channels that is nearest to y; `shared` experts see every token already."""
-    pool = _pool(mixture, shared, x_TH, POOL * width)
-    gram = Gram.zeros(len(pool.down_PH), y_TH.shape[1], x_TH.device)
-    gram.add(mixture.activations(pool.wide, x_TH), y_TH - pool.bias)
-    return pool.with_down(*fitted_channels(gram, pool.down_PH, width))
+    wide, down_PH, bias = _pool(mixture, shared, x_TH, POOL * width)
+    gram = Gram.zeros(len(down_PH), y_TH.shape[1], x_TH.device)
+    gram.add(mixture.activations(wide, x_TH), y_TH - bias)
+    kept, fitted_PH = fitted_channels(gram, down_PH, width)
+    return _of_pool(wide.channels(kept), fitted_PH, bias)
 
 
 def contributing(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, width: int) -> Expert:
     """Return the FFN of the `width` channels that contribute most, with the mixture's weights; nothing is fitted."""
-    pool = _pool(mixture, shared, x_TH, width)
-    return pool.with_down(torch.arange(len(pool.down_PH), device=x_TH.device), pool.down_PH)
+    return _of_pool(*_pool(mixture, shared, x_TH, width))
 
 
-def _pool(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, channels: int) -> _Pool:
-    """Return the channels that contribute most; those of shared experts first."""
+def _of_pool(made: Expert, down_PH: Tensor, bias: Tensor) -> Expert:
+    made = made.with_down(down_PH.T.float())
+    return made if made.down.bias is None else replace(made, down=replace(made.down, bias=bias))
+
+
+def _pool(
+    mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, channels: int
+) -> tuple[Expert, Tensor, Tensor]:
+    """Return the channels that contribute most as one expert; those of shared experts first.
+
+    With it, its down projection [P, H], float64, and the bias of its outputs [H] or a scalar 0: each expert's part of them is
+    multiplied by the mean of the router's weight over all tokens.
+    """
     shares, usage = [], []
     for expert, routed in zip(mixture.experts, mixture.route(x_TH), strict=True):
         read = mixture.activations(expert, x_TH[routed.tokens]).abs() * routed.weights
@@ -320,7 +314,7 @@ def _pool(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, channels: in
         first = last
     wide = stacked(parts)  # of the pool's channels alone: all experts side by side are as large as the layer
     downs = [part.down.weight.double().T * share for part, share in zip(parts, shares, strict=True)]
-    return _Pool(wide, torch.cat(downs), _bias(parts, shares))
+    return wide, torch.cat(downs), _bias(parts, shares)
 
 
 def _bias(experts: Sequence[Expert], shares: Sequence[float]) -> Tensor:

@@ -126,7 +126,7 @@ class Architecture(Frozen):
     tied: Support = NATIVE
     attention_bias: Support = NATIVE
     mlp_bias: Support = NATIVE
-    ropes: tuple[str, ...] | None = None  # scalings of rotary embeddings (`families.computation`); None: all
+    ropes: tuple[str, ...] | None = None  # scalings of rotary embeddings (`families.registry`); None: all
     other_activation: Support = NATIVE  # another activation of FFNs than the family's usual one
     # about attention
     kv_heads: Support = NATIVE  # another number of key/value heads than the parent's

@@ -298,7 +298,7 @@ PARTIAL = "partial"
 
 
 class Computation(Frozen):
-    """The defaults are what every runtime computes. `families.computation` reads it from config.json."""
+    """The defaults are what every runtime computes. `families.registry.computation_of` reads it from config.json."""
 
     ropes: tuple[str, ...] = ("default",)
     """Scalings of rotary embeddings in its layers, in transformers' words."""

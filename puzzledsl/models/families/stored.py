@@ -37,7 +37,8 @@ Tensors = Mapping[str, LazyTensor]
 def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str, LazyTensor], list[str]]:
     """Return a checkpoint's tensors by canonical names, and what is wrong with its fused ones, given the `wanted` weights."""
     own = {beginning(name, family.published): tensor for name, tensor in stored.items()}
-    found = {_renamed(name, family, _theirs(family)): tensor for name, tensor in own.items()}
+    ours = _ours(family)
+    found = {_renamed(name, family, ours): tensor for name, tensor in own.items()}
     wrong: list[str] = []
     block = lru_cache(1)(_block)
     for whole in wholes_of(wanted, family):
@@ -339,10 +340,11 @@ def experts_in(parameter: str, experts: int, family: Family) -> Iterator[tuple[s
 
 def canonical_name(name: str, family: Family) -> str:
     """Return the canonical name of a parameter that is not fused, inside the FFN: `gate.weight` of `router.weight`."""
-    return beginning(name, _theirs(family))
+    return beginning(name, _ours(family))
 
 
-def _theirs(family: Family) -> dict[str, str]:
+def _ours(family: Family) -> dict[str, str]:
+    """Return transformers' beginnings of names inside the FFN -> canonical ones."""
     return {theirs: ours for ours, theirs in family.mixture.renamed.items()}
 
 

@@ -402,7 +402,9 @@ def _check_enough(
     available = [len(stream) // context for stream in streams]
     short = [p for p, count in enumerate(available) if count < int((order == p).sum())]
     parts = parts_of(source)
-    if short and not isinstance(source.source, nodes.MixData):
+    if not short:
+        return
+    if not isinstance(source.source, nodes.MixData):
         got, needed = len(streams[0]), blocks * context
         said: Args = {"got": got, "needed": needed, "blocks": blocks, "context": context}
         raise DiagnosticError(NotEnoughText(span_of(source.where), name=source.name, **said))
@@ -412,5 +414,4 @@ def _check_enough(
         drawn: Args = {"part": parts[p][0].name, "needed": int((order == p).sum()) * context, "most": most}
         place = span_of(source.where)
         problems.append(MixTooShort(place, name=source.name, got=len(streams[p]), **drawn))
-    if problems:
-        raise DiagnosticError(*problems)
+    raise DiagnosticError(*problems)

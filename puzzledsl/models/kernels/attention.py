@@ -37,9 +37,9 @@ def attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Return what transformers' `sdpa` returns, with key/value heads repeated where grouped ones are slow."""
-    groups, device = getattr(module, "num_key_value_groups", 1), key.device.type
-    whole = key.dtype == torch.float32 and not torch.is_autocast_enabled(device)
-    if groups > 1 and attention_mask is None and device == "cuda" and whole:
+    groups = getattr(module, "num_key_value_groups", 1)
+    on_gpu = key.device.type == "cuda" and key.dtype == torch.float32
+    if groups > 1 and attention_mask is None and on_gpu and not torch.is_autocast_enabled("cuda"):
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
         module = SimpleNamespace(is_causal=getattr(module, "is_causal", True))  # one without groups
     found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)

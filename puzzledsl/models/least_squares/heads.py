@@ -7,7 +7,7 @@ the shared D-dimensional value is a principal component analysis of the group's 
 Keys without positions (no rotary embedding) are merged as values are, in the metric of their queries; of a partial rotary
 embedding, the dimensions that do not turn are paired among themselves.
 
-Query heads are kept by optimal brain surgeon on the output error, a head at a time (block form of `grams`): with G the Gram
+Query heads are kept by optimal brain surgeon on the output error, a head at a time (as `elimination_order`): with G the Gram
 matrix of what the output projection reads and W = W_o', removing the D rows of head h costs tr(W_h' [G^-1]_hh^-1 W_h).
 
 Shapes: N query heads, K key/value heads, J heads of a group, D head_dim, H hidden; weights carry a bias column (H + 1).

@@ -141,7 +141,7 @@ def train(subject: Subject, source: Path, data: Path, folder: Path, minutes: flo
     partial.mkdir(parents=True)
     vocabulary = write_tokenizer(source, partial)
     tokenizer: Any = AutoTokenizer.from_pretrained(partial)
-    sizes = {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 12, "num_attention_heads": 6}
+    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8, "num_attention_heads": 4}
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = AutoConfig.for_model(
         subject.model_type, vocab_size=vocabulary, num_key_value_heads=2, head_dim=64, tie_word_embeddings=True,
@@ -152,7 +152,7 @@ def train(subject: Subject, source: Path, data: Path, folder: Path, minutes: flo
     model = make(config, dtype=torch.float32)
     text = "\n\n".join((data / name).read_text("utf-8")[:2_500_000] for name in ("train.txt", "varied.txt"))
     ids = torch.tensor(tokenizer(text).input_ids)
-    context, batch = 256, 8
+    context, batch = 128, 8
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1, betas=(0.9, 0.95))
     begun, loss = time.process_time(), torch.tensor(0.0)
     while (spent := (time.process_time() - begun) / (60 * minutes)) < 1:
@@ -199,7 +199,7 @@ def main() -> None:
     option = parser.add_argument
     option("--example", type=Path, default=EXAMPLE, metavar="DIR", help="where parent/ and data/ are")
     option("--folder", type=Path, default=Path("build/promises"), metavar="DIR")
-    option("--minutes", type=float, default=8, metavar="N", help="of processor time to train a small parent")
+    option("--minutes", type=float, default=15, metavar="N", help="of processor time to train a small parent")
     option("--children", type=int, default=200, metavar="N", help="of a pool")
     option("--only", default="", metavar="NAME", help="one parent")
     options = parser.parse_args()

@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import cast
 
 import torch
 from torch import Tensor

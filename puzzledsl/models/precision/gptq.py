@@ -398,7 +398,8 @@ def _inverse_factor(xx: Tensor) -> Tensor:
     """Return the upper Cholesky factor of the inverse of a Gram matrix, float32: the inverse of R, where R R' is the matrix."""
     upper = torch.linalg.cholesky(xx.flip(0, 1)).flip(0, 1)
     identity = torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
-    return torch.linalg.solve_triangular(upper, identity, upper=True).float()
+    inverse: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
+    return inverse.float()
 
 
 def _compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ def quantise_sub_block(
         ]
         if wanted:
             found = gptq(torch.cat(wanted), gram.xx, precision, gram.tokens, workers)
-            for slot, rows in zip(held.values(), found.split([*map(len, wanted)]), strict=True):
+            for slot, rows in zip(held.values(), torch.split(found, [*map(len, wanted)]), strict=True):
                 slot.weight.copy_(rows)
         rounded |= set(held)
         if not inside:

@@ -73,7 +73,7 @@ class Subject:
         with Workers(self.runner.device) as workers:
             sweep = Sweep(self.runner, measure, self.model, self.library)
             sweep.open((), workers)
-            with self.runner.fused():
+            with self.runner.packed():
                 for unit, measured in sweep.measuring(sweep.units(todo, ()), workers):
                     for (_, scored), each in zip(unit, measured, strict=True):
                         found[figures_name(scored)] = each["kl_divergence"]

@@ -6,7 +6,7 @@ Shape legend: N output features, K input features.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -75,3 +75,9 @@ def linear_pointwise(
         else operator.binary(x, factor, weight_NK, bias_N, then)
     )
     return product
+
+
+def packed_weight(weight_NK: Tensor, rows: int) -> Tensor:
+    """Return a weight in oneDNN's own layout for products of `rows` rows; `F.linear` reorders the weight at each call."""
+    operator: Callable[..., Tensor] = torch.ops.mkldnn._reorder_linear_weight
+    return operator(weight_NK.detach(), rows)

@@ -82,8 +82,8 @@ class Subject:
         self.inputs, self._todo, self._runs = inputs, todo, runs
         self.runner = LayerRunner(self.model)
         self.measure = measure_of(inputs, self.runner)
-        self._fused = ExitStack()
-        self._is_open, self._is_fused = False, False
+        self._packed = ExitStack()
+        self._is_open, self._is_packed = False, False
 
     @torch.inference_mode()
     def facts(self) -> Facts:
@@ -125,7 +125,7 @@ class Subject:
         """Yield the number of each of these units with what is measured of it."""
         found = self._sweep.units(self._todo, self._runs)
         with self._threads() as workers:
-            self._open(workers, fused=True)
+            self._open(workers, packed=True)
             measured = self._sweep.measuring([found[number] for number in numbers], workers)
             places = {id(found[number]): number for number in numbers}
             yield from ((places[id(unit)], each) for unit, each in measured)
@@ -152,16 +152,16 @@ class Subject:
     def _threads(self) -> Workers:
         return Workers(self.runner.device, shared=not self.runner.paged)
 
-    def _open(self, workers: Workers, *, fused: bool = False) -> None:
-        """Run the parent, if that is not done. `fused`: leave the layers fused, otherwise as they were loaded."""
+    def _open(self, workers: Workers, *, packed: bool = False) -> None:
+        """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
         if not self._is_open:
             self._sweep.open(self._runs, workers)
             self._is_open = True
-        if fused and not self._is_fused:
-            self._fused.enter_context(self.runner.fused())
-        if self._is_fused and not fused:
-            self._fused.close()
-        self._is_fused = fused
+        if packed and not self._is_packed:
+            self._packed.enter_context(self.runner.packed())
+        if self._is_packed and not packed:
+            self._packed.close()
+        self._is_packed = packed
 
     def _rounded_head(self, dtype: PrecisionName) -> Tensor:
         """Return the head's matrix [V, H] in a storage type: that of its piece where there is one."""

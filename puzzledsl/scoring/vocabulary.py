@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.models.kernels import products as float32_products
-from puzzledsl.models.kernels.products import linear
+from puzzledsl.models.kernels.products import PackedWeights, linear
 from puzzledsl.plan.memory.stage_plan import tiles
 
 T = TypeVar("T")
@@ -36,6 +36,7 @@ class Vocabulary:
         sizes = tiles(self.weight_VH.device.type)
         self._positions = sizes.logit_positions
         self._tiles = list(torch.split(self.weight_VH, sizes.logit_tokens))
+        self._packed = PackedWeights(self._tiles)
         self._of_thread = threading.local()
 
     def logsumexp(self, normed_PH: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ class Vocabulary:
     def _logits(self, rows_PH: Tensor, weight_TH: Tensor, bias_T: Tensor | None) -> Tensor:
         """Return float32 logits [P, T]: 16-bit ones are coarser than a small change of a model is large."""
         if rows_PH.dtype == torch.float32:
-            return linear(rows_PH, weight_TH, bias_T)
+            return linear(rows_PH, weight_TH, bias_T, self._packed)
         logits_PT = float32_products.product(rows_PH, weight_TH.T)
         return logits_PT if bias_T is None else logits_PT.add_(bias_T)
 

@@ -12,7 +12,7 @@ from torch import nn
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.kernels import products
 from puzzledsl.models.kernels.attention import fused_ffns
-from puzzledsl.models.kernels.products import gated, has_fused_products
+from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, gated, has_fused_products
 from puzzledsl.models.layerwise import LayerRunner
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -25,18 +25,21 @@ def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_fused_products
+@pytest.mark.parametrize("packs", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_gated_products_are_those_of_pytorch(bias: bool) -> None:
+def test_gated_products_are_those_of_pytorch(packs: bool, bias: bool) -> None:
     torch.manual_seed(0)
     gate, up = (nn.Linear(48, 112, bias=bias).requires_grad_(False) for _ in range(2))
     x = 3 * torch.randn(2, 7, 48)
+    packed = PackedWeights([gate.weight, up.weight]) if packs else NOT_PACKED
+    assert len(packed) == 2 * packs
     with torch.no_grad():
-        torch.testing.assert_close(gated(x, gate, up), F.silu(gate(x)) * up(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gated(x, gate, up, packed), F.silu(gate(x)) * up(x), rtol=1e-5, atol=1e-5)
 
 
 @needs_fused_products
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_fused_model_is_the_model(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_model_is_the_model(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(family)
     runner, tokens, fused = LayerRunner(model), tiny_tokens(2, 13), []
     real = products._product_times
@@ -50,7 +53,7 @@ def test_a_fused_model_is_the_model(family: str, monkeypatch: pytest.MonkeyPatch
         entering = runner.embed(tokens)
         expected = runner.passed([entering])[0]
         assert not fused
-        with runner.fused():
+        with runner.packed():
             torch.testing.assert_close(runner.passed([entering])[0], expected, rtol=1e-5, atol=1e-5)
         silu = family not in ("gemma3_text", "phi3")
         dense = sum(own.ffn == "dense" and silu for own in shape_of(model.config).each)
@@ -71,7 +74,7 @@ def test_what_is_not_gated_by_silu_or_wants_gradients_is_run_as_it_is() -> None:
 
     other, silu, x = Other(nn.GELU()), Other(nn.SiLU()), torch.randn(3, 8)
     expected = silu(x)
-    with fused_ffns([other, silu, nn.Identity()]):
+    with fused_ffns([other, silu, nn.Identity()], NOT_PACKED):
         assert "forward" not in other.__dict__
         torch.testing.assert_close(silu(x), expected)
         assert silu(x).requires_grad

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from puzzledsl.models.kernels import products
 from puzzledsl.models.kernels.products import (
+    NOT_PACKED,
+    PackedWeights,
     fast_products,
     has_fast_products,
     linear,
@@ -113,8 +115,11 @@ def test_any_layout_in_memory(layout: str, fast: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
     x = LAYOUTS[layout]()
     for weight in (torch.randn(192, 256), torch.randn(256, 192).T, torch.randn(192, 512)[:, :256]):
-        torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=1e-5, atol=1e-4)
-    assert len(fast) == 3
+        for packed in (NOT_PACKED, PackedWeights([weight])):
+            torch.testing.assert_close(
+                linear(x, weight, None, packed), F.linear(x, weight), rtol=1e-5, atol=1e-4
+            )
+    assert len(fast) == 6
 
 
 @needs_fast_products
@@ -135,6 +140,30 @@ def test_where_pytorch_has_no_such_operator_products_are_its_own() -> None:
         found = _everything(module, x)
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
     assert torch.equal(linear(x, module.weight, module.bias), expected[0])
+
+
+@needs_fast_products
+def test_packed_weights_give_the_same_bits_and_are_found_by_the_weight(fast: list[tuple[int, ...]]) -> None:
+    module, x = _case(bias=True)
+    other, _ = _case(bias=True)
+    module.requires_grad_(False)
+    packed = PackedWeights([module.weight, other.weight, module.bias])  # neither in training nor a vector
+    assert len(packed) == 1
+    assert packed.of(module.weight) is not module.weight
+    assert packed.of(other.weight) is other.weight
+    with torch.no_grad():
+        expected = linear(x, module.weight, module.bias)
+        assert torch.equal(linear(x, module.weight, module.bias, packed), expected)
+        with fast_products(torch.device("cpu"), packed):
+            assert torch.equal(module(x), expected)
+    assert len(fast) == 3
+
+
+def test_what_does_not_fit_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _ = _case(bias=False)
+    module.requires_grad_(False)
+    monkeypatch.setattr(products, "room_bytes", lambda: 4 * module.weight.nbytes - 1)
+    assert not len(PackedWeights([module.weight]))
 
 
 def test_an_operator_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Scores at a size at which products are fast ones, and fused: as `benchmarks.stage1_score` compares them."""
+"""Scores at a size at which products are fast ones, packed and fused: as `benchmarks.stage1_score` compares them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from transformers.activations import SiLUActivation
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from puzzledsl.models.kernels.products import gated, linear
+from puzzledsl.models.kernels.products import PackedWeights, gated, linear
 
 FAST_SDPA = "puzzledsl_sdpa"
 """`attn_implementation` of the models that we load. Transformers' own names keep their meaning."""
@@ -75,12 +75,12 @@ _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 @contextmanager
-def fused_ffns(ffns: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside the context, run the SiLU-gated ones of `ffns` fused. Other FFNs are unchanged."""
+def fused_ffns(ffns: Iterable[nn.Module], packed: PackedWeights) -> Iterator[None]:
+    """Inside the context, run the SiLU-gated ones of `ffns` fused, with the weights of `packed`. Other FFNs are unchanged."""
     changed = [ffn for ffn in ffns if _is_gated_by_silu(ffn)]
     for ffn in changed:
         held: Any = ffn
-        held.forward = partial(_forward, ffn)
+        held.forward = partial(_forward, ffn, packed)
     try:
         yield
     finally:
@@ -88,8 +88,9 @@ def fused_ffns(ffns: Iterable[nn.Module]) -> Iterator[None]:
             del ffn.__dict__["forward"]  # uncovers the forward of the class
 
 
-def _forward(ffn: Any, x: Tensor) -> Tensor:
-    return linear(gated(x, ffn.gate_proj, ffn.up_proj), ffn.down_proj.weight, ffn.down_proj.bias)
+def _forward(ffn: Any, packed: PackedWeights, x: Tensor) -> Tensor:
+    down: nn.Linear = ffn.down_proj
+    return linear(gated(x, ffn.gate_proj, ffn.up_proj, packed), down.weight, down.bias, packed)
 
 
 def _is_gated_by_silu(ffn: nn.Module) -> bool:

@@ -91,6 +91,8 @@ def forward_plan(
         name=name,
         parts={
             "models": weights if choices else models * weights,
+            # a CPU keeps copies of all layers' weights in the order that its products like best
+            "packed weights": 0 if device.is_gpu or choices else sum(layer_params(shape)) * number,
             "streams": streams * tokens * shape.hidden * number,
             "activations": group * widest_forward(shape) * number,
             "logits": TILES * FLOAT32_BYTES * logits,

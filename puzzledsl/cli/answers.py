@@ -1,6 +1,6 @@
 """Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side.
 
-Regrets and margins as text: one line per layer, the cost of each requirement, and the choices that hardly matter.
+Regrets and margins as text: one line per layer and the cost of each requirement.
 """
 
 from __future__ import annotations
@@ -231,17 +231,12 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
 
-NAMES = {"attention": "attention", "ffn": "FFN"}
-
-
 def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
-    from puzzledsl.report.sections.searches import indifferent
-
     words = _Words(program, result)
     if not is_whole:
         return "\n".join([words.head(), *(line for s in result.sub_blocks for line in ("", *words.place(s)))])
-    lines = [words.head(), "", *words.layers(), "", *words.margins(), "", *words.free(indifferent(result))]
+    lines = [words.head(), "", *words.layers(), "", *words.margins()]
     example = next((s for s in result.sub_blocks if len(s.regrets) > 1), result.sub_blocks[0])
     lines += [
         "",
@@ -319,15 +314,6 @@ class _Words:
             return [sub_block.chosen, "", ""]
         return [sub_block.chosen, other.alternative, self.regret(other)]
 
-    def free(self, places: tuple[list[SubBlockRegrets], list[SubBlockRegrets]]) -> Iterator[str]:
-        """Yield the sub-blocks with a negligible regret for any, or for some other, alternative."""
-        limit = self.figure(self.result.negligible)
-        if self.result.objective:
-            limit += f", {self.result.negligible / abs(self.result.objective) * 100:.2g} % of the objective,"
-        yield f"do not care (a regret of at most {limit} is negligible)"
-        for head, those in zip(("any alternative will do:", "another will do as well:"), places, strict=True):
-            yield f"  {head:<25}{_listed(those) or 'none'}"
-
     # -------------------------------------------------------- requirements
 
     def margins(self) -> Iterator[str]:
@@ -353,16 +339,3 @@ class _Words:
             verb = "costs" if move.at_most > 0 else "saves"
             return f"{what} {verb} {self.figure(abs(move.at_most))}"
         return f"{what} costs {self.regret(move)}"
-
-
-def _listed(places: Sequence[SubBlockRegrets]) -> str:
-    """`attention of layers 0, 3..5; FFN of layer 7`."""
-    from puzzledsl.base.phrases import layers_in_words
-
-    parts = []
-    for sub_block, name in NAMES.items():
-        layers = [s.layer for s in places if s.sub_block == sub_block]
-        if layers:
-            parts.append(f"{name} of {layers_in_words(layers)}")
-    parts += [f"the {place.sub_block}" for place in places if place.sub_block in ENDS]
-    return "; ".join(parts)

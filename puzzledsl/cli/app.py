@@ -87,11 +87,11 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "explain": ("program.explain:explain", "pzl explain E0301", "pzl explain"),
         "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
-        "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
+        "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check wide.pzl"),
         "plan": (
             "program.show:plan",
             "pzl plan build wide.pzl",
-            "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
+            "pzl plan wide.pzl wide.pzl --set headroom=90%",
         ),
         "lsp": ("program.explain:lsp", "pzl lsp"),
     },
@@ -165,6 +165,8 @@ GONE = {
     "`pzl eval` time parent and child",
     "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",
     "verify-export --build": "`pzl verify-export` keeps nothing: `--json` prints what it found",
+    "--diff": "`--diff` is gone: `pzl fmt` writes the file, and version control shows what changed",
+    "--detailed-exitcode": "`--detailed-exitcode` is gone: `changes` of `pzl plan --json` is empty if nothing changes",
     "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
 """Commands, options, and options of one command that earlier versions had -> what to write instead."""

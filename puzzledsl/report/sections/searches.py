@@ -61,19 +61,3 @@ def next_best(sub_block: SubBlockRegrets) -> Regret | None:
 def is_negligible(result: WhyResult, regret: Regret) -> bool:
     """Proven to cost next to nothing."""
     return regret.at_most is not None and regret.at_most <= result.negligible
-
-
-def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlockRegrets]]:
-    """Return the sub-blocks with a negligible regret: for every alternative, and for one that is not chosen.
-
-    Sub-blocks without a choice are left out.
-    """
-    every, some = [], []
-    for sub_block in result.sub_blocks:
-        others = [regret for regret in sub_block.regrets if regret.alternative != sub_block.chosen]
-        free = [is_negligible(result, regret) for regret in others]
-        if free and all(free):
-            every.append(sub_block)
-        elif any(free):
-            some.append(sub_block)
-    return every, some

@@ -118,20 +118,11 @@ def _waiting(ctx: Context, name: str) -> dict[str, object]:
     return {"waits_for": used_by.search}
 
 
-EXIT_CHANGES = 2
-
-
-DETAILED_EXITCODE_HELP = "Exit with 0 if nothing changes, with 2 if something does."
-
-
 def plan(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
     set_: SetOption = None,
     json: JsonOption = False,
-    detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help=DETAILED_EXITCODE_HELP)
-    ] = False,
 ) -> None:
     """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make.
 
@@ -143,8 +134,6 @@ def plan(
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)
     loading.show(json, changes.as_json, lambda: as_text(changes))
-    if detailed_exitcode and changes:
-        raise typer.Exit(EXIT_CHANGES)
 
 
 def _program(path: Path, pairs: list[str] | None) -> Program:

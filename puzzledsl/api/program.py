@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from puzzledsl.api.session import Run, Session, Variations, explained
+from puzzledsl.api.session import Run, Session, Variations, check_place, explained
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ class Program:
 
         with self._session.explained():
             self._session.ready_search(search, "why")
-            self._session.known_place(search, layer, sub_block)
+            space = self.ir.searches[search].space
+            check_place(len(self.ir.spaces[space].layers), layer, sub_block)
             result = regrets_of(self._session.context, search, layer, sub_block, time_s=time_s)
             if not isinstance(result, WhyResult):
                 problem = no_answer(self._session.context.program, result)
@@ -215,7 +216,7 @@ class Program:
             The variations, to be asked as often as needed: an answer takes milliseconds.
         """
         with self._session.explained():
-            return Variations(self._session, search)
+            return Variations(self._session.tables_of(search), self._session.context)
 
     # ------------------------------------------------------------ runs
 

@@ -6,23 +6,29 @@ Regrets and margins as text: one line per layer and the cost of each requirement
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from puzzledsl.alternatives.alternative import ENDS
-from puzzledsl.base.phrases import aligned
-
-if TYPE_CHECKING:
-    from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.ir.nodes import Program, Refine, Search
-    from puzzledsl.ir.tables import (
-        FrontierResult,
-        Move,
-        Regret,
-        SearchResult,
-        Solution,
-        SubBlockRegrets,
-        WhyResult,
-    )
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.phrases import aligned, ranges
+from puzzledsl.base.render import to_json
+from puzzledsl.costs.table import notes as notes_of
+from puzzledsl.ir.facts import dropped_names
+from puzzledsl.ir.nodes import MetricTerm, Program, Refine, ReplaceOne, ScoreTerm, Search
+from puzzledsl.ir.references import terms_of
+from puzzledsl.ir.search_nodes import describe, describe_term
+from puzzledsl.ir.tables import (
+    FrontierResult,
+    Move,
+    Regret,
+    SearchResult,
+    Solution,
+    SubBlockRegrets,
+    WhyResult,
+)
+from puzzledsl.pipeline.text.child_text import bound_text, metric_text, solve_note
+from puzzledsl.report.pictures.curves import one_child
+from puzzledsl.report.sections.searches import by_regret, next_best, regret_text
+from puzzledsl.search.needs import needed
 
 
 def as_json(
@@ -56,23 +62,16 @@ def as_json(
 
 def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
     """Return the documented JSON form of a search that was not run, with the mistakes in its tables or in the program."""
-    from puzzledsl.base.render import to_json
-
     return {"search": search, "status": "error", "diagnostics": to_json(diagnostics)["diagnostics"]}
 
 
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
-    from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.pipeline.text.child_text import metric_text
-
     best, search = result.solutions[0], program.searches[result.search]
     lines = [
         f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {_parts(result)}, verified"
     ]
     if search.refine is not None:
-        from puzzledsl.pipeline.text.child_text import solve_note
-
         lines.append(f"  {solve_note(search)}")
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
@@ -96,9 +95,6 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
 
 def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
     """Yield the alternatives of each sub-block, the most frequent first: number of layers, name, and which layers."""
-    from puzzledsl.alternatives.alternative import SUB_BLOCKS
-    from puzzledsl.base.phrases import ranges
-
     for part in SUB_BLOCKS:
         layers: dict[str, list[int]] = {}
         for number, layer in enumerate(result.solutions[0].of_layers):
@@ -111,11 +107,6 @@ def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
 
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
-    from puzzledsl.base.phrases import ranges
-    from puzzledsl.ir.facts import dropped_names
-    from puzzledsl.ir.nodes import ReplaceOne
-    from puzzledsl.search.needs import needed
-
     methods = [program.scores[name].method for name in needed(program, result.search).scores]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
     layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
@@ -133,9 +124,6 @@ def _parts(result: SearchResult) -> str:
 
 def _goal_text(search: Search, value: float, digits: int = 6) -> str:
     """Format a value of the goal, or a difference of two: with its unit where the goal is one metric."""
-    from puzzledsl.ir.nodes import MetricTerm
-    from puzzledsl.pipeline.text.child_text import metric_text
-
     if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
         return metric_text(f"{term.scenario}.{term.metric}", value)
     return f"{value:.{digits}g}"
@@ -171,9 +159,6 @@ def _further(search: Search, result: SearchResult) -> list[str]:
 
 def columns_of(search: Search) -> list[str]:
     """Return `params` and the metrics that a search mentions, in the order of mention."""
-    from puzzledsl.ir.nodes import MetricTerm, ScoreTerm
-    from puzzledsl.ir.references import terms_of
-
     names = ["params"]
     for term in terms_of(search):
         match term:
@@ -190,8 +175,6 @@ def _children(
     search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], Solution | None]]
 ) -> Iterator[str]:
     """Return a table of children: own cells of each, then the figures that the search mentions."""
-    from puzzledsl.pipeline.text.child_text import metric_text
-
     columns = columns_of(search)
     cells = [[*head, *columns]]
     for own, child in rows:
@@ -208,11 +191,6 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
 
 def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     """Return the points of a frontier as a table, and the file they were written to."""
-    from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.ir.search_nodes import describe_term
-    from puzzledsl.pipeline.text.child_text import bound_text
-    from puzzledsl.report.pictures.curves import one_child
-
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)
     rows = []
@@ -253,7 +231,6 @@ def place_of(sub_block: SubBlockRegrets) -> str:
 
 class _Words:
     def __init__(self, program: Program, result: WhyResult) -> None:
-        from puzzledsl.ir.search_nodes import describe
 
         self.result = result
         self.search = program.searches[result.search]
@@ -274,16 +251,12 @@ class _Words:
 
     def regret(self, regret: Regret | Move) -> str:
         """Return a regret as text, in the unit of the objective."""
-        from puzzledsl.report.sections.searches import regret_text
-
         return regret_text(regret, self.figure)
 
     # -------------------------------------------------------- places
 
     def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
-        from puzzledsl.report.sections.searches import by_regret
-
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
         for regret in by_regret(sub_block):
@@ -307,7 +280,6 @@ class _Words:
         return aligned(rows, "<>", "  ")
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
-        from puzzledsl.report.sections.searches import next_best
 
         other = next_best(sub_block)
         if other is None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from typer.models import ArgumentInfo
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
     from puzzledsl.checker.check import Checked
@@ -59,8 +59,6 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str
 
 def end_with(problems: Iterable[Diagnostic]) -> None:
     """Print warnings. Raises DiagnosticError if there are errors."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-
     found = list(problems)
     print_diagnostics([each for each in found if each.severity == "warning"], {})
     if errors := [each for each in found if each.severity == "error"]:

@@ -24,7 +24,7 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
 from puzzledsl.pipeline.opening import child, resolve_used_by
-from puzzledsl.pipeline.planning.preflight import missing
+from puzzledsl.pipeline.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
 from puzzledsl.pipeline.task import Key, Task
@@ -270,6 +270,11 @@ def regrets_of(
     costs, scores = costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
     layers = None if layer is None else [layer]
     result = why_search(ctx.program, search, costs, scores, time_s=time_s, layers=layers)
+    return of_sub_block(result, sub_block)
+
+
+def of_sub_block(result: WhyResult | SearchResult, sub_block: Site | None) -> WhyResult | SearchResult:
+    """Return the regrets of one sub-block alone; all of them without one."""
     if sub_block is None or not isinstance(result, WhyResult):
         return result
     kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import Alternative
@@ -153,37 +154,24 @@ def _id(content: dict[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
-def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
+Spans = tuple[tuple[int, int], ...]
+
+
+def spans(work: Sequence[float], workers: int) -> Spans:
     """Return (first, end) of each worker's layers. The spans cover all layers, in order, and none is empty.
 
     There are fewer spans than `workers` if there are fewer layers. The largest sum of `work` in a span is the least possible.
     """
-    count = min(workers, len(work))
-    low, high = max(work), sum(work)
-    # bisect for the least limit that `count` spans can keep; 60 halvings reach float64's precision
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if len(_filled(work, middle)) <= count else (middle, high)
-    found = _filled(work, high)
-    while len(found) < count:  # a worker is free: split the span of several layers that has the most work
-        first, end = max((s for s in found if s[1] - s[0] > 1), key=lambda s: sum(work[s[0] : s[1]]))
-        middle_layer = spans(work[first:end], 2)[0][1] + first
-        found[found.index((first, end)) : found.index((first, end)) + 1] = [
-            (first, middle_layer),
-            (middle_layer, end),
-        ]
-    return tuple(found)
-
-
-def _filled(work: Sequence[float], limit: float) -> list[tuple[int, int]]:
-    """Fill spans greedily, each up to a sum of `limit` and with at least one layer."""
-    found, first, total = [], 0, 0.0
-    for layer, amount in enumerate(work):
-        if total + amount > limit and layer > first:
-            found.append((first, layer))
-            first, total = layer, 0.0
-        total += amount
-    return [*found, (first, len(work))]
+    below = [0.0, *accumulate(work)]
+    # of the layers below each one, in so many spans: the largest sum, and the spans
+    best: dict[int, tuple[float, Spans]] = {end: (below[end], ((0, end),)) for end in range(1, len(work) + 1)}
+    for _ in range(min(workers, len(work)) - 1):
+        lower, best = best, {}
+        for end in range(min(lower) + 1, len(work) + 1):
+            limits = ((max(lower[at][0], below[end] - below[at]), at) for at in lower if at < end)
+            limit, at = min(limits)
+            best[end] = limit, (*lower[at][1], (at, end))
+    return best[len(work)][1]
 
 
 def work_of(jobs: Sequence[BldJob], shape: Shape) -> list[float]:

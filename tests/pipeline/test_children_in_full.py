@@ -10,8 +10,8 @@ import pytest
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.dry_run import Estimator
 from puzzledsl.pipeline.inputs import evaluated_models
-from puzzledsl.pipeline.planning.dry_run import Estimator
 from puzzledsl.pipeline.tasks.children import Eval, Export
 from puzzledsl.plan.memory.stage_plan import Device
 from tests.checker.programs import lowered

@@ -9,8 +9,8 @@ import pytest
 
 from puzzledsl.cli import loading
 from puzzledsl.pipeline import tasks
+from puzzledsl.pipeline.dry_run import MEANINGS
 from puzzledsl.pipeline.execute import tasks_of
-from puzzledsl.pipeline.planning.status import MEANINGS
 from puzzledsl.pipeline.stamps import Stamps
 from puzzledsl.pipeline.tasks import TASKS
 from tests.pipeline.test_status import said, told, told_states

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption, on_program
 
@@ -71,7 +72,6 @@ def solve(
     "refine" of a search that is refined: {"method", "children", "healed", "samples", "data"}. A search that could not be
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
-    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved
@@ -168,7 +168,6 @@ def why(
     "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
-    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.cli.answers import why_as_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready

@@ -19,8 +19,7 @@ from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, m
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Key
 from puzzledsl.plan.memory import stages
-from puzzledsl.plan.memory.bld import weights_of
-from puzzledsl.plan.memory.bld_stage import bld_stages
+from puzzledsl.plan.memory.bld import bld_stages, weights_of
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 FORWARDS = 30.0

@@ -1,4 +1,4 @@
-"""`pzl why`: regrets of all alternatives, and margins of all requirements; and answers to a search as its requirements change.
+"""`pzl why`: regrets of all alternatives, and margins of all requirements.
 
 The regret of an alternative is the optimum with it fixed minus the optimum. A margin is the change of the optimum when a
 requirement's bound moves. Preferences decide which of several optima is shown; they do not enter regrets.
@@ -33,7 +33,7 @@ from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.part import Pin, pins_of
 from puzzledsl.search.sensitivity.regrets import Standing, optima_of, standing
 from puzzledsl.search.solve import solve_built
-from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.tables import tables_of
 
 TIME_S = 60.0
 FOR_REGRETS = 0.8  # share of the time for regrets; the rest is for margins
@@ -191,35 +191,3 @@ def _with(search: nodes.Search, group: Group, moved: Sequence[nodes.Requirement]
     for place, requirement in zip(group, moved, strict=True):
         requirements[place] = requirement
     return search.model_copy(update={"requirements": tuple(requirements)})
-
-
-# ---------------------------------------------------------------- other requirements
-
-
-class Variations:
-    """Solves searches that differ from a declared one in their requirements only. Safe for several threads."""
-
-    def __init__(self, tables: Tables) -> None:
-        """Prepare the variations of a search whose inputs are checked."""
-        self.builder = Builder(tables)
-
-    def solve(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
-        """Find the best child, with its proof or its gap. A conflict is not explained here."""
-        return solve_built(self._builder(requirements, time_s), Silent(), explain=False)
-
-    def explain(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
-        """Return the result with the conflict and the smallest way out of it, where there is no child."""
-        return solve_built(self._builder(requirements, time_s), Silent())
-
-    def why(
-        self, requirements: Sequence[nodes.Requirement], layer: int, time_s: float
-    ) -> WhyResult | SearchResult:
-        """Return the regrets of one layer; the result itself where there is no child."""
-        return why_built(self._builder(requirements, time_s), time_s, [layer])
-
-    def _builder(self, requirements: Sequence[nodes.Requirement], time_s: float) -> Builder:
-        """Return the builder of the search with other requirements, one solution, and a time limit."""
-        search = self.builder.tables.search
-        limited = search.solver.model_copy(update={"time_s": Fraction(time_s)})
-        changes = {"requirements": tuple(requirements), "solutions": 1, "solver": limited}
-        return self.builder.for_requirements(search.model_copy(update=changes))

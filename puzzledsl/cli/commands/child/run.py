@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.phrases import aligned
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption, on_program
 
@@ -55,7 +57,7 @@ def run(
     if not dry_run:
         _run(ctx, until, only, json)
         return
-    from puzzledsl.pipeline.planning.dry_run import dry_run as estimated
+    from puzzledsl.pipeline.dry_run import dry_run as estimated
 
     found = estimated(ctx, until, only, None if device is None else _device(device, gpus))
     loading.show(json, found.as_json, found.as_text)
@@ -73,7 +75,6 @@ def _device(name: str, gpus: int) -> Device:
 
 
 def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
-    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.base.render import to_json
     from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all
     from puzzledsl.pipeline.inputs import evaluation_of
@@ -109,10 +110,8 @@ def status(ctx: Context, json: JsonOption = False) -> None:
     `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `failed`:
     it failed when it was last tried. `pzl run` runs all of these.
     """
-    from puzzledsl.base.phrases import aligned
     from puzzledsl.data.counts import counts_in
-    from puzzledsl.pipeline.planning.dry_run import status_json
-    from puzzledsl.pipeline.planning.status import statuses
+    from puzzledsl.pipeline.dry_run import status_json, statuses
     from puzzledsl.pipeline.process.locks import at_work
 
     found, holder = list(statuses(ctx)), at_work(ctx.build.root)

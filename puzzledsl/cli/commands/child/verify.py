@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
+from puzzledsl.base.phrases import aligned
+from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption, on_program
 
@@ -72,7 +76,6 @@ def _chosen(runtime: str) -> list[EngineName]:
 
 def _refuse_absent(engines: list[EngineName]) -> None:
     """Raise DiagnosticError for engines that were asked for by name and are not installed."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.child.definition import NoSuchEngine
     from puzzledsl.export.engines.ask import python_of
     from puzzledsl.ir.engines import RUNTIMES
@@ -131,8 +134,6 @@ def verify_load(
     The simulation replays the very arrivals and lengths, at the pace of the machine meanwhile. Needs measured costs
     and a solved search; weights are random. Interrupt it at any moment: the same command goes on from there.
     """
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.files import write_text
     from puzzledsl.ir.base import span_of
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.serving.errors import NotServed
@@ -164,7 +165,6 @@ def _bench(
     ctx: Context, searches: list[str], scenario: str | None, server: str | None, seconds: float
 ) -> LoadBench:
     """Return what is served. Raises DiagnosticError: what is not declared, solved, measured or installed."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.ir.base import span_of
     from puzzledsl.ir.measured_engines import TORCH
     from puzzledsl.ir.nodes import MeasuredHardware
@@ -204,9 +204,6 @@ def _bench(
 
 def _load_lines(check: LoadCheck) -> Iterator[str]:
     """Yield a table: each run's figures as `predicted / measured`, and how far apart they are."""
-    from puzzledsl.base.phrases import aligned
-    from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
-
     names = ("rate", "ttft", "p50_ttft", "p95_ttft", "tpot", "p50_tpot", "p95_tpot")
     rows = [["", "asked", "seed", "requests", "pace", *names]]
     for run in check.runs:

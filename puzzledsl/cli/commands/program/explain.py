@@ -15,6 +15,7 @@ import typer
 import puzzledsl
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.explanations import Explanation
+from puzzledsl.base.phrases import closest
 
 GROUPS = {
     "00": "The shape of the text",
@@ -100,8 +101,6 @@ def reference(explanations: list[Explanation]) -> str:
 
 def _known(text: str, codes: list[str]) -> str:
     """Return the code meant by `E0301`, `e301` or `301`. Raises a usage error with a suggestion for any other text."""
-    from puzzledsl.base.phrases import closest
-
     match = re.fullmatch(r"([EeWw]?)(\d{1,4})", text.strip())
     if match:
         letters = match.group(1).upper() or "EW"

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
 from puzzledsl.base.frozen import record
+from puzzledsl.base.phrases import closest
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
@@ -41,8 +44,6 @@ def new(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.files import write_text
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.format import format_source
 
@@ -317,8 +318,6 @@ def std_parents() -> dict[str, str]:
 
 def _parent(given: str, folder: Path | None) -> ParentLines:
     """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import shipped_shapes
     from puzzledsl.families.config import BadConfig, checkpoints_beside
     from puzzledsl.families.registry import read_config
@@ -361,7 +360,6 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
 
 def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
     """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
     from puzzledsl.pipeline.errors import NoSuchParent
 
@@ -387,7 +385,6 @@ def _without_suffix(id: str) -> str:
 
 def _checked(text: str, path: Path) -> str:
     """Return a starter that checks. Raises DiagnosticError for what its engine lacks of the parent."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.checker.check import inspect
 
     place, is_new = path.resolve(), not path.parent.exists()
@@ -402,8 +399,6 @@ def _checked(text: str, path: Path) -> str:
 
 def _hardware(given: str) -> str:
     """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.pipeline.errors import NoSuchProfile
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.phrases import aligned, layers_in_words, ranges
+from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption, NamesArgument, SetOption, on_program
 
@@ -63,8 +66,6 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
-    from puzzledsl.base.phrases import aligned, ranges
-
     found: dict[nodes.LayerChoice, list[int]] = {}
     for layer, choice in enumerate(space.layers):
         found.setdefault(choice, []).append(layer)
@@ -79,8 +80,6 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
     from puzzledsl.alternatives.alternative import absent
     from puzzledsl.alternatives.parent import PARENTS
-    from puzzledsl.base.phrases import aligned, layers_in_words
-    from puzzledsl.base.units import COUNT, format_quantity
 
     key = "kv_heads" if sub_block == "attention" else "width"
     rows: list[tuple[str, ...]] = [
@@ -150,7 +149,6 @@ def _program(path: Path, pairs: list[str] | None) -> Program:
 
 
 def _compiled(path: Path) -> Program:
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.ir.nodes import Program
     from puzzledsl.pipeline.errors import NotCompiled
 

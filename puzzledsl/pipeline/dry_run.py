@@ -1,4 +1,6 @@
-"""Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
+"""`pzl status`: the state of every task, with the reason if it is not done. Reads only.
+
+Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
 
 Arithmetic, memory traffic and calls become time by this machine's speeds: a probe's, corrected by the time that finished tasks
 in the build directory's log took. A task that this build directory has finished before is estimated by its previous time.
@@ -14,17 +16,97 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.execute import is_wanted
-from puzzledsl.pipeline.planning.status import TaskStatus, statuses
+from puzzledsl.pipeline.execute import is_wanted, tasks_of
+from puzzledsl.pipeline.stamps import failure_of
 from puzzledsl.pipeline.task import Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+
+MEANINGS = {
+    **dict.fromkeys(KINDS, "the declaration"),
+    "data": "the text",
+    "dtype": "the dtype of tasks",
+    "engine": "the engine's build, the processor or its threads",
+    "full": "the children in full",
+    "healing": "how children are healed",
+    "jobs": "the list of pieces",
+    "layers": "the solution",
+    "models": "the children",
+    "parent": "the parent's weights",
+    "quality": "what was measured of the child",
+    "refine": "how children are measured",
+    "scoring": "what scoring measures",
+    "source": "the program's text",
+    "tasks": "the questions",
+    "unfinished": "a part that failed",
+}
+MEANINGS |= {
+    name: f"the {name}"
+    for name in "alternatives child costs judges pieces prompts scenarios scores space".split()
+}
+"""Names of inputs in stamps, in words."""
+
+
+Word = Literal["done", "missing", "stale", "blocked", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """One task, its state in a word, and the reason for a state other than `done`.
+
+    `missing`: never finished; `stale`: inputs or files have changed, or a task before it is not done; `failed`: when a run
+    last tried it; `blocked`: unknown, because something outside the build directory is missing.
+    """
+
+    task: Task
+    word: Word
+    why: str
+
+
+def _listed(words: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(words))
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def statuses(ctx: Context) -> Iterator[TaskStatus]:
+    """Yield every task of `pzl run` with its state, in order."""
+    undone: list[Key] = []
+    for task in tasks_of(ctx):
+        word, why = _state(ctx, task, undone)
+        if word != "done":
+            undone.append(task.key)
+            failure = failure_of(ctx.build, task.stage, task.name)
+            word, why = (word, why) if failure is None else ("failed", failure.reason)
+        yield TaskStatus(task, word, why)
+
+
+def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> tuple[Word, str]:
+    stamp = ctx.stamps.read(task.stage, task.name)
+    if stamp is None:
+        return "missing", "not made yet"
+    if first := task.follows(undone):  # if that task leaves the same files, this one stays done
+        return "stale", f"after {_listed([' '.join(key) for key in first])}"
+    try:
+        now, before = task.inputs(), stamp.inputs
+        files = ctx.stamps.damaged(stamp)
+        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        if changed and not files:
+            return "stale", f"{_listed([MEANINGS.get(name, f'`{name}`') for name in changed])} changed"
+        if files := files or list(task.damaged()):
+            return "stale", f"{_listed([f'`{file}`' for file in files])} changed or gone since"
+    except DiagnosticError as error:
+        return "blocked", error.diagnostics[0].message
+    return "done", ""
+
 
 SECOND_TO_WARM_UP = 0.5
 """To load a model, and whatever else a task does once."""

@@ -74,26 +74,26 @@ class _Reader:
 TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     "Write a program": {
         "new": (
-            "program.new:new",
+            "new:new",
             "pzl new --parent llama3_1_8b --hardware h100_sxm",
             "pzl new small --parent ./checkpoints/mine",
         ),
         "check": (
-            "program.check:check",
+            "check:check",
             "pzl check wide.pzl",
             "pzl check wide.pzl --set headroom=90% --deny warnings",
             "pzl check wide.pzl --fix",
             "pzl check wide.pzl --json",
         ),
-        "explain": ("program.explain:explain", "pzl explain E0301", "pzl explain"),
-        "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
-        "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check wide.pzl"),
+        "explain": ("explain:explain", "pzl explain E0301", "pzl explain"),
+        "show": ("show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
+        "fmt": ("check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check wide.pzl"),
         "plan": (
-            "program.show:plan",
+            "show:plan",
             "pzl plan build wide.pzl",
             "pzl plan wide.pzl wide.pzl --set headroom=90%",
         ),
-        "lsp": ("program.explain:lsp", "pzl lsp"),
+        "lsp": ("explain:lsp", "pzl lsp"),
     },
     "Search": {
         "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
@@ -119,13 +119,13 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Build a child": {
         "run": (
-            "child.run:run",
+            "stages:run",
             "pzl run wide.pzl",
             "pzl run wide.pzl --dry-run",
             "pzl run wide.pzl --until solve",
             "pzl run wide.pzl --set speedup=1.6x",
         ),
-        "status": ("child.run:status", "pzl status wide.pzl"),
+        "status": ("stages:status", "pzl status wide.pzl"),
         "measure": ("stages:measure", "pzl measure wide.pzl"),
         "bld": ("stages:bld", "pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
         "score": ("stages:score", "pzl score wide.pzl kl"),
@@ -138,10 +138,10 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Maintain and verify": {
         "verify-export": (
-            "child.verify:verify_export",
+            "verify:verify_export",
             "pzl verify-export build/models/best --runtime transformers",
         ),
-        "verify-load": ("child.verify:verify_load", "pzl verify-load wide.pzl best"),
+        "verify-load": ("verify:verify_load", "pzl verify-load wide.pzl best"),
     },
 }
 """Heading -> command -> its function in `puzzledsl.cli.commands`, and lines to type. In the order in which a user meets them."""

@@ -77,7 +77,7 @@ def _warnings(what: list[str], option: str) -> set[str]:
     if not what or what == every:
         return set(what)
     from puzzledsl.base.phrases import closest
-    from puzzledsl.cli.commands.program.explain import all_codes
+    from puzzledsl.cli.commands.explain import all_codes
 
     known = [*every, *(code for code, kind in all_codes().items() if kind.severity == "warning")]
     for word in what:

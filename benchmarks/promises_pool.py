@@ -29,7 +29,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.measure.whole import Workload
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pipeline import opening
+from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.inputs import best_solution, costs_of, pieces_of, refinement_of, scores_of
 from puzzledsl.refining.candidates import slack
 from puzzledsl.refining.judges import Judges, RefineInputs
@@ -215,7 +215,7 @@ class Pool:
     def _inputs(self, search: str, work: Path = Path()) -> RefineInputs:
         ctx = self._ctx
         best_solution(ctx, search)
-        blds = opening.blds_of(ctx.program, "small")
+        blds = inputs.blds_of(ctx.program, "small")
         return RefineInputs(
             ctx.program,
             search,

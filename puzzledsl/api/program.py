@@ -337,7 +337,7 @@ def parse(
 def _opened(
     file: Path, text: str | None, build: str | os.PathLike[str] | None, params: dict[str, object]
 ) -> Program:
-    from puzzledsl.pipeline.opening import open_program
+    from puzzledsl.pipeline.compile import open_program
 
     settings = {n: str(v).lower() if isinstance(v, bool) else str(v) for n, v in params.items()}
     opened = open_program(file, settings, None if build is None else Path(build), text)

@@ -69,8 +69,8 @@ class Session:
             space.used_by.search for space in context.program.spaces.values() if space.used_by is not None
         ]
         if used:
+            from puzzledsl.pipeline.compile import resolve_used_by
             from puzzledsl.pipeline.inputs import file_version
-            from puzzledsl.pipeline.opening import resolve_used_by
 
             solutions = tuple(file_version(context.build.solution(search)) for search in used)
             if solutions != self._narrowed:

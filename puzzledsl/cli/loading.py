@@ -199,7 +199,7 @@ def context(
     file: Path, pairs: list[str] | None, build: Path | None, *, heal: bool = True, on: str | None = None
 ) -> Context:
     """Return the run context of a checked file. A space with `used_by` is narrowed if its search is solved."""
-    from puzzledsl.pipeline.opening import context_of
+    from puzzledsl.pipeline.compile import context_of
 
     found = context_of(file, check(file, pairs), build)
     found.heal, found.on = heal, on

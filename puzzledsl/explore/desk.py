@@ -45,8 +45,8 @@ class Desk:
     def _load(self) -> None:
         """Read everything again. After a mistake all stays as it was, and the next `refresh` tries once more."""
         from puzzledsl.api.program import Program
+        from puzzledsl.pipeline.compile import open_program
         from puzzledsl.pipeline.inputs import tables_version
-        from puzzledsl.pipeline.opening import open_program
 
         sink = Sink()
         text = read_source(self.file, sink)

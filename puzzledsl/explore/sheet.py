@@ -172,7 +172,7 @@ class Sheet:
 
     def _checked(self, text: str) -> tuple[Source, tuple[Requirement, ...]]:
         """Check another text of the file and return this search's requirements in it. Raises DiagnosticError."""
-        from puzzledsl.pipeline.opening import open_program
+        from puzzledsl.pipeline.compile import open_program
 
         opened = open_program(self.program.file, self.params, self.program.build, text)
         if opened.context is None or opened.found is None:

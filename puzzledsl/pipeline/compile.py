@@ -1,22 +1,130 @@
-"""`pzl compile`: write everything that needs no weights to the build directory; and the checks that a search is ready."""
+"""From a file or a text to a checked program with a run context, shared by the commands and the Python API.
+
+The checks that a search is ready; and `pzl compile`, which writes everything that needs no weights to the build directory.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_bytes
 from puzzledsl.base.phrases import closest
+from puzzledsl.checker.check import Checked
+from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
 from puzzledsl.pipeline.inputs import missing_tables
-from puzzledsl.pipeline.opening import resolve_used_by
 from puzzledsl.plan.space_table import SpaceTable
+
+if TYPE_CHECKING:
+    from puzzledsl.checker.context import Context as CheckContext
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checked program; `context` is None if it has errors, and what the check `found` if the file cannot be read."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
+    context: Context | None
+    found: CheckContext | None
+
+
+def open_program(
+    file: Path, settings: Mapping[str, str], build: Path | None = None, text: str | None = None
+) -> Opened:
+    """Check a file and prepare its run. Never raises for a user's mistake.
+
+    Args:
+        file: The `.pzl` file. Its relative paths start at its directory.
+        settings: Parameters by name, as `--set NAME=VALUE` gives them.
+        build: The build directory; `build/` beside the file by default.
+        text: A text that stands for the file's, which need not exist then.
+    """
+    from puzzledsl.checker.check import inspect
+
+    unsaved = None if text is None else {os.path.realpath(file): text}
+    checked, found = inspect(file, dict(settings), unsaved)
+    context = None if checked.program is None else context_of(file, checked, build)
+    return Opened(checked.diagnostics, checked.sources, context, found)
+
+
+def context_of(file: Path, checked: Checked, build: Path | None = None) -> Context:
+    """Return the run context of a program without errors.
+
+    `used_by` spaces are narrowed if their search is solved.
+    """
+    assert checked.program is not None, "a program with errors has no context"
+    layout = BuildDir(Path(os.path.realpath(build or file.parent / "build")))
+    program, _ = resolve_used_by(checked.program, layout)
+    source = next((text for name, text in checked.sources.items() if Path(name).name == file.name), "")
+    return Context(file=file, program=program, build=layout, source=source)
+
+
+def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Program, tuple[str, ...]]:
+    """Return the program with its `used_by` spaces narrowed, and the names of those whose search is not solved yet.
+
+    A space is always narrowed from the search's own space, even if an earlier solution has narrowed the program
+    already. A solution with choices that the search's space lacks, such as one from another program in the same build
+    directory, is ignored.
+    """
+    spaces = dict(program.spaces)
+    done: dict[str, bool] = {}
+
+    def resolve(name: str) -> bool:
+        used_by = spaces[name].used_by
+        if used_by is None:
+            return True
+        if name not in done:
+            done[name] = False  # also where a circle asks again
+            wide = program.searches[used_by.search].space
+            result = SearchResult.of_file(build.solution(used_by.search)) if resolve(wide) else None
+            if result is not None and _chosen_in(spaces[wide], result):
+                done[name] = True
+                spaces[name] = narrowed(spaces[name], spaces[wide], result, used_by.top)
+        return done[name]
+
+    waiting = tuple(name for name in program.spaces if not resolve(name))
+    return program.model_copy(update={"spaces": spaces}), waiting
+
+
+def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
+    """Return True if a space contains every child of a result."""
+    offered = [({a.name for a in layer.attention}, {a.name for a in layer.ffn}) for layer in space.layers]
+    return all(
+        len(solution.of_layers) == len(offered)
+        and all(
+            choice.attention in attention and choice.ffn in ffn
+            for choice, (attention, ffn) in zip(solution.of_layers, offered, strict=True)
+        )
+        for solution in result.solutions
+    )
+
+
+def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
+    """Return `space` with `parent` and the alternatives of `wide` that the `top` best solutions choose, layer by layer."""
+    best = result.solutions[:top]
+    layers = []
+    for index, choice in enumerate(wide.layers):
+        attention = {s.of_layers[index].attention for s in best} | {"parent"}
+        ffn = {s.of_layers[index].ffn for s in best} | {"parent"}
+        layers.append(
+            nodes.LayerChoice(
+                attention=tuple(a for a in choice.attention if a.name in attention),
+                ffn=tuple(f for f in choice.ffn if f.name in ffn),
+            )
+        )
+    return space.model_copy(update={"layers": tuple(layers)})
 
 
 def chosen(

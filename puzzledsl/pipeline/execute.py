@@ -19,11 +19,10 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
-from puzzledsl.pipeline.compile import chosen, compile_program
+from puzzledsl.pipeline.compile import chosen, compile_program, resolve_used_by
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.opening import child, resolve_used_by
 from puzzledsl.pipeline.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
@@ -285,7 +284,7 @@ def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any =
     """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32. Raises DiagnosticError."""
     declared = {**ctx.program.searches, **ctx.program.uptrains}
     chosen("search or uptrain", declared, [name], ctx.file, "realise")
-    ctx.made(*child(ctx.program, name), "the child")
+    ctx.made(*inputs.child_task(ctx.program, name), "the child")
     from puzzledsl.child.assemble import load_child
 
     wanted = {} if dtype is None else {"dtype": dtype}

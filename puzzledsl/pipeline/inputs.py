@@ -1,4 +1,7 @@
-"""Inputs of stages: jobs, costs, scores, solutions, children, and the digests of those and of healing."""
+"""Inputs of stages: jobs, costs, scores, solutions, children, and the digests of those and of healing.
+
+And the tasks that make them.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
+from puzzledsl.pipeline.task import Key
 from puzzledsl.search.needs import Needed, needed
 
 if TYPE_CHECKING:
@@ -248,3 +252,51 @@ def importance(ctx: Context, space: str, model: Path) -> Importance | None:
             text = healing_text(ctx.program, read, ctx.base, *given)
             return None if text is None else importance_of(model, text[0])
     return None
+
+
+def narrowing(ctx: Context, space: str) -> tuple[Key, ...]:
+    """Return the search whose solutions narrow a space."""
+    used_by = ctx.program.spaces[space].used_by
+    return (("solve", used_by.search),) if used_by else ()
+
+
+def table_tasks(ctx: Context, search: str) -> tuple[Key, ...]:
+    """Return the measurements and scores that a search reads."""
+    space = ctx.program.searches[search].space
+    scores = [("score", name) for name in measured_scores(ctx.program, search)]
+    measured = [("measure", space)] if measured_scenarios(ctx.program) else []
+    return (*narrowing(ctx, space), *measured, *scores)
+
+
+def measured_scores(program: nodes.Program, search: str) -> list[str]:
+    """Return the scores of a search's space that are measured, and made before the search is solved."""
+    space, scores = program.searches[search].space, program.scores.items()
+    return [n for n, s in scores if isinstance(s.method, nodes.ReplaceOne) and s.space == space]
+
+
+def piece_tasks(program: nodes.Program, space: str) -> tuple[Key, ...]:
+    """Return the tasks that make the pieces of a space."""
+    return tuple(("bld", name) for name in blds_of(program, space))
+
+
+def child_task(program: nodes.Program, model: str) -> Key:
+    """Return the task that makes a child's checkpoint."""
+    return "uptrain" if model in program.uptrains else "realise", model
+
+
+def has_pieces(program: nodes.Program, search: str) -> bool:
+    """Return True if children of a search's space can be built: the parent has weights and a BLD makes pieces."""
+    space = program.spaces[program.searches[search].space]
+    return isinstance(program.parents[space.parent].source, nodes.HfSource) and bool(
+        blds_of(program, space.name)
+    )
+
+
+def has_child(ctx: Context, search: str) -> bool:
+    """Return True if a search's child is built. One that is not solved yet is expected to have a solution."""
+    if not ctx.program.searches[search].realise or not has_pieces(ctx.program, search):
+        return False
+    try:
+        return bool(solution_of(ctx, search).solutions)
+    except DiagnosticError:  # not solved, or damaged and solved again
+        return True

@@ -109,7 +109,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
     """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
-    from puzzledsl.pipeline.opening import resolve_used_by
+    from puzzledsl.pipeline.compile import resolve_used_by
 
     used_by = ctx.program.spaces[name].used_by
     if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:

@@ -24,7 +24,6 @@ from puzzledsl.ir.references import (
 )
 from puzzledsl.ir.runtimes import has_ladder, served_type
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import measured_scenarios
@@ -42,14 +41,14 @@ class Realise(DeclaredTask[nodes.Search]):
 
     @property
     def _blds(self) -> list[str]:
-        return needs.blds_of(self.program, self.space)
+        return inputs.blds_of(self.program, self.space)
 
     def exists(self) -> bool:
-        return needs.has_child(self.ctx, self.name)
+        return inputs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
         refined = [] if self.declaration.refine is None else [("refine", self.name)]
-        return ("solve", self.name), *refined, *needs.pieces(self.program, self.space)
+        return ("solve", self.name), *refined, *inputs.piece_tasks(self.program, self.space)
 
     def inputs(self) -> dict[str, str]:
         return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
@@ -178,12 +177,12 @@ class Eval(DeclaredTask[nodes.Eval]):
         """The children that it must have, and those of the space's other searches that have one."""
         wanted = children_wanted(self.program, self.name)
         evaluated = children_evaluated(self.program, self.name)
-        models = [child for child in evaluated if child in wanted or needs.has_child(self.ctx, child)]
-        return tuple(needs.child(self.program, model) for model in models)
+        models = [child for child in evaluated if child in wanted or inputs.has_child(self.ctx, child)]
+        return tuple(inputs.child_task(self.program, model) for model in models)
 
     def requires(self) -> tuple[Key, ...]:
         """The children that it must have."""
-        return tuple(needs.child(self.program, model) for model in children_wanted(self.program, self.name))
+        return tuple(inputs.child_task(self.program, c) for c in children_wanted(self.program, self.name))
 
     def inputs(self) -> dict[str, str]:
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
@@ -204,7 +203,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         }
 
     def _made(self, model: str) -> str:
-        return self.ctx.made(*needs.child(self.program, model), "the child")
+        return self.ctx.made(*inputs.child_task(self.program, model), "the child")
 
     def _require_children(self) -> None:
         for child in (self.declaration.of, *self.declaration.full):
@@ -285,11 +284,11 @@ class Export(DeclaredTask[nodes.Export]):
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
         cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
-        return needs.child(self.program, of), *cards
+        return inputs.child_task(self.program, of), *cards
 
     def requires(self) -> tuple[Key, ...]:
         """The child alone: without an evaluation, its card has no figures of it."""
-        return (needs.child(self.program, self.declaration.of),)
+        return (inputs.child_task(self.program, self.declaration.of),)
 
     def inputs(self) -> dict[str, str]:
         from puzzledsl.pipeline.text.child_text import quality_of
@@ -310,7 +309,7 @@ class Export(DeclaredTask[nodes.Export]):
         return None if named else served_type(self.program, self.space)
 
     def _child(self) -> str:
-        return self.ctx.made(*needs.child(self.program, self.declaration.of), "the child")
+        return self.ctx.made(*inputs.child_task(self.program, self.declaration.of), "the child")
 
     def work(self) -> Work:
         return Work(written_bytes=estimates.child_bytes(self.ctx, self.space))

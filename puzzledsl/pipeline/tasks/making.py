@@ -12,8 +12,7 @@ from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
-from puzzledsl.pipeline import estimates
-from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
@@ -116,7 +115,7 @@ class Bld(DeclaredTask[nodes.Bld]):
     by_space, reads_text, sets_pace = True, True, True
 
     def needs(self) -> tuple[Key, ...]:
-        return needs.narrowing(self.ctx, self.space)
+        return inputs.narrowing(self.ctx, self.space)
 
     def inputs(self) -> dict[str, str]:
         return {

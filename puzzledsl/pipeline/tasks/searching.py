@@ -15,7 +15,6 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, readers_of, references, refined_text, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import not_ready
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.estimates import Work
@@ -33,7 +32,7 @@ class Solve(DeclaredTask[nodes.Search]):
     by_space = True
 
     def needs(self) -> tuple[Key, ...]:
-        return needs.tables(self.ctx, self.name)
+        return inputs.table_tasks(self.ctx, self.name)
 
     def inputs(self) -> dict[str, str]:
         search = meaning(self.declaration.model_copy(update={"refine": None}))
@@ -89,7 +88,7 @@ class Frontier(DeclaredTask[nodes.Frontier]):
         return self.declaration.search
 
     def needs(self) -> tuple[Key, ...]:
-        return needs.tables(self.ctx, self.search)
+        return inputs.table_tasks(self.ctx, self.search)
 
     def inputs(self) -> dict[str, str]:
         return {"frontier": meaning(self.declaration), **Solve(self.ctx, self.search).inputs()}
@@ -130,15 +129,15 @@ class Refine(DeclaredTask[nodes.Search]):
         return method
 
     def exists(self) -> bool:
-        return needs.has_child(self.ctx, self.name)
+        return inputs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
-        tables, pieces = needs.tables(self.ctx, self.name), needs.pieces(self.program, self.space)
-        return ("solve", self.name), *tables, *pieces
+        pieces = inputs.piece_tasks(self.program, self.space)
+        return ("solve", self.name), *inputs.table_tasks(self.ctx, self.name), *pieces
 
     def inputs(self) -> dict[str, str]:
         ctx, search, method = self.ctx, self.declaration, self.method
-        blds = needs.blds_of(self.program, self.space)
+        blds = inputs.blds_of(self.program, self.space)
         layers = ctx.made("solve", self.name, "the solutions")
         healing = {"healing": inputs.healing_of_scores(ctx, blds)} if method.healed else {}
         if self._judges:
@@ -210,7 +209,7 @@ class Refine(DeclaredTask[nodes.Search]):
     def _judging(self) -> Work:
         """A child that is healed as it is built, written, and measured by every judge."""
         shape, ctx = self.shape, self.ctx
-        blds = needs.blds_of(self.program, self.space)
+        blds = inputs.blds_of(self.program, self.space)
         tokens = max((self.program.blds[name].heal_tokens for name in blds), default=0)
         read = sum(
             judge.tokens + estimates.item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges
@@ -233,7 +232,7 @@ class Refine(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
-        blds = needs.blds_of(self.program, self.space)
+        blds = inputs.blds_of(self.program, self.space)
         jobs = [job for bld in blds for job in inputs.pieces_of(ctx, bld)]
         tables, library = (costs_of(ctx, self.space), scores_of(ctx, search)), Library(ctx.build.library)
         given = (ctx.program, search, *tables, self.parent, ctx.base, library, jobs, work, ctx.progress)

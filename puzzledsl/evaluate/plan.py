@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.workers import is_of_hardware
+from puzzledsl.cluster.ray_tasks import is_of_hardware
 from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.streams import TokenRows

@@ -92,7 +92,7 @@ class Attempts:
         try:
             if self.whole:
                 _raise(task.obstacle())
-            ran = _one(self.ctx, task, self.force)
+            ran = _ran(self.ctx, task, self.force)
             done = "done" if ran else "up to date"
             self.say(f"{self._title(task)}: {done}{task.remark() if self.whole else ''}")
             if self.whole:
@@ -131,33 +131,30 @@ class Attempts:
         return None
 
 
-def _one(ctx: Context, task: Task, force: bool) -> bool:
+def _ran(ctx: Context, task: Task, force: bool) -> bool:
+    """Run a task and stamp it; return False if it is up to date. Why it failed is recorded, until it is done."""
     try:
-        ran = _run(ctx, task, force)
+        inputs = task.inputs()
+        if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs) and not task.damaged():
+            ctx.progress.log("fresh", stage=task.stage, name=task.name)
+            forget(ctx.build, task.stage, task.name)
+            return False
+        ctx.progress.log("start", stage=task.stage, name=task.name)
+        began = time.monotonic()
+        with disk_errors(ctx.build.root):
+            try:
+                outputs = task.run()
+            except Unfinished as error:
+                ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs)
+                raise
+            ctx.stamps.write(task.stage, task.name, inputs, outputs)
     except DiagnosticError as error:
         if not any(isinstance(problem, (*ENDS_A_RUN, *NOT_TRIED)) for problem in error.diagnostics):
             with disk_errors(ctx.build.root):
                 record(ctx.build, task.stage, task.name, error)
         raise
-    forget(ctx.build, task.stage, task.name)
-    return ran
-
-
-def _run(ctx: Context, task: Task, force: bool) -> bool:
-    inputs = task.inputs()
-    if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs) and not task.damaged():
-        ctx.progress.log("fresh", stage=task.stage, name=task.name)
-        return False
-    ctx.progress.log("start", stage=task.stage, name=task.name)
-    began = time.monotonic()
-    with disk_errors(ctx.build.root):
-        try:
-            outputs = task.run()
-        except Unfinished as error:
-            ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs)
-            raise
-        ctx.stamps.write(task.stage, task.name, inputs, outputs)
     ctx.progress.log("end", stage=task.stage, name=task.name, seconds=round(time.monotonic() - began, 3))
+    forget(ctx.build, task.stage, task.name)
     return True
 
 
@@ -167,32 +164,17 @@ def _raise(problem: Diagnostic | None) -> None:
 
 
 def tasks_of(ctx: Context) -> Iterator[Task]:
-    """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find."""
-    for spaces in _rounds(ctx):
-        yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
-    yield from ordered(_declared(ctx))
+    """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find.
 
-
-def _declared(ctx: Context, *, by_space: bool = False) -> Iterator[Task]:
-    for kind in TASKS.values():
-        if kind.by_space == by_space:
-            yield from (kind(ctx, name) for name in kind.declared(ctx.program))
-
-
-def _rounds(ctx: Context) -> Iterator[set[str]]:
-    """Yield the spaces that list their alternatives, then those narrowed to their solutions, and so on."""
-    done: set[str] = set()
-    program = ctx.program
-    sources = {
-        name: None if space.used_by is None else program.searches[space.used_by.search].space
-        for name, space in program.spaces.items()
-    }
-    while spaces := {
-        name for name, source in sources.items() if name not in done and source in {None, *done}
-    }:
-        ctx.program, waiting = resolve_used_by(ctx.program, ctx.build)
-        yield spaces - set(waiting)
-        done |= spaces
+    A space that a search narrows is narrowed before its first task; without a solution it has none.
+    """
+    kinds = TASKS.values()
+    for task in ordered([kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]):
+        if task.by_space:
+            ctx.program, unsolved = resolve_used_by(ctx.program, ctx.build)
+            if task.space in unsolved:
+                continue
+        yield task
 
 
 def ordered(tasks: Iterable[Task]) -> Iterator[Task]:

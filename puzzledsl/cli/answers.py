@@ -6,6 +6,7 @@ Regrets and margins as text: one line per layer and the cost of each requirement
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Diagnostic
@@ -189,7 +190,7 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
     return {"frontier": result.frontier, "search": result.search, "points": points}
 
 
-def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
+def frontier_text(program: Program, result: FrontierResult, wrote: Path) -> str:
     """Return the points of a frontier as a table, and the file they were written to."""
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)

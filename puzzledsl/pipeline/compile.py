@@ -155,6 +155,11 @@ def not_ready(ctx: Context, search: str) -> NotReady | None:
     return NotReady(where, name=search, missing=described, help="; ".join(commands))
 
 
+def shown_path(path: Path) -> Path:
+    """Return a path relative to the current directory if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 COMPILE = "compile"
 """The stage in its stamp. Every run makes it again and no task reads it."""
 
@@ -204,9 +209,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
         tables = inputs.costs_of(ctx, search.space), inputs.scores_of(ctx, name)
         wrote(build.cpsat_model(name), cpsat_model(program, name, *tables))
     ctx.stamps.write(COMPILE, "", {"program": program.digest()}, [build.root / file for file in files])
-    here = Path.cwd()
-    shown = build.root.relative_to(here) if build.root.is_relative_to(here) else build.root
-    lines.append(f"wrote {len(files)} files to {shown}")
+    lines.append(f"wrote {len(files)} files to {shown_path(build.root)}")
     known_of = {"spaces": spaces, "bld": blds, "waiting": waiting, "missing": missing}
     return {"build": str(build.root), "files": files, **known_of}, "\n".join(lines)
 

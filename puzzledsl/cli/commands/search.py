@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -119,24 +119,20 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
     from puzzledsl.cli import answers
-    from puzzledsl.pipeline.compile import chosen, not_ready
+    from puzzledsl.pipeline.compile import chosen, not_ready, shown_path
     from puzzledsl.pipeline.execute import solved_frontier
     from puzzledsl.pipeline.process.locks import locked
 
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
-    solvable, problems = [], []
-    for name in names:
-        waiting = not_ready(ctx, ctx.program.frontiers[name].search)
-        solvable += [name] if waiting is None else []
-        problems += [waiting] if waiting is not None else []
+    waiting = {name: not_ready(ctx, ctx.program.frontiers[name].search) for name in names}
     with locked(ctx):
-        results = [solved_frontier(ctx, name) for name in solvable]
+        results = [solved_frontier(ctx, name) for name, problem in waiting.items() if problem is None]
     if json:
         loading.print_json([answers.frontier_json(result) for result in results])
     for result in [] if json else results:
-        wrote = loading.shown_path(ctx.build.frontier_csv(result.frontier))
+        wrote = shown_path(ctx.build.frontier_csv(result.frontier))
         print(answers.frontier_text(ctx.program, result, wrote))
-    loading.end_with(problems)
+    loading.end_with(filter(None, waiting.values()))
 
 
 TIME_S = 60.0
@@ -209,15 +205,11 @@ def _place(ctx: Context, search: str, text: str) -> tuple[int, Site | None]:
         message = f"`space {space.name}` gives the {match[4]} no choice"
         raise typer.BadParameter(message, param_hint="PLACE")
     if match[4]:
-        return count, "head" if match[4] == "head" else "embedding"
-    layer = int(match[1] or match[2])
-    if layer >= count:
+        return count, cast("Site", match[4])
+    if (layer := int(match[1] or match[2])) >= count:
         message = f"there is no layer {layer}: the layers are 0 to {count - 1}"
         raise typer.BadParameter(message, param_hint="PLACE")
-    sub_block: Site | None = None
-    if match[3]:
-        sub_block = "attention" if match[3] == "attention" else "ffn"
-    return layer, sub_block
+    return layer, cast("Site | None", match[3])
 
 
 SEARCH_HELP = "The search. Default: the first that can be solved."

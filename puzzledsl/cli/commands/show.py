@@ -141,14 +141,10 @@ def _program(path: Path, pairs: list[str] | None) -> Program:
         path = path / "ir.json"
         if not path.is_file():
             path = path.parent / "build" / "ir.json"
-    if path.suffix == ".json":
-        return _compiled(path)
-    program = loading.check(path, pairs).program
-    assert program is not None
-    return program
-
-
-def _compiled(path: Path) -> Program:
+    if path.suffix != ".json":
+        program = loading.check(path, pairs).program
+        assert program is not None
+        return program
     from puzzledsl.ir.nodes import Program
     from puzzledsl.pipeline.errors import NotCompiled
 

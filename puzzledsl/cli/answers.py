@@ -13,19 +13,11 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import aligned, ranges
 from puzzledsl.base.render import to_json
 from puzzledsl.costs.table import notes as notes_of
+from puzzledsl.ir import tables
 from puzzledsl.ir.facts import dropped_names
 from puzzledsl.ir.nodes import MetricTerm, Program, Refine, ReplaceOne, ScoreTerm, Search
 from puzzledsl.ir.references import terms_of
 from puzzledsl.ir.search_nodes import describe, describe_term
-from puzzledsl.ir.tables import (
-    FrontierResult,
-    Move,
-    Regret,
-    SearchResult,
-    Solution,
-    SubBlockRegrets,
-    WhyResult,
-)
 from puzzledsl.pipeline.text.child_text import bound_text, metric_text, solve_note
 from puzzledsl.report.pictures.curves import one_child
 from puzzledsl.report.sections.searches import by_regret, next_best, regret_text
@@ -33,7 +25,7 @@ from puzzledsl.search.needs import needed
 
 
 def as_json(
-    result: SearchResult, seconds: float, name: str = "", refine: Refine | None = None
+    result: tables.SearchResult, seconds: float, name: str = "", refine: Refine | None = None
 ) -> dict[str, object]:
     """Return the documented JSON form of one result. `refine`: the settings of the search that measures children around it."""
     return {
@@ -66,7 +58,7 @@ def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object
     return {"search": search, "status": "error", "diagnostics": to_json(diagnostics)["diagnostics"]}
 
 
-def as_text(program: Program, result: SearchResult, seconds: float) -> str:
+def as_text(program: Program, result: tables.SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
     best, search = result.solutions[0], program.searches[result.search]
     lines = [
@@ -94,7 +86,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
+def layers_as_text(program: Program, result: tables.SearchResult) -> Iterator[str]:
     """Yield the alternatives of each sub-block, the most frequent first: number of layers, name, and which layers."""
     for part in SUB_BLOCKS:
         layers: dict[str, list[int]] = {}
@@ -106,7 +98,7 @@ def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
         yield from (f"  {site:<20} {name}" for site, name in result.solutions[0].ends)
 
 
-def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
+def _dropped(program: Program, result: tables.SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
     methods = [program.scores[name].method for name in needed(program, result.search).scores]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
@@ -116,7 +108,7 @@ def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
         yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"
 
 
-def _parts(result: SearchResult) -> str:
+def _parts(result: tables.SearchResult) -> str:
     """`found by label setting, proven by CP-SAT`."""
     if not result.found_by:
         return f"by {result.solver}"
@@ -130,7 +122,7 @@ def _goal_text(search: Search, value: float, digits: int = 6) -> str:
     return f"{value:.{digits}g}"
 
 
-def _proof(search: Search, result: SearchResult) -> str:
+def _proof(search: Search, result: tables.SearchResult) -> str:
     """`optimal (objective 1.134, proven: no other is better)`; an answer that time cut short says what is proven."""
     objective = f"objective {_goal_text(search, result.solutions[0].objective)}"
     if result.bound is None:
@@ -142,7 +134,7 @@ def _proof(search: Search, result: SearchResult) -> str:
     return f"feasible, not proven to be the best ({objective}; proven so far: {bound}, gap {gap})"
 
 
-def _further(search: Search, result: SearchResult) -> list[str]:
+def _further(search: Search, result: tables.SearchResult) -> list[str]:
     """All solutions, in the order in which they were proven: each is the best of those far enough from the ones before."""
     proven = "each proven to be the best given those before"
     proven = proven if result.status == "optimal" else "not all proven"
@@ -173,7 +165,7 @@ def columns_of(search: Search) -> list[str]:
 
 
 def _children(
-    search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], Solution | None]]
+    search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], tables.Solution | None]]
 ) -> Iterator[str]:
     """Return a table of children: own cells of each, then the figures that the search mentions."""
     columns = columns_of(search)
@@ -184,13 +176,13 @@ def _children(
     return aligned(cells, "<>", "  ")
 
 
-def frontier_json(result: FrontierResult) -> dict[str, object]:
+def frontier_json(result: tables.FrontierResult) -> dict[str, object]:
     """Return a frontier as JSON: its points, each with its target and the answer there."""
     points = [{"target": p.target, **as_json(p.result, 0.0)} for p in result.points]
     return {"frontier": result.frontier, "search": result.search, "points": points}
 
 
-def frontier_text(program: Program, result: FrontierResult, wrote: Path) -> str:
+def frontier_text(program: Program, result: tables.FrontierResult, wrote: Path) -> str:
     """Return the points of a frontier as a table, and the file they were written to."""
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)
@@ -210,7 +202,7 @@ def frontier_text(program: Program, result: FrontierResult, wrote: Path) -> str:
     return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
 
-def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: bool) -> str:
+def why_as_text(program: Program, result: tables.WhyResult, file: str, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
     words = _Words(program, result)
     if not is_whole:
@@ -224,14 +216,14 @@ def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: boo
     return "\n".join(lines)
 
 
-def place_of(sub_block: SubBlockRegrets) -> str:
+def place_of(sub_block: tables.SubBlockRegrets) -> str:
     """Return a place as the language writes it: `layers[3].ffn`, `head`."""
     is_end = sub_block.sub_block in ENDS
     return sub_block.sub_block if is_end else f"layers[{sub_block.layer}].{sub_block.sub_block}"
 
 
 class _Words:
-    def __init__(self, program: Program, result: WhyResult) -> None:
+    def __init__(self, program: Program, result: tables.WhyResult) -> None:
 
         self.result = result
         self.search = program.searches[result.search]
@@ -250,13 +242,13 @@ class _Words:
             "regret: how much worse the optimum gets with an alternative fixed there and all else chosen anew"
         )
 
-    def regret(self, regret: Regret | Move) -> str:
+    def regret(self, regret: tables.Regret | tables.Move) -> str:
         """Return a regret as text, in the unit of the objective."""
         return regret_text(regret, self.figure)
 
     # -------------------------------------------------------- places
 
-    def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
+    def place(self, sub_block: tables.SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
@@ -280,7 +272,7 @@ class _Words:
         rows += [[end.sub_block, *self._cells(end), "", "", ""] for end in ends]
         return aligned(rows, "<>", "  ")
 
-    def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
+    def _cells(self, sub_block: tables.SubBlockRegrets) -> list[str]:
 
         other = next_best(sub_block)
         if other is None:
@@ -301,7 +293,7 @@ class _Words:
                 said = "does not bind: nothing changes, not even without it"
             yield f"    {said}"
 
-    def _move(self, move: Move) -> str:
+    def _move(self, move: tables.Move) -> str:
         """`1 % tighter costs 0.021`."""
         what = "without it" if move.kind == "without" else f"{move.by} {move.kind}"
         if move.at_least is None:

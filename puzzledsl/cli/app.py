@@ -88,11 +88,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "explain": ("explain:explain", "pzl explain E0301", "pzl explain"),
         "show": ("show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
         "fmt": ("check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check wide.pzl"),
-        "plan": (
-            "show:plan",
-            "pzl plan build wide.pzl",
-            "pzl plan wide.pzl wide.pzl --set headroom=90%",
-        ),
+        "plan": ("show:plan", "pzl plan build wide.pzl", "pzl plan wide.pzl wide.pzl --set headroom=90%"),
         "lsp": ("explain:lsp", "pzl lsp"),
     },
     "Search": {

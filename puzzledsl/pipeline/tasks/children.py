@@ -12,16 +12,9 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.ir import facts, nodes
+from puzzledsl.ir import facts, nodes, references
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import LADDER, RECIPES
-from puzzledsl.ir.references import (
-    children_evaluated,
-    children_in_full,
-    children_wanted,
-    evaluations_of,
-    judged_by,
-)
 from puzzledsl.ir.runtimes import has_ladder, served_type
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import COMPILE
@@ -74,7 +67,7 @@ class Realise(DeclaredTask[nodes.Search]):
     def _healing_tokens(self) -> int:
         """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
         tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
-        return tokens if self.ctx.heal and not judged_by(self.program.searches[self.name]) else 0
+        return tokens if self.ctx.heal and not references.judged_by(self.program.searches[self.name]) else 0
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = self.shape
@@ -175,14 +168,16 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def needs(self) -> tuple[Key, ...]:
         """The children that it must have, and those of the space's other searches that have one."""
-        wanted = children_wanted(self.program, self.name)
-        evaluated = children_evaluated(self.program, self.name)
+        wanted = references.children_wanted(self.program, self.name)
+        evaluated = references.children_evaluated(self.program, self.name)
         models = [child for child in evaluated if child in wanted or inputs.has_child(self.ctx, child)]
         return tuple(inputs.child_task(self.program, model) for model in models)
 
     def requires(self) -> tuple[Key, ...]:
         """The children that it must have."""
-        return tuple(inputs.child_task(self.program, c) for c in children_wanted(self.program, self.name))
+        return tuple(
+            inputs.child_task(self.program, c) for c in references.children_wanted(self.program, self.name)
+        )
 
     def inputs(self) -> dict[str, str]:
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
@@ -233,8 +228,8 @@ class Eval(DeclaredTask[nodes.Eval]):
         """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""
         program, shape = self.program, self.shape
         ladder = self._has_ladder()
-        models = 1 + len(children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
-        full = len(children_in_full(program, self.name))
+        models = 1 + len(references.children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
+        full = len(references.children_in_full(program, self.name))
         forward = estimates.token_flop(shape, head=True)
         items = estimates.item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items)
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
@@ -283,7 +278,7 @@ class Export(DeclaredTask[nodes.Export]):
 
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
-        cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
+        cards = (("eval", evaluation) for evaluation in references.evaluations_of(self.program, of))
         return inputs.child_task(self.program, of), *cards
 
     def requires(self) -> tuple[Key, ...]:

@@ -22,21 +22,11 @@ from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
 from puzzledsl.families.block_configs import CACHE
 from puzzledsl.families.children import BLOCKS
-from puzzledsl.ir import nodes
+from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space
 from puzzledsl.ir.references import evaluations_of, judged_by
 from puzzledsl.ir.search_nodes import describe
-from puzzledsl.ir.tables import (
-    PARENT,
-    AnsweredPrompt,
-    CostTable,
-    Evaluation,
-    Figure,
-    MeasuredChild,
-    Refinement,
-    SearchResult,
-)
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen
 from puzzledsl.pipeline.context import Context
@@ -64,7 +54,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
     return [lines[0], "|" + "---|" * len(header), *lines[1:]]
 
 
-def model_card(ctx: Context, search: str, result: SearchResult) -> str:
+def model_card(ctx: Context, search: str, result: tables.SearchResult) -> str:
     """Return Markdown with the parent, the search, its proof, the architecture and code that loads the checkpoint."""
     declaration = ctx.program.searches[search]
     space = ctx.program.spaces[declaration.space]
@@ -116,7 +106,7 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
     return "\n".join(lines)
 
 
-def _measured(found: Refinement) -> str:
+def _measured(found: tables.Refinement) -> str:
     """Return a sentence on the child: not the proven optimum, but the best of those measured around it."""
     optimum = "" if found.optimum is None else f"; the proven optimum's is {found.optimum.measured:.4g}"
     return (
@@ -149,7 +139,7 @@ def add_quality(directory: Path, section: str) -> None:
         write_text(card, f"{card.read_text(encoding='utf-8').rstrip()}\n\n{section}")
 
 
-def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
+def _section(ctx: Context, evaluation: tables.Evaluation, model: str) -> Iterator[str]:
     if all(found.model != model for found in evaluation.models):
         return
     models = tuple(found for found in evaluation.models if found.model in ("parent", model))
@@ -163,7 +153,7 @@ def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
     yield from _answers(evaluation.answers, model)
 
 
-def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:
+def _answers(prompts: Sequence[tables.AnsweredPrompt], model: str) -> Iterator[str]:
     """Yield each prompt with the answers of parent and child, as indented text."""
     asked = [prompt for prompt in prompts if model in prompt.answers]
     if asked:
@@ -214,11 +204,11 @@ def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
             space, costs = _alone(ctx, parent)
         for name in scenarios:
             if costs.scenarios.get(name):
-                layers = [PARENT] * len(space.layers)
+                layers = [tables.PARENT] * len(space.layers)
                 yield breakdown(ctx.program, space, costs, name, layers, f"parent {parent}")
 
 
-def _alone(ctx: Context, parent: str) -> tuple[Space, CostTable]:
+def _alone(ctx: Context, parent: str) -> tuple[Space, tables.CostTable]:
     from puzzledsl.costs.table import cost_table
 
     it = ctx.program.parents[parent]
@@ -232,16 +222,16 @@ def _alone(ctx: Context, parent: str) -> tuple[Space, CostTable]:
     return space, cost_table(program, space.name, ctx.base)
 
 
-def judged_text(child: MeasuredChild) -> str:
+def judged_text(child: tables.MeasuredChild) -> str:
     """`taste.kl 0.0432 ± 0.001, taste.kept 0.96 ± 0.02`: the standard errors of what judges measured."""
     return ", ".join(f"{name} {_judged_figure(figure)}" for name, figure in child.judged.items())
 
 
-def _judged_figure(figure: Figure) -> str:
+def _judged_figure(figure: tables.Figure) -> str:
     return f"{figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
 
 
-def refined_line(program: Program, found: Refinement) -> str:
+def refined_line(program: Program, found: tables.Refinement) -> str:
     """`best of 24 measured children: kl 0.5123 (the optimum of the scores: 0.6864)`, or what judges found of the best one."""
     if found.best.judged:
         met = sum(not child.missed for child in found.children)
@@ -262,14 +252,14 @@ def solve_note(search: Search) -> str:
     return f"the optimum of the scores; `pzl refine` measures around it: {refine_text(search.refine)}"
 
 
-def refinement_text(program: Program, found: Refinement) -> str:
+def refinement_text(program: Program, found: tables.Refinement) -> str:
     """Return the best child, beside the optimum of the scores or what judges found, then the children in the order measured."""
     head = f"search {found.search}: {len(found.children)} children, {how_measured(found)}"
     lines = _judged_lines(program, found) if found.best.judged else _lines(found)
     return "\n".join([head, *lines])
 
 
-def _lines(found: Refinement) -> Iterator[str]:
+def _lines(found: tables.Refinement) -> Iterator[str]:
     best, optimum = found.best, found.optimum
     if optimum is not None:
         yield f"  optimum of the scores   {_figures(found, optimum)}"
@@ -283,7 +273,7 @@ def _lines(found: Refinement) -> Iterator[str]:
     yield from aligned(rows, "><>>", "  ")
 
 
-def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
+def _judged_lines(program: Program, found: tables.Refinement) -> Iterator[str]:
     best, goal = found.best, describe(program.searches[found.search].objective)
     verdict = f"misses {listed([f'`{text}`' for text in best.missed])}" if best.missed else "meets them all"
     yield f"  best measured child     {goal} {found.solution.objective:.6g}; it {verdict}"
@@ -298,11 +288,11 @@ def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
     yield from aligned(rows, "><>", "  ")
 
 
-def _predicted(child: MeasuredChild) -> str:
+def _predicted(child: tables.MeasuredChild) -> str:
     return f"{child.predicted:.4g} ± {child.predicted_stderr:.2g}"
 
 
-def _figures(found: Refinement, child: MeasuredChild) -> str:
+def _figures(found: tables.Refinement, child: tables.MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
 
 

@@ -31,16 +31,8 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan import flop
 from puzzledsl.plan.bld import Kind, spans, work_of
-from puzzledsl.plan.flop import (
-    CALIBRATION_BATCH_TOKENS,
-    CALIBRATION_BATCHES,
-    FITTED_SHARE,
-    is_frozen,
-    refinement_tokens,
-    widest,
-    work_by_layer,
-)
 from puzzledsl.plan.memory.stage_plan import (
     FLOAT32_BYTES,
     FLOAT64_BYTES,
@@ -133,7 +125,7 @@ def is_trained(job: BldJob, shape: Shape) -> bool:
     """Return False for a piece that is optimal as it starts, that is frozen, or whose BLD trains nothing."""
     alternative: Alternative | None = job.attention or job.ffn
     assert alternative is not None
-    if all(is_frozen(part) for part in (job.attention, job.ffn) if part is not None):
+    if all(flop.is_frozen(part) for part in (job.attention, job.ffn) if part is not None):
         return False
     if not job.tokens or job.sub_block == "block":
         return bool(job.tokens)
@@ -228,12 +220,14 @@ class WorkerPlan:
     def calibration(self) -> Mapping[str, int]:
         """Bytes by part while the last of the layers is initialised."""
         number, hidden, tokens = self.device.number_bytes, self.shape.hidden, self.jobs[0].calibration_tokens
-        width = max(widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
+        width = max(flop.widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
         grams = GRAMS_AT_ONCE * max(width, hidden) ** 2 + 4 * hidden**2
         fit = 0
-        if any(refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
-            fitted = int(FITTED_SHARE * tokens)
-            batch = max(self.jobs[0].context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
+        if any(flop.refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
+            fitted = int(flop.FITTED_SHARE * tokens)
+            batch = max(
+                self.jobs[0].context, min(flop.CALIBRATION_BATCH_TOKENS, tokens // flop.CALIBRATION_BATCHES)
+            )
             fit = ((fitted + batch) * TRACES_IN_FLOAT + fitted * RESIDUALS) * hidden * FLOAT32_BYTES
         copies = 1 if self.device.is_gpu else 2
         return {
@@ -390,7 +384,9 @@ def bld_stages(
     held = (bytes_of for worker in every for bytes_of in (worker.calibration, worker.training(blocks)))
     first = jobs[0]
     steps = max(1, first.tokens // (first.context * first.batch)) if first.tokens else 0
-    seconds = sum(map(_busiest, (work_by_layer(shape, part) for part in parts), workers)) / device.flop_per_s
+    seconds = (
+        sum(map(_busiest, (flop.work_by_layer(shape, part) for part in parts), workers)) / device.flop_per_s
+    )
     moved = steps * OPTIMISER_BYTES * sum(map(weights_of, jobs))
     seconds += moved / device.bandwidth_bytes_per_s / device.count
     kept = "kept on the disk" if keeps else "not kept: batches stream through all layers"

@@ -20,6 +20,8 @@ from puzzledsl.pipeline import errors
 from puzzledsl.pipeline.stamps import Stamps, digest_of, parent_fingerprint
 
 T = TypeVar("T", bound=Artefact)
+Key = tuple[str, str]
+"""Stage and name of a task."""
 
 
 @dataclass

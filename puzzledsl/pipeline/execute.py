@@ -20,13 +20,13 @@ from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalle
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen, compile_program, resolve_used_by
-from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
 from puzzledsl.pipeline.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.pipeline.tasks.children import Uptrain
 from puzzledsl.pipeline.tasks.searching import Frontier, Solve

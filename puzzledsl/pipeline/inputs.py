@@ -23,10 +23,9 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
 )
-from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
-from puzzledsl.pipeline.task import Key
 from puzzledsl.search.needs import Needed, needed
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from puzzledsl.ir.measured_engines import LADDER, RECIPES
 from puzzledsl.ir.runtimes import has_ladder, served_type
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import COMPILE
+from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task
+from puzzledsl.pipeline.task import DeclaredTask, Task
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
 from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
@@ -31,10 +32,6 @@ class Realise(DeclaredTask[nodes.Search]):
     """Assemble the child that was chosen, and heal it."""
 
     stage, after, kind = "realise", "refine", "search"
-
-    @property
-    def _blds(self) -> list[str]:
-        return inputs.blds_of(self.program, self.space)
 
     def exists(self) -> bool:
         return inputs.has_child(self.ctx, self.name)
@@ -66,8 +63,7 @@ class Realise(DeclaredTask[nodes.Search]):
 
     def _healing_tokens(self) -> int:
         """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
-        tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
-        return tokens if self.ctx.heal and not references.judged_by(self.program.searches[self.name]) else 0
+        return 0 if references.judged_by(self.declaration) else self.heal_tokens
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = self.shape
@@ -82,7 +78,7 @@ class Realise(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         card = model_card(ctx, search, inputs.best_solution(ctx, search))
-        jobs = tuple(job for bld in self._blds for job in inputs.pieces_of(ctx, bld))
+        jobs = tuple(self.jobs)
         best = inputs.chosen_child(ctx, search)
         definition = model_definition(ctx.program, search, best, jobs)
         pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
@@ -189,7 +185,7 @@ class Eval(DeclaredTask[nodes.Eval]):
             "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
             **({"dtype": declaration.dtype} if declaration.dtype else {}),
-            "models": digest_of({model: self._made(model) for model in models}),
+            "models": digest_of({model: self.child_made(model) for model in models}),
             "scenarios": digest_of(timed),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
             **({"prompts": files_fingerprint([asked.path], ctx.base)} if asked and asked.path else {}),
@@ -197,12 +193,9 @@ class Eval(DeclaredTask[nodes.Eval]):
             **inputs.data_inputs(ctx, *self.texts()),
         }
 
-    def _made(self, model: str) -> str:
-        return self.ctx.made(*inputs.child_task(self.program, model), "the child")
-
     def _require_children(self) -> None:
         for child in (self.declaration.of, *self.declaration.full):
-            self._made(child)
+            self.child_made(child)
 
     def texts(self) -> Iterable[str | None]:
         return (self.declaration.data, *self.declaration.more_data)
@@ -291,7 +284,7 @@ class Export(DeclaredTask[nodes.Export]):
         quality = quality_of(self.ctx, self.declaration.of)
         return {
             "export": meaning(self.declaration),
-            "child": self._child(),
+            "child": self.child_made(self.declaration.of),
             **({"type": self._usual} if self._usual else {}),
             **({"quality": digest_of(quality)} if quality else {}),
         }
@@ -302,9 +295,6 @@ class Export(DeclaredTask[nodes.Export]):
         declared = self.declaration
         named = declared.format != "gguf" or declared.dtype is not None
         return None if named else served_type(self.program, self.space)
-
-    def _child(self) -> str:
-        return self.ctx.made(*inputs.child_task(self.program, self.declaration.of), "the child")
 
     def work(self) -> Work:
         return Work(written_bytes=estimates.child_bytes(self.ctx, self.space))
@@ -318,7 +308,7 @@ class Export(DeclaredTask[nodes.Export]):
         from puzzledsl.pipeline.text.child_text import add_quality, quality_of
 
         declared = self.declaration
-        self._child()
+        self.child_made(declared.of)
         child, target = self.ctx.build.model(declared.of), self.ctx.base / declared.path
         if declared.runtime == "transformers" and declared.dtype is None:
             refuse_to_overwrite(target)

@@ -13,10 +13,11 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline import estimates, inputs
+from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.estimates import Work, token_flop
 from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.bld import bld_stages, weights_of
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan

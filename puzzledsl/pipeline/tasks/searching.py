@@ -16,11 +16,12 @@ from puzzledsl.ir.references import judged_by, readers_of, references, refined_t
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import not_ready
+from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.inputs import costs_of, refinement_of, scores_of, solution_of, table_inputs
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
@@ -137,7 +138,7 @@ class Refine(DeclaredTask[nodes.Search]):
 
     def inputs(self) -> dict[str, str]:
         ctx, search, method = self.ctx, self.declaration, self.method
-        blds = inputs.blds_of(self.program, self.space)
+        blds = self.blds
         layers = ctx.made("solve", self.name, "the solutions")
         healing = {"healing": inputs.healing_of_scores(ctx, blds)} if method.healed else {}
         if self._judges:
@@ -209,14 +210,10 @@ class Refine(DeclaredTask[nodes.Search]):
     def _judging(self) -> Work:
         """A child that is healed as it is built, written, and measured by every judge."""
         shape, ctx = self.shape, self.ctx
-        blds = inputs.blds_of(self.program, self.space)
-        tokens = max((self.program.blds[name].heal_tokens for name in blds), default=0)
         read = sum(
             judge.tokens + estimates.item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges
         )
-        healing = estimates.healing_flop(
-            shape, tokens if ctx.heal else 0, estimates.HEALED_SHARE * shape.layers
-        )
+        healing = estimates.healing_flop(shape, self.heal_tokens, estimates.HEALED_SHARE * shape.layers)
         return Work(
             healing + read * estimates.token_flop(shape, head=True), estimates.child_bytes(ctx, self.space)
         )
@@ -232,10 +229,8 @@ class Refine(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
-        blds = inputs.blds_of(self.program, self.space)
-        jobs = [job for bld in blds for job in inputs.pieces_of(ctx, bld)]
         tables, library = (costs_of(ctx, self.space), scores_of(ctx, search)), Library(ctx.build.library)
-        given = (ctx.program, search, *tables, self.parent, ctx.base, library, jobs, work, ctx.progress)
+        given = (ctx.program, search, *tables, self.parent, ctx.base, library, self.jobs, work, ctx.progress)
         healing = ctx.heal, ctx.executor, partial(inputs.healing_work, ctx, search)
         found = run_refine(RefineInputs(*given, *healing), inputs.best_solution(ctx, search))
         kept = self.keep(ctx.build.refinement(search), found)

@@ -48,10 +48,10 @@ def bound_text(swept: str, target: float, ratio: float | None) -> str:
     return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table's lines."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
-    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
+    return "\n".join([head, "|" + "---|" * len(header), *lines])
 
 
 def model_card(ctx: Context, search: str, result: tables.SearchResult) -> str:
@@ -69,48 +69,42 @@ def model_card(ctx: Context, search: str, result: tables.SearchResult) -> str:
         for names in ([x.attention for x in best.of_layers], [x.ffn for x in best.of_layers])
     )
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [puzzledsl, heterogeneous, pruned]",
-        "---",
-        f"# {ctx.file.stem}: {search}",
-        "",
-        f"A heterogeneous child of `{source}`, chosen by the search `{search}` of `{ctx.file.name}` (Puzzle, arXiv 2411.19146).",
-        "",
-        "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)",
-        "tokenizer = AutoTokenizer.from_pretrained(DIRECTORY, trust_remote_code=True)",
-        "```",
-        "",
-        "## The search",
-        f"Status {result.status}, objective {result.solutions[0].objective:.6g}, proven bound {bound}, solver {result.solver}.",
-        *([_measured(refinement)] if refinement is not None else []),
-        "",
-        *markdown_table(
-            ("metric", "parent", "child"),
-            ((n, f"{of_parent[n]} | {text}" if n in of_parent else f"| {text}") for n, text in metrics),
-        ),
-        "",
-        "## Architecture",
-        " ".join([f"Attention: {attention}. FFN: {ffn}.", *ends]),
-        "",
-        *markdown_table(
-            ("layer", "attention", "FFN"),
-            ((str(i), layer.attention, layer.ffn) for i, layer in enumerate(best.of_layers)),
-        ),
-        "",
-    ]
-    return "\n".join(lines)
+    layers = ((str(i), layer.attention, layer.ffn) for i, layer in enumerate(best.of_layers))
+    rows = ((n, f"{of_parent[n]} | {text}" if n in of_parent else f"| {text}") for n, text in metrics)
+    proof = f"Status {result.status}, objective {result.solutions[0].objective:.6g}, proven bound {bound}"
+    return f"""\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [puzzledsl, heterogeneous, pruned]
+---
+# {ctx.file.stem}: {search}
+
+A heterogeneous child of `{source}`, chosen by the search `{search}` of `{ctx.file.name}` (Puzzle, arXiv 2411.19146).
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(DIRECTORY, trust_remote_code=True)
+```
+
+## The search
+{proof}, solver {result.solver}.{"" if refinement is None else _measured(refinement)}
+
+{markdown_table(("metric", "parent", "child"), rows)}
+
+## Architecture
+{" ".join([f"Attention: {attention}. FFN: {ffn}.", *ends])}
+
+{markdown_table(("layer", "attention", "FFN"), layers)}
+"""
 
 
 def _measured(found: tables.Refinement) -> str:
-    """Return a sentence on the child: not the proven optimum, but the best of those measured around it."""
+    """Return a line on the child: not the proven optimum, but the best of those measured around it."""
     optimum = "" if found.optimum is None else f"; the proven optimum's is {found.optimum.measured:.4g}"
     return (
-        f"This child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "
+        f"\nThis child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "
         f"{found.score} {found.best.measured:.4g} measured{optimum}. Its objective is {found.solution.objective:.6g}."
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from puzzledsl.api.session import Run, Session, Variations, check_place, explained
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.progress import Silent
 
 if TYPE_CHECKING:
     from puzzledsl.ir import nodes
@@ -245,6 +246,8 @@ class Program:
         Raises:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
+        from puzzledsl.pipeline.execute import run_all
+        from puzzledsl.pipeline.process.reporter import Reporter
         from puzzledsl.pipeline.tasks import TASKS
 
         for stage in (until, only):
@@ -252,25 +255,19 @@ class Program:
                 raise ValueError(f"{stage!r} is no stage; stages: {', '.join(TASKS)}")
         if until is not None and only is not None:
             raise ValueError("give until or only, not both")
-        self._session.context.heal, self._session.context.on = heal, on
+        context = self._session.context
+        context.heal, context.on = heal, on
         with self._session.explained():
-            self._run(until, only, progress)
+            if not progress:
+                run_all(context, until, only, lambda text: None)
+                return Run(self._session)
+            try:
+                with Reporter(context.build.log) as reporter:
+                    context.progress = reporter
+                    run_all(context, until, only, reporter.say)
+            finally:
+                context.progress = Silent()
         return Run(self._session)
-
-    def _run(self, until: str | None, only: str | None, progress: bool) -> None:
-        from puzzledsl.base.progress import Silent
-        from puzzledsl.pipeline.execute import run_all
-        from puzzledsl.pipeline.process.reporter import Reporter
-
-        if not progress:
-            run_all(self._session.context, until, only, lambda text: None)
-            return
-        try:
-            with Reporter(self._session.context.build.log) as reporter:
-                self._session.context.progress = reporter
-                run_all(self._session.context, until, only, reporter.say)
-        finally:
-            self._session.context.progress = Silent()
 
     # ------------------------------------------------------------ printing
 

@@ -61,9 +61,11 @@ def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object
 def as_text(program: Program, result: tables.SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
     best, search = result.solutions[0], program.searches[result.search]
-    lines = [
-        f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {_parts(result)}, verified"
-    ]
+    by = f"by {result.solver}"
+    if result.found_by:
+        proven = "proven" if result.status == "optimal" else "bound"
+        by = f"found by {result.found_by}, {proven} by {result.proved_by}"
+    lines = [f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {by}, verified"]
     if search.refine is not None:
         lines.append(f"  {solve_note(search)}")
     for name, value in sorted(best.metrics.items()):
@@ -106,13 +108,6 @@ def _dropped(program: Program, result: tables.SearchResult) -> Iterator[str]:
     dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]
     if dropped and any(isinstance(method, ReplaceOne) and method.runs for method in methods):
         yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"
-
-
-def _parts(result: tables.SearchResult) -> str:
-    """`found by label setting, proven by CP-SAT`."""
-    if not result.found_by:
-        return f"by {result.solver}"
-    return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
 
 
 def _goal_text(search: Search, value: float, digits: int = 6) -> str:

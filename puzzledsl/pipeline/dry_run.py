@@ -191,15 +191,10 @@ class Estimator:
             seconds = sum(plan.seconds for plan in plans)
         else:
             seconds = _seconds(work, plans, self.device)
-        return Step(task, work, plans, self._peak_bytes(plans), seconds, source, status)
-
-    def _peak_bytes(self, plans: Sequence[StagePlan]) -> int:
-        """Return the most bytes of a task's parts; on a CPU with the process's own."""
-        if not plans:
-            return 0
-        if self.device.is_gpu:
-            return max(plan.peak_bytes for plan in plans)
-        return LIBRARIES_BYTES + max(max(plan.peak_bytes, plan.host_bytes) for plan in plans)
+        peak_bytes = max((plan.peak_bytes for plan in plans), default=0)
+        if plans and not self.device.is_gpu:  # with the process's own
+            peak_bytes = LIBRARIES_BYTES + max(peak_bytes, *(plan.host_bytes for plan in plans))
+        return Step(task, work, plans, peak_bytes, seconds, source, status)
 
     @cached_property
     def device(self) -> Device:

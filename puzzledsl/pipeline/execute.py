@@ -135,7 +135,8 @@ def _ran(ctx: Context, task: Task, force: bool) -> bool:
     """Run a task and stamp it; return False if it is up to date. Why it failed is recorded, until it is done."""
     try:
         inputs = task.inputs()
-        if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs) and not task.damaged():
+        stamp = None if force else ctx.stamps.read(task.stage, task.name)
+        if stamp and stamp.inputs == inputs and not ctx.stamps.damaged(stamp) and not task.damaged():
             ctx.progress.log("fresh", stage=task.stage, name=task.name)
             forget(ctx.build, task.stage, task.name)
             return False

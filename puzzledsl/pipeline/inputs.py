@@ -261,16 +261,10 @@ def narrowing(ctx: Context, space: str) -> tuple[Key, ...]:
 
 def table_tasks(ctx: Context, search: str) -> tuple[Key, ...]:
     """Return the measurements and scores that a search reads."""
-    space = ctx.program.searches[search].space
-    scores = [("score", name) for name in measured_scores(ctx.program, search)]
+    space, scores = ctx.program.searches[search].space, ctx.program.scores.items()
+    made = [n for n, s in scores if isinstance(s.method, nodes.ReplaceOne) and s.space == space]
     measured = [("measure", space)] if measured_scenarios(ctx.program) else []
-    return (*narrowing(ctx, space), *measured, *scores)
-
-
-def measured_scores(program: nodes.Program, search: str) -> list[str]:
-    """Return the scores of a search's space that are measured, and made before the search is solved."""
-    space, scores = program.searches[search].space, program.scores.items()
-    return [n for n, s in scores if isinstance(s.method, nodes.ReplaceOne) and s.space == space]
+    return (*narrowing(ctx, space), *measured, *(("score", name) for name in made))
 
 
 def piece_tasks(program: nodes.Program, space: str) -> tuple[Key, ...]:
@@ -283,17 +277,15 @@ def child_task(program: nodes.Program, model: str) -> Key:
     return "uptrain" if model in program.uptrains else "realise", model
 
 
-def has_pieces(program: nodes.Program, search: str) -> bool:
-    """Return True if children of a search's space can be built: the parent has weights and a BLD makes pieces."""
-    space = program.spaces[program.searches[search].space]
-    return isinstance(program.parents[space.parent].source, nodes.HfSource) and bool(
-        blds_of(program, space.name)
-    )
-
-
 def has_child(ctx: Context, search: str) -> bool:
-    """Return True if a search's child is built. One that is not solved yet is expected to have a solution."""
-    if not ctx.program.searches[search].realise or not has_pieces(ctx.program, search):
+    """Return True if a search's child is built: it is wanted, the parent has weights, and a BLD makes pieces.
+
+    A search that is not solved yet is expected to have a solution.
+    """
+    program, declared = ctx.program, ctx.program.searches[search]
+    parent = program.parents[program.spaces[declared.space].parent]
+    has_weights = isinstance(parent.source, nodes.HfSource)
+    if not (declared.realise and has_weights and blds_of(program, declared.space)):
         return False
     try:
         return bool(solution_of(ctx, search).solutions)

@@ -122,13 +122,8 @@ class Stamps:
         return filter(None, map(Stamp.of_file, sorted((self.root / "stamps").glob("*.json"))))
 
     def damaged(self, stamp: Stamp) -> list[str]:
-        """Return the outputs that are missing or modified, as paths relative to the build directory."""
+        """Return the outputs that are missing or not the same, byte for byte, as paths relative to the build directory."""
         return [path for path, digest in stamp.outputs.items() if not self._matches(path, digest)]
-
-    def is_fresh(self, stage: str, name: str, inputs: dict[str, str]) -> bool:
-        """Return True if the task finished with the same inputs and every output is unchanged, byte for byte."""
-        stamp = self.read(stage, name)
-        return stamp is not None and stamp.inputs == inputs and not self.damaged(stamp)
 
     def vouches(self, stage: str, name: str, path: Path) -> bool:
         """Return True if `path` is, byte for byte, an output of the finished task."""

@@ -129,8 +129,11 @@ class StageOneFlop:
                 eliminated.add(job.layer)
                 self.solved[job.layer] += 3 * widest(own) ** 3
                 self.moved[job.layer] += ELIMINATED_BYTES * eliminated_numbers(widest(own))
-        for layer in {job.layer for job in jobs}:
-            self.moved[layer] += self._sums_bytes(jobs[0], shape.at(layer))
+        tokens = max(1, jobs[0].calibration_tokens)
+        batch = max(jobs[0].context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
+        for layer in {job.layer for job in jobs}:  # adding to its Gram matrices, once for each batch
+            numbers = 4 * shape.hidden**2 + widest(shape.at(layer)) ** 2
+            self.moved[layer] += math.ceil(tokens / batch) * SUMMED_BYTES * numbers
 
     def forward(self, alternative: Alternative, own: Shape) -> int:
         """Return the FLOP of a sub-block's forward pass, a token."""
@@ -165,12 +168,6 @@ class StageOneFlop:
         inputs = own.heads * own.head_dim
         token = self.forward(alternative, own) + 2 * inputs * (inputs + own.hidden)
         return job.calibration_tokens * token
-
-    def _sums_bytes(self, job: BldJob, own: Shape) -> float:
-        """Return the bytes that adding to a layer's Gram matrices moves, once for each calibration batch."""
-        tokens = max(1, job.calibration_tokens)
-        batch = max(job.context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
-        return math.ceil(tokens / batch) * SUMMED_BYTES * (4 * own.hidden**2 + widest(own) ** 2)
 
 
 FLOP_PER_BYTE = 10.0

@@ -50,10 +50,13 @@ class Measure(DeclaredTask[nodes.Space]):
             [meaning(scenario, ["traffic"]) for scenario in self._scenarios],
             [*map(_measured_on, hardware)],
         ]
-        engines = _engines(hardware)
+        engines, space = _engines(hardware), self.declaration
+        distinct = {a.model_dump_json() for c in space.layers for a in c.attention}
+        distinct |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
+        ends = [] if space.ends is None else [space.ends.model_dump_json()]
         return {
             **({"engine": digest_of(engines)} if engines else {}),
-            "alternatives": digest_of(_distinct_alternatives(self.declaration)),
+            "alternatives": digest_of([str(len(space.layers)), *sorted(distinct), *ends]),
             "scenarios": digest_of(timed),
             "parent": self.parent_digest,
         }
@@ -97,13 +100,6 @@ def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
             threads = each.spec.threads or len(os.sched_getaffinity(0))
             found.append(f"{engine.name} {build_of(engine.name)}, {cpu_name()}, {threads} threads")
     return found
-
-
-def _distinct_alternatives(space: nodes.Space) -> list[str]:
-    found = {a.model_dump_json() for c in space.layers for a in c.attention}
-    found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
-    ends = [] if space.ends is None else [space.ends.model_dump_json()]
-    return [str(len(space.layers)), *sorted(found), *ends]
 
 
 PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser

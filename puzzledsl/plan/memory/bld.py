@@ -378,7 +378,7 @@ def bld_stages(
     parts = sweeps_of(shape, jobs, device) if keeps else passes_of(shape, jobs, device)
     if parts is None:
         return [_too_much(name, shape, jobs, device)]
-    workers = [_swept(shape, part, device) if keeps else workers_of(shape, part, device) for part in parts]
+    workers = [(_swept if keeps else workers_of)(shape, part, device) for part in parts]
     every = [worker for of_pass in workers for worker in of_pass if worker.jobs]
     blocks, devices = min(worker.micro_blocks for worker in every), max(map(len, workers))
     held = (bytes_of for worker in every for bytes_of in (worker.calibration, worker.training(blocks)))

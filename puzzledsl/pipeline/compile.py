@@ -45,11 +45,7 @@ def open_program(
 ) -> Opened:
     """Check a file and prepare its run. Never raises for a user's mistake.
 
-    Args:
-        file: The `.pzl` file. Its relative paths start at its directory.
-        settings: Parameters by name, as `--set NAME=VALUE` gives them.
-        build: The build directory; `build/` beside the file by default.
-        text: A text that stands for the file's, which need not exist then.
+    `build`: the build directory; `build/` beside the file by default. `text` stands for the file's, which need not exist then.
     """
     from puzzledsl.checker.check import inspect
 
@@ -60,10 +56,7 @@ def open_program(
 
 
 def context_of(file: Path, checked: Checked, build: Path | None = None) -> Context:
-    """Return the run context of a program without errors.
-
-    `used_by` spaces are narrowed if their search is solved.
-    """
+    """Return the run context of a program without errors, with its `used_by` spaces narrowed if their search is solved."""
     assert checked.program is not None, "a program with errors has no context"
     layout = BuildDir(Path(os.path.realpath(build or file.parent / "build")))
     program, _ = resolve_used_by(checked.program, layout)

@@ -236,10 +236,7 @@ def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
 
 
 def importance(ctx: Context, space: str, model: Path) -> Importance | None:
-    """Return the importance of a model's inputs on the text that children of a space are healed on; None without one.
-
-    Where none is healed, it is as much text as pieces are calibrated on.
-    """
+    """Return the importance of a model's inputs on the text that a space's children are healed on, or its pieces calibrated."""
     from puzzledsl.child.healing.run import healing_text
     from puzzledsl.export.gguf_recipe import importance_of
     from puzzledsl.models.families.load import load_tokenizer

@@ -69,10 +69,7 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
 
 
 def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
-    """Return the jobs that round the parent's head to the types that its space gives it, so that errors make up for each other.
-
-    There are none where a space asks for the nearest rounding.
-    """
+    """Return the jobs that round the parent's head so that errors make up for each other; none for a space's nearest rounding."""
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
@@ -158,10 +155,7 @@ Spans = tuple[tuple[int, int], ...]
 
 
 def spans(work: Sequence[float], workers: int) -> Spans:
-    """Return (first, end) of each worker's layers. The spans cover all layers, in order, and none is empty.
-
-    There are fewer spans than `workers` if there are fewer layers. The largest sum of `work` in a span is the least possible.
-    """
+    """Return (first, end) of the layers of at most `workers` workers, none empty, whose largest sum of `work` is the least."""
     below = [0.0, *accumulate(work)]
     # of the layers below each one, in so many spans: the largest sum, and the spans
     best: dict[int, tuple[float, Spans]] = {end: (below[end], ((0, end),)) for end in range(1, len(work) + 1)}
@@ -175,10 +169,7 @@ def spans(work: Sequence[float], workers: int) -> Spans:
 
 
 def work_of(jobs: Sequence[BldJob], shape: Shape) -> list[float]:
-    """Estimate the FLOPs per token of each layer up to the last with a job.
-
-    2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
-    """
+    """Estimate the FLOPs per token of each layer up to the last with a job: 2 a weight of the parent's, 6 one of its pieces."""
     work = []
     for own in shape.each[: 1 + max(job.layer for job in jobs)]:
         weights = [*ParentAttention().weights(own).values(), *ParentFfn().weights(own).values()]

@@ -245,10 +245,7 @@ class HealingWork:
         return alternative.size(self.shape.at(layer)).active * (self.tokens + 2 * self.judging)
 
     def fit(self, layer: int, alternative: Alternative) -> float:
-        """Return the work of fitting a sub-block's last map, of n inputs.
-
-        It takes a Gram matrix with targets, the solution of its equations, and the rounding of a map with a storage type.
-        """
+        """Return the work of fitting a sub-block's last map: a Gram matrix with targets, its equations, rounding to a type."""
         own = self.shape.at(layer)
         n, hidden = _inputs(alternative, own), own.hidden
         rounded = 0.0 if alternative.dtype is None else FLOAT64 * matrix_flop(hidden, n) / 2

@@ -367,10 +367,7 @@ OPTIMISER_BYTES = 28
 def bld_stages(
     name: str, shape: Shape, jobs: Sequence[BldJob], device: Device, *, disk_bytes: int
 ) -> list[StagePlan]:
-    """Return the plan; one that does not fit, if a single piece exceeds a device.
-
-    `disk_bytes`: free space for the activations of all tokens, which one process keeps if they fit.
-    """
+    """Return the plan; one that does not fit if a piece exceeds a device. One process keeps activations that fit the disk."""
     if not jobs:
         return []
     activations = 2 * jobs[0].tokens * shape.hidden * device.number_bytes  # all tokens' states at two layers

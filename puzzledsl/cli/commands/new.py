@@ -33,13 +33,9 @@ KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
 
 def new(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
-    parent: Annotated[
-        str, typer.Option("--parent", metavar="DIR|ID|SHAPE", help=PARENT_HELP)
-    ] = "smollm2_135m",
+    parent: Annotated[str, typer.Option(metavar="DIR|ID|SHAPE", help=PARENT_HELP)] = "smollm2_135m",
     hardware: Annotated[str, typer.Option("--hardware", metavar="PROFILE", help=HARDWARE_HELP)] = MEASURED,
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
-    ] = "torch",
+    engine: Annotated[str, typer.Option(metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)] = "torch",
     keep: Annotated[str | None, typer.Option("--keep", metavar="SHARE", help=KEEP_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
@@ -129,6 +125,7 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
         here = f"{hardware}(gpus: 1)"
         why = "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks"
+    head = f"head = {BITS}\n" if _has_bits(parent.shape, wanted.engine) else ""
     budget = CPU if hardware == MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
@@ -146,7 +143,7 @@ parent original = {parent.value}
 space wide of original {{
   attention = {_attention(parent.shape, wanted.engine)}
   ffn = {_ffn(parent.shape, wanted.engine)}
-{_head(parent.shape, wanted.engine)}  layers[0, -1] = parent  # the first and the last layer stay as they are
+{head}  layers[0, -1] = parent  # the first and the last layer stay as they are
 }}
 
 hardware here = {here}  # {why}
@@ -172,7 +169,7 @@ score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data:
 
 {_search(wanted)}
 {_finished(parent.shape, wanted, budget)}
-export ship of {"best" if _has_bits(parent.shape, wanted.engine) else "final"} = {EXPORTS[wanted.engine]}
+export ship of {"best" if head else "final"} = {EXPORTS[wanted.engine]}
 """
 
 
@@ -283,10 +280,6 @@ def _ffn(shape: Shape, engine: str) -> str:
     if dense := next((own for own in shape.each if own.ffn == "dense"), None):
         found += [f"mlp(width: 75% | 50% | 25%, round: {_grid(dense.intermediate)})"]
     return " | ".join([*found, f"{_linear(engine)}noop"])
-
-
-def _head(shape: Shape, engine: str) -> str:
-    return f"head = {BITS}\n" if _has_bits(shape, engine) else ""
 
 
 def _tokens(shape: Shape, engine: str, budget: Budget) -> str:

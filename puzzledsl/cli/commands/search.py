@@ -37,9 +37,7 @@ SCENARIO_HELP = "Only this scenario. May be repeated."
 def cost(
     ctx: Context,
     solution: Annotated[str | None, typer.Option("--solution", metavar="SEARCH", help=SOLUTION_HELP)] = None,
-    scenario: Annotated[
-        list[str] | None, typer.Option("--scenario", metavar="NAME", help=SCENARIO_HELP)
-    ] = None,
+    scenario: Annotated[list[str] | None, typer.Option(metavar="NAME", help=SCENARIO_HELP)] = None,
     json: JsonOption = False,
 ) -> None:
     """Show what each layer costs in each scenario, and the shares of time and bytes.

@@ -27,19 +27,15 @@ ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 
 
 RUNTIME_HELP = "`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm."
-TRUST_REMOTE_CODE_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
-GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
+TRUST_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
+GGUF = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
 
 
 def verify_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
     runtime: Annotated[str, typer.Option(metavar="NAMES", help=RUNTIME_HELP)] = "all",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help=TRUST_REMOTE_CODE_HELP)
-    ] = False,
-    gguf: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help=GGUF_HELP)
-    ] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help=TRUST_HELP)] = False,
+    gguf: Annotated[Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help=GGUF)] = None,
     json: JsonOption = False,
 ) -> None:
     """Run an exported child in each engine and compare logits and greedy tokens with a float64 reference.
@@ -191,15 +187,8 @@ def _bench(
         )
     children = {search: inputs.child_so_far(ctx, search).layers for search in searches}
     ctx.made("measure", space, "the costs")
-    return LoadBench(
-        program=program,
-        scenario=here.name,
-        listed=inputs.costs_of(ctx, space).scenarios[here.name],
-        children=children,
-        parent_dir=ctx.parent_directory(space, "verify-load"),
-        command=command,
-        seconds=seconds,
-    )
+    listed, parent_dir = inputs.costs_of(ctx, space).scenarios, ctx.parent_directory(space, "verify-load")
+    return LoadBench(program, here.name, listed[here.name], children, parent_dir, command, seconds)
 
 
 def _load_lines(check: LoadCheck) -> Iterator[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Args, Diagnostic
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
@@ -31,7 +30,7 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
         for timing in timings:
             if timing.scenario not in ctx.program.scenarios:
                 continue
-            said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
+            said: Args = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
             span = span_of(ctx.program.scenarios[timing.scenario].where)
             for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
                 if spread > SPREAD:
@@ -105,9 +104,9 @@ def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
         evaluation, span = evaluation_of(ctx, name), span_of(ctx.program.evals[name].where)
         for comparison in () if evaluation is None else evaluation.comparisons:
             if (gap := comparison.text_gap) is not None:
-                near = {"text": gap.near, "text_kl": f"{gap.near_kl:.3g}"}
-                far = {"other": gap.far, "other_kl": f"{gap.far_kl:.3g}"}
-                found.append(TextsDisagree(span, model=comparison.model, **near, **far))
+                shown: Args = {"text": gap.near, "text_kl": f"{gap.near_kl:.3g}"}
+                shown |= {"other": gap.far, "other_kl": f"{gap.far_kl:.3g}"}
+                found.append(TextsDisagree(span, model=comparison.model, **shown))
             if (said := comparison.repetition) is not None and said.remarkable:
                 child, parent = f"{said.child:.0%}", f"{said.parent:.0%}"
                 found.append(RepeatsItself(span, model=comparison.model, child=child, parent=parent))

@@ -132,13 +132,12 @@ class Step:
     the task took it before, or some of its units are done, and the others take this long; empty for an estimate.
     """
 
-    task: Task
+    status: TaskStatus
     work: Work
     plans: Sequence[StagePlan]
     peak_bytes: int
     seconds: float
-    source: str = ""
-    status: TaskStatus | None = None
+    source: str
 
     @property
     def scratch_bytes(self) -> int:
@@ -150,16 +149,11 @@ class Step:
         """Return title, time, memory, disk and reason as text; of a score with the number of layer runs that it scores."""
         runs = f" (with {self.work.runs} runs of layers)" if self.work.runs else ""
         time = duration(self.seconds) + (f" ({self.source})" if self.source else "")
-        memory, disk, why = (
-            size(self.peak_bytes),
-            size(self.work.written_bytes),
-            self.status and self.status.why,
-        )
-        return self.task.title + runs, time, memory, disk, why or ""
+        memory, disk = size(self.peak_bytes), size(self.work.written_bytes)
+        return self.status.task.title + runs, time, memory, disk, self.status.why
 
     def as_json(self, device: Device) -> dict[str, object]:
         """Return the step as a JSON object."""
-        assert self.status is not None
         plans = [{"stage": p.stage, **p.as_json(), "fits": p.fits(device)} for p in self.plans]
         return {
             **status_json(self.status),
@@ -180,13 +174,13 @@ class Estimator:
         self.ctx, self._elsewhere = ctx, elsewhere
         self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
-    def of(self, task: Task, plans: Sequence[StagePlan] = (), status: TaskStatus | None = None) -> Step:
+    def of(self, status: TaskStatus, plans: Sequence[StagePlan] = ()) -> Step:
         """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
-        work, source = task.work(), ""
-        if task.key in self._begun:
-            seconds, source = self._begun[task.key]
-        elif task.key in self._took:
-            seconds, source = self._took[task.key], "as before"
+        work, key, source = status.task.work(), status.task.key, ""
+        if key in self._begun:
+            seconds, source = self._begun[key]
+        elif key in self._took:
+            seconds, source = self._took[key], "as before"
         elif self._elsewhere is not None and plans:
             seconds = sum(plan.seconds for plan in plans)
         else:
@@ -194,7 +188,7 @@ class Estimator:
         peak_bytes = max((plan.peak_bytes for plan in plans), default=0)
         if plans and not self.device.is_gpu:  # with the process's own
             peak_bytes = LIBRARIES_BYTES + max(peak_bytes, *(plan.host_bytes for plan in plans))
-        return Step(task, work, plans, peak_bytes, seconds, source, status)
+        return Step(status, work, plans, peak_bytes, seconds, source)
 
     @cached_property
     def device(self) -> Device:
@@ -341,8 +335,8 @@ def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | 
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
     place = next(path for path in (ctx.build.root, *ctx.build.root.parents) if path.exists())
     free, estimator = shutil.disk_usage(place).free, Estimator(ctx, device)
-    todo = [(s, s.task.plans(estimator.device, free)) for s in wanted if s.word != "done"]
-    steps = [estimator.of(status.task, plans, status) for status, plans in todo]
+    todo = [status for status in wanted if status.word != "done"]
+    steps = [estimator.of(status, status.task.plans(estimator.device, free)) for status in todo]
     loading_s = LIBRARIES_S if device is None and any(step.plans for step in steps) else 0.0
     return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device, loading_s)
 

@@ -167,10 +167,17 @@ class Run:
         Raises:
             DiagnosticError: The program has no such search or uptraining, or the child is not made yet.
         """
-        from puzzledsl.pipeline.execute import load_made_child
+        from puzzledsl.pipeline.compile import chosen
+        from puzzledsl.pipeline.inputs import child_task
 
+        ctx, wanted = self._session.context, {} if dtype is None else {"dtype": dtype}
         with self._session.explained():
-            return load_made_child(self._session.context, name, dtype=dtype, device=device)
+            declared = {**ctx.program.searches, **ctx.program.uptrains}
+            chosen("search or uptrain", declared, [name], ctx.file, "realise")
+            ctx.made(*child_task(ctx.program, name), "the child")
+            from puzzledsl.child.assemble import load_child
+
+            return load_child(ctx.build.model(name), device=device, **wanted)
 
     def __repr__(self) -> str:
         return f"<Run in {self.build}>"

@@ -24,12 +24,10 @@ from puzzledsl.report.sections.searches import by_regret, next_best, regret_text
 from puzzledsl.search.needs import needed
 
 
-def as_json(
-    result: tables.SearchResult, seconds: float, name: str = "", refine: Refine | None = None
-) -> dict[str, object]:
+def as_json(result: tables.SearchResult, seconds: float, refine: Refine | None = None) -> dict[str, object]:
     """Return the documented JSON form of one result. `refine`: the settings of the search that measures children around it."""
     return {
-        "search": name or result.search,
+        "search": result.search,
         "status": result.status,
         "objective": result.objective,
         "bound": result.bound,

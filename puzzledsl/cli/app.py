@@ -42,10 +42,6 @@ class Command(_Light, TyperCommand):
     """A command that reads words and paths without pydantic."""
 
 
-class Group(_Light, TyperGroup):
-    """A group that does."""
-
-
 @record
 class _Reader:
     """The reader of one parameter's value."""
@@ -174,7 +170,7 @@ def epilog(command: str) -> str | None:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else None
 
 
-class ByPanel(Group):
+class ByPanel(_Light, TyperGroup):
     """A group whose help lists the commands under their headings."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

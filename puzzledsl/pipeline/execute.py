@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base import process
@@ -19,7 +18,7 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
-from puzzledsl.pipeline.compile import chosen, compile_program, resolve_used_by
+from puzzledsl.pipeline.compile import compile_program, resolve_used_by
 from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.inputs import costs_of, scores_of
@@ -30,10 +29,6 @@ from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.pipeline.tasks.children import Uptrain
 from puzzledsl.pipeline.tasks.searching import Frontier, Solve
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel  # noqa: TID251 (a type only)
-
 
 UNFINISHED = "unfinished"
 """Input in the stamp of a task that left a part of its outputs: such a task is never up to date."""
@@ -261,17 +256,6 @@ def of_sub_block(result: WhyResult | SearchResult, sub_block: Site | None) -> Wh
         return result
     kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)
     return result.model_copy(update={"sub_blocks": kept})
-
-
-def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:
-    """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32. Raises DiagnosticError."""
-    declared = {**ctx.program.searches, **ctx.program.uptrains}
-    chosen("search or uptrain", declared, [name], ctx.file, "realise")
-    ctx.made(*inputs.child_task(ctx.program, name), "the child")
-    from puzzledsl.child.assemble import load_child
-
-    wanted = {} if dtype is None else {"dtype": dtype}
-    return load_child(ctx.build.model(name), device=device, **wanted)
 
 
 def is_follower() -> bool:

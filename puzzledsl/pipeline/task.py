@@ -29,7 +29,6 @@ class Task(ABC):
 
     Class attributes describe the stage:
         stage: Its name, as in `pzl run --until STAGE`.
-        after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
@@ -40,7 +39,6 @@ class Task(ABC):
     name: str = ""
 
     stage: ClassVar[str]
-    after: ClassVar[str]
     kind: ClassVar[str]
     by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False

@@ -31,7 +31,7 @@ from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 class Realise(DeclaredTask[nodes.Search]):
     """Assemble the child that was chosen, and heal it."""
 
-    stage, after, kind = "realise", "refine", "search"
+    stage, kind = "realise", "search"
 
     def exists(self) -> bool:
         return inputs.has_child(self.ctx, self.name)
@@ -100,7 +100,7 @@ OPTIMISER_COPIES = 3  # weights and two moments, float32
 class Uptrain(DeclaredTask[nodes.Uptrain]):
     """Train a realised child against the parent."""
 
-    stage, after, kind = "uptrain", "realise", "uptrain"
+    stage, kind = "uptrain", "uptrain"
     reads_text, sets_pace = True, True
 
     def needs(self) -> tuple[Key, ...]:
@@ -159,7 +159,7 @@ FIGURES = "2"
 class Eval(DeclaredTask[nodes.Eval]):
     """Measure the parent and children: size, speed, KL, perplexity, tasks."""
 
-    stage, after, kind = "eval", "uptrain", "eval"
+    stage, kind = "eval", "eval"
     reads_text = True
 
     def needs(self) -> tuple[Key, ...]:
@@ -267,7 +267,7 @@ class Eval(DeclaredTask[nodes.Eval]):
 class Export(DeclaredTask[nodes.Export]):
     """Copy or convert a child, with what evaluations measured of it in its card."""
 
-    stage, after, kind = "export", "eval", "export"
+    stage, kind = "export", "export"
 
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
@@ -329,7 +329,7 @@ class Export(DeclaredTask[nodes.Export]):
 class Report(Task):
     """Write report.html."""
 
-    stage, after, kind = "report", "export", "report"
+    stage, kind = "report", "report"
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:

@@ -29,7 +29,7 @@ FORWARDS = 30.0
 class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
-    stage, after, kind = "measure", "", "space"
+    stage, kind = "measure", "space"
     by_space = True
 
     @classmethod
@@ -108,7 +108,7 @@ PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, o
 class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
-    stage, after, kind = "bld", "measure", "bld"
+    stage, kind = "bld", "bld"
     by_space, reads_text, sets_pace = True, True, True
 
     def needs(self) -> tuple[Key, ...]:
@@ -174,7 +174,7 @@ LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the c
 class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
-    stage, after, kind = "score", "bld", "score"
+    stage, kind = "score", "score"
     by_space, reads_text = True, True
 
     @classmethod

@@ -29,7 +29,7 @@ from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 class Solve(DeclaredTask[nodes.Search]):
     """Choose one alternative for each sub-block of each layer."""
 
-    stage, after, kind = "solve", "score", "search"
+    stage, kind = "solve", "search"
     by_space = True
 
     def needs(self) -> tuple[Key, ...]:
@@ -80,7 +80,7 @@ class Solve(DeclaredTask[nodes.Search]):
 class Frontier(DeclaredTask[nodes.Frontier]):
     """Solve a search at every point of a frontier."""
 
-    stage, after, kind = "frontier", "solve", "frontier"
+    stage, kind = "frontier", "frontier"
     by_space = True
 
     @property
@@ -115,7 +115,7 @@ CHILD_HEALED = 1.0
 class Refine(DeclaredTask[nodes.Search]):
     """Measure children around a search's optimum; keep the best."""
 
-    stage, after, kind = "refine", "frontier", "refined search"
+    stage, kind = "refine", "refined search"
     reads_text = True
 
     @classmethod

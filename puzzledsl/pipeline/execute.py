@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from logging import getLogger
 
 from puzzledsl.alternatives.alternative import Site
@@ -45,85 +44,57 @@ class TasksFailed(DiagnosticError):
 def execute(
     ctx: Context,
     tasks: Iterable[Task],
+    say: Callable[[str], None] = lambda text: None,
     *,
     force: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    whole: bool = False,
 ) -> None:
-    """Run each stale task, with `force` every one; `say` gets a line of each. Raises TasksFailed at the end if tasks failed."""
-    attempts = Attempts(ctx, say, force=force)
+    """Run each stale task, with `force` every one, unless one that it needs has failed before. `say` gets a line of each.
+
+    `whole`: of a run of the whole program, in which a search without a solution is a failure. Raises DiagnosticError: at once
+    for what all others would meet, too; at the end (TasksFailed) the problems of tasks that failed.
+    """
+    if process.work():  # no hint of kernels in the command's own process
+        getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
+    problems, lost = list[Diagnostic](), dict[Key, Key]()
     with ctx.session():
         for task in tasks:
-            attempts.attempt(task)
-    attempts.close()
+            title = f"[bold]{task.title}[/bold]" if whole else task.title
+            if (cause := _cause(task, lost)) is not None:
+                lost[task.key] = cause
+                say(f"{title}: not made, because {' '.join(cause)} failed")
+                continue
+            try:
+                if whole and (problem := task.obstacle()) is not None:
+                    raise DiagnosticError(problem)
+                done = "done" if _ran(ctx, task, force) else "up to date"
+                say(f"{title}: {done}{task.remark() if whole else ''}")
+                if whole and (problem := task.dead_end()) is not None:
+                    raise DiagnosticError(problem)
+            except DiagnosticError as error:
+                has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
+                if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
+                    raise
+                lost[task.key], first = task.key, error.diagnostics[0]
+                problems += error.diagnostics
+                told = {"stage": task.stage, "name": task.name, "code": first.code, "message": first.message}
+                ctx.progress.log("failed", **told)
+                say(f"{title}: failed ({first.code})")
+    if problems:
+        raise TasksFailed(*{problem.sort_key: problem for problem in problems}.values())
 
 
-@dataclass
-class Attempts:
-    """Tasks of one run. Each is tried unless one that it needs has failed before.
-
-    `say` gets a line about each task. `force`: also up-to-date ones. `whole`: of a run of the whole program, in which a
-    search without a solution is a failure.
-    """
-
-    ctx: Context
-    say: Callable[[str], None]
-    force: bool = False
-    whole: bool = False
-    _problems: list[Diagnostic] = field(default_factory=list)
-    _lost: dict[Key, Key] = field(default_factory=dict)
-    """Failed tasks, and those that need one of them: each with the failed one."""
-
-    def __post_init__(self) -> None:
-        """Let the garbage collector disturb the work less, and transformers recommend no kernels in the command's own process."""
-        if process.work():
-            getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
-
-    def attempt(self, task: Task) -> None:
-        """Run a stale task if none that it needs has failed. Raises DiagnosticError for what all others would meet, too."""
-        if (cause := self._cause(task)) is not None:
-            self._lost[task.key] = cause
-            self.say(f"{self._title(task)}: not made, because {' '.join(cause)} failed")
-            return
-        try:
-            if self.whole:
-                _raise(task.obstacle())
-            ran = _ran(self.ctx, task, self.force)
-            done = "done" if ran else "up to date"
-            self.say(f"{self._title(task)}: {done}{task.remark() if self.whole else ''}")
-            if self.whole:
-                _raise(task.dead_end())
-        except DiagnosticError as error:
-            has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
-            if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
-                raise
-            self._lost[task.key] = task.key
-            self._problems += error.diagnostics
-            first = error.diagnostics[0]
-            self.ctx.progress.log(
-                "failed", stage=task.stage, name=task.name, code=first.code, message=first.message
-            )
-            self.say(f"{self._title(task)}: failed ({first.code})")
-
-    def close(self) -> None:
-        """Raise DiagnosticError (TasksFailed) if tasks failed."""
-        if self._problems:
-            raise TasksFailed(*{problem.sort_key: problem for problem in self._problems}.values())
-
-    def _title(self, task: Task) -> str:
-        return f"[bold]{task.title}[/bold]" if self.whole else task.title
-
-    def _cause(self, task: Task) -> Key | None:
-        """Return the failed task that this one needs, directly or through others."""
-        for key in task.requires():
-            if key not in self._lost:
-                kind, (stage, name) = TASKS[key[0]], key
-                if name not in kind.declared(self.ctx.program):
-                    continue
-                if (cause := self._cause(kind(self.ctx, name))) is None:
-                    continue
-                self._lost[stage, name] = cause
-            return self._lost[key]
-        return None
+def _cause(task: Task, lost: dict[Key, Key]) -> Key | None:
+    """Return the failed task that this one needs, directly or through others. `lost`: those known to need one, with it."""
+    for stage, name in task.requires():
+        if (stage, name) not in lost:
+            if name not in TASKS[stage].declared(task.program):
+                continue
+            if (cause := _cause(TASKS[stage](task.ctx, name), lost)) is None:
+                continue
+            lost[stage, name] = cause
+        return lost[stage, name]
+    return None
 
 
 def _ran(ctx: Context, task: Task, force: bool) -> bool:
@@ -152,11 +123,6 @@ def _ran(ctx: Context, task: Task, force: bool) -> bool:
     ctx.progress.log("end", stage=task.stage, name=task.name, seconds=round(time.monotonic() - began, 3))
     forget(ctx.build, task.stage, task.name)
     return True
-
-
-def _raise(problem: Diagnostic | None) -> None:
-    if problem is not None:
-        raise DiagnosticError(problem)
 
 
 def tasks_of(ctx: Context) -> Iterator[Task]:
@@ -215,12 +181,13 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
             kind = TASKS.get(failure.stage)
             if kind is None or failure.name not in kind.declared(ctx.program):
                 forget(ctx.build, failure.stage, failure.name)
-        attempts = Attempts(ctx, say, whole=True)
-        for task in tasks_of(ctx):
-            if is_wanted(task.stage, until, only):
-                attempts.attempt(task)
+        wanted = (task for task in tasks_of(ctx) if is_wanted(task.stage, until, only))
+        try:
+            execute(ctx, wanted, say, whole=True)
+        except TasksFailed:
+            compile_program(ctx)
+            raise
         compile_program(ctx)
-        attempts.close()
 
 
 def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:

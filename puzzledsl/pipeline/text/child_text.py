@@ -168,52 +168,42 @@ def _answers(prompts: Sequence[tables.AnsweredPrompt], model: str) -> Iterator[s
 def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> list[Breakdown]:
     """Return one breakdown per model and scenario. Raises DiagnosticError for unknown or unsolved names, or without any costs."""
     wanted = chosen("scenario", ctx.program.scenarios, list(scenarios), ctx.file, "cost")
-    if search is None:
-        found = list(_of_parents(ctx, wanted))
-    else:
-        found = list(_of_solution(ctx, chosen("search", ctx.program.searches, [search], ctx.file)[0], wanted))
+    models: Iterable[Costed] = _parents(ctx)
+    if search is not None:
+        chosen("search", ctx.program.searches, [search], ctx.file)
+        best, space = inputs.child_so_far(ctx, search), ctx.program.searches[search].space
+        costs = inputs.costs_of(ctx, space)
+        models = [(f"child {search}", ctx.program.spaces[space], costs, best.layers, best.batches)]
+    found = [
+        breakdown(ctx.program, space, costs, name, layers, model, batches.get(name))
+        for model, space, costs, layers, batches in models
+        for name in wanted
+        if costs.scenarios.get(name)
+    ]
     if not found:
         raise DiagnosticError(NothingToCost(None, scenarios=", ".join(wanted), file=ctx.typed))
     return found
 
 
-def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Breakdown]:
-    best = inputs.child_so_far(ctx, search)
-    space = ctx.program.spaces[ctx.program.searches[search].space]
-    costs = inputs.costs_of(ctx, space.name)
-    for name in scenarios:
-        if costs.scenarios.get(name):
-            batch = best.batches.get(name)
-            yield breakdown(ctx.program, space, costs, name, best.layers, f"child {search}", batch)
+Costed = tuple[str, Space, tables.CostTable, Sequence[tables.Assignment], dict[str, int]]
+"""A model in words, its space with costs, its choices, and the batches that are known."""
 
 
-def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
+def _parents(ctx: Context) -> Iterator[Costed]:
     """Yield each parent once: in the first of its spaces, whose costs may be measured, else in a space with only the parent."""
-    known = [space for space in ctx.program.spaces.values() if space.used_by is None]
-    spaces = {space.parent: space for space in reversed(known)}
-    for parent in ctx.program.parents:
-        space = spaces.get(parent)
-        costs = inputs.costs_of(ctx, space.name) if space else None
-        if space is None or costs is None:
-            space, costs = _alone(ctx, parent)
-        for name in scenarios:
-            if costs.scenarios.get(name):
-                layers = [tables.PARENT] * len(space.layers)
-                yield breakdown(ctx.program, space, costs, name, layers, f"parent {parent}")
-
-
-def _alone(ctx: Context, parent: str) -> tuple[Space, tables.CostTable]:
     from puzzledsl.costs.table import cost_table
 
-    it = ctx.program.parents[parent]
-    space = Space(
-        name=f"{parent} alone",
-        parent=parent,
-        layers=(LayerChoice.of_parent(),) * it.shape.layers,
-        where=it.where,
-    )
-    program = ctx.program.model_copy(update={"spaces": {space.name: space}})
-    return space, cost_table(program, space.name, ctx.base)
+    known = [space for space in ctx.program.spaces.values() if space.used_by is None]
+    spaces = {space.parent: space for space in reversed(known)}
+    for name, parent in ctx.program.parents.items():
+        if (space := spaces.get(name)) is not None:
+            costs = inputs.costs_of(ctx, space.name)
+        else:
+            layers = (LayerChoice.of_parent(),) * parent.shape.layers
+            space = Space(name=f"{name} alone", parent=name, layers=layers, where=parent.where)
+            program = ctx.program.model_copy(update={"spaces": {space.name: space}})
+            costs = cost_table(program, space.name, ctx.base)
+        yield f"parent {name}", space, costs, [tables.PARENT] * len(space.layers), {}
 
 
 def judged_text(child: tables.MeasuredChild) -> str:

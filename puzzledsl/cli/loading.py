@@ -9,8 +9,6 @@ import inspect
 import json
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter
@@ -25,9 +23,6 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 if TYPE_CHECKING:
     from puzzledsl.checker.check import Checked
     from puzzledsl.pipeline.context import Context
-
-
-EXIT_FAULT = 70
 
 
 _source_roots: dict[Path, None] = {}
@@ -59,19 +54,6 @@ def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
     print()
-
-
-def report_fault(error: Exception) -> int:
-    """Report an internal error, write the traceback to a file that the user can attach, and return the exit code."""
-    handle, name = tempfile.mkstemp(prefix="pzl-fault-", suffix=".txt")
-    with os.fdopen(handle, "w") as file:
-        traceback.print_exception(error, file=file)
-    print(
-        f"pzl: internal error ({type(error).__name__}: {error})\n"
-        f"This is a fault of pzl, not of your file. The details are in {name}; please report them.",
-        file=sys.stderr,
-    )
-    return EXIT_FAULT
 
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]

@@ -11,6 +11,8 @@ from puzzledsl.base import process
 from puzzledsl.pipeline.process import interrupts
 from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
 
+EXIT_FAULT = 70
+
 
 def main() -> NoReturn:
     """Run the command line and exit."""
@@ -73,14 +75,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Report an exception and return the exit code: 1 for a write that the disk refuses, 70 for an internal error."""
-    from puzzledsl.cli.loading import print_diagnostics, report_fault
+    """Report an exception: 1 for a write that the disk refuses; else an internal error, with a file that the user can attach."""
+    import tempfile
+    import traceback
+
+    from puzzledsl.cli.loading import print_diagnostics
     from puzzledsl.pipeline.process.locks import problem_of, refusal
 
-    if (found := refusal(error)) is None:
-        return report_fault(error)
-    print_diagnostics([problem_of(found, "standard output")], {})
-    return 1
+    if (found := refusal(error)) is not None:
+        print_diagnostics([problem_of(found, "standard output")], {})
+        return 1
+    handle, name = tempfile.mkstemp(prefix="pzl-fault-", suffix=".txt")
+    with os.fdopen(handle, "w") as file:
+        traceback.print_exception(error, file=file)
+    print(
+        f"pzl: internal error ({type(error).__name__}: {error})\n"
+        f"This is a fault of pzl, not of your file. The details are in {name}; please report them.",
+        file=sys.stderr,
+    )
+    return EXIT_FAULT
 
 
 def _interrupted() -> int:

@@ -200,12 +200,11 @@ class Program:
         from puzzledsl.ir.tables import LayerAssignment
         from puzzledsl.search.answer import child_figures
 
-        chosen = [
-            LayerAssignment(attention=each[0], ffn=each[1]) if isinstance(each, tuple) else each
-            for each in layers
-        ]
+        of_names = (
+            (LayerAssignment(attention=c[0], ffn=c[1]) if isinstance(c, tuple) else c) for c in layers
+        )
         with self._session.explained():
-            return child_figures(self._session.tables_of(search), chosen, batches)
+            return child_figures(self._session.tables_of(search), [*of_names], batches)
 
     def variations(self, search: str) -> Variations:
         """Ask for answers to a search with other requirements: its tables stay in memory, and nothing is written.

@@ -65,10 +65,8 @@ class Session:
     def context(self) -> Context:
         """The run context that the commands use, with `used_by` spaces narrowed by the solutions there are now."""
         context = self._stored
-        used = [
-            space.used_by.search for space in context.program.spaces.values() if space.used_by is not None
-        ]
-        if used:
+        spaces = context.program.spaces.values()
+        if used := [space.used_by.search for space in spaces if space.used_by is not None]:
             from puzzledsl.pipeline.compile import resolve_used_by
             from puzzledsl.pipeline.inputs import file_version
 

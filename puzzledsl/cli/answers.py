@@ -200,13 +200,9 @@ def why_as_text(program: Program, result: tables.WhyResult, file: str, *, is_who
     words = _Words(program, result)
     if not is_whole:
         return "\n".join([words.head(), *(line for s in result.sub_blocks for line in ("", *words.place(s)))])
-    lines = [words.head(), "", *words.layers(), "", *words.margins()]
     example = next((s for s in result.sub_blocks if len(s.regrets) > 1), result.sub_blocks[0])
-    lines += [
-        "",
-        f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block",
-    ]
-    return "\n".join(lines)
+    more = f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block"
+    return "\n".join([words.head(), "", *words.layers(), "", *words.margins(), "", more])
 
 
 def place_of(sub_block: tables.SubBlockRegrets) -> str:

@@ -60,9 +60,9 @@ class _Reader:
             return self._typers().coerce(value, param=param, ctx=ctx)
         if self._kind in (str, list[str]):
             return value if self._kind is str else list(value)
+        given = {"path_type": Path, "param": param, "ctx": ctx}
         paths = [
-            coerce_cli_path(Path(each), self._info, path_type=Path, param=param, ctx=ctx)
-            for each in ([value] if self._kind is Path else value)
+            coerce_cli_path(Path(p), self._info, **given) for p in ([value] if self._kind is Path else value)
         ]
         return paths[0] if self._kind is Path else paths
 

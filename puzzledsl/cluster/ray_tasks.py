@@ -170,16 +170,11 @@ class Workers:
         if not group.wait(timeout_seconds=PLACED_S):
             remove_placement_group(group)
             return None
-        places = [
-            PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=m) for m in range(size)
-        ]
-        return Team(
-            [
-                self._actor(make, member, threads, scheduling_strategy=place, **resources)
-                for member, place in enumerate(places)
-            ],
-            group,
-        )
+        actors = []
+        for member in range(size):
+            place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=member)
+            actors.append(self._actor(make, member, threads, scheduling_strategy=place, **resources))
+        return Team(actors, group)
 
     def start_alone(
         self, make: Callable[[int], Any], threads: int | None, used: Collection[str]

@@ -93,14 +93,10 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
 
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
     """Return True if a space contains every child of a result."""
-    offered = [({a.name for a in layer.attention}, {a.name for a in layer.ffn}) for layer in space.layers]
+    offered = [{(a.name, f.name) for a in c.attention for f in c.ffn} for c in space.layers]
+    chosen = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
     return all(
-        len(solution.of_layers) == len(offered)
-        and all(
-            choice.attention in attention and choice.ffn in ffn
-            for choice, (attention, ffn) in zip(solution.of_layers, offered, strict=True)
-        )
-        for solution in result.solutions
+        len(layers) == len(offered) and all(map(set.__contains__, offered, layers)) for layers in chosen
     )
 
 
@@ -111,12 +107,8 @@ def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: i
     for index, choice in enumerate(wide.layers):
         attention = {s.of_layers[index].attention for s in best} | {"parent"}
         ffn = {s.of_layers[index].ffn for s in best} | {"parent"}
-        layers.append(
-            nodes.LayerChoice(
-                attention=tuple(a for a in choice.attention if a.name in attention),
-                ffn=tuple(f for f in choice.ffn if f.name in ffn),
-            )
-        )
+        kept = tuple(a for a in choice.attention if a.name in attention)
+        layers.append(nodes.LayerChoice(attention=kept, ffn=tuple(f for f in choice.ffn if f.name in ffn)))
     return space.model_copy(update={"layers": tuple(layers)})
 
 

@@ -366,9 +366,8 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
         name, memory = f"{plan.stage} {plan.name}".strip(), f"{size(plan.peak_bytes)}{on}{fits}"
-        rows.append(
-            (name, memory, size(plan.host_bytes), duration(plan.seconds) if plan.seconds else "", chosen[0])
-        )
+        time = duration(plan.seconds) if plan.seconds else ""
+        rows.append((name, memory, size(plan.host_bytes), time, chosen[0]))
         rows += [("", "", "", "", more) for more in chosen[1:]]
     yield from aligned(rows)
 

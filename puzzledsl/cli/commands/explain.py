@@ -122,8 +122,6 @@ def lsp(stdio: Annotated[bool, typer.Option("--stdio", help=STDIO_HELP, show_def
     from puzzledsl.server.app import run
 
     if sys.stdin.isatty():
-        print(
-            "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
-            file=sys.stderr,
-        )
+        said = "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it."
+        print(said, file=sys.stderr)
     raise typer.Exit(run())

@@ -326,10 +326,8 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        absolute = Path(given).is_absolute()
-        relative = (
-            relative or Path(given if absolute else os.path.relpath(given, folder or Path())).as_posix()
-        )
+        path = given if Path(given).is_absolute() else os.path.relpath(given, folder or Path())
+        relative = relative or Path(path).as_posix()
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
     # a base model's shape is its instruct version's, too
@@ -337,10 +335,8 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     name = given if given in shapes else next(alike, None)
     if name is not None:
         id = given if "/" in given else shapes[name]
-        value = f'hf("{id}", shape: {name})'
-        return ParentLines(
-            f'use "std/parents.pzl" ({name})', value, shipped_shapes()[name], f"A faster, smaller {id}."
-        )
+        use, value = f'use "std/parents.pzl" ({name})', f'hf("{id}", shape: {name})'
+        return ParentLines(use, value, shipped_shapes()[name], f"A faster, smaller {id}.")
     near = closest(given, [*shapes, *shapes.values(), *checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"

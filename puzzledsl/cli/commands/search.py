@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -184,11 +185,8 @@ def why(
         raise DiagnosticError(problem)
     assert isinstance(result, WhyResult)
     found, is_whole = result, layer is None
-    loading.show(
-        json,
-        lambda: found.model_dump(mode="json"),
-        lambda: why_as_text(ctx.program, found, ctx.typed, is_whole=is_whole),
-    )
+    as_text = partial(why_as_text, ctx.program, found, ctx.typed, is_whole=is_whole)
+    loading.show(json, lambda: found.model_dump(mode="json"), as_text)
 
 
 def _place(ctx: Context, search: str, text: str) -> tuple[int, Site | None]:

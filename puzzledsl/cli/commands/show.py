@@ -82,9 +82,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     from puzzledsl.alternatives.parent import PARENTS
 
     key = "kv_heads" if sub_block == "attention" else "width"
-    rows: list[tuple[str, ...]] = [
-        (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
-    ]
+    rows = [(sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")]
     found = [row for row in table.distinct(sub_block) if not absent(sub_block, row.own)]
     several = Counter(row.alternative.name for row in found)
     for row in found:

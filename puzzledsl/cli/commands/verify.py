@@ -76,13 +76,11 @@ def _refuse_absent(engines: list[EngineName]) -> None:
     from puzzledsl.export.engines.ask import python_of
     from puzzledsl.ir.engines import RUNTIMES
 
-    absent = [name for name in engines if python_of(name) is None]
+    cure = {"vllm": "`scripts/vllm_env.sh` makes an environment with it"}
+    helps = ((name, cure.get(name, "pip install 'puzzledsl[runtimes]'")) for name in engines)
+    absent = [(RUNTIMES[name].title, help) for name, help in helps if python_of(name) is None]
     if absent:
-        cure = {"vllm": "`scripts/vllm_env.sh` makes an environment with it"}
-        other = "pip install 'puzzledsl[runtimes]'"
-        raise DiagnosticError(
-            *(NoSuchEngine(None, title=RUNTIMES[n].title, help=cure.get(n, other)) for n in absent)
-        )
+        raise DiagnosticError(*(NoSuchEngine(None, title=title, help=help) for title, help in absent))
 
 
 def _export_lines(check: EngineCheck) -> list[str]:
@@ -99,9 +97,8 @@ def _export_lines(check: EngineCheck) -> list[str]:
                 f"greedy tokens {result.same}/{result.tokens}  ({result.version})"
             )
         if result.error is not None and result.own_error is not None:
-            lines.append(
-                f"  relative error {result.error:.2%}; of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
-            )
+            own = f"of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
+            lines.append(f"  relative error {result.error:.2%}; {own}")
     return lines
 
 
@@ -150,11 +147,8 @@ def verify_load(
             raise DiagnosticError(NotServed(where, name=bench.scenario, reason=str(error))) from None
     for name, check in checks.items():
         write_text(ctx.build.load(name), check.canonical_json())
-    loading.show(
-        json,
-        lambda: [check.model_dump(mode="json") for check in checks.values()],
-        lambda: "\n".join(line for check in checks.values() for line in _load_lines(check)),
-    )
+    lines = (line for check in checks.values() for line in _load_lines(check))
+    loading.show(json, lambda: [c.model_dump(mode="json") for c in checks.values()], lambda: "\n".join(lines))
 
 
 def _bench(
@@ -182,9 +176,8 @@ def _bench(
         raise DiagnosticError(NoServer(where, name=here.name, help=help))
     space, *others = dict.fromkeys(program.searches[search].space for search in searches)
     if others:
-        raise typer.BadParameter(
-            f"searches of one space, not of {space} and {others[0]}", param_hint="SEARCH"
-        )
+        message = f"searches of one space, not of {space} and {others[0]}"
+        raise typer.BadParameter(message, param_hint="SEARCH")
     children = {search: inputs.child_so_far(ctx, search).layers for search in searches}
     ctx.made("measure", space, "the costs")
     listed, parent_dir = inputs.costs_of(ctx, space).scenarios, ctx.parent_directory(space, "verify-load")

@@ -155,9 +155,8 @@ class Reporter(Progress):
             return
         before = count.left_s
         count.add(amount, kept=kept, work=work)
-        self._figures = "  ".join(
-            f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items()
-        )
+        texts = {k: v if isinstance(v, str) else f"{v:.4g}" for k, v in figures.items()}
+        self._figures = "  ".join(f"{name} {text}" for name, text in texts.items())
         if before is None or time.monotonic() - self._logged > PLAIN_INTERVAL_S:
             self._log_count(count)
         if self._task is not None:
@@ -222,6 +221,5 @@ class Reporter(Progress):
             self._bar.stop_task(self._task)  # type: ignore[arg-type]
             self._task = None
         elif count is not None and count.done:
-            self._print(
-                f"{count.title}: {count.done}/{count.total} in {time.monotonic() - count.began_s:.0f} s"
-            )
+            took_s = time.monotonic() - count.began_s
+            self._print(f"{count.title}: {count.done}/{count.total} in {took_s:.0f} s")

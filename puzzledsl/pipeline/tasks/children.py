@@ -46,10 +46,8 @@ class Realise(DeclaredTask[nodes.Search]):
     def work(self) -> Work:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
         shape, tokens = self.shape, self._healing_tokens()
-        return Work(
-            estimates.healing_flop(shape, tokens, self._layers_healed()),
-            estimates.child_bytes(self.ctx, self.space),
-        )
+        flop = estimates.healing_flop(shape, tokens, self._layers_healed())
+        return Work(flop, estimates.child_bytes(self.ctx, self.space))
 
     def _layers_healed(self) -> float:
         """The layers from the child's first change on; a share of all while the child is not known."""
@@ -171,9 +169,8 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def requires(self) -> tuple[Key, ...]:
         """The children that it must have."""
-        return tuple(
-            inputs.child_task(self.program, c) for c in references.children_wanted(self.program, self.name)
-        )
+        wanted = references.children_wanted(self.program, self.name)
+        return tuple(inputs.child_task(self.program, child) for child in wanted)
 
     def inputs(self) -> dict[str, str]:
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
@@ -319,9 +316,8 @@ class Export(DeclaredTask[nodes.Export]):
             if declared.dtype in RECIPES:
                 weighed = inputs.importance(self.ctx, self.space, child)
             given = (child, target, declared.format, declared.runtime, declared.dtype)
-            write_export(
-                *given, name=self.name, progress=self.ctx.progress, importance=weighed, usual=self._usual
-            )
+            told = {"name": self.name, "progress": self.ctx.progress}
+            write_export(*given, **told, importance=weighed, usual=self._usual)
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
 

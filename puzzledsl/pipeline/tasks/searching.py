@@ -210,13 +210,11 @@ class Refine(DeclaredTask[nodes.Search]):
     def _judging(self) -> Work:
         """A child that is healed as it is built, written, and measured by every judge."""
         shape, ctx = self.shape, self.ctx
-        read = sum(
-            judge.tokens + estimates.item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges
-        )
+        judges = self._judges
+        read = sum(j.tokens + estimates.item_tokens(ctx.base, j.tasks, j.items) for j in judges)
         healing = estimates.healing_flop(shape, self.heal_tokens, estimates.HEALED_SHARE * shape.layers)
-        return Work(
-            healing + read * estimates.token_flop(shape, head=True), estimates.child_bytes(ctx, self.space)
-        )
+        flop = healing + read * estimates.token_flop(shape, head=True)
+        return Work(flop, estimates.child_bytes(ctx, self.space))
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape, tokens = self.shape, self.method.healed + self.method.samples
@@ -251,9 +249,8 @@ class Refine(DeclaredTask[nodes.Search]):
             return None
         from puzzledsl.pipeline.text.child_text import judged_text
 
-        first = next(
-            r for r in self.declaration.requirements if isinstance(r, nodes.LinearRequirement) and r.judged
-        )
+        required = self.declaration.requirements
+        first = next(r for r in required if isinstance(r, nodes.LinearRequirement) and r.judged)
         return NoChildIsGoodEnough(
             span_of(first.where),
             search=self.name,

@@ -164,9 +164,8 @@ def interval_text(kept: Kept) -> str:
 
 
 def _kept_table(found: ModelComparison) -> str:
-    rows = [
-        [f"accuracy {found.model} keeps", "beyond chance", INTERVAL, "plain", "parent", "child", "chance"]
-    ]
+    head = f"accuracy {found.model} keeps", "beyond chance", INTERVAL, "plain", "parent", "child", "chance"
+    rows: list[Sequence[str]] = [head]
     for name, kept in pooled_last(found.kept):
         shares = ("" if v is None else f"{v:.1%}" for v in (kept.plain, kept.parent, kept.child, kept.chance))
         rows.append([name, kept_text(kept), interval_text(kept), *shares])

@@ -76,12 +76,8 @@ def training_numbers(alternative: Alternative, own: Shape) -> tuple[int, int]:
 
 def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) -> int:
     """Return the numbers a token at the peak of a traced forward pass of a layer."""
-    peaks = (
-        BEFORE_ATTENTION * own.hidden + forward_numbers(attention, own),
-        BEFORE_FFN * own.hidden + forward_numbers(ffn, own),
-        TRACED * own.hidden,
-    )
-    return max(peaks)
+    in_attention = BEFORE_ATTENTION * own.hidden + forward_numbers(attention, own)
+    return max(in_attention, BEFORE_FFN * own.hidden + forward_numbers(ffn, own), TRACED * own.hidden)
 
 
 def widest_forward(shape: Shape) -> int:
@@ -225,9 +221,8 @@ class WorkerPlan:
         fit = 0
         if any(flop.refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
             fitted = int(flop.FITTED_SHARE * tokens)
-            batch = max(
-                self.jobs[0].context, min(flop.CALIBRATION_BATCH_TOKENS, tokens // flop.CALIBRATION_BATCHES)
-            )
+            most = min(flop.CALIBRATION_BATCH_TOKENS, tokens // flop.CALIBRATION_BATCHES)
+            batch = max(self.jobs[0].context, most)
             fit = ((fitted + batch) * TRACES_IN_FLOAT + fitted * RESIDUALS) * hidden * FLOAT32_BYTES
         copies = 1 if self.device.is_gpu else 2
         return {
@@ -297,10 +292,7 @@ def sweeps_of(
     sweeps: list[list[BldJob]] = []
     for layer in sorted({job.layer for job in jobs}):
         pieces = [[job] for job in jobs if job.layer == layer]
-        parts = _packed(
-            pieces,
-            lambda part: _fits(WorkerPlan(shape, part, part[0].layer, part[0].layer + 1, device, whole)),
-        )
+        parts = _packed(pieces, lambda part: _fits(_at_layer(shape, part, device, whole=whole)))
         if parts is None:
             return None
         sweeps += [[] for _ in range(len(parts) - len(sweeps))]
@@ -334,7 +326,7 @@ def _packed(
 
 def alone(shape: Shape, job: BldJob, device: Device) -> int:
     """Return the bytes of a worker that trains one piece and holds its layer alone."""
-    return WorkerPlan(shape, [job], job.layer, job.layer + 1, device).least_bytes
+    return _at_layer(shape, [job], device).least_bytes
 
 
 def _fits(worker: WorkerPlan) -> bool:
@@ -381,9 +373,8 @@ def bld_stages(
     held = (bytes_of for worker in every for bytes_of in (worker.calibration, worker.training(blocks)))
     first = jobs[0]
     steps = max(1, first.tokens // (first.context * first.batch)) if first.tokens else 0
-    seconds = (
-        sum(map(_busiest, (flop.work_by_layer(shape, part) for part in parts), workers)) / device.flop_per_s
-    )
+    work = (flop.work_by_layer(shape, part) for part in parts)
+    seconds = sum(map(_busiest, work, workers)) / device.flop_per_s
     moved = steps * OPTIMISER_BYTES * sum(map(weights_of, jobs))
     seconds += moved / device.bandwidth_bytes_per_s / device.count
     kept = "kept on the disk" if keeps else "not kept: batches stream through all layers"
@@ -436,7 +427,10 @@ def _too_much(name: str, shape: Shape, jobs: Sequence[BldJob], device: Device) -
 
 def _swept(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[WorkerPlan]:
     """Return the worker at each layer of a sweep, which holds the whole parent and the pieces of one layer."""
-    return [
-        WorkerPlan(shape, [job for job in jobs if job.layer == i], i, i + 1, device, whole=True)
-        for i in sorted({job.layer for job in jobs})
-    ]
+    layers = ([job for job in jobs if job.layer == i] for i in sorted({job.layer for job in jobs}))
+    return [_at_layer(shape, part, device, whole=True) for part in layers]
+
+
+def _at_layer(shape: Shape, jobs: Sequence[BldJob], device: Device, *, whole: bool = False) -> WorkerPlan:
+    """Return a worker that holds pieces of one layer, and that layer of the parent or the `whole`."""
+    return WorkerPlan(shape, jobs, jobs[0].layer, jobs[0].layer + 1, device, whole)

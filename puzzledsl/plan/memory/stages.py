@@ -116,9 +116,8 @@ def realise_plan(
     grams = (FLOAT64_BYTES + 3 * FLOAT32_BYTES) * (width**2 + 2 * width * shape.hidden)
     more = {"the child's layer": max(layer_params(shape)) * device.number_bytes, "Gram matrices": grams}
     given = shape, replace(device, count=1), flop
-    return replace(
-        forward_plan(stage, name, *given, tokens=heal_tokens, once=True, more=more), host_bytes=host
-    )
+    plan = forward_plan(stage, name, *given, tokens=heal_tokens, once=True, more=more)
+    return replace(plan, host_bytes=host)
 
 
 def measuring_plan(

@@ -105,9 +105,8 @@ class FixRun:
         """Apply the fixes and return the program with the diagnostics that are left. Writes nothing."""
         checked = self._check(self.texts)
         for _ in range(MAX_ROUNDS):
-            better = self._round(checked)
-            if better is None:
-                return checked
+            if (better := self._round(checked)) is None:
+                break
             checked = better
         return checked
 
@@ -122,12 +121,8 @@ class FixRun:
 
     def _round(self, checked: Checked) -> Checked | None:
         """Make one round of fixes. Return the program after it, or None if nothing could be improved."""
-        offers = [
-            Made(*offer)
-            for file in checked.sources
-            if Path(file).is_file()  # of the user, not shipped and not the text of `--set`
-            for offer in safe_fixes(checked.diagnostics, file)
-        ]
+        own = filter(os.path.isfile, checked.sources)  # not shipped, and not the text of `--set`
+        offers = [Made(*offer) for file in own for offer in safe_fixes(checked.diagnostics, file)]
         kept = compatible(made.fix for made in offers)
         chosen = [made for made in offers if any(made.fix is fix for fix in kept)]
         for some in (chosen, *([made] for made in chosen)):

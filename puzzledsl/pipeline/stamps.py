@@ -143,12 +143,8 @@ class Stamps:
 
     def write(self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path]) -> Stamp:
         """Record a finished task. A directory among `outputs` includes every file below it."""
-        files = sorted(
-            file
-            for path in outputs
-            for file in ([path] if path.is_file() else path.rglob("*"))
-            if file.is_file()
-        )
+        found = (file for path in outputs for file in ([path] if path.is_file() else path.rglob("*")))
+        files = sorted(filter(Path.is_file, found))
         digests = {self._relative(file): sha256_of(file) for file in files}
         made_by = f"puzzledsl {__version__}"
         stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)

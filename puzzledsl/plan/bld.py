@@ -53,18 +53,9 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
                 memo[draft, id(own)] = _described(draft, own, space.init)
             init, shapes, identity = memo[draft, id(own)]
             kind, attention, ffn = draft
-            job = BldJob(
-                id=_id({**common, **identity, "layer": layer}),
-                bld=bld,
-                layer=layer,
-                sub_block=kind,
-                attention=attention,
-                ffn=ffn,
-                shapes=shapes,
-                init=init,
-                **_settings(declaration),
-            )
-            jobs.append(job)
+            name, settings = _id({**common, **identity, "layer": layer}), _settings(declaration)
+            made: dict[str, Any] = {"attention": attention, "ffn": ffn, "shapes": shapes, "init": init}
+            jobs.append(BldJob(id=name, layer=layer, sub_block=kind, **made, **settings))
     return tuple(jobs)
 
 
@@ -79,7 +70,6 @@ def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
     return tuple(
         BldJob(
             id=_id({**common, "sub_block": "head", "head": dtype}),
-            bld=bld,
             layer=shape.layers,
             sub_block="block",
             shapes={"weight": (shape.vocab, shape.hidden)},
@@ -101,7 +91,7 @@ def _common(program: Program, bld: Bld, parent: Parent) -> dict[str, object]:
 
 
 def _settings(bld: Bld) -> dict[str, Any]:
-    return {name: getattr(bld, name) for name in TRAINING}
+    return {"bld": bld.name, **{name: getattr(bld, name) for name in TRAINING}}
 
 
 def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:

@@ -82,7 +82,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     from puzzledsl.alternatives.parent import PARENTS
 
     key = "kv_heads" if sub_block == "attention" else "width"
-    rows = [(sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")]
+    rows = [[sub_block, key.replace("_", " "), "parameters", "of parent", "layers", ""]]
     found = [row for row in table.distinct(sub_block) if not absent(sub_block, row.own)]
     several = Counter(row.alternative.name for row in found)
     for row in found:
@@ -92,16 +92,9 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
         note = ", ".join(f"{text} is {float(Fraction(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
         notes = [f"rounded: {note}"] if note else []
         notes += [layers_in_words(row.layers)] if several[row.alternative.name] > 1 else []
-        rows.append(
-            (
-                str(facts["name"]),
-                f"{facts[key]:,}" if facts[key] else "",
-                format_quantity(size, COUNT),
-                f"{size / whole:.1%}",
-                str(len(row.layers)),
-                "; ".join(notes),
-            )
-        )
+        width = f"{facts[key]:,}" if facts[key] else ""
+        shares = format_quantity(size, COUNT), f"{size / whole:.1%}", str(len(row.layers))
+        rows.append([str(facts["name"]), width, *shares, "; ".join(notes)])
     yield from aligned(rows, "<>>>><")
 
 

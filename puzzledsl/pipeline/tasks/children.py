@@ -316,8 +316,8 @@ class Export(DeclaredTask[nodes.Export]):
             if declared.dtype in RECIPES:
                 weighed = inputs.importance(self.ctx, self.space, child)
             given = (child, target, declared.format, declared.runtime, declared.dtype)
-            told = {"name": self.name, "progress": self.ctx.progress}
-            write_export(*given, **told, importance=weighed, usual=self._usual)
+            progress, usual = self.ctx.progress, self._usual
+            write_export(*given, name=self.name, progress=progress, importance=weighed, usual=usual)
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
 

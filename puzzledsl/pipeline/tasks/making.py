@@ -245,8 +245,8 @@ class Score(DeclaredTask[nodes.Score]):
         widest = max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0)
         streams = stages.STREAMS + max((length for _, length in self._runs), default=0)
         more, given = {"piece": widest * device.number_bytes}, (self.shape, device, self.work().flop)
-        sizes = {"tokens": self._tokens, "streams": streams}
-        return [stages.forward_plan("score", self.name, *given, **sizes, more=more)]
+        name, tokens = self.name, self._tokens
+        return [stages.forward_plan("score", name, *given, tokens=tokens, streams=streams, more=more)]
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

@@ -209,15 +209,8 @@ def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str,
         seconds += _offload_s(sizes, device, choice)
     else:
         parts = {"weights, gradients, moments": state} | parts
-    return StagePlan(
-        stage="uptrain",
-        name=name,
-        parts=parts,
-        seconds=seconds,
-        devices=device.count,
-        host_bytes=state if choice.offload else 0,
-        choices=tuple(_choices(sizes, device, choice, state)),
-    )
+    choices, host = tuple(_choices(sizes, device, choice, state)), state if choice.offload else 0
+    return StagePlan("uptrain", name, parts, seconds, device.count, host, choices=choices)
 
 
 def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:

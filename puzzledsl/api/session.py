@@ -100,7 +100,7 @@ class Session:
 
     def tables_of(self, search: str) -> Tables:
         """The tables of a search. They are kept as long as no stage has written any since."""
-        from puzzledsl.pipeline.inputs import costs_of, scores_of, tables_version
+        from puzzledsl.pipeline.inputs import read_tables, tables_version
         from puzzledsl.search.tables import tables_of
 
         context = self.context
@@ -108,8 +108,7 @@ class Session:
         known = self._tables.get(search)
         if known is None or known[0] is not program or known[1] != version:
             self.ready_search(search, "solve")
-            costs = costs_of(context, program.searches[search].space)
-            tables = tables_of(program, search, costs, scores_of(context, search))
+            tables = tables_of(program, search, *read_tables(context, search))
             self._tables[search] = known = (program, version, tables)
         return known[2]
 
@@ -274,14 +273,15 @@ class Variations:
         Returns:
             The search with its tables.
         """
-        from puzzledsl.pipeline.inputs import costs_of, scores_of
+        from puzzledsl.pipeline.inputs import read_tables
         from puzzledsl.report.subject import Artefacts, Subject
 
         name, context = self.search.name, self._context
         search = self.search.model_copy(update={"requirements": tuple(requirements)})
         program = context.program.model_copy(update={"searches": {**context.program.searches, name: search}})
-        costs, scores = {search.space: costs_of(context, search.space)}, scores_of(context, name)
-        return Subject(Artefacts(program, results={name: result}, costs=costs, scores=scores), name)
+        costs, scores = read_tables(context, name)
+        found = Artefacts(program, results={name: result}, costs={search.space: costs}, scores=scores)
+        return Subject(found, name)
 
     def __repr__(self) -> str:
         return f"<Variations of {self.search.name}>"

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 from puzzledsl.base import process
 from puzzledsl.pipeline.process import interrupts
-from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
 
 EXIT_FAULT = 70
 
@@ -22,7 +21,7 @@ def main() -> NoReturn:
     interrupts.listen()
     _sweep()
     code = run(sys.argv[1:])
-    if code != EXIT_INTERRUPTED:
+    if code != interrupts.EXIT_INTERRUPTED:
         interrupts.finish()
     interrupts.leave(code)
 
@@ -52,7 +51,7 @@ def run(arguments: list[str]) -> int:
     try:
         application(*paths[:1])(paths, standalone_mode=True)
     except SystemExit as end:
-        if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
+        if end.code == interrupts.EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
             return _interrupted()
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except DiagnosticError as error:
@@ -98,7 +97,7 @@ def _failed(error: Exception) -> int:
 
 def _interrupted() -> int:
     print("\ninterrupted; what was finished is kept: run the same command to go on", file=sys.stderr)
-    return EXIT_INTERRUPTED
+    return interrupts.EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
-from puzzledsl.pipeline.inputs import missing_tables
 from puzzledsl.plan.space_table import SpaceTable
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def chosen(
 
 def not_ready(ctx: Context, search: str) -> NotReady | None:
     """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
-    missing = missing_tables(ctx, search)
+    missing = inputs.missing_tables(ctx, search)
     file, commands = ctx.typed, []
     if missing.scenarios:
         commands.append(f"`pzl measure {file}` measures costs on this machine")
@@ -185,14 +184,13 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
     for name, search in program.searches.items() if models else ():
         if search.space in waiting:
             continue
-        if lacks := missing_tables(ctx, name).described():
+        if lacks := inputs.missing_tables(ctx, name).described():
             missing[name] = lacks
             lines.append(f"search {name}: waits for {', '.join(lacks)}")
             continue
         from puzzledsl.search.solve import cpsat_model
 
-        tables = inputs.costs_of(ctx, search.space), inputs.scores_of(ctx, name)
-        wrote(build.cpsat_model(name), cpsat_model(program, name, *tables))
+        wrote(build.cpsat_model(name), cpsat_model(program, name, *inputs.read_tables(ctx, name)))
     ctx.stamps.write(COMPILE, "", {"program": program.digest()}, [build.root / file for file in files])
     lines.append(f"wrote {len(files)} files to {shown_path(build.root)}")
     known_of = {"spaces": spaces, "bld": blds, "waiting": waiting, "missing": missing}

@@ -20,7 +20,6 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import compile_program, resolve_used_by
 from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
-from puzzledsl.pipeline.inputs import costs_of, scores_of
 from puzzledsl.pipeline.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
@@ -211,9 +210,8 @@ def regrets_of(
     """Return the regrets of a layer, a sub-block or all, and margins; the result without a solution. Raises DiagnosticError."""
     from puzzledsl.search.sensitivity.why import why_search
 
-    costs, scores = costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
-    layers = None if layer is None else [layer]
-    result = why_search(ctx.program, search, costs, scores, time_s=time_s, layers=layers)
+    given, layers = inputs.read_tables(ctx, search), None if layer is None else [layer]
+    result = why_search(ctx.program, search, *given, time_s=time_s, layers=layers)
     return of_sub_block(result, sub_block)
 
 

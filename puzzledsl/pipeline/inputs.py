@@ -85,19 +85,23 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
     return tables
 
 
+def read_tables(ctx: Context, search: str) -> tuple[CostTable, dict[str, ScoreTable]]:
+    """Return the costs and scores that a search reads."""
+    return costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
+
+
 def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     """Digests of the costs and scores that a search reads."""
-    scores = {name: table.digest() for name, table in sorted(scores_of(ctx, search).items())}
-    costs = costs_of(ctx, ctx.program.searches[search].space)
+    costs, tables = read_tables(ctx, search)
+    scores = {name: table.digest() for name, table in sorted(tables.items())}
     return {"costs": costs.digest(), "scores": digest_of(scores)}
 
 
 def missing_tables(ctx: Context, search: str) -> Needed:
     """Return the scores and scenarios that a search reads and whose tables do not exist yet."""
-    needs = needed(ctx.program, search)
-    costs = costs_of(ctx, ctx.program.searches[search].space).scenarios
-    scores = frozenset(needs.scores - scores_of(ctx, search).keys())
-    return Needed(scores, frozenset(n for n in needs.scenarios if n not in costs))
+    needs, (costs, scores) = needed(ctx.program, search), read_tables(ctx, search)
+    missing = frozenset(n for n in needs.scenarios if n not in costs.scenarios)
+    return Needed(frozenset(needs.scores - scores.keys()), missing)
 
 
 def tables_version(ctx: Context) -> tuple[object, ...]:

@@ -20,12 +20,10 @@ from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask, Task
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
-from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 
 
 class Realise(DeclaredTask[nodes.Search]):
@@ -129,8 +127,8 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = self.shape
-        sizes = UptrainSizes(self.declaration, shape, shape)
-        return [uptrain_plan(sizes, device, name=self.name, flop=self.work().flop)[0]]
+        sizes = stages.UptrainSizes(self.declaration, shape, shape)
+        return [stages.uptrain_plan(sizes, device, name=self.name, flop=self.work().flop)[0]]
 
     def run(self) -> list[Path]:
         from puzzledsl.uptrain.ranks import announce, ranks_of
@@ -176,7 +174,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
         models, _ = inputs.evaluated_models(ctx, self.name)
         self._require_children()
-        timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
+        timed = {name: meaning(scenarios[name]) for name in inputs.measured_scenarios(self.program)}
         asked = declaration.prompts
         return {
             "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
@@ -222,7 +220,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         full = len(references.children_in_full(program, self.name))
         forward = estimates.token_flop(shape, head=True)
         items = estimates.item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items)
-        timed = [program.scenarios[name] for name in measured_scenarios(program)]
+        timed = [program.scenarios[name] for name in inputs.measured_scenarios(program)]
         times = estimates.timed_work(program, shape, timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
         read = Work(models * tokens * forward + (1 + full + (2 if ladder else 0)) * items * forward)

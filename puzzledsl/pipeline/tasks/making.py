@@ -15,7 +15,6 @@ from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.estimates import Work, token_flop
-from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
@@ -37,11 +36,11 @@ class Measure(DeclaredTask[nodes.Space]):
         return {name: space for name, space in program.spaces.items() if space.used_by is None}
 
     def exists(self) -> bool:
-        return bool(measured_scenarios(self.program))
+        return bool(inputs.measured_scenarios(self.program))
 
     @property
     def _scenarios(self) -> list[nodes.Scenario]:
-        return [self.program.scenarios[name] for name in measured_scenarios(self.program)]
+        return [self.program.scenarios[name] for name in inputs.measured_scenarios(self.program)]
 
     def inputs(self) -> dict[str, str]:
         hardware = [self.program.hardware[scenario.hardware] for scenario in self._scenarios]
@@ -116,9 +115,9 @@ class Bld(DeclaredTask[nodes.Bld]):
 
     def inputs(self) -> dict[str, str]:
         return {
-            "jobs": digest_of([job.id for job in pieces_of(self.ctx, self.name)]),
+            "jobs": digest_of([job.id for job in inputs.pieces_of(self.ctx, self.name)]),
             "parent": self.parent_digest,
-            **data_inputs(self.ctx, self.declaration.data),
+            **inputs.data_inputs(self.ctx, self.declaration.data),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -127,14 +126,14 @@ class Bld(DeclaredTask[nodes.Bld]):
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
         from puzzledsl.data.counts import Budget
 
-        if not pieces_of(self.ctx, self.name):
+        if not inputs.pieces_of(self.ctx, self.name):
             return ()
         budget = Budget.of(self.declaration)
         return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
 
     def work(self) -> Work:
         """Bytes, and passes of single layers; the time of all else is that of the memory plans."""
-        declared, shape, jobs = self.declaration, self.shape, jobs_of(self.ctx, self.name)
+        declared, shape, jobs = self.declaration, self.shape, inputs.jobs_of(self.ctx, self.name)
         steps = declared.tokens // (declared.context * declared.batch)
         passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
         parts = ((part, shape.at(job.layer)) for job in jobs for part in (job.attention, job.ffn))
@@ -144,14 +143,14 @@ class Bld(DeclaredTask[nodes.Bld]):
         return Work(0.0, params * size, 2 * declared.tokens * shape.hidden * size, layer_calls=calls)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        jobs = jobs_of(self.ctx, self.name)
+        jobs = inputs.jobs_of(self.ctx, self.name)
         return bld_stages(self.name, self.shape, jobs, device, disk_bytes=disk_bytes)
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.pieces.train.run import BldInputs, run_bld
 
-        ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
+        ctx, jobs, library = self.ctx, inputs.pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
         given = (ctx.program, self.name, jobs, self.parent, ctx.base, library, self.work_folder)
         run_bld(BldInputs(*given, ctx.progress, ctx.executor))
         made = {job.id for job in jobs}
@@ -161,7 +160,7 @@ class Bld(DeclaredTask[nodes.Bld]):
         from puzzledsl.pieces.store.index import Index
 
         index = self.ctx.build.library / "index.jsonl"
-        whole = {job.id for job in pieces_of(self.ctx, self.name)} <= Index(index).read().keys()
+        whole = {job.id for job in inputs.pieces_of(self.ctx, self.name)} <= Index(index).read().keys()
         return () if whole else (f"library/{index.name}",)
 
 
@@ -205,8 +204,8 @@ class Score(DeclaredTask[nodes.Score]):
             "pieces": ctx.made("bld", self.bld, "the pieces"),
             "parent": parent,
             **({"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}),
-            **data_inputs(ctx, method.data),
-            **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
+            **inputs.data_inputs(ctx, method.data),
+            **({"healing": inputs.healing_of_scores(ctx, [self.bld])} if method.healed else {}),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -242,7 +241,7 @@ class Score(DeclaredTask[nodes.Score]):
         return runs_to_drop(self.program.spaces[self.space].layers, self.shape, self.method.runs)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        widest = max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0)
+        widest = max(map(weights_of, inputs.jobs_of(self.ctx, self.bld)), default=0)
         streams = stages.STREAMS + max((length for _, length in self._runs), default=0)
         more, given = {"piece": widest * device.number_bytes}, (self.shape, device, self.work().flop)
         name, tokens = self.name, self._tokens
@@ -255,7 +254,7 @@ class Score(DeclaredTask[nodes.Score]):
 
         ctx, work = self.ctx, self.work_folder
         ctx.made("bld", self.bld, "the pieces")
-        library, jobs = Library(ctx.build.library), pieces_of(ctx, self.bld)
+        library, jobs = Library(ctx.build.library), inputs.pieces_of(ctx, self.bld)
         given = (ctx.program, self.name, self.parent, ctx.base, library, jobs, work, ctx.progress)
         kept = self.keep(ctx.build.scores(self.name), run_score(ScoreInputs(*given, executor=ctx.executor)))
         shutil.rmtree(work, ignore_errors=True)

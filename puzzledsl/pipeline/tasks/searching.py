@@ -19,7 +19,6 @@ from puzzledsl.pipeline.compile import not_ready
 from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.inputs import costs_of, refinement_of, scores_of, solution_of, table_inputs
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
@@ -37,7 +36,7 @@ class Solve(DeclaredTask[nodes.Search]):
 
     def inputs(self) -> dict[str, str]:
         search = meaning(self.declaration.model_copy(update={"refine": None}))
-        return {"search": search, **table_inputs(self.ctx, self.name)}
+        return {"search": search, **inputs.table_inputs(self.ctx, self.name)}
 
     def obstacle(self) -> Diagnostic | None:
         return not_ready(self.ctx, self.name)
@@ -47,7 +46,7 @@ class Solve(DeclaredTask[nodes.Search]):
         from puzzledsl.search.solve import solve_search
 
         ctx = self.ctx
-        tables = costs_of(ctx, self.space), scores_of(ctx, self.name)
+        tables = inputs.read_tables(ctx, self.name)
         found = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
         if found.status == "infeasible" and judged_by(self.declaration):  # by a prediction proves nothing
             program = without_judges(ctx.program, self.name)
@@ -58,7 +57,7 @@ class Solve(DeclaredTask[nodes.Search]):
         return self.keep(self.ctx.build.solution(self.name), self.answer())
 
     def remark(self) -> str:
-        result = solution_of(self.ctx, self.name)
+        result = inputs.solution_of(self.ctx, self.name)
         if not result.solutions:
             return f", {result.status}"
         text = f", {result.status}, objective {result.solutions[0].objective:.6g}"
@@ -67,7 +66,7 @@ class Solve(DeclaredTask[nodes.Search]):
 
     def dead_end(self) -> Diagnostic | None:
         """Return the conflict of an infeasible search that a later declaration builds on."""
-        result, program = solution_of(self.ctx, self.name), self.program
+        result, program = inputs.solution_of(self.ctx, self.name), self.program
         later = (*program.uptrains.values(), *program.evals.values(), *program.exports.values())
         wanted = any(self.name in references(declaration) for declaration in later)
         if result.status != "infeasible" or not wanted:
@@ -97,7 +96,7 @@ class Frontier(DeclaredTask[nodes.Frontier]):
     def run(self) -> list[Path]:
         from puzzledsl.search.frontier import as_csv, solve_frontier
 
-        build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
+        build, tables = self.ctx.build, inputs.read_tables(self.ctx, self.search)
         result = solve_frontier(self.program, self.name, *tables)
         table = build.frontier_csv(self.name)
         write_text(table, as_csv(self.program, result))
@@ -147,7 +146,7 @@ class Refine(DeclaredTask[nodes.Search]):
             "layers": layers,
             "refine": digest_of([METHOD, meaning(method)]),
             "search": meaning(search.model_copy(update={"refine": None})),
-            **table_inputs(ctx, search.name),
+            **inputs.table_inputs(ctx, search.name),
             "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
             "parent": self.parent_digest,
             **inputs.data_inputs(ctx, *self.texts()),
@@ -227,7 +226,7 @@ class Refine(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
-        tables, library = (costs_of(ctx, self.space), scores_of(ctx, search)), Library(ctx.build.library)
+        tables, library = inputs.read_tables(ctx, search), Library(ctx.build.library)
         given = (ctx.program, search, *tables, self.parent, ctx.base, library, self.jobs, work, ctx.progress)
         healing = ctx.heal, ctx.executor, partial(inputs.healing_work, ctx, search)
         found = run_refine(RefineInputs(*given, *healing), inputs.best_solution(ctx, search))
@@ -239,12 +238,12 @@ class Refine(DeclaredTask[nodes.Search]):
     def remark(self) -> str:
         from puzzledsl.pipeline.text.child_text import refined_line
 
-        found = refinement_of(self.ctx, self.name)
+        found = inputs.refinement_of(self.ctx, self.name)
         return "" if found is None else f", {refined_line(self.program, found)}"
 
     def dead_end(self) -> Diagnostic | None:
         """Return the requirements that no measured child meets, with the child that comes nearest."""
-        found = refinement_of(self.ctx, self.name)
+        found = inputs.refinement_of(self.ctx, self.name)
         if found is None or not found.best.missed:
             return None
         from puzzledsl.pipeline.text.child_text import judged_text

@@ -31,7 +31,6 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingToCost
-from puzzledsl.pipeline.inputs import chosen_child, evaluation_of, refinement_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.measured import ORIGINS
@@ -59,7 +58,7 @@ def model_card(ctx: Context, search: str, result: tables.SearchResult) -> str:
     declaration = ctx.program.searches[search]
     space = ctx.program.spaces[declaration.space]
     parent = ctx.program.parents[space.parent]
-    best, refinement = chosen_child(ctx, search), refinement_of(ctx, search)
+    best, refinement = inputs.chosen_child(ctx, search), inputs.refinement_of(ctx, search)
     source = parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
     metrics = [(name, metric_text(name, value)) for name, value in sorted(best.metrics.items())]
     of_parent = {name: metric_text(name, value) for name, value in result.parent_metrics.items()}
@@ -121,7 +120,7 @@ def quality_of(ctx: Context, model: str) -> str:
     """Return the section from every finished evaluation of `model`; empty without one."""
     lines: list[str] = []
     for name in evaluations_of(ctx.program, model):
-        if (evaluation := evaluation_of(ctx, name)) is not None:
+        if (evaluation := inputs.evaluation_of(ctx, name)) is not None:
             lines += _section(ctx, evaluation, model)
     return "\n".join(["## Quality", *lines, ""]) if lines else ""
 
@@ -284,7 +283,7 @@ def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -
     """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
     blocks = ["\n".join(_outcomes(ctx, stage)) for stage in ("solve", "refine") if covered(stage)]
     if covered("eval"):
-        found = (evaluation_of(ctx, name) for name in ctx.program.evals)
+        found = (inputs.evaluation_of(ctx, name) for name in ctx.program.evals)
         blocks += [evaluation_text(each) for each in found if each is not None]
     blocks.append("\n".join(_places(ctx, covered)))
     return "\n\n".join(block for block in blocks if block)

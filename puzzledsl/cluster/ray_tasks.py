@@ -116,7 +116,6 @@ class Team:
     """Handles of its start."""
     tasks: list[int] = field(default_factory=list)
     """Numbers of its tasks, from the oldest to the newest."""
-    is_lost: bool = False
     is_alike: bool = True
 
     def call(self, member: int, method: str, *arguments: Any) -> Any:
@@ -209,15 +208,8 @@ class Workers:
     def loss(self, error: BaseException) -> str | None:
         """Return a line that describes the loss of a worker; None for any other error."""
         errors, cause = self.cluster.ray.exceptions, cause_of(self.cluster.ray, error)
-        losses = (
-            errors.RayActorError,
-            errors.ObjectLostError,
-            errors.WorkerCrashedError,
-            errors.NodeDiedError,
-            errors.LocalRayletDiedError,
-            errors.OutOfMemoryError,
-        )
-        return first_line(cause) if isinstance(cause, losses) or is_of_hardware(cause) else None
+        is_rays = isinstance(cause, errors.RayError) and not isinstance(cause, errors.RayTaskError)
+        return first_line(cause) if is_rays or is_of_hardware(cause) else None
 
     def mistake(self, error: BaseException) -> BaseException:
         """Return the error to raise for a call that failed in a worker that is not lost."""
@@ -382,11 +374,11 @@ class RayTeams:
         self._handles |= dict.fromkeys(team.opening, (team, None))
 
     def _lose(self, team: Team, reason: str) -> None:
-        """End a worker. Its unfinished tasks come back one by one, as their handles fail."""
-        if team.is_lost:
-            return
-        team.is_lost = True
+        """End a worker, and take its unfinished tasks back."""
         self._teams.remove(team)
+        for number in team.tasks:
+            heapq.heappush(self._waiting, number)
+        self._handles = {handle: each for handle, each in self._handles.items() if each[0] is not team}
         self._workers.end(team)
         self._losses += 1
         self._progress.log("worker_lost", text=f"a worker was lost ({reason}); its tasks go to others")
@@ -415,16 +407,15 @@ class RayTeams:
         if done:
             done, _ = self._ray.wait(handles, num_returns=len(handles), timeout=0)
         for handle in done:
+            if handle not in self._handles:
+                continue  # of a worker that is lost meanwhile
             team, number = self._handles.pop(handle)
             try:
                 result = self._ray.get(handle, timeout=START_S)
             except Exception as error:  # everything that a worker raises, and its loss
-                reason = self._workers.loss(error) or ("its team was ended" if team.is_lost else None)
-                if reason is None:
+                if (reason := self._workers.loss(error)) is None:
                     raise self._workers.mistake(error) from None
                 self._lose(team, reason)
-                if number is not None:
-                    heapq.heappush(self._waiting, number)
                 continue
             if number is not None:
                 team.tasks.remove(number)

@@ -145,16 +145,9 @@ def _further(search: Search, result: tables.SearchResult) -> list[str]:
 
 def columns_of(search: Search) -> list[str]:
     """Return `params` and the metrics that a search mentions, in the order of mention."""
-    names = ["params"]
-    for term in terms_of(search):
-        match term:
-            case MetricTerm(scenario=scenario, metric=metric):
-                names.append(f"{scenario}.{metric}")
-            case ScoreTerm(score=score):
-                names.append(score)
-            case _:
-                pass
-    return list(dict.fromkeys(names))
+    mentioned = (term for term in terms_of(search) if isinstance(term, MetricTerm | ScoreTerm))
+    names = (f"{t.scenario}.{t.metric}" if isinstance(t, MetricTerm) else t.score for t in mentioned)
+    return list(dict.fromkeys(["params", *names]))
 
 
 def _children(
@@ -213,7 +206,6 @@ def place_of(sub_block: tables.SubBlockRegrets) -> str:
 
 class _Words:
     def __init__(self, program: Program, result: tables.WhyResult) -> None:
-
         self.result = result
         self.search = program.searches[result.search]
         self.objective = describe(self.search.objective)
@@ -235,19 +227,15 @@ class _Words:
         """Return a regret as text, in the unit of the objective."""
         return regret_text(regret, self.figure)
 
-    # -------------------------------------------------------- places
-
     def place(self, sub_block: tables.SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
         for regret in by_regret(sub_block):
-            if regret.alternative == sub_block.chosen:
-                rows.append([regret.alternative, "chosen", ""])
-            else:
-                worse, objective = regret.at_most, abs(self.result.objective)
-                share = "" if worse is None or not objective else f"{worse / objective * 100:.3g} %"
-                rows.append([regret.alternative, self.regret(regret), share])
+            worse, objective = regret.at_most, abs(self.result.objective)
+            share = "" if worse is None or not objective else f"{worse / objective * 100:.3g} %"
+            chosen = regret.alternative == sub_block.chosen
+            rows.append([regret.alternative, *(("chosen", "") if chosen else (self.regret(regret), share))])
         yield from aligned(rows, "<>", "  ")
 
     def layers(self) -> Iterator[str]:
@@ -262,13 +250,8 @@ class _Words:
         return aligned(rows, "<>", "  ")
 
     def _cells(self, sub_block: tables.SubBlockRegrets) -> list[str]:
-
         other = next_best(sub_block)
-        if other is None:
-            return [sub_block.chosen, "", ""]
-        return [sub_block.chosen, other.alternative, self.regret(other)]
-
-    # -------------------------------------------------------- requirements
+        return [sub_block.chosen, *(("", "") if other is None else (other.alternative, self.regret(other)))]
 
     def margins(self) -> Iterator[str]:
         """Yield the cost of each requirement."""

@@ -36,8 +36,6 @@ class Program:
         """Wrap a run context. `load` and `parse` make programs."""
         self._session, self._diagnostics = Session(context, sources), diagnostics
 
-    # ------------------------------------------------------------ the program
-
     @property
     def file(self) -> Path:
         """The `.pzl` file; of a text, a file that need not exist."""
@@ -73,8 +71,6 @@ class Program:
         """The names of the frontiers."""
         return tuple(self._session.context.program.frontiers)
 
-    # ------------------------------------------------------------ tables
-
     def space(self, name: str) -> SpaceTable:
         """Return a space after choices, rounding and overrides.
 
@@ -100,8 +96,6 @@ class Program:
         with self._session.explained():
             self._session.known_space(name, "cost")
             return costs_of(self._session.context, name)
-
-    # ------------------------------------------------------------ answers
 
     def solve(self, search: str) -> SearchResult:
         """Solve a search, as `pzl solve` does. An answer to the same inputs in the build directory is read back.
@@ -218,8 +212,6 @@ class Program:
         with self._session.explained():
             return Variations(self._session.tables_of(search), self._session.context)
 
-    # ------------------------------------------------------------ runs
-
     def run(
         self,
         until: str | None = None,
@@ -267,8 +259,6 @@ class Program:
             finally:
                 context.progress = Silent()
         return Run(self._session)
-
-    # ------------------------------------------------------------ printing
 
     def __repr__(self) -> str:
         found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}

@@ -238,9 +238,6 @@ def _calibration(shape: Shape) -> str:
     return f"  calibration = {-(-needed // 1024)}Ki  # as many tokens for each expert as it has channels\n"
 
 
-# ---------------------------------------------------------------- the space
-
-
 BITS = "parent(dtype: full | iq4_nl)"
 """Types of weights that llama.cpp serves: bits come before structure. `full` is what the hardware says, q8_0."""
 SMALL_SHARE = 0.1

@@ -74,15 +74,16 @@ def training_numbers(alternative: Alternative, own: Shape) -> tuple[int, int]:
     return 4 * width + routed, 6 * width + 2 * routed
 
 
-def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) -> int:
-    """Return the numbers a token at the peak of a traced forward pass of a layer."""
-    in_attention = BEFORE_ATTENTION * own.hidden + forward_numbers(attention, own)
-    return max(in_attention, BEFORE_FFN * own.hidden + forward_numbers(ffn, own), TRACED * own.hidden)
+def layer_forward_numbers(own: Shape) -> int:
+    """Return the numbers a token at the peak of a traced forward pass of the parent's layer."""
+    attention, ffn = (forward_numbers(half, own) for half in (ParentAttention(), ParentFfn()))
+    halves = BEFORE_ATTENTION * own.hidden + attention, BEFORE_FFN * own.hidden + ffn
+    return max(*halves, TRACED * own.hidden)
 
 
 def widest_forward(shape: Shape) -> int:
     """Return the numbers a token at the peak of a traced forward pass of the parent's widest layer."""
-    return max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
+    return max(map(layer_forward_numbers, shape.each))
 
 
 def _attention_numbers(alternative: Alternative, own: Shape, heads: int) -> tuple[int, int]:
@@ -134,11 +135,6 @@ def has_norm_behind(own: Shape, sub_block: Kind) -> bool:
         return False
     part = FAMILIES[own.family].names(own).of(sub_block)
     return part is not None and part.behind is not None
-
-
-def kept_bytes(jobs: Sequence[BldJob], shape: Shape) -> int:
-    """Return the bytes of the host that hold the best weights of a GPU's pieces; the initial ones are on the disk."""
-    return KEPT // 2 * sum(weights_of(job) for job in jobs if is_trained(job, shape))
 
 
 GRAMS_AT_ONCE = 4
@@ -210,7 +206,7 @@ class WorkerPlan:
             if job.layer == layer and is_trained(job, self.shape)
         ]
         trained = TRACED * own.hidden * number + max(pieces, default=0)
-        return max(trained, layer_forward_numbers(own, ParentAttention(), ParentFfn()) * number)
+        return max(trained, layer_forward_numbers(own) * number)
 
     @cached_property
     def calibration(self) -> Mapping[str, int]:
@@ -254,7 +250,8 @@ class WorkerPlan:
     def host_bytes(self) -> int:
         """Bytes of the host: the best weights so far, a copy of them and of the state that is being saved, and a batch, twice."""
         batch = self.jobs[0].batch * self.jobs[0].context * self.shape.hidden * self.device.number_bytes
-        return 2 * kept_bytes(self.jobs, self.shape) + self.training(0)["weights and moments"] + 2 * batch
+        kept = KEPT * sum(weights_of(job) for job in self.jobs if is_trained(job, self.shape))
+        return kept + self.training(0)["weights and moments"] + 2 * batch
 
     @staticmethod
     def _layers(jobs: Sequence[BldJob]) -> list[int]:

@@ -87,7 +87,8 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
         return done[name]
 
     waiting = tuple(name for name in program.spaces if not resolve(name))
-    return program.model_copy(update={"spaces": spaces}), waiting
+    is_same = spaces == dict(program.spaces)  # what is known of the program stays known
+    return program if is_same else program.model_copy(update={"spaces": spaces}), waiting
 
 
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:

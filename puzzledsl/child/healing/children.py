@@ -55,7 +55,7 @@ class HealingGroups:
         """
         self._model, self._pieces = model, pieces
         judging = max(1, len(calibration_NS) // JUDGING_PART)
-        per_group = max(1, tiles(model.device.type).healing_tokens // calibration_NS.shape[1])
+        per_group = max(1, tiles(model.device.type).group_tokens // calibration_NS.shape[1])
         calibration, judges = (
             torch.split(part, per_group) for part in (calibration_NS[judging:], calibration_NS[:judging])
         )

@@ -142,11 +142,9 @@ class Tiles:
     """Sizes for one type of device; by default a CPU's. Its tile of logits is 4 MiB of float32."""
 
     group_tokens: int = 512
-    """Tokens that go through the layers together in scoring."""
+    """Tokens that go through the layers together in scoring, and through a sub-block in scoring after healing."""
     forward_tokens: int = 2048
     """Tokens of one forward pass in healing and evaluation."""
-    healing_tokens: int = 512
-    """Tokens that go through a sub-block together in scoring after healing."""
     logit_positions: int = 512
     """Positions of a tile of logits that is summed up at once."""
     logit_tokens: int = 2048
@@ -165,7 +163,6 @@ CPU = Tiles()
 CUDA = Tiles(
     group_tokens=16384,
     forward_tokens=16384,
-    healing_tokens=16384,
     logit_positions=4096,
     logit_tokens=16384,  # 256 MiB of float32 logits
     divergence_positions=1024,  # 0.5 GiB of float32 logits each of a vocabulary of 128k, parent and child

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import NoReturn
 
 from puzzledsl.base import process
-from puzzledsl.pipeline.process import interrupts
 
 EXIT_FAULT = 70
 
@@ -18,12 +17,12 @@ def main() -> NoReturn:
     process.rest()
     # looking for plugins reads every package's metadata
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    interrupts.listen()
+    process.listen_to_interrupts()
     _sweep()
     code = run(sys.argv[1:])
-    if code != interrupts.EXIT_INTERRUPTED:
-        interrupts.finish()
-    interrupts.leave(code)
+    if code != process.EXIT_INTERRUPTED:
+        process.ignore_interrupts()
+    process.leave(code)
 
 
 def _sweep() -> None:
@@ -51,7 +50,7 @@ def run(arguments: list[str]) -> int:
     try:
         application(*paths[:1])(paths, standalone_mode=True)
     except SystemExit as end:
-        if end.code == interrupts.EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
+        if end.code == process.EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
             return _interrupted()
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except DiagnosticError as error:
@@ -65,7 +64,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if interrupts.asked():  # a library made an error of its own of the interrupt
+        if process.was_interrupted():  # a library made an error of its own of the interrupt
             return _interrupted()
         if os.environ.get("PZL_TRACEBACK"):
             raise
@@ -97,7 +96,7 @@ def _failed(error: Exception) -> int:
 
 def _interrupted() -> int:
     print("\ninterrupted; what was finished is kept: run the same command to go on", file=sys.stderr)
-    return interrupts.EXIT_INTERRUPTED
+    return process.EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

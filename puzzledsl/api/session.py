@@ -58,22 +58,15 @@ class Session:
     def __init__(self, context: Context, sources: Mapping[str, str]) -> None:
         """`sources`: the texts of the program's files, for rendering."""
         self._stored, self._sources = context, sources
-        self._narrowed: tuple[object, ...] = ()
         self._tables: dict[str, tuple[nodes.Program, object, Tables]] = {}
 
     @property
     def context(self) -> Context:
         """The run context that the commands use, with `used_by` spaces narrowed by the solutions there are now."""
-        context = self._stored
-        spaces = context.program.spaces.values()
-        if used := [space.used_by.search for space in spaces if space.used_by is not None]:
-            from puzzledsl.pipeline.compile import resolve_used_by
-            from puzzledsl.pipeline.inputs import file_version
+        from puzzledsl.pipeline.compile import resolve_used_by
 
-            solutions = tuple(file_version(context.build.solution(search)) for search in used)
-            if solutions != self._narrowed:
-                self._narrowed = solutions
-                context.program, _ = resolve_used_by(context.program, context.build)
+        context = self._stored
+        context.program, _ = resolve_used_by(context.program, context.build)
         return context
 
     def explained(self) -> AbstractContextManager[None]:

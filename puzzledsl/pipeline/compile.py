@@ -94,9 +94,9 @@ def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Prog
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
     """Return True if a space contains every child of a result."""
     offered = [{(a.name, f.name) for a in c.attention for f in c.ffn} for c in space.layers]
-    chosen = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
+    taken = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
     return all(
-        len(layers) == len(offered) and all(map(set.__contains__, offered, layers)) for layers in chosen
+        len(layers) == len(offered) and all(map(set.__contains__, offered, layers)) for layers in taken
     )
 
 

@@ -99,9 +99,9 @@ def _cause(task: Task, lost: dict[Key, Key]) -> Key | None:
 def _ran(ctx: Context, task: Task, force: bool) -> bool:
     """Run a task and stamp it; return False if it is up to date. Why it failed is recorded, until it is done."""
     try:
-        inputs = task.inputs()
+        given = task.inputs()
         stamp = None if force else ctx.stamps.read(task.stage, task.name)
-        if stamp and stamp.inputs == inputs and not ctx.stamps.damaged(stamp) and not task.damaged():
+        if stamp and stamp.inputs == given and not ctx.stamps.damaged(stamp) and not task.damaged():
             ctx.progress.log("fresh", stage=task.stage, name=task.name)
             forget(ctx.build, task.stage, task.name)
             return False
@@ -111,9 +111,9 @@ def _ran(ctx: Context, task: Task, force: bool) -> bool:
             try:
                 outputs = task.run()
             except Unfinished as error:
-                ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs)
+                ctx.stamps.write(task.stage, task.name, {**given, UNFINISHED: "1"}, error.outputs)
                 raise
-            ctx.stamps.write(task.stage, task.name, inputs, outputs)
+            ctx.stamps.write(task.stage, task.name, given, outputs)
     except DiagnosticError as error:
         if not any(isinstance(problem, (*ENDS_A_RUN, *NOT_TRIED)) for problem in error.diagnostics):
             with disk_errors(ctx.build.root):

@@ -43,7 +43,7 @@ from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.table import FiguresCache
+from puzzledsl.scoring.replacements import FiguresCache
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.healing.children import HealingGroups
 from puzzledsl.child.healing.run import healing_text
+from puzzledsl.child.healing.walk import HealingGroups
 from puzzledsl.cluster.tasks import Executor, as_sent
 from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.counts import Budget
@@ -33,13 +33,13 @@ from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob
+from puzzledsl.models.errors import NoHealingText, NoScoringText
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers, room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.errors import NoHealingText, NoScoringText
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep import HealedSweep, Sweep, Unit, leaving, points_at_a_time
@@ -113,7 +113,7 @@ class Subject:
             return Sweep(*given)
         held_bytes = room_bytes() // points_at_a_time(self._runs)
         to_heal = (self.model, inputs.library.load, self._healing_NS, self.measure.groups, work)
-        return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given)
+        return HealedSweep(partial(HealingGroups.of, *to_heal, held_bytes=held_bytes), *given)
 
     @torch.inference_mode()
     def parent(self) -> None:
@@ -186,8 +186,8 @@ def measure_of(inputs: ScoreInputs, runner: LayerRunner) -> Measure:
         return Accuracy(runner, items, [encode_item(inputs.tokenizer, item) for item in items])
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
-    text = scored(inputs)
-    return Divergence(runner, text.tokens_NS, method.samples, learned_NS=text.learned_NS)
+    tokens_NS, learned_NS = scored(inputs)
+    return Divergence(runner, tokens_NS, method.samples, learned_NS=learned_NS)
 
 
 @dataclass(frozen=True)
@@ -274,15 +274,8 @@ class ScoreInputs:
         ).part(first)
 
 
-class Scored(NamedTuple):
-    """Blocks to score on, [N, S], and which of their positions count, bool [N, S]; None if all do."""
-
-    tokens_NS: Tensor
-    learned_NS: Tensor | None
-
-
-def scored(inputs: ScoreInputs) -> Scored:
-    """Return the blocks for `samples` positions.
+def scored(inputs: ScoreInputs) -> tuple[Tensor, Tensor | None]:
+    """Return the blocks for `samples` positions, [N, S], and which of their positions count, bool [N, S]; None if all do.
 
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
     short. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those of reading text).
@@ -297,9 +290,8 @@ def scored(inputs: ScoreInputs) -> Scored:
         reason = f"none is among the {samples} positions that score `{inputs.score}` reads"
         span = span_of(inputs.declaration.where)
         raise DiagnosticError(AnswersNotFound(span, name=inputs.data, reason=reason))
-    if count > 1:
-        return Scored(tokens_NS, learned_NS)
-    return Scored(tokens_NS[:, :samples], None if learned_NS is None else learned_NS[:, :samples])
+    last = None if count > 1 else samples  # of a single block, only what is scored
+    return tokens_NS[:, :last], None if learned_NS is None else learned_NS[:, :last]
 
 
 def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:

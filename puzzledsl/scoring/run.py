@@ -21,15 +21,17 @@ from puzzledsl.pieces.store.library import origin
 from puzzledsl.scoring.inputs import Facts, ScoreInputs, Subject
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.replacements import (
+    FiguresCache,
+    Name,
     Replacement,
     Run,
     ScoringWork,
     ends_to_score,
     replacements,
     runs_to_score,
+    score_table,
 )
-from puzzledsl.scoring.sweep import METHOD, Unit, figures_name, is_known, names_of
-from puzzledsl.scoring.table import FiguresCache, Name, score_table
+from puzzledsl.scoring.sweep import METHOD, Unit
 
 PAGED_PARTS = 32
 """Tasks that the replacements of a paged parent are divided into on a cluster. Each of them reads the layers once."""
@@ -46,7 +48,7 @@ class Scorer:
     def measure(self, known: FiguresCache, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there."""
         inputs, units = self._inputs, self.facts.units
-        wanted = [number for number, unit in enumerate(units) if not is_known(unit, known.figures)]
+        wanted = [n for n, unit in enumerate(units) if any(each.entry not in known.figures for each in unit)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
         parts = [Task.call("units", "measuring", part) for part in self._parts(wanted)]
         for task, result in self._teams.run([Task.call("parent", "parent"), *parts]):
@@ -55,11 +57,11 @@ class Scorer:
             else:
                 for number, found in result:
                     self._keep(units[number], found, known, effort)
-        known.restore_order([*names_of(units)], shuffled=len(parts) > 1)
+        known.restore_order([each.entry for unit in units for each in unit], shuffled=len(parts) > 1)
 
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
         """Begin to count the time of units, of which several are on their way at once in this process."""
-        facts, scored = self.facts, [scored for n in wanted for _, scored in self.facts.units[n]]
+        facts, scored = self.facts, [scored for n in wanted for scored in self.facts.units[n]]
         work = effort.behind + sum(map(effort.above, scored))
         if not self._inputs.executor.is_local:
             self._inputs.progress.ready(work)
@@ -76,12 +78,12 @@ class Scorer:
 
     def _keep(self, unit: Unit, found: Sequence[Figures], known: FiguresCache, effort: ScoringWork) -> None:
         """Store the results of a unit and report them: the first counts for all, which end together."""
-        advance, work = self._inputs.progress.advance, sum(effort.above(scored) for _, scored in unit)
-        for (_, scored), figures in zip(unit, found, strict=True):
-            if figures_name(scored) in known.figures:  # measured before, unlike others of the unit
+        advance, work = self._inputs.progress.advance, sum(map(effort.above, unit))
+        for scored, figures in zip(unit, found, strict=True):
+            if scored.entry in known.figures:  # measured before, unlike others of the unit
                 advance(work=work)
             else:
-                known.add(figures_name(scored), figures)
+                known.add(scored.entry, figures)
                 named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
                 score = figures[self._inputs.method.metric]
                 advance(work=work, layer=scored.layer, alternative=named, score=score)

@@ -15,12 +15,12 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Uptrain
+from puzzledsl.models.errors import NoRoomToUptrain
 from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.placement import this_device
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan, tiles
 from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, uptrain_plan
-from puzzledsl.uptrain.errors import NoRoomToUptrain
 from puzzledsl.uptrain.ranks import Ranks
 
 MOST_PROCESSES = 4096

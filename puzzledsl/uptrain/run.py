@@ -27,6 +27,7 @@ from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
+from puzzledsl.models.errors import NoUptrainData, OtherVocabulary
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import (
     empty_model,
@@ -41,7 +42,6 @@ from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement
 from puzzledsl.models.precision.scales import settle
 from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.errors import NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.means import in_words, means_for
 from puzzledsl.uptrain.model import Student, Teacher, in_bf16, prepare_training
 from puzzledsl.uptrain.ranks import (

@@ -20,10 +20,10 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.divergence import learning_rate
+from puzzledsl.models.errors import LossDiverged, OutOfMemory
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.errors import LossDiverged, OutOfMemory
 from puzzledsl.uptrain.means import PLAIN, cure
 from puzzledsl.uptrain.model import (
     Hidden,

@@ -10,11 +10,11 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import load_child
+from puzzledsl.models.errors import OutOfMemory
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.errors import OutOfMemory
 from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.model import Student, Teacher, logit_loss
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain

@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Shape
+from puzzledsl.models.errors import NoCalibration
 from puzzledsl.models.families import access
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram, LayerStatistics
-from puzzledsl.pieces.errors import NoCalibration
 
 
 def walk_layers(

@@ -19,8 +19,8 @@ from torch import Tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.errors import PieceDamaged, PieceMissing
 from puzzledsl.models.families.tensors import CODES, file_header
-from puzzledsl.pieces.errors import PieceDamaged, PieceMissing
 from puzzledsl.pieces.store.index import Index
 
 CHUNK_BYTES = 1 << 16

@@ -20,11 +20,11 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
+from puzzledsl.models.errors import ParentNotFinite
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import return_freed_memory
 from puzzledsl.models.least_squares.grams import LayerStatistics
-from puzzledsl.pieces.errors import ParentNotFinite
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.quantise import quantise, refine
 from puzzledsl.pieces.train.student import Student, alternatives_of

@@ -32,13 +32,13 @@ from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_config, load_tokenizer, weights_in
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.placement import is_paged, reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
-from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.micro_batches import MicroBatches

@@ -30,11 +30,10 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import is_sealed_beside, read_sealed, seal_beside, write_bytes, write_sealed
 from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.models.errors import UnfinishedWorkDamaged
+from puzzledsl.models.errors import LossNotFinite, UnfinishedWorkDamaged
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent, placement, this_device
-from puzzledsl.pieces.errors import LossNotFinite
 from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.layer_trainer import Order, initialised

@@ -29,9 +29,9 @@ from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve, write_t
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.errors import NoRoomForPiece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.errors import NoRoomForPiece
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after
 from puzzledsl.pieces.train.micro_batches import (

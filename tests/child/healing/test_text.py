@@ -52,7 +52,7 @@ def test_blocks_behind_are_new(tmp_path: Path, bld: dict[str, Any], data: str) -
         used |= set(blocks(Budget.of(declared).blocks))
         library = Library(tmp_path / "library")
         inputs = ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, (), tmp_path, Silent())
-        used |= {tuple(block) for block in scored(inputs).tokens_NS.tolist() if len(block) == CONTEXT}
+        used |= {tuple(block) for block in scored(inputs)[0].tolist() if len(block) == CONTEXT}
     healed = healing_text(program, declared, tmp_path, tokenizer, cache)
     if healed is not None and data == (declared.heal_data or declared.data):
         used |= {tuple(block) for part in healed for block in part.tolist()}

@@ -214,7 +214,7 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:
     import pickle
 
-    from puzzledsl.pieces.errors import ParentNotFinite
+    from puzzledsl.models.errors import ParentNotFinite
 
     error = DiagnosticError(ParentNotFinite(None, sub_block="ffn", layer=3, dtype="float32"))
     again = pickle.loads(pickle.dumps(error))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import Pieces, chosen_in, layers_on_base
+from puzzledsl.child.checkpoint.contents import Pieces, chosen_in, layers_on_base
 from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.checkpoint.contents import Pieces
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.layer import Link, chain, child_digest, first_changed, points
 from puzzledsl.child.healing.walk import HealingGroups

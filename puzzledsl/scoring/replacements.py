@@ -20,7 +20,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import Args, DiagnosticError, NoPieceForAlternative
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
-from puzzledsl.child.assemble import Chosen, chosen_in
+from puzzledsl.child.checkpoint.contents import Chosen, chosen_in
 from puzzledsl.child.definition import layer_of_pieces, pieces_of
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.families.block_configs import Layer

@@ -251,7 +251,7 @@ def needed_from(layer: int, layers: int, without: Absent) -> int:
 class HealedReplacement:
     """A child with a single replacement or run: its changed sub-blocks up to the last layer that is healed.
 
-    `behind`: index of that layer. `start`: the point (`child.healing.chain`) up to which the child's stream equals the parent's.
+    `behind`: index of that layer. `start`: the point (`child.healing.layer`) up to which the child's stream equals the parent's.
     """
 
     behind: int

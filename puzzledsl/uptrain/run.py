@@ -20,8 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import child_config, load_child
-from puzzledsl.child.checkpoint.contents import write_safetensors
+from puzzledsl.child.checkpoint.contents import child_config, load_child, write_safetensors
 from puzzledsl.child.healing.run import blocks_read
 from puzzledsl.data.blocks import rows_behind, token_rows
 from puzzledsl.data.streams import TokenRows

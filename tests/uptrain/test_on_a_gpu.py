@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.models.errors import OutOfMemory
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products

@@ -15,7 +15,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, Precision
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.errors import LossDiverged, NoUptrainData

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.ir.nodes import Program
 from puzzledsl.models.errors import OtherVocabulary
 from puzzledsl.models.families import tensors

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,9 @@ import torch
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, write_shards
-from puzzledsl.child.definition import WouldOverwrite
+from puzzledsl.child.checkpoint.contents import ChildFiles, Pieces, from_definition, write_shards
+from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
 from puzzledsl.families.block_configs import to_block_configs
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
@@ -46,15 +45,7 @@ CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausal
 """Every class that config.json of an exported child may name, as `module.class`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """One file of a directory with code, or the name of code, that puzzledsl did not write."""
-
-    path: Path
-    reason: str
-
-
-def foreign_code(directory: Path, child: ChildFiles) -> list[Foreign]:
+def foreign_code(directory: Path, child: ChildFiles) -> list[UntrustedCode]:
     """Return the files that are not what puzzledsl writes for this child, sorted by path.
 
     Those are files of code, in any folder of the directory, and configurations that name other classes.
@@ -62,7 +53,7 @@ def foreign_code(directory: Path, child: ChildFiles) -> list[Foreign]:
     shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
     shipped[MLX_MODEL_FILE] = mlx_code().encode()
     found = [*_files(directory, shipped), *_names(directory)]
-    return sorted(found, key=lambda own: str(own.path))
+    return sorted(found, key=lambda own: str(own.args["path"]))
 
 
 def code_for(engine: str, directory: Path) -> bool:
@@ -74,17 +65,19 @@ def code_for(engine: str, directory: Path) -> bool:
     return engine in ("transformers", "vllm") and isinstance(named, dict) and "AutoModelForCausalLM" in named
 
 
-def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[Foreign]:
+def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[UntrustedCode]:
     for folder, folders, names in os.walk(directory):
         for name in folders:
             if (path := Path(folder, name)).is_symlink():
-                yield Foreign(path, "it is a link to a folder, whose code is not compared")
+                yield UntrustedCode(
+                    None, path=path, reason="it is a link to a folder, whose code is not compared"
+                )
         for name in names:
             path = Path(folder, name)
             if path.suffix.lower() in CODE_SUFFIXES:
                 expected = shipped.get(name) if path.parent == directory else None
                 if (reason := _difference(path, expected)) is not None:
-                    yield Foreign(path, reason)
+                    yield UntrustedCode(None, path=path, reason=reason)
 
 
 def _difference(path: Path, expected: bytes | None) -> str | None:
@@ -101,25 +94,25 @@ def _difference(path: Path, expected: bytes | None) -> str | None:
     return f"line {min(len(ours), len(theirs)) + 1 if same is None else same + 1} differs"
 
 
-def _names(directory: Path) -> Iterator[Foreign]:
+def _names(directory: Path) -> Iterator[UntrustedCode]:
     for path in directory.glob("*config.json"):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            yield Foreign(path, f"it cannot be read ({error})")
+            yield UntrustedCode(None, path=path, reason=f"it cannot be read ({error})")
             continue
         if isinstance(content, dict):
             own = CLASSES if path.name == "config.json" else ()
             yield from _named(path, content, own)
 
 
-def _named(path: Path, content: dict[str, Any], own: Sequence[str]) -> Iterator[Foreign]:
+def _named(path: Path, content: dict[str, Any], own: Sequence[str]) -> Iterator[UntrustedCode]:
     for key in ("auto_map", "custom_pipelines"):
         for name in _strings(content.get(key)):
             if name not in own:
-                yield Foreign(path, f"its {key} names `{name}`")
+                yield UntrustedCode(None, path=path, reason=f"its {key} names `{name}`")
     if "model_file" in content and (not own or content["model_file"] != MLX_MODEL_FILE):
-        yield Foreign(path, f"its model_file names `{content['model_file']}`")
+        yield UntrustedCode(None, path=path, reason=f"its model_file names `{content['model_file']}`")
 
 
 def _strings(value: object) -> Iterator[str]:

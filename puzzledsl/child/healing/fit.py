@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.base.files import reserve
-from puzzledsl.child.healing.experts import ExpertByExpert, expert_steps, ridge_of
-from puzzledsl.child.healing.layer import ChildSubBlock, Grid
+from puzzledsl.child.healing.layer import ChildSubBlock, ExpertByExpert, Grid, expert_steps, ridge_of
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
@@ -91,7 +90,7 @@ def _mapped(
 
 
 class ParentStream:
-    """The parent's stream of several token groups. Points (see `child.healing.chain`) are requested in ascending order."""
+    """The parent's stream of several token groups. Points (see `child.healing.layer`) are requested in ascending order."""
 
     def __init__(
         self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.checkpoint.contents import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import Healed, heal
 from puzzledsl.cluster.tasks import Executor, Task, TeamSpec, as_sent

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.files import is_sealed_beside, seal_beside, write_bytes
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.checkpoint.contents import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, Streams, fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock, Link, chain, first_changed, points
 from puzzledsl.ir.tables import LayerDefinition
@@ -59,12 +59,8 @@ class HealingGroups:
         A stream of the parent above `held_bytes` is kept in a file in `folder`. What a last map reads is computed again each time
         it is needed if it takes more than `read_bytes`.
         """
-        self.runner, self._model, self._pieces, self._read_bytes = (
-            LayerRunner(model),
-            model,
-            pieces,
-            read_bytes,
-        )
+        self.runner, self._model, self._pieces = LayerRunner(model), model, pieces
+        self._read_bytes = read_bytes
         self._fitted = range(len(fitted))
         self._judging = range(len(fitted), len(fitted) + len(judging))
         groups = [*fitted, *judging, *measured]

@@ -1,7 +1,7 @@
 """The block library on disk: `<job id>.safetensors` for each finished piece, and `index.jsonl`.
 
 A piece exists once its index line does, and the line is written after the file: killed at any moment, a library
-holds only complete pieces. Files are written one tensor at a time. Only safetensors are written and read, never pickles.
+holds only complete pieces. Only safetensors are written and read, never pickles.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save_file
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import replacing
+from puzzledsl.base.files import replacing, sha256_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.errors import PieceDamaged, PieceMissing
-from puzzledsl.models.families.tensors import CODES, file_header
 from puzzledsl.pieces.store.index import Index
 
 CHUNK_BYTES = 1 << 16
@@ -45,24 +44,11 @@ def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
     return {"parent": weights.hexdigest(), "text": text.hexdigest()}
 
 
-ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "U8")
-"""The format's writer sorts tensors by dtype, then by name."""
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write a file, in place. Return its SHA-256 in hexadecimal digits."""
-    names = sorted(tensors, key=lambda name: (ORDER.index(CODES[tensors[name].dtype]), name))
-    ordered, digest = {name: tensors[name] for name in names}, hashlib.sha256()
-    with path.open("wb") as file:
-
-        def write(part: bytes | memoryview) -> None:
-            file.write(part)
-            digest.update(part)
-
-        write(file_header(ordered, metadata))
-        for tensor in ordered.values():
-            write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(stored, path, dict(metadata))
+    return sha256_of(path)
 
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")

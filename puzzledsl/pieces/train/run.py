@@ -43,7 +43,7 @@ from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.micro_batches import MicroBatches
 from puzzledsl.pieces.train.stage import Enter, SavedState, weights_of
-from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
+from puzzledsl.pieces.train.stream import stream, train_elsewhere
 from puzzledsl.pieces.train.sweep import make_parts, prepare_work, sweep
 from puzzledsl.plan.flop import heads_work, layer_work
 from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of
@@ -214,7 +214,7 @@ def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress
 
 
 def _streamed(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
-    stream(part, Pipeline(model=model), enter, progress)
+    stream(part, Executor(), enter, progress, model)
 
 
 def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:

@@ -14,8 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from itertools import chain, groupby
 from pathlib import Path
 from time import monotonic
@@ -34,9 +33,8 @@ from puzzledsl.models.errors import LossNotFinite, UnfinishedWorkDamaged
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent, placement, this_device
-from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.layer_trainer import Order, initialised
+from puzzledsl.pieces.train.layer_trainer import Order, initialised, walk_from
 from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches, Visit
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.student import Student
@@ -158,24 +156,14 @@ EVERYTHING = 1 << 62
 """Limit of a paged parent that keeps every layer it has read. Layers of other stages never run, so they are never read."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """Result of a stage: the pieces whose files are written, and diagnostics of those with non-finite losses."""
-
-    pieces: Sequence[tuple[Piece, str]]  # with the weights that each keeps: "trained" | "initial"
-    problems: Sequence[Diagnostic]
+Finished = tuple[Sequence[tuple[Piece, str]], Sequence[Diagnostic]]
+"""Result of a stage: the pieces whose files are written, each with the weights that it keeps, and what is wrong with others."""
 
 
 class Stage:
     """Layers `first` to `end - 1` of the parent and their pieces. Its methods take and return tensors on the CPU."""
 
-    def __init__(
-        self,
-        order: Order,
-        first: int,
-        end: int,
-        model: PreTrainedModel | None = None,
-    ) -> None:
+    def __init__(self, order: Order, first: int, end: int, model: PreTrainedModel | None = None) -> None:
         """Set up the stage. Without a `model`, it reads only its own layers of the checkpoint, when they first run."""
         self._loaded = range(0) if model is None else range(len(layers(model)))
         if model is None:
@@ -218,23 +206,11 @@ class Stage:
         walk = walk_from(self._model, self._layers[0], entering, self._layers_with_jobs())
         self._pieces = {idx: initialised(self._order, self._model, idx, found) for idx, found in walk}
 
-    def evaluate(self, hidden_BSH: Tensor) -> Tensor:
-        """Add a held-out batch to every piece's loss. Returns the output of the stage's last layer, [B, S, H]."""
-        return self._through(hidden_BSH, EVALUATE)
-
     def begin(self) -> None:
         """Take the losses of the batches evaluated so far as the initial losses, and save the initial weights and losses."""
         for piece in self._all():
             piece.begin()
             self._saved.save_initial(piece)
-
-    def step(self, hidden_BSH: Tensor) -> Tensor:
-        """Train every piece that needs it for one step. Returns the output of the stage's last layer, [B, S, H]."""
-        return self._through(hidden_BSH, STEP)
-
-    def check(self, hidden_BSH: Tensor) -> Tensor:
-        """Check early stopping of every piece in training on a held-out batch. Returns the stage's output, [B, S, H]."""
-        return self._through(hidden_BSH, CHECK)
 
     def save(self, step: int) -> float:
         """Save the state after `step` steps; on return it is on the disk. Return the seconds that it took."""
@@ -255,7 +231,7 @@ class Stage:
         made: list[tuple[Piece, str]] = []
         pieces, dtype = self._all(), self._runner.dtype
         problems = write_finished(self._order, pieces, dtype, lambda *piece: made.append(piece))
-        return Finished(made, problems)
+        return made, problems
 
     def _all(self) -> Iterator[PieceState]:
         return chain.from_iterable(self._pieces.values())
@@ -263,7 +239,8 @@ class Stage:
     def _layers_with_jobs(self) -> list[int]:
         return [layer_idx for layer_idx in self._layers if self._order.jobs_of(layer_idx)]
 
-    def _through(self, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+    def through(self, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+        """Visit every piece with a batch. Return the output of the stage's last layer, [B, S, H]."""
         for is_trained, run in groupby(self._layers, key=self._pieces.__contains__):
             if not is_trained:
                 hidden_BSH = self._micro.forward([*run], hidden_BSH)
@@ -271,6 +248,10 @@ class Stage:
             for layer_idx in run:
                 hidden_BSH = self._micro.through(layer_idx, self._pieces[layer_idx], hidden_BSH, visit)
         return hidden_BSH.cpu()
+
+    evaluate = partialmethod(through, visit=EVALUATE)
+    step = partialmethod(through, visit=STEP)
+    check = partialmethod(through, visit=CHECK)
 
 
 def weights_of(module: nn.Module) -> int:

@@ -32,8 +32,7 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.errors import NoRoomForPiece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.initialise.statistics import walk_layers
-from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after
+from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after, walk_layers
 from puzzledsl.pieces.train.micro_batches import (
     CHECK,
     EVALUATE,

@@ -23,7 +23,7 @@ from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.pieces.initialise.statistics import walk_from
+from puzzledsl.pieces.train.layer_trainer import walk_from
 
 def memory(field):
     return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

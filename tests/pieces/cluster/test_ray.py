@@ -104,42 +104,6 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
 
 
 @pytest.mark.slow
-def test_a_node_that_joins_gets_layers_at_the_next_saved_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ray = pytest.importorskip("ray")
-    cluster_utils = pytest.importorskip("ray.cluster_utils")
-    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
-    program = make_program(tmp_path, **SHORT)
-    expected = make(program, tmp_path, "here")
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    ray.init(address=cluster.address, log_to_driver=False)
-
-    class Joining(Silent):
-        """Adds a node after the first step, and keeps the layers of each start."""
-
-        steps, layers, joined = 0, (), 0
-
-        def advance(self, amount: int = 1, **figures: float | str) -> None:
-            self.steps += amount
-            if self.steps == 1:
-                cluster.add_node(num_cpus=1)
-
-        def log(self, event: str, **fields: object) -> None:
-            self.joined += event == "workers_joined"
-            if event == "workers":
-                self.layers = (*self.layers, fields["layers"])
-
-    log = Joining()
-    try:
-        assert make(program, tmp_path, "joining", cluster.address, log) == expected
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert log.joined == 1 and len(log.layers[-1]) == 2 and len(log.layers[0]) == 1
-
-
-@pytest.mark.slow
 def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray")
     program = write_tiny_program(tmp_path)

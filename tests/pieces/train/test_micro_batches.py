@@ -15,11 +15,10 @@ from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
-from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train import losses
+from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.layer_trainer import Order
+from puzzledsl.pieces.train.layer_trainer import Order, walk_layers
 from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, MicroBatches
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import BldInputs, run_bld
@@ -87,11 +86,11 @@ def test_micro_batches_take_the_step_of_the_whole_batch(tmp_path: Path) -> None:
 
 def test_dot_products_are_within_what_cublas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     child, parent = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
-    whole = losses.normalized_mse(child, parent)
+    whole = piece_state.normalized_mse(child, parent)
     lengths, dot = [], torch.dot
-    monkeypatch.setattr(losses, "LONGEST_DOT", 10)
+    monkeypatch.setattr(piece_state, "LONGEST_DOT", 10)
     monkeypatch.setattr(torch, "dot", lambda a, b: lengths.append(len(a)) or dot(a, b))
-    torch.testing.assert_close(losses.normalized_mse(child, parent), whole)
+    torch.testing.assert_close(piece_state.normalized_mse(child, parent), whole)
     assert lengths and max(lengths) <= 10
 
 

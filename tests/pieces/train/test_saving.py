@@ -11,13 +11,14 @@ import torch
 from puzzledsl.base import files as checksums
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
+from puzzledsl.cluster.tasks import Executor
 from puzzledsl.data.counts import Budget
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.stage import SavedState, Stage
-from puzzledsl.pieces.train.stream import Pipeline, Savings, stream
+from puzzledsl.pieces.train.stream import Savings, stream
 from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import KEPT, MOMENTS, WEIGHT, weights_of
@@ -62,7 +63,7 @@ def test_a_state_is_recorded_when_all_of_it_is_written(tmp_path: Path) -> None:
         patch.setattr(streaming, "SAVED_STEPS", 2)
         patch.setattr(streaming, "SAVED_SHARE", float("inf"))
         (tmp_path / "work").mkdir()
-        stream(order, Pipeline(), lambda piece, kept: None, Silent())
+        stream(order, Executor(), lambda piece, kept: None, Silent())
     assert recorded == [0, 2, 4, 5]
 
 

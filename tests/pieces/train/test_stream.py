@@ -53,19 +53,13 @@ class Elsewhere(Executor):
 
     is_local, on = False, "elsewhere"
 
-    def __init__(self, workers: int, lost_at: frozenset[int] = frozenset(), joining: int = 0) -> None:
-        """`joining`: workers that join after the start."""
-        self._workers, self._lost_at, self._joining = workers, lost_at, joining
+    def __init__(self, workers: int, lost_at: frozenset[int] = frozenset()) -> None:
+        self._workers, self._lost_at = workers, lost_at
         self._tasks = itertools.count()
         self.teams: list[LocalTeam] = []
 
     def settled(self) -> int:
         return self._workers
-
-    def free(self) -> int:
-        joined, self._joining = self._joining, 0
-        self._workers += joined
-        return joined
 
     @contextmanager
     def open(self, spec: TeamSpec, progress: Progress) -> Iterator[LocalTeam]:
@@ -96,11 +90,10 @@ def make(
     workers: int = 0,
     *,
     lost_at: frozenset[int] = frozenset(),
-    joining: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, bytes]:
     """The library's files: by the sweep where there are no `workers`."""
-    executor = Elsewhere(workers, lost_at, joining) if workers else Executor()
+    executor = Elsewhere(workers, lost_at) if workers else Executor()
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
     given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
@@ -113,15 +106,6 @@ def make(
 def test_the_pieces_are_those_of_the_sweep(workers: int, tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
     assert make(program, tmp_path, "stream", workers) == make(program, tmp_path, "sweep")
-
-
-def test_workers_that_join_take_their_share_from_the_last_saved_step(tmp_path: Path) -> None:
-    """The pieces stay the same, and joining is no loss."""
-    log = Log()
-    program = make_program(tmp_path, **SHORT)
-    made = make(program, tmp_path, "grown", 1, joining=1, progress=log)
-    assert made == make(program, tmp_path, "sweep")
-    assert log.events.count("workers_joined") == 1 and "worker_lost" not in log.events
 
 
 class Log(Silent):

@@ -175,10 +175,9 @@ class Judges:
         shutil.rmtree(child, ignore_errors=True)
         healed = {}
         if inputs.heal:
-            where = inputs.healing_work or (
-                lambda layers: inputs.work / f"healing-{_digest(definition)[:12]}"
-            )
-            work = self._healed[tuple(layers)] = where(layers)
+            here = inputs.work / f"healing-{_digest(definition)[:12]}"
+            work = inputs.healing_work(layers) if inputs.healing_work else here
+            self._healed[tuple(layers)] = work
             given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
             healing = Part(inputs.progress, *self._healing, {"child": title, "part": "heal"})
             made = (inputs.library.load, inputs.build.tokens, work, healing, inputs.executor)
@@ -264,14 +263,10 @@ class _Judge:
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
         """The blocks and items that it measures of a child, or of the parent."""
+        self.tokens = sum(text.blocks_NT.numel() for text in self._plan.texts)
         self._effort = EvalWork.of(inputs.parent_dir)
         self.work = self._effort.units(self._plan, units)
         """The work of that, in weights that tokens meet."""
-
-    @property
-    def tokens(self) -> int:
-        """The tokens of its text."""
-        return sum(text.blocks_NT.numel() for text in self._plan.texts)
 
     def identity(self) -> list[str]:
         """Return all that its figures depend on besides the child."""

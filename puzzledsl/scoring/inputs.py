@@ -234,11 +234,6 @@ class ScoreInputs:
         return self.method.data or self.bld.data
 
     @property
-    def trained_blocks(self) -> int:
-        """First blocks of the data set that the pieces were trained on."""
-        return Budget.of(self.bld).blocks if self.data == self.bld.data else 0
-
-    @property
     def build(self) -> BuildDir:
         """The build directory, which holds the library."""
         return BuildDir(self.library.root.parent)
@@ -261,18 +256,6 @@ class ScoreInputs:
         scores = {**self.program.scores, self.score: score}
         return replace(self, program=self.program.model_copy(update={"scores": scores}))
 
-    def rows(self, first: int, count: int) -> TokenRows:
-        """Return `count` blocks of the data set from one on, not read yet. Raises DiagnosticError if the text is too short."""
-        context, cache = self.bld.context, self.build.tokens
-        return token_rows(
-            *(self.program.data[self.data or ""], self.base, self.tokenizer),
-            context=context,
-            tokens=(first + count) * context,
-            seed=self.bld.seed,
-            cache=cache,
-            progress=self.progress,
-        ).part(first)
-
 
 def scored(inputs: ScoreInputs) -> tuple[Tensor, Tensor | None]:
     """Return the blocks for `samples` positions, [N, S], and which of their positions count, bool [N, S]; None if all do.
@@ -280,10 +263,22 @@ def scored(inputs: ScoreInputs) -> tuple[Tensor, Tensor | None]:
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
     short. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those of reading text).
     """
-    samples, first = inputs.method.samples, inputs.trained_blocks
-    count = -(-samples // inputs.bld.context)
+    samples, bld, data = inputs.method.samples, inputs.bld, inputs.program.data[inputs.data or ""]
+    count = -(-samples // bld.context)
+    trained = Budget.of(bld).blocks if inputs.data == bld.data else 0
+
+    def read(first: int) -> TokenRows:
+        return token_rows(
+            *(data, inputs.base, inputs.tokenizer),
+            context=bld.context,
+            tokens=(first + count) * bld.context,
+            seed=bld.seed,
+            cache=inputs.build.tokens,
+            progress=inputs.progress,
+        ).part(first)
+
     warning = f"data `{inputs.data}` is too short to score on text that was not trained on"
-    rows = rows_behind(first, partial(inputs.rows, count=count), inputs.progress, warning)
+    rows = rows_behind(trained, read, inputs.progress, warning)
     tokens_NS, learned_NS = rows[:], rows.learned(slice(None))
     check_tokens(inputs.parent_dir, tokens_NS)
     if learned_NS is not None and not learned_NS.flatten()[:samples].any():

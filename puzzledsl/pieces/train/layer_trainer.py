@@ -207,7 +207,7 @@ def _copies(students: Sequence[Student]) -> dict[Student, Student]:
     first: dict[tuple[object, ...], Student] = {}
     for student in sorted(students, key=lambda student: student.has_storage_type):
         plain = tuple((s, a.in_precision(None)) for s, a in alternatives_of(student.job).items())
-        names = student.weight_names()
+        names = tuple(weights_of(student.trained))
         if (plain, names) in first and student.has_storage_type:
             found[student] = first[plain, names]
         first.setdefault((plain, names), student)

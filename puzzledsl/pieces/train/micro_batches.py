@@ -20,7 +20,7 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.pieces.train.piece_state import PieceState
 
-Deliver = Callable[[Tensor], None]
+Deliver = Callable[[Tensor], object]
 """Take a tensor in the host's memory; it is valid during the call."""
 
 
@@ -98,7 +98,7 @@ class Visit:
     end: Callable[[PieceState], None] = lambda piece: None
 
 
-STEP = Visit(PieceState.accumulate, PieceState.accumulate_part, update=PieceState.update)
+STEP = Visit(PieceState.accumulate, partial(PieceState.accumulate, weighted=True), update=PieceState.update)
 EVALUATE = Visit(PieceState.evaluate, PieceState.evaluate)
 CHECK = Visit(PieceState.observe, PieceState.observe, end=PieceState.judge)
 
@@ -161,14 +161,10 @@ class MicroBatches:
         leaving_BSH = torch.empty(hidden_BSH.shape, dtype=hidden_BSH.dtype)
         places, downloads = iter(torch.split(leaving_BSH, self.blocks)), Downloads()
         for part_BSH in uploaded(torch.split(hidden_BSH, self.blocks), self._runner.device):
-            downloads.add(run(part_BSH), partial(_put, next(places)))
+            downloads.add(run(part_BSH), next(places).copy_)
         downloads.finish()
         return leaving_BSH
 
     @torch.no_grad()
     def _traced(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         return self._runner.trace_layer(layer_idx, hidden_BSH)
-
-
-def _put(place: Tensor, content: Tensor) -> None:
-    place.copy_(content)

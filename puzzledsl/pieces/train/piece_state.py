@@ -107,22 +107,18 @@ class PieceState:
         self._weight: Tensor | None = None  # of the micro-batches accumulated so far
         self._best, self._stale = math.inf, 0
         self._best_weights: dict[str, Tensor] = {}
-        self._initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
+        self.initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
+        """Return the initial weights, in the host's memory or read from the disk."""
         if steps and student.needs_training:
             initial = student.weights()
-            self._initial = lambda: initial
+            self.initial = lambda: initial
             weights = student.trained.parameters()
             self._optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
-
-    @property
-    def initial(self) -> dict[str, Tensor]:
-        """The initial weights, in the host's memory or read from the disk."""
-        return self._initial()
 
     def keep_initial_elsewhere(self, read: Callable[[], dict[str, Tensor]]) -> None:
         """Drop the initial weights of a piece in training from memory; `read` returns them when the end needs them."""
         if self._optimizer is not None:
-            self._initial = read
+            self.initial = read
 
     def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Add a held-out batch to the loss. An untrained piece keeps its initial loss."""
@@ -152,10 +148,6 @@ class PieceState:
                 loss = loss * weight
                 self._weight = weight if self._weight is None else self._weight + weight
             torch.autograd.backward(loss)
-
-    def accumulate_part(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add the gradients of one of several micro-batches."""
-        self.accumulate(hidden_BSH, trace, weighted=True)
 
     def update(self) -> None:
         """Take one step of AdamW on the gradients of the batch."""
@@ -234,7 +226,7 @@ class PieceState:
         """Restore what `state_dict` returned."""
         if self._optimizer is None:
             return
-        names = self.student.weight_names()
+        names = tuple(weights_of(self.student.trained))
         load_weights_into(self.student.trained, {name: state[name] for name in names})
         self._best, stale, stopped, done = state["examined"].tolist()
         self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)

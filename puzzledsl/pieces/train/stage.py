@@ -80,7 +80,7 @@ class SavedState:
     def save_initial(self, piece: PieceState) -> None:
         """Save the initial weights and loss of a piece, which drops the weights: the end reads them if needed."""
         job = piece.student.job
-        _write_sealed(self._initial(job), piece.initial, {"loss": json.dumps(piece.loss_initial)})
+        _write_sealed(self._initial(job), piece.initial(), {"loss": json.dumps(piece.loss_initial)})
         piece.keep_initial_elsewhere(partial(self._read_initial, job))
 
     def save(self, step: int, piece: PieceState) -> None:
@@ -144,7 +144,7 @@ def write_finished(
             )
             continue
         improved, exact = last < initial, student.quantised_names()
-        weights = student.weights() if improved else piece.initial
+        weights = student.weights() if improved else piece.initial()
         tensors = {name: w if name in exact else w.to(dtype) for name, w in weights.items()}
         tokens = piece.done * order.budget.batch * order.budget.context
         made = library.write(job, tensors, initial, min(initial, last), tokens, order.made_from)

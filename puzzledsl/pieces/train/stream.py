@@ -74,7 +74,7 @@ class Savings:
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one order, `size` members of a team. They run it from the last saved step to the end, or until one is lost."""
+    """The stages of an order, `size` members of a team. They run it from the last saved step to the end, or until one is lost."""
 
     order: Order
     progress: Progress

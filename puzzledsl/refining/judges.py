@@ -42,7 +42,6 @@ from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library, origin
 from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
-from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.replacements import FiguresCache
 
 
@@ -86,11 +85,6 @@ class RefineInputs:
         """Return the candidate children of the search. Raises DiagnosticError if a table is missing."""
         return Candidates(self.program, self.search, self.costs, self.scores)
 
-    def of_score(self, score: str) -> ScoreInputs:
-        """Return the inputs of measuring that score."""
-        given = (self.parent_dir, self.base, self.library, self.jobs, self.work, self.progress)
-        return ScoreInputs(self.program, score, *given)
-
 
 METHOD = "1"
 """Version of building and measuring, part of the cache's key."""
@@ -107,10 +101,11 @@ class Judges:
         self._healed: dict[tuple[Assignment, ...], Path] = {}
         self._healing = self._healing_work(first)
         self.metric = f"{next(iter(names))}.kl"
-        key = self._key()
-        self._known = FiguresCache(
-            inputs.build.figures(f"judged-{hashlib.sha256(key.encode()).hexdigest()[:24]}"), key
-        )
+        pieces = inputs.library.checksums()
+        made = [pieces.get(job.id, "") for job in inputs.jobs]
+        # everything besides the child that its figures depend on
+        parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
+        self._known = FiguresCache(inputs.build, "judged-", json.dumps(parts, sort_keys=True))
 
     def samples(self) -> int:
         """Return the number of tokens that the first judge compares a child on."""
@@ -192,14 +187,6 @@ class Judges:
                     found[f"{judge.name}.{figure}{_ERROR}"] = measured.stderr
         shutil.rmtree(child, ignore_errors=True)
         return found
-
-    def _key(self) -> str:
-        """Return the cache's key: everything besides the child that its figures depend on."""
-        inputs = self._inputs
-        pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
-        made = [pieces.get(job.id, "") for job in inputs.jobs]
-        parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
-        return json.dumps(parts, sort_keys=True)
 
     def _healing_work(self, solution: Solution | None) -> tuple[int, float]:
         """Return the units of healing a child, and their work, in the measure of judges; nothing without healing.

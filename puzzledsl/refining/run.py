@@ -14,7 +14,6 @@ requirements.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -37,7 +36,7 @@ from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.refining.candidates import JudgedProposals, Proposal, Proposals
 from puzzledsl.refining.judges import Judges, RefineInputs
-from puzzledsl.scoring.inputs import healing_blocks, measure_of
+from puzzledsl.scoring.inputs import ScoreInputs, healing_blocks, measure_of
 from puzzledsl.scoring.measures import Figures, Measure
 from puzzledsl.scoring.replacements import FiguresCache
 
@@ -121,7 +120,9 @@ class Meter:
 
     def __init__(self, inputs: RefineInputs, score: str) -> None:
         """Read the text to score on and the text to heal on. Raises DiagnosticError."""
-        self._inputs, own, refine = inputs, inputs.of_score(score), inputs.refine
+        self._inputs, refine = inputs, inputs.refine
+        given = (inputs.parent_dir, inputs.base, inputs.library, inputs.jobs, inputs.work, inputs.progress)
+        own = ScoreInputs(inputs.program, score, *given)
         scored = own.with_method(samples=refine.samples, data=refine.data or own.method.data)
         self.metric = scored.method.metric
         self._model = reachable_parent(inputs.parent_dir, inputs.progress, once=False)
@@ -129,14 +130,13 @@ class Meter:
         self._fitted = refine.healed > 0
         self._calibration_NS = healing_blocks(own, refine.healed)
         self._children: HealedChildren | None = None
-        pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
+        pieces = inputs.library.checksums()
         measured = origin(inputs.parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
         healed = origin(inputs.parent_dir, self._calibration_NS)["text"]
         made = [pieces.get(job.id, "") for job in inputs.jobs]
         parts = [METHOD, self._measure.identity(), self._fitted, scored.bld.name, measured, healed, made]
         key = json.dumps(parts, sort_keys=True)
-        name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._known = FiguresCache(scored.build.figures(f"children-{name}"), key)
+        self._known = FiguresCache(inputs.build, "children-", key)
 
     def start(self, title: str, children: int) -> None:
         """Begin a bar of so many children."""

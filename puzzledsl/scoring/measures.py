@@ -94,15 +94,10 @@ class Vocabulary:
 
     def _logsumexp(self, logits_PT: Tensor) -> Tensor:
         """Compute logsumexp as logit - log_softmax of the tile's first token: the fused kernel takes one pass."""
-        first_P = logits_PT[:, 0]
-        return first_P - torch.log_softmax(logits_PT, -1, out=self._spare(logits_PT))[:, 0]
-
-    def _spare(self, like_PT: Tensor) -> Tensor:
-        """Return this thread's scratch tile, reused by every call, in the shape of `like_PT`."""
-        if not hasattr(self._of_thread, "tile"):
-            size = self._positions * len(self._tiles[0])
-            self._of_thread.tile = like_PT.new_empty(size)
-        return cast(Tensor, self._of_thread.tile[: like_PT.numel()].view(like_PT.shape))
+        if not hasattr(self._of_thread, "tile"):  # scratch, reused by every call of a thread
+            self._of_thread.tile = logits_PT.new_empty(self._positions * len(self._tiles[0]))
+        spare = cast(Tensor, self._of_thread.tile[: logits_PT.numel()].view(logits_PT.shape))
+        return logits_PT[:, 0] - torch.log_softmax(logits_PT, -1, out=spare)[:, 0]
 
 
 def _expected(rows_VH: Tensor, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:

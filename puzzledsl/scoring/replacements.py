@@ -5,11 +5,11 @@ Metrics of replacements are cached as checksummed JSON lines. So resumed runs an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from torch import nn
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Args, DiagnosticError, NoPieceForAlternative
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
 from puzzledsl.child.checkpoint.contents import Chosen, chosen_in
@@ -184,10 +185,12 @@ def score_table(
 
 
 class FiguresCache:
-    """A file of metrics by name. It is emptied if its key differs from `key`, a string of everything that metrics depend on."""
+    """A file of metrics by name, one for each `key`, a string of everything that metrics depend on."""
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, build: BuildDir, kind: str, key: str) -> None:
+        """Read the file in a build directory; its name begins with `kind`."""
         self.figures: dict[Name, Figures] = {}
+        path = build.figures(f"{kind}{hashlib.sha256(key.encode()).hexdigest()[:24]}")
         self._path, head = path, json.dumps({"key": key})
         content = path.read_bytes() if path.exists() else b""
         whole = content.rfind(b"\n") + 1

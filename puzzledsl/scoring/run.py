@@ -139,8 +139,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         facts = scorer.facts
         digests = _digests(inputs, facts, todo, ends)
         key = json.dumps([digests["figures"], facts.identity])
-        kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-        known = FiguresCache(kept, key)
+        known = FiguresCache(inputs.build, "", key)
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
         healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
         unknown = sum(_end_name(*end) not in known.figures for end in ends)
@@ -164,7 +163,7 @@ def _digests(
 ) -> dict[str, str]:
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     method, parent_dir = inputs.method, inputs.parent_dir
-    pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
+    pieces = inputs.library.checksums()
     parts = [
         [
             r.layer,

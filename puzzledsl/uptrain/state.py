@@ -173,14 +173,6 @@ class TrainingState:
         heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
         return TrainingProgress(int(notes["step"]), heldout)
 
-    def save_best(self) -> None:
-        """Save the weights as the best so far."""
-        self.store.save(BEST, self._weights(), {})
-
-    def load_best(self) -> None:
-        """Load the best weights."""
-        self.store.load(BEST, self._weights())
-
     def tensors(self) -> dict[str, Tensor]:
         """Return every present tensor under its name in the file."""
         found: dict[str, Tensor] = {}
@@ -190,7 +182,8 @@ class TrainingState:
                 found[f"{moment}/{name}"] = value
         return found
 
-    def _weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights, which are all that is kept of the best state."""
         return {name: weight.detach() for name, weight in self.model.named_parameters()}
 
     def _make_room(self, names: set[str]) -> None:

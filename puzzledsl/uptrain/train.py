@@ -44,7 +44,7 @@ from puzzledsl.uptrain.ranks import (
     reshard,
     shares,
 )
-from puzzledsl.uptrain.state import Store, TrainingProgress, TrainingState, adamw
+from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState, adamw
 
 
 class MicroBatch(NamedTuple):
@@ -174,7 +174,7 @@ class Trainer:
                 self._run.save(done)
                 last_saved = time.monotonic()
                 writing_s = last_saved - began
-        self._run.load_best()
+        self._run.store.load(BEST, self._run.weights())
         return done
 
     def step(self, step: int) -> Step:
@@ -197,23 +197,19 @@ class Trainer:
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         """Leave a step's gradients in the weights; return its mean losses, float64 [4]. Raises DiagnosticError (OutOfMemory)."""
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
         try:
             with repeatable(self.device):
-                return self._accumulated(rows_GT, learned_GT)
+                for batch in micro_batches(rows_GT, learned_GT, self.means.micro_blocks, self.ranks):
+                    losses = self._backward(batch)
+                    totals += batch.share * torch.stack([value.detach() for value in losses]).double()
+                reshard(self.teacher)
+                self.ranks.add_up(totals)
+                return totals
         except torch.OutOfMemoryError as error:
             rank, name = self.ranks.rank, self.declaration.name
             problem = OutOfMemory(None, name=name, rank=rank, help=cure(self.means))
             raise DiagnosticError(problem) from error
-
-    def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
-        mine = micro_batches(rows_GT, learned_GT, self.means.micro_blocks, self.ranks)
-        for batch in mine:
-            losses = self._backward(batch)
-            totals += batch.share * torch.stack([value.detach() for value in losses]).double()
-        reshard(self.teacher)
-        self.ranks.add_up(totals)
-        return totals
 
     def _on_device(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
         """Return the token ids of a micro-batch and the positions that count."""
@@ -267,7 +263,7 @@ class Trainer:
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
         if done.step == kept:
-            self._run.save_best()
+            self._run.store.save(BEST, self._run.weights(), {})
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}

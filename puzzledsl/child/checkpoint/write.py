@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 
-from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
@@ -166,9 +165,13 @@ def write_checkpoint(
 
     Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
     """
-    weights = as_parameters(child.weights, FAMILIES[child.shape.family])
+    family = FAMILIES[child.shape.family]
+    weights = as_parameters(child.weights, family)
     content = child_config_json(child) if config is None else dict(config)
-    if compress and (types := _types_of_parameters(child, weights)):
+    own = {stored_name(name, family): dtype for name, dtype in child.storage_types().items()}
+    # of layers alone; joined projections have the type of their parts
+    types = {name: own[name] for name in weights if name in own and name.startswith(f"{family.layers}.")}
+    if compress and types:
         content["quantization_config"] = quantization_config(weights, types)
         scales = torch.bfloat16 if child.dtype == torch.bfloat16 else torch.float32
         weights = compressed(weights, types, scales)
@@ -192,14 +195,6 @@ def write_directory(
         for name, text in (code | {"README.md": card} if card else code).items():
             (directory / name).write_text(text, encoding="utf-8")
         copy_tokenizer(base_dir, directory)
-
-
-def _types_of_parameters(child: ChildFiles, weights: Mapping[str, LazyTensor]) -> dict[str, PrecisionName]:
-    """Return the storage types of quantised parameters of layers; joined projections have that of their parts."""
-    family = FAMILIES[child.shape.family]
-    types = {name: of for name, of in child.storage_types().items() if name.startswith(f"{family.layers}.")}
-    joined = {stored_name(name, family): dtype for name, dtype in types.items()}
-    return {name: joined[name] for name in weights if name in joined}
 
 
 def copy_tokenizer(base_dir: Path, directory: Path) -> None:

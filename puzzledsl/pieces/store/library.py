@@ -67,6 +67,10 @@ class Library:
         self._known = self.index.read()
         return tuple(piece for _, piece in sorted(self._known.items()))
 
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of each piece's file, by job id. Raises DiagnosticError for a damaged index."""
+        return {piece.job.id: piece.sha256 for piece in self.pieces()}
+
     def has(self, id: str, inputs: Mapping[str, str] | None = None) -> bool:
         """Return True if the piece is indexed, its file intact and, as job ids do not say, made from these `inputs`."""
         piece = self._find(id)

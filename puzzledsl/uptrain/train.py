@@ -24,7 +24,6 @@ from puzzledsl.models.errors import LossDiverged, OutOfMemory
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.means import PLAIN, cure
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -105,6 +104,17 @@ def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
 def learned(blocks_NT: Tensor | TokenRows, rows: slice) -> Tensor | None:
     """Return the positions of some blocks that losses count, bool; None where all count, as in a tensor of blocks."""
     return blocks_NT.learned(rows) if isinstance(blocks_NT, TokenRows) else None
+
+
+PLAIN = UptrainChoice(0, recompute=False, offload=False)
+"""Nothing is spent to save memory; 0 blocks at a time are as many as a device needs for its speed."""
+
+
+def cure(choice: UptrainChoice) -> str:
+    """Return the change of the program that takes less memory."""
+    if choice.micro_blocks > 1:
+        return f"write `micro_batch = {choice.micro_blocks // 2}`"
+    return "use more processes" if choice.recompute else "write `micro_batch = 1, recompute = true`"
 
 
 class Trainer:

@@ -29,10 +29,10 @@ from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import ranks as cutting
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
 from puzzledsl.uptrain.state import Store
+from puzzledsl.uptrain.train import PLAIN
 from tests.tiny import tiny_tokens
 from tests.uptrain.cases import Recorder
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,8 @@ class HealingInputs:
     """Inputs of healing one child: its definition, the jobs and weights of its pieces, and the parent.
 
     Relative data paths start at `base`; `cache` holds tokenised text. Layers that an interrupted run of the same child left
-    in `work` are reused, and all that a finished one left. `executor` provides the worker that heals.
+    in `work` are reused, and all that a finished one left. `executor` provides the worker that heals;
+    finished layers are in `work`, so another worker can go on from them.
     """
 
     program: Program
@@ -138,6 +138,17 @@ class HealingInputs:
     work: Path
     progress: Progress
     executor: Executor = field(default_factory=Executor)
+
+    def heal(self, bld: Bld) -> Healed | None:
+        """Heal the child, here or on a worker; None if there is no text to heal on. Raises DiagnosticError."""
+        tokenizer = load_tokenizer(self.parent_dir)
+        text = healing_text(self.program, bld, self.base, tokenizer, self.cache, self.progress)
+        if text is None:
+            return None
+        model = reachable_parent(self.parent_dir, self.progress, once=True)
+        held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
+        given = (self.definition.layers, self.pieces, *text, self.work, self.progress)
+        return heal(model, *given, held_bytes=held_bytes)
 
 
 def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
@@ -167,8 +178,8 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Healed | None:
     search = inputs.definition.search
     outcome: Healed | None
     there = inputs if inputs.executor.is_local else as_sent(inputs, jobs=())
-    with inputs.executor.open(TeamSpec(partial(Healer, there, declaration)), inputs.progress) as teams:
-        ((_, outcome),) = teams.run([Task.call(search, "heal")])
+    with inputs.executor.open(TeamSpec(lambda member: there), inputs.progress) as teams:
+        ((_, outcome),) = teams.run([Task.call(search, "heal", declaration)])
     if outcome is not None:
         write_text(inputs.work / OUTCOME, json.dumps(asdict(outcome)))
         inputs.progress.log(
@@ -182,26 +193,6 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Healed | None:
             data=declaration.heal_data or declaration.data,
         )
     return outcome
-
-
-class Healer:
-    """Heals one child, here or on a worker. Finished layers are in `work`, so another worker can go on from them."""
-
-    def __init__(self, inputs: HealingInputs, declaration: Bld, member: int) -> None:
-        self._inputs, self._bld = inputs, declaration
-
-    def heal(self) -> Healed | None:
-        """Heal the child; None if there is no text to heal on. Raises DiagnosticError."""
-        inputs, definition, progress = self._inputs, self._inputs.definition, self._inputs.progress
-        tokenizer = load_tokenizer(inputs.parent_dir)
-        text = healing_text(inputs.program, self._bld, inputs.base, tokenizer, inputs.cache, progress)
-        if text is None:
-            return None
-        calibration_NS, held_out_NS = text
-        model = reachable_parent(inputs.parent_dir, progress, once=True)
-        held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
-        given = (definition.layers, inputs.pieces, calibration_NS, held_out_NS, inputs.work, progress)
-        return heal(model, *given, held_bytes=held_bytes)
 
 
 def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob]) -> Bld | None:

@@ -237,10 +237,7 @@ def slack(judged: nodes.Judged, figure: Figure, sure: float) -> float:
 
 
 class JudgedProposals(Proposals):
-    """Proposals for requirements on judged figures: the bound on the refitted sum moves by false position.
-
-    Dahlquist & Bjorck 1974, section 6.3, in the logarithm.
-    """
+    """Proposals for judged requirements: the bound's logarithm moves by false position (Dahlquist & Bjorck 1974, section 6.3)."""
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int, program: nodes.Program) -> None:
         """`program`: declares the judges and their requirements."""

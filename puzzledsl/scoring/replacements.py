@@ -130,10 +130,7 @@ def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) ->
 def replacements(
     score: nodes.Score, space: nodes.Space, unit: str, jobs: Sequence[BldJob]
 ) -> list[Replacement]:
-    """Return all replacements to score, by ascending layer, except the parent's own sub-blocks, whose score is 0.
-
-    Raises DiagnosticError (NoPieceForAlternative) for an alternative without a piece.
-    """
+    """Return all replacements by layer, without the parent's own, whose score is 0. Raises DiagnosticError (no piece)."""
     pieces, found = pieces_of(jobs), list[Replacement]()
     parent = ParentAttention(), ParentFfn()
     for layer, choice in enumerate(space.layers):
@@ -161,10 +158,7 @@ def score_table(
     figures: Mapping[Name, Figures],
     runs: Sequence[Run] = (),
 ) -> ScoreTable:
-    """Build the table of one metric from all cached metrics. The parent's own sub-blocks score 0 and are left out.
-
-    Only the runs in `runs` are included.
-    """
+    """Build the table of one metric, with `runs` alone, from cached metrics. The parent's own sub-blocks score 0 and are left out."""
     names = ("attention", "ffn", "pairs")
     tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in names}
     for (layer, table, name), figure in figures.items():

@@ -55,10 +55,7 @@ CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausal
 
 
 def foreign_code(directory: Path, child: ChildFiles) -> list[UntrustedCode]:
-    """Return the files that are not what puzzledsl writes for this child, sorted by path.
-
-    Those are files of code, in any folder of the directory, and configurations that name other classes.
-    """
+    """Return the files of code, in any folder, and configurations naming other code, that puzzledsl does not write; by path."""
     shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
     shipped[MLX_MODEL_FILE] = mlx_code().encode()
     found = [*_files(directory, shipped), *_names(directory)]

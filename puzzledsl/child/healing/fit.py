@@ -219,10 +219,7 @@ def _product(step_PH: Tensor, read_BSP: Tensor) -> Tensor:
 def _put_on_grid(
     sub_block: ChildSubBlock, grid: Grid, step_PH: Tensor, gram: Gram, held_out: Iterable[FitBatch]
 ) -> bool:
-    """Round a quantised map to its grid again, with error compensation; False if it stays as it was.
-
-    The rounded map is taken if it has less error on held-out tokens, too.
-    """
+    """Round a quantised map to its grid again, with error compensation, if that lowers the held-out error; False if it stays."""
     found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision, gram.tokens)
     change_PH = (found_HP - grid.weight).T
     effects = [partial(_product, change_PH), partial(_product, 0 * change_PH)]
@@ -284,10 +281,7 @@ def choose_shares(
 
 
 def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:
-    """Return argmin of x'Ax / 2 - b'x over 0 <= x <= 1, for a positive semidefinite A [2, 2].
-
-    The candidates are the unconstrained optimum, if it lies inside, and the optimum on each edge.
-    """
+    """Return argmin of x'Ax / 2 - b'x over 0 <= x <= 1, of a positive semidefinite A [2, 2]: the optimum inside or on an edge."""
     (a, b), (_, c) = square_KK.tolist()
     p, q = product_K.tolist()
     candidates = [(x, _clipped(q - b * x, c)) for x in (0.0, 1.0)]

@@ -123,9 +123,8 @@ OUTCOME = "healed.json"
 class HealingInputs:
     """Inputs of healing one child: its definition, the jobs and weights of its pieces, and the parent.
 
-    Relative data paths start at `base`; `cache` holds tokenised text. Layers that an interrupted run of the same child left
-    in `work` are reused, and all that a finished one left. `executor` provides the worker that heals;
-    finished layers are in `work`, so another worker can go on from them.
+    Relative data paths start at `base`; `cache` holds tokenised text. Layers that an interrupted run of the same child, or a
+    lost worker, left in `work` are reused, and all that a finished one left. `executor` provides the worker that heals.
     """
 
     program: Program

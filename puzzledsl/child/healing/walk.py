@@ -155,7 +155,7 @@ def heal(
 ) -> Healed:
     """Heal the child that `layers` and `pieces` define. `model`, the parent, is not changed.
 
-    Refits the last map of every sub-block from the first changed one on (`chain.first_changed`).
+    Refits the last map of every sub-block from the first changed one on (`first_changed`).
     Hidden states above `held_bytes` are kept in files in `work`.
     Raises DiagnosticError if a piece is damaged or does not fit.
     """

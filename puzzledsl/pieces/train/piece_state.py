@@ -69,10 +69,7 @@ def squared(flat: Tensor) -> Tensor:
 
 @dataclass
 class SquaredErrors:
-    """Running sums of ||child - parent||^2 and ||parent||^2 over batches.
-
-    They are float64 scalars on the device of the batches, so that adding one does not wait for it.
-    """
+    """Running sums of ||child - parent||^2 and ||parent||^2 over batches: float64 on their device, so that adding never waits."""
 
     error: Tensor | float = 0.0
     norm: Tensor | float = 0.0
@@ -131,10 +128,7 @@ class PieceState:
 
     @torch.enable_grad()
     def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace, *, weighted: bool = False) -> None:
-        """Add a batch's gradients, unless the piece needs no training or has stopped; `weighted`: those of a micro-batch.
-
-        A micro-batch's loss counts by its weight in the batch's.
-        """
+        """Add a batch's gradients, if the piece still trains; `weighted`: a micro-batch's, by its weight in the batch's loss."""
         if not self._trains:
             return
         device = hidden_BSH.device

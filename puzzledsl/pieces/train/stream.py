@@ -153,10 +153,7 @@ class Stages:
 def stages(
     order: Order, executor: Executor, progress: Progress, model: PreTrainedModel | None = None
 ) -> Iterator[Stages]:
-    """Return a context with an order's stages: in this process one with the loaded `model`, elsewhere one on each worker.
-
-    Raises DiagnosticError (NoWorkers).
-    """
+    """Context of an order's stages: one here with the loaded `model`, or one a worker. Raises DiagnosticError (NoWorkers)."""
     layers = spans(work_of(order.jobs, shape_of(load_config(order.parent_dir))), executor.settled())
     sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
     if not executor.is_local:

@@ -72,10 +72,7 @@ def make_parts(
     progress: Progress,
     span: Span | None = None,
 ) -> None:
-    """Make an order's jobs in parts, one after the other; one that runs out of memory is made in two.
-
-    Raises DiagnosticError (NoRoomForPiece) if a single piece runs out of memory, and what `make` raises.
-    """
+    """Make an order's jobs in parts; one that runs out of memory is made in two. Raises DiagnosticError (NoRoomForPiece)."""
     waiting = deque(parts)
     while waiting:
         reason, left = _made(replace(order, jobs=waiting.popleft()), make, enter)

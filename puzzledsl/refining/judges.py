@@ -15,22 +15,19 @@ from itertools import dropwhile
 from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.progress import Part, Progress
+from puzzledsl.base.progress import Part
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
-from puzzledsl.cluster.tasks import Executor
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.families.block_configs import Layer
-from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine
+from puzzledsl.ir.nodes import Eval, Judge, Prompts, Refine
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
     Assignment,
-    BldJob,
     CostTable,
     Figure,
     ModelComparison,
@@ -38,52 +35,36 @@ from puzzledsl.ir.tables import (
     ScoreTable,
     Solution,
 )
-from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.pieces.store.library import StageInputs, origin
 from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
 from puzzledsl.scoring.replacements import FiguresCache
 
 
 @dataclass(frozen=True)
-class RefineInputs:
-    """Inputs of measuring children of one search.
+class RefineInputs(StageInputs):
+    """Inputs of measuring children of one search, with the jobs of its space's pieces.
 
-    `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
-    Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
-    `healing_work` gives the folder in which a child is healed, which building it reads; None: in `work`.
+    Judged children are healed if `heal`. `healing_work` gives the folder in which a child is healed, which building it reads;
+    None: in `work`.
     """
 
-    program: Program
-    search: str
-    costs: CostTable
-    scores: Mapping[str, ScoreTable]
-    parent_dir: Path
-    base: Path
-    library: Library
-    jobs: Sequence[BldJob]
-    work: Path
-    progress: Progress
-    heal: bool = True
-    executor: Executor = field(default_factory=Executor)
-    healing_work: Callable[[Sequence[Assignment]], Path] | None = None
-
-    @property
-    def build(self) -> BuildDir:
-        """The build directory, which holds the library."""
-        return BuildDir(self.library.root.parent)
+    costs: CostTable = field(kw_only=True)
+    scores: Mapping[str, ScoreTable] = field(kw_only=True)
+    heal: bool = field(default=True, kw_only=True)
+    healing_work: Callable[[Sequence[Assignment]], Path] | None = field(default=None, kw_only=True)
 
     @property
     def refine(self) -> Refine:
         """The settings of `refine`. Raises ValueError for a search without."""
-        refine = self.program.searches[self.search].refine
+        refine = self.program.searches[self.name].refine
         if refine is None:
-            raise ValueError(f"search {self.search} has nothing to refine")
+            raise ValueError(f"search {self.name} has nothing to refine")
         return refine
 
     def candidates(self) -> Candidates:
         """Return the candidate children of the search. Raises DiagnosticError if a table is missing."""
-        return Candidates(self.program, self.search, self.costs, self.scores)
+        return Candidates(self.program, self.name, self.costs, self.scores)
 
 
 METHOD = "1"
@@ -96,7 +77,7 @@ class Judges:
     def __init__(self, inputs: RefineInputs, first: Solution | None = None) -> None:
         """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
-        names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
+        names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.name]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
         self._healed: dict[tuple[Assignment, ...], Path] = {}
         self._healing = self._healing_work(first)
@@ -142,7 +123,7 @@ class Judges:
     def figures(self, solution: Solution, title: str) -> Figures:
         """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
-        definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
+        definition = model_definition(inputs.program, inputs.name, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))
         if name in self._known.figures:
             self.keep_known()
@@ -173,10 +154,11 @@ class Judges:
             here = inputs.work / f"healing-{_digest(definition)[:12]}"
             work = inputs.healing_work(layers) if inputs.healing_work else here
             self._healed[tuple(layers)] = work
-            given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
             healing = Part(inputs.progress, *self._healing, {"child": title, "part": "heal"})
-            made = (inputs.library.load, inputs.build.tokens, work, healing, inputs.executor)
-            healed = healed_weights(HealingInputs(*given, *made))
+            given = (inputs.program, inputs.name, inputs.parent_dir, inputs.base, inputs.library, inputs.jobs)
+            healed = healed_weights(
+                HealingInputs(*given, work, healing, inputs.executor, definition=definition)
+            )
             healing.end()
         realise(definition, inputs.parent_dir, inputs.library.load, child, healed=healed)
         found: dict[str, float] = {}
@@ -194,7 +176,7 @@ class Judges:
         Without a solution, all sub-blocks are taken for the parent's.
         """
         inputs, program = self._inputs, self._inputs.program
-        space = program.spaces[program.searches[inputs.search].space]
+        space = program.spaces[program.searches[inputs.name].space]
         tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
         if not inputs.heal or not tokens:
             return 0, 0.0
@@ -202,7 +184,7 @@ class Judges:
         work = HealingWork(shape, tokens, JUDGING_TOKENS)
         layers: Sequence[Layer] = ((ParentAttention(), ParentFfn()),) * shape.layers
         if solution is not None:
-            defined = model_definition(program, inputs.search, solution, inputs.jobs).layers
+            defined = model_definition(program, inputs.name, solution, inputs.jobs).layers
             pairs: list[Layer] = [(layer.attention, layer.ffn) for layer in defined]
             layers = [*dropwhile(lambda pair: all(a.is_parent for a in pair), pairs)]
         return shape.layers + 1, work.of_layers(layers) + work.compared
@@ -210,8 +192,8 @@ class Judges:
     def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""
         inputs, program = self._inputs, self._inputs.program
-        space, tokenizer = program.searches[inputs.search].space, load_tokenizer(inputs.parent_dir)
-        given = (inputs.base, tokenizer, inputs.build.tokens, inputs.progress)
+        space = program.searches[inputs.name].space
+        given = (inputs.base, inputs.tokenizer, inputs.build.tokens, inputs.progress)
         found = []
         for bld in program.blds.values() if inputs.heal else ():
             text = healing_text(program, bld, *given) if bld.space == space and bld.heal_tokens else None
@@ -234,7 +216,7 @@ class _Judge:
         evaluation = Eval(
             name=judge.name,
             where=judge.where,
-            of=inputs.search,
+            of=inputs.name,
             tasks=judge.tasks,
             items=judge.items,
             data=judge.data,

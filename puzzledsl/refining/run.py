@@ -162,7 +162,7 @@ class Meter:
     def loss(self, solution: Solution) -> float:
         """Return the score's metric for a child after healing. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
-        layers = model_definition(inputs.program, inputs.search, solution, inputs.jobs).layers
+        layers = model_definition(inputs.program, inputs.name, solution, inputs.jobs).layers
         name = (0, "child", child_digest(layers))
         if name not in self._known.figures:
             if self._children is None:  # the parent runs once, when there is something new to compare with it
@@ -181,24 +181,24 @@ def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
     """
     program, children, candidates = inputs.program, inputs.refine.children, inputs.candidates()
     if not result.solutions:
-        raise ValueError(f"search {inputs.search} has nothing to refine")
+        raise ValueError(f"search {inputs.name} has nothing to refine")
     inputs.work.mkdir(parents=True, exist_ok=True)
     optimum, bld = result.solutions[0], program.scores[candidates.score].bld
     given = candidates, optimum, 0 if bld is None else program.blds[bld].seed
     meter: Meter | Judges
     proposals: Proposals
-    if judged_by(program.searches[inputs.search]):
+    if judged_by(program.searches[inputs.name]):
         meter, proposals = Judges(inputs, optimum), JudgedProposals(*given, program)
     else:
         meter, proposals = Meter(inputs, candidates.score), Proposals(*given)
-    meter.start(f"refine {inputs.search}", children)
+    meter.start(f"refine {inputs.name}", children)
     while len(proposals.children) < children and (proposal := proposals.next()) is not None:
         meter.measure(proposal, proposals, children)
     if isinstance(meter, Meter):
         meter.keep_known(children - len(proposals.children))
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
-        search=inputs.search,
+        search=inputs.name,
         score=candidates.score,
         metric=meter.metric,
         healed=inputs.refine.healed if isinstance(meter, Meter) else 0,

@@ -8,38 +8,32 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
-from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.child.healing.walk import HealingGroups
-from puzzledsl.cluster.tasks import Executor, as_sent
-from puzzledsl.data.blocks import rows_behind, token_rows
+from puzzledsl.data.blocks import rows_behind
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.errors import NoHealingText, NoScoringText
-from puzzledsl.models.families.load import check_tokens, load_tokenizer
+from puzzledsl.models.families.load import check_tokens
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers, room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.precision.gptq import rounded_end
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import StageInputs
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep import HealedSweep, Sweep, Unit, leaving, points_at_a_time
@@ -185,41 +179,28 @@ def measure_of(inputs: ScoreInputs, runner: LayerRunner) -> Measure:
         items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
         return Accuracy(runner, items, [encode_item(inputs.tokenizer, item) for item in items])
     if inputs.data is None:
-        raise DiagnosticError(NoScoringText(span, score=inputs.score))
+        raise DiagnosticError(NoScoringText(span, score=inputs.name))
     tokens_NS, learned_NS = scored(inputs)
     return Divergence(runner, tokens_NS, method.samples, learned_NS=learned_NS)
 
 
 @dataclass(frozen=True)
-class ScoreInputs:
-    """Inputs of one measured score.
+class ScoreInputs(StageInputs):
+    """Inputs of one measured score, with the jobs of its BLD."""
 
-    `jobs` are those of the score's BLD, whose pieces are in `library`. Relative data paths start at `base`. `work` holds
-    unfinished work and may be removed when the table is written. `executor` provides the workers that measure.
-    """
-
-    program: nodes.Program
-    score: str
-    parent_dir: Path
-    base: Path
-    library: Library
-    jobs: Sequence[BldJob]
-    work: Path
-    progress: Progress
-    executor: Executor = field(default_factory=Executor)
     is_sent: bool = False
     """True on a worker, beside which others of its machine load the parent, too."""
 
     @property
     def declaration(self) -> nodes.Score:
         """The `score` declaration."""
-        return self.program.scores[self.score]
+        return self.program.scores[self.name]
 
     @property
     def method(self) -> nodes.ReplaceOne:
         """The settings of `replace_one`. Raises ValueError for a score that is read from a table."""
         if not isinstance(self.declaration.method, nodes.ReplaceOne):
-            raise ValueError(f"score {self.score} is not measured, it is read from a table")
+            raise ValueError(f"score {self.name} is not measured, it is read from a table")
         return self.declaration.method
 
     @property
@@ -233,27 +214,11 @@ class ScoreInputs:
         """The data set that is scored on."""
         return self.method.data or self.bld.data
 
-    @property
-    def build(self) -> BuildDir:
-        """The build directory, which holds the library."""
-        return BuildDir(self.library.root.parent)
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The parent's tokenizer."""
-        return load_tokenizer(self.parent_dir)
-
-    def sent(self) -> ScoreInputs:
-        """Return the inputs as the workers get them; in this process, as they are."""
-        if self.executor.is_local:
-            return self
-        return as_sent(self, library=Library(self.library.root.resolve()), is_sent=True)
-
     def with_method(self, **changes: object) -> ScoreInputs:
         """Return the inputs of the same score with other settings."""
         method = self.method.model_copy(update=changes)
         score = self.declaration.model_copy(update={"method": method})
-        scores = {**self.program.scores, self.score: score}
+        scores = {**self.program.scores, self.name: score}
         return replace(self, program=self.program.model_copy(update={"scores": scores}))
 
 
@@ -263,26 +228,19 @@ def scored(inputs: ScoreInputs) -> tuple[Tensor, Tensor | None]:
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
     short. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those of reading text).
     """
-    samples, bld, data = inputs.method.samples, inputs.bld, inputs.program.data[inputs.data or ""]
+    samples, bld, data = inputs.method.samples, inputs.bld, inputs.data or ""
     count = -(-samples // bld.context)
-    trained = Budget.of(bld).blocks if inputs.data == bld.data else 0
+    trained = Budget.of(bld).blocks if data == bld.data else 0
 
     def read(first: int) -> TokenRows:
-        return token_rows(
-            *(data, inputs.base, inputs.tokenizer),
-            context=bld.context,
-            tokens=(first + count) * bld.context,
-            seed=bld.seed,
-            cache=inputs.build.tokens,
-            progress=inputs.progress,
-        ).part(first)
+        return inputs.text(data, bld.context, first + count, bld.seed).part(first)
 
-    warning = f"data `{inputs.data}` is too short to score on text that was not trained on"
+    warning = f"data `{data}` is too short to score on text that was not trained on"
     rows = rows_behind(trained, read, inputs.progress, warning)
     tokens_NS, learned_NS = rows[:], rows.learned(slice(None))
     check_tokens(inputs.parent_dir, tokens_NS)
     if learned_NS is not None and not learned_NS.flatten()[:samples].any():
-        reason = f"none is among the {samples} positions that score `{inputs.score}` reads"
+        reason = f"none is among the {samples} positions that score `{inputs.name}` reads"
         span = span_of(inputs.declaration.where)
         raise DiagnosticError(AnswersNotFound(span, name=inputs.data, reason=reason))
     last = None if count > 1 else samples  # of a single block, only what is scored

@@ -158,7 +158,7 @@ def score_table(
     figures: Mapping[Name, Figures],
     runs: Sequence[Run] = (),
 ) -> ScoreTable:
-    """Build the table of one metric, with `runs` alone, from cached metrics. The parent's own sub-blocks score 0 and are left out."""
+    """Build the table of one metric, with `runs`, from cached metrics. The parent's own sub-blocks score 0 and are left out."""
     names = ("attention", "ffn", "pairs")
     tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in names}
     for (layer, table, name), figure in figures.items():

@@ -124,7 +124,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     comes after the blocks that the BLD was trained on, if there is enough.
     Raises DiagnosticError: missing pieces, missing or too little text.
     """
-    score, declaration, method, bld = inputs.score, inputs.declaration, inputs.method, inputs.bld
+    score, declaration, method, bld = inputs.name, inputs.declaration, inputs.method, inputs.bld
     progress = inputs.progress
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     space = inputs.program.spaces[declaration.space]
@@ -133,7 +133,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     runs = runs_to_score(declaration, space, shape)
     ends = ends_to_score(space)
 
-    spec = TeamSpec(partial(Subject, inputs.sent(), todo, runs), threads=1)
+    spec = TeamSpec(partial(Subject, inputs.sent(is_sent=True), todo, runs), threads=1)
     with inputs.executor.open(spec, progress) as teams:
         scorer = Scorer(teams, inputs)
         facts = scorer.facts

@@ -65,9 +65,8 @@ def inputs_of(case: Case, work: Path, refine: Refine = REFINE) -> RefineInputs:
     search = case.program.searches["best"].model_copy(update={"refine": refine})
     program = case.program.model_copy(update={"searches": {"best": search}})
     given = (case.base / "parent", case.base, case.library, case.jobs, work, Silent())
-    return RefineInputs(
-        program, "best", CostTable(space="w", params_fixed=0, params_attention=(), params_ffn=()), {}, *given
-    )
+    costs = CostTable(space="w", params_fixed=0, params_attention=(), params_ffn=())
+    return RefineInputs(program, "best", *given, costs=costs, scores={})
 
 
 def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:

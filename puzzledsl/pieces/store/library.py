@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing, sha256_of
+from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Executor, as_sent
+from puzzledsl.data.blocks import token_rows
+from puzzledsl.data.streams import TokenRows
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.errors import PieceDamaged, PieceMissing
+from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.index import Index
 
 CHUNK_BYTES = 1 << 16
@@ -144,3 +155,49 @@ class Library:
             return b"", "the file is gone or cannot be read"
         whole = hashlib.sha256(content).hexdigest() == piece.sha256
         return content, "" if whole else "its SHA-256 is not the one in the index"
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """Inputs of a stage that makes pieces or runs them: `name` is that of its declaration.
+
+    `jobs` are those of the pieces in `library`. Relative data paths start at `base`. `work` holds the state that an interrupted
+    run resumes from; it may be removed at the end. `executor` provides the workers.
+    """
+
+    program: Program
+    name: str
+    parent_dir: Path
+    base: Path
+    library: Library
+    jobs: Sequence[BldJob]
+    work: Path
+    progress: Progress
+    executor: Executor = field(default_factory=Executor)
+
+    @property
+    def build(self) -> BuildDir:
+        """The build directory, which holds the library."""
+        return BuildDir(self.library.root.parent)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The parent's tokenizer."""
+        return load_tokenizer(self.parent_dir)
+
+    def text(self, data: str, context: int, blocks: int, seed: int) -> TokenRows:
+        """Return the first blocks of a text, not read yet. Raises DiagnosticError if it is too short."""
+        return token_rows(
+            *(self.program.data[data], self.base, self.tokenizer),
+            context=context,
+            tokens=blocks * context,
+            seed=seed,
+            cache=self.build.tokens,
+            progress=self.progress,
+        )
+
+    def sent(self, **changes: object) -> Self:
+        """Return the inputs as workers get them, with some changes; in this process, as they are."""
+        if self.executor.is_local:
+            return self
+        return as_sent(self, library=Library(self.library.root.resolve()), **changes)

@@ -388,14 +388,14 @@ def by_program(
     return healed_weights(
         HealingInputs(
             program,
-            definition,
-            bld_plan(program, "b"),
+            definition.search,
             base / "parent",
             base,
-            library.load,
-            base / "tokens",
+            library,
+            bld_plan(program, "b"),
             base / work,
             progress or Silent(),
+            definition=definition,
         )
     )
 

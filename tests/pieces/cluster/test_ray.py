@@ -16,9 +16,9 @@ from puzzledsl.cli.main import run
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.cluster.ray_here import MARKS, Killer
 from tests.interrupting import Interrupting
@@ -44,8 +44,8 @@ def make(
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
     executor = RayExecutor(Cluster(on)) if on else Executor()
-    given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
-    run_bld(BldInputs(*given))
+    given = (program, "b", base / "parent", base, library, jobs, work, progress or Silent(), executor)
+    run_bld(StageInputs(*given))
     return contents(library.root)
 
 

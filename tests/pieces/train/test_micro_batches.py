@@ -15,13 +15,13 @@ from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import Order, walk_layers
 from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, MicroBatches
 from puzzledsl.pieces.train.piece_state import PieceState
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
@@ -102,7 +102,7 @@ def make(
 ) -> dict[str, bytes]:
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent()))
+    run_bld(StageInputs(program, "b", base / "parent", base, library, jobs, work, progress or Silent()))
     assert len(library.pieces()) == len(jobs)
     return {p.name: p.read_bytes() for p in library.root.glob("*.safetensors")}
 

@@ -10,9 +10,9 @@ import pytest
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import run
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.pieces.train.bld_programs import make_program
 from tests.pretended_gpu import pretended_gpu
@@ -26,7 +26,9 @@ def trained(base: Path, name: str, tokens: int) -> tuple[dict[str, str], Counter
     program = make_program(base, **ALTERNATIVES, model=MODEL, tokens=tokens)
     jobs, library = bld_plan(program, "b"), Library(base / name / "library")
     with pretended_gpu() as gpu:
-        run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, base / name / "work", Silent()))
+        run_bld(
+            StageInputs(program, "b", base / "parent", base, library, jobs, base / name / "work", Silent())
+        )
     return {piece.job.id: piece.sha256 for piece in library.pieces()}, gpu.waits, gpu.any_order
 
 

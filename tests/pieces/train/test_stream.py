@@ -22,12 +22,12 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models import placement as this_device
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
 from puzzledsl.pieces.train.sweep import sweep
@@ -96,8 +96,8 @@ def make(
     executor = Elsewhere(workers, lost_at) if workers else Executor()
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
-    run_bld(BldInputs(*given))
+    given = (program, "b", base / "parent", base, library, jobs, work, progress or Silent(), executor)
+    run_bld(StageInputs(*given))
     assert len(library.pieces()) == len(jobs) and not work.exists()
     return {p.name: p.read_bytes() for p in library.root.iterdir() if not p.name.startswith(".")}
 
@@ -182,15 +182,15 @@ def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
     given = (
         program,
         "b",
-        jobs,
         tmp_path / "parent",
         tmp_path,
         library,
+        jobs,
         tmp_path / "work",
         Silent(),
         executor,
     )
-    run_bld(BldInputs(*given))
+    run_bld(StageInputs(*given))
     seen = [stage._model.__dict__["pages"].present for stage in executor.teams[-1].members]
     assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1",), ("model.layers.2",)]
 

@@ -36,9 +36,9 @@ from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import origin
 from puzzledsl.refining.candidates import JudgedProposals, Proposal, Proposals
 from puzzledsl.refining.judges import Judges, RefineInputs
-from puzzledsl.scoring.inputs import ScoreInputs, healing_blocks, measure_of
 from puzzledsl.scoring.measures import Figures, Measure
 from puzzledsl.scoring.replacements import FiguresCache
+from puzzledsl.scoring.run import ScoreInputs, healing_blocks, measure_of
 
 METHOD = "1"
 """Version of healing and measuring, part of the cache's key. Increase it when a change of the code changes losses."""

@@ -148,9 +148,7 @@ class Divergence:
         states_PH, words = self.states_of(normed), self._vocabulary
         total_P = words.logsumexp(states_PH)
         self._parent = _Parent(
-            states_PH=states_PH,
-            logsumexp_P=total_P,
-            expected_PH=words.expected(states_PH, total_P),
+            states_PH=states_PH, logsumexp_P=total_P, expected_PH=words.expected(states_PH, total_P)
         )
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:

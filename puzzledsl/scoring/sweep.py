@@ -115,11 +115,7 @@ class Sweep:
     """One pass up the layers of a model, from which every replacement branches off to be measured."""
 
     def __init__(
-        self,
-        runner: LayerRunner,
-        measure: Measure,
-        model: PreTrainedModel,
-        library: Library,
+        self, runner: LayerRunner, measure: Measure, model: PreTrainedModel, library: Library
     ) -> None:
         """Prepare a sweep of a model's layers, with pieces from a library."""
         self.runner, self.measure, self.model, self._library = runner, measure, model, library

@@ -34,15 +34,7 @@ from puzzledsl.uptrain.model import (
     prepare_training,
     recompute_layers,
 )
-from puzzledsl.uptrain.ranks import (
-    SINGLE_PROCESS,
-    Ranks,
-    Sharding,
-    embedding_of,
-    gathered,
-    reshard,
-    shares,
-)
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, Sharding, embedding_of, gathered, reshard, shares
 from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState, adamw
 
 

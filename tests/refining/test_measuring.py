@@ -22,8 +22,8 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.refining.judges import RefineInputs
 from puzzledsl.refining.run import HealedChildren, Meter
-from puzzledsl.scoring.inputs import healing_blocks, scored
 from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.run import healing_blocks, scored
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.search.instances import HERE, alone

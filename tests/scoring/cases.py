@@ -20,8 +20,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from tests.assembled import assemble
 from tests.blocks import token_blocks
 from tests.tiny import tiny_tokenizer

@@ -27,11 +27,11 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.refining.run import HealedChildren
-from puzzledsl.scoring import inputs as subject
 from puzzledsl.scoring import run
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring import run as subject
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement
+from puzzledsl.scoring.run import ScoreInputs
 from puzzledsl.scoring.sweep import HealedReplacement, needed_from
 from tests.assembled import assemble
 from tests.cases import cases

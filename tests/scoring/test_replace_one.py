@@ -22,8 +22,7 @@ from puzzledsl.data.counts import Budget
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from tests.assembled import assemble
 from tests.blocks import token_blocks
 from tests.pieces.train.bld_programs import make_program

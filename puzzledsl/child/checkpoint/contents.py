@@ -31,23 +31,7 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative, with_cache
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
-from puzzledsl.models.families.access import (
-    base_shape_of,
-    blocks_of,
-    family_of,
-    names_of,
-    shape_of,
-    sub_block_of,
-)
-from puzzledsl.models.families.load import (
-    OWN_KEYS,
-    config_of_child,
-    load_config,
-    load_parent,
-    load_weights,
-    read_config_json,
-    weights_in,
-)
+from puzzledsl.models.families import access, load
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, total_bytes
@@ -59,20 +43,20 @@ def load_child(
     directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
     """Load the child in evaluation mode, without gradients. Raises DiagnosticError as `load_weights` does."""
-    return load_weights(directory, child_config(directory), dtype=dtype, device=device)
+    return load.load_weights(directory, child_config(directory), dtype=dtype, device=device)
 
 
 def load_checkpoint(
     directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
     """Load a child if config.json has `block_configs`, else a parent. Raises DiagnosticError as either loader does."""
-    load = load_child if is_child(read_config_json(directory)) else load_parent
-    return load(directory, dtype=dtype, device=device)
+    loader = load_child if is_child(load.read_config_json(directory)) else load.load_parent
+    return loader(directory, dtype=dtype, device=device)
 
 
 def child_config(directory: Path) -> PreTrainedConfig:
     """Return the base family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
-    return config_of_child(directory, read_config_json(directory))
+    return load.config_of_child(directory, load.read_config_json(directory))
 
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
@@ -97,7 +81,7 @@ class Chosen:
         Raises DiagnosticError: PieceDoesNotFit, and those of `build_alternative`.
         """
         if self.alternative.keeps_weights:
-            own = with_own_modules(sub_block_of(layer, self.sub_block))
+            own = with_own_modules(access.sub_block_of(layer, self.sub_block))
             return with_cache(own, self.alternative.cache), {}
         made = build_alternative(model, self.layer_idx, self.alternative).requires_grad_(False)
         return made, {} if self.alternative.removes else self.load(made, pieces)
@@ -242,7 +226,7 @@ class ChildFiles:
             index, _, own = name.removeprefix(f"{family.layers}.").partition(".")
             if not name.startswith(f"{family.layers}.") or int(index) not in types:
                 continue
-            names = names_of(self.shape, int(index))
+            names = access.names_of(self.shape, int(index))
             for sub_block, alternative in zip(SUB_BLOCKS, types[int(index)], strict=True):
                 part = names.of(sub_block)
                 inside = own.removeprefix(f"{part.module}.") if part is not None else own
@@ -267,14 +251,14 @@ def from_directory(directory: Path) -> ChildFiles:
 
 def from_parent(directory: Path) -> ChildFiles:
     """Open a parent as a child without changes. Raises DiagnosticError."""
-    return _open(directory, load_config(directory))
+    return _open(directory, load.load_config(directory))
 
 
 def _open(directory: Path, config: PreTrainedConfig) -> ChildFiles:
-    shape = base_shape_of(config)
-    layers = blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
-    weights = weights_in(directory, config)
-    return ChildFiles(shape, _base_content(read_config_json(directory)), config, layers, weights)
+    shape = access.base_shape_of(config)
+    layers = access.blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
+    weights = load.weights_in(directory, config)
+    return ChildFiles(shape, _base_content(load.read_config_json(directory)), config, layers, weights)
 
 
 def from_definition(
@@ -289,7 +273,7 @@ def from_definition(
     shape, given = parent.shape, len(definition.layers)
     if given != shape.layers:
         raise DiagnosticError(NoSuchLayer(None, name=definition.name, got=given, expected=shape.layers))
-    pairs = zip(definition.layers, shape_of(parent.config).each, strict=True)
+    pairs = zip(definition.layers, access.shape_of(parent.config).each, strict=True)
     mine = [cast(Layer, (on_base(layer.attention, own), on_base(layer.ffn, own))) for layer, own in pairs]
     layers = tuple(from_block_configs(to_block_configs(mine, shape), shape))
     child = parent.cast(dtype or parent.dtype)
@@ -336,16 +320,12 @@ def _in_type(weight: LazyTensor, dtype: PrecisionName | None) -> LazyTensor:
 
 
 def _put(
-    weights: dict[str, LazyTensor],
-    chosen: Chosen,
-    config: PreTrainedConfig,
-    pieces: Any,
-    dtype: torch.dtype,
+    weights: dict[str, LazyTensor], chosen: Chosen, config: PreTrainedConfig, pieces: Any, dtype: torch.dtype
 ) -> None:
     """Replace a sub-block of the parent by its piece."""
-    alternative, shape = chosen.alternative, shape_of(config).at(chosen.layer_idx)
-    prefix = f"{family_of(config).layers}.{chosen.layer_idx}."
-    part = names_of(base_shape_of(config), chosen.layer_idx).of(chosen.sub_block)
+    alternative, shape = chosen.alternative, access.shape_of(config).at(chosen.layer_idx)
+    prefix = f"{access.family_of(config).layers}.{chosen.layer_idx}."
+    part = access.names_of(access.base_shape_of(config), chosen.layer_idx).of(chosen.sub_block)
     assert part is not None, f"layer {chosen.layer_idx} has no {chosen.sub_block}"
     own = f"{prefix}{part.module}."
     for name in [name for name in weights if name.startswith(own)]:
@@ -376,6 +356,6 @@ def _put(
 def _base_content(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config.json, with the base family's sizes, without the fields that describe a child or this machine."""
     base = base_content(content) if is_child(content) else content
-    dropped = {*OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
+    dropped = {*load.OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
     kept = {key: value for key, value in base.items() if key not in dropped}
     return kept | {"model_type": base["model_type"]}

@@ -38,7 +38,7 @@ from puzzledsl.models.placement import is_paged, reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
 from puzzledsl.pieces.store.library import Library, StageInputs, origin
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.micro_batches import MicroBatches
+from puzzledsl.pieces.train.piece_state import MicroBatches
 from puzzledsl.pieces.train.stage import Enter, SavedState, weights_of
 from puzzledsl.pieces.train.stream import stream, train_elsewhere
 from puzzledsl.pieces.train.sweep import make_parts, prepare_work, sweep

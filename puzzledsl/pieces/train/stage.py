@@ -35,8 +35,7 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent, placement, this_device
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.layer_trainer import Order, initialised, walk_from
-from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches, Visit
-from puzzledsl.pieces.train.piece_state import PieceState
+from puzzledsl.pieces.train.piece_state import CHECK, EVALUATE, STEP, MicroBatches, PieceState, Visit
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.memory.bld import WorkerPlan
 from puzzledsl.plan.memory.stage_plan import Device

@@ -33,15 +33,15 @@ from puzzledsl.models.errors import NoRoomForPiece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after, walk_layers
-from puzzledsl.pieces.train.micro_batches import (
+from puzzledsl.pieces.train.piece_state import (
     CHECK,
     EVALUATE,
     STEP,
     Downloads,
     MicroBatches,
+    PieceState,
     uploaded,
 )
-from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.stage import Enter, SavedState, write_finished
 from puzzledsl.plan.flop import layer_work
 

@@ -256,8 +256,7 @@ class Score(DeclaredTask[nodes.Score]):
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.scoring.inputs import ScoreInputs
-        from puzzledsl.scoring.run import run_score
+        from puzzledsl.scoring.run import ScoreInputs, run_score
 
         ctx, work = self.ctx, self.work_folder
         ctx.made("bld", self.bld, "the pieces")

@@ -12,7 +12,7 @@ from puzzledsl.child.healing.run import blocks_read, healing_text
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.inputs import ScoreInputs, scored
+from puzzledsl.scoring.run import ScoreInputs, scored
 from tests.blocks import token_blocks
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer

@@ -56,7 +56,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.data.counts import Budget
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.train.micro_batches import MicroBatches
+from puzzledsl.pieces.train.piece_state import MicroBatches
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan

@@ -29,8 +29,7 @@ from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.micro_batches import MicroBatches
-from puzzledsl.pieces.train.piece_state import PieceState, normalized_mse
+from puzzledsl.pieces.train.piece_state import MicroBatches, PieceState, normalized_mse
 from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble

@@ -19,8 +19,7 @@ from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import Order, walk_layers
-from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, MicroBatches
-from puzzledsl.pieces.train.piece_state import PieceState
+from puzzledsl.pieces.train.piece_state import EVALUATE, STEP, MicroBatches, PieceState
 from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student

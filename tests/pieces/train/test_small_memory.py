@@ -17,8 +17,7 @@ from puzzledsl.models import placement
 from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from tests.pieces.train.bld_programs import make_program
 
 LIMIT_BYTES = 24 << 20
@@ -40,7 +39,7 @@ from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.models.machine import _used_by_this_process
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.run import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.test_small_memory import Log
 

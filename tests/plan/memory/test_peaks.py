@@ -25,8 +25,7 @@ from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import WorkerPlan, weights_of
 from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, forward_plan, uptrain_plan
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
 from tests.cases import more

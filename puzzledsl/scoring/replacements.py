@@ -23,7 +23,6 @@ from puzzledsl.base.diagnostics import Args, DiagnosticError, NoPieceForAlternat
 from puzzledsl.base.files import sealed_line, unsealed_line, write_text
 from puzzledsl.child.checkpoint.contents import Chosen, chosen_in
 from puzzledsl.child.definition import layer_of_pieces, pieces_of
-from puzzledsl.costs.flops import met_weights
 from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
@@ -82,6 +81,19 @@ class Run:
         return self.layer + self.length
 
 
+@dataclass(frozen=True)
+class End:
+    """The embedding or the head, rounded to a storage type."""
+
+    site: EndName
+    dtype: PrecisionName
+
+    @property
+    def entry(self) -> Name:
+        """The name under which the metrics are cached."""
+        return -2, self.site, f"parent@{self.dtype}"
+
+
 HEALING = 4.0
 """Passes of a token through a layer that is healed: parent, child, Gram matrices, and the fitted maps."""
 
@@ -90,35 +102,25 @@ HEALING = 4.0
 class ScoringWork:
     """Weights that a token meets, by layer and in the head: the measure of work of what is scored.
 
-    `healed`: tokens that a layer is healed on, for each scored token. `behind`: work that follows the replacements.
+    `healed`: tokens that a layer is healed on, for each scored token.
     """
 
     layers: tuple[int, ...]
     head: int
-    healed: float = 0.0
-    behind: float = 0.0
+    healed: float
 
-    @classmethod
-    def of(cls, shape: nodes.Shape, healed: float = 0.0, wholes: int = 0) -> ScoringWork:
-        """Count the parent's weights; `wholes`: whole models that are measured behind the replacements."""
-        whole = cls(*met_weights(shape))
-        return cls(whole.layers, whole.head, healed, wholes * whole.whole)
-
-    @property
-    def whole(self) -> float:
-        """The work of a whole model."""
-        return sum(self.layers) + self.head
-
-    def above(self, scored: Replacement | Run) -> float:
+    def above(self, scored: Replacement | Run | End) -> float:
         """Return the work of a replacement or run: the layers from its own on, those that are healed, and the head."""
+        if isinstance(scored, End):
+            return sum(self.layers) + self.head
         end = scored.end if isinstance(scored, Run) else scored.layer
         return sum(self.layers[end:]) + self.head + HEALING * self.healed * sum(self.layers[end : end + 2])
 
 
-def ends_to_score(space: nodes.Space) -> list[tuple[EndName, PrecisionName]]:
+def ends_to_score(space: nodes.Space) -> list[End]:
     """Return the ends of the model that have a storage type of their own in some child: embedding before head."""
     known = () if space.ends is None else space.ends
-    return [(end.sub_block, end.dtype) for _, ends in known for end in ends if end.dtype is not None]
+    return [End(end.sub_block, end.dtype) for _, ends in known for end in ends if end.dtype is not None]
 
 
 def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) -> list[Run]:

@@ -21,12 +21,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.healing.run import healing_text
 from puzzledsl.child.healing.walk import HealingGroups
 from puzzledsl.cluster.tasks import Task, Teams, TeamSpec
+from puzzledsl.costs.flops import met_weights
 from puzzledsl.data.blocks import rows_behind
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.errors import AnswersNotFound
@@ -44,8 +44,8 @@ from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.pieces.store.library import StageInputs, origin
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
 from puzzledsl.scoring.replacements import (
+    End,
     FiguresCache,
-    Name,
     Replacement,
     Run,
     ScoringWork,
@@ -54,7 +54,7 @@ from puzzledsl.scoring.replacements import (
     runs_to_score,
     score_table,
 )
-from puzzledsl.scoring.sweep import METHOD, HealedSweep, Sweep, Unit, leaving, points_at_a_time
+from puzzledsl.scoring.sweep import METHOD, HealedSweep, Sweep, leaving, points_at_a_time
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Facts:
     """See `Divergence.identity`."""
     samples: int
     layers: int
-    units: Sequence[Unit]
-    """Replacements and runs that are measured together, in the order of measuring."""
+    units: Sequence[Sequence[Replacement | Run | End]]
+    """Replacements and runs that are measured together, in the order of measuring, and then each end alone."""
     paged: bool
     """True if the parent is read layer by layer."""
     at_once: int
@@ -83,12 +83,17 @@ class Subject:
     """
 
     def __init__(
-        self, inputs: ScoreInputs, todo: Sequence[Replacement] = (), runs: Sequence[Run] = (), member: int = 0
+        self,
+        inputs: ScoreInputs,
+        todo: Sequence[Replacement],
+        runs: Sequence[Run],
+        ends: Sequence[End],
+        member: int,
     ) -> None:
         """Load the parent. Raises DiagnosticError."""
         processes = (os.cpu_count() or 1) if inputs.is_sent else 1
         self.model = reachable_parent(inputs.parent_dir, inputs.progress, once=False, processes=processes)
-        self.inputs, self._todo, self._runs = inputs, todo, runs
+        self.inputs, self._todo, self._runs, self._ends = inputs, todo, runs, ends
         self.runner = LayerRunner(self.model)
         self.measure = measure_of(inputs, self.runner)
         self._packed = ExitStack()
@@ -103,7 +108,7 @@ class Subject:
             identity=self.measure.identity(),
             samples=self.measure.samples(),
             layers=len(self.runner),
-            units=self._sweep.units(self._todo, self._runs),
+            units=[*self._sweep.units(self._todo, self._runs), *((end,) for end in self._ends)],
             paged=self.runner.paged,
             at_once=self._threads().count,
         )
@@ -133,25 +138,27 @@ class Subject:
     def measuring(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Figures]]]:
         """Yield the number of each of these units with what is measured of it."""
         found = self._sweep.units(self._todo, self._runs)
+        places = {id(found[number]): number for number in numbers if number < len(found)}
         with self._threads() as workers:
-            self._open(workers, packed=True)
-            measured = self._sweep.measuring([found[number] for number in numbers], workers)
-            places = {id(found[number]): number for number in numbers}
-            yield from ((places[id(unit)], each) for unit, each in measured)
+            if places:
+                self._open(workers, packed=True)
+                measured = self._sweep.measuring([found[number] for number in places.values()], workers)
+                yield from ((places[id(unit)], each) for unit, each in measured)
+            for number in numbers:
+                if number >= len(found):
+                    self._open(workers)
+                    yield number, [self._end(self._ends[number - len(found)])]
 
-    @torch.inference_mode()
-    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+    def _end(self, end: End) -> Figures:
         """Return the metrics of the parent with its embedding or its head rounded to a storage type."""
-        with self._threads() as workers:
-            self._open(workers)
-            if site == "head":
-                return self.measure.figures(self._final_states(), self._rounded_head(dtype))
-            embedding = self.model.get_input_embeddings()  # a tied head stays as it is
-            hook = embedding.register_forward_hook(partial(_rounded_rows, dtype))
-            try:
-                return self.measure.figures(self._final_states())
-            finally:
-                hook.remove()
+        if end.site == "head":
+            return self.measure.figures(self._final_states(), self._rounded_head(end.dtype))
+        embedding = self.model.get_input_embeddings()  # a tied head stays as it is
+        hook = embedding.register_forward_hook(partial(_rounded_rows, end.dtype))
+        try:
+            return self.measure.figures(self._final_states())
+        finally:
+            hook.remove()
 
     def _final_states(self) -> list[Tensor]:
         """Return the final hidden states after the last norm, one [B, S, H] for each group."""
@@ -283,7 +290,8 @@ class Scorer:
     def __init__(self, teams: Teams, inputs: ScoreInputs) -> None:
         """Ask a worker for the facts. Raises DiagnosticError: those of `Subject`, and failures of a cluster."""
         self._teams, self._inputs = teams, inputs
-        self.facts: Facts = self._asked(Task.call("facts", "facts"))
+        ((_, found),) = teams.run([Task.call("facts", "facts")])
+        self.facts: Facts = found
 
     def measure(self, known: FiguresCache, effort: ScoringWork) -> None:
         """Measure everything that is not in `known`, and store it there."""
@@ -301,11 +309,12 @@ class Scorer:
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
         """Begin to count the time of units, of which several are on their way at once in this process."""
         facts, scored = self.facts, [scored for n in wanted for scored in self.facts.units[n]]
-        work = effort.behind + sum(map(effort.above, scored))
+        work = sum(map(effort.above, scored))
         if not self._inputs.executor.is_local:
             self._inputs.progress.ready(work)
             return
-        at_once = len(scored) if facts.paged and facts.healing_NS is None else facts.at_once
+        together = sum(not isinstance(each, End) for each in scored)
+        at_once = together if facts.paged and facts.healing_NS is None else facts.at_once
         self._inputs.progress.ready(work, at_once, cold=at_once)
 
     def _parts(self, wanted: Sequence[int]) -> list[Sequence[int]]:
@@ -315,7 +324,13 @@ class Scorer:
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
 
-    def _keep(self, unit: Unit, found: Sequence[Figures], known: FiguresCache, effort: ScoringWork) -> None:
+    def _keep(
+        self,
+        unit: Sequence[Replacement | Run | End],
+        found: Sequence[Figures],
+        known: FiguresCache,
+        effort: ScoringWork,
+    ) -> None:
         """Store the results of a unit and report them: the first counts for all, which end together."""
         advance, work = self._inputs.progress.advance, sum(map(effort.above, unit))
         for scored, figures in zip(unit, found, strict=True):
@@ -323,29 +338,10 @@ class Scorer:
                 advance(work=work)
             else:
                 known.add(scored.entry, figures)
-                named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
-                score = figures[self._inputs.method.metric]
-                advance(work=work, layer=scored.layer, alternative=named, score=score)
+                named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.entry[-1]
+                where = {"site": scored.site} if isinstance(scored, End) else {"layer": scored.layer}
+                advance(work=work, **where, alternative=named, score=figures[self._inputs.method.metric])
             work = 0.0
-
-    def ends(
-        self, known: FiguresCache, ends: Sequence[tuple[EndName, PrecisionName]], effort: ScoringWork
-    ) -> dict[str, dict[str, float]]:
-        """Return the score of each end of the parent in each storage type, by site and name. After `measure`."""
-        found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
-        for site, dtype in ends:
-            name = _end_name(site, dtype)
-            kept = name in known.figures
-            if not kept:
-                known.add(name, self._asked(Task.call("end", "end", site, dtype)))
-            score = found[site][name[-1]] = known.figures[name][self._inputs.method.metric]
-            work = 0.0 if kept else effort.whole
-            self._inputs.progress.advance(kept=kept, work=work, site=site, alternative=name[-1], score=score)
-        return found
-
-    def _asked(self, task: Task) -> Any:
-        ((_, result),) = self._teams.run([task])
-        return result
 
 
 FORMER_SETTINGS = {
@@ -353,8 +349,6 @@ FORMER_SETTINGS = {
     '"runs":': '"children":0,"runs":',
     '"data":': '"around":null,"rounds":1,"data":',
 }
-BEHIND = -2
-"""The layer of an end's cached entry: none."""
 
 
 def run_score(inputs: ScoreInputs) -> ScoreTable:
@@ -373,7 +367,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     runs = runs_to_score(declaration, space, shape)
     ends = ends_to_score(space)
 
-    spec = TeamSpec(partial(Subject, inputs.sent(is_sent=True), todo, runs), threads=1)
+    spec = TeamSpec(partial(Subject, inputs.sent(is_sent=True), todo, runs, ends), threads=1)
     with inputs.executor.open(spec, progress) as teams:
         scorer = Scorer(teams, inputs)
         facts = scorer.facts
@@ -382,24 +376,16 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         known = FiguresCache(inputs.build, "", key)
         progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
         healed = 0.0 if facts.healing_NS is None else facts.healing_NS.numel() / len(facts.tokens)
-        unknown = sum(_end_name(*end) not in known.figures for end in ends)
-        effort = ScoringWork.of(shape, healed, wholes=unknown)
-        scorer.measure(known, effort)
-        of_ends = scorer.ends(known, ends, effort)
+        scorer.measure(known, ScoringWork(*met_weights(shape), healed))
         table = score_table(score, method.metric, unit, facts.samples, facts.layers, known.figures, runs)
+    of_ends: dict[str, dict[str, float]] = {end.site: {} for end in ends}
+    for end in ends:
+        of_ends[end.site][end.entry[-1]] = known.figures[end.entry][method.metric]
     return table.model_copy(update={"inputs": digests, **of_ends})
 
 
-def _end_name(site: EndName, dtype: PrecisionName) -> Name:
-    """Return the name under which an end's figures are cached."""
-    return BEHIND, site, f"parent@{dtype}"
-
-
 def _digests(
-    inputs: ScoreInputs,
-    facts: Facts,
-    todo: Sequence[Replacement],
-    ends: Sequence[tuple[EndName, PrecisionName]],
+    inputs: ScoreInputs, facts: Facts, todo: Sequence[Replacement], ends: Sequence[End]
 ) -> dict[str, str]:
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     method, parent_dir = inputs.method, inputs.parent_dir
@@ -422,7 +408,10 @@ def _digests(
     figures = f"{made_from} {parts} None"
     if ends:
         heads = [pieces.get(job.id) for job in inputs.jobs if job.head is not None]
-        described, figures = f"{described} {ends} {heads}", f"{figures} {heads}"
+        described, figures = (
+            f"{described} {[(end.site, end.dtype) for end in ends]} {heads}",
+            f"{figures} {heads}",
+        )
     healing = {}
     if facts.healing_NS is not None:
         healing["healing_tokens"] = origin(parent_dir, facts.healing_NS)["text"]

@@ -304,7 +304,7 @@ class Scorer:
                 self._ready(wanted, effort)
             else:
                 for number, found in result:
-                    self._keep(units[number], found, known, effort)
+                    self._keep(number, found, known, effort)
 
     def _ready(self, wanted: Sequence[int], effort: ScoringWork) -> None:
         """Begin to count the time of units, of which several are on their way at once in this process."""
@@ -324,15 +324,10 @@ class Scorer:
         size = -(-len(wanted) // PAGED_PARTS) if self.facts.paged else 1
         return [wanted[start : start + size] for start in range(0, len(wanted), max(1, size))]
 
-    def _keep(
-        self,
-        unit: Sequence[Replacement | Run | End],
-        found: Sequence[Figures],
-        known: FiguresCache,
-        effort: ScoringWork,
-    ) -> None:
+    def _keep(self, number: int, found: Sequence[Figures], known: FiguresCache, effort: ScoringWork) -> None:
         """Store the results of a unit and report them: the first counts for all, which end together."""
-        advance, work = self._inputs.progress.advance, sum(map(effort.above, unit))
+        advance, unit = self._inputs.progress.advance, self.facts.units[number]
+        work = sum(map(effort.above, unit))
         for scored, figures in zip(unit, found, strict=True):
             if scored.entry in known.figures:  # measured before, unlike others of the unit
                 advance(work=work)
@@ -408,10 +403,8 @@ def _digests(
     figures = f"{made_from} {parts} None"
     if ends:
         heads = [pieces.get(job.id) for job in inputs.jobs if job.head is not None]
-        described, figures = (
-            f"{described} {[(end.site, end.dtype) for end in ends]} {heads}",
-            f"{figures} {heads}",
-        )
+        described += f" {[(end.site, end.dtype) for end in ends]} {heads}"
+        figures += f" {heads}"
     healing = {}
     if facts.healing_NS is not None:
         healing["healing_tokens"] = origin(parent_dir, facts.healing_NS)["text"]

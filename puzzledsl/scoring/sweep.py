@@ -141,9 +141,8 @@ class Sweep:
         if self.runner.paged:  # units pass a layer together, because its weights come and go
             yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
             return
-        for hidden in self._climb.entering(
-            0
-        ):  # before workers run, as asking for arguments swaps layers for recorders
+        # before workers run, as asking for arguments swaps layers for recorders
+        for hidden in self._climb.entering(0):
             for size in {len(unit) for unit in found}:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
         yield from self._flights(found, workers)
@@ -273,9 +272,9 @@ class HealedReplacement:
 class HealedSweep(Sweep):
     """A sweep that heals each replacement or run before measuring it. The parent is never changed."""
 
-    def __init__(self, groups: Callable[[], HealingGroups], *given: Any, **named: Any) -> None:
+    def __init__(self, groups: Callable[[], HealingGroups], *given: Any) -> None:
         """`groups`: maker of groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
-        super().__init__(*given, **named)
+        super().__init__(*given)
         self._make, self._without = groups, absent(self.model)
         self._healing: HealingGroups | None = None
         self._lowest = 0

@@ -79,18 +79,19 @@ class Judges:
         self._inputs, program = inputs, inputs.program
         names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.name]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
+        self.samples = self._judges[0].tokens
+        """The number of tokens that the first judge compares a child on."""
         self._healed: dict[tuple[Assignment, ...], Path] = {}
         self._healing = self._healing_work(first)
+        self._parent = sum(judge.size for judge in self._judges), sum(judge.work for judge in self._judges)
+        self._child = self._parent[0] + self._healing[0], self._parent[1] + self._healing[1]
+        """The units and the work of one child."""
         self.metric = f"{next(iter(names))}.kl"
         pieces = inputs.library.checksums()
         made = [pieces.get(job.id, "") for job in inputs.jobs]
         # everything besides the child that its figures depend on
         parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
         self._known = FiguresCache(inputs.build, "judged-", json.dumps(parts, sort_keys=True))
-
-    def samples(self) -> int:
-        """Return the number of tokens that the first judge compares a child on."""
-        return self._judges[0].tokens
 
     def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
         """Judge a proposal, and report what it misses. The healed weights of the best child so far are kept."""
@@ -103,22 +104,9 @@ class Judges:
 
     def start(self, title: str, children: int) -> None:
         """Begin a bar of so many children: of the layers that are healed and what is judged of each, and of the parent once."""
-        parents = [(judge.size, judge.work) for judge in self._judges]
-        units = sum(size for size, _ in parents) + children * self._child[0]
-        self._inputs.progress.start(title, units)
-        self._inputs.progress.ready(sum(work for _, work in parents) + children * self._child[1])
-
-    def keep_known(self, children: int = 1) -> None:
-        """Count children that need no measuring."""
-        units, work = self._child
-        self._inputs.progress.advance(children * units, kept=True, work=children * work)
-
-    @property
-    def _child(self) -> tuple[int, float]:
-        """The units and the work of one child."""
-        judged = [(judge.size, judge.work) for judge in self._judges]
-        parts = [*judged, self._healing]
-        return sum(units for units, _ in parts), sum(work for _, work in parts)
+        units, work = (own + children * child for own, child in zip(self._parent, self._child, strict=True))
+        self._inputs.progress.start(title, int(units))
+        self._inputs.progress.ready(work)
 
     def figures(self, solution: Solution, title: str) -> Figures:
         """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
@@ -126,7 +114,8 @@ class Judges:
         definition = model_definition(inputs.program, inputs.name, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))
         if name in self._known.figures:
-            self.keep_known()
+            units, work = self._child
+            inputs.progress.advance(units, kept=True, work=work)
         else:
             self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]

@@ -44,8 +44,6 @@ METHOD = "1"
 """Version of healing and measuring, part of the cache's key. Increase it when a change of the code changes losses."""
 KEPT_SHARE = 8
 """1 / KEPT_SHARE of the free memory may hold healed streams, which children with equal first layers share."""
-
-
 KEPT_EVERY = 4
 """A child repeats at most KEPT_EVERY - 1 sub-blocks that another one shares (of 60 in a model of 30 layers); a kept child takes
 1 / KEPT_EVERY of the memory."""
@@ -127,6 +125,8 @@ class Meter:
         self.metric = scored.method.metric
         self._model = reachable_parent(inputs.parent_dir, inputs.progress, once=False)
         self._measure: Measure = measure_of(scored, LayerRunner(self._model))
+        self.samples = self._measure.samples()
+        """The number of token positions that a loss is a mean over."""
         self._fitted = refine.healed > 0
         self._calibration_NS = healing_blocks(own, refine.healed)
         self._children: HealedChildren | None = None
@@ -142,10 +142,6 @@ class Meter:
         """Begin a bar of so many children."""
         self._inputs.progress.start(title, children)
 
-    def keep_known(self, children: int = 1) -> None:
-        """Count children that need no measuring."""
-        self._inputs.progress.advance(children, kept=True)
-
     def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
         """Measure a proposal, and report the best of all so far."""
         before = len(self._known.figures)
@@ -154,10 +150,6 @@ class Meter:
         best = proposals.children[proposals.best()].measured
         kept = len(self._known.figures) == before
         self._inputs.progress.advance(1, kept=kept, measured=loss, best=best)
-
-    def samples(self) -> int:
-        """Return the number of token positions that a loss is a mean over."""
-        return self._measure.samples()
 
     def loss(self, solution: Solution) -> float:
         """Return the score's metric for a child after healing. Raises DiagnosticError for a missing or damaged piece."""
@@ -195,14 +187,14 @@ def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
     while len(proposals.children) < children and (proposal := proposals.next()) is not None:
         meter.measure(proposal, proposals, children)
     if isinstance(meter, Meter):
-        meter.keep_known(children - len(proposals.children))
+        inputs.progress.advance(children - len(proposals.children), kept=True)
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
         search=inputs.name,
         score=candidates.score,
         metric=meter.metric,
         healed=inputs.refine.healed if isinstance(meter, Meter) else 0,
-        samples=meter.samples(),
+        samples=meter.samples,
         children=tuple(proposals.children),
         solution=proposals.solutions[proposals.best()],
         parent_metrics=result.parent_metrics,

@@ -93,7 +93,7 @@ def test_a_loss_is_that_of_the_child_healed_alone_on_the_scores_text(case: Case,
     scored_NS = scored(own.with_method(samples=SAMPLES))[0]
     healing_NS = healing_blocks(own, HEALED)
     measured = meter(case, tmp_path)
-    assert measured.samples() == SAMPLES
+    assert measured.samples == SAMPLES
     for solution in CHILDREN:
         measure = Divergence(LayerRunner(model), scored_NS, SAMPLES)
         healed = HealedChildren(model, case.library.load, healing_NS, measure, tmp_path)

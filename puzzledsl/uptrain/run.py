@@ -96,9 +96,8 @@ def chosen(sizes: UptrainSizes, device: Device) -> UptrainChoice | None:
     plan, choice = uptrain_plan(sizes, device)
     if not _fits(plan, device):
         return None
-    if (
-        device.is_gpu and sizes.declaration.micro_batch is None
-    ):  # no more tokens at a time than a GPU needs for its speed
+    if device.is_gpu and sizes.declaration.micro_batch is None:
+        # no more tokens at a time than a GPU needs for its speed
         most = max(1, tiles("cuda").training_tokens // sizes.declaration.context)
         sizes = sizes.at(min(choice.micro_blocks, most))
         plan, choice = uptrain_plan(sizes, device)

@@ -100,10 +100,7 @@ HEALING = 4.0
 
 @dataclass(frozen=True)
 class ScoringWork:
-    """Weights that a token meets, by layer and in the head: the measure of work of what is scored.
-
-    `healed`: tokens that a layer is healed on, for each scored token.
-    """
+    """Weights that a token meets, by layer and in the head; `healed`: tokens that a layer is healed on, for each scored one."""
 
     layers: tuple[int, ...]
     head: int

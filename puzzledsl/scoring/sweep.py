@@ -86,17 +86,6 @@ Unit = tuple[Scored, ...]
 """Replacements, or runs, that are measured together."""
 
 
-def units(todo: Sequence[Replacement], runs: Sequence[Run], layers: int, together: int) -> list[Unit]:
-    """Return all units in the order of their layers; at a layer, the runs that end below it come first."""
-    found: list[Unit] = []
-    for layer_idx in range(layers + 1):
-        ended: list[Scored] = [run for run in runs if run.end == layer_idx]
-        here: list[Scored] = [each for each in todo if each.layer == layer_idx]
-        for part in (ended, here):
-            found += (tuple(part[start : start + together]) for start in range(0, len(part), together))
-    return found
-
-
 def enters(scored: Scored) -> int:
     """Return the layer that a replacement or run enters after what is replaced."""
     return scored.end if isinstance(scored, Run) else scored.layer + 1
@@ -122,10 +111,16 @@ class Sweep:
         self._climb = Climb(runner, ())
 
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
-        """Return what is measured together, in the order of measuring."""
+        """Return what is measured together, in the order of layers; at a layer, the runs that end below it come first."""
         groups, at_once = self.measure.groups, tiles(self.runner.device.type).group_tokens
         together = max(1, at_once // groups[0].numel()) if len(groups) == 1 else 1
-        return units(todo, runs, len(self.runner), together)
+        found: list[Unit] = []
+        for layer_idx in range(len(self.runner) + 1):
+            ended: list[Scored] = [run for run in runs if run.end == layer_idx]
+            here: list[Scored] = [each for each in todo if each.layer == layer_idx]
+            for part in (ended, here):
+                found += (tuple(part[start : start + together]) for start in range(0, len(part), together))
+        return found
 
     def open(self, runs: Sequence[Run], workers: Workers) -> None:
         """Run the parent: group by group, or all of them at once where it is paged."""

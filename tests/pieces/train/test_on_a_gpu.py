@@ -36,7 +36,7 @@ def test_steps_do_not_wait(tmp_path: Path) -> None:
     (_, few, in_any_order), (_, many, _) = (trained(tmp_path, str(n), n) for n in (128, 384))
     more = many - few
     assert more and {site.split(":")[0] for site in more} <= {
-        "event pieces/train/micro_batches.py",  # of the copy of the batch before
+        "event pieces/train/piece_state.py",  # of the copy of the batch before
         "local_scalar_dense models/layerwise.py",  # transformers looks at the positions of a batch once
     }
     assert not in_any_order

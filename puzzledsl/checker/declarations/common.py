@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -10,10 +10,10 @@ from typing import Any, Literal
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.settings import Kind
+from puzzledsl.base.settings import REQUIRED, Kind
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import Context, Lower, Refused
 from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import Entry, Settings
@@ -33,6 +33,7 @@ class Declared:
 
     ctx: Context
     symbol: Symbol
+    of: Symbol | None = None  # what it builds on
 
     @property
     def decl(self) -> tree.Decl:
@@ -65,7 +66,8 @@ class Declared:
         """Report a missing or superfluous `of …`, `= …` or `{ … }`: by the kind, or by `value`, `body` and `example`."""
         decl, kind = self.decl, self.kind
         value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
-        body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
+        required = kind.value is None or any(each.value is REQUIRED for each in kind.settings.values())
+        body = body or ("needed" if required else "allowed" if kind.settings else "none")
         help = f"write `{example or kind.form}`"
         for what, part, need in (("`= …`", decl.value, value), ("`{ … }`", decl.body, body)):
             if part is None and need == "needed":
@@ -97,11 +99,11 @@ class Declared:
             ctx.refuse(errors.Misplaced(named.span, **said))
         return None if named is None else ctx.attempt(read_ref, ctx, named, Scope(symbol.file), kinds)
 
-    def head(self, of: Symbol | None = None) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
         """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
         found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
         if field := self.kind.of:
-            found[field] = "" if of is None else self.ctx.name_of(of)
+            found[field] = "" if self.of is None else self.ctx.name_of(self.of)
         return {**found, "where": self.where}
 
     def body(self) -> tuple[Settings, dict[str, tree.Section]]:
@@ -168,6 +170,19 @@ class Declared:
         }
         scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner(names)
         return scope
+
+
+def lowering(read: Callable[[Declared], object]) -> Lower:
+    """Return the lowering that checks the parts of a declaration and what it builds on, and reads the rest by `read`."""
+
+    def lower(ctx: Context, symbol: Symbol) -> object:
+        declared = Declared(ctx, symbol)
+        declared.check_parts()
+        of = declared.target() if declared.kind.targets else None
+        node = read(replace(declared, of=of))
+        return None if declared.kind.targets and of is None else node
+
+    return lower
 
 
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:

@@ -32,18 +32,16 @@ from puzzledsl.language.kinds import DATA_SOURCES, SHAPE
 from puzzledsl.syntax import tree
 
 
-def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
+def lower_parent(parent: Declared) -> nodes.Parent:
     """`parent p = hf(…)` or `shape(…)`."""
-    parent = Declared(ctx, symbol)
-    parent.check_parts()
     call = parent.call()
     if call.name == "shape":
-        of_shape: dict[str, Any] = {"shape": read_shape(ctx, call), "computation": USUAL}
+        of_shape: dict[str, Any] = {"shape": read_shape(parent.ctx, call), "computation": USUAL}
         return nodes.Parent(**parent.head(), source=nodes.ShapeSource(), **of_shape)
     settings = parent.arguments(call)
     settings.need_all()
     id, revision = settings.read("id"), settings.read("revision")
-    shape, computation = _of_checkpoint(symbol, settings.sound(settings), id, f"`{id}/config.json`")
+    shape, computation = _of_checkpoint(parent.symbol, settings.sound(settings), id, f"`{id}/config.json`")
     source = nodes.HfSource(id=id, revision=revision)
     return nodes.Parent(**parent.head(), source=source, shape=shape, computation=computation)
 
@@ -153,11 +151,9 @@ Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 """Parts by name, each with its share so far."""
 
 
-def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
+def lower_data(data: Declared) -> nodes.Data:
     """`data d = text(…)`, `mix(…)`, or another text. What earlier versions wrote as a sum is told as the mix that it is."""
-    data = Declared(ctx, symbol)
-    data.check_parts()
-    value = data.decl.value
+    ctx, value = data.ctx, data.decl.value
     if isinstance(value, tree.Binary):
         pairs = _as_pairs(ctx, summands(value))
         help = f"write `mix({pairs})`" if pairs else f"declare each text, and write `{MIX_EXAMPLE}`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.phrases import closest, listed
@@ -131,10 +131,7 @@ ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
     "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
     "abs": abs,
 }
-EXTREMES: dict[str, Callable[..., Fraction]] = {
-    "min": lambda *cell: min(cell),
-    "max": lambda *cell: max(cell),
-}
+EXTREMES: dict[str, Callable[..., Any]] = {"min": min, "max": max}
 
 
 def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Number:
@@ -233,7 +230,7 @@ def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> V
         raise ctx.missing(call.span, f"`{name}`", "at least one value")
     constants = _need_alike(ctx, name, amounts, items)
     if len(constants) == len(amounts):
-        return (min if name == "min" else max)(constants, key=lambda n: n.value)
+        return EXTREMES[name](constants, key=lambda n: n.value)  # type: ignore[no-any-return]
     if len(amounts) == 1:
         return amounts[0]
     inside = tables.tables_of(ctx, amounts, call.span)

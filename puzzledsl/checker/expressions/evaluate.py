@@ -19,7 +19,7 @@ from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
 from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_symbolic, scale
-from puzzledsl.checker.expressions.operators import combine, compare
+from puzzledsl.checker.expressions.operators import OPERATIONS, compare, guard
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.language.kinds import CONSTRUCTORS, DATA_SOURCES
@@ -155,7 +155,8 @@ def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: 
     if node.op == "+" and isinstance(left, values.Text) and isinstance(right, values.Text):
         return values.Text(left.value + right.value)
     first = as_number(ctx, left, left_span, what)  # the operator itself may be wrong: one report is enough
-    return combine(ctx, first, as_number(ctx, right, node.right.span, what), node, left_span)
+    second = as_number(ctx, right, node.right.span, what)
+    return guard(ctx, OPERATIONS[node.op](ctx, first, second, node, left_span), node.span)
 
 
 def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:

@@ -51,7 +51,7 @@ class Table:
 
 def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> Axis:
     """Return a layer's alternatives of one sub-block, with the parent's own among them."""
-    here: Axis = tuple(space.choices(sub_block)[layer])
+    here: Axis = tuple(space.chosen[sub_block][layer])
     parent = PARENTS[sub_block]
     return here if parent in here else (*here, parent)
 
@@ -218,7 +218,7 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in SUB_BLOCKS), 1, span)
-    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in SUB_BLOCKS)
+    terms, here = tuple(left.terms.items()), tuple(space.chosen[part][layer] for part in SUB_BLOCKS)
     return _compared(terms, left.constant, comparison.op, bound, space, layer, here)
 
 
@@ -237,7 +237,7 @@ def _compared(
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
     """Return the formula that holds where `truth[attention][ffn]` is true: about one sub-block, or a disjunction of pairs."""
     space, layer = table.space, table.layer
-    own = [len(space.choices(part)[layer]) or 1 for part in SUB_BLOCKS]
+    own = [len(space.chosen[part][layer]) or 1 for part in SUB_BLOCKS]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
     attention, ffn = (table.names(part) for part in SUB_BLOCKS)
     if len({cell for row in rows for cell in row}) == 1:

@@ -180,7 +180,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
     if i == j:
         return values.Boolean(True)
     parts = SUB_BLOCKS if isinstance(left, values.Layers) else (left.sub_block,)
-    names = {part: [{a.name for a in space.choices(part)[layer]} for layer in (i, j)] for part in parts}
+    names = {part: [{a.name for a in space.chosen[part][layer]} for layer in (i, j)] for part in parts}
     apart = any(not here & there for here, there in names.values())
     open_ = tuple(part for part, (here, there) in names.items() if len(here | there) > 1)
     if apart or not open_:

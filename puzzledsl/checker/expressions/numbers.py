@@ -68,14 +68,9 @@ def to_requirement(ctx: Context, comparison: Comparison, because: str) -> nodes.
     )
 
 
-def is_metric(key: TermKey, name: str) -> bool:
-    """True for the key of one metric of a scenario."""
-    return key[0] == "metric" and key[2] == name
-
-
 def is_throughput(value: Symbolic) -> bool:
     """True for a sum with a scenario's throughput or `max_rate` in it."""
-    return any(is_metric(key, name) for key in value.terms for name in PER_SECOND)
+    return any(key[0] == "metric" and key[2] in PER_SECOND for key in value.terms)
 
 
 def as_symbolic(value: Number) -> Symbolic:

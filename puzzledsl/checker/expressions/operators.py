@@ -144,13 +144,8 @@ def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_sp
     raise ctx.refuse(errors.NotLinear(at.right.span, _DECIDED, secondary=beside, **said))
 
 
-_OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
-
-
-def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
-    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
-    return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)
-
+OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
+"""Operator -> what it makes of two numbers. Diagnostics need its place and that of the whole left operand."""
 
 End = Fraction | None
 FEW_TOK_PER_S = 10
@@ -268,7 +263,7 @@ def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides
 
 
 def _bound(ctx: Context, left: Symbolic, op: CompareOp, bound: End, ratio: End, at: Sides) -> Value:
-    batch = [numbers.is_metric(key, "batch") for key in left.terms]
+    batch = [key[0] == "metric" and key[2] == "batch" for key in left.terms]
     measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
@@ -62,11 +62,8 @@ class Settings:
     quiet_about_missing: bool = False
     given: frozenset[str] = frozenset()  # all names that are written, right or wrong
     write: str = ""  # the help where something is missing
-    out_of_range: Callable[[str, str, str], NoReturn] = field(init=False)
-    """Refuses an amount out of its range: the setting, the range, and what is written."""
-
-    def __post_init__(self) -> None:
-        self.out_of_range = self._out_of_range
+    out_of_range: Callable[[str, str, str], Refused] | None = None
+    """Refuses an amount out of its range, where `beyond` does not: the setting, the range, and what is written."""
 
     def known(self, key: str) -> Setting:
         """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
@@ -163,7 +160,7 @@ class Settings:
                 ends = [end and format_quantity(end, known.unit) for end in (low, high)]
                 more = "" if high is None else f" and {between(None, ends[1])}"
                 condition = between(*ends) if above is None else f"more than {above}{more}"
-                self.out_of_range(key, condition, str(number))
+                raise (self.out_of_range or self.beyond)(key, condition, str(number))
             return known.type(number.value)
         if known.type is bool:
             value = self.value(key)
@@ -192,13 +189,13 @@ class Settings:
         """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
 
-    def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
+    def beyond(self, key: str, condition: str, got: str) -> Refused:
         """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
         place, help, fixes = self.place(key), "", []
         if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
             help = f"it is a share: write `{got}%`" if float(got) < 100 else "it is a share, such as `5%`"
             fixes = [Fix.replace(place, f"{got}%", safe=False)] if float(got) < 100 else []
-        raise self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
+        return self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
 
     def text(self, key: str) -> str:
         """Return a non-empty string."""

@@ -59,10 +59,6 @@ class SpaceInfo:
         """The indices of all layers: 0 to layers - 1."""
         return tuple(range(self.shape.layers))
 
-    def choices(self, site: SubBlock) -> list[Choice]:
-        """Return the alternatives of every layer at one site."""
-        return self.chosen[site]
-
     def of_end(self, site: EndName) -> Choice:
         """Return the alternatives of an end of the model: the parent's alone where the space gives no choice."""
         return self.ends.get(site, (PARENT_ENDS[site],))

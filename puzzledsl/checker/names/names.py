@@ -111,7 +111,8 @@ class SourceFile:
         head, used = re.compile(rf"\s*(\w+)\s+{word.pattern}"), re.compile(rf"\s*use\b.*{word.pattern}")
         lines = [line for line in self.lines if name in line]
         found = any(map(word.search, self.error_texts())) or any(map(used.match, lines))
-        found = found or any(_may_declare(match.group(1)) for match in map(head.match, lines) if match)
+        heads = (match.group(1) for match in map(head.match, lines) if match and not found)
+        found = found or any(word in _DECLARING or closest(word, _DECLARING) for word in heads)
         self.unread += found
         return found
 
@@ -125,12 +126,6 @@ class SourceFile:
         if span.line == span.end_line <= len(self.lines):
             return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
-
-
-@lru_cache(maxsize=1024)
-def _may_declare(head: str) -> bool:
-    """Return True for a word that declares, or nearly does. The same words are asked about at every keystroke."""
-    return head in _DECLARING or closest(head, _DECLARING) is not None
 
 
 @record(eq=False)
@@ -360,10 +355,6 @@ class NameScope(LocalNames[Typed]):
         """Return the declaration, in the file or in one it uses, that a name refers to."""
         symbol = self.file.names.get(name)
         return symbol if isinstance(symbol, Symbol) else None
-
-    def is_unknown(self, name: str) -> bool:
-        """Return True for a name whose declaration cannot be read."""
-        return isinstance(self.file.names.get(name), Poison)
 
     def find(self, name: str) -> Typed | None:
         """Return a name's meaning, local names first; None if undeclared. One step of `let c = chat` is followed, no cycle."""

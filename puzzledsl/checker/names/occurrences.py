@@ -19,7 +19,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names import names as scopes
-from puzzledsl.checker.names.names import LanguageWord, Meaning, NameScope, Type, Typed
+from puzzledsl.checker.names.names import POISON, LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
 from puzzledsl.language.kinds import KINDS, PROFILE, alternatives_of, pattern_fields
 from puzzledsl.syntax import tree
@@ -264,16 +264,16 @@ class _Resolver:
         word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
             return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
-        known = scope.find(text)
+        known, unread = scope.find(text), self.file.names.get(text) == POISON
         symbol = known[0] if known is not None else None
         is_value = scope.local(text) is not None or getattr(symbol, "kind", "") in scopes.VALUE_KINDS
-        if word is not None and not is_value and not scope.is_unknown(text):
+        if word is not None and not is_value and not unread:
             return word, ""
         if setting.bare and not is_value:
             return LanguageWord(text, "word"), ""
         if known is not None:
             return known
-        return None if scope.is_unknown(text) else scopes.language_word(text), ""
+        return None if unread else scopes.language_word(text), ""
 
     def compare(self, node: tree.Compare, scope: NameScope) -> None:
         """Beside a parameter that lists its words, a name that nothing else has is one of them."""

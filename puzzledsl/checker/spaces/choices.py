@@ -240,7 +240,7 @@ class ChoiceReader:
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
-        rows = self.info.choices(sub_block)
+        rows = self.info.chosen[sub_block]
         done: dict[tuple[int, int], tuple[Choice, Shape, Choice]] = {}
         changed = False
         for layer in layers:

@@ -84,7 +84,6 @@ class SourceFile:
     # of the same with its labels, such as the open brace
     error_ranges: list[tuple[int, int]] = field(default_factory=list)
     lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
-    unread: int = 0  # how often a name was one that parsing may have lost
 
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
@@ -113,13 +112,11 @@ class SourceFile:
         found = any(map(word.search, self.error_texts())) or any(map(used.match, lines))
         heads = (match.group(1) for match in map(head.match, lines) if match and not found)
         found = found or any(word in _DECLARING or closest(word, _DECLARING) for word in heads)
-        self.unread += found
         return found
 
-    def is_damaged(self, span: Span, margin: int = 0) -> bool:
-        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
-        first, last = span.line - margin, span.end_line + margin
-        return any(start <= last and first <= end for start, end in self.error_ranges)
+    def is_damaged(self, span: Span) -> bool:
+        """True where the parser reported something within a span: a part of it may be lost."""
+        return any(start <= span.end_line and span.line <= end for start, end in self.error_ranges)
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""

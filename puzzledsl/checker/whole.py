@@ -44,8 +44,7 @@ def _judges(ctx: Context, program: nodes.Program) -> None:
     """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
     readers = references.readers_of(program) if program.judges else {}
     for judge in program.judges.values():
-        data = program.data[judge.data]
-        met = [name for name in readers if references.overlap(program.data[name], data)]
+        met = [name for name in readers if references.overlap(program.data[name], program.data[judge.data])]
         found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
         same = (e.name for e in program.evals.values() if {*e.tasks} & {*judge.tasks})
         for what, reader in (found or [("questions", f"eval `{name}`") for name in same])[:1]:
@@ -131,13 +130,8 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
             help = f"write `minimize {fit[0]}`, or bound what a `judge` measures{rest}"
         ctx.report(errors.GoalNotMeasured(span, search=name, help=help))
     bld = None if score is None else program.scores[score].bld
-    if (
-        search.refine
-        and search.refine.healed
-        and not references.judged_by(search)
-        and bld is not None
-        and not program.blds[bld].heal_tokens
-    ):
+    heals = search.refine is not None and search.refine.healed and not references.judged_by(search)
+    if heals and bld is not None and not program.blds[bld].heal_tokens:
         ctx.report(errors.HealedToMeasureAlone(span, bld=bld))
     parent = program.parents[program.spaces[search.space].parent]
     if not isinstance(parent.source, nodes.HfSource):
@@ -174,8 +168,8 @@ def _tokenizers(ctx: Context, program: nodes.Program) -> None:
     for export in program.exports.values():
         parent = program.parents[program.spaces[references.space_of(program, export)].parent]
         if export.format == "gguf" and isinstance(parent.source, nodes.HfSource):
-            directory = folders.get(parent.where.file, Path()) / parent.source.id
-            if reason := objection(directory):
+            reason = objection(folders.get(parent.where.file, Path()) / parent.source.id)
+            if reason:
                 span, path = ctx.span_of(export.runtime_where), parent.source.id
                 ctx.report(stage_errors.UnknownTokenizer(span, path=path, reason=reason))
 

@@ -17,6 +17,7 @@ from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
+Test = Callable[["Line"], bool]
 Alike = Callable[["Line", "Line"], bool]
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
@@ -78,8 +79,7 @@ def _lines(tokens: list[Token]) -> list[Line]:
             lines[-1].tokens.append(_plain(token))
     kept: list[Line] = []
     for line in lines:
-        closes = bool(line.tokens) and line.tokens[0].type == "RBRACE"
-        if closes and kept and kept[-1].is_blank:
+        if line.tokens and line.tokens[0].type == "RBRACE" and kept and kept[-1].is_blank:
             kept.pop()
         opens = not kept or (bool(kept[-1].tokens) and kept[-1].tokens[-1].type == "LBRACE")
         if not line.is_blank or not (opens or kept[-1].is_blank):
@@ -182,8 +182,7 @@ class Line:
     def __str__(self) -> str:
         if self.comment is None:
             return self.code
-        gap = " " * (self.comment_gap if self.tokens else self.indent)
-        return self.code + gap + self.comment.rstrip()
+        return self.code + " " * (self.comment_gap if self.tokens else self.indent) + self.comment.rstrip()
 
     def width(self, at: int) -> int:
         """Return the width of the line before the gap of token `at`."""
@@ -237,14 +236,12 @@ def _target(line: Line) -> str | None:
     return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
 
 
-def _groups(
-    lines: list[Line], belongs: Callable[[Line], bool], together: Alike = lambda one, two: True
-) -> Iterable[list[Line]]:
+def _groups(lines: list[Line], belongs: Test, together: Alike | None = None) -> Iterable[list[Line]]:
     """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
     run: list[Line] = []
     for line in lines:
         fits = belongs(line)
-        if run and not (fits and together(run[-1], line)):
+        if run and not (fits and (together is None or together(run[-1], line))):
             yield run
             run = []
         if fits:
@@ -254,11 +251,7 @@ def _groups(
 
 
 def _align(
-    lines: list[Line],
-    belongs: Callable[[Line], bool],
-    kinds: tuple[str, ...],
-    together: Alike = lambda one, two: True,
-    least: int = 1,
+    lines: list[Line], belongs: Test, kinds: tuple[str, ...], together: Alike | None = None, least: int = 1
 ) -> None:
     """Align the first tokens of some kinds in neighbouring lines."""
     for group in _groups(lines, lambda line: belongs(line) and line.find(*kinds) is not None, together):

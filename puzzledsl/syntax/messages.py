@@ -293,9 +293,8 @@ def _next_statement(place: Place) -> Help | None:
         comma, keyword = _listed_behind(place)
         if comma is not None and keyword == "require":
             fix = Fix.replace(span_of(comma, place.file), " and", "write `and`")
-            return "bounds of one requirement are joined by `and`; behind a comma, write `require` again", (
-                fix,
-            )
+            help = "bounds of one requirement are joined by `and`; behind a comma, write `require` again"
+            return help, (fix,)
     return None
 
 

@@ -171,8 +171,7 @@ class _Layout:
         named = self.opened[-1].type == "LPAR" and before in (["LPAR", "NAME"], ["COMMA", "NAME"])
         if token.type == "EQUAL" and named:
             name, where = self.out[-1], span_of(token, self.words.file)
-            gap = after(name, self.words.file).start.to(where)
-            fix = Fix.replace(gap, ":", f"write `{name}:`")
+            fix = Fix.replace(after(name, self.words.file).start.to(where), ":", f"write `{name}:`")
             self.report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
             return token.like("COLON", ":")
         self.close_all()
@@ -204,19 +203,15 @@ class _Layout:
             inside = self.out[next(i for i, token in enumerate(self.out) if token is opener) :]
             named = any(token.type == "COLON" for token in inside)
             lost |= named and [t.type for t in self.out[end - 2 : end]] == ["COMMA", "NAME"]  # nor of a value
-            four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)
-            twice = [
-                b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind
-            ]  # `f((x)`
+            four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)  # as in `f((x)`
+            twice = [b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind]
             fix = Fix.insert(where, text, safe=False)
             if twice:
-                fix = Fix.replace(
-                    span_of(twice[0], self.words.file), "", f"remove one `{opener}`", safe=False
-                )
+                second = span_of(twice[0], self.words.file)
+                fix = Fix.replace(second, "", f"remove one `{opener}`", safe=False)
             fixes = [] if lost else [fix]
             signs: Args = {"opener": str(opener), "closer": text, "secondary": [label]}
-            error = errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs)
-            self.report(error, before)
+            self.report(errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs), before)
             self.words.tainted.add(opener.line)
         self.out.insert(end, virtual(kind, text, before))
         return at

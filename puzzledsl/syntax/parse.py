@@ -246,8 +246,7 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
         return tree.Module(span=nowhere, items=(), broken=True)
     own = Sink()
     words = read_words(tokens, text, file, own)
-    laid_out = lay_out(words, own)
-    module = build(parse_tokens(laid_out, words, own), words, own)
+    module = build(parse_tokens(lay_out(words, own), words, own), words, own)
     if not own.items:
         return module
     ordered = own.sorted()  # a page of them is read, ten thousand are not

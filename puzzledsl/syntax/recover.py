@@ -207,8 +207,7 @@ class _Driver:
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
                 signs: Args = {"opener": "{", "closer": "}", "secondary": [label]}
-                error = errors.Unclosed(where, "expected `}`", fixes=[fix], **signs)
-                self.sink.add(error)
+                self.sink.add(errors.Unclosed(where, "expected `}`", fixes=[fix], **signs))
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))

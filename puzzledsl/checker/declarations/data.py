@@ -53,8 +53,7 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
         if content := config_content(config_path(symbol.file.path.parent, id)):
             found, computation = shape_of_config(content), computation_of_config(content)
     except BadConfig as error:
-        problem = errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))
-        raise ctx.refuse(problem) from None
+        raise ctx.refuse(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))) from None
     if settings.has("shape"):
         call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
         said = read_shape(ctx, call)
@@ -181,8 +180,7 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
             fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
             wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
             raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
-        seen: dict[Symbol, Span] = {}
-        weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
+        weighted = ctx.all(_weighted, call.arguments, call.scope, {})
         shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
         if not call.arguments:
             raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
@@ -261,8 +259,6 @@ def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:
     """The parts with any share, their weights the smallest whole numbers in these proportions."""
     kept = [(part, share) for part, share in shares.values() if share]
     scale = lcm(*(share.denominator for _, share in kept))
-    weights = [int(share * scale) for _, share in kept]
-    unit = gcd(*weights)
-    return tuple(
-        part.model_copy(update={"weight": own // unit}) for (part, _), own in zip(kept, weights, strict=True)
-    )
+    whole = [(part, int(share * scale)) for part, share in kept]
+    unit = gcd(*(weight for _, weight in whole))
+    return tuple(part.model_copy(update={"weight": weight // unit}) for part, weight in whole)

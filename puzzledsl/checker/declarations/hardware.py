@@ -179,8 +179,7 @@ def lower_scenario(scenario: Declared) -> nodes.Scenario:
     call = scenario.call()
     settings = scenario.arguments(call)
     if call.name == "traffic":
-        given = _traffic(settings, scenario.symbol.file.path.parent)
-        return nodes.Scenario(**scenario.head(), **given)
+        return nodes.Scenario(**scenario.head(), **_traffic(settings, scenario.symbol.file.path.parent))
     settings.need_all()
     settings.sound(settings)
     batches = settings.read("batch", None, _batches)

@@ -151,11 +151,8 @@ class _Body:
             late = any(term.scenario == name and METRICS[term.metric].load == "p95" for term in terms)
             most = most_load(traffic.at_most) / traffic.at_most
             rate: Args = {"op": ">=", "bound": traffic.rate, "unit": "requests_per_s"}
-            busy: Args = {"op": "<=", "bound": most}
-            bounds = [
-                ("max_rate", rate, traffic.where.text),
-                ("utilisation", busy, f"{float(100 * most):.4g}%"),
-            ]
+            busy, share = {"op": "<=", "bound": most}, f"{float(100 * most):.4g}%"
+            bounds = [("max_rate", rate, traffic.where.text), ("utilisation", busy, share)]
             for metric, bound, text in bounds[: 1 + late]:
                 term = nodes.MetricTerm(scenario=name, metric=metric)
                 requirement = nodes.LinearRequirement(

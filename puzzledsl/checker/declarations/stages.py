@@ -284,12 +284,8 @@ def _tasks_of_harness(settings: Settings) -> tuple[str, ...]:
 
 def _full(evaluation: Declared, settings: Settings) -> tuple[str, ...]:
     """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
-    ctx, entry, kinds, of = (
-        settings.ctx,
-        settings.entries["full"],
-        settings.known("full").kinds,
-        evaluation.of,
-    )
+    ctx, entry, of = settings.ctx, settings.entries["full"], evaluation.of
+    kinds = settings.known("full").kinds
     if of is None:
         raise Refused
     file, wanted, seen = entry.scope.file, _space_of(ctx, of), dict[Symbol, Span]()

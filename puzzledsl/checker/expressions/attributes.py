@@ -250,8 +250,7 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> v
 def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list[int]:
     """The layers that one item of a subscript names."""
     if isinstance(item, tree.Range):
-        ends = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
-        low, high = ends
+        low, high = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
         at = item.step or item
         value: Value = Quantity(Fraction(1)) if item.step is None else ctx.value(item.step, scope)
         step = ctx.attempt(as_whole, ctx, value, at.span, "`step`", 1)

@@ -249,8 +249,7 @@ def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement
     parts: list[nodes.Logic] = []
     for pattern in filter(any, dict.fromkeys(rows)):
         same = _is(layer, "attention", attention, [row == pattern for row in rows])
-        pair = (same, _is(layer, "ffn", ffn, pattern))
-        parts.append(same if all(pattern) else nodes.And(operands=pair))
+        parts.append(same if all(pattern) else nodes.And(operands=(same, _is(layer, "ffn", ffn, pattern))))
     logic: nodes.Logic = nodes.Or(operands=tuple(parts)) if len(parts) > 1 else parts[0]
     return values.Formula(logic, 1 + 3 * len(parts), space)
 
@@ -273,8 +272,7 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     rows, columns = (axis_names(space, layer, part) for part in SUB_BLOCKS)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
     held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
-    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)
-    return Table(space, layer, cells)
+    return Table(space, layer, tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held))
 
 
 def holds(left: Fraction, op: str, right: Fraction) -> bool:

@@ -310,10 +310,8 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             return [(i, _of_part(space, part, i, None)) for i in indices]
         case values.Layers(space=space, indices=indices) if indices:
-            axes = [
-                (tables.axis_names(space, i, "attention"), tables.axis_names(space, i, "ffn"))
-                for i in indices
-            ]
+            names = tables.axis_names
+            axes = [(names(space, i, "attention"), names(space, i, "ffn")) for i in indices]
             pairs = [tuple(tuple(f"{a}/{f}" for f in ffn) for a in own) for own, ffn in axes]
             return [(i, (*both, pair)) for i, both, pair in zip(indices, axes, pairs, strict=True)]
         case values.Boolean() | values.Formula() | values.Matches():
@@ -327,8 +325,7 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         help = "each value hangs on one layer: `distinct(l.ffn.width for l in layers)`"
         raise ctx.wrong(item.span, what, _FIGURE, "a figure of several layers or of the whole child", help)
     attention, ffn, cells = tables.axes_of(inside[0])
-    shown = tuple(tuple(str(cell) for cell in row) for row in cells)
-    return [(inside[0].layer, (attention, ffn, shown))]
+    return [(inside[0].layer, (attention, ffn, tuple(tuple(str(cell) for cell in row) for row in cells)))]
 
 
 def _of_part(space: SpaceInfo, part: SubBlock, layer: int, attribute: str | None) -> Takes:

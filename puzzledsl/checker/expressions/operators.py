@@ -358,8 +358,7 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
     side, span = (left, at.left) if of_layers else (right, at.right)
     plain = ctx.gap(at.left, at.right, op) is not None
     meant, help, certain = "", "", True
-    both = all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right))
-    if both:
+    if all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right)):
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
         help = f"choices of two layers are compared with `same as`: write `{meant}`"
     elif of_layers and isinstance(right, values.Constructed):

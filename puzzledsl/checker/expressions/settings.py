@@ -22,14 +22,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.expressions.values import Scope, Symbol, Value
-from puzzledsl.checker.names.words import (
-    read_ref,
-    read_word,
-    shipped_like,
-    shipped_names,
-    unknown_name,
-    use_of,
-)
+from puzzledsl.checker.names.words import of_the_library, read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.kinds import FORMER, FORMER_FIGURES, KINDS
 from puzzledsl.syntax import tree
 
@@ -258,8 +251,8 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> va
     former = FORMER.get(name) or FORMER_FIGURES.get(name)
     near = None if former else closest(name, known)
     help = former or f"write one of {', '.join(f'`{n}`' for n in known)}"
-    if not former and near is None and takes.kinds and (meant := shipped_like(name, takes.kinds)):
-        help = f"the standard library has {', '.join(f'`{n}`' for n in meant)}: write `{use_of(meant[:1])}` and `{meant[0]}`"
+    if not former and near is None and takes.kinds:
+        help = of_the_library(name, takes.kinds) or help
     ctx.report(errors.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
     if near is None or near not in takes.calls:
         raise Refused

@@ -89,31 +89,20 @@ class SpaceInfo:
         )
 
 
-_HEADS = 720_720  # divided by every number up to 16
-_ANY_SHAPE = Shape(
-    family="llama",
-    layers=128,
-    hidden=8192,
-    heads=_HEADS,
-    kv_heads=_HEADS,
-    head_dim=128,
-    intermediate=2**40,
-    vocab=2**17,
-    tied=False,
-)
+_HEADS: dict[str, Any] = {"heads": 720_720, "kv_heads": 720_720, "head_dim": 128}  # divided by all up to 16
+_SIZES: dict[str, Any] = {"layers": 128, "hidden": 8192, "intermediate": 2**40, "vocab": 2**17, **_HEADS}
 
 
 def guessed(name: str) -> SpaceInfo:
     """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
-    info = all_parent(name, name, name, _ANY_SHAPE)
+    info = all_parent(name, name, name, Shape(family="llama", tied=False, **_SIZES))
     info.incomplete = info.guessed = True
     return info
 
 
 def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
     """Return a space in which every layer stays as it is."""
-    chosen: dict[SubBlock, list[Choice]] = {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS}
-    return SpaceInfo(name, parent, parent_id, shape, chosen)
+    return SpaceInfo(name, parent, parent_id, shape, {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS})
 
 
 @record
@@ -330,12 +319,9 @@ Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue
 Named = Constructed | Ref | Function | BuiltIn
 Decided = Layers | SubBlocks | ModelEnd | Facts | Matches | Symbolic | Tally | Formula | Conjunction
 Value = Constant | Named | Decided
-VALUES: dict[str, Value] = {
-    "true": Boolean(True),
-    "false": Boolean(False),
-    **{name: BuiltIn(name) for name in FUNCTIONS},
-    **{name: Text(name) for name in DTYPES},
-}
+VALUES: dict[str, Value] = {"true": Boolean(True), "false": Boolean(False)}
+VALUES |= {name: BuiltIn(name) for name in FUNCTIONS}
+VALUES |= {name: Text(name) for name in DTYPES}
 """Values of names that the language itself defines. A file's own declarations take precedence."""
 
 

@@ -285,8 +285,7 @@ class Loader:
             self.sink.add(errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
             return None
         if len(self.files) >= MAX_FILES or len(self.loading) > MAX_FILES // 4:
-            what = "the program's set of files"
-            self.sink.add(errors.TooMuch(use.path.span, what=what, limit=MAX_FILES))
+            self.sink.add(errors.TooMuch(use.path.span, what="the program's set of files", limit=MAX_FILES))
             return None
         return self._load(path, shown_file, shown)
 

@@ -180,8 +180,6 @@ class _Resolver:
                 self.add(node, symbol, type=type, setting=setting)
                 self.mark(node, "value", scope, setting)
                 return symbol, type
-            case tree.Literal_() | tree.String():
-                pass
             case tree.Assign():
                 self.assign(node, scope)
             case tree.Section(name=name):
@@ -212,16 +210,10 @@ class _Resolver:
                 self.add(name, symbol, node, type=type)
                 self.mark(name, "member", scope, before=before)
                 return symbol, type
-            case tree.Choice(options=options):
-                for option in options:
-                    self.visit(option, scope, setting)
             case tree.Cond():
                 self.visit(node.condition, scope)
                 self.visit(node.then, scope, setting)
                 self.visit(node.otherwise, scope, setting)
-            case tree.Binary(op="+" | "*") if setting.sums or setting.kinds:
-                self.visit(node.left, scope, setting)
-                self.visit(node.right, scope, setting)
             case tree.Is():
                 self.patterns(node.pattern, scope, self.visit(node.subject, scope)[1])
             case tree.Compare():
@@ -234,6 +226,10 @@ class _Resolver:
                     inner = scope.inner({"index": (LanguageWord("index", "word", words.OTHER["index"]), "")})
                     self.visit(node.where, inner)
                 return None, scopes.element(type)
+            case tree.Choice() | tree.Binary(op="+" | "*"):
+                joins = isinstance(node, tree.Choice) or setting.sums or setting.kinds
+                for part in tree.children(node):
+                    self.visit(part, scope, setting if joins else ANY)
             case _:
                 for part in tree.children(node):
                     self.visit(part, scope)

@@ -54,8 +54,6 @@ def _judges(ctx: Context, program: nodes.Program) -> None:
 
 def _built(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that need the child of a search that builds none."""
-    if all(search.realise for search in program.searches.values()):
-        return
     for declared in (program.uptrains, program.evals, program.exports):
         for kind, declaration in ((type(d).__name__.lower(), d) for d in declared.values()):
             wanted = [declaration.search if isinstance(declaration, nodes.Uptrain) else declaration.of]

@@ -48,8 +48,7 @@ def starts_declaration(tokens: list[Token], index: int) -> bool:
 
 def lay_out(words: Words, sink: Sink) -> list[Token]:
     """Return the tokens for the grammar: `_NL` only between statements, brackets balanced within each statement."""
-    state = _Layout(words, sink)
-    tokens = words.tokens
+    state, tokens = _Layout(words, sink), words.tokens
     for index, token in enumerate(tokens):
         if token.type == "_NL":
             first, second = (*(t.type for t in tokens[index + 1 : index + 3]), "", "")[:2]

@@ -281,8 +281,7 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        near = _meant(path)
+        why, near = getattr(error, "strerror", None) or str(error), _meant(path)
         help = f"did you mean `{near}`?" if near else ""
         sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:], help=help))
         return None

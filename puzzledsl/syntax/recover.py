@@ -278,8 +278,7 @@ class _Driver:
 
     def repaired(self) -> bool:
         """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
-        rest = self.rest()
-        last, depth = self.last, self.machine.depth
+        rest, last, depth = self.rest(), self.last, self.machine.depth
         can_undo = last is not None and last.type not in ("_NL", "RBRACE", "ERROR") and depth >= 2
         for undo, insert, skip in _ways(self.tokens, self.index, last or self.tokens[self.index]):
             kinds = [*([] if insert is None else [insert.type]), *rest[skip:]]

@@ -263,8 +263,7 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
 
 def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
     """Evaluate an assertion and report it where it is false, or not known before the search."""
-    value = ctx.value(statement.condition, scope)
-    span = statement.condition.span
+    value, span = ctx.value(statement.condition, scope), statement.condition.span
     match value:
         case values.Poison() | values.Boolean(value=True):
             return

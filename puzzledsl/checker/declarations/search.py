@@ -48,8 +48,7 @@ def lower_search(search: Declared) -> nodes.Search | None:
     ctx, symbol, of = search.ctx, search.symbol, search.of
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else searched_space(ctx, of)
-    info = space_info(ctx, space) if space is not None else None
-    known = info or guessed(symbol.name)
+    known = (space_info(ctx, space) if space is not None else None) or guessed(symbol.name)
     settings = Settings(ctx, search.thing, symbol.span, SETTINGS)
     scope, body = search.scope_about(known), _Body(search, known, settings)
     for statement in search.decl.body or ():

@@ -151,8 +151,7 @@ def lower_score(score: Declared) -> nodes.Score | None:
     """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
     ctx, of, call = score.ctx, score.of, score.call()
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
-    settings, place = score.arguments(call), score.decl.target
-    is_table = call.name == "table"
+    settings, place, is_table = score.arguments(call), score.decl.target, call.name == "table"
     if not is_table and of is not None and of.kind == "space" and place is not None:
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}

@@ -129,13 +129,11 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
     """`chat.cost_per_mtok`: a multiple of the latency at a given batch, or of how much of `max_rate` traffic is."""
-    key = metric.needs
-    scenario = ctx.need(symbol, nodes.Scenario)
+    key, scenario = metric.needs, ctx.need(symbol, nodes.Scenario)
     if scenario.hardware not in ctx.taken:
         return values.POISON
     hardware = ctx.need(ctx.taken[scenario.hardware], nodes.Hardware)
-    bound, spec, help = f"bound `{symbol.name}.throughput`", hardware.spec, ""
-    stated = None
+    bound, spec, help, stated = f"bound `{symbol.name}.throughput`", hardware.spec, "", None
     if isinstance(spec, nodes.TableHardware):
         help = f"a table states no `{key}`: {bound}"
     elif (stated := running_costs(spec)[STATED[key]]) is None:

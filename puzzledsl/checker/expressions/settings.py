@@ -281,8 +281,7 @@ def from_call(
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
     found.given = frozenset(a.name.text for a in call.arguments if a.name is not None)
     known = tuple(form.arguments)
-    positional = known[: form.positional]
-    place = 0
+    positional, place = known[: form.positional], 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)
         if argument.name is not None:

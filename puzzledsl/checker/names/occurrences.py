@@ -236,8 +236,7 @@ class _Resolver:
         return NOTHING
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
-        target, value = statement.target, statement.value
-        own = KINDS.get(self.kind)
+        target, value, own = statement.target, statement.value, KINDS.get(self.kind)
         table = {} if own is None else own.table(self.section) if self.section else own.settings
         setting, kind = ANY, ""
         if isinstance(target, tree.Name) and target.text in table:

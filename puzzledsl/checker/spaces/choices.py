@@ -325,8 +325,7 @@ class _SpaceBody(ChoiceReader):
 
     def lower(self, base: nodes.Space | None) -> nodes.Space:
         """Return the node of the space, which is of the space `base` or of a parent."""
-        ctx, info = self.ctx, self.info
-        body = self.space.decl.body or ()
+        ctx, info, body = self.ctx, self.info, self.space.decl.body or ()
         if base is not None and base.used_by is not None:
             body = tuple(statement for statement in body if self._may_narrow(statement, base))
         rest = [statement for statement in body if not self._is_choice(statement)]

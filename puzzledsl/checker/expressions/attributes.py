@@ -30,8 +30,6 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
     """`target.name`."""
     name, known, help = node.name.text, tuple[str, ...](), ""
     match target:
-        case values.Poison():
-            return target
         case values.Ref(symbol=symbol) if symbol.kind in _OF:
             return _OF[symbol.kind](ctx, symbol, node)
         case values.Ref(symbol=symbol):

@@ -208,8 +208,8 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
             key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
             return values.Symbolic({key: Fraction(1)}, space=statement.space)
         case values.Formula():
-            if (at := tables.layer_spoken_of(statement)) is not None:
-                return numbers.as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span)))
+            if (truth := tables.truth_of(ctx, statement, span)) is not None:
+                return numbers.as_symbolic(truth)
             help = "each thing counted hangs on one layer; statements between layers are a `require` each"
             raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
     help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"

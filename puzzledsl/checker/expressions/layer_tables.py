@@ -133,10 +133,10 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
         tuple(of(*cell) for cell in zip(*rows, strict=True))
         for rows in zip(*(table.cells for table in tables), strict=True)
     )
-    return number_of(Table(first.space, first.layer, cells, dimension))
+    return _number_of(Table(first.space, first.layer, cells, dimension))
 
 
-def number_of(table: Table) -> Number:
+def _number_of(table: Table) -> Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
     attention, ffn, cells = axes_of(table)
     different = sorted({cell for row in cells for cell in row})
@@ -266,13 +266,16 @@ def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
     return (formula.space, min(layers)) if one else None
 
 
-def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], span: Span) -> Table:
-    """Return a formula over one layer as a table of 0 and 1."""
+def truth_of(ctx: Context, formula: values.Formula, span: Span) -> Number | None:
+    """Return 1 where a formula over one layer holds, and 0 where not; None for a formula over several."""
+    if (at := layer_spoken_of(formula)) is None:
+        return None
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in SUB_BLOCKS)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
     held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
-    return Table(space, layer, tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held))
+    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)
+    return _number_of(Table(space, layer, cells))
 
 
 def holds(left: Fraction, op: str, right: Fraction) -> bool:

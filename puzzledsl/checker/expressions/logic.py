@@ -143,8 +143,6 @@ def _joined(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
 def invert(ctx: Context, value: Value, span: Span) -> Value:
     """`not value`."""
     match value:
-        case values.Poison():
-            return values.POISON
         case values.Boolean(value=true):
             return values.Boolean(not true)
         case values.Formula(logic=logic, size=size):
@@ -163,8 +161,6 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
 
 def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value:
     """`left same as right`, two layers or the same sub-block of both; true where nothing is left to choose."""
-    if isinstance(left, values.Poison) or isinstance(right, values.Poison):
-        return values.POISON
     _need_one(ctx, left, node.left, right, node.right)
     _need_one(ctx, right, node.right, left, node.left)
     assert isinstance(left, One) and isinstance(right, One)

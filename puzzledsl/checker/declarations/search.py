@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.phrases import closest
@@ -76,8 +76,7 @@ def _refine(settings: Settings) -> nodes.Refine | None:
     if form.node is None:  # `none`
         from_call(ctx, call, form)
         return None
-    found: nodes.Refine = lower_call(ctx, call, form, where=ctx.where(span))
-    return found
+    return cast(nodes.Refine, lower_call(ctx, call, form, where=ctx.where(span)))
 
 
 def searched_space(ctx: Context, search: Symbol) -> Symbol | None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import groupby
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
@@ -75,8 +75,7 @@ def _schedule(settings: Settings) -> nodes.Schedule:
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
         raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
     call = reading.as_call(ctx, value, place, takes)
-    found: nodes.Schedule = reading.lower_call(ctx, call, takes.calls[call.name])
-    return found
+    return cast(nodes.Schedule, reading.lower_call(ctx, call, takes.calls[call.name]))
 
 
 def lower_uptrain(uptrain: Declared) -> nodes.Uptrain:
@@ -337,8 +336,8 @@ def _prompts(settings: Settings) -> nodes.Prompts:
             fixes = [Fix.replace(span, written, safe=False)]
             raise ctx.refuse(errors.PromptsNotAFile(span, path=path, help=help, fixes=fixes))
         case Constructed():
-            found: nodes.Prompts = reading.lower_call(ctx, value, settings.known("prompts").calls[value.name])
-            return found
+            calls = settings.known("prompts").calls
+            return cast(nodes.Prompts, reading.lower_call(ctx, value, calls[value.name]))
     wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
     help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
     raise ctx.wrong(span, "`prompts`", wanted, got, help)

@@ -94,9 +94,9 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
 
 
 def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
-    found: list[values.Located] = []
-    for option in expr.options:
-        found += values.located(ctx.sound(option, scope), option.span)
+    found = [
+        each for option in expr.options for each in values.located(ctx.sound(option, scope), option.span)
+    ]
     if isinstance(expr.options[0], tree.Is):
         subject, last = ctx.source(expr.options[0].subject.span), expr.options[-1].span
         patterns = ctx.source(expr.options[0].pattern.span.to(last))

@@ -63,17 +63,11 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
 
 def layer_of(numbers: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
-    found: set[int] = set()
-    space: SpaceInfo | None = None
-    for value in numbers:
-        if isinstance(value, values.Symbolic):
-            for key in value.terms:
-                if key[0] not in LAYER_TERMS:
-                    return None
-                assert isinstance(key[-1], int)
-                found.add(key[-1])
-            space = space or value.space
-    return (space, found.pop()) if len(found) == 1 and space is not None else None
+    sums = [value for value in numbers if isinstance(value, values.Symbolic)]
+    layers = {key[-1] if key[0] in LAYER_TERMS else None for value in sums for key in value.terms}
+    space = next((value.space for value in sums if value.space is not None), None)
+    layer = layers.pop() if len(layers) == 1 else None
+    return (space, layer) if isinstance(layer, int) and space is not None else None
 
 
 def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table] | None:

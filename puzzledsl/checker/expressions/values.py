@@ -65,17 +65,12 @@ class SpaceInfo:
 
     def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
         """Set the choice of every layer; one without an alternative keeps its own sub-block."""
-        alike: dict[int, Choice] = {}
-        for choice in found:
-            alike.setdefault(id(choice), tuple(choice) or (PARENTS[site],))
+        alike = {id(choice): tuple(choice) or (PARENTS[site],) for choice in found}
         self.chosen[site] = [alike[id(choice)] for choice in found]
 
     def alternatives(self, site: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
         """Return the distinct alternatives that `layers` can choose, in the order written."""
-        found: dict[Alternative, None] = {}
-        for layer in layers:
-            found.update(dict.fromkeys(self.chosen[site][layer]))
-        return list(found)
+        return list(dict.fromkeys(each for layer in layers for each in self.chosen[site][layer]))
 
     def derived(self, name: str) -> SpaceInfo:
         """Return a space that begins as this one."""

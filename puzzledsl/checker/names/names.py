@@ -139,12 +139,9 @@ class LocalNames(Generic[T]):
 
     def local(self, name: str) -> T | None:
         """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
-        scope: LocalNames[T] | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.outer
-        return None
+        if name in self.names or self.outer is None:
+            return self.names.get(name)
+        return self.outer.local(name)
 
     def all_local(self) -> dict[str, T]:
         """Every local name, nearest first."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import floor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.precision import FULL
@@ -35,7 +35,8 @@ from puzzledsl.syntax import tree
 
 T = TypeVar("T")
 V = TypeVar("V")
-Check = Callable[[int, Span], Diagnostic | None]
+Check = Callable[[int, Span], Diagnostic | None] | None
+End = int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -84,17 +85,16 @@ class CallArguments(Settings, Arguments):
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
-        found: int = self.read(key, default, lambda _: self.count(key, low, high))
-        return found
+        return cast(int, self.read(key, default, lambda _: self.count(key, low, high)))
 
     def wholes(
         self,
         key: str,
         low: int = 1,
-        high: int | None = None,
-        check: Check | None = None,
+        high: End = None,
+        check: Check = None,
         help: str = "",
-        absent: int | None = None,
+        absent: End = None,
     ) -> list[int]:
         """Return the whole numbers of `a | b` within bounds that `check` does not refuse; 0 for a word that is taken."""
         if absent is not None and not self.has(key):

@@ -146,9 +146,7 @@ class ChoiceReader:
     ) -> Sequence[Alternative]:
         """Return each alternative in each type of `dtype: q8_0 | q4_0` and `kv_cache`, by type; report what does not fit."""
         for key in (key for key in STORAGE if key in call.table and call.has(key)):
-            options = [
-                option.model_copy(update={key: word}) for word in call.types(key) for option in options
-            ]
+            options = [each.model_copy(update={key: word}) for word in call.types(key) for each in options]
             for option in options:
                 if why := storage_misfit(option, kind.shape):
                     mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"

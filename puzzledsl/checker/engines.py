@@ -189,17 +189,6 @@ def check_exports(ctx: Context, program: nodes.Program) -> None:
 
 
 @record
-class _Rewritten:
-    """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
-
-    what: str
-    layers: str
-    into: str
-    cost: str
-    drop: str
-
-
-@record
 class _ExportCheck:
     """Check of one export. `call` is the place of its call, if it has its own."""
 
@@ -240,11 +229,12 @@ class _ExportCheck:
         if absent:
             return
         label = self._label("used by" if space.used_by else "what")
-        drop, rewritten = f"write {self._runtime('transformers')}", list[_Rewritten]()
+        # what is lacked, where, what it becomes, at what cost, and how to do without
+        drop, rewritten = f"write {self._runtime('transformers')}", list[tuple[str, str, str, str, str]]()
         for what, answer in found.model:
             if isinstance(answer, Lowered):
                 cost = self._cost(found.architecture, answer)
-                rewritten.append(_Rewritten(what, "the whole model", answer.into, cost, drop))
+                rewritten.append((what, "the whole model", answer.into, cost, drop))
         for lack in found.lacks:
             what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
             layers, support = layers_in_words(list(lack.layers)), lack.support
@@ -257,22 +247,22 @@ class _ExportCheck:
                 those = "that layer" if len(lack.layers) == 1 else "those layers"
                 verb, joined = ("replace", "in") if lack.kept else ("drop", "from")
                 drop = f"{verb} `{lack.alternative.name}` {joined} {those}"
-                rewritten.append(_Rewritten(what, layers, support.into, cost, drop))
+                rewritten.append((what, layers, support.into, cost, drop))
         if not rewritten or export.lower:
             return
         call, fixes = "lower: true", []
         if export.lower is None and self.call is not None and self.written.endswith(")"):
             call = f"{self.written[:-1].rstrip().removesuffix(',')}, lower: true)"
             fixes = [Fix.replace(self.call, call, safe=False)]
-        first, notes = rewritten[0], []
-        what, help = f"{first.what}: {first.layers}", f"it becomes {first.into}: {first.cost}; "
-        allow = f"write `{call}` to allow it, or {first.drop}"
+        (what, layers, into, cost, drop), notes = rewritten[0], list[str]()
+        shown, help = f"{what}: {layers}", f"it becomes {into}: {cost}; "
+        allow = f"write `{call}` to allow it, or {drop}"
         if len(rewritten) > 1:
-            what = listed([each.what for each in rewritten], "and")
-            notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
+            shown = listed([each[0] for each in rewritten], "and")
+            notes = ["{}, {}: becomes {}, {}; or {}".format(*each) for each in rewritten]
             help, allow = "", f"write `{call}` to allow all of it"
         kind = errors.IsLowered if export.lower is None else errors.LoweringRefused
-        said = {"runtime": runtime.title, "what": what, "notes": notes}
+        said = {"runtime": runtime.title, "what": shown, "notes": notes}
         ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
 
     def _label(self, what: str) -> Label:

@@ -56,9 +56,7 @@ def _built(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that need the child of a search that builds none."""
     for declared in (program.uptrains, program.evals, program.exports):
         for kind, declaration in ((type(d).__name__.lower(), d) for d in declared.values()):
-            wanted = [declaration.search if isinstance(declaration, nodes.Uptrain) else declaration.of]
-            wanted += declaration.full if isinstance(declaration, nodes.Eval) else ()
-            for name in dict.fromkeys(wanted):
+            for name in dict.fromkeys(references.references(declaration)):
                 if name in program.searches and not program.searches[name].realise:
                     said: Args = {"what": f"{kind} `{declaration.name}`", "search": name}
                     ctx.report(errors.NotBuilt(ctx.span_of(declaration.where), **said))
@@ -220,12 +218,8 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
         return
     found = [(o, o.symbol) for o in occurrences(ctx.root) if isinstance(o.symbol, Symbol)]
     used = {s.place for o, s in found if o.role == "uses" and not isinstance(o.item, tree.Use)}
-    tables = (program.data, program.scenarios, program.spaces, program.blds, program.scores)
-    later = (program.searches, program.uptrains, program.evals, program.exports)
     # the names that declarations refer to, explicitly or by default
-    referred = {
-        name for table in (*tables, *later) for node in table.values() for name in references.references(node)
-    }
+    referred = {name for node in ctx.lowered.values() for name in references.references(node)}
     imports: dict[int, tuple[tree.Use, list[Span]]] = {}
     for occurrence, symbol in found:
         if symbol.place in used or symbol.name.startswith("_"):
@@ -251,10 +245,8 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
     """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
     told: set[str] = set()
     for search in program.searches.values():
-        linears = [search.objective, *(p.goal for p in search.preferences)]
-        linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
-        terms = (weighted.term for linear in linears for weighted in linear.terms)
-        scenarios = [program.scenarios[t.scenario] for t in terms if isinstance(t, nodes.MetricTerm)]
+        metrics = (t for t in references.terms_of(search) if isinstance(t, nodes.MetricTerm))
+        scenarios = [program.scenarios[term.scenario] for term in metrics]
         scenario = max(scenarios, key=lambda each: each.prompt + each.output, default=None)
         for name in mentioned_scores(search):
             score, method = program.scores[name], program.scores[name].method

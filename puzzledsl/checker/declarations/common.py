@@ -233,14 +233,6 @@ def shared_statement(ctx: Context, statement: tree.Stmt, scope: Scope, thing: st
             misplaced(ctx, statement, thing)
 
 
-_OF_SEARCHES: dict[type, str] = {
-    tree.ForAll: "`for`",
-    tree.Require: "`require`",
-    tree.Prefer: "`prefer`",
-    tree.Objective: "a goal",
-    tree.Solutions: "`solutions`",
-}
-
 
 def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
@@ -252,10 +244,11 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
         what = f"`{ctx.source(span)}`" if plain else f"`{statement.op}`"
         if not plain or not isinstance(statement.target, tree.Name):
             help = "layers are edited in a `space`"
+    elif isinstance(statement, tree.ForAll | tree.Require | tree.Prefer | tree.Objective | tree.Solutions):
+        word, help = type(statement).__name__.lower(), "it belongs to a `search`"
+        what = {"forall": "`for`", "objective": "a goal"}.get(word, f"`{word}`")
     else:
-        other = "a section" if isinstance(statement, tree.Section) else "this"
-        what = _OF_SEARCHES.get(type(statement), other)
-        help = "it belongs to a `search`" if type(statement) in _OF_SEARCHES else ""
+        what = "a section" if isinstance(statement, tree.Section) else "this"
     if span.end_line != span.line:  # its first few columns
         span = Span(span.file, span.line, span.column, span.line, span.column + 3)
     ctx.misplaced(span, what, thing, help)

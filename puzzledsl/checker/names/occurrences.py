@@ -341,8 +341,7 @@ def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting
         case LanguageWord(call=call) if call is not None:
             if not call.named_by:
                 return call.arguments
-            seen = scope.visible().items()
-            named = (n for n, s in seen if isinstance(s, Symbol) and s.kind in call.named_by)
+            named = (symbol.name for symbol in scope.file.symbols(*call.named_by))
             return dict.fromkeys(named, Setting("Its weight."))
         case Symbol(kind="hardware"):
             return PROFILE

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
-from puzzledsl.language.kinds import CONSTRUCTORS
+from puzzledsl.language.kinds import ANYWHERE, CONSTRUCTORS
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
@@ -226,8 +226,6 @@ def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
 
     It ends before `| noop` of a choice, and a call inside ends before an argument that it does not have.
     """
-    from puzzledsl.language.kinds import ANYWHERE, CONSTRUCTORS  # only a mistake needs the alternatives
-
     takes = {name: call.arguments for name, call in ANYWHERE.items() if not call.named_by}
     calls: list[Token] = []
     for place in range(max(i for i in range(at) if out[i] is opener) + 1, at - 1):
@@ -254,8 +252,6 @@ def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:
         depth -= token.type in OPENER
     before = out[at - 1] if at and out[at - 1].end_pos == out[at].start_pos else None
     square = out[at].type == "LSQB"
-    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
-
     if _OF_CALLS & own or before in FUNCTIONS or before in CONSTRUCTORS:
         return square, True
     if before == "layers":

@@ -110,9 +110,8 @@ class SourceFile:
         head, used = re.compile(rf"\s*(\w+)\s+{word.pattern}"), re.compile(rf"\s*use\b.*{word.pattern}")
         lines = [line for line in self.lines if name in line]
         found = any(map(word.search, self.error_texts())) or any(map(used.match, lines))
-        heads = (match.group(1) for match in map(head.match, lines) if match and not found)
-        found = found or any(word in _DECLARING or closest(word, _DECLARING) for word in heads)
-        return found
+        heads = (match.group(1) for match in map(head.match, lines) if match)
+        return found or any(text in _DECLARING or closest(text, _DECLARING) for text in heads)
 
     def is_damaged(self, span: Span) -> bool:
         """True where the parser reported something within a span: a part of it may be lost."""
@@ -120,8 +119,6 @@ class SourceFile:
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
-        if span.line == span.end_line <= len(self.lines):
-            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
 
 
@@ -167,9 +164,7 @@ class Loader:
     """Reads a program's files, each once. `unsaved` maps real paths to texts in place of the files'; `parse` may remember."""
 
     def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
-        self.sink = sink
-        self.unsaved = unsaved or {}
-        self.parse = parse
+        self.sink, self.unsaved, self.parse = sink, unsaved or {}, parse
         self.sources: dict[str, str] = {}
         self.files: dict[str, SourceFile] = {}
         self.loading: list[str] = []

@@ -87,8 +87,6 @@ def scale(value: Symbolic, factor: Fraction, dimension: Dimension | None = None)
 
 def add_all(values: list[Symbolic]) -> Symbolic:
     """The sum of values of one dimension."""
-    if len(values) == 1:
-        return values[0]
     terms: dict[TermKey, Fraction] = {}
     for value in values:
         for key, coefficient in value.terms.items():

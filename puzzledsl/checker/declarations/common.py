@@ -233,7 +233,6 @@ def shared_statement(ctx: Context, statement: tree.Stmt, scope: Scope, thing: st
             misplaced(ctx, statement, thing)
 
 
-
 def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
     if ctx.file_of(statement.span).is_damaged(statement.span):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock, absent, storage_misfit
@@ -399,7 +399,8 @@ class _SpaceBody(ChoiceReader):
         value, layers = statement.value, self.info.all_layers
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
         if key in PARENT_ENDS:
-            self.info.ends[key] = self.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
+            end = cast(Literal["embedding", "head"], key)
+            self.info.ends[end] = self.of_end(value, self.scope, end) or (PARENT_ENDS[end],)
             return
         part = cast(SubBlock, key)
         found = self.alternatives(value, self.scope, part, layers, each=False)

@@ -165,7 +165,7 @@ class Run:
             declared = {**ctx.program.searches, **ctx.program.uptrains}
             chosen("search or uptrain", declared, [name], ctx.file, "realise")
             ctx.made(*child_task(ctx.program, name), "the child")
-            from puzzledsl.child.assemble import load_child
+            from puzzledsl.child.checkpoint.contents import load_child
 
             return load_child(ctx.build.model(name), device=device, **wanted)
 

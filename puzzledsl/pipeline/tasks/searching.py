@@ -226,10 +226,16 @@ class Refine(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
-        tables, library = inputs.read_tables(ctx, search), Library(ctx.build.library)
-        given = (ctx.program, search, *tables, self.parent, ctx.base, library, self.jobs, work, ctx.progress)
-        healing = ctx.heal, ctx.executor, partial(inputs.healing_work, ctx, search)
-        found = run_refine(RefineInputs(*given, *healing), inputs.best_solution(ctx, search))
+        costs, scores = inputs.read_tables(ctx, search)
+        given = (ctx.program, search, self.parent, ctx.base, Library(ctx.build.library), self.jobs, work)
+        refine = RefineInputs(
+            *(*given, ctx.progress, ctx.executor),
+            costs=costs,
+            scores=scores,
+            heal=ctx.heal,
+            healing_work=partial(inputs.healing_work, ctx, search),
+        )
+        found = run_refine(refine, inputs.best_solution(ctx, search))
         kept = self.keep(ctx.build.refinement(search), found)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -234,7 +234,8 @@ def in_turn(
 ) -> list[Samples]:
     """Return the times of models in turn, after a warm-up of each. Raises SessionFailed.
 
-    A prefill is long beside a step: there are half as many. Without `prefill`, of which nothing is to be known, it is judged by the time in which the sequences are filled.
+    A prefill is long beside a step: there are half as many. Without `prefill`, of which nothing is to be known, it is judged by
+    the time in which the sequences are filled.
     """
     found = [Samples() for _ in sessions]
     for turn in range(prefills(turns) + 1 if prefill else 0):

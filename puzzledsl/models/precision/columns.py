@@ -59,9 +59,9 @@ def compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR:
     round_lazy = _in_numpy if on_cpu else _in_torch
     for first in range(0, columns, LAZY):
         rows = slice(first, min(first + LAZY, columns))
-        parts = (each[rows] for each in (left_CR, found_CR, scales_CR, shares_CR))
-        round_lazy(*parts, upper[rows, rows], precision)
-        left_CR[rows.stop :].addmm_(upper[rows, rows.stop :].T, left_CR[rows], alpha=-1)
+        left_ER, found_ER = left_CR[rows], found_CR[rows]
+        round_lazy(left_ER, found_ER, scales_CR[rows], shares_CR[rows], upper[rows, rows], precision)
+        left_CR[rows.stop :].addmm_(upper[rows, rows.stop :].T, left_ER, alpha=-1)
     return found_CR
 
 

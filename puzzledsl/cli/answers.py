@@ -114,9 +114,9 @@ def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
     from puzzledsl.base.phrases import ranges
     from puzzledsl.ir.facts import dropped_names
     from puzzledsl.ir.nodes import ReplaceOne
-    from puzzledsl.search.needs import needed
+    from puzzledsl.ir.references import mentioned_scores
 
-    methods = [program.scores[name].method for name in needed(program, result.search).scores]
+    methods = [program.scores[name].method for name in mentioned_scores(program.searches[result.search])]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
     layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
     dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]

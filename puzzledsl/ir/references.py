@@ -59,6 +59,11 @@ def places_of(search: Search) -> tuple[str, ...]:
     return tuple(sorted({term.place for term in terms_of(search) if isinstance(term, nodes.MetricTerm)}))
 
 
+def scenarios_read(search: Search) -> set[str]:
+    """Return the scenarios whose costs a search reads."""
+    return {term.scenario for term in terms_of(search) if isinstance(term, nodes.MetricTerm)}
+
+
 def _of_term(term: nodes.Term) -> str | None:
     if isinstance(term, nodes.MetricTerm):
         return term.scenario

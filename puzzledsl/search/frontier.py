@@ -12,9 +12,10 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.base.units import BYTES, COUNT, FLOPS, REQ_PER_S, TIME, TOK_PER_S, Dimension
+from puzzledsl.base.units import BYTES, FLOPS, REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS, metric_named
+from puzzledsl.ir.search_nodes import describe_term
 from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
@@ -22,7 +23,6 @@ from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 
 UNITS = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", REQ_PER_S: "req/s", FLOPS: "FLOP"}
-Rows = list[list[float | str | None]]
 
 
 def solve_frontier(
@@ -94,45 +94,24 @@ def alone(term: nodes.Term) -> nodes.Linear:
 
 
 def as_csv(program: nodes.Program, result: FrontierResult) -> str:
-    """Return the table of `rows_of` as CSV text; missing values are empty."""
-    head, rows = rows_of(program, result)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *rows])
-    return text.getvalue()
-
-
-def rows_of(program: nodes.Program, result: FrontierResult) -> tuple[list[str], Rows]:
-    """Return column names and one row per point: bound, status, proof, and its solution's metrics in base units."""
+    """Return a row per point as CSV: bound, status, proof, its solution's metrics in base units; what is missing is empty."""
     names = sorted({n for p in result.points for s in p.result.solutions[:1] for n in s.metrics})
-    swept = swept_name(program.frontiers[result.frontier].term)
-    head = [f"bound:{with_unit(swept)}", "times_parent", "status", "objective", "proven_bound", "gap"]
-    rows: Rows = []
+    term = program.frontiers[result.frontier].term
+    swept = describe_term(term) if isinstance(term, nodes.MetricTerm | nodes.ScoreTerm) else term.kind
+    head = [f"bound:{_with_unit(swept)}", "times_parent", "status", "objective", "proven_bound", "gap"]
+    rows: list[list[float | str | None]] = [[*head, *map(_with_unit, names)]]
     for point in result.points:
         answer = point.result
         metrics = answer.solutions[0].metrics if answer.solutions else {}
         figures = [point.target, point.ratio, answer.status, answer.objective, answer.bound, answer.gap]
         rows.append([*figures, *map(metrics.get, names)])
-    return [*head, *map(with_unit, names)], rows
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
-def with_unit(metric: str) -> str:
+def _with_unit(metric: str) -> str:
     """Append a metric's base unit to its name, such as `chat.memory[bytes]`; counts and scores have none."""
-    unit = UNITS.get(dimension_of(metric))
-    return f"{metric}[{unit}]" if unit else metric
-
-
-def dimension_of(metric: str) -> Dimension:
-    """Return the dimension of a metric such as `chat.memory`; COUNT for a score or a count."""
     found = metric_named(metric)
-    return found.dimension if found else COUNT
-
-
-def swept_name(term: nodes.Term) -> str:
-    """Return a short name of a frontier's swept term: `scenario.metric`, the score's name, or the kind of term."""
-    match term:
-        case nodes.MetricTerm(scenario=scenario, metric=metric):
-            return f"{scenario}.{metric}"
-        case nodes.ScoreTerm(score=score):
-            return score
-        case _:
-            return term.kind
+    unit = UNITS.get(found.dimension) if found else None
+    return f"{metric}[{unit}]" if unit else metric

@@ -15,13 +15,12 @@ import numpy as np
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Site
 from puzzledsl.ir.tables import Assignment, EndsAssignment
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
-from puzzledsl.search.problem.instance import Problem, is_unfinished, presolve
+from puzzledsl.search.problem.instance import Effort, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.sensitivity.together import ROUNDING, Priced, Together
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.answer import best_meeting_all, checked
-from puzzledsl.search.effort import Effort
-from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
+from puzzledsl.search.problem.instance import INFINITE, Effort, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER
 from puzzledsl.search.problem.problem import Problems

@@ -25,9 +25,8 @@ from puzzledsl.ir.tables import (
     SubBlockRegrets,
     WhyResult,
 )
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.explain import Group, groups_of
-from puzzledsl.search.problem.instance import INFINITE
+from puzzledsl.search.problem.instance import INFINITE, Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.part import Pin, pins_of

@@ -15,9 +15,8 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import CountTerm, CpSat, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
 from puzzledsl.search.answer import best_meeting_all
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity import why

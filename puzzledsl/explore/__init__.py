@@ -1,9 +1,10 @@
 """`pzl explore`: a local page on which an engineer moves the requirements of a search and sees the answer change.
 
     statements                    the `require` statements of a search, and the numbers in them that a slider moves
-    sheet, desk                   one search kept warm, and the file behind it
+    sheet                         one search kept warm
+    desk                          the file behind it, and the server (uvicorn)
     views                         answers as HTML, drawn by the report's own strips and plots
-    application, serving          the server: token, Host and Origin, routes, uvicorn
+    application                   token, Host and Origin, routes
 
 The answers come from the Python API (`Program.variations`). Nothing is written.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.server.hover import hover
+from puzzledsl.server.navigation import hover
 from tests.server.texts import CURSOR, PROGRAM, marked
 
 

@@ -194,8 +194,7 @@ class Frozen:
     """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
 
     __pydantic_config__ = _CONFIG
-    model_fields: ClassVar[Mapping[str, Any]] = {}
-    """The fields by name."""
+    model_fields: ClassVar[Mapping[str, Any]] = {}  # The fields by name.
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -296,5 +295,6 @@ class Checks:
         return handler(Annotated[(source, *self._make(pydantic))])
 
 
-BY_KIND = Checks(lambda pydantic: [pydantic.Field(discriminator="kind")])
-"""Discriminator of a union by `kind`."""
+BY_KIND = Checks(
+    lambda pydantic: [pydantic.Field(discriminator="kind")]
+)  # Discriminator of a union by `kind`.

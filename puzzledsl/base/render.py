@@ -19,8 +19,7 @@ _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "s
 """Style -> ANSI code."""
 
 
-Paint = Callable[[str, str], str]
-"""Colours a text in one of the styles."""
+Paint = Callable[[str, str], str]  # Colours a text in one of the styles.
 
 
 def _painted(color: bool, text: str, style: str) -> str:

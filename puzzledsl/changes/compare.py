@@ -113,10 +113,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class ProgramChanges:
-    """All differences between two programs.
-
-    `waiting` lists BLDs whose jobs are unknown until a search is solved.
-    """
+    """All differences between two programs. `waiting` lists BLDs whose jobs are unknown until a search is solved."""
 
     changes: tuple[Change, ...]
     pieces: dict[str, Pieces]
@@ -176,8 +173,7 @@ def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
             yield Detail(what, new=text) if is_new else Detail(what, old=text)
 
 
-MANY = 3
-"""Instances of one line in a `for` beyond which they are reported together."""
+MANY = 3  # Instances of one line in a `for` beyond which they are reported together.
 
 
 def search_details(old: nodes.Search, new: nodes.Search, *, same_space: bool) -> Iterator[Detail]:

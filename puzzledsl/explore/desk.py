@@ -151,10 +151,8 @@ def _digest(texts: Mapping[str, str | None]) -> str:
 
 
 LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
-FIRST_S = 1.0
-"""Seconds for the answer to the search as it is, before the page is there."""
-WAIT_S = 1
-"""Seconds that answers in progress have when the server ends."""
+FIRST_S = 1.0  # Seconds for the answer to the search as it is, before the page is there.
+WAIT_S = 1  # Seconds that answers in progress have when the server ends.
 
 
 class ExploreNeedsAServer(Diagnostic, code="E0681"):

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.report.subject import Subject
 
-LONGEST = 60
-"""Longest number that is taken for a bound."""
+LONGEST = 60  # Longest number that is taken for a bound.
 REMEMBERED = 512
 SETTLED = ("optimal", "infeasible")
 

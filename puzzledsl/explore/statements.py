@@ -152,8 +152,7 @@ def _counts(requirement: LinearRequirement) -> bool:
     return requirement.parent_ratio is None and all(isinstance(w.term, CountTerm | FactTerm) for w in terms)
 
 
-POSITIONS = 300
-"""About so many positions has a slider."""
+POSITIONS = 300  # About so many positions has a slider.
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,8 @@ from puzzledsl.explore.sheet import Answer, Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
-from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.numbers import METRIC_UNITS
+from puzzledsl.report.numbers import METRIC_UNITS, environment
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import by_regret, is_negligible, told

@@ -219,10 +219,7 @@ class Rounding(Frozen):
 
 
 class UsedBy(Frozen):
-    """The sub-space of what a search's best solutions use, for coupled BLD.
-
-    Its layers are known once the search is solved.
-    """
+    """The sub-space of what a search's best solutions use, for coupled BLD. Its layers are known once the search is solved."""
 
     search: str = setting(
         "The search whose solutions count.",
@@ -238,8 +235,9 @@ class Space(Declaration):
 
     parent: str
     layers: tuple[LayerChoice, ...]
-    ends: EndsChoice | None = left_out(None)
-    """None: both ends stay as they are, in the types that the hardware says."""
+    ends: EndsChoice | None = left_out(
+        None
+    )  # None: both ends stay as they are, in the types that the hardware says.
     init: Initialisers = Initialisers()
     used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()

@@ -40,8 +40,7 @@ class Lack:
     alternative: Alternative
     support: Support
     layers: tuple[int, ...]
-    kept: bool = False
-    """True if it is the parent's own: the parent is a child, and has it there."""
+    kept: bool = False  # True if it is the parent's own: the parent is a child, and has it there.
 
 
 @record

@@ -256,10 +256,7 @@ class Exported(Frozen):
 
 
 class Export(Exported, Declaration):
-    """A checkpoint for a runtime. `of` names an uptrain or a search.
-
-    `runtime_where` is where the runtime is named, or the whole declaration.
-    """
+    """A checkpoint of an uptrain or a search, `of`. `runtime_where`: where the runtime is named, or the whole declaration."""
 
     of: str
     format: Literal["hf", "gguf", "mlx"] = "hf"

@@ -1,17 +1,25 @@
 """Numbers as the page shows them: the text a person reads beside the exact value it stands for.
 
-The page writes both, `<data value="0.0431">0.0431</data>`: whoever copies a figure has all of its digits.
+The page writes both, `<data value="0.0431">0.0431</data>`: whoever copies a figure has all of its digits. These forms of numbers
+are the filters of the pages' templates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from math import fsum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.ir.metric_records import METRICS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +100,25 @@ def of_unit(value: float, unit: str) -> Number:
 _UNITS = {BYTES: "bytes", TIME: "seconds", TOK_PER_S: "tokens_per_s", REQ_PER_S: "requests_per_s"}
 METRIC_UNITS = {name: _UNITS.get(metric.dimension, "") for name, metric in METRICS.items()}
 """The IR unit of each metric of a scenario."""
+
+
+@cache
+def environment(*more: Path) -> Environment:
+    """Return the environment of every template: all values are escaped, none may be missing. `more`: folders that use these.
+
+    Its filters are the forms of numbers, `{{ piece.tokens|count }}`; what is not known stays None.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader([*more, Path(__file__).parent / "templates"])
+    made = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for form in (plain, count, size, seconds, rate, times, share, change, gap, of_unit):
+        made.filters[form.__name__] = partial(_if_known, form)
+    made.filters["mean"] = lambda values: fsum(found := [*values]) / len(found)
+    return made
+
+
+def _if_known(form: Callable[..., Number], value: float | None, *how: Any) -> Number | None:
+    return None if value is None else form(value, *how)

@@ -17,8 +17,8 @@ from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import AnsweredPrompt, Piece
 from puzzledsl.ir.tables.evaluations import Answer
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
+from puzzledsl.report.numbers import environment
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
@@ -128,10 +128,7 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Library:
-    """All pieces of one BLD declaration. `groups`: those of each alternative, (sub-block, name), by layer.
-
-    `worst`: the largest loss, a whole bar.
-    """
+    """Pieces of one BLD. `groups`: those of each (sub-block, alternative), by layer. `worst`: the largest loss, a whole bar."""
 
     name: str
     made: list[Piece]

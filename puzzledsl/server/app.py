@@ -25,10 +25,8 @@ from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Encoding, Project
 from puzzledsl.server.navigation import hover
 
-QUIET_S = 0.02
-"""Seconds without a change before a text is checked."""
-LONG_S = 0.1
-"""Seconds that a check may take without making the pause before the next one longer."""
+QUIET_S = 0.02  # Seconds without a change before a text is checked.
+LONG_S = 0.1  # Seconds that a check may take without making the pause before the next one longer.
 REQUEST_FAILED = -32803
 
 

@@ -180,8 +180,7 @@ def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, 
 
 
 _LONGEST = 200
-MOST = 12
-"""Options and elements that are shown."""
+MOST = 12  # Options and elements that are shown.
 
 
 def hover(document: Document, line: int, column: int) -> types.Hover | None:

@@ -24,10 +24,8 @@ from puzzledsl.report.subject import Subject
 NAMES: dict[SubBlock, str] = {"attention": "attention", "ffn": "FFN"}
 FAINTEST, STRONGEST = 0.18, 0.9
 """Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
-WHOLE_BITS = 16
-"""Bits of a weight that has no storage type of its own."""
-WIDEST = 17
-"""The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none."""
+WHOLE_BITS = 16  # Bits of a weight that has no storage type of its own.
+WIDEST = 17  # The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none.
 
 
 def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
@@ -87,8 +85,9 @@ class Strip:
     scenario: str | None
     score: str | None
     summary: str
-    ends: tuple[tuple[str, str], ...] = ()
-    """The model's ends and their types, where the space gives them a choice."""
+    ends: tuple[
+        tuple[str, str], ...
+    ] = ()  # The model's ends and their types, where the space gives them a choice.
 
 
 def strip_of(subject: Subject) -> Strip | None:

@@ -21,12 +21,9 @@ from puzzledsl.report.sections.requirements import value_of
 from puzzledsl.report.subject import Subject
 
 Side = Literal["right", "left", "below", "above"]
-Place = tuple[float, float]
-"""0 to 1 in both directions, y upwards."""
-Box = tuple[float, float, float, float]
-"""Left, bottom, right and top, in pixels."""
-WIDTH_PX, HEIGHT_PX = 754.0, 300.0
-"""Size of the picture on the page."""
+Place = tuple[float, float]  # 0 to 1 in both directions, y upwards.
+Box = tuple[float, float, float, float]  # Left, bottom, right and top, in pixels.
+WIDTH_PX, HEIGHT_PX = 754.0, 300.0  # Size of the picture on the page.
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 """A name's letter and line, its distance from the mark, and half of a mark."""
 
@@ -56,8 +53,7 @@ def _box(name: str, mark: Place, side: Side) -> Box:
 
 
 TICKS = 5
-MOST_TICKS = 10
-"""Most ticks of a logarithmic axis."""
+MOST_TICKS = 10  # Most ticks of a logarithmic axis.
 LOGARITHMIC = 10.0
 """Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
 rest flat on a linear one."""

@@ -24,8 +24,10 @@ from puzzledsl.search.problem.normal_form import with_facts
 
 TIMES = {"throughput": "throughput", "latency": "latency_s"}
 """Metrics of a scenario that an evaluation measures, and the keys of their figures."""
-RATES = {"ttft": "prefill_tokens_per_s", "tpot": "decode_tokens_per_s"}
-"""Metrics that are tokens over a measured rate."""
+RATES = {
+    "ttft": "prefill_tokens_per_s",
+    "tpot": "decode_tokens_per_s",
+}  # Metrics that are tokens over a measured rate.
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,8 @@ def _tokens(subject: Subject, term: MetricTerm) -> float | None:
 Mark = Literal["met", "missed", "unsure", "unknown"]
 """Verdict on one requirement: `unsure` is missed by less than the measurement can tell, `unknown` lacks a figure."""
 
-SURE = 2.0
-"""Standard errors that a measured value must miss its bound by, to be called missed."""
-FAR_OFF = 0.1
-"""Relative error of a prediction that the page remarks on."""
+SURE = 2.0  # Standard errors that a measured value must miss its bound by, to be called missed.
+FAR_OFF = 0.1  # Relative error of a prediction that the page remarks on.
 
 
 @dataclass(frozen=True)
@@ -272,10 +272,7 @@ def _merged(lines: list[Line]) -> list[Line]:
 
 
 def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) -> float | None:
-    """Return the value of an expression for a solution, or for the parent (None).
-
-    None if a table that it needs does not exist.
-    """
+    """Return the value of an expression for a solution, or the parent (None); None if a table that it needs does not exist."""
     total = float(linear.constant)
     for weighted in linear.terms:
         value = _term(subject, weighted.term, solution)

@@ -81,8 +81,7 @@ def _on_front(name: str, places: Mapping[str, tuple[float, float]]) -> bool:
     return not any(other_speed > speed and other < loss for other_speed, other in places.values())
 
 
-SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)
-"""Rates of a line, as shares of what a model sustains."""
+SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)  # Rates of a line, as shares of what a model sustains.
 REQUESTS, WARM_UP = 600, 100
 
 
@@ -192,8 +191,9 @@ def _files(
     return found
 
 
-_Served = Callable[[Sequence[Assignment], Fraction], dict[str, float]]
-"""Latencies of a model at a rate, as simulated."""
+_Served = Callable[
+    [Sequence[Assignment], Fraction], dict[str, float]
+]  # Latencies of a model at a rate, as simulated.
 
 
 def _line(

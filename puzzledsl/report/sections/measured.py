@@ -100,11 +100,8 @@ def comparisons(subject: Subject) -> list[Comparison]:
         models = (PARENT, *subject.shown(declaration, evaluation))
         figures = [subject.figures(evaluation, m) for m in models]
         texts = [subject.texts(evaluation, m) for m in models]
-        groups = tuple(
-            (title, rows)
-            for title, found in _groups(figures, texts, evaluation.texts, list(subject.program.scenarios))
-            if (rows := found)
-        )
+        listed = _groups(figures, texts, evaluation.texts, list(subject.program.scenarios))
+        groups = tuple((title, rows) for title, rows in listed if rows)
         if groups and len(models) > 1:
             tables.append((declaration.name, models, groups))
     return tables
@@ -206,16 +203,13 @@ def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
     tables = []
     for name, scenario in subject.program.scenarios.items():
         for declaration, evaluation in subject.evaluations:
-            measured = {
-                "parent": subject.figures(evaluation, PARENT),
-                "child": subject.timing(evaluation, name),
+            timed = subject.timing(evaluation, name)
+            both = {
+                "parent": (_expected(subject, scenario, PARENT), subject.figures(evaluation, PARENT)),
+                "child": (_expected(subject, scenario, ""), timed),
             }
-            expected = {
-                "parent": _expected(subject, scenario, PARENT),
-                "child": _expected(subject, scenario, ""),
-            }
-            keys = [k for k in TIMED if k != "latency_s" or f"{name}.throughput" not in measured["child"]]
-            rows = [row for key in keys for row in _predicted_rows(name, key, expected, measured)]
+            keys = [k for k in TIMED if k != "latency_s" or f"{name}.throughput" not in timed]
+            rows = [row for key in keys for row in _predicted_rows(name, key, both)]
             if rows:
                 many = len(subject.evaluations) > 1
                 tables.append((f"{name} ({declaration.name})" if many else name, rows))
@@ -224,28 +218,23 @@ def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
 
 def _expected(subject: Subject, scenario: Scenario, model: str) -> dict[str, float]:
     """Predictions under the keys of measured figures."""
-    metrics = subject.predicted(scenario.name, model)
-    batch = subject.batch(scenario.name)
-    found: dict[str, float] = {}
     if scenario.traffic is not None:
-        return found  # its steps are of other numbers of sequences than what is timed
-    if "latency" in metrics:
-        found["latency_s"] = metrics["latency"]
-    if "throughput" in metrics:
-        found["throughput"] = metrics["throughput"]
-    if batch and metrics.get("ttft"):
-        found["prefill_tokens_per_s"] = batch * scenario.prompt / metrics["ttft"]
-    if batch and metrics.get("tpot"):
-        found["decode_tokens_per_s"] = batch / metrics["tpot"]
-    return found
+        return {}  # its steps are of other numbers of sequences than what is timed
+    metrics, batch = subject.predicted(scenario.name, model), subject.batch(scenario.name) or 0
+    found = {"latency_s": metrics.get("latency", 0.0), "throughput": metrics.get("throughput", 0.0)}
+    rates = {
+        "prefill_tokens_per_s": ("ttft", batch * scenario.prompt),
+        "decode_tokens_per_s": ("tpot", batch),
+    }
+    return found | {key: tokens / metrics[time] for key, (time, tokens) in rates.items() if metrics.get(time)}
 
 
 def _predicted_rows(
-    scenario: str, key: str, expected: dict[str, dict[str, float]], measured: dict[str, dict[str, Figure]]
+    scenario: str, key: str, both: Mapping[str, tuple[dict[str, float], Figures]]
 ) -> Iterator[Prediction]:
     full, pairs = f"{scenario}.{key}", {}
-    for model in ("parent", "child"):
-        figure, guess = measured[model].get(full), expected[model].get(key)
+    for model, (expected, measured) in both.items():
+        figure, guess = measured.get(full), expected.get(key)
         if figure and guess and figure.value > 0:
             pairs[model] = (guess, figure.value)
             shown = number_of(full, Figure(value=guess)), number_of(full, Figure(value=figure.value))

@@ -12,15 +12,16 @@ from functools import partial
 from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir import facts, nodes
+from puzzledsl.ir import nodes
+from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import Linear, MetricTerm, ParamsTerm, Term
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import PARENT as PARENT_LAYER
-from puzzledsl.ir.tables import Figure, LayerAssignment, Solution
+from puzzledsl.ir.tables import Figure, Solution
 from puzzledsl.report.numbers import Number, change, of_unit, plain, share, times
 from puzzledsl.report.subject import PARENT, Subject
-from puzzledsl.search.problem.normal_form import with_facts
+from puzzledsl.search.problem.normal_form import as_tables, with_facts
 
 TIMES = {"throughput": "throughput", "latency": "latency_s"}
 """Metrics of a scenario that an evaluation measures, and the keys of their figures."""
@@ -230,7 +231,7 @@ def _mark(reached: Reached, op: str, required: float) -> Mark:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Facts of the alternatives that a search chooses from."""
+    """Alternatives that a search chooses from, and their facts, as its tables have them."""
 
     subject: Subject
 
@@ -239,10 +240,9 @@ class _Facts:
         return self.subject.space.layers
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
-        chosen = LayerAssignment(attention=name, ffn=name)
-        return facts.fact(
-            alternative_of(self.subject, layer, sub_block, chosen), attribute, self.subject.shape.at(layer)
-        )
+        options: tuple[Alternative, ...] = getattr(self.layers[layer].with_parent(), sub_block)
+        chosen = next(a for a in options if a.name == name)
+        return fact(chosen, attribute, self.subject.shape.at(layer))
 
 
 def _logic_line(subject: Subject, requirement: nodes.LogicRequirement, best: Solution) -> Line:
@@ -295,18 +295,8 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
             return recorded.get(score, None if solution else 0.0)
         case nodes.ParamsTerm():
             return recorded.get("params")
-        case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
-            chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
-            return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
-        case nodes.CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
-            return float(sum(getattr(layers[i], sub_block) in names for i in indices))
-        case nodes.TableTerm(layers=indices):
-            return float(sum(term.value(layers[i].attention, layers[i].ffn) for i in indices))
+        case nodes.FactTerm() | nodes.CountTerm() | nodes.TableTerm():
+            tables = [t for t in as_tables(_Facts(subject), term) if isinstance(t, nodes.TableTerm)]
+            return float(sum(t.value(layers[i].attention, layers[i].ffn) for t in tables for i in t.layers))
         case _:
             assert_never(term)
-
-
-def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
-    """Return the alternative of a layer with a canonical name. `Subject.best` ensures that the space has it."""
-    options: tuple[Alternative, ...] = getattr(subject.space.layers[layer].with_parent(), sub_block)
-    return next(a for a in options if a.name == getattr(names, sub_block))

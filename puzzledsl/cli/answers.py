@@ -236,7 +236,7 @@ NAMES = {"attention": "attention", "ffn": "FFN"}
 
 def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
-    from puzzledsl.report.sections.searches import indifferent
+    from puzzledsl.report.numbers import indifferent
 
     words = _Words(program, result)
     if not is_whole:
@@ -279,7 +279,7 @@ class _Words:
 
     def regret(self, regret: Regret | Move) -> str:
         """Return a regret as text, in the unit of the objective."""
-        from puzzledsl.report.sections.searches import regret_text
+        from puzzledsl.report.numbers import regret_text
 
         return regret_text(regret, self.figure)
 
@@ -287,7 +287,7 @@ class _Words:
 
     def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
-        from puzzledsl.report.sections.searches import by_regret
+        from puzzledsl.report.numbers import by_regret
 
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
@@ -312,7 +312,7 @@ class _Words:
         return aligned(rows, "<>", "  ")
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
-        from puzzledsl.report.sections.searches import next_best
+        from puzzledsl.report.numbers import next_best
 
         other = next_best(sub_block)
         if other is None:

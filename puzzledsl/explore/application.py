@@ -29,8 +29,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
 from puzzledsl.explore.desk import Desk, FileChanged, Stale
-from puzzledsl.explore.sheet import Question, Sheet
-from puzzledsl.explore.statements import BadQuestion
+from puzzledsl.explore.sheet import BadQuestion, Question, Sheet
 
 SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.files import scratch
-from puzzledsl.explore.sheet import Question, Sheet
-from puzzledsl.explore.statements import Source
+from puzzledsl.explore.sheet import Question, Sheet, Source
 from puzzledsl.syntax.parse import read_source
 
 if TYPE_CHECKING:

@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.sheet import Answer, Question, Sheet, alternatives_of
-from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
+from puzzledsl.explore.sheet import (
+    Answer,
+    Bound,
+    Question,
+    Sheet,
+    Statement,
+    alternatives_of,
+    amount_of,
+    unit_of,
+)
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.numbers import METRIC_UNITS, environment
+from puzzledsl.report.numbers import METRIC_UNITS, by_regret, environment, is_negligible, told
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import by_regret, is_negligible, told
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
 
 if TYPE_CHECKING:

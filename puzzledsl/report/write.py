@@ -18,11 +18,10 @@ from puzzledsl.ir.tables import AnsweredPrompt, Piece
 from puzzledsl.ir.tables.evaluations import Answer
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
-from puzzledsl.report.numbers import environment
+from puzzledsl.report.numbers import STATUS, environment
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
-from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.parse import normalise

@@ -31,8 +31,7 @@ class Ledger:
     ) -> None:
         self.problem, self.bound, self.effort = problem, bound, effort
         self.lower, self.at_most = lower, at_most
-        top = int(problem.columns.most(problem.goal.values).sum())
-        self.top = top if at_most is None else min(top, at_most)
+        self.top = problem.largest_sum if at_most is None else min(problem.largest_sum, at_most)
         self.chosen: Ints | None = None
         self.value: int | None = None
         self.found_by = ""

@@ -116,6 +116,11 @@ class Problem:
         return np.array([row.limit for row in self.rows], dtype=np.int64)
 
     @cached_property
+    def largest_sum(self) -> int:
+        """The largest sum of a choice for every layer."""
+        return int(self.columns.most(self.goal.values).sum())
+
+    @cached_property
     def goal_size(self) -> float:
         """Upper bound on the absolute value of the objective's sum."""
         return float(self.columns.most(np.abs(self.goal.values)).sum())

@@ -86,8 +86,8 @@ class Part:
 
     def __init__(self, problem: Problem, pins: Sequence[Pin], deadline: float) -> None:
         self.problem, self.bound = problem, lagrangian_bound(problem, deadline=deadline)
-        self.owns, self.layers = [pin.own(problem.columns) for pin in pins], [pin.layer for pin in pins]
-        self.top = most_of(problem)
+        self.all, self.owns = pins, [pin.own(problem.columns) for pin in pins]
+        self.top = problem.largest_sum
         self.lower = np.full(len(pins), self.bound.value)
         self.none = np.full(len(pins), self.bound.infeasible)
         self.upper, self.most = np.full(len(pins), NEVER), np.full(len(pins), self.top)
@@ -169,9 +169,7 @@ class Part:
 
     def keep(self, number: int) -> Mask:
         """Return the mask of columns allowed with a pin."""
-        keep = self.problem.columns.layer_of != self.layers[number]
-        keep[self.owns[number]] = True
-        return np.asarray(keep, dtype=np.bool_)
+        return self.all[number].keep(self.problem.columns)
 
     def _each(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
         """Search some pins one after another along the paths of the diagram, at a bound's prices."""
@@ -314,8 +312,3 @@ def cases_of(problem: Problem) -> list[Problem]:
 def is_free(diagram: Diagram | None) -> bool:
     """True if every choice is on a path: there is one state between any two layers, and columns on no path are dropped."""
     return diagram is not None and diagram.whole and all(len(table) == 1 for table in diagram.next)
-
-
-def most_of(problem: Problem) -> int:
-    """Return the largest possible sum."""
-    return int(problem.columns.most(problem.goal.values).sum())

@@ -37,7 +37,7 @@ from puzzledsl.search.problem.instance import INFINITE, Effort, Problem, presolv
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER
 from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, most_of, pins_of
+from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, pins_of
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import Tables, tables_of
 
@@ -181,7 +181,7 @@ class Pinned:
 
 def _largest_below(problem: Problem, rank: Fraction | None) -> int:
     """Return the largest sum of a problem whose rank is below `rank`; without a rank, the largest possible sum."""
-    low, high = int(problem.columns.least(problem.goal.values).sum()) - 1, most_of(problem)
+    low, high = int(problem.columns.least(problem.goal.values).sum()) - 1, problem.largest_sum
     while rank is not None and low < high:
         middle = -(-(low + high) // 2)
         low, high = (middle, high) if problem.goal.rank(middle) < rank else (low, middle - 1)

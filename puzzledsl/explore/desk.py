@@ -64,6 +64,7 @@ class Desk:
         self.digest = _digest(self._texts)
         self._context, self._tables = opened.context, tables_version(opened.context)
         self.program: Program = Program(opened.context, opened.diagnostics, opened.sources)
+        self.searches = list(self.program.ir.searches)
         assert opened.found is not None, "the program was read"
         self.source = Source(opened.found.root, opened.found.compared)
         self._sheets: dict[str, Sheet] = {}
@@ -89,11 +90,6 @@ class Desk:
         with self._lock:
             self.refresh()
             return self.sheet(self.chosen(wanted)), self.searches, self.digest
-
-    @property
-    def searches(self) -> list[str]:
-        """The searches that can be explored."""
-        return list(self.program.ir.searches)
 
     def chosen(self, name: str | None) -> str:
         """Return the search to show: the one named, else the first that is ready. Raises DiagnosticError."""
@@ -126,9 +122,7 @@ class Desk:
             if name not in self._sheets:
                 if name not in self.searches:
                     raise KeyError(name)
-                sheet = Sheet(self.program, name, self.source, self._params)
-                assert sheet.variations is not None  # reads the tables
-                self._sheets[name] = sheet
+                self._sheets[name] = Sheet(self.program, name, self.source, self._params)
             return self._sheets[name]
 
     def newest(self, page: str, number: int) -> None:

@@ -198,7 +198,6 @@ def grid_of(value: Fraction, *, whole: bool) -> Grid:
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
-    from puzzledsl.api.session import Variations
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.report.subject import Subject
 
@@ -265,46 +264,20 @@ def _choice(value: Any) -> Choice:
     return Choice(int(value["layer"]), sub_block, kind, tuple(sorted(map(str, value["names"]))))
 
 
-@dataclass
 class Sheet:
-    """One search of a program. `params`: values of the program's `param`s, as for `puzzledsl.load`."""
+    """A search of a program, with its solver and tables. `params`: values of the program's `param`s, as for `puzzledsl.load`."""
 
-    program: Program
-    name: str
-    source: Source
-    params: dict[str, str]
-    _answers: OrderedDict[object, Answer] = field(default_factory=OrderedDict)
-    _read: dict[str, dict[int, list[nodes.Requirement]]] = field(default_factory=dict)
-
-    @cached_property
-    def variations(self) -> Variations:
-        """The solver with its tables."""
-        return self.program.variations(self.name)
-
-    @property
-    def search(self) -> nodes.Search:
-        """The search as the file declares it."""
-        return self.program.ir.searches[self.name]
-
-    @property
-    def space(self) -> nodes.Space:
-        """The search's space."""
-        return self.program.ir.spaces[self.search.space]
-
-    @property
-    def shape(self) -> nodes.Shape:
-        """The parent's shape."""
-        return self.program.ir.parents[self.space.parent].shape
-
-    @cached_property
-    def statements(self) -> list[Statement]:
-        """The search's requirements as the file states them."""
-        return statements_of(self.search, self.source)
-
-    @cached_property
-    def bounds(self) -> dict[int, Bound]:
-        """Every bound, by its number."""
-        return {bound.number: bound for statement in self.statements for bound in statement.bounds}
+    def __init__(self, program: Program, name: str, source: Source, params: dict[str, str]) -> None:
+        """Read the tables. Raises DiagnosticError if one is missing."""
+        self.program, self.name, self.source, self.params = program, name, source, params
+        self.variations = program.variations(name)
+        self.search = program.ir.searches[name]
+        self.space = program.ir.spaces[self.search.space]
+        self.shape = program.ir.parents[self.space.parent].shape
+        self.statements = statements_of(self.search, source)
+        self.bounds = {bound.number: bound for s in self.statements for bound in s.bounds}
+        self._answers = OrderedDict[object, Answer]()
+        self._read: dict[str, dict[int, list[nodes.Requirement]]] = {}
 
     def requirements(self, question: Question) -> tuple[nodes.Requirement, ...]:
         """Return the requirements of a question. Raises BadQuestion."""

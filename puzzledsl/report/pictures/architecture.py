@@ -67,12 +67,7 @@ class Column:
     score_bar: float
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A line of the legend: an alternative and in how many layers it is."""
-
-    cell: Cell
-    layers: int
+Entry = tuple[Cell, int]  # of the legend: an alternative, and the number of its layers
 
 
 @dataclass(frozen=True)
@@ -127,7 +122,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     )
     ends = () if subject.space.ends is None else tuple(best.ends)
     legends = {part: _legend([getattr(column, part) for column in columns]) for part in SUB_BLOCKS}
-    used = (", ".join(f"{e.layers} × {e.cell.name}" for e in legends[part]) for part in SUB_BLOCKS)
+    used = (", ".join(f"{layers} × {cell.name}" for cell, layers in legends[part]) for part in SUB_BLOCKS)
     parts = [
         f"{len(columns)} layers",
         *(f"{NAMES[p]}: {text}" for p, text in zip(SUB_BLOCKS, used, strict=True)),
@@ -218,4 +213,4 @@ def _legend(cells: list[Cell]) -> tuple[Entry, ...]:
     first = {cell.name: cell for cell in reversed(cells)}
     order = {"parent": 0, "reduced": 1, "linear": 2, "noop": 3}
     names = sorted(first, key=lambda n: (order[first[n].kind], -first[n].kept, n))
-    return tuple(Entry(first[n], counts[n]) for n in names)
+    return tuple((first[n], counts[n]) for n in names)

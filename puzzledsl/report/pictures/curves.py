@@ -94,12 +94,7 @@ class Series:
     points: tuple[Point, ...]
 
 
-@dataclass(frozen=True)
-class Tick:
-    """A mark of an axis: 0 to 1, and its text."""
-
-    at: float
-    text: str
+Tick = tuple[float, str]  # a mark of an axis: 0 to 1, and its text
 
 
 @dataclass(frozen=True)
@@ -181,8 +176,8 @@ def curve_of(
         y_label=objective,
         points=points,
         searches=named_beside(searches, [*points, *(p for each in series for p in each.points)]),
-        x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
-        y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
+        x_ticks=tuple((xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
+        y_ticks=tuple((ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
         is_log=ys.is_log,
         measured=series,

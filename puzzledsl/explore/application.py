@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from secrets import compare_digest, token_urlsafe
@@ -64,28 +63,18 @@ NAMES = ("127.0.0.1", "localhost")
 LARGEST_BODY = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
 class Guard:
-    """The token and the port of a server."""
+    """Token of a server, its page's `address`, and the `hosts` by which it may be asked."""
 
-    token: str
-    port: int
+    def __init__(self, token: str, port: int) -> None:
+        named = tuple(f"{name}:{port}" for name in NAMES)
+        self.token, self.address = token, f"http://127.0.0.1:{port}/{token}/"
+        self.hosts = (*named, *NAMES) if port == 80 else named  # which browsers leave out
 
     @classmethod
     def new(cls, port: int) -> Guard:
         """Make a guard with a fresh token of 256 bits."""
         return cls(token_urlsafe(32), port)
-
-    @property
-    def address(self) -> str:
-        """The page's address."""
-        return f"http://127.0.0.1:{self.port}/{self.token}/"
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The names under which this server may be asked."""
-        named = tuple(f"{name}:{self.port}" for name in NAMES)
-        return (*named, *NAMES) if self.port == 80 else named  # which browsers leave out
 
     def refusal(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Return the reason why a request is refused; empty if it is not."""

@@ -30,7 +30,6 @@ from puzzledsl.syntax import tree
 from puzzledsl.syntax.tokens import Token, span_of
 
 _Icon = types.SymbolKind
-_LONGEST = 60
 
 
 def definition(document: Document, line: int, column: int) -> types.Location | None:
@@ -115,7 +114,7 @@ def _symbol(document: Document, node: tree.Item | tree.Stmt) -> types.DocumentSy
         case tree.Require(condition=shown) | tree.Prefer(condition=shown) | tree.Objective(expression=shown):
             keyword = node.sense if isinstance(node, tree.Objective) else detail
             text = " ".join(document.file.source(shown.span).split())
-            title = f"{keyword} {text if len(text) <= _LONGEST else text[: _LONGEST - 1] + '…'}"
+            title = f"{keyword} {_cut(text, 60)}"
             icon, detail = _Icon.Boolean, ""
         case _:
             return None
@@ -123,6 +122,10 @@ def _symbol(document: Document, node: tree.Item | tree.Stmt) -> types.DocumentSy
     title = title or getattr(shown, "text", "")
     children = _symbols(document, body) or None
     return types.DocumentSymbol(title, icon, whole, at, detail or None, children=children)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -179,7 +182,6 @@ def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, 
     return occurrence, symbol
 
 
-_LONGEST = 200
 MOST = 12  # Options and elements that are shown.
 
 
@@ -293,7 +295,7 @@ def _source(file: SourceFile, expr: tree.Expr) -> str:
     if isinstance(expr, tree.BadExpr):
         return "…"
     text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return _cut(text, 200)
 
 
 def _show(value: values.Value, ctx: Context) -> str:

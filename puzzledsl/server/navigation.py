@@ -266,35 +266,24 @@ def _declared(document: Document, symbol: Symbol, within: str) -> str:
 
 
 def _head(symbol: Symbol, item: tree.Item | None) -> str:
-    """Return a declaration without its body on one line; a long value is cut."""
-
-    def told(sign: str, expr: tree.Expr | None) -> str:
-        return "" if expr is None else f" {sign} {_source(symbol.file, expr)}"
-
+    """Return a declaration without its body on one line; a long one is cut."""
     match item:
-        case tree.Decl():
-            body = " { … }" if item.body else ""
-            of = told(item.preposition or "", item.target)
-            return f"{item.kind.text} {item.name.text}{of}{told('=', item.value)}{body}"
-        case tree.Param():
-            kind = " | ".join(word.text for word in item.words) or item.type.text
-            return f"param {item.name.text}: {kind}{told('=', item.default)}"
-        case tree.Fn():
-            names = ", ".join(p.text for p in item.parameters)
-            return f"fn {item.name.text}({names}){told('=', item.value)}"
-        case tree.Let():
-            return f"let {item.name.text}{told('=', item.value)}"
+        case tree.Decl(body=body):
+            text = _source(symbol.file, item)
+            return text.partition("{")[0] + "{ … }" if body else text
+        case tree.Param() | tree.Fn() | tree.Let():
+            return _source(symbol.file, item)
         case tree.Use():
             return f'use "{item.path.value}" as {symbol.name}'
         case _:
             return f"{symbol.kind} {symbol.name}"
 
 
-def _source(file: SourceFile, expr: tree.Expr) -> str:
-    """Return an expression as written, on one line and without comments; `…` for one that could not be read."""
-    if isinstance(expr, tree.BadExpr):
+def _source(file: SourceFile, node: tree.Node) -> str:
+    """Return a node as written, on one line and without comments; `…` for one that could not be read."""
+    if isinstance(node, tree.BadExpr):
         return "…"
-    text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
+    text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(node.span), flags=re.MULTILINE).split())
     return _cut(text, 200)
 
 

@@ -206,7 +206,7 @@ REMEMBERED = 512
 SETTLED = ("optimal", "infeasible")
 
 
-def alternatives_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
+def options_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
     """Return the alternatives of a sub-block in a layer."""
     found: tuple[Alternative, ...] = choice.attention if sub_block == "attention" else choice.ffn
     return found
@@ -312,7 +312,7 @@ class Sheet:
         for choice in question.choices:
             if not 0 <= choice.layer < len(self.space.layers):
                 raise BadQuestion("there is no such layer")
-            names = {a.name for a in alternatives_of(self.space.layers[choice.layer], choice.sub_block)}
+            names = {a.name for a in options_of(self.space.layers[choice.layer], choice.sub_block)}
             if not choice.names or not names.issuperset(choice.names):
                 raise BadQuestion(f"layer {choice.layer} has no such alternative")
 
@@ -338,7 +338,7 @@ class Sheet:
     def condition(self, choice: Choice) -> str:
         """Return a choice as the condition of a `require`. Raises BadQuestion for one that no pattern can tell."""
         own, layer = self.shape.at(choice.layer), self.space.layers[choice.layer]
-        every = alternatives_of(layer.with_parent(), choice.sub_block)
+        every = options_of(layer.with_parent(), choice.sub_block)
         patterns = [pattern_of(a, every, own) for a in every if a.name in choice.names]
         if None in patterns:
             raise BadQuestion("no pattern tells this alternative from the others of its layer")

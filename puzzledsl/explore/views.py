@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.sheet import (
-    Answer,
-    Bound,
-    Question,
-    Sheet,
-    Statement,
-    alternatives_of,
-    amount_of,
-    unit_of,
-)
+from puzzledsl.explore.sheet import Answer, Bound, Question, Sheet, Statement, amount_of, options_of, unit_of
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
 from puzzledsl.report.headline import headlines
@@ -134,7 +125,7 @@ def layer_view(sheet: Sheet, layer: int, regrets: WhyResult | None) -> str:
     choice, own = sheet.space.layers[layer], sheet.shape.at(layer)
     groups = []
     for sub_block, label in LABELS:
-        found = {a.name: appearance(a, own) for a in alternatives_of(choice, sub_block)}
+        found = {a.name: appearance(a, own) for a in options_of(choice, sub_block)}
         groups.append((sub_block, label, _options(found, sub_block, regrets)))
     proven = regrets is not None and is_exact(regrets)
     return filled("layer.html.j2", layer=layer, groups=groups, known=regrets is not None, proven=proven)

@@ -18,15 +18,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
-from puzzledsl.ir.nodes import (
-    Hardware,
-    MeasuredHardware,
-    Program,
-    Scenario,
-    Shape,
-    Space,
-    TableHardware,
-)
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape, Space, TableHardware
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""

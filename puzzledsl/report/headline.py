@@ -20,16 +20,7 @@ from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
-from puzzledsl.report.sections.measured import (
-    AT_CHANCE,
-    TIMED,
-    TOO_FEW,
-    WIDE,
-    interval_text,
-    label_of,
-    pooled,
-    too_wide,
-)
+from puzzledsl.report.sections import measured
 from puzzledsl.report.sections.requirements import requirement_lines
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -60,7 +51,7 @@ def _speed(subject: Subject) -> Headline | None:
             parent = subject.figures(evaluation, PARENT)
             is_timed = any(key.startswith(f"{scenario}.") for key in figures)
             child = figures if is_timed else subject.timing(evaluation, scenario)
-            for key in TIMED:
+            for key in measured.TIMED:
                 full = f"{scenario}.{key}"
                 if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:
                     ratio = child[full].value / parent[full].value
@@ -119,37 +110,36 @@ def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) 
 
 def _accuracy(subject: Subject) -> Headline | None:
     """The pooled accuracy beyond chance, with its interval."""
-    found = (pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
+    found = (measured.pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
     return next((_kept(kept) for kept in found if kept is not None), None)
 
 
 def _kept(kept: Kept) -> Headline:
     means = f"{_tasks(kept.figures)}: {kept.parent:.1%} → {kept.child:.1%}, chance {kept.chance:.1%}"
-    if too_wide(kept):
-        detail = f"95 % interval {interval_text(kept)} of {kept.items:,} questions; {means}"
-        return Headline(Number(TOO_FEW, kept.chance_corrected or 0.0), ACCURACY_KEPT, detail)
+    interval = measured.interval_text(kept)
+    if measured.too_wide(kept):
+        detail = f"95 % interval {interval} of {kept.items:,} questions; {means}"
+        return Headline(Number(measured.TOO_FEW, kept.chance_corrected or 0.0), ACCURACY_KEPT, detail)
     match kept.verdict:
         case "above_chance":
-            detail = f"95 % interval {interval_text(kept)}; {means}"
+            detail = f"95 % interval {interval}; {means}"
             share = numbers.share(kept.chance_corrected or 0.0)
             said = f"keeps {share.text} of its accuracy beyond chance"
             return Headline(share, "of accuracy kept, beyond chance", detail, said)
         case "child_at_chance":
             value = kept.chance_corrected or 0.0
-            return Headline(
-                Number(AT_CHANCE, value),
-                "accuracy",
-                f"{numbers.share(value).text} kept beyond chance, 95 % interval {interval_text(kept)}; {means}",
-                "answers no better than chance",
-            )
+            detail = f"{numbers.share(value).text} kept beyond chance, 95 % interval {interval}; {means}"
+            number = Number(measured.AT_CHANCE, value)
+            return Headline(number, "accuracy", detail, "answers no better than chance")
         case "parent_at_chance":
-            return Headline(Number(AT_CHANCE, kept.parent), "parent's accuracy", f"nothing to keep; {means}")
+            number = Number(measured.AT_CHANCE, kept.parent)
+            return Headline(number, "parent's accuracy", f"nothing to keep; {means}")
         case _:
             assert_never(kept.verdict)
 
 
 def _tasks(names: Sequence[str]) -> str:
-    return label_of(names[0]) if len(names) == 1 else f"mean of {len(names)} tasks"
+    return measured.label_of(names[0]) if len(names) == 1 else f"mean of {len(names)} tasks"
 
 
 def _size(subject: Subject) -> Headline | None:
@@ -320,10 +310,10 @@ def _beaten(subject: Subject) -> Iterator[Ending]:
 
 def _too_few(subject: Subject) -> Iterator[Ending]:
     for declaration, evaluation, final, _ in subject.finals:
-        kept = pooled(evaluation, final)
-        if kept is None or kept.low is None or kept.high is None or not too_wide(kept):
+        kept = measured.pooled(evaluation, final)
+        if kept is None or kept.low is None or kept.high is None or not measured.too_wide(kept):
             continue
-        items = math.ceil(kept.items * ((kept.high - kept.low) / WIDE) ** 2)
+        items = math.ceil(kept.items * ((kept.high - kept.low) / measured.WIDE) ** 2)
         text = f"{kept.items:,} questions are too few to say what `{final}` keeps of the accuracy: "
         text += f"{kept.low:.0%} to {kept.high:.0%}, with 95 % confidence"
         yield Ending("too_few", text, f"ask about {items:,} questions or more in all", declaration.where)

@@ -26,15 +26,9 @@ from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import PARENT as PARENT_LAYER
-from puzzledsl.ir.tables import (
-    Assignment,
-    Evaluation,
-    Figure,
-    Refinement,
-    ScenarioCosts,
-    SearchResult,
-    Solution,
-)
+from puzzledsl.ir.tables.answers import Assignment, Refinement, SearchResult, Solution
+from puzzledsl.ir.tables.evaluations import Evaluation, Figure
+from puzzledsl.ir.tables.summed import ScenarioCosts
 
 T = TypeVar("T", bound=Artefact)
 

@@ -22,16 +22,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params
 from puzzledsl.ir.references import mentioned_scores, places_of, scenarios_read
-from puzzledsl.ir.tables import (
-    PARENT,
-    PARENT_ENDS,
-    Assignment,
-    CostTable,
-    EndsAssignment,
-    LayerAssignment,
-    ScenarioCosts,
-    ScoreTable,
-)
+from puzzledsl.ir.tables.answers import PARENT, PARENT_ENDS, Assignment, EndsAssignment, LayerAssignment
+from puzzledsl.ir.tables.summed import CostTable, ScenarioCosts, ScoreTable
 
 Part = SubBlock | EndName | Literal["pairs"]
 

@@ -15,16 +15,9 @@ from puzzledsl.costs.simulation import simulated
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Scenario, Traffic
 from puzzledsl.ir.runtimes import has_ladder, is_joined
-from puzzledsl.ir.tables import (
-    Assignment,
-    EndsAssignment,
-    Figure,
-    Kept,
-    Ladder,
-    LayerAssignment,
-    LoadRun,
-    ScenarioCosts,
-)
+from puzzledsl.ir.tables.answers import Assignment, EndsAssignment, LayerAssignment, LoadRun
+from puzzledsl.ir.tables.evaluations import Figure, Kept, Ladder
+from puzzledsl.ir.tables.summed import ScenarioCosts
 from puzzledsl.report.pictures.curves import Curve, Losses, curve_of
 from puzzledsl.report.sections.measured import POOLED
 from puzzledsl.report.subject import PARENT, Subject
@@ -129,10 +122,7 @@ def _table(
     served = partial(_served, traffic, listed, joined=is_joined(hardware))
     line = partial(_line, scenario, listed, served)
     own = line(child)
-    models: dict[str, Sequence[Assignment]] = {
-        "parent": parent,
-        **_files(hardware, listed, parent),
-    }
+    models: dict[str, Sequence[Assignment]] = {"parent": parent, **_files(hardware, listed, parent)}
     others = {name: line(layers) for name, layers in models.items()}
     lines: list[Losses] = [(f"{name}, simulated", "rule", line) for name, line in others.items()]
     for model, kind in (("child", "best"), ("parent", "optimum")):

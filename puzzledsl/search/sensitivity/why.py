@@ -20,17 +20,16 @@ import numpy as np
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables import (
+from puzzledsl.ir.tables.answers import (
     Assignment,
-    CostTable,
     Margin,
     Move,
     Regret,
-    ScoreTable,
     SearchResult,
     SubBlockRegrets,
     WhyResult,
 )
+from puzzledsl.ir.tables.summed import CostTable, ScoreTable
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.infeasible.explain import Group, groups_of
 from puzzledsl.search.problem.instance import INFINITE, Effort, Problem, presolve

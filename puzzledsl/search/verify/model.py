@@ -27,15 +27,8 @@ from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.metric_records import metrics_under
-from puzzledsl.ir.tables import (
-    PARENT_ENDS,
-    Cost,
-    CostTable,
-    EndsAssignment,
-    LayerAssignment,
-    ScenarioCosts,
-    ScoreTable,
-)
+from puzzledsl.ir.tables.answers import PARENT_ENDS, EndsAssignment, LayerAssignment
+from puzzledsl.ir.tables.summed import Cost, CostTable, ScenarioCosts, ScoreTable
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds

@@ -100,6 +100,12 @@ class Change:
     name: str
     details: tuple[Detail, ...] = ()
 
+    def as_json(self) -> dict[str, object]:
+        """Return the change as a JSON object."""
+        details = [{"what": d.what, "old": d.old or None, "new": d.new or None} for d in self.details]
+        action = {"+": "add", "-": "remove", "~": "change"}[self.sign]
+        return {"action": action, "kind": self.kind, "name": self.name, "details": details}
+
 
 @record
 class Pieces:
@@ -130,17 +136,7 @@ class ProgramChanges:
         """Return the differences as a JSON object."""
         return {
             "format_version": "1.0",
-            "changes": [
-                {
-                    "action": {"+": "add", "-": "remove", "~": "change"}[c.sign],
-                    "kind": c.kind,
-                    "name": c.name,
-                    "details": [
-                        {"what": d.what, "old": d.old or None, "new": d.new or None} for d in c.details
-                    ],
-                }
-                for c in self.changes
-            ],
+            "changes": [change.as_json() for change in self.changes],
             "pieces": {name: asdict(pieces) for name, pieces in self.pieces.items()},
             "waiting": list(self.waiting),
             "summary": {"add": self.count("+"), "change": self.count("~"), "remove": self.count("-")},

@@ -33,14 +33,8 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
     """The proof, the strip and the state of every statement."""
     result, subject, strip = answer.result, answer.subject, strip_of(answer.subject)
     goal = describe(subject.search.objective)
-    view = {
-        "status": result.status,
-        "proof": filled("proof.html.j2", proof=result, ms=round(ms), goal=goal),
-        "figures": "",
-        "strip": "",
-        "statements": {},
-        "metrics": "",
-    }
+    view = {"status": result.status, "figures": "", "strip": "", "statements": {}, "metrics": ""}
+    view["proof"] = filled("proof.html.j2", proof=result, ms=round(ms), goal=goal)
     if not strip:
         return view
     found = [{"number": h.number, "label": h.label, "detail": h.detail} for h in headlines(subject)]

@@ -28,12 +28,8 @@ def references(node: object) -> Iterator[str]:
             names = node.space, node.bld, method.data if isinstance(method, ReplaceOne) else None
         case Search():
             judges = (requirement.judge for requirement in judged_by(node))
-            names = (
-                node.space,
-                node.refine.data if node.refine else None,
-                *judges,
-                *map(_of_term, terms_of(node)),
-            )
+            text = node.refine.data if node.refine else None
+            names = node.space, text, *judges, *map(_of_term, terms_of(node))
         case nodes.Frontier():
             names = node.search, _of_term(node.term)
         case nodes.Uptrain():

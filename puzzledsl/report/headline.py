@@ -44,9 +44,7 @@ def headlines(subject: Subject) -> list[Headline]:
 
 
 def _speed(subject: Subject) -> Headline | None:
-    for scenario in dict.fromkeys([subject.scenario, *subject.program.scenarios]):
-        if scenario is None:
-            continue
+    for scenario in dict.fromkeys(filter(None, [subject.scenario, *subject.program.scenarios])):
         for _, evaluation, _, figures in subject.finals:
             parent = subject.figures(evaluation, PARENT)
             is_timed = any(key.startswith(f"{scenario}.") for key in figures)
@@ -334,9 +332,7 @@ def _no_gain(subject: Subject) -> Iterator[Ending]:
 
 
 def _given(subject: Subject) -> Iterator[Ending]:
-    program = subject.program
-    if program.given:
-        values = ", ".join(
-            f"{name} = {program.params[name]}" for name in program.given if name in program.params
-        )
+    if given := subject.program.given:
+        params = subject.program.params
+        values = ", ".join(f"{name} = {params[name]}" for name in given if name in params)
         yield Ending("given", f"not as the file says: {values}, by `--set`")

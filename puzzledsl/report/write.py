@@ -45,29 +45,24 @@ def render(found: Artefacts, source_text: str) -> str:
     """The page's HTML."""
     name = main_search(found)
     subject = Subject(found, name) if name else None
-    template = environment().get_template("report.html.j2")
-    return (
-        template.render(
+    infeasible = {n: r for n, r in found.results.items() if r.status == "infeasible"}
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
             **_head(found, subject),
             **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
-            subject=subject,
-            conflicts={
-                n: r.conflict for n, r in found.results.items() if r.status == "infeasible" and r.conflict
-            },
+            subject=subject, texts=found.texts, unreadable=found.unreadable,
+            version=__version__, statuses=STATUS, interval=interval_text,
+            number_of=number_of, pooled_last=pooled_last,
+            conflicts={name: result.conflict for name, result in infeasible.items() if result.conflict},
             libraries=[*libraries(found)],
-            texts=found.texts,
             source=normalise(source_text).removesuffix("\n").split("\n"),
             source_name=Path(found.program.source).name,
             failures=[failure for failure in found.failures if failure.stage != "report"],
-            unreadable=found.unreadable,
-            version=__version__,
-            interval=interval_text,
-            number_of=number_of,
-            pooled_last=pooled_last,
-            statuses=STATUS,
         )
-        + "\n"
     )
+    return page + "\n"
 
 
 SECTIONS: dict[str, Callable[[Subject], object]] = {
@@ -110,10 +105,8 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
     """Title, one line on where the child comes from, and the documentation comment."""
     stem = Path(found.program.source).stem
     if subject is None:
-        empty = {"doc": "", "origin": "", "objective_label": ""}
-        return {"title": stem, "program": stem, **empty}
-    source = subject.parent.source
-    parent = subject.parent.name
+        return {"title": stem, "program": stem, "doc": "", "origin": "", "objective_label": ""}
+    source, parent = subject.parent.source, subject.parent.name
     if isinstance(source, HfSource) and source.id != parent:
         parent += f" ({source.id})"
     return {
@@ -154,9 +147,6 @@ def libraries(found: Artefacts) -> Iterator[Library]:
 
 
 def _group(piece: Piece) -> tuple[str, str]:
-    job = piece.job
-    if job.attention and job.ffn:
-        return "block", f"{job.attention.name}/{job.ffn.name}"
-    if job.attention:
-        return "attention", job.attention.name
-    return "FFN", job.ffn.name if job.ffn else ""
+    attention, ffn = piece.job.attention, piece.job.ffn
+    kind = "block" if attention and ffn else "attention" if attention else "FFN"
+    return kind, "/".join(part.name for part in (attention, ffn) if part)

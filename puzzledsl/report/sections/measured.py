@@ -26,10 +26,7 @@ WIDE = 1 / 3
 
 def pooled(evaluation: Evaluation, model: str) -> Kept | None:
     """The pooled figure of a model, if tasks were measured."""
-    found = (
-        comparison.kept.get(POOLED) for comparison in evaluation.comparisons if comparison.model == model
-    )
-    return next(found, None)
+    return next((c.kept.get(POOLED) for c in evaluation.comparisons if c.model == model), None)
 
 
 def too_wide(kept: Kept) -> bool:
@@ -115,19 +112,14 @@ def _groups(
     order = {metric: i for i, metric in enumerate(TIMED)}
     yield "", _rows([k for k in SIZE if k in keys], figures)
     timed = [k for k in keys if "." in k]
-    for scenario in [
-        *scenarios,
-        *dict.fromkeys(k.split(".")[0] for k in timed if k.split(".")[0] not in scenarios),
-    ]:
+    for scenario in dict.fromkeys([*scenarios, *(k.split(".")[0] for k in timed)]):
         mine = [k for k in timed if k.split(".")[0] == scenario]
         mine.sort(key=lambda k: order.get(k.rpartition(".")[2], len(order)))
         yield scenario, _rows(mine, figures)
     quality = [k for k in MEASURES if k in keys]
-    if len(names) > 1:
-        yield from (
-            (f"on {name}", _rows(quality, [model.get(name, {}) for model in texts])) for name in names
-        )
-    else:
+    for name in names if len(names) > 1 else ():
+        yield f"on {name}", _rows(quality, [model.get(name, {}) for model in texts])
+    if len(names) <= 1:
         yield "", _rows(quality, figures)
     yield "", _rows([k for k in keys if k not in (*SIZE, *MEASURES, *timed)], figures)
 
@@ -185,9 +177,7 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
         return numbers.times(ratio), ratio >= 1
     if metric.endswith("_s"):
         return (numbers.times(1 / ratio), ratio <= 1) if ratio else (None, None)
-    if metric in SIZE or metric.endswith("_bytes"):
-        return numbers.change(ratio - 1), ratio <= 1
-    if metric == "perplexity":
+    if metric in (*SIZE, "perplexity") or metric.endswith("_bytes"):
         return numbers.change(ratio - 1), ratio <= 1
     if is_task(key, parent):
         kept = numbers.share(ratio)

@@ -51,12 +51,8 @@ def measured_pair(subject: Subject, linear: Linear) -> tuple[Reached, Reached] |
     the architecture, so a child that was trained further stands for it.
     """
     for _, evaluation, _, figures in subject.finals:
-        timed = {
-            key: figure
-            for name in subject.program.scenarios
-            for key, figure in subject.timing(evaluation, name).items()
-            if key.startswith(f"{name}.")
-        }
+        timings = [(f"{name}.", subject.timing(evaluation, name)) for name in subject.program.scenarios]
+        timed = {key: found for head, own in timings for key, found in own.items() if key.startswith(head)}
         both = subject.figures(evaluation, PARENT), timed | figures
         values = _value(subject, linear, both[0]), _value(subject, linear, both[1])
         if values[0] is not None and values[1] is not None:

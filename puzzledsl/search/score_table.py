@@ -198,10 +198,8 @@ class _Reader:
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None
         told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
-        for site in long_table.END_KEYS:
-            told += [
-                f"{site} `{n}`" for n in self.names[site] if n != "parent" and (site, n) not in self.of_ends
-            ]
+        ends = [(site, name) for site in long_table.END_KEYS for name in self.names[site]]
+        told += [f"{site} `{n}`" for site, n in ends if n != "parent" and (site, n) not in self.of_ends]
         more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
         return ", ".join(told[:SHOWN_GAPS]) + more
 

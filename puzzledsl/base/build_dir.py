@@ -45,20 +45,16 @@ class BuildDir:
     frontier = _Named("search/{}.json")  # A solved frontier (ir.tables.FrontierResult).
     frontier_csv = _Named("search/{}.csv")  # A frontier's points, one a row.
     solution = _Named("solutions/{}.json")  # A search's answer (ir.tables.SearchResult).
-    refinement = _Named(
-        "refined/{}.json"
-    )  # Children measured around a search's answer (ir.tables.Refinement).
+    refinement = _Named("refined/{}.json")
+    """Children measured around a search's answer (ir.tables.Refinement)."""
     model = _Named("models/{}")  # A child checkpoint directory, named after its search or uptrain.
-    work = _Named(
-        "work/{}/{}"
-    )  # Unfinished work of a stage, from which it resumes; removed when the stage ends.
+    work = _Named("work/{}/{}")
+    """Unfinished work of a stage, from which it resumes; removed when the stage ends."""
     evaluation = _Named("evals/{}.json")  # Measured figures (ir.tables.Evaluation).
-    eval_units = _Fixed(
-        "evals/units"
-    )  # Results of models on texts and tasks, by digest, for every later evaluation.
-    failure = _Named(
-        "failures/{}-{}.json"
-    )  # Problems of a task that failed when it was last tried (ir.tables.Failure).
+    eval_units = _Fixed("evals/units")
+    """Results of models on texts and tasks, by digest, for every later evaluation."""
+    failure = _Named("failures/{}-{}.json")
+    """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
     load = _Named("load/{}.json")  # A search's child and its parent under traffic (ir.tables.LoadCheck).
     tokens = _Fixed("tokens")  # Tokenised text, by digest.
     report = _Fixed("report.html")  # The one-page report.

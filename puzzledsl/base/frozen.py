@@ -279,6 +279,5 @@ class Checks:
         return handler(Annotated[(source, *self._make(pydantic))])
 
 
-BY_KIND = Checks(
-    lambda pydantic: [pydantic.Field(discriminator="kind")]
-)  # Discriminator of a union by `kind`.
+BY_KIND = Checks(lambda pydantic: [pydantic.Field(discriminator="kind")])
+"""Discriminator of a union by `kind`."""

@@ -35,12 +35,8 @@ SLICES_S = (0.12, 1.0, 3.0)
 LAYER_S, CONFLICT_S = (0.5, 3.0), 5.0
 ASSETS = ("explore.js", "strip.js", "explore.css", "icon.svg")
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-QUESTIONS = (
-    "answer",
-    "layer",
-    "conflict",
-    "text",
-)  # Questions of the page: each is a route, and a method of `_Asked`.
+QUESTIONS = ("answer", "layer", "conflict", "text")
+"""Questions of the page: each is a route, and a method of `_Asked`."""
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

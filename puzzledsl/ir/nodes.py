@@ -235,9 +235,8 @@ class Space(Declaration):
 
     parent: str
     layers: tuple[LayerChoice, ...]
-    ends: EndsChoice | None = left_out(
-        None
-    )  # None: both ends stay as they are, in the types that the hardware says.
+    ends: EndsChoice | None = left_out(None)
+    """None: both ends stay as they are, in the types that the hardware says."""
     init: Initialisers = Initialisers()
     used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()

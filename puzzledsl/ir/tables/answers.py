@@ -386,9 +386,8 @@ class ModelDefinition(Artefact):
     layers: tuple[LayerDefinition, ...]
     ends: EndsAssignment = left_out(PARENT_ENDS)
     """Types of the embedding and the head; `parent`: as they are in the parent."""
-    head_piece: str | None = left_out(
-        None
-    )  # The piece with a rounded head's matrix; None: it is rounded to the nearest.
+    head_piece: str | None = left_out(None)
+    """The piece with a rounded head's matrix; None: it is rounded to the nearest."""
 
 
 class LoadRun(Frozen):

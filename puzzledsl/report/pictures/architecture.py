@@ -80,9 +80,8 @@ class Strip:
     scenario: str | None
     score: str | None
     summary: str
-    ends: tuple[
-        tuple[str, str], ...
-    ] = ()  # The model's ends and their types, where the space gives them a choice.
+    ends: tuple[tuple[str, str], ...] = ()
+    """The model's ends and their types, where the space gives them a choice."""
 
 
 def strip_of(subject: Subject) -> Strip | None:

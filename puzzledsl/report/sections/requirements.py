@@ -25,10 +25,8 @@ from puzzledsl.search.problem.normal_form import as_tables, with_facts
 
 TIMES = {"throughput": "throughput", "latency": "latency_s"}
 """Metrics of a scenario that an evaluation measures, and the keys of their figures."""
-RATES = {
-    "ttft": "prefill_tokens_per_s",
-    "tpot": "decode_tokens_per_s",
-}  # Metrics that are tokens over a measured rate.
+RATES = {"ttft": "prefill_tokens_per_s", "tpot": "decode_tokens_per_s"}
+"""Metrics that are tokens over a measured rate."""
 
 
 @dataclass(frozen=True)

@@ -148,9 +148,8 @@ def _files(
     return found
 
 
-_Served = Callable[
-    [Sequence[Assignment], Fraction], dict[str, float]
-]  # Latencies of a model at a rate, as simulated.
+_Served = Callable[[Sequence[Assignment], Fraction], dict[str, float]]
+"""Latencies of a model at a rate, as simulated."""
 
 
 def _line(

@@ -43,10 +43,9 @@ class Dimension:
         """Name in messages: `Bytes`, `Time`, `tok/s`, `a plain number`."""
         if self in _WRITTEN:
             return _WRITTEN[self][0]
-        up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e > 0]
-        down = [
-            f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e < 0
-        ]
+        exponents = [*zip(_BASE, self._tuple(), strict=True)]
+        up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in exponents if e > 0]
+        down = [f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in exponents if e < 0]
         return "*".join(up) + ("/" + "/".join(down) if down else "") if up else "1/" + "/".join(down)
 
 

@@ -170,6 +170,7 @@ def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
 
 
 Asked = Sequence[nodes.Requirement]
+Read = Callable[[nodes.Requirement], str]
 MANY = 3  # Instances of one line in a `for` beyond which they are reported together.
 
 
@@ -194,7 +195,7 @@ def _told_apart(what: str, before: str, after: str) -> Detail:
     return Detail(what, before, f"{after} (with other figures)" if before == after else after)
 
 
-def _requirements(old: Asked, new: Asked, read: Callable[[nodes.Requirement], str]) -> Iterator[Detail]:
+def _requirements(old: Asked, new: Asked, read: Read) -> Iterator[Detail]:
     """Compare requirements, each by what `read` returns of it."""
     gone, come = _left_over(old, new, read), _left_over(new, old, read)
     for requirement in list(gone):
@@ -208,9 +209,7 @@ def _requirements(old: Asked, new: Asked, read: Callable[[nodes.Requirement], st
     yield from (Detail("require", new=text) for text in _told(come))
 
 
-def _left_over(
-    some: Asked, others: Asked, read: Callable[[nodes.Requirement], str]
-) -> list[nodes.Requirement]:
+def _left_over(some: Asked, others: Asked, read: Read) -> list[nodes.Requirement]:
     """Return the requirements that the other side lacks, as a multiset difference."""
     rest = Counter(map(read, others))
     left: list[nodes.Requirement] = []
@@ -319,9 +318,7 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
 def _word(node: object, field: str) -> str:
     """Return the name in the language of a node's field: the setting's, where it is one."""
     known = settings_of(type(node)) if isinstance(node, Frozen) else {}
-    return next(
-        (word for word, setting in known.items() if setting.name == field and not setting.wide), field
-    )
+    return next((word for word, own in known.items() if own.name == field and not own.wide), field)
 
 
 def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
@@ -366,6 +363,5 @@ def _lines(changes: ProgramChanges) -> Iterator[str]:
             )
     for name in changes.waiting:
         yield f"bld {name}: known once its space's search is solved"
-    yield (
-        f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
-    )
+    count = changes.count
+    yield f"Plan: {count('+')} to add, {count('~')} to change, {count('-')} to remove."

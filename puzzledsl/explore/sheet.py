@@ -372,9 +372,7 @@ def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape:
     """Return the shortest pattern, `mlp(width: 7168)`, of one alternative of a layer and none of the others; None without."""
     word = alternative.kind
     fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
-    fields += [
-        key for key in STORAGE if any(_stored(each, key) != _stored(alternative, key) for each in others)
-    ]
+    fields += [k for k in STORAGE if any(_stored(each, k) != _stored(alternative, k) for each in others)]
     named = [other for other in others if other.answers_to(word, shape)]
     own = {field: _value(alternative, field, shape) for field in fields}
     for size in range(len(fields) + 1):

@@ -68,9 +68,7 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     refined = [name for name, search in program.searches.items() if search.refine is not None]
     found.refinements = reader.many(refined, build.refinement, Refinement)
     found.frontiers = reader.many(program.frontiers, build.frontier, tables.FrontierResult)
-    failed = (
-        reader.one(path, tables.Failure) for path in sorted(build.failure("", "").parent.glob("*.json"))
-    )
+    failed = (reader.one(p, tables.Failure) for p in sorted(build.failure("", "").parent.glob("*.json")))
     found.failures = [failure for failure in failed if failure is not None]
     out_of_date = {f.name for f in found.failures if f.stage == "eval" and not f.partly}
     wanted = [name for name in program.evals if name not in out_of_date]
@@ -196,9 +194,7 @@ class Subject:
     def finals(self) -> list[tuple[nodes.Eval, Evaluation, str, dict[str, Figure]]]:
         """Evaluations with the child that each is about, and its figures."""
         found = ((declaration, made, self.final(declaration, made)) for declaration, made in self.evaluations)
-        return [
-            (declaration, made, name, self.figures(made, name)) for declaration, made, name in found if name
-        ]
+        return [(of, made, name, self.figures(made, name)) for of, made, name in found if name]
 
     def shown(self, declaration: nodes.Eval, evaluation: Evaluation) -> list[str]:
         """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""

@@ -99,9 +99,7 @@ def _answers(subject: Subject) -> Iterator[tuple[str, list[tuple[AnsweredPrompt,
     """Yield each evaluation that has answers of this search's child, with its prompts and the answers of each model."""
     for declaration, evaluation in subject.evaluations:
         models = (PARENT, *subject.shown(declaration, evaluation))
-        said = [
-            (each, {m: each.answers[m] for m in models if m in each.answers}) for each in evaluation.answers
-        ]
+        said = [(a, {m: a.answers[m] for m in models if m in a.answers}) for a in evaluation.answers]
         if any(len(answers) > 1 for _, answers in said):
             yield declaration.name, said
 

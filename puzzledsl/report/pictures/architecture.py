@@ -100,7 +100,7 @@ def optimum_strip(subject: Subject) -> Strip | None:
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
     drafts = [_Draft(subject, costs, i, layer) for i, layer in enumerate(best.of_layers)]
-    drop_shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
+    drop_shares = _shares(subject.score_table, best.of_layers, subject.shape)
     times, parents = [d.time_s(d.layer) for d in drafts], [d.time_s(PARENT_LAYER) for d in drafts]
     scores = [drop_shares.get(d.index, d.score) for d in drafts]
     total, tallest = sum(t or 0 for t in times), max((t or 0 for t in (*times, *parents)), default=0)
@@ -124,7 +124,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     used = (", ".join(f"{layers} × {cell.name}" for cell, layers in legends[part]) for part in SUB_BLOCKS)
     parts = [
         f"{len(columns)} layers",
-        *(f"{NAMES[p]}: {text}" for p, text in zip(SUB_BLOCKS, used, strict=True)),
+        *(f"{NAMES[p]}: {each}" for p, each in zip(SUB_BLOCKS, used, strict=True)),
     ]
     return Strip(
         columns=columns,
@@ -137,9 +137,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     )
 
 
-def _run_shares(
-    scores: ScoreTable | None, layers: Sequence[LayerAssignment], shape: Shape
-) -> dict[int, float]:
+def _shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment], shape: Shape) -> dict[int, float]:
     """An even share of the score of each measured run, of the dropped layers in it."""
     measured = {} if scores is None else {(r.first, r.length): r.value for r in scores.runs}
     dropped = zip(layers, dropped_names(shape), strict=True)

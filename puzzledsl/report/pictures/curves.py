@@ -31,15 +31,13 @@ LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 def side_of(name: str, mark: Place, others: Sequence[Place], names: Sequence[Box] = ()) -> Side:
     """The side of `mark` on which `name` covers the fewest `others` and placed `names`; in the picture if any side is."""
     marks = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
-    obstacles = [*names, *((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in marks)]
+    taken = [*names, *((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in marks)]
     sides: tuple[Side, ...] = get_args(Side)
 
     def badness(side: Side) -> tuple[bool, int]:
         left, bottom, right, top = _box(name, mark, side)
         outside = left < 0 or bottom < -MARK_PX or right > WIDTH_PX or top > HEIGHT_PX + MARK_PX
-        return outside, sum(
-            left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in obstacles
-        )
+        return outside, sum(left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in taken)
 
     return min(sides, key=badness)
 
@@ -157,9 +155,8 @@ def curve_of(
     """
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "") if unit is None else unit
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    ys = loss_axis(
-        [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
-    )
+    lost = [y for _, _, values in losses for _, y in values]
+    ys = loss_axis([y for _, y in solved] + [y for _, _, y in others] + lost)
 
     def point(x: float, y: float, name: str = "") -> Point:
         target, value = numbers.of_unit(x, unit), numbers.plain(y)

@@ -212,10 +212,8 @@ def _expected(subject: Subject, scenario: Scenario, model: str) -> dict[str, flo
         return {}  # its steps are of other numbers of sequences than what is timed
     metrics, batch = subject.predicted(scenario.name, model), subject.batch(scenario.name) or 0
     found = {"latency_s": metrics.get("latency", 0.0), "throughput": metrics.get("throughput", 0.0)}
-    rates = {
-        "prefill_tokens_per_s": ("ttft", batch * scenario.prompt),
-        "decode_tokens_per_s": ("tpot", batch),
-    }
+    prompts = batch * scenario.prompt
+    rates = {"prefill_tokens_per_s": ("ttft", prompts), "decode_tokens_per_s": ("tpot", batch)}
     return found | {key: tokens / metrics[time] for key, (time, tokens) in rates.items() if metrics.get(time)}
 
 

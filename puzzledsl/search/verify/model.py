@@ -189,11 +189,8 @@ class Model:
                 prompts += 1
             token = tpot + (batch - 1) * ttft / head.output
             found |= {"tpot": token, "ttft": ttft + token * 3 / 2, "utilisation": latency * head.rate / batch}
-            found |= {
-                "p95_tpot": token,
-                "p95_ttft": (2 + prompts) * ttft + 2 * tpot,
-                "max_rate": batch / latency,
-            }
+            found["p95_tpot"], found["max_rate"] = token, batch / latency
+            found["p95_ttft"] = (2 + prompts) * ttft + 2 * tpot
             under = metrics_under(traffic=True)
             return {name: found[name] for name in found.keys() & under if under[name].load == head.load}
         return found

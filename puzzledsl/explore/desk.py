@@ -69,10 +69,6 @@ class Desk:
         self.source = Source(opened.found.root, opened.found.compared)
         self._sheets: dict[str, Sheet] = {}
 
-    def _on_disk(self) -> str:
-        """Digest of the program's files, also of those that it uses, as they are now."""
-        return _digest({name: read_source(name, Sink()) for name in self._texts})
-
     def _has_new_tables(self) -> bool:
         """True if the costs or scores are not those of the last reading."""
         from puzzledsl.pipeline.inputs import tables_version
@@ -82,7 +78,8 @@ class Desk:
     def refresh(self) -> None:
         """Read the program again if it or its tables have changed on disk. Raises DiagnosticError if it has mistakes now."""
         with self._lock:
-            if self._on_disk() != self.digest or self._has_new_tables():
+            on_disk = _digest({name: read_source(name, Sink()) for name in self._texts})
+            if on_disk != self.digest or self._has_new_tables():
                 self._load()
 
     def opened(self, wanted: str | None) -> tuple[Sheet, list[str], str]:

@@ -33,7 +33,13 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
     """The proof, the strip and the state of every statement."""
     result, subject, strip = answer.result, answer.subject, strip_of(answer.subject)
     goal = describe(subject.search.objective)
-    view = {"status": result.status, "figures": "", "strip": "", "statements": {}, "metrics": ""}
+    view: dict[str, Any] = {
+        "status": result.status,
+        "figures": "",
+        "strip": "",
+        "statements": {},
+        "metrics": "",
+    }
     view["proof"] = filled("proof.html.j2", proof=result, ms=round(ms), goal=goal)
     if not strip:
         return view

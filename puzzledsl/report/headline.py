@@ -39,7 +39,9 @@ class Headline:
 
 def headlines(subject: Subject) -> list[Headline]:
     """Times faster, KL, accuracy kept and size; whichever are known. A predicted one says so."""
-    found = [_speed(subject), _divergence(subject), _accuracy(subject), _size(subject)]
+    pooled = (measured.pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
+    accuracy = next((_kept(kept) for kept in pooled if kept is not None), None)
+    found = [_speed(subject), _divergence(subject), accuracy, _size(subject)]
     return [h for h in found if h is not None]
 
 
@@ -106,13 +108,8 @@ def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) 
     return "".join(f"; KL {texts[name]['kl'].value:.3g} on {name}" for name in names if name in texts)
 
 
-def _accuracy(subject: Subject) -> Headline | None:
-    """The pooled accuracy beyond chance, with its interval."""
-    found = (measured.pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
-    return next((_kept(kept) for kept in found if kept is not None), None)
-
-
 def _kept(kept: Kept) -> Headline:
+    """The pooled accuracy beyond chance, with its interval."""
     means = f"{_tasks(kept.figures)}: {kept.parent:.1%} → {kept.child:.1%}, chance {kept.chance:.1%}"
     interval = measured.interval_text(kept)
     if measured.too_wide(kept):

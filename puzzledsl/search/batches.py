@@ -187,7 +187,8 @@ class _Search:
     def reached(self, problem: Problem, chosen: Ints, new: Incumbent, by: str) -> None:
         """Keep an answer if it is better than the best so far."""
         if self.best is None or new < self.best:
-            self.best, value = new, problem.goal.exact_value(chosen)
+            self.best, goal = new, problem.goal
+            value = goal.in_units(goal.of(chosen)) if goal.exact else None
             self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True, by, value=value)
 
     def add(self, box: Box, rank: Fraction) -> None:

@@ -155,8 +155,8 @@ def curve_of(
     """
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "") if unit is None else unit
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    lost = [y for _, _, values in losses for _, y in values]
-    ys = loss_axis([y for _, y in solved] + [y for _, _, y in others] + lost)
+    lost = [y for _, y in solved] + [y for _, _, y in others] + [y for *_, own in losses for _, y in own]
+    ys = Axis(lost, is_log=0 < min(lost) * LOGARITHMIC < max(lost))
 
     def point(x: float, y: float, name: str = "") -> Point:
         target, value = numbers.of_unit(x, unit), numbers.plain(y)
@@ -258,12 +258,6 @@ class Axis:
     def place(self, value: float) -> float:
         """A value from 0 to 1."""
         return (self._scale(value) - self._low) / (self._high - self._low)
-
-
-def loss_axis(values: Sequence[float]) -> Axis:
-    """An axis on which the small losses can be told apart: logarithmic where they are far from the large ones."""
-    smallest, largest = min(values), max(values)
-    return Axis(values, is_log=0 < smallest * LOGARITHMIC < largest)
 
 
 def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:

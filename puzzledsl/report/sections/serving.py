@@ -53,17 +53,15 @@ def ladders(subject: Subject) -> Iterator[LadderTable]:
         timed = sorted(speeds, key=lambda name: speeds[name])
         places = {name: (speeds[name], figures[name]["kl"].value) for name in timed}
         files = {name: place for name, place in places.items() if name != ladder.child}
-        named = {ladder.child, *(name for name in files if _on_front(name, files))}
+        named = {
+            ladder.child
+        }  # and the files that no other is both faster and nearer than; the table names all
+        for name, (speed, loss) in files.items():
+            named |= set() if any(s > speed and other < loss for s, other in files.values()) else {name}
         shown = [(name if name in named else "", *places[name]) for name in timed]
         name, labels = f"ladder-{declaration.name}", (f"{key}, tok/s", "KL divergence to the parent")
         picture = curve_of(name, *labels, [], shown, main=ladder.child, unit="tok/s")
         yield LadderTable(ladder, declaration.name, key, {n: figures[n] for n in timed}, kept, picture)
-
-
-def _on_front(name: str, places: Mapping[str, tuple[float, float]]) -> bool:
-    """Return True for a file that no other is faster and nearer than: the picture names these, and the table all."""
-    speed, loss = places[name]
-    return not any(other_speed > speed and other < loss for other_speed, other in places.values())
 
 
 SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)  # Rates of a line, as shares of what a model sustains.

@@ -81,10 +81,6 @@ class Goal:
         """Return the sum of chosen columns."""
         return int(self.values[chosen].sum())
 
-    def exact_value(self, chosen: Ints) -> Fraction | None:
-        """Return the objective's value of chosen columns; None if the integers are rounded or the value is infinite."""
-        return self.in_units(self.of(chosen)) if self.exact else None
-
     def only(self, keep: Mask) -> Goal:
         """Return the objective on the columns in `keep`."""
         return replace(self, values=self.values[keep])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Site
-from puzzledsl.ir.tables import Assignment, EndsAssignment
+from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
@@ -66,14 +66,9 @@ def pins_of(columns: Columns) -> list[Pin]:
     return [
         Pin(layer, sub_block, name)
         for layer in range(columns.layers)
-        for sub_block in sites_of(columns.of_layer(layer))
+        for sub_block in (ENDS if isinstance(columns.of_layer(layer)[0], EndsAssignment) else SUB_BLOCKS)
         for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
     ]
-
-
-def sites_of(choices: Sequence[Assignment]) -> tuple[Site, ...]:
-    """Return the sites that a layer's choices are made at; behind the last layer, those of the model's ends."""
-    return ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS
 
 
 class Part:
@@ -139,7 +134,9 @@ class Part:
         for reaches in LATER:
             left, numbers = self.open, self.open.nonzero()[0]
             some = numbers[:: len(numbers) // SAMPLED + 1]
-            bounds = [certify(problem, self._own_prices(int(n), effort)) for n in some]
+            owns = (problem.only(self.keep(int(n))) for n in some)
+            own = (lagrangian_bound(each, bound.float_prices, effort.deadline) for each in owns)
+            bounds = [certify(problem, each.float_prices) for each in own]
             levels = [self._of_pins((each.slack + float(each.exact)) / each.scale) for each in bounds]
             while bounds and effort.left_s > 0:
                 near = (np.array(levels) >= np.max(levels, axis=0) - NEAR * gap) & left
@@ -161,11 +158,6 @@ class Part:
         for numbers in self.pins.T:
             np.minimum.at(found, numbers, values)  # -1 is the last entry
         return found[:-1]
-
-    def _own_prices(self, number: int, effort: Effort) -> Floats:
-        """Return the best prices with a pin."""
-        own = self.problem.only(self.keep(number))
-        return lagrangian_bound(own, self.bound.float_prices, effort.deadline).float_prices
 
     def keep(self, number: int) -> Mask:
         """Return the mask of columns allowed with a pin."""

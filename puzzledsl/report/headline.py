@@ -6,7 +6,7 @@ The ending of a run: what a user must know before the figures, at the top of the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -17,7 +17,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import MeasuredHardware, Scenario
 from puzzledsl.ir.search_nodes import describe, written
-from puzzledsl.ir.tables import Figure, Kept
+from puzzledsl.ir.tables import Kept
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.sections import measured
@@ -98,14 +98,11 @@ def _divergence(subject: Subject) -> Headline | None:
             detail = (
                 f"perplexity {before.value:.4g} → {after.value:.4g}" if before and after else "held-out text"
             )
-            detail += _elsewhere(evaluation.texts[1:], subject.texts(evaluation, final))
+            texts = subject.texts(evaluation, final)
+            others = (name for name in evaluation.texts[1:] if name in texts)
+            detail += "".join(f"; KL {texts[name]['kl'].value:.3g} on {name}" for name in others)
             return Headline(numbers.plain(figure.value, 3), "KL to the parent", detail)
     return None
-
-
-def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) -> str:
-    """`; KL 1.41 on code`: KL on the texts after the first."""
-    return "".join(f"; KL {texts[name]['kl'].value:.3g} on {name}" for name in names if name in texts)
 
 
 def _kept(kept: Kept) -> Headline:

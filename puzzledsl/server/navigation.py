@@ -41,7 +41,7 @@ def definition(document: Document, line: int, column: int) -> types.Location | N
     symbol = document.symbol_at(line, column)
     if symbol is None or symbol.file.key == document.key:
         return None if symbol is None else types.Location(document.uri, document.lines.range(symbol.span))
-    lines = Lines.of(symbol.file.text, document.project.encoding)
+    lines = Lines(symbol.file.text, document.project.encoding)
     return types.Location(document.project.uri_of(symbol.file.path), lines.range(symbol.span))
 
 

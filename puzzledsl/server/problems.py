@@ -89,7 +89,7 @@ def place(document: Document, span: Span) -> types.Location | None:
     file = ctx.file_named(span.file) if ctx else None
     if file is None or not file.path.is_file():
         return None
-    lines = Lines.of(file.text, document.project.encoding)
+    lines = Lines(file.text, document.project.encoding)
     return types.Location(document.project.uri_of(file.path), lines.range(span))
 
 

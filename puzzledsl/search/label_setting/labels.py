@@ -58,6 +58,18 @@ class Resources:
         """Weight of each row in the first priced objective, [rows]."""
         return np.asarray(self.prices[0])
 
+    def extended(self, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
+        """Extend suffixes by the columns of the layer before, within all limits: (columns, suffixes); None if more than `most`."""
+        main, limits = self.rows, self.room
+        column, suffix = (self.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
+        for resource in range(len(limits)):
+            fits = self.deltas[resource, begin:end][column] + sums[resource][suffix] <= limits[resource]
+            column, suffix = column[fits], suffix[fits]
+        if len(column) > most:
+            return None
+        column += begin
+        return column.astype(np.int32), suffix.astype(np.int32)
+
     def at(self, most: int) -> Resources:
         """Return the resources with limits for objectives up to `most`."""
         limits = self.limits.copy()
@@ -218,6 +230,13 @@ class Labels:
         step = self.step and Step(self.step.before[keep], self.step.column[keep], self.step.last)
         states = self.states[keep]
         return Labels(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], states, step)
+
+    def best(self, rows: int, staged: bool) -> Ints:
+        """Return the best labels of each use and state; with one row, those that are better than all with less of it."""
+        if rows == 1:
+            return best_so_far(self.sums[0], self.states, self.goal, self.words)
+        keys = [self.sums[:rows], self.states[None, :]] if staged else [self.sums[:rows]]
+        return best_of_each(np.vstack(keys), self.goal, self.words)
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of one label, first layer of the order first."""

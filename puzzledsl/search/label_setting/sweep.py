@@ -19,15 +19,7 @@ from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.label_setting.labels import (
-    Labels,
-    Layout,
-    Resources,
-    Step,
-    added,
-    best_of_each,
-    layout_of,
-)
+from puzzledsl.search.label_setting.labels import Labels, Layout, Resources, Step, added, best_of_each
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Floats, Ints
 from puzzledsl.search.problem.instance import Outcome, Problem
@@ -178,7 +170,7 @@ def sweep_of(
     Other modules use label setting only through this function. `known`: sum of a known answer; better ones are kept even above
     `most`. With a `width` (beam search) or after the deadline (monotonic clock) the sweep is incomplete.
     """
-    layout = layout_of(problem, bound, most)
+    layout = Layout.of(problem, bound, most)
     return None if layout is None else Sweep(layout, most, known, width, deadline)
 
 

@@ -115,10 +115,10 @@ class Line:
     prediction that the measurement shows to be far off, predicted / measured - 1.
     """
 
-    line: int
-    text: str
-    because: str
     mark: Mark
+    line: int = 0
+    text: str = ""
+    because: str = ""
     required: Number | None = None
     predicted: Number | None = None
     measured: Number | None = None
@@ -145,13 +145,15 @@ def lines_of(
     for requirement in requirements:
         match requirement:
             case nodes.LinearRequirement(judged=nodes.Judged() as judged):
-                lines.append(_judged_line(subject, requirement, judged))
+                line = _judged_line(subject, requirement, judged)
             case nodes.LinearRequirement():
-                lines.append(_linear_line(subject, requirement, best, measured))
+                line = _linear_line(subject, requirement, best, measured)
             case nodes.LogicRequirement():
-                lines.append(_logic_line(subject, requirement, best))
+                line = _logic_line(subject, requirement, best)
             case _:
                 assert_never(requirement)
+        line_number, text = requirement.where.line, written(requirement)
+        lines.append(replace(line, line=line_number, text=text, because=requirement.because))
     return _merged(lines)
 
 
@@ -180,9 +182,6 @@ def _linear_line(
         room = change(slack / abs(required)) if required and requirement.op != "==" else None
     off = predicted / measured.value - 1 if measured and predicted is not None else 0.0
     return Line(
-        line=requirement.where.line,
-        text=written(requirement),
-        because=requirement.because,
         mark=mark,
         required=None if required is None else shown(required),
         predicted=None if predicted is None else replace(shown(predicted), note=notes[0]),
@@ -200,16 +199,9 @@ def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged:
     mark: Mark = "unknown" if figure is None or found is None else "met"
     if found is not None and written(requirement) in found.best.missed:
         mark = "missed"
-    return Line(
-        line=requirement.where.line,
-        text=written(requirement),
-        because=requirement.because,
-        mark=mark,
-        required=shown(float(judged.bound)),
-        measured=None
-        if figure is None
-        else replace(shown(figure.value), note=f"± {figure.stderr:.2g}" if figure.stderr else ""),
-    )
+    note = f"± {figure.stderr:.2g}" if figure is not None and figure.stderr else ""
+    reached = None if figure is None else replace(shown(figure.value), note=note)
+    return Line(mark=mark, required=shown(float(judged.bound)), measured=reached)
 
 
 def _mark(reached: Reached, op: str, required: float) -> Mark:
@@ -241,12 +233,7 @@ class _Facts:
 
 def _logic_line(subject: Subject, requirement: nodes.LogicRequirement, best: Solution) -> Line:
     formula = with_facts(_Facts(subject), requirement.formula)
-    return Line(
-        line=requirement.where.line,
-        text=written(requirement),
-        because=requirement.because,
-        mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed",
-    )
+    return Line(mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed")
 
 
 WORST_FIRST: tuple[Mark, ...] = ("missed", "unsure", "met", "unknown")

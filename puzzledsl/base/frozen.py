@@ -141,9 +141,6 @@ def record(cls: Any = None, /, **options: bool) -> Any:
     return decorate if cls is None else decorate(cls)
 
 
-# ---------------------------------------------------------------- values with a JSON text
-
-
 class _Config:
     """Pydantic's configuration of a class."""
 

@@ -131,9 +131,6 @@ class Kind:
         return self.sections[section].settings if section in self.sections else {}
 
 
-# ---------------------------------------------------------------- from fields
-
-
 def setting(
     doc: str, *, default: Any = REQUIRED, shown: str | None = None, left_out: bool = False, **facts: Any
 ) -> Any:

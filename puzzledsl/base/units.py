@@ -81,19 +81,12 @@ _WRITTEN = {
 """Dimension -> its name in messages, and the units in which amounts are shown, the largest first."""
 
 _DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_MICRO = Fraction(1, 10**6)
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-
 
 _UNITS: dict[Dimension, dict[str, Fraction | int]] = {
     COUNT: {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12, **_BINARY},
-    TIME: {
-        "us": Fraction(1, 10**6),
-        "µs": Fraction(1, 10**6),
-        "ms": Fraction(1, 10**3),
-        "s": 1,
-        "min": 60,
-        "h": 3600,
-    },
+    TIME: {"us": _MICRO, "µs": _MICRO, "ms": Fraction(1, 1000), "s": 1, "min": 60, "h": 3600},
     TOK_PER_S: {"tok/s": 1, "ktok/s": 1000},
     TOKENS: {"tok": 1},
     DOLLARS: {"USD": 1},

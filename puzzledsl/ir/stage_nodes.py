@@ -281,7 +281,6 @@ EXPORTS = {
 }
 """Format -> its call; the first of its runtimes is the default."""
 
-
 JUDGED_CHILDREN = 12
 """Children that a search with a requirement on a judged figure measures, unless its `refine` says another number."""
 _LEAST = Fraction(1, 1000)

@@ -180,7 +180,6 @@ PROOFS = {
     "unknown": "The search found no child in the time it had, and excluded none.",
 }
 
-
 REFINED = (
     "It is the best of {count} children that were measured around the proven optimum, and nothing proves it. The search "
     "proves of its objective only that no other child of its space that meets the requirements has a better {objective} "
@@ -191,7 +190,6 @@ REFINED_UNPROVEN = (
     "It is the best of {count} children that were measured around the solver's, and nothing proves it. The search has no "
     "proof: a child that meets the requirements and has a better {objective} may exist. Quality is measured, not proven."
 )
-
 
 JUDGED = (
     "Of {count} children that were built and judged, the number that meets what the search requires of their quality is "

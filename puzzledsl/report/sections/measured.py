@@ -87,9 +87,6 @@ Prediction = tuple[str, str, Number, Number, Number]
 """A figure in words, the model, what was predicted and measured, and predicted / measured - 1."""
 
 
-# ---------------------------------------------------------------- parent against child
-
-
 def comparisons(subject: Subject) -> list[Comparison]:
     """Return one table per evaluation of this search."""
     tables = []
@@ -185,9 +182,6 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
     return None, None
 
 
-# ---------------------------------------------------------------- predicted against measured
-
-
 def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
     """By scenario: figures of parent and child that were both predicted and measured, and their ratio."""
     tables = []
@@ -235,9 +229,6 @@ def _predicted_rows(
         yield what, "speed-up", numbers.times(guess), numbers.times(real), numbers.change(guess / real - 1)
 
 
-# ---------------------------------------------------------------- children around the optimum
-
-
 ORIGINS: dict[str, str] = {
     "optimum": "the optimum of the scores",
     "model": "an optimum of refitted scores",
@@ -246,7 +237,6 @@ ORIGINS: dict[str, str] = {
 """Origins of measured children, in words."""
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
-
 
 RefinedRow = tuple[str, str, Number, Number | None]
 """A child: label, origin of the one that is built, empty for others; what the refitted scores predicted before it was

@@ -300,9 +300,6 @@ def _sub_blocks(root: Standing, pins: Sequence[Pin], optima: Sequence[Standing])
         yield SubBlockRegrets(layer=layer, sub_block=sub_block, chosen=chosen, regrets=tuple(regrets))
 
 
-# ---------------------------------------------------------------- moved bounds
-
-
 Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 
@@ -343,9 +340,6 @@ def _with(search: nodes.Search, group: Group, moved: Sequence[nodes.Requirement]
     for place, requirement in zip(group, moved, strict=True):
         requirements[place] = requirement
     return search.model_copy(update={"requirements": tuple(requirements)})
-
-
-# ---------------------------------------------------------------- other requirements
 
 
 class Variations:

@@ -72,7 +72,7 @@ def solution_of(tables: Tables, layers: Layers, batches: dict[str, int]) -> Solu
     )
 
 
-def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
+def result_of(tables: Tables, found: Sequence[Found], gap: float) -> SearchResult:
     """Return the result of a solve, best answer first, each verified. Raises RuntimeError for a wrong one (a solver's bug)."""
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
@@ -80,7 +80,6 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
         search=tables.search.name,
         status="infeasible" if first.proven else "unknown",
         bound=None if first.bound is None else float(first.bound),
-        solver=solver,
         proved_by=first.proved_by,
     )
     if first.layers is None:

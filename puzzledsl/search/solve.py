@@ -65,7 +65,7 @@ def solve_built(
         time_s - min(FOR_VERIFYING_S, FOR_VERIFYING * time_s), gap, search.solver.seed, workers
     )
     found = several(problems, search.solutions, search.apart, effort)
-    result = result_of(tables, found, "cpsat", gap)
+    result = result_of(tables, found, gap)
     if result.status == "infeasible" and explain:
         from puzzledsl.search.infeasible.explain import explained
 

@@ -219,20 +219,17 @@ def _mark(reached: Reached, op: str, required: float) -> Mark:
 class _Facts:
     """Alternatives that a search chooses from, and their facts, as its tables have them."""
 
-    subject: Subject
-
-    @property
-    def layers(self) -> tuple[nodes.LayerChoice, ...]:
-        return self.subject.space.layers
+    layers: tuple[nodes.LayerChoice, ...]
+    shape: nodes.Shape
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
         options: tuple[Alternative, ...] = getattr(self.layers[layer].with_parent(), sub_block)
         chosen = next(a for a in options if a.name == name)
-        return fact(chosen, attribute, self.subject.shape.at(layer))
+        return fact(chosen, attribute, self.shape.at(layer))
 
 
 def _logic_line(subject: Subject, requirement: nodes.LogicRequirement, best: Solution) -> Line:
-    formula = with_facts(_Facts(subject), requirement.formula)
+    formula = with_facts(_Facts(subject.space.layers, subject.shape), requirement.formula)
     return Line(mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed")
 
 
@@ -277,7 +274,7 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
         case nodes.ParamsTerm():
             return recorded.get("params")
         case nodes.FactTerm() | nodes.CountTerm() | nodes.TableTerm():
-            tables = [t for t in as_tables(_Facts(subject), term) if isinstance(t, nodes.TableTerm)]
+            tables = [t for t in as_tables(_Facts(subject.space.layers, subject.shape), term) if isinstance(t, nodes.TableTerm)]
             return float(sum(t.value(layers[i].attention, layers[i].ffn) for t in tables for i in t.layers))
         case _:
             assert_never(term)

@@ -245,9 +245,8 @@ def why_built(
 def _without_child(builder: Builder, effort: Effort, progress: Progress) -> SearchResult:
     """Solve the search again in the time that is left, to explain why there is no child."""
     search = builder.tables.search
-    if isinstance(search.solver, nodes.CpSat):
-        left = search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
-        builder = builder.for_search(search.model_copy(update={"solver": left}))
+    left = search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
+    builder = builder.for_search(search.model_copy(update={"solver": left}))
     return solve_built(builder, progress)
 
 

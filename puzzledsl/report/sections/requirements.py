@@ -274,7 +274,8 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
         case nodes.ParamsTerm():
             return recorded.get("params")
         case nodes.FactTerm() | nodes.CountTerm() | nodes.TableTerm():
-            tables = [t for t in as_tables(_Facts(subject.space.layers, subject.shape), term) if isinstance(t, nodes.TableTerm)]
+            listed = as_tables(_Facts(subject.space.layers, subject.shape), term)
+            tables = [t for t in listed if isinstance(t, nodes.TableTerm)]
             return float(sum(t.value(layers[i].attention, layers[i].ffn) for t in tables for i in t.layers))
         case _:
             assert_never(term)

@@ -6,8 +6,6 @@ The box with the best bound is solved if it is single, else split. Boxes that ca
 from __future__ import annotations
 
 import heapq
-import math
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -234,7 +232,7 @@ class _Search:
             return
         self.floors[entry.box] = bound
         goal = entry.problem.goal
-        if bound <= entry.problem.columns.most(goal.values).sum():
+        if bound <= entry.problem.largest_sum:
             self.settled.append(max(entry.rank, goal.rank(bound)))
 
     def least_to_lose(self) -> Fraction:
@@ -266,20 +264,7 @@ class _Search:
         """Return the largest sum with which an answer in the box beats the best one; None without a best answer."""
         if self.best is None:
             return None
-        goal, columns = entry.problem.goal, entry.problem.columns
-        limit, ties = self.least_to_lose(), self.ties_win(entry.box)
-        least, most = int(columns.least(goal.values).sum()), int(columns.most(goal.values).sum())
-        if goal.tokens is None:  # ranks rise evenly with the sum
-            start = goal.rank(0)
-            sums = (limit - start) / (goal.rank(1) - start)
-            largest = math.floor(sums) if ties else math.ceil(sums) - 1
-            return min(max(largest, least - 1), most)
-
-        def loses(total: int) -> bool:
-            rank = goal.rank(total)
-            return rank > limit or (rank == limit and not ties)
-
-        return least + bisect_left(range(least, most + 1), True, key=loses) - 1
+        return entry.problem.largest_below(self.least_to_lose(), ties=self.ties_win(entry.box))
 
 
 def _short(effort: Effort, tries: int) -> Effort:

@@ -7,6 +7,7 @@ is a relaxation: every child that meets the requirements stays feasible, and bou
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -153,6 +154,16 @@ class Problem:
     def with_rows(self, *rows: Row) -> Problem:
         """Return the problem with additional rows."""
         return replace(self, rows=(*self.rows, *rows))
+
+    def largest_below(self, rank: Fraction | None, *, ties: bool = False) -> int:
+        """Return the largest sum of a rank below `rank`, or (`ties`) equal to it; one less than the least if there is none."""
+        least = int(self.columns.least(self.goal.values).sum())
+
+        def loses(total: int) -> bool:
+            own = self.goal.rank(total)
+            return rank is not None and (own > rank or (own == rank and not ties))
+
+        return least + bisect_left(range(least, self.largest_sum + 1), True, key=loses) - 1
 
     def apart_from(self, layers: Sequence[Assignment], apart: int) -> Row:
         """Return a row that only answers satisfy which differ from `layers` in at least `apart` layers."""

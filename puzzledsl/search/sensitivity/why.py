@@ -136,7 +136,7 @@ class Pinned:
             part.cheapest_with(self.effort)
         self._settle(range(len(self.pins)))
         for part in self.parts:
-            below = [_largest_below(part.problem, each.most) for each in self.found]
+            below = [part.problem.largest_below(each.most) for each in self.found]
             part.most = np.minimum(part.most, below)
             part.together(self.effort)
             if alone:
@@ -145,7 +145,7 @@ class Pinned:
         for number, slice_s in _turns(self.found, self.effort):
             end = Effort.of(min(slice_s, self.effort.left_s)).deadline
             for part in self.parts:
-                at_most = _largest_below(part.problem, self.found[number].most)
+                at_most = part.problem.largest_below(self.found[number].most)
                 part.solve(number, at_most, replace(self.effort, gap=0.0, deadline=end))
             self._settle([number])
         for part in self.parts:
@@ -176,15 +176,6 @@ class Pinned:
                     least.append(goal.rank(int(part.lower[number])))
             least += [] if now.most is None else [now.most]
             self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
-
-
-def _largest_below(problem: Problem, rank: Fraction | None) -> int:
-    """Return the largest sum of a problem whose rank is below `rank`; without a rank, the largest possible sum."""
-    low, high = int(problem.columns.least(problem.goal.values).sum()) - 1, problem.largest_sum
-    while rank is not None and low < high:
-        middle = -(-(low + high) // 2)
-        low, high = (middle, high) if problem.goal.rank(middle) < rank else (low, middle - 1)
-    return high
 
 
 TIME_S = 60.0

@@ -231,9 +231,8 @@ class _Search:
         if bound is None:
             return
         self.floors[entry.box] = bound
-        goal = entry.problem.goal
         if bound <= entry.problem.largest_sum:
-            self.settled.append(max(entry.rank, goal.rank(bound)))
+            self.settled.append(max(entry.rank, entry.problem.goal.rank(bound)))
 
     def least_to_lose(self) -> Fraction:
         """Return the rank below which an answer improves on the best one by more than the requested gap."""

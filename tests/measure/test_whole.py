@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.measure.stopwatch import CpuStopwatch, CudaStopwatch, spread, undisturbed
 from puzzledsl.measure.whole import (

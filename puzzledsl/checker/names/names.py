@@ -119,6 +119,8 @@ class SourceFile:
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
+        if span.line == span.end_line <= len(self.lines):
+            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
 
 

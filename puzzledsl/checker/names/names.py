@@ -364,11 +364,6 @@ class NameScope(LocalNames[Typed]):
         return found | {name: symbol for name, symbol in declared.items() if name not in found}
 
 
-def element(kind: Type) -> Type:
-    """Return the type of one element of `layers`; any other type is its own."""
-    return "layer" if kind == "layers" else kind
-
-
 def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:
     """Return the names that can follow the dot behind something of this type."""
     match kind:

@@ -1,4 +1,4 @@
-"""What a name is: hover text, go to definition, references, the outline of a text, and renaming.
+"""The name at a position: hover text, go to definition, references, the outline of a text, and renaming.
 
 A name is renamed in all files that use it, or the request is refused: where the new name stands for something there already.
 """

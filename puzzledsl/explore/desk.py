@@ -1,21 +1,16 @@
-"""The file behind the page, read once and checked for changes on disk; and its server on 127.0.0.1, until Ctrl-C."""
+"""The file behind the page: read once, checked for changes on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import socket
 import threading
-import webbrowser
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from importlib.util import find_spec
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
-from puzzledsl.base.files import scratch
-from puzzledsl.explore.sheet import Question, Sheet, Source
+from puzzledsl.explore.sheet import Sheet, Source
 from puzzledsl.syntax.parse import read_source
 
 if TYPE_CHECKING:
@@ -138,93 +133,3 @@ class Desk:
 def _digest(texts: Mapping[str, str | None]) -> str:
     parts = chain.from_iterable(sorted((name, text or "") for name, text in texts.items()))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
-FIRST_S = 1.0  # Seconds for the answer to the search as it is, before the page is there.
-WAIT_S = 1  # Seconds that answers in progress have when the server ends.
-
-
-class ExploreNeedsAServer(Diagnostic, code="E0681"):
-    """`pzl explore` without Starlette or uvicorn."""
-
-    template = "the page is served by Starlette and uvicorn; not installed: {missing}"
-    help_template = "`pip install 'puzzledsl[explore]'`"
-
-
-class PortIsTaken(Diagnostic, code="E0683", template="port {port} of 127.0.0.1 cannot be had: {reason}"):
-    """A port that another program listens on."""
-
-    help_template = "leave `--port` out, and a free one is taken"
-
-
-def check_libraries() -> None:
-    """Raise DiagnosticError (E0681) if a library that serves the page is not installed."""
-    missing = [title for name, title in LIBRARIES.items() if find_spec(name) is None]
-    if missing:
-        raise DiagnosticError(ExploreNeedsAServer(None, missing=", ".join(missing)))
-
-
-def serve(
-    file: Path,
-    search: str | None,
-    build: Path | None,
-    params: dict[str, str],
-    *,
-    port: int,
-    started: Callable[[str], None],
-    browser: bool,
-) -> None:
-    """Serve a program's page until Ctrl-C; `started` is called with the address. Raises DiagnosticError for a mistake."""
-    check_libraries()
-    desk = Desk(file, build, params)
-    name = desk.chosen(search)
-    desk.sheet(name).answer(Question(), FIRST_S)  # loads the solver before anybody waits for it
-    import uvicorn
-
-    from puzzledsl.explore.application import Guard, application
-
-    with _listen(port) as listening, scratch("explore") as folder:
-        guard = Guard.new(listening.getsockname()[1])
-        address = guard.address if search is None else f"{guard.address}?search={name}"
-
-        def ready() -> None:
-            started(address)
-            if browser:
-                link = private_link(folder, address)
-                threading.Thread(target=webbrowser.open, args=(link.as_uri(),), daemon=True).start()
-
-        config = uvicorn.Config(
-            application(desk, guard, ready),
-            http="h11",
-            ws="none",
-            lifespan="on",
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=WAIT_S,
-        )
-        with suppress(KeyboardInterrupt):  # raised again by uvicorn once it has shut down
-            uvicorn.Server(config).run(sockets=[listening])
-
-
-def private_link(folder: Path, address: str) -> Path:
-    """Write a file that leads to an address: the arguments of a browser's process are no place for a token."""
-    link = folder / "explore.html"
-    link.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', "utf-8")
-    return link
-
-
-def _listen(port: int) -> socket.socket:
-    """Return a listening socket of 127.0.0.1. Raises DiagnosticError (E0683)."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("127.0.0.1", port))
-    except OSError as error:
-        listening.close()
-        reason = (error.strerror or str(error)).lower()
-        raise DiagnosticError(PortIsTaken(None, port=port, reason=reason)) from error
-    listening.listen(64)
-    return listening

@@ -16,7 +16,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.cli import main
-from puzzledsl.explore import desk as serving
+from puzzledsl.explore import serving
 from puzzledsl.explore.desk import Desk
 from tests.api.programs import write_program
 from tests.documents import ROOT

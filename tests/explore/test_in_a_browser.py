@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.explore import TARGET_MS, p95
-from puzzledsl.explore import desk as serving
+from puzzledsl.explore import serving
 from tests.api.programs import write_program
 from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
 from tests.explore.programs import VARIED, sheet_of

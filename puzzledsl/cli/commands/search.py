@@ -246,7 +246,7 @@ def explore(
     The page is served on 127.0.0.1, and its address has a token that every request must have. Ctrl-C ends it.
     Needs `pip install 'puzzledsl[explore]'`.
     """
-    from puzzledsl.explore.desk import check_libraries, serve
+    from puzzledsl.explore.serving import check_libraries, serve
 
     check_libraries()
     loading.check(file, set_)

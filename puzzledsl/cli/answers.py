@@ -16,12 +16,11 @@ from puzzledsl.costs.table import notes as notes_of
 from puzzledsl.ir import tables
 from puzzledsl.ir.facts import dropped_names
 from puzzledsl.ir.nodes import MetricTerm, Program, Refine, ReplaceOne, ScoreTerm, Search
-from puzzledsl.ir.references import terms_of
+from puzzledsl.ir.references import mentioned_scores, terms_of
 from puzzledsl.ir.search_nodes import describe, describe_term
 from puzzledsl.pipeline.text.child_text import bound_text, metric_text, solve_note
 from puzzledsl.report.pictures.curves import one_child
-from puzzledsl.report.sections.searches import by_regret, next_best, regret_text
-from puzzledsl.search.needs import needed
+from puzzledsl.report.numbers import by_regret, next_best, regret_text
 
 
 def as_json(result: tables.SearchResult, seconds: float, refine: Refine | None = None) -> dict[str, object]:
@@ -100,7 +99,7 @@ def layers_as_text(program: Program, result: tables.SearchResult) -> Iterator[st
 
 def _dropped(program: Program, result: tables.SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
-    methods = [program.scores[name].method for name in needed(program, result.search).scores]
+    methods = [program.scores[name].method for name in mentioned_scores(program.searches[result.search])]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
     layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
     dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]

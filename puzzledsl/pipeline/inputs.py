@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import children_evaluated, children_in_full
+from puzzledsl.ir.references import children_evaluated, children_in_full, mentioned_scores, scenarios_read
 from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
-from puzzledsl.search.needs import Needed, needed
 
 if TYPE_CHECKING:
     from puzzledsl.export.gguf_recipe import Importance
@@ -87,11 +86,11 @@ def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     return {"costs": costs.digest(), "scores": digest_of(scores)}
 
 
-def missing_tables(ctx: Context, search: str) -> Needed:
-    """Return the scores and scenarios that a search reads and whose tables do not exist yet."""
-    needs, (costs, scores) = needed(ctx.program, search), read_tables(ctx, search)
-    missing = frozenset(n for n in needs.scenarios if n not in costs.scenarios)
-    return Needed(frozenset(needs.scores - scores.keys()), missing)
+def missing_tables(ctx: Context, search: str) -> tuple[list[str], list[str]]:
+    """Return the scores, and the scenarios, that a search reads and whose tables do not exist yet."""
+    declared, (costs, found) = ctx.program.searches[search], read_tables(ctx, search)
+    scores = {*mentioned_scores(declared)} - found.keys()
+    return sorted(scores), sorted(scenarios_read(declared) - costs.scenarios.keys())
 
 
 def tables_version(ctx: Context) -> tuple[object, ...]:

@@ -10,9 +10,8 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
-from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.roofline import FREE, NS_PER_S
+from puzzledsl.costs.roofline import FREE, NS_PER_S, any_batch
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Program, Space
 from puzzledsl.ir.tables import (

@@ -6,11 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
-from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.csv_table import Measured, read_measured
-from puzzledsl.costs.dtypes import activation_dtype, head_dtype, peak_flop_per_s
 from puzzledsl.costs.errors import NoPeakForDtype
 from puzzledsl.costs.imported import imported_costs
+from puzzledsl.costs.memory import activation_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.costs.traffic import filled, running
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of

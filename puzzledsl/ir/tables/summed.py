@@ -91,7 +91,7 @@ class CostTable(Artefact):
 
     Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
     A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
-    `costs.any_batch` computes the others from the profile. `timings`: of what `pzl measure` made.
+    `costs.roofline` computes the others from the profile. `timings`: of what `pzl measure` made.
     """
 
     space: str

@@ -31,7 +31,6 @@ from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
-from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable
 from puzzledsl.ir.facts import Run
 from puzzledsl.ir.tables import Cost, CostTable, ScenarioCosts
 
@@ -39,9 +38,48 @@ KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")
 END_KEYS: tuple[EndName, ...] = ("embedding", "head")
 _RUN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
-HELP_UTF8 = "save it as UTF-8"
 HELP_HEADER = "CSV with a header line is expected: `layer,attention,ffn,…`"
-HELP_PATH = "the path is relative to the `.pzl` file"
+
+
+class TableUnreadable(Diagnostic, code="E1011", template="cannot read the cost table `{path}`: {reason}"):
+    """A cost table that is missing or no CSV."""
+
+    help_template = "{help}"
+
+
+class TableColumn(Diagnostic, code="E1012", template="`{path}`: {problem}"):
+    """A column that is missing, duplicate or not understood."""
+
+    help_template = (
+        "columns: `layer`, `attention`, `ffn`, and `SCENARIO.METRIC[UNIT]` such as `{scenario}.latency[us]`"
+    )
+
+
+class TableMetrics(Diagnostic, code="E1013"):
+    """A scenario of which a table has no columns."""
+
+    template = "`{path}` gives neither sizes nor times of scenario `{scenario}`"
+    help_template = "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`"
+
+
+class TableCell(Diagnostic, code="E1014", template="`{path}` {line}: {problem}"):
+    """A cell that is not a number, out of range or empty, or a duplicate row."""
+
+    help_template = "{help}"
+
+
+class TableMissing(Diagnostic, code="E1015"):
+    """The space has an alternative without a cost in the table."""
+
+    template = "`{path}` has no cost of {what} for scenario `{scenario}` in {layers}"
+    help_template = "{help}"
+
+
+class TableBatch(Diagnostic, code="E1016"):
+    """A batch at which the table was not measured."""
+
+    template = "`{path}` has no rows for scenario `{scenario}` at batch {batch}"
+    help_template = "{help}"
 
 
 class NoTable(Exception):
@@ -103,9 +141,9 @@ def read_long_table(file: Path, shown: str) -> LongTable:
     try:
         lines = _csv(file, shown)
     except OSError as error:
-        raise NoTable(error.strerror or "not readable", HELP_PATH) from error
+        raise NoTable(error.strerror or "not readable", "the path is relative to the `.pzl` file") from error
     except UnicodeDecodeError as error:
-        raise NoTable("it is not UTF-8 text", HELP_UTF8) from error
+        raise NoTable("it is not UTF-8 text", "save it as UTF-8") from error
     except (csv.Error, ValueError) as error:
         raise NoTable(str(error).split("\n")[0], HELP_HEADER) from error
     if not lines:
@@ -199,7 +237,6 @@ class Measured:
     metrics: dict[str, frozenset[str]]
 
 
-ONE = Fraction(1)
 Columns = dict[str, tuple[str, str, Fraction]]
 """Name in the header -> scenario, metric, and the unit in bytes or seconds."""
 
@@ -268,7 +305,7 @@ def _metric_column(name: str) -> tuple[str, str, Fraction] | str | None:
     if dimension != DIMENSIONS[metric]:
         example = "bytes` or `GiB" if DIMENSIONS[metric] == BYTES else "us` or `ms"
         return f"column `{name}`: `{unit}` does not measure {DIMENSIONS[metric].name}; write `{example}`"
-    return scenario, metric, ONE if scale == 1 else scale
+    return scenario, metric, scale
 
 
 class _BadRow(Exception):
@@ -295,7 +332,7 @@ class _RowReader:
         values: dict[str, dict[str, Fraction]] = {}
         for name, (scenario, metric, scale) in self.columns.items():
             if (number := self._number(line, name)) is not None:
-                values.setdefault(scenario, {})[metric] = number if scale is ONE else number * scale
+                values.setdefault(scenario, {})[metric] = number if scale == 1 else number * scale
         layer = self._whole(line, "layer")
         if layer is not None and layer >= self.layers:
             range = f"the parent's layers are 0 to {self.layers - 1}"

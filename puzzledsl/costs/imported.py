@@ -10,8 +10,7 @@ from math import ceil
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.phrases import closest, layers_in_words
-from puzzledsl.costs.csv_table import Measured, Row
-from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing
+from puzzledsl.costs.csv_table import Measured, Row, TableBatch, TableCell, TableMetrics, TableMissing
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.costs.roofline import FREE, NS_PER_S
 from puzzledsl.ir.metric_records import METRICS
@@ -101,16 +100,16 @@ def _at_batch(
     asked, fixed = _asked(space, shape), FREE
     layers: list[dict[Key, Cost]] = [{} for _ in asked]
     seen: dict[tuple[int | None, str, str], int] = {}
-    for row in sorted(
-        rows, key=lambda r: r.layer is not None
-    ):  # rows for every layer first: others overrule them
+    # rows for every layer first: others overrule them
+    for row in sorted(rows, key=lambda r: r.layer is not None):
         where = (row.layer, row.attention, row.ffn)
         cost = _cost(row, scenario, table, sink)
         if cost is None:
             continue
         if where in seen:
-            problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
-            sink.add(_cell(table, row, problem))
+            sink.add(
+                _cell(table, row, f"this is line {seen[where]} again: the same layer, attention and ffn")
+            )
         seen[where] = row.span.line
         work = Workload(batch, scenario.prompt, scenario.output)
         if not row.attention and not row.ffn:
@@ -119,19 +118,19 @@ def _at_batch(
         else:
             known: dict[tuple[int, int], Cost] = {}  # by the FLOP
             for index in range(len(asked)) if row.layer is None else (row.layer,):
-                prefill, decode = both = _flop(row, asked[index], work)
-                if both not in known:
-                    known[both] = cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
-                layers[index][row.attention, row.ffn] = known[both]
-    for cost_of, names in zip(layers, asked, strict=True):
+                prefill, decode = of_both = _flop(row, asked[index], work)
+                if of_both not in known:
+                    known[of_both] = cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
+                layers[index][row.attention, row.ffn] = known[of_both]
+    both = [*zip(layers, asked, strict=True)]
+    for costs, names in both:
         removed = [(a.name, "") for a in names.attention.values() if a.removes]
         removed += [("", f.name) for f in names.ffn.values() if f.removes]
         for key in removed:
-            cost_of.setdefault(key, FREE)
-    _report_missing(layers, asked, table, scenario.name, span, sink)
+            costs.setdefault(key, FREE)
+    _report_missing(both, table, scenario.name, span, sink)
     pairs = tuple(
-        {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
-        for costs, names in zip(layers, asked, strict=True)
+        {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs} for costs, names in both
     )
     return ScenarioCosts(
         scenario=scenario.name,
@@ -139,14 +138,8 @@ def _at_batch(
         prompt=scenario.prompt,
         output=scenario.output,
         fixed=fixed,
-        attention=tuple(
-            {a: c for (a, f), c in costs.items() if a in n.attention and not f}
-            for costs, n in zip(layers, asked, strict=True)
-        ),
-        ffn=tuple(
-            {f: c for (a, f), c in costs.items() if f in n.ffn and not a}
-            for costs, n in zip(layers, asked, strict=True)
-        ),
+        attention=tuple({a: c for (a, f), c in of.items() if a in n.attention and not f} for of, n in both),
+        ffn=tuple({f: c for (a, f), c in of.items() if f in n.ffn and not a} for of, n in both),
         pairs=pairs if any(pairs) else (),
         unknown=_unknown(table.metrics[scenario.name]),
     )
@@ -190,11 +183,11 @@ def _cell(table: Measured, row: Row, problem: str) -> TableCell:
 
 
 def _report_missing(
-    layers: list[dict[Key, Cost]], asked: list[_Names], table: Measured, scenario: str, span: Span, sink: Sink
+    layers: list[tuple[dict[Key, Cost], _Names]], table: Measured, scenario: str, span: Span, sink: Sink
 ) -> None:
     """Report each alternative or pair that has neither a row of its own nor rows of its two sub-blocks."""
     absent: dict[str, list[int]] = {}
-    for index, (costs, names) in enumerate(zip(layers, asked, strict=True)):
+    for index, (costs, names) in enumerate(layers):
         for a, f in sorted(names.pairs):
             if (a, f) in costs:
                 continue
@@ -210,18 +203,10 @@ def _report_missing(
     present = {name for row in table.rows for name in (row.attention, row.ffn) if name}
     for what, indices in absent.items():
         near = closest(what.split("`")[1], sorted(present))
-        help = (
-            f"the table has `{near}`"
-            if near
-            else "names are those of the space: " + ", ".join(sorted(present)[:12])
-        )
-        sink.add(
-            TableMissing(
-                span,
-                path=table.path,
-                what=what,
-                scenario=scenario,
-                layers=layers_in_words(indices),
-                help=help,
-            )
-        )
+        names = "names are those of the space: " + ", ".join(sorted(present)[:12])
+        said = {
+            "what": what,
+            "layers": layers_in_words(indices),
+            "help": f"the table has `{near}`" if near else names,
+        }
+        sink.add(TableMissing(span, path=table.path, scenario=scenario, **said))

@@ -171,11 +171,6 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
     return hops * hardware.link_latency_s + sent / rate
 
 
-def head_product(hardware: RooflineHardware, head: ParentHead) -> str:
-    """Return the type that the head is multiplied in: that of other quantised matrices if it is quantised."""
-    return head_dtype(hardware) if head.dtype is None else activation_dtype(hardware)
-
-
 @record(eq=False)
 class CostLine:
     """One sub-block: its parameters and weights, and what each sequence of the batch adds. Sums are rounded up."""
@@ -257,8 +252,12 @@ def fixed_line(
 
     Only each sequence's last position goes through the head, in a prefill as in a step. Embeddings take next to no time.
     """
-    active, dtype = size_on(hardware, shape, head).active, head_product(hardware, head)
-    read = end_bytes(hardware, shape, head) / bandwidth(hardware)
+    # the type that the head is multiplied in: that of other quantised matrices if it is quantised
+    dtype = head_dtype(hardware) if head.dtype is None else activation_dtype(hardware)
+    active, read = (
+        size_on(hardware, shape, head).active,
+        end_bytes(hardware, shape, head) / bandwidth(hardware),
+    )
     time, flop = (
         Pass(read, product_s(hardware, active, 1, dtype)),
         Fraction(fixed_flop(shape, Workload(1, 1, 1))),
@@ -296,11 +295,6 @@ class AnyBatch:
         return self.shape.kind_of_each
 
     @cached_property
-    def _shapes(self) -> tuple[Shape, ...]:
-        """The shape of each kind of layer."""
-        return tuple(shape for shape, _ in self.shape.kinds())
-
-    @cached_property
     def _places(self) -> list[tuple[int, int]]:
         """Each layer's kind, and its choice by identity: hashing one takes long."""
         return [(kind, id(choice)) for kind, choice in zip(self.kinds, self.layers, strict=True)]
@@ -311,21 +305,16 @@ class AnyBatch:
         return dict(zip(self._places, self.layers, strict=True))
 
     @cached_property
-    def _counts(self) -> list[tuple[int, LayerChoice, int]]:
-        """Each choice of each kind of layer, and how many layers have it."""
-        counts = Counter(self._places)
-        return [(place[0], choice, counts[place]) for place, choice in self._choices.items()]
-
-    @cached_property
     def lines(self) -> dict[SubBlock, dict[Key, CostLine]]:
         """Every alternative of the space, and the parent's, in the kinds of layers that may have it."""
         return {part: self._lines(part) for part in SUB_BLOCKS}
 
     def _lines(self, part: SubBlock) -> dict[Key, CostLine]:
+        shapes = [shape for shape, _ in self.shape.kinds()]
         pairs = ((kind, a) for (kind, _), choice in self._choices.items() for a in getattr(choice, part))
-        parents = ((kind, PARENTS[part]) for kind in range(len(self._shapes)))
+        parents = ((kind, PARENTS[part]) for kind in range(len(shapes)))
         return {
-            (kind, a.name): line_of(self.hardware, self._shapes[kind], a, self.scenario)
+            (kind, a.name): line_of(self.hardware, shapes[kind], a, self.scenario)
             for kind, a in dict.fromkeys((*pairs, *parents))
         }
 
@@ -386,22 +375,21 @@ class AnyBatch:
 
     def _extreme(self, pick: Callable[[Iterable[int]], int]) -> int:
         """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
-
-        def weights(kind: int, choice: LayerChoice) -> int:
-            return sum(
-                pick(self.lines[part][kind, a.name].weights_bytes for a in getattr(choice, part))
-                for part in SUB_BLOCKS
-            )
+        counts, offered = Counter(self._places), (self.choice or EndsChoice()).offered
+        each = [(place[0], choice, counts[place]) for place, choice in self._choices.items()]
+        weights = pick(self.ends[name].weights_bytes for name in offered) + sum(
+            n * pick(self.lines[part][kind, a.name].weights_bytes for a in getattr(choice, part))
+            for kind, choice, n in each
+            for part in SUB_BLOCKS
+        )
 
         def cache(batch: int) -> int:
             return sum(
                 n * pick(self.lines["attention"][kind, a.name].cache_at(batch) for a in choice.attention)
-                for kind, choice, n in self._counts
+                for kind, choice, n in each
             )
 
-        offered = (self.choice or EndsChoice()).offered
-        ends = pick(self.ends[name].weights_bytes for name in offered)
-        room = cache_room(self.hardware, ends + sum(n * weights(kind, c) for kind, c, n in self._counts))
+        room = cache_room(self.hardware, weights)
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.costs.csv_table import Measured, read_measured
-from puzzledsl.costs.errors import NoPeakForDtype
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.memory import activation_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.costs.metrics import filled, running
 from puzzledsl.costs.roofline import AnyBatch
-from puzzledsl.costs.traffic import filled, running
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.hardware_nodes import running_costs
@@ -28,6 +27,13 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import PARENT, CostTable, ScenarioCosts, Solution
+
+
+class NoPeakForDtype(Diagnostic, code="E1001"):
+    """A profile without a FLOP rate for a dtype that it computes in."""
+
+    template = "hardware `{name}` has no FLOP/s for {dtype}, which its {role} use"
+    help_template = "it has {known}"
 
 
 def provenance_of(profile: RooflineHardware) -> str:
@@ -113,23 +119,14 @@ def merge(*tables: CostTable) -> CostTable:
         raise ValueError(
             "tables of one space are merged, not of " + (", ".join(t.space for t in tables) or "none")
         )
-    scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
-    provenance: dict[str, str] = {}
-    inputs: dict[str, str] = {}
     auto: dict[str, int] = {}
+    merged: dict[str, dict[str, object]] = {"scenarios": {}, "provenance": {}, "inputs": {}}
     for table in reversed(tables):
         auto = {name: most for name, most in auto.items() if name not in table.scenarios} | table.auto
-        scenarios |= table.scenarios
-        provenance |= table.provenance
-        inputs |= table.inputs
-    merged: dict[str, object] = {
-        "scenarios": scenarios,
-        "provenance": provenance,
-        "inputs": inputs,
-        "auto": auto,
-    }
-    merged["timings"] = tuple(timing for table in tables for timing in table.timings)
-    return tables[0].model_copy(update=merged)
+        for name, known in merged.items():
+            known |= getattr(table, name)
+    timings = tuple(timing for table in tables for timing in table.timings)
+    return tables[0].model_copy(update={**merged, "auto": auto, "timings": timings})
 
 
 def with_running_costs(program: Program, table: CostTable) -> CostTable:

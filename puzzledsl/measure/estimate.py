@@ -34,24 +34,8 @@ from puzzledsl.measure.stopwatch import Stopwatch, spread, stopwatch_for, undist
 from puzzledsl.measure.whole import Forward, Samples, WholeTimer, Workload
 from puzzledsl.models.families.access import entrance, layers, part_of
 
-
-class Laps(Frozen):
-    """Seconds of one forward pass: one number per layer for each sub-block, and the fixed part."""
-
-    attention: tuple[float, ...]
-    ffn: tuple[float, ...]
-    fixed: float
-
-    def of(self, sub_block: SubBlock) -> tuple[float, ...]:
-        """Return the sub-block's seconds in every layer."""
-        return self.attention if sub_block == "attention" else self.ffn
-
-
-def laps_from(stretches: list[float]) -> Laps:
-    """Group the times of one pass: before the layers, attention, FFN, attention, FFN …, after the layers."""
-    return Laps(
-        attention=tuple(stretches[1:-1:2]), ffn=tuple(stretches[2:-1:2]), fixed=stretches[0] + stretches[-1]
-    )
+Laps = Sequence[float]
+"""Seconds of the parts of one pass: before the layers, attention, FFN, attention, FFN …, after the layers."""
 
 
 @contextmanager
@@ -84,17 +68,17 @@ def time_laps(
     host.arrange(arrangement)
     forward = Forward(host.model, workload)
     with marked(host, watch):
-        prefill = laps_from(watch.prepare(forward.prefill)())
+        prefill = watch.prepare(forward.prefill)()
         forward.lengthen()
         step = watch.prepare(forward.decode_step)
-        return prefill, [laps_from(step()) for _ in range(workload.window)]
+        return prefill, [step() for _ in range(workload.window)]
 
 
 class Phase(Frozen):
     """Measurements of one phase (prefill or decode) in a round: seconds of the whole parent, and laps of the arrangement."""
 
     parent: tuple[float, ...]
-    laps: tuple[Laps, ...]
+    laps: tuple[tuple[float, ...], ...]
 
 
 class Round(Frozen):
@@ -105,10 +89,6 @@ class Round(Frozen):
     ffn: tuple[str, ...]
     prefill: Phase
     decode: Phase
-
-    def names(self, sub_block: SubBlock) -> tuple[str, ...]:
-        """Return the alternative of every layer."""
-        return self.attention if sub_block == "attention" else self.ffn
 
 
 SWEEPS = 8
@@ -175,10 +155,9 @@ def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estima
 
 
 def _observations(r: Round, laps: Laps) -> Observations:
-    found: Observations = [(FIXED, laps.fixed)]
-    for sub_block in SUB_BLOCKS:
-        found += [((sub_block, n), s) for n, s in zip(r.names(sub_block), laps.of(sub_block), strict=True)]
-    return found
+    found: Observations = [(FIXED, laps[0] + laps[-1])]
+    found += [(("attention", name), s) for name, s in zip(r.attention, laps[1:-1:2], strict=True)]
+    return found + [(("ffn", name), s) for name, s in zip(r.ffn, laps[2:-1:2], strict=True)]
 
 
 def _by_key(forwards: Iterable[Observations], slowness: Iterable[float]) -> dict[Key, list[float]]:
@@ -291,8 +270,8 @@ class Timer:
             seed=seed,
             attention=arrangement["attention"],
             ffn=arrangement["ffn"],
-            prefill=Phase(parent=(parent_prefill_s,), laps=(prefill,)),
-            decode=Phase(parent=tuple(parent_decode_s), laps=tuple(decode)),
+            prefill=Phase(parent=(parent_prefill_s,), laps=(tuple(prefill),)),
+            decode=Phase(parent=tuple(parent_decode_s), laps=tuple(map(tuple, decode))),
         )
 
     def check(self, seed: int) -> Check:

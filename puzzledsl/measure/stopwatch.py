@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,16 +23,6 @@ Run = Callable[[], list[float]]
 WARM_UP_RUNS = 3  # before a CUDA graph is captured
 
 
-class Stopwatch(Protocol):
-    """Stopwatch for the stretches between calls of `lap` while a prepared computation runs."""
-
-    def lap(self) -> None:
-        """Record a lap now. The computation itself calls it (from hooks)."""
-
-    def prepare(self, computation: Callable[[], object]) -> Run:
-        """Return a callable that runs `computation` and returns the seconds start..lap 1..…..end (one more than its laps)."""
-
-
 class CpuStopwatch:
     """Stopwatch on the process's monotonic clock: CPU operators are finished when they return."""
 
@@ -40,11 +30,14 @@ class CpuStopwatch:
         self._laps: list[int] = []
 
     def lap(self) -> None:
-        """Record a lap now."""
+        """Record a lap now. The computation itself calls it (from hooks)."""
         self._laps.append(time.perf_counter_ns())
 
     def prepare(self, computation: Callable[[], object]) -> Run:
-        """Return a callable that runs the computation as it is; it can change state, such as a growing cache."""
+        """Return a callable that runs the computation as it is; it can change state, such as a growing cache.
+
+        It returns the seconds from the start to the first lap, between laps, and from the last one to the end.
+        """
 
         def run() -> list[float]:
             self._laps.clear()
@@ -123,6 +116,9 @@ class CudaStopwatch(CudaEventStopwatch):
             return self._seconds(events)
 
         return run
+
+
+Stopwatch = CpuStopwatch | CudaEventStopwatch
 
 
 def stopwatch_for(device: torch.device) -> Stopwatch:

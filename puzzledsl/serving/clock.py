@@ -30,7 +30,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name
 from puzzledsl.child.checkpoint.contents import from_definition
-from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.engines.ask import Session, SessionFailed, python_of
 from puzzledsl.export.gguf_tokenizer import packed
 from puzzledsl.export.verify import caches_beside, prepare
 from puzzledsl.ir.base import span_of
@@ -39,6 +39,7 @@ from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.runtimes import of_one_cache
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
+from puzzledsl.measure.errors import EngineAbsent, EngineFailed
 from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
 from puzzledsl.measure.host import (
     PARENT,
@@ -50,14 +51,12 @@ from puzzledsl.measure.host import (
     label,
     searched_child,
 )
-from puzzledsl.measure.place import Limits, Place
+from puzzledsl.measure.place import Place, batches_of
 from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, sizes_of
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.precision.gptq import nearest
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
-from puzzledsl.serving.session import Session, SessionFailed
 
 Layers = Sequence[tuple[Alternative, Alternative]]
 CHUNK = 1 << 16
@@ -286,8 +285,7 @@ class ServingClock:
         """Return the facts. Raises DiagnosticError: a parent that cannot be loaded or does not fit, EngineFailed."""
         bed, stored = self._bed, self._bed.stored
         memory = bed.spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limits = Limits(bed.hardware.name, self._shape, stored, memory, bed.spec.device)
-        batches = {scenario.name: limits.batches(scenario) for scenario in self._scenarios}
+        batches = batches_of(self._scenarios, self._shape, stored, memory, bed.spec.device)
         with bed.load(self._parent, Workload(1, 1, 1), self._shape, "the parent") as session:
             version = session.version
         return Place(

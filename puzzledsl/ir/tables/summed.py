@@ -58,7 +58,7 @@ class ScenarioCosts(Frozen):
     usd_per_s: Exact | None = left_out(None)
     watts: Exact | None = left_out(None)
     # under traffic, at `batch` running sequences: requests a second, and the number of sequences that figures are at. A cost's
-    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.traffic`)
+    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.metrics`)
     rate: Exact | None = left_out(None)
     load: Load = left_out("")
 

@@ -134,8 +134,8 @@ def verify_load(
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
     from puzzledsl.ir.base import span_of
+    from puzzledsl.measure.errors import NotServed
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.serving.errors import NotServed
     from puzzledsl.serving.load import LoadFailed
 
     try:
@@ -168,9 +168,9 @@ def _bench(
     from puzzledsl.ir.base import span_of
     from puzzledsl.ir.measured_engines import TORCH
     from puzzledsl.ir.nodes import MeasuredHardware
+    from puzzledsl.measure.errors import NoServer
     from puzzledsl.pipeline import inputs
     from puzzledsl.pipeline.compile import chosen
-    from puzzledsl.serving.errors import NoServer
     from puzzledsl.serving.load import LoadBench, server_command
 
     program = ctx.program

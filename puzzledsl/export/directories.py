@@ -69,14 +69,6 @@ def mlx_types(weights: Mapping[str, LazyTensor], types: Mapping[str, PrecisionNa
     return found
 
 
-def mlx_weights(weights: Mapping[str, LazyTensor], types: Types, dtype: torch.dtype) -> dict[str, LazyTensor]:
-    """Return weights with codes, scales (in the model's dtype if that is exact) and biases in place of those with a type."""
-    found: dict[str, LazyTensor] = {}
-    for name, weight in weights.items():
-        found |= _stored(name, weight, types[name], dtype) if name in types else {name: weight}
-    return found
-
-
 def mlx_quantization(types: Types) -> dict[str, Any]:
     """Return the `quantization` of config.json: the sizes of each module, and some for a model that has no others."""
     modules = {
@@ -87,6 +79,7 @@ def mlx_quantization(types: Types) -> dict[str, Any]:
 
 
 def _stored(name: str, weight: LazyTensor, precision: Precision, dtype: torch.dtype) -> dict[str, LazyTensor]:
+    """Return codes, scales (in the model's dtype if that is exact) and biases of a weight."""
     (rows, columns), size = weight.shape, precision.groups[0]
     assert columns % size == 0
     own = torch.float16 if precision.format == "gguf" else torch.bfloat16
@@ -133,10 +126,11 @@ def write_mlx(
         child = pad_widths(with_linear_biases(child), multiple_of(FFN_MULTIPLE))
     child = pad_widths(child, multiple_of(BLOCK), quantised_only=True)
     config = _native_config(child) if native else _own_config(child)
-    weights = child.weights
     if types:
         config["quantization"] = mlx_quantization(types)
-        weights = mlx_weights(weights, types, child.dtype)
+    weights: dict[str, LazyTensor] = {}
+    for name, weight in child.weights.items():
+        weights |= _stored(name, weight, types[name], child.dtype) if name in types else {name: weight}
     code = {} if native else {MLX_MODEL_FILE: mlx_code()}
     write_directory(out_dir, base_dir, weights, config, code, card)
 
@@ -217,21 +211,13 @@ def _own_config(child: ChildFiles) -> dict[str, Any]:
 CODE = ("configuration_vllm.py", "modeling_vllm.py")
 
 
-def write_for(
-    engine: Architecture,
-    child: ChildFiles,
-    base_dir: Path,
-    out_dir: Path,
-    card: str = "",
-) -> None:
+def write_for(engine: Architecture, child: ChildFiles, base_dir: Path, out_dir: Path, card: str = "") -> None:
     """Write a lowered child as the architecture loads it from a directory. Raises as `write_checkpoint` does.
 
     An engine with caches of its own is told their types as it starts (`lowering.served_caches`).
     """
     if not engine.own_modules:
-        child = replace(
-            child, layers=tuple((attention.in_cache(None), ffn) for attention, ffn in child.layers)
-        )
+        child = replace(child, layers=tuple((own.in_cache(None), ffn) for own, ffn in child.layers))
     if not engine.grouped:
         write_checkpoint(child, base_dir, out_dir, card, compress=True)
         return

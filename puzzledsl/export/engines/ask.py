@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from puzzledsl.base.files import scratch, sha256_of
 
-ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
 VLLM_VENV = ".venv-vllm"
 LLAMA_FOLDER = ".llama"
@@ -90,9 +89,8 @@ for as long as it lives: it depends on which pages were free when it began."""
 def environment(engine: str, threads: int, folder: str) -> dict[str, str]:
     """Return the variables of an engine's process, whose own files are in `folder`."""
     found = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
-    found["PZL_STARTED_BY"] = str(
-        os.getpid()
-    )  # it ends with this process, also where that is gone before it begins
+    # it ends with this process, also where that is gone before it begins
+    found["PZL_STARTED_BY"] = str(os.getpid())
     found["GLIBC_TUNABLES"] = ":".join(filter(None, (HUGE_PAGES, os.environ.get("GLIBC_TUNABLES"))))
     found.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
     if engine == "llama_cpp" and (library := llama_library()) is not None:
@@ -162,10 +160,8 @@ class Session:
 
     def close(self) -> None:
         """End the process."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+            pipe.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -189,11 +185,9 @@ class Session:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise SessionFailed(self._last_words()) from None
-        ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT_S)
-        line = self._process.stdout.readline() if ready else b""
-        if not ready:
+        if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
             raise SessionFailed(f"no answer within {TIMEOUT_S} s")
-        if not line:
+        if not (line := self._process.stdout.readline()):
             raise SessionFailed(self._last_words())
         answer = json.loads(line)
         if "error" in answer:
@@ -237,11 +231,8 @@ def ask(
         except SessionFailed as error:
             return Crash(str(error).removeprefix("it "))
         with np.load(path, allow_pickle=False) as file:
-            each = [
-                [(file[f"logits.{m}.{p}"], file[f"greedy.{m}.{p}"]) for p in range(len(prompts))]
-                for m in range(len(models))
-            ]
-    logits = [[found for found, _ in of_model] for of_model in each]
-    return Answer(
-        logits=logits, greedy=[[chosen.tolist() for _, chosen in of_model] for of_model in each], **facts
-    )
+            logits, greedy = (
+                [[file[f"{kind}.{m}.{p}"] for p in range(len(prompts))] for m in range(len(models))]
+                for kind in ("logits", "greedy")
+            )
+    return Answer(logits=logits, greedy=[[own.tolist() for own in each] for each in greedy], **facts)

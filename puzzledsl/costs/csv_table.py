@@ -55,30 +55,9 @@ class TableColumn(Diagnostic, code="E1012", template="`{path}`: {problem}"):
     )
 
 
-class TableMetrics(Diagnostic, code="E1013"):
-    """A scenario of which a table has no columns."""
-
-    template = "`{path}` gives neither sizes nor times of scenario `{scenario}`"
-    help_template = "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`"
-
-
 class TableCell(Diagnostic, code="E1014", template="`{path}` {line}: {problem}"):
     """A cell that is not a number, out of range or empty, or a duplicate row."""
 
-    help_template = "{help}"
-
-
-class TableMissing(Diagnostic, code="E1015"):
-    """The space has an alternative without a cost in the table."""
-
-    template = "`{path}` has no cost of {what} for scenario `{scenario}` in {layers}"
-    help_template = "{help}"
-
-
-class TableBatch(Diagnostic, code="E1016"):
-    """A batch at which the table was not measured."""
-
-    template = "`{path}` has no rows for scenario `{scenario}` at batch {batch}"
     help_template = "{help}"
 
 

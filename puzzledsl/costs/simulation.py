@@ -133,9 +133,7 @@ def simulated(
 
 
 def simulations(
-    scenarios: Mapping[str, Sequence[ScenarioCosts]],
-    program: Program,
-    layers: Sequence[Assignment],
+    scenarios: Mapping[str, Sequence[ScenarioCosts]], program: Program, layers: Sequence[Assignment]
 ) -> dict[str, float]:
     """Return `busy.p95_ttft` and the like of a model in each scenario under traffic."""
     return {

@@ -31,12 +31,11 @@ from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
 from puzzledsl.child.definition import NotThisChild, UntrustedCode
 from puzzledsl.data.tasks import common_prefix
-from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.gguf_file import Encode, GgufDtype, Place, as_llama_cpp, place_of, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import caches_of, choose, lower, served_caches
-from puzzledsl.export.write import DTYPES
+from puzzledsl.export.write import DTYPES, write_for, write_mlx
 from puzzledsl.families.block_configs import CACHE
 from puzzledsl.families.children import is_child
 from puzzledsl.ir.engines import LLAMA_CPP, RUNTIMES

@@ -184,10 +184,7 @@ def rates_of(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> 
     """Return the speeds of a device, each of about `seconds` of repetitions."""
     numbers = torch.ones(COPIED_NUMBERS, device=device)
     copied = _fastest_s(device, lambda: numbers.clone(), seconds)
-    return Rates(
-        matrix_product_flop_per_s(device, dtype, seconds),
-        2 * numbers.nbytes / copied,
-    )
+    return Rates(matrix_product_flop_per_s(device, dtype, seconds), 2 * numbers.nbytes / copied)
 
 
 def matrix_product_flop_per_s(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:

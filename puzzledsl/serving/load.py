@@ -66,11 +66,7 @@ LONE = 4
 POOLED = 32
 """Latest lone requests of a model that its pace is the mean of. Eight were 4 % off, which a queue made 15 % of its times."""
 NS_PER_S = 10**9
-VLLM = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
 """Variables of vLLM's server, as `export/engines/vllm_engine.py` has them: a GiB of caches, threads where the system has room."""
 FIRST_TOKEN, TOKENS = 100, 1000
 """Prompts are drawn from so many tokens, from the first on: no vocabulary's special ones."""

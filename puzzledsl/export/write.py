@@ -325,8 +325,13 @@ def write_export(
             given = (child, child_dir, target, recipe)
             done = write_recipe(*given, name=title, progress=progress, importance=importance)
             if progress is not None:
-                said = f"{title}: {done.in_words(recipe)}"
-                progress.log("recipe", text=said, export=title, types=done.types, fallback=done.other)
+                progress.log(
+                    "recipe",
+                    text=f"{title}: {done.text}",
+                    export=title,
+                    types=done.types,
+                    fallback=done.other,
+                )
         case "gguf":
             write_gguf(child, child_dir, target, cast(GgufDtype, dtype or usual or "f16"), name=title)
         case "mlx":

@@ -6,7 +6,7 @@ sub-block counts; every forward holds many alternatives, so all are compared wit
 What interruptions cost on the whole is in `scale`.
 
 A sub-block's time is from its layer's start (or the end of the attention sub-block) to its residual addition. The rest
-(embedding, mask, rotary table, cache, final norm, head, token selection) is the fixed part. Rounds are kept in a file, so that
+(embedding, mask, rotary table, cache, final norm, head, token selection) is the fixed part. Rounds are kept in files, so that
 an interrupted run resumes.
 """
 
@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import torch
-from pydantic import ValidationError
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
-from puzzledsl.base.files import sealed_line, unsealed_line, write_text
+from puzzledsl.base.files import write_sealed
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.host import Arrangement, Host, Key, balanced, kind_of, parent_beside, random_child
@@ -307,34 +306,23 @@ T = TypeVar("T", Round, Check)
 
 
 class Unfinished(Generic[T]):
-    """A file of rounds or checks of unfinished work, in the order of their seeds."""
+    """Rounds or checks of unfinished work, each in a file beside `path`."""
 
     def __init__(self, path: Path, kind: type[T], wanted: int) -> None:
-        """Read the intact lines up to the first damaged one; the rest is measured again. `wanted`: number of seeds, from 0."""
+        """Read those that are there; damaged ones are measured again. `wanted`: number of seeds, from 0."""
         self._path = path
-        self.done: dict[int, T] = {item.seed: item for item in _read(path, kind) if item.seed < wanted}
+        read = {seed: kind.of_sealed(self._file(seed)) for seed in range(wanted)}
+        self.done: dict[int, T] = {seed: item for seed, item in read.items() if item is not None}
         self.missing = [seed for seed in range(wanted) if seed not in self.done]
 
     def add(self, item: T) -> None:
         """Keep one more; on return it is on the disk."""
         self.done[item.seed] = item
-        write_text(self._path, "".join(sealed_line(each.model_dump_json()) for each in self.all()))
+        write_sealed(self._file(item.seed), item.canonical_json())
 
     def all(self) -> list[T]:
         """Return what is measured, by ascending seed."""
         return [self.done[seed] for seed in sorted(self.done)]
 
-
-def _read(path: Path, kind: type[T]) -> list[T]:
-    """Return the intact lines up to the first damaged one; the rest is measured again."""
-    found: list[T] = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-            text = unsealed_line(line)
-            try:
-                if text is None:
-                    break
-                found.append(kind.from_json(text))
-            except ValidationError:
-                break
-    return found
+    def _file(self, seed: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{seed}.json")

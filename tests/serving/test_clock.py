@@ -271,9 +271,7 @@ def test_interrupted_it_goes_on(tmp_path, few):
     path = program_in(tmp_path)
     with pytest.raises(Interrupted):
         measured(path, Recorder(limit=2))
-    (partial,) = (tmp_path / "work").glob("*.rounds.jsonl")
-    before = partial.read_text()
-    assert len(before.splitlines()) == 2
+    assert len([*(tmp_path / "work").glob("*.rounds.*.json")]) == 2
     progress = Recorder()
     assert measured(path, progress).timings
     assert progress.advanced == progress.named("start")[0]["total"]

@@ -164,9 +164,8 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
 
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:
     """Return teams of one worker each; `alone`: for times."""
-    if inputs.executor.is_local:
-        return TeamSpec(partial(WorkersBench, inputs))
-    return TeamSpec(partial(WorkersBench, as_sent(inputs)), alone=alone)
+    sent = inputs if inputs.executor.is_local else as_sent(inputs)
+    return TeamSpec(partial(WorkersBench, sent), alone=alone)
 
 
 class WorkersBench:
@@ -191,10 +190,9 @@ class WorkersBench:
 
     def kind(self) -> str:
         """Return the devices that times are taken on."""
-        places = [timed.on for timed in self._bench.plan.timed]
-        return " ".join(
-            sorted({cpu_name() if isinstance(place, Hardware) else machine(place[0]) for place in places})
-        )
+        places = (timed.on for timed in self._bench.plan.timed)
+        kinds = {cpu_name() if isinstance(place, Hardware) else machine(place[0]) for place in places}
+        return " ".join(sorted(kinds))
 
 
 def _measured(

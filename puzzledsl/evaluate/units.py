@@ -183,10 +183,8 @@ class Store:
     def _hash(self, directory: Path) -> str:
         """Return the digests of a checkpoint's weights and config."""
         if directory not in self._hashes:
-            files = sorted(
-                p for p in directory.iterdir() if p.suffix == ".safetensors" or p.name == "config.json"
-            )
-            self._hashes[directory] = " ".join(sha256_of(path) for path in files)
+            files = [*directory.glob("*.safetensors"), *directory.glob("config.json")]
+            self._hashes[directory] = " ".join(sha256_of(path) for path in sorted(files))
         return self._hashes[directory]
 
 

@@ -157,10 +157,8 @@ class Bed:
         assert isinstance(spec, MeasuredHardware)
         engine = ENGINES[spec.engine]
         if python_of(engine.name) is None:
-            absent = EngineAbsent(
-                span_of(hardware.where), name=hardware.name, engine=engine.title, install=engine.install
-            )
-            raise DiagnosticError(absent)
+            said = {"name": hardware.name, "engine": engine.title, "install": engine.install}
+            raise DiagnosticError(EngineAbsent(span_of(hardware.where), **said))
         return cls(hardware, engine, spec)
 
     @property
@@ -221,11 +219,8 @@ class Bed:
                     stack.close()
                 yield session
         except SessionFailed as error:
-            reason = str(error)
-            failed = EngineFailed(
-                span_of(self.hardware.where), engine=self.engine.title, what=what, reason=reason
-            )
-            raise DiagnosticError(failed) from error
+            said = {"engine": self.engine.title, "what": what, "reason": str(error)}
+            raise DiagnosticError(EngineFailed(span_of(self.hardware.where), **said)) from error
 
 
 def in_turn(
@@ -329,14 +324,9 @@ class ServingClock:
     def _labels_of(self, space: Space, cache: str | None) -> dict[SubBlock, tuple[str, ...]]:
         """Return the labels of a space; those of the parent's own attention, whose cache has no type, beside no typed one."""
         found = alternatives_of(space, self._shape)
-        own = {
-            label(PARENT, kind) for kind, (shape, _) in enumerate(self._shape.kinds()) if shape.cached_heads
-        }
-        left = own if cache is not None else set[str]()
-        return {
-            part: tuple(name for name in of if part == "ffn" or name not in left)
-            for part, of in found.items()
-        }
+        kinds = enumerate(self._shape.kinds()) if cache is not None else ()
+        left = {label(PARENT, kind) for kind, (shape, _) in kinds if shape.cached_heads}
+        return {part: tuple(n for n in of if part == "ffn" or n not in left) for part, of in found.items()}
 
     def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int = CHECK_ROUNDS) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""

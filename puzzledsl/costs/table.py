@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
@@ -245,11 +246,11 @@ def _report_missing(
     present = {name for row in table.rows for name in (row.attention, row.ffn) if name}
     for what, indices in absent.items():
         near = closest(what.split("`")[1], sorted(present))
-        names = "names are those of the space: " + ", ".join(sorted(present)[:12])
-        said = {
+        known = "names are those of the space: " + ", ".join(sorted(present)[:12])
+        said: dict[str, Any] = {
             "what": what,
             "layers": layers_in_words(indices),
-            "help": f"the table has `{near}`" if near else names,
+            "help": f"the table has `{near}`" if near else known,
         }
         sink.add(TableMissing(span, path=table.path, scenario=scenario, **said))
 

@@ -157,7 +157,7 @@ class Bed:
         assert isinstance(spec, MeasuredHardware)
         engine = ENGINES[spec.engine]
         if python_of(engine.name) is None:
-            said = {"name": hardware.name, "engine": engine.title, "install": engine.install}
+            said: dict[str, Any] = {"name": hardware.name, "engine": engine.title, "install": engine.install}
             raise DiagnosticError(EngineAbsent(span_of(hardware.where), **said))
         return cls(hardware, engine, spec)
 
@@ -219,7 +219,7 @@ class Bed:
                     stack.close()
                 yield session
         except SessionFailed as error:
-            said = {"engine": self.engine.title, "what": what, "reason": str(error)}
+            said: dict[str, Any] = {"engine": self.engine.title, "what": what, "reason": str(error)}
             raise DiagnosticError(EngineFailed(span_of(self.hardware.where), **said)) from error
 
 

@@ -86,7 +86,8 @@ def serve(name: str) -> None:
                     found: Any = model.version
                 case "run":
                     found, arrays = run(name, asked["request"])
-                    np.savez(asked["path"], **{key: np.asarray(value) for key, value in arrays.items()})
+                    values: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
+                    np.savez(asked["path"], **values)
                 case "prefill":
                     found = model.time_prefill(asked["prompt"])
                 case "fill":

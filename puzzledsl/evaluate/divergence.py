@@ -103,11 +103,12 @@ def compare_block(
     model_TH: Tensor,
     model_VH: Tensor,
     counted: Counted | None = None,
+    parent_TV: Tensor | None = None,
 ) -> BlockFigures:
     """Compare parent and model on one block, from their final hidden states and output embeddings; sums in float64.
 
-    `counted`: where not all positions count, figures are sums over those that do, divided by their mean number, so that the mean
-    over the blocks of a text is the mean over its positions.
+    `parent_TV`: the parent's log-probabilities, where they are known. `counted`: where not all positions count, figures are sums
+    over those that do, divided by their mean number, so that the mean over the blocks of a text is the mean over its positions.
     """
     device, positions, following = model_VH.device, len(ids_T), ids_T[1:]
     means = float(positions), float(max(1, positions - 1))
@@ -115,20 +116,22 @@ def compare_block(
         at = counted.learned_M
         parent_TH, model_TH, following = parent_TH[at], model_TH[at], ids_T[at + 1]
         positions, means = len(at), (counted.mean, counted.mean)
+        parent_TV = None if parent_TV is None else parent_TV[at]
     chunk = tiles(device.type).divergence_positions
     sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in MEASURES}
     for start in range(0, positions, chunk):
         rows = slice(start, start + chunk)
-        model_CV = _log_probs(model_TH[rows], model_VH)
-        parent_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
-        part = Chunk(parent_CV, model_CV, following[rows].to(device))
+        model_CV = log_probs(model_TH[rows], model_VH)
+        parent_CV = log_probs(parent_TH[rows], parent_VH) if parent_TV is None else parent_TV[rows]
+        part = Chunk(parent_CV.to(device), model_CV, following[rows].to(device))
         for name, total in sums.items():
             total += MEASUREMENTS[name](part).sum(dtype=torch.float64)
     weight = 1.0 if counted is None else positions / counted.mean
     return BlockFigures({m.name: float(sums[m.name]) / means[m.of_next] for m in MEASURES.values()}, weight)
 
 
-def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
+def log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
+    """Return the log-probabilities of all tokens [C, V] at some positions, float32."""
     states_CH = states_CH.to(embedding_VH.device)
     if embedding_VH.device.type == "cuda":
         return F.log_softmax(float32_products.product(states_CH, embedding_VH.T), dim=-1)

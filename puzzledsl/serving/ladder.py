@@ -2,7 +2,7 @@
 
 Each file is made, timed in turn with the child, read back and compared with the parent on the texts of an evaluation, and
 removed. Quality is that of the weights in the file, as for a child. The two files next to the child in speed are made once more
-to answer its tasks.
+to answer half of its tasks' questions.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ from puzzledsl.serving.clock import Bed, in_turn, write_model
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
 
+ASKED = 2
+"""A file answers one of so many questions of each task, the first ones: it is there to be compared with, and each takes time."""
 FILE_TOKENS = 1024
 """Tokens that are read in the time in which a file is made, read back and loaded: 7 s beside 6 s (SmolLM2, one core, q4_0)."""
 
@@ -59,6 +61,13 @@ FILE_TOKENS = 1024
 def seconds_of(speed: Speed, timed: Timed) -> float:
     """Return the seconds of a whole request: prompt and output."""
     return speed.prefill_s + timed.workload.output * speed.decode_step_s
+
+
+def _asked(plan: Plan) -> Plan:
+    """Return what files are asked of an evaluation."""
+    tasks = [(task, -(-len(task.items) // ASKED)) for task in plan.tasks]
+    cut = (replace(task, items=task.items[:count], encoded=task.encoded[:count]) for task, count in tasks)
+    return replace(plan, tasks=tuple(cut))
 
 
 def _made_by(importance: Importance | None) -> str:
@@ -90,6 +99,7 @@ class LadderMeter:
         timed = [each for each in plan.timed if _is_there(each)]
         if not timed:
             return 0, 0.0
+        plan = _asked(plan)
         efforts = [self.effort_of(plan, self.of_file(plan, rung, timed), made=True) for rung in LADDER]
         efforts += 2 * [self.effort_of(plan, self.of_tasks(plan, LADDER[0]), made=False)]
         return sum(units for units, _ in efforts), sum(work for _, work in efforts)
@@ -121,6 +131,7 @@ class LadderMeter:
         Times are measured beside each child, and kept in `work`; files of one parent do the same on texts and tasks, which is
         kept in `kept`.
         """
+        plan = _asked(plan)
         times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
         timed = [each for each in plan.timed if each.scenario in usual and _is_there(each)]
         if not timed:
@@ -139,7 +150,11 @@ class LadderMeter:
             child_bytes=child_bytes,
             models=tuple(each.figures for each in measured),
             comparisons=tuple(
-                compare(each.figures.model, each.samples, parent.samples, each.chances, each.figures.texts)
+                compare(
+                    *(each.figures.model, each.samples),
+                    {name: parent.samples[name][: len(values)] for name, values in each.samples.items()},
+                    *(each.chances, each.figures.texts),
+                )
                 for each in measured
             ),
         )

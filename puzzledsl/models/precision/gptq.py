@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -98,15 +97,24 @@ def stored_pairs(scales: Tensor, minima: Tensor, precision: Precision) -> tuple[
 
 def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
     """Return the codes nearest to `values` under stored scales, float32; 0 where a scale is 0."""
-    shares = torch.where(scales == 0, 0.0, values / scales)
+    return _coded(torch.where(scales == 0, 0.0, values / scales), precision)
+
+
+def _shares(scales: Tensor) -> Tensor:
+    """Return what numbers are multiplied with instead of a division by their scales, up to a rounding error."""
+    return torch.where(scales == 0, 0.0, 1 / scales)
+
+
+def _coded(shares: Tensor, precision: Precision) -> Tensor:
+    """Return the codes nearest to multiples of the scales, which may be overwritten."""
     if precision.high == 0:
-        return shares.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
+        return shares.clamp_(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
     if precision.levels:
         low, high = 2 * precision.levels[0], 2 * precision.levels[-1]
-        places = (2 * shares).ceil_().clamp_(low, high).sub_(low).nan_to_num_(0.0).to(torch.int32)
+        places = shares.mul_(2).ceil_().clamp_(low, high).sub_(low).nan_to_num_(0.0).to(torch.int32)
         found = _nearest_levels(precision.levels, shares.device).index_select(0, places.flatten())
         return found.view(shares.shape)
-    return shares.round().clamp_(precision.low, precision.high)
+    return shares.round_().clamp_(precision.low, precision.high)
 
 
 @cache
@@ -267,7 +275,7 @@ def _error(
     blocks: Tensor, scales: Tensor, minima: Tensor, importance: Tensor, precision: Precision
 ) -> Tensor:
     blocks = blocks - minima if precision.minimum else blocks
-    error = rounded(blocks, scales, precision).mul_(scales).sub_(blocks)
+    error = _coded(blocks * _shares(scales), precision).mul_(scales).sub_(blocks)
     return error.square_().mul_(importance).sum(-1, keepdim=True)
 
 
@@ -333,7 +341,7 @@ def _fitted(codes: Tensor, wanted: Tensor, xx: Tensor, usual: Tensor) -> Tensor:
 DAMPING = 0.01
 """Least number added to the diagonal of the Gram matrix, relative to its mean, as in the paper. Of fewer than a hundred tokens an
 input it is inputs / tokens: near the best on other text, with 6k tokens of one kind as with 16k of two."""
-LAZY = 128
+LAZY = 32
 """Columns whose errors are collected before they reach the rest of the matrix."""
 PARTS, PART_ROWS = 4, 256
 """Most parts of a matrix that are rounded side by side on a CPU, and the fewest rows of one: a step is a column."""
@@ -363,7 +371,7 @@ def gptq(
     def rounded_rows(weight: Tensor, plain: Tensor) -> Tensor:
         scales, minima = column_scales(weight, importance, precision)
         found = torch.empty_like(weight)
-        found[:, order] = _compensated((weight - minima)[:, order], upper, precision, scales[:, order])
+        found[:, order] = _compensated((weight - minima).T[order], upper, precision, scales.T[order]).T
         found += minima
         if precision.minimum:  # a group of one code is its minimum, of 16 bits
             blocks = blocks_of(found, precision)
@@ -381,31 +389,30 @@ def gptq(
 
 def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
     """Return for each row the rounding that changes its outputs least; the first of equals."""
-    errors = (found.to(xx_CC) - weight_RC.to(xx_CC) for found in tried)
-    changes = torch.stack([((error @ xx_CC) * error).sum(1) for error in errors])
-    best = changes.argmin(0)
+    errors, xx = (found - weight_RC.float() for found in tried), xx_CC.float()
+    best = torch.stack([((error @ xx) * error).sum(1) for error in errors]).argmin(0)
     return torch.stack(list(tried))[best, torch.arange(len(weight_RC), device=weight_RC.device)]
 
 
 def _inverse_factor(xx: Tensor) -> Tensor:
-    """Return the upper Cholesky factor of the inverse of a Gram matrix, float32."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(xx))
-    return cast(Tensor, torch.linalg.cholesky(inverse, upper=True)).float()
+    """Return the upper Cholesky factor of the inverse of a Gram matrix, float32: the inverse of R, where R R' is the matrix."""
+    upper = torch.linalg.cholesky(xx.flip(0, 1)).flip(0, 1)
+    identity = torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
+    inverse: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
+    return inverse.float()
 
 
-def _compensated(weight_RC: Tensor, upper: Tensor, precision: Precision, scales_RC: Tensor) -> Tensor:
-    """Round column by column, with the scale of each number."""
-    columns = weight_RC.shape[1]
-    left, found = weight_RC.clone(), torch.empty_like(weight_RC)
-    for first in range(0, columns, LAZY):
-        end = min(first + LAZY, columns)
-        # columns as rows: a step then reads and writes memory in order
-        block_ER, scales_ER = (each[:, first:end].T.contiguous() for each in (left, scales_RC))
-        errors_ER, found_ER = torch.empty_like(block_ER), torch.empty_like(block_ER)
-        for step, column in enumerate(range(first, end)):
-            found_ER[step] = rounded(block_ER[step], scales_ER[step], precision) * scales_ER[step]
-            errors_ER[step] = (block_ER[step] - found_ER[step]) / upper[column, column]
-            block_ER[step:].sub_(torch.outer(upper[column, column:end], errors_ER[step]))
-        found[:, first:end] = found_ER.T
-        left[:, end:] -= errors_ER.T.contiguous() @ upper[first:end, end:]
-    return found
+def _compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR: Tensor) -> Tensor:
+    """Return the transpose of a matrix, which is overwritten, rounded column by column with the scale of each number."""
+    found_CR = torch.empty_like(left_CR)
+    shares_CR = _shares(scales_CR)
+    steps = upper.diagonal().tolist()
+    for first in range(0, len(left_CR), LAZY):
+        end = min(first + LAZY, len(left_CR))
+        for column in range(first, end):
+            error, found = left_CR[column], found_CR[column]
+            torch.mul(_coded(error * shares_CR[column], precision), scales_CR[column], out=found)
+            error.sub_(found).div_(steps[column])
+            left_CR[column + 1 : end].addr_(upper[column, column + 1 : end], error, alpha=-1)
+        left_CR[end:].addmm_(upper[first:end, end:].T, left_CR[first:end], alpha=-1)
+    return found_CR

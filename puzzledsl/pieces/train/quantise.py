@@ -180,22 +180,28 @@ def quantise_sub_block(
         held = {n: slot for n, slot in places.items() if slot.holder in linears}
         inside = linears[0] not in read.own
         gram = read.gram(linears[0]) if inside and held else own
-        for slot in held.values():
-            fitted = inside and slot.share is None and gram.xy.shape[1] == len(slot.weight)
-            weight = refit(gram, slot.weight) if fitted else slot.weight
-            slot.weight.copy_(gptq(weight, gram.xx, precision, gram.tokens, workers))
+        wanted = [
+            refit(gram, slot.weight)
+            if inside and slot.share is None and gram.xy.shape[1] == len(slot.weight)
+            else slot.weight
+            for slot in held.values()
+        ]
+        if wanted:
+            found = gptq(torch.cat(wanted), gram.xx, precision, gram.tokens, workers)
+            for slot, rows in zip(held.values(), torch.split(found, [*map(len, wanted)]), strict=True):
+                slot.weight.copy_(rows)
         rounded |= set(held)
         if not inside:
             _keep_where_outputs_are_nearer(held, original, precision, read)
     for name in set(places) - rounded:
         places[name].weight.copy_(nearest(original[name], precision))
     if rounded:
-        found, error = {name: places[name].weight.clone() for name in rounded}, read.error()
+        compensated, error = {name: places[name].weight.clone() for name in rounded}, read.error()
         for name in rounded:
             places[name].weight.copy_(nearest(original[name], precision))
         if error <= read.error():
             for name in rounded:
-                places[name].weight.copy_(found[name])
+                places[name].weight.copy_(compensated[name])
 
 
 def _keep_where_outputs_are_nearer(

@@ -231,7 +231,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         return [(name, tokens, max(2, min(stages.BLOCK_TOKENS, tokens))) for name in self.texts()]
 
     def work(self) -> Work:
-        """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""
+        """KL of every model and file of the ladder; tasks of the parent, of children in full and half of two files'; times."""
         program, shape = self.program, self.shape
         ladder = self._has_ladder()
         models = 1 + len(children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
@@ -241,7 +241,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
         times = estimates.timed_work(program, shape, timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
-        read = Work(models * tokens * forward + (1 + full + (2 if ladder else 0)) * items * forward)
+        read = Work(models * tokens * forward + (1 + full + ladder) * items * forward)
         answers = estimates.decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
         return read + answers + times * (TIMED_ALONE + TIMED_BESIDE * full)
 

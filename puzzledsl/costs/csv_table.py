@@ -108,9 +108,8 @@ class LongTable:
         """Yield the mistakes that any table's header can have: a missing column, a duplicate column."""
         names = self.header.cells
         yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
-        yield from (
-            f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
-        )
+        twice = sorted({name for name in names if names.count(name) > 1})
+        yield from (f"column `{name}` is there twice" for name in twice)
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:
@@ -276,10 +275,8 @@ def _metric_column(name: str) -> tuple[str, str, Fraction] | str | None:
         return None
     scenario, metric, unit = (part.strip() for part in match.groups())
     if metric not in DIMENSIONS:
-        near = closest(metric, DIMENSIONS)
-        return f"column `{name}`: there is no metric `{metric}`" + (
-            f"; did you mean `{near}`?" if near else ""
-        )
+        meant = f"; did you mean `{near}`?" if (near := closest(metric, DIMENSIONS)) else ""
+        return f"column `{name}`: there is no metric `{metric}`{meant}"
     scale, dimension = _EXTRA_UNITS.get(unit) or UNITS.get(unit) or (Fraction(0), None)
     if dimension != DIMENSIONS[metric]:
         example = "bytes` or `GiB" if DIMENSIONS[metric] == BYTES else "us` or `ms"

@@ -150,9 +150,8 @@ def _at_batch(
         if cost is None:
             continue
         if where in seen:
-            sink.add(
-                _cell(table, row, f"this is line {seen[where]} again: the same layer, attention and ffn")
-            )
+            again = f"this is line {seen[where]} again: the same layer, attention and ffn"
+            sink.add(_cell(table, row, again))
         seen[where] = row.span.line
         work = Workload(batch, scenario.prompt, scenario.output)
         if not row.attention and not row.ffn:
@@ -332,9 +331,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
         scenarios=scenarios,
         auto=auto,
         params_fixed=facts.fixed_params(shape),
-        params_attention=tuple(
-            {n: a.params(own) for n, a in attention.items()} for own, attention, _ in layers
-        ),
+        params_attention=tuple({n: a.params(own) for n, a in of.items()} for own, of, _ in layers),
         params_ffn=tuple({n: f.params(own) for n, f in ffn.items()} for own, _, ffn in layers),
     )
 
@@ -342,9 +339,8 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
 def merge(*tables: CostTable) -> CostTable:
     """One table of several of the same space; of a scenario in several, the first counts. Raises ValueError otherwise."""
     if len({table.space for table in tables}) != 1:
-        raise ValueError(
-            "tables of one space are merged, not of " + (", ".join(t.space for t in tables) or "none")
-        )
+        named = ", ".join(table.space for table in tables) or "none"
+        raise ValueError(f"tables of one space are merged, not of {named}")
     auto: dict[str, int] = {}
     merged: dict[str, dict[str, object]] = {"scenarios": {}, "provenance": {}, "inputs": {}}
     for table in reversed(tables):

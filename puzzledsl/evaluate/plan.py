@@ -279,9 +279,8 @@ def plan_of(
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         on = device_of(hardware) if engine_of(hardware) is None else hardware
         timed.append(Timed(scenario.name, workload, on))
-    prompts = prompts_of(
-        declaration, base, tokenizer, positions, {text.name: text.blocks_NT for text in texts}
-    )
+    blocks = {text.name: text.blocks_NT for text in texts}
+    prompts = prompts_of(declaration, base, tokenizer, positions, blocks)
     named = declaration.lm_eval
     harness = Harness(named, declaration.shots, declaration.items, base) if named else None
     return Plan(declaration, texts, tasks, tuple(timed), tokenizer, harness, prompts)

@@ -130,9 +130,7 @@ def _evaluation(
 ) -> Evaluation:
     """Put the models' figures together, and compare children with the parent."""
     by_model = groupby(units, key=lambda unit: unit.model)
-    measured = [
-        assembled(plan, name, {unit: found[unit] for unit in of_model}) for name, of_model in by_model
-    ]
+    measured = [assembled(plan, name, {unit: found[unit] for unit in own}) for name, own in by_model]
     for model in measured:
         shown = {key: figure.value for key, figure in model.figures.figures.items()}
         inputs.progress.log("evaluated", model=model.figures.model, **shown)

@@ -159,10 +159,8 @@ def _quantise(
             errors.seek(0)
             lines = [line.strip() for line in errors if line.strip()]
             ended = f"it ended by signal {-code}" if code < 0 else "it failed"
-            said = (lines or [last])[0][-300:]
-            raise DiagnosticError(
-                RecipeFailed(None, recipe=recipe.name, reason=f"{ended}: {said}" if said else ended)
-            )
+            reason = ": ".join(filter(None, (ended, (lines or [last])[0][-300:])))
+            raise DiagnosticError(RecipeFailed(None, recipe=recipe.name, reason=reason))
 
 
 def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:

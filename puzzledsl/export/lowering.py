@@ -117,9 +117,8 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         if engine.drops_empty_layers and _is_empty(layer):
             continue
         layers += _lowered(layer, engine, zeros, first=not layers)
-    if engine.needs_attention and not any(
-        isinstance(layer.attention, ParentAttention | GqaAttention) for layer in layers
-    ):
+    has_attention = any(isinstance(layer.attention, ParentAttention | GqaAttention) for layer in layers)
+    if engine.needs_attention and not has_attention:
         layers.append(_idle(engine, zeros))
     child = joined(child, layers)
     if isinstance(engine.width, Lowered):
@@ -336,9 +335,8 @@ def _lower_ffn(layer: _Layer, engine: Architecture, zeros: _Zeros) -> _Layer:
     match answer.way:
         case "zero_ffn":
             width = engine.zero_ffn_width
-            made = {
-                f"mlp.{name}": zeros(*size) for name, size in MlpFfn(width=width).stored(zeros.shape).items()
-            }
+            stored = MlpFfn(width=width).stored(zeros.shape)
+            made = {f"mlp.{name}": zeros(*size) for name, size in stored.items()}
             made[norm] = zeros.full(1, hidden)
         case "biased_ffn":
             width, made = hidden, biased_ffn(layer.weights["mlp.linear.weight"], zeros)

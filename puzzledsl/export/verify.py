@@ -65,10 +65,9 @@ def read_gguf(path: Path, child: ChildFiles) -> Read:
         )
         if reason := next(filter(None, unlike), ""):
             continue
-        weights = {
-            n: place.weight(tensors[place.tensor], lowered.weights[n].shape) for n, place in places.items()
-        }
-        layers = tuple((own.in_precision(None), ffn.in_precision(None)) for own, ffn in lowered.layers)
+        own = lowered.weights
+        weights = {n: place.weight(tensors[place.tensor], own[n].shape) for n, place in places.items()}
+        layers = tuple((a.in_precision(None), ffn.in_precision(None)) for a, ffn in lowered.layers)
         return Read(replace(lowered, layers=layers, weights=weights), lowered)
     raise DiagnosticError(NotThisChild(None, path=path, reason=reason))
 

@@ -122,9 +122,8 @@ class Server:
         if reasons:
             raise LoadFailed(reasons[0])
         if len(found) < len(requests):
-            raise LoadFailed(
-                f"{len(requests) - len(found)} of {len(requests)} requests unanswered after {seconds:.0f} s"
-            )
+            unanswered = f"{len(requests) - len(found)} of {len(requests)} requests"
+            raise LoadFailed(f"{unanswered} unanswered after {seconds:.0f} s")
         return [found[number] for number in range(len(requests))]
 
     def answered(self, request: Request, seed: int, arrival: float) -> Latency:
@@ -135,9 +134,8 @@ class Server:
         asked |= {"temperature": 0, "ignore_eos": True, "cache_prompt": False}
         connection = HTTPConnection("127.0.0.1", self.port)
         try:
-            connection.request(
-                "POST", "/v1/completions", json.dumps(asked), {"Content-Type": "application/json"}
-            )
+            kind = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/completions", json.dumps(asked), kind)
             answer = connection.getresponse()
             if answer.status != 200:
                 raise ValueError(f"HTTP {answer.status} {answer.read(200)!r}")

@@ -28,7 +28,7 @@ def formatting(document: Document) -> list[types.TextEdit]:
     ]
 
 
-TYPES = [*dict.fromkeys(filter(None, CLASSES.values()))]
+TYPES = [*dict.fromkeys(name for name, _ in CLASSES.values() if name)]
 
 
 def semantic_tokens(document: Document) -> types.SemanticTokens:
@@ -36,7 +36,7 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
     data: list[int] = []
     last_line = last_start = 0
     for token, its_class in classified(document.text) if len(document.text) <= MAX_BYTES else []:
-        if not (kind := CLASSES[its_class]):
+        if not (kind := CLASSES[its_class][0]):
             continue
         start = document.lines.position(token.line, token.column)
         step = start.character - (last_start if start.line == last_line else 0)

@@ -144,13 +144,8 @@ def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_sp
     raise ctx.refuse(errors.NotLinear(at.right.span, _DECIDED, secondary=beside, **said))
 
 
-_OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
-
-
-def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
-    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
-    return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)
-
+OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
+"""Operator -> what it makes of two numbers. Diagnostics need its place and that of the whole left operand."""
 
 End = Fraction | None
 FEW_TOK_PER_S = 10
@@ -268,7 +263,7 @@ def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides
 
 
 def _bound(ctx: Context, left: Symbolic, op: CompareOp, bound: End, ratio: End, at: Sides) -> Value:
-    batch = [numbers.is_metric(key, "batch") for key in left.terms]
+    batch = [key[0] == "metric" and key[2] == "batch" for key in left.terms]
     measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
@@ -363,8 +358,7 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
     side, span = (left, at.left) if of_layers else (right, at.right)
     plain = ctx.gap(at.left, at.right, op) is not None
     meant, help, certain = "", "", True
-    both = all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right))
-    if both:
+    if all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right)):
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
         help = f"choices of two layers are compared with `same as`: write `{meant}`"
     elif of_layers and isinstance(right, values.Constructed):

@@ -229,7 +229,9 @@ def ask(
             with Session(engine, None, request) as session:
                 facts = session.ask({"op": "run", "request": request, "path": str(path)})
         except SessionFailed as error:
-            return Crash(str(error).removeprefix("it "))
+            reason = str(error)
+            is_told = reason.startswith(("it ended", "no answer"))
+            return Crash(reason.removeprefix("it ") if is_told else f"failed: {reason}")
         with np.load(path, allow_pickle=False) as file:
             logits, greedy = (
                 [[file[f"{kind}.{m}.{p}"] for p in range(len(prompts))] for m in range(len(models))]

@@ -232,14 +232,14 @@ class Pool:
         return RefineInputs(
             program,
             search,
-            costs_of(ctx, "small"),
-            scores_of(ctx, search),
             ctx.parent_directory("small", "refine"),
             ctx.base,
             Library(ctx.build.library),
             tuple(job for bld in blds for job in pieces_of(ctx, bld)),
             work,
             ctx.progress,
+            costs=costs_of(ctx, "small"),
+            scores=scores_of(ctx, search),
         )
 
 

@@ -59,10 +59,6 @@ class RayExecutor(Executor):
             return count
         raise DiagnosticError(NoWorkers(None, on=self.on))
 
-    def free(self) -> int:
-        """See `Executor`."""
-        return Workers(self.cluster).free()
-
 
 class RayTeam:
     """The only team of a spec: tasks in order, as many under way as keep all members busy."""

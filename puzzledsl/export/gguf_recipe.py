@@ -29,8 +29,7 @@ from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.files import beside, make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.child.assemble import load_checkpoint
-from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.contents import ChildFiles, load_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, place_of, refuse_to_overwrite, write_gguf

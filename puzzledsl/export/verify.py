@@ -26,10 +26,15 @@ from puzzledsl.alternatives.cache import ServedCaches
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import child_config, load_checkpoint
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
+from puzzledsl.child.checkpoint.contents import (
+    ChildFiles,
+    child_config,
+    from_directory,
+    from_parent,
+    load_checkpoint,
+)
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
-from puzzledsl.child.definition import NotThisChild, UntrustedCode
+from puzzledsl.child.definition import NotThisChild
 from puzzledsl.data.tasks import common_prefix
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.gguf_file import Encode, GgufDtype, Place, as_llama_cpp, place_of, write_gguf
@@ -212,7 +217,7 @@ def verify(
     child = open_model(directory)
     foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else []
     if foreign and not trust:
-        raise DiagnosticError(*(UntrustedCode(None, path=own.path, reason=own.reason) for own in foreign))
+        raise DiagnosticError(*foreign)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
     expected = _references(model, prompts, progress)

@@ -281,7 +281,7 @@ def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any =
     declared = {**ctx.program.searches, **ctx.program.uptrains}
     chosen("search or uptrain", declared, [name], ctx.file, "realise")
     ctx.made(*child(ctx.program, name), "the child")
-    from puzzledsl.child.assemble import load_child
+    from puzzledsl.child.checkpoint.contents import load_child
 
     wanted = {} if dtype is None else {"dtype": dtype}
     return load_child(ctx.build.model(name), device=device, **wanted)

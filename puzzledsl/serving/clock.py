@@ -52,7 +52,7 @@ from puzzledsl.measure.host import (
     searched_child,
 )
 from puzzledsl.measure.place import Place, batches_of
-from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, sizes_of
+from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, prefills, sizes_of
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
@@ -228,10 +228,11 @@ def in_turn(
 ) -> list[Samples]:
     """Return the times of models in turn, after a warm-up of each. Raises SessionFailed.
 
-    Without `prefill`, of which nothing is to be known, it is judged by the time in which the sequences are filled.
+    A prefill is long beside a step: there are half as many. Without `prefill`, of which nothing is to be known, it is judged by
+    the time in which the sequences are filled.
     """
     found = [Samples() for _ in sessions]
-    for turn in range(turns + 1 if prefill else 0):
+    for turn in range(prefills(turns) + 1 if prefill else 0):
         for session, samples in zip(sessions, found, strict=True):
             seconds = session.prefill(workload.prompt)
             if turn:

@@ -96,10 +96,13 @@ class LadderMeter:
 
     def effort(self, plan: Plan) -> tuple[int, float]:
         """Return the units of all files and of two that answer tasks, and their work."""
+        return self.effort_asked(_asked(plan))
+
+    def effort_asked(self, plan: Plan) -> tuple[int, float]:
+        """Return the same of what files are asked of an evaluation."""
         timed = [each for each in plan.timed if _is_there(each)]
         if not timed:
             return 0, 0.0
-        plan = _asked(plan)
         efforts = [self.effort_of(plan, self.of_file(plan, rung, timed), made=True) for rung in LADDER]
         efforts += 2 * [self.effort_of(plan, self.of_tasks(plan, LADDER[0]), made=False)]
         return sum(units for units, _ in efforts), sum(work for _, work in efforts)
@@ -174,7 +177,7 @@ class _Climb:
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         found = {}
-        size, work = self.meter.effort(self.plan)
+        size, work = self.meter.effort_asked(self.plan)
         self.meter.progress.start("files of llama.cpp", size)
         self.meter.progress.ready(work)
         for rung in LADDER:

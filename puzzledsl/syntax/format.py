@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
+from puzzledsl.syntax.newlines import ASSIGNS, CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
@@ -22,7 +22,6 @@ Alike = Callable[["Line", "Line"], bool]
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
-_ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
 COMMENT_STEP = 8
@@ -151,7 +150,7 @@ def _indent(lines: list[Line]) -> None:
                 opened.append(line.indent)
             elif token.type in _CLOSES and opened:
                 opened.pop()
-            if token.type in _ASSIGNS and not opened and not before:
+            if token.type in ASSIGNS and not opened and not before:
                 bar = column + gap
             column += gap + len(token)
         last = line.tokens[-1]

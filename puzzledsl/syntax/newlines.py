@@ -32,10 +32,10 @@ _OF_CALLS = {"COLON", "ARROW", "EQUAL"}
 """Tokens that stand between round brackets alone."""
 _CALLED = *FUNCTIONS, *CONSTRUCTORS
 _BRACES = {"LBRACE", "RBRACE"}
-_ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
+ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _BEGINS = {"USE", "PARAM", "FN"} | {word.upper() for word in STATEMENT_KEYWORDS if word != "for"}
 """Tokens that a bracket never extends over. `for` is absent because comprehensions contain it, too."""
-_ENDS_BRACKETS = _BEGINS | _BRACES | _ASSIGNS
+_ENDS_BRACKETS = _BEGINS | _BRACES | ASSIGNS
 
 
 def starts_declaration(tokens: list[Token], index: int) -> bool:
@@ -52,7 +52,7 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
     for index, token in enumerate(tokens):
         if token.type == "_NL":
             first, second = (*(t.type for t in tokens[index + 1 : index + 3]), "", "")[:2]
-            begins = first in _BEGINS or (first == "NAME" and second in _ASSIGNS)
+            begins = first in _BEGINS or (first == "NAME" and second in ASSIGNS)
             if state.opened:
                 state.cut = len(state.out)
             elif state.held is None and state.out and (begins or state.out[-1].type not in CONTINUES_AFTER):
@@ -129,7 +129,7 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            ends = {"_NL"} | _BRACES | _ASSIGNS
+            ends = {"_NL"} | _BRACES | ASSIGNS
             here = list(takewhile(lambda t: t.type not in ends, reversed(self.out)))
             # `name: value`, `layersi]`, `measured2)` and `texttexts + "…")` have lost their opener
             lost = any(t.type == "COLON" or re.fullmatch(r"layers\w+", t) for t in here)

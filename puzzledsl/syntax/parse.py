@@ -247,12 +247,14 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     own = Sink()
     words = read_words(tokens, text, file, own)
     module = build(parse_tokens(lay_out(words, own), words, own), words, own)
+    if not own.items:
+        return module
     ordered = own.sorted()  # a page of them is read, ten thousand are not
     for diagnostic in ordered[:MAX_MISTAKES]:
         sink.add(diagnostic)
     if len(ordered) >= MAX_MISTAKES:
         sink.add(errors.TooManyMistakes(ordered[MAX_MISTAKES - 1].span, limit=MAX_MISTAKES))
-    return dataclasses.replace(module, broken=bool(ordered))
+    return dataclasses.replace(module, broken=True)
 
 
 def normalise(text: str) -> str:

@@ -21,8 +21,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_checkpoint
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.cli.main import run

@@ -157,16 +157,9 @@ def test_what_was_measured_of_a_parent_is_counted_as_kept(judged: Path, tmp_path
         for path in build.rglob("judged-*"):
             path.unlink()
         progress = Counted()
-        given = (
-            ctx.program,
-            "fast",
-            costs_of(ctx, "wide"),
-            scores,
-            judged.parent / "parent",
-            ctx.base,
-            library,
-        )
-        judges = Judges(RefineInputs(*given, jobs, tmp_path / "work", progress))
+        given = (ctx.program, "fast", judged.parent / "parent", ctx.base, library, jobs)
+        tables = {"costs": costs_of(ctx, "wide"), "scores": scores}
+        judges = Judges(RefineInputs(*given, tmp_path / "work", progress, **tables))
         judges.start("children", 1)
         judges.figures(found.solution.model_copy(update={"layers": child.layers}), "1 of 1")
         counts.append((progress.measured, progress.kept))

@@ -104,7 +104,7 @@ def test_the_export_runs_in_transformers_without_the_package(ran: Path, python: 
         "assert 'puzzledsl' not in sys.modules; print(m(tokens).logits.double().sum(-1).tolist())"
     )
     ours = loads + (
-        "from pathlib import Path; from puzzledsl.child.assemble import load_child; "
+        "from pathlib import Path; from puzzledsl.child.checkpoint.contents import load_child; "
         "m = load_child(Path('out')); print(m(tokens).logits.double().sum(-1).tolist())"
     )
     assert runner({"PATH": "/usr/bin:/bin", "HF_HOME": str(ran / "hf")})("-c", remote, cwd=ran).stdout == (

@@ -181,7 +181,7 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
             wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
             raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
         weighted = ctx.all(_weighted, call.arguments, call.scope, {})
-        shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
+        shares = _added(weighted)
         if not call.arguments:
             raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
         if not any(share for _, share in shares.values()):
@@ -234,25 +234,18 @@ def _weighted(
     return ctx.need(data, nodes.Data), weight
 
 
-def _added(terms: Iterable[tuple[Parts, Fraction]]) -> Shares:
-    """Return the parts of a mix, each once, with their shares: those of its texts, times the texts' own."""
+def _added(weighted: Iterable[tuple[nodes.Data, Fraction]]) -> Shares:
+    """Return the parts of a mix, each once, with their shares: of a text that is a mix itself, those of its parts."""
     shares: Shares = {}
-    for parts, weight in terms:
-        for part, share in parts:
+    for data, weight in weighted:
+        if isinstance(data.source, nodes.MixData):
+            parts = data.source.parts
+        else:
+            parts = (nodes.MixPart(name=data.name, weight=1, source=data.source),)
+        for part in parts:
             before = shares[part.name][1] if part.name in shares else Fraction(0)
-            shares[part.name] = part, before + weight * share
+            shares[part.name] = part, before + weight * Fraction(part.weight, sum(p.weight for p in parts))
     return shares
-
-
-Parts = Iterable[tuple[nodes.MixPart, Fraction]]
-
-
-def _parts(name: str, source: nodes.MixData | nodes.PlainData) -> Parts:
-    """Parts of a mix, with shares that add up to 1: itself, or the parts of a mix."""
-    if not isinstance(source, nodes.MixData):
-        return [(nodes.MixPart(name=name, weight=1, source=source), Fraction(1))]
-    total = sum(part.weight for part in source.parts)
-    return [(part, Fraction(part.weight, total)) for part in source.parts]
 
 
 def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:

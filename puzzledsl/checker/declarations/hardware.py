@@ -18,7 +18,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
-from puzzledsl.checker.expressions.values import Constructed, Located, RangeValue, Symbol, Value, located
+from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Value, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH
@@ -255,11 +255,9 @@ def _batches(settings: Settings) -> tuple[int, ...]:
         help = "write `auto` for the best of all batches, or their number"
         fixes = [Fix.replace(place, "auto", safe=False)]
         raise ctx.wrong(place, "a batch", "a number or `auto`", "a function", help, fixes)
-    return tuple(sorted(set(ctx.all(_batch, located(settings.value("batch"), place)))))
-
-
-def _batch(ctx: Context, option: Located) -> int:
-    return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
+    options = located(settings.value("batch"), place)
+    found = ctx.all(lambda _, each: as_whole(ctx, each.value, each.span, "a batch", 1, MAX_BATCH), options)
+    return tuple(sorted(set(found)))
 
 
 def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
-from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
+from puzzledsl.base.units import Quantity, parse_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_OPTIONS, Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
@@ -49,10 +49,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
                 unknown_name(ctx, expr, scope, (*values.VALUES, *sorted(CONSTRUCTORS - DATA_SOURCES.keys())))
             return found or values.POISON
         case tree.Literal_():
-            try:
-                return parse_quantity(expr.text)
-            except BadLiteral:  # reported by the parser
-                return values.POISON
+            return parse_quantity(expr.text)
         case tree.String():
             return values.Text(expr.value)
         case tree.ListExpr():

@@ -190,8 +190,6 @@ def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
     # a name that stands for no value: nobody's, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
     bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
-    if not bare:
-        return [ctx.value(operand, scope) for operand in expr.operands]
     known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
     words = next((v.words for v in known.values() if isinstance(v, values.Text) and v.words), ())
     for operand in bare:
@@ -199,9 +197,7 @@ def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
             what = f"word of {', '.join(f'`{w}`' for w in words)}"
             word = ctx.attempt(read_word, ctx, operand, scope, words, what)
             known[id(operand)] = values.POISON if word is None else values.Text(word, words)
-        else:
-            known[id(operand)] = ctx.value(operand, scope)
-    return [known[id(operand)] for operand in expr.operands]
+    return [known[id(o)] if id(o) in known else ctx.value(o, scope) for o in expr.operands]
 
 
 def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> Value:

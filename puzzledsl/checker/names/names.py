@@ -119,6 +119,8 @@ class SourceFile:
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
+        if span.line == span.end_line <= len(self.lines):
+            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
 
 
@@ -360,11 +362,6 @@ class NameScope(LocalNames[Typed]):
         found = {name: meaning for name, (meaning, _) in self.all_local().items() if meaning is not None}
         declared = {name: symbol for name, symbol in self.file.names.items() if isinstance(symbol, Symbol)}
         return found | {name: symbol for name, symbol in declared.items() if name not in found}
-
-
-def element(kind: Type) -> Type:
-    """Return the type of one element of `layers`; any other type is its own."""
-    return "layer" if kind == "layers" else kind
 
 
 def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:

@@ -191,7 +191,7 @@ class _Resolver:
                 self.section = ""
             case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
                 type, inner = self.visit(over, scope)[1], scope.inner()
-                self.bind(node.variable, "variable", scopes.element(type), inner, node)
+                self.bind(node.variable, "variable", "layer" if type == "layers" else type, inner, node)
                 body = node.body if isinstance(node, tree.ForAll) else (node.element,)
                 for part in filter(None, (node.where, *body)):
                     self.visit(part, inner)
@@ -225,7 +225,7 @@ class _Resolver:
                 if node.where is not None:
                     inner = scope.inner({"index": (LanguageWord("index", "word", words.OTHER["index"]), "")})
                     self.visit(node.where, inner)
-                return None, scopes.element(type)
+                return None, "layer" if type == "layers" else type
             case tree.Choice() | tree.Binary(op="+" | "*"):
                 joins = isinstance(node, tree.Choice) or setting.sums or setting.kinds
                 for part in tree.children(node):

@@ -93,14 +93,14 @@ class Realise(DeclaredTask[nodes.Search]):
         jobs = tuple(job for bld in self._blds for job in inputs.pieces_of(ctx, bld))
         best = inputs.chosen_child(ctx, search)
         definition = model_definition(ctx.program, search, best, jobs)
-        pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
+        library, output = Library(ctx.build.library.resolve()), ctx.build.model(search)
         parent = self.parent
         work = inputs.healing_work(ctx, search, best.layers)
         healed = {}
         if ctx.heal:
-            given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
-            healed = healed_weights(HealingInputs(*given, ctx.progress, ctx.executor))
-        realise(definition, parent, pieces, output, card, healed=healed)
+            given = (ctx.program, search, parent, ctx.base, library, jobs, work, ctx.progress, ctx.executor)
+            healed = healed_weights(HealingInputs(*given, definition=definition))
+        realise(definition, parent, library.load, output, card, healed=healed)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         return [output]

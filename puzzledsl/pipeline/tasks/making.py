@@ -153,12 +153,12 @@ class Bld(DeclaredTask[nodes.Bld]):
         return bld_stages(self.name, self.shape, jobs, device, disk_bytes=disk_bytes)
 
     def run(self) -> list[Path]:
-        from puzzledsl.pieces.store.library import Library
-        from puzzledsl.pieces.train.run import BldInputs, run_bld
+        from puzzledsl.pieces.store.library import Library, StageInputs
+        from puzzledsl.pieces.train.run import run_bld
 
         ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
-        given = (ctx.program, self.name, jobs, self.parent, ctx.base, library, self.work_folder)
-        run_bld(BldInputs(*given, ctx.progress, ctx.executor))
+        given = (ctx.program, self.name, self.parent, ctx.base, library, jobs, self.work_folder)
+        run_bld(StageInputs(*given, ctx.progress, ctx.executor))
         made = {job.id for job in jobs}
         return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]
 
@@ -256,8 +256,7 @@ class Score(DeclaredTask[nodes.Score]):
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.scoring.inputs import ScoreInputs
-        from puzzledsl.scoring.run import run_score
+        from puzzledsl.scoring.run import ScoreInputs, run_score
 
         ctx, work = self.ctx, self.work_folder
         ctx.made("bld", self.bld, "the pieces")

@@ -235,10 +235,15 @@ class Refine(DeclaredTask[nodes.Search]):
         work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
         blds = needs.blds_of(self.program, self.space)
         jobs = [job for bld in blds for job in inputs.pieces_of(ctx, bld)]
-        tables, library = (costs_of(ctx, self.space), scores_of(ctx, search)), Library(ctx.build.library)
-        given = (ctx.program, search, *tables, self.parent, ctx.base, library, jobs, work, ctx.progress)
-        healing = ctx.heal, ctx.executor, partial(inputs.healing_work, ctx, search)
-        found = run_refine(RefineInputs(*given, *healing), inputs.best_solution(ctx, search))
+        given = (ctx.program, search, self.parent, ctx.base, Library(ctx.build.library), jobs, work)
+        refine = RefineInputs(
+            *(*given, ctx.progress, ctx.executor),
+            costs=costs_of(ctx, self.space),
+            scores=scores_of(ctx, search),
+            heal=ctx.heal,
+            healing_work=partial(inputs.healing_work, ctx, search),
+        )
+        found = run_refine(refine, inputs.best_solution(ctx, search))
         kept = self.keep(ctx.build.refinement(search), found)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -114,9 +114,9 @@ def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
     from puzzledsl.base.phrases import ranges
     from puzzledsl.ir.facts import dropped_names
     from puzzledsl.ir.nodes import ReplaceOne
-    from puzzledsl.search.needs import needed
+    from puzzledsl.ir.references import mentioned_scores
 
-    methods = [program.scores[name].method for name in needed(program, result.search).scores]
+    methods = [program.scores[name].method for name in mentioned_scores(program.searches[result.search])]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
     layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
     dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]
@@ -236,7 +236,7 @@ NAMES = {"attention": "attention", "ffn": "FFN"}
 
 def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
-    from puzzledsl.report.sections.searches import indifferent
+    from puzzledsl.report.numbers import indifferent
 
     words = _Words(program, result)
     if not is_whole:
@@ -279,7 +279,7 @@ class _Words:
 
     def regret(self, regret: Regret | Move) -> str:
         """Return a regret as text, in the unit of the objective."""
-        from puzzledsl.report.sections.searches import regret_text
+        from puzzledsl.report.numbers import regret_text
 
         return regret_text(regret, self.figure)
 
@@ -287,7 +287,7 @@ class _Words:
 
     def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
-        from puzzledsl.report.sections.searches import by_regret
+        from puzzledsl.report.numbers import by_regret
 
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
@@ -312,7 +312,7 @@ class _Words:
         return aligned(rows, "<>", "  ")
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
-        from puzzledsl.report.sections.searches import next_best
+        from puzzledsl.report.numbers import next_best
 
         other = next_best(sub_block)
         if other is None:

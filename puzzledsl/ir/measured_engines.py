@@ -58,8 +58,7 @@ class Engine:
         return (FULL, *(cache.name for cache in CACHES.values() if self.name in cache.flags))
 
 
-TORCH = "torch"
-"""The engine unless said: Transformers' modules in PyTorch, in this process."""
+TORCH = "torch"  # The engine unless said: Transformers' modules in PyTorch, in this process.
 ENGINES: Mapping[str, Engine] = {
     engine.name: engine
     for engine in (

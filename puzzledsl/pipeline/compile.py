@@ -35,16 +35,21 @@ def chosen(
 
 def not_ready(ctx: Context, search: str) -> NotReady | None:
     """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
-    missing = missing_tables(ctx, search)
+    scores, scenarios = missing_tables(ctx, search)
     file, commands = ctx.typed, []
-    if missing.scenarios:
+    if scenarios:
         commands.append(f"`pzl measure {file}` measures costs on this machine")
-    for name in sorted(missing.scores):
+    for name in scores:
         commands.append(f"`pzl score {file} {name}` makes the scores (after `pzl bld {file}`)")
     if not commands:
         return None
-    where, described = span_of(ctx.program.searches[search].where), " and ".join(missing.described())
+    where = span_of(ctx.program.searches[search].where)
+    described = " and ".join(_in_words(scores, scenarios))
     return NotReady(where, name=search, missing=described, help="; ".join(commands))
+
+
+def _in_words(scores: list[str], scenarios: list[str]) -> list[str]:
+    return [*(f"score `{name}`" for name in scores), *(f"costs of scenario `{name}`" for name in scenarios)]
 
 
 COMPILE = "compile"
@@ -87,7 +92,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
     for name, search in program.searches.items() if models else ():
         if search.space in waiting:
             continue
-        if lacks := missing_tables(ctx, name).described():
+        if lacks := _in_words(*missing_tables(ctx, name)):
             missing[name] = lacks
             lines.append(f"search {name}: waits for {', '.join(lacks)}")
             continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import children_evaluated, children_in_full
+from puzzledsl.ir.references import children_evaluated, children_in_full, mentioned_scores, scenarios_read
 from puzzledsl.ir.tables import (
     Assignment,
     BldJob,
@@ -23,7 +23,6 @@ from puzzledsl.ir.tables import (
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
-from puzzledsl.search.needs import Needed, needed
 
 if TYPE_CHECKING:
     from puzzledsl.export.gguf_recipe import Importance
@@ -89,12 +88,12 @@ def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     return {"costs": costs.digest(), "scores": digest_of(scores)}
 
 
-def missing_tables(ctx: Context, search: str) -> Needed:
-    """Return the scores and scenarios that a search reads and whose tables do not exist yet."""
-    needs = needed(ctx.program, search)
-    costs = costs_of(ctx, ctx.program.searches[search].space).scenarios
-    scores = frozenset(needs.scores - scores_of(ctx, search).keys())
-    return Needed(scores, frozenset(n for n in needs.scenarios if n not in costs))
+def missing_tables(ctx: Context, search: str) -> tuple[list[str], list[str]]:
+    """Return the scores, and the scenarios, that a search reads and whose tables do not exist yet."""
+    declared = ctx.program.searches[search]
+    scores = {*mentioned_scores(declared)} - scores_of(ctx, search).keys()
+    costs = costs_of(ctx, declared.space).scenarios
+    return sorted(scores), sorted(scenarios_read(declared) - costs.keys())
 
 
 def tables_version(ctx: Context) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, Site
 from puzzledsl.alternatives.registry import is_canonical
-from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.phrases import closest, layers_in_words
 from puzzledsl.costs import long_table
 from puzzledsl.costs.long_table import Line, LongTable, RowProblems
@@ -23,12 +23,30 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import RunScore, ScoreTable
-from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 
 SHOWN_GAPS = 3
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
 Layer = tuple[int, str, str]  # layer, attention, ffn
 Key = TypeVar("Key")
+
+
+class ScoreTableUnreadable(Diagnostic, code="E0511"):
+    """A score file that is missing or is not a table."""
+
+    template = "cannot read the score table `{path}`: {reason}"
+    help_template = "{help}"
+
+
+class ScoreTableCell(Diagnostic, code="E0512", template="`{path}` {line}: {problem}"):
+    """An invalid row of a score table."""
+
+    help_template = "{help}"
+
+
+class ScoreTableGap(Diagnostic, code="E0513", template="`{path}` has no score for {missing}"):
+    """A score file without a row for an alternative of the space."""
+
+    help_template = "add a row for each alternative of each layer; `parent` may be left out, it is 0"
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
@@ -180,10 +198,8 @@ class _Reader:
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None
         told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
-        for site in long_table.END_KEYS:
-            told += [
-                f"{site} `{n}`" for n in self.names[site] if n != "parent" and (site, n) not in self.of_ends
-            ]
+        ends = [(site, name) for site in long_table.END_KEYS for name in self.names[site]]
+        told += [f"{site} `{n}`" for site, n in ends if n != "parent" and (site, n) not in self.of_ends]
         more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
         return ", ".join(told[:SHOWN_GAPS]) + more
 

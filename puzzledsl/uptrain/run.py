@@ -31,15 +31,8 @@ from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.models.errors import NoRoomToUptrain, NoUptrainData, OtherVocabulary
+from puzzledsl.models.families import load
 from puzzledsl.models.families.access import base_shape_of, family_of, shape_of
-from puzzledsl.models.families.load import (
-    empty_model,
-    load_config,
-    load_parent,
-    load_tokenizer,
-    model_class_of,
-    weights_in,
-)
 from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.placement import placement, this_device
@@ -68,7 +61,7 @@ def means_for(
     declaration: Uptrain, parent_dir: Path, child_dir: Path, device: torch.device, ranks: Ranks
 ) -> UptrainChoice:
     """Return the means with which the training fits. Raises DiagnosticError (NoRoomToUptrain)."""
-    child, parent = _child_shape(child_dir), shape_of(load_config(parent_dir))
+    child, parent = _child_shape(child_dir), shape_of(load.load_config(parent_dir))
     dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
     here, together = this_device(device, dtype), ranks.world // ranks.nodes
     here = replace(here.shared_by(together), host_bytes=here.host_bytes // together, count=ranks.world)
@@ -84,7 +77,7 @@ def means_for(
 
 def _child_shape(directory: Path) -> Shape:
     """Return a child's shape; that of its base family's model for a child with sub-blocks that no parent can have."""
-    config = load_config(directory)
+    config = load.load_config(directory)
     try:
         return shape_of(config)
     except DiagnosticError:
@@ -176,9 +169,9 @@ def models(
     if bf16 and (sharding is not None or device.type == "cuda"):
         parent_dtype = torch.bfloat16
     if sharding is None:
-        parent = load_parent(parent_dir, dtype=parent_dtype, device=device)
+        parent = load.load_parent(parent_dir, dtype=parent_dtype, device=device)
         return Teacher(parent), Student(load_child(child_dir, dtype=torch.float32, device=device))
-    teacher = Teacher(_bare(load_config(parent_dir), parent_dtype, sharding))
+    teacher = Teacher(_bare(load.load_config(parent_dir), parent_dtype, sharding))
     student = Student(_bare(child_config(child_dir), torch.float32, sharding))
     prepare_training(student.model, scales=False)
     for module, directory in ((teacher, parent_dir), (student, child_dir)):
@@ -186,13 +179,13 @@ def models(
         offloaded = sharding.offload and module is student
         home = torch.device("cpu") if offloaded else sharding.device
         config = module.model.config
-        fill(module, as_parameters(weights_in(directory, config), family_of(config)), home)
+        fill(module, as_parameters(load.weights_in(directory, config), family_of(config)), home)
     return teacher, student
 
 
 def _bare(config: PreTrainedConfig, dtype: torch.dtype, sharding: Sharding) -> PreTrainedModel:
     """Return a model whose weights have no storage, all of them in `dtype`; what is computed from the config is there."""
-    model = empty_model(model_class_of(config), config, dtype, sharding.device)
+    model = load.empty_model(load.model_class_of(config), config, dtype, sharding.device)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.tie_weights()
@@ -275,7 +268,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     join(ranks)
     declaration = inputs.program.uptrains[inputs.uptrain]
     data = _data(inputs.program, declaration)
-    child, parent = child_config(child_dir).vocab_size, load_config(parent_dir).vocab_size
+    child, parent = child_config(child_dir).vocab_size, load.load_config(parent_dir).vocab_size
     if child != parent:
         span = span_of(declaration.where)
         raise DiagnosticError(OtherVocabulary(span, name=inputs.uptrain, child=child, parent=parent))
@@ -324,7 +317,7 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
 
     A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
     """
-    declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load_tokenizer(inputs.parent_dir)
+    declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load.load_tokenizer(inputs.parent_dir)
     context = declaration.context
 
     def read(first: int) -> TokenRows:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.render import render
+from puzzledsl.base.resources import Explanation
 from puzzledsl.checker.check import Checked, check
 from puzzledsl.cli.commands.program.explain import all_codes, listing, reference
 from puzzledsl.cli.main import run

@@ -121,7 +121,7 @@ def test_the_report_draws_it(ran: Path, python: Run) -> None:
 def test_an_editor_says_what_it_is(program: Path, python: Run) -> None:
     script = (
         "from pathlib import Path; from tests.server.texts import marked, CURSOR; "
-        "from puzzledsl.server.hover import hover; "
+        "from puzzledsl.server.navigation import hover; "
         f"folder = Path({str(program.parent)!r}); text = Path({str(program)!r}).read_text(); "
         "text = text.replace('low_rank', 'l' + CURSOR + 'ow_rank', 1); "
         "print(hover(*marked(text, folder)).contents.value)"

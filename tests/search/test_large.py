@@ -10,7 +10,7 @@ from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.cpsat.solve import run_cpsat
-from puzzledsl.search.effort import Effort
+from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.solve import solve_search
 
 

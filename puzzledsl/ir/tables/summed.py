@@ -29,10 +29,7 @@ class Cost(Frozen):
 
 
 class ScenarioCosts(Frozen):
-    """One scenario at one batch size.
-
-    A metric is the fixed part plus the sum over layers of the two chosen sub-blocks: `costs.metrics` defines them.
-    """
+    """One scenario at one batch: metrics are the fixed part plus sums over layers of chosen sub-blocks (`costs.metrics`)."""
 
     scenario: str
     batch: int

@@ -95,7 +95,7 @@ class Frontier(DeclaredTask[nodes.Frontier]):
         return {"frontier": meaning(self.declaration), **Solve(self.ctx, self.search).inputs()}
 
     def run(self) -> list[Path]:
-        from puzzledsl.search.frontier import as_csv, solve_frontier
+        from puzzledsl.search.solve import as_csv, solve_frontier
 
         build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
         result = solve_frontier(self.program, self.name, *tables)

@@ -14,7 +14,7 @@ import typer
 
 import puzzledsl
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.explanations import Explanation
+from puzzledsl.base.resources import Explanation
 
 GROUPS = {
     "00": "The shape of the text",

@@ -28,12 +28,12 @@ from torch import Tensor
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.checkpoint.compressed import packed
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.child.checkpoint.write import (
     MLX_MODEL_FILE,
     child_config_json,
     mlx_code,
+    packed,
     write_checkpoint,
     write_directory,
 )

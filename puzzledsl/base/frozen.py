@@ -231,6 +231,16 @@ class Frozen:
         except (OSError, ValueError):
             return None
 
+    @classmethod
+    def of_sealed(cls, path: Path) -> Self | None:
+        """Parse and validate a file of `write_sealed`; None if it is missing, damaged, or another version's."""
+        from puzzledsl.base.files import read_sealed
+
+        try:
+            return cls.from_json(read_sealed(path) or b"")
+        except ValueError:
+            return None
+
 
 def type_of(node: type[Frozen], name: str) -> Any:
     """Return the type of a field."""

@@ -28,8 +28,8 @@ from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.state import state_size
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs import flops
-from puzzledsl.costs.dtypes import STATE_BYTES
 from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
+from puzzledsl.costs.memory import STATE_BYTES
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.measure.stopwatch import Run, stopwatch_for
 

@@ -17,9 +17,8 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.costs.metrics import whole_metrics
+from puzzledsl.costs.metrics import filled, whole_metrics
 from puzzledsl.costs.table import merge
-from puzzledsl.costs.traffic import filled
 from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.metric_records import METRICS

@@ -14,10 +14,9 @@ from typing import Literal
 from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.units import BYTES
-from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
-from puzzledsl.costs.metrics import fits
-from puzzledsl.costs.traffic import with_loads
+from puzzledsl.costs.metrics import fits, with_loads
+from puzzledsl.costs.roofline import AnyBatch, any_batch
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params

@@ -37,7 +37,7 @@ from puzzledsl.evaluate.units import (
     assembled,
     relative_speed,
 )
-from puzzledsl.export.engines.ask import llama_library
+from puzzledsl.export.engines.ask import Session, llama_library
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
@@ -48,7 +48,6 @@ from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.clock import Bed, in_turn, write_model
-from puzzledsl.serving.session import Session
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""

@@ -1,33 +1,44 @@
 """The formatter: one way to lay out a program. It moves blanks only, so it keeps every word and every comment.
 
+A line break that it adds between two statements takes the place of their comma.
+
 It works on the tokens, not on the tree: a file that does not parse yet can be formatted, and comments need no home. The
-author's line breaks stay, in long lines, too. Indentation, the blanks within a line and the columns of neighbours of one kind
-depend on the tokens and the line breaks alone: however the same words are spaced, they come out the same, and formatting is
-idempotent.
+author's line breaks stay. Indentation, the blanks within a line and the columns of neighbours of one kind depend on the tokens
+and the line breaks alone: however the same words are spaced, they come out the same, and formatting is idempotent. A line that
+is too long is broken at the outermost place that a person would choose: a body comes apart into its statements, a choice before
+each `|`, a requirement before `because`, `implies`, `or` and `and`, a call behind the last comma that fits. What cannot be
+broken, such as a long string, stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.newlines import ASSIGNS, CONTINUES_AFTER, CONTINUES_BEFORE
+from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
-Test = Callable[["Line"], bool]
 Alike = Callable[["Line", "Line"], bool]
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
+_ALL_OPENS, _ALL_CLOSES = _OPENS | {"LBRACE"}, _CLOSES | {"RBRACE"}
+_ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
 COMMENT_STEP = 8
 MAX_PADDING = 24
 """The most blanks that alignment puts before a part; lines that need more are left unaligned."""
+LIMIT = 120
+"""Longest line of code, without its comment, that is left whole."""
 _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
+_BEFORE_ALL = "BECAUSE VBAR ELSE THEN IMPLIES OR AND WHERE".split()
+"""Tokens before which a line is broken at once, the loosest first."""
+_BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
+"""Tokens of which the last that fits begins the next line."""
 
 
 def format_source(text: str) -> str:
@@ -36,12 +47,7 @@ def format_source(text: str) -> str:
     tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
-    lines = _lines(tokens)
-    last: Token | None = None
-    for line in lines:
-        _space(line, last)
-        last = line.tokens[-1] if line.tokens else last
-    _indent(lines)
+    lines = break_long(_lines(tokens))
     align_code(lines)
     _indent(lines)  # a `|` stands under its `=`, which may have moved
     # comments behind code stand at COMMENT_COLUMN, or two blanks behind the longest line of a group
@@ -78,7 +84,8 @@ def _lines(tokens: list[Token]) -> list[Line]:
             lines[-1].tokens.append(_plain(token))
     kept: list[Line] = []
     for line in lines:
-        if line.tokens and line.tokens[0].type == "RBRACE" and kept and kept[-1].is_blank:
+        closes = bool(line.tokens) and line.tokens[0].type == "RBRACE"
+        if closes and kept and kept[-1].is_blank:
             kept.pop()
         opens = not kept or (bool(kept[-1].tokens) and kept[-1].tokens[-1].type == "LBRACE")
         if not line.is_blank or not (opens or kept[-1].is_blank):
@@ -150,7 +157,7 @@ def _indent(lines: list[Line]) -> None:
                 opened.append(line.indent)
             elif token.type in _CLOSES and opened:
                 opened.pop()
-            if token.type in ASSIGNS and not opened and not before:
+            if token.type in _ASSIGNS and not opened and not before:
                 bar = column + gap
             column += gap + len(token)
         last = line.tokens[-1]
@@ -181,22 +188,29 @@ class Line:
     def __str__(self) -> str:
         if self.comment is None:
             return self.code
-        return self.code + " " * (self.comment_gap if self.tokens else self.indent) + self.comment.rstrip()
+        gap = " " * (self.comment_gap if self.tokens else self.indent)
+        return self.code + gap + self.comment.rstrip()
 
     def width(self, at: int) -> int:
         """Return the width of the line before the gap of token `at`."""
         return self.indent + sum(self.gaps[:at]) + sum(map(len, self.tokens[:at]))
 
+    def depths(self) -> list[int]:
+        """Return for each token how many brackets and braces of the line are open around it."""
+        depths, depth = list[int](), 0
+        for token in self.tokens:
+            depth -= token.type in _ALL_CLOSES
+            depths.append(depth)
+            depth += token.type in _ALL_OPENS
+        return depths
+
     def find(self, *kinds: str) -> int | None:
         """Return the index of the first token of these kinds outside brackets and before a brace; None if there is none."""
-        depth = 0
-        for index, token in enumerate(self.tokens):
+        for index, (token, depth) in enumerate(zip(self.tokens, self.depths(), strict=True)):
             if token.type == "LBRACE":
                 return None
-            depth -= token.type in _CLOSES or token.type == "RBRACE"
             if depth == 0 and index and token.type in kinds:
                 return index
-            depth += token.type in _OPENS
         return None
 
     def begins(self, *kinds: str) -> bool:
@@ -235,12 +249,14 @@ def _target(line: Line) -> str | None:
     return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
 
 
-def _groups(lines: list[Line], belongs: Test, together: Alike | None = None) -> Iterable[list[Line]]:
+def _groups(
+    lines: list[Line], belongs: Callable[[Line], bool], together: Alike = lambda one, two: True
+) -> Iterable[list[Line]]:
     """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
     run: list[Line] = []
     for line in lines:
         fits = belongs(line)
-        if run and not (fits and (together is None or together(run[-1], line))):
+        if run and not (fits and together(run[-1], line)):
             yield run
             run = []
         if fits:
@@ -250,7 +266,11 @@ def _groups(lines: list[Line], belongs: Test, together: Alike | None = None) -> 
 
 
 def _align(
-    lines: list[Line], belongs: Test, kinds: tuple[str, ...], together: Alike | None = None, least: int = 1
+    lines: list[Line],
+    belongs: Callable[[Line], bool],
+    kinds: tuple[str, ...],
+    together: Alike = lambda one, two: True,
+    least: int = 1,
 ) -> None:
     """Align the first tokens of some kinds in neighbouring lines."""
     for group in _groups(lines, lambda line: belongs(line) and line.find(*kinds) is not None, together):
@@ -259,3 +279,69 @@ def _align(
         if len(group) > 1 and max(ends) - min(ends) <= MAX_PADDING:
             for (line, at), end in zip(places, ends, strict=True):
                 line.gaps[at] = max(ends) - end + least
+
+
+def break_long(lines: list[Line]) -> list[Line]:
+    """Return the lines with their blanks and indentation, long ones broken."""
+    while True:
+        last: Token | None = None
+        for line in lines:
+            _space(line, last)
+            last = line.tokens[-1] if line.tokens else last
+        _indent(lines)
+        broken: list[Line] = []
+        opened: list[str] = []
+        for line in lines:
+            broken += _parts(line, opened)
+        if len(broken) == len(lines):
+            return lines
+        lines = broken
+
+
+def _parts(line: Line, opened: list[str]) -> list[Line]:
+    """Return a line in parts where it is too long. `opened`: the kinds of open brackets and braces before it, then behind it."""
+    cuts = (_body(line) or _cuts(line)) if len(line.code) > LIMIT else []
+    parts: list[Line] = []
+    for start, stop in pairwise((0, *cuts, len(line.tokens))):
+        piece = line.tokens[start:stop]
+        for token in piece:
+            if token.type in _ALL_OPENS:
+                opened.append(token.type)
+            elif token.type in _ALL_CLOSES and opened:
+                opened.pop()
+        separates = cuts and piece[-1].type == "COMMA" and opened and opened[-1] == "LBRACE"
+        parts.append(Line(piece[:-1] if separates else piece))
+    parts[0].comment = line.comment
+    return parts if cuts else [line]
+
+
+def _body(line: Line) -> list[int]:
+    """Return where the statements of `head { a, b }` begin, and its `}`; nothing for a line without a body."""
+    kinds, depths = [token.type for token in line.tokens], line.depths()
+    if "LBRACE" not in kinds:
+        return []
+    first = kinds.index("LBRACE") + 1
+    if not kinds[first:] or kinds[first] == "RBRACE":
+        return []
+    level = depths[first - 1]
+    ends = (i for i in range(first, len(kinds)) if depths[i] == level and kinds[i] == "RBRACE")
+    if (closer := next(ends, None)) is None:
+        return [first]
+    commas = (i + 1 for i in range(first, closer) if kinds[i] == "COMMA" and depths[i] == level + 1)
+    return sorted({first, *commas, closer})
+
+
+def _cuts(line: Line) -> Sequence[int]:
+    """Return the indices of the tokens that begin new lines, all at the least depth that has any; empty for none."""
+    depths, kinds = line.depths(), [token.type for token in line.tokens]
+    for depth in sorted(set(depths)):
+        at = [i for i in range(1, len(kinds)) if depths[i] == depth]
+        for kind in _BEFORE_ALL:
+            if cuts := [i for i in at if kinds[i] == kind]:
+                return cuts
+        groups = [[i + 1 for i in at if kinds[i] == "COMMA" and i + 1 < len(kinds)]]
+        groups += [[i for i in at if kinds[i] in of and kinds[i - 1] in _ENDS_OPERAND] for of in _BEFORE_LAST]
+        # the last cut that leaves at most LIMIT columns before it, else the first
+        for group in filter(None, groups):
+            return [next((cut for cut in reversed(group) if line.width(cut) <= LIMIT), group[0])]
+    return []

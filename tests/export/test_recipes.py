@@ -145,9 +145,7 @@ def test_llama_cpp_runs_what_every_recipe_gives(recipe: str, layers, tmp_path: P
         from_directory(child.child), child.child, tmp_path / "x.gguf", RECIPES[recipe], name="x"
     )
     found = verify_gguf(child.child, tmp_path / "x.gguf", Silent())
-    print(
-        f"{recipe}: {done.in_words(RECIPES[recipe])}; relative errors {found.error}, of q8_0 {found.own_error}"
-    )
+    print(f"{recipe}: {done.text}; relative errors {found.error}, of q8_0 {found.own_error}")
     assert found.status == "equal"
 
 

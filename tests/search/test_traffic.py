@@ -19,10 +19,10 @@ from benchmarks.synthetic import synthetic
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.check import check
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.metrics import filled
 from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.costs.simulation import simulated
 from puzzledsl.costs.table import cost_table
-from puzzledsl.costs.traffic import filled
 from puzzledsl.ir.nodes import Program, RooflineHardware
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable, SearchResult
 from puzzledsl.search.infeasible.verdicts import no_answer

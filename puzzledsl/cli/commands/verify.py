@@ -128,8 +128,8 @@ def verify_load(
     and a solved search; weights are random. Interrupt it at any moment: the same command goes on from there.
     """
     from puzzledsl.ir.base import span_of
+    from puzzledsl.measure.errors import NotServed
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.serving.errors import NotServed
     from puzzledsl.serving.load import LoadFailed
 
     try:
@@ -158,9 +158,9 @@ def _bench(
     from puzzledsl.ir.base import span_of
     from puzzledsl.ir.measured_engines import TORCH
     from puzzledsl.ir.nodes import MeasuredHardware
+    from puzzledsl.measure.errors import NoServer
     from puzzledsl.pipeline import inputs
     from puzzledsl.pipeline.compile import chosen
-    from puzzledsl.serving.errors import NoServer
     from puzzledsl.serving.load import LoadBench, server_command
 
     program = ctx.program

@@ -55,7 +55,7 @@ class ScenarioCosts(Frozen):
     usd_per_s: Exact | None = left_out(None)
     watts: Exact | None = left_out(None)
     # under traffic, at `batch` running sequences: requests a second, and the number of sequences that figures are at. A cost's
-    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.traffic`)
+    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.metrics`)
     rate: Exact | None = left_out(None)
     load: Load = left_out("")
 
@@ -88,7 +88,7 @@ class CostTable(Artefact):
 
     Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
     A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
-    `costs.any_batch` computes the others from the profile. `timings`: of what `pzl measure` made.
+    `costs.roofline` computes the others from the profile. `timings`: of what `pzl measure` made.
     """
 
     space: str

@@ -56,7 +56,7 @@ def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Write a file, in place. Return its SHA-256 in hexadecimal digits."""
+    """Write a file, in place, whose bytes are the same for one entry of `metadata`. Return its SHA-256 in hexadecimal digits."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(stored, path, dict(metadata))
     return sha256_of(path)

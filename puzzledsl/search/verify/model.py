@@ -21,8 +21,8 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, Su
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.state import state_size
-from puzzledsl.costs.dtypes import CACHE_BYTES, DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.memory import CACHE_BYTES, DTYPE_BYTES
 from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.checker.check import check
-from puzzledsl.costs.any_batch import AnyBatch
+from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.tables import Solution

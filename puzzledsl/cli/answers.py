@@ -19,8 +19,8 @@ from puzzledsl.ir.nodes import MetricTerm, Program, Refine, ReplaceOne, ScoreTer
 from puzzledsl.ir.references import mentioned_scores, terms_of
 from puzzledsl.ir.search_nodes import describe, describe_term
 from puzzledsl.pipeline.text.child_text import bound_text, metric_text, solve_note
-from puzzledsl.report.pictures.curves import one_child
 from puzzledsl.report.numbers import by_regret, next_best, regret_text
+from puzzledsl.report.pictures.curves import one_child
 
 
 def as_json(result: tables.SearchResult, seconds: float, refine: Refine | None = None) -> dict[str, object]:

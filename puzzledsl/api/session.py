@@ -127,7 +127,7 @@ class Run:
     @property
     def summary(self) -> str:
         """Parent against child, and the places of what was made, as `pzl run` prints them."""
-        from puzzledsl.pipeline.text.child_text import summary
+        from puzzledsl.pipeline.execute import summary
 
         with self._session.explained():
             return summary(self._session.context)

@@ -189,6 +189,29 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
         compile_program(ctx)
 
 
+def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
+    """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
+    from puzzledsl.pipeline.text.child_text import export_lines
+    from puzzledsl.pipeline.text.evaluation_text import evaluation_text
+
+    def outcomes(stage: str) -> Iterator[str]:
+        for task in (TASKS[stage](ctx, name) for name in TASKS[stage].declared(ctx.program)):
+            if ctx.stamps.read(stage, task.name) is not None:
+                yield f"{task.title}{task.remark()}"
+
+    blocks = ["\n".join(outcomes(stage)) for stage in ("solve", "refine") if covered(stage)]
+    if covered("eval"):
+        found = (inputs.evaluation_of(ctx, name) for name in ctx.program.evals)
+        blocks += [evaluation_text(each) for each in found if each is not None]
+    children = ((name, ctx.build.model(name)) for name in ctx.program.uptrains if covered("uptrain"))
+    places = [f"child {name}: {folder}" for name, folder in children if folder.is_dir()]
+    if covered("export"):
+        places += export_lines(ctx, ctx.program.exports)
+    if covered("report") and ctx.build.report.is_file():
+        places.append(f"report: {ctx.build.report}")
+    return "\n\n".join(block for block in [*blocks, "\n".join(places)] if block)
+
+
 def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:
     """Return a search's result and the seconds it took; `force`: solve again what is fresh; not `keep`: write nothing."""
     began = time.monotonic()

@@ -80,10 +80,9 @@ def _device(name: str, gpus: int) -> Device:
 
 def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.base.render import to_json
-    from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all
+    from puzzledsl.pipeline.execute import TasksFailed, is_wanted, run_all, summary
     from puzzledsl.pipeline.inputs import evaluation_of
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.pipeline.text.child_text import summary
     from puzzledsl.pipeline.text.evaluation_text import doubtful_timings, findings
 
     problems = list[Diagnostic]()

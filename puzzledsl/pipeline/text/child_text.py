@@ -1,6 +1,6 @@
 """Model card of a child: its parent, the search, the proof, the metrics and, once it is evaluated, its quality.
 
-Text of measured children and of the end of `pzl run`, and the cost breakdowns of `pzl cost`.
+Text of measured children and of exports, and the cost breakdowns of `pzl cost`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -279,27 +279,6 @@ def _figures(found: tables.Refinement, child: tables.MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
 
 
-def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
-    """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
-    blocks = ["\n".join(_outcomes(ctx, stage)) for stage in ("solve", "refine") if covered(stage)]
-    if covered("eval"):
-        found = (inputs.evaluation_of(ctx, name) for name in ctx.program.evals)
-        blocks += [evaluation_text(each) for each in found if each is not None]
-    blocks.append("\n".join(_places(ctx, covered)))
-    return "\n\n".join(block for block in blocks if block)
-
-
-def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the paths of children, exports and the report."""
-    for name in ctx.program.uptrains if covered("uptrain") else ():
-        if (folder := ctx.build.model(name)).is_dir():
-            yield f"child {name}: {folder}"
-    if covered("export"):
-        yield from export_lines(ctx, ctx.program.exports)
-    if covered("report") and ctx.build.report.is_file():
-        yield f"report: {ctx.build.report}"
-
-
 def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
     """Yield the path of each export that is there, and how to chat with it."""
     for name in names:
@@ -321,13 +300,3 @@ def _served(path: Path, child: Path) -> str:
     cache = next(filter(None, (block["attention"].get(CACHE) for block in blocks)), None)
     flags = ServedCaches("llama_cpp", cache).flags
     return " ".join(filter(None, (f"{variable}llama-server -m {shlex.quote(str(path))}", flags)))
-
-
-def _outcomes(ctx: Context, stage: str) -> Iterator[str]:
-    """Yield the outcome of each finished task of a stage, as the run told it."""
-    from puzzledsl.pipeline.tasks import TASKS
-
-    for name in TASKS[stage].declared(ctx.program):
-        task = TASKS[stage](ctx, name)
-        if ctx.stamps.read(stage, name) is not None:
-            yield f"{task.title}{task.remark()}"

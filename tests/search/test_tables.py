@@ -1,4 +1,4 @@
-"""What a search needs, and what it says when that is not there."""
+"""Tables that a search needs, and the diagnostics where they are not there."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ from puzzledsl.base.files import replacing, sha256_of
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
 SHORT = {
-    "arc_short": ("arc_easy", 200),
-    "sciq_short": ("sciq", 400),
+    "arc_short": ("arc_easy", 300),
+    "sciq_short": ("sciq", 300),
 }  # the shortest, which take the least time
 BARE, BARE_ITEMS = "sciq_bare", 600  # the other questions of SciQ, without passages
 CHANNEL_SEED = 0
@@ -323,7 +323,7 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def write_short(folder: Path) -> None:
-    """Write the shortest questions of tasks, with passage and answers, and others of SciQ without passages."""
+    """Write the shortest questions of tasks, with passage and answers, and other short ones of SciQ without passages."""
 
     def shortest(lines: list[str], count: int) -> list[str]:
         """The shortest lines, in their order."""
@@ -336,7 +336,7 @@ def write_short(folder: Path) -> None:
     others = [json.loads(line) for line in lines if line not in kept]  # of SciQ, which is the last
     bare = [item | {"context": item["context"][item["context"].rindex("Question:") :]} for item in others]
     rows = [json.dumps(item, ensure_ascii=False) + "\n" for item in bare]
-    write_lines(folder / f"{BARE}.jsonl", rows[:BARE_ITEMS])
+    write_lines(folder / f"{BARE}.jsonl", shortest(rows, BARE_ITEMS))
 
 
 def write_lines(target: Path, lines: list[str]) -> None:

@@ -345,8 +345,8 @@ def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0
             found = torch.where(alike, stored_scales(blocks, precision), blocks).flatten(1)
         return best_rows([plain, found, with_fitted_scales(found, weight, damped, precision)], weight, xx)
 
-    with Workers(weight.device) as pool:
-        parts = zip(torch.split(weight, ROWS), torch.split(plain, ROWS), strict=True)
+    parts = [*zip(torch.split(weight, ROWS), torch.split(plain, ROWS), strict=True)]
+    with Workers(weight.device, most=len(parts)) as pool:
         return torch.cat([found for _, found in pool.each(lambda part: rounded_rows(*part), parts)])
 
 

@@ -137,7 +137,7 @@ Method = Literal["gptq", "nearest"]
 
 
 def quantise(students: Sequence[Student], statistics: LayerStatistics, method: Method) -> None:
-    """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once."""
+    """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once if there are many."""
     todo = [
         (sub_block_of(student.layer, sub_block), alternative, sub_block)
         for student in students
@@ -146,7 +146,10 @@ def quantise(students: Sequence[Student], statistics: LayerStatistics, method: M
     ]
     if not todo:
         return
-    with Workers(statistics.attention.xx.device, most=len(todo)) as workers:
+    few = (
+        len(todo) < 2 * torch.get_num_threads()
+    )  # an FFN takes twice as long as an attention: one thread would wait
+    with Workers(statistics.attention.xx.device, most=1 if few else len(todo)) as workers:
         for (module, *_), _ in workers.each(lambda one: quantise_sub_block(*one, statistics, method), todo):
             module.requires_grad_(False)
 

@@ -14,10 +14,9 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.compile import compile_program
+from puzzledsl.pipeline.compile import compile_program, open_program
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import execute, tasks_of
-from puzzledsl.pipeline.opening import open_program
 from puzzledsl.pipeline.process.reporter import Reporter
 from puzzledsl.pipeline.task import Task
 

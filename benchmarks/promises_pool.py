@@ -29,7 +29,7 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.measure.whole import Workload
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pipeline import opening
+from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.inputs import best_solution, costs_of, pieces_of, refinement_of, scores_of
 from puzzledsl.refining.candidates import slack
 from puzzledsl.refining.judges import Judges, RefineInputs
@@ -228,18 +228,18 @@ class Pool:
             }
             program = program.model_copy(update={"judges": judges})
         best_solution(ctx, search)
-        blds = opening.blds_of(ctx.program, "small")
+        blds = inputs.blds_of(ctx.program, "small")
         return RefineInputs(
             program,
             search,
-            costs_of(ctx, "small"),
-            scores_of(ctx, search),
             ctx.parent_directory("small", "refine"),
             ctx.base,
             Library(ctx.build.library),
             tuple(job for bld in blds for job in pieces_of(ctx, bld)),
             work,
             ctx.progress,
+            costs=costs_of(ctx, "small"),
+            scores=scores_of(ctx, search),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, exp, log
 from pathlib import Path
@@ -185,15 +185,15 @@ def fit_constants(
     ends = [
         (log(BOUNDS[name][0] / s), log(BOUNDS[name][2] / s)) for name, s in zip(names, starts, strict=True)
     ]
-    quick = [_in_floats(cell) for cell in fitted]
 
-    def constants_at(point: Sequence[float]) -> dict[str, Fraction]:
+    def constants_at(point: Sequence[float], digits: int) -> dict[str, Fraction]:
         inside = [min(max(x, low), high) for x, (low, high) in zip(point, ends, strict=True)]
-        return {n: Fraction(f"{exp(x) * s:.3e}") for n, x, s in zip(names, inside, starts, strict=True)}
+        return {
+            n: Fraction(f"{exp(x) * s:.{digits}e}") for n, x, s in zip(names, inside, starts, strict=True)
+        }
 
     def loss(point: Sequence[float]) -> float:
-        constants = {name: float(value) for name, value in constants_at(point).items()}
-        errors = relative_errors(quick, constants, predict)
+        errors = relative_errors(fitted, constants_at(point, 7), predict)
         # outside the bounds, where constants no longer change, a penalty makes the search return
         beyond = sum(max(0.0, x - high, low - x) ** 2 for x, (low, high) in zip(point, ends, strict=True))
         return fmean(log(max(1 + e, 1e-6)) ** 2 for e in errors) + beyond
@@ -203,15 +203,7 @@ def fit_constants(
         steps = [[x + 0.1 * (i == j) for j, x in enumerate(point)] for i in range(len(point))]
         how = {"fatol": 1e-7, "xatol": 1.0, "initial_simplex": [point, *steps]}
         point = minimize(loss, point, method="Nelder-Mead", options=how).x
-    best = constants_at(point)
+    best = constants_at(point, 3)
     held = relative_errors(held_out, best, predict)
     on_fitted = mean_absolute(relative_errors(fitted, best, predict))
     return Fit(best, on_fitted, mean_absolute(held) if held else None, tuple(held))
-
-
-def _in_floats(cell: Cell) -> Cell:
-    """Return the cell with a profile in floating point: accurate enough for a search and about ten times as fast."""
-    exact = {n: getattr(cell.profile, n) for n in type(cell.profile).model_fields}
-    floats = {name: float(value) for name, value in exact.items() if isinstance(value, Fraction)}
-    peaks = {dtype: float(peak) for dtype, peak in cell.profile.flop_per_s.items()}
-    return replace(cell, profile=cell.profile.model_copy(update={**floats, "flop_per_s": peaks}))

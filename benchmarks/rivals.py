@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.search.cpsat.solve import run_cpsat
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ from benchmarks.problems import build_problem
 from benchmarks.rivals import RIVALS, Said, cpu_s
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 from puzzledsl.search.solve import solve_search
 
 OURS_S = 30

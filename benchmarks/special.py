@@ -16,11 +16,10 @@ from benchmarks.rivals import cpu_s, highs
 from benchmarks.synthetic import Inputs, at_any_batch, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat, Frontier, MetricTerm, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
-from puzzledsl.search.effort import Effort
-from puzzledsl.search.frontier import point_search, solve_frontier, targets
 from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import point_search, solve_frontier, solve_search, targets
 from puzzledsl.search.tables import tables_of
 
 HIGHS_S = 20.0

@@ -30,8 +30,8 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train import piece_state
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.student import Student
 

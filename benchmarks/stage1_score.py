@@ -34,9 +34,8 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.stage_plan import CPU
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.replacements import Replacement, replacements
-from puzzledsl.scoring.sweep import Sweep, figures_name
-from puzzledsl.scoring.table import Name
+from puzzledsl.scoring.replacements import Name, Replacement, replacements
+from puzzledsl.scoring.sweep import Sweep
 
 FASTER, LIMIT_SHARE, DIFFERENCE = 2.0, 0.8, 1e-5
 WHOLE_S = 240
@@ -75,9 +74,9 @@ class Subject:
             sweep.open((), workers)
             with self.runner.packed():
                 for unit, measured in sweep.measuring(sweep.units(todo, ()), workers):
-                    for (_, scored), each in zip(unit, measured, strict=True):
-                        found[figures_name(scored)] = each["kl_divergence"]
-        return [found[figures_name(replacement)] for replacement in todo]
+                    for replacement, each in zip(unit, measured, strict=True):
+                        found[replacement.entry] = each["kl_divergence"]
+        return [found[replacement.entry] for replacement in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:
         """By whole forward passes."""

@@ -27,12 +27,11 @@ from benchmarks.structure_runs import texts_of
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.tables import Regret, WhyResult
 from puzzledsl.search.answer import best_meeting_all
-from puzzledsl.search.effort import Effort
+from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.part import Pin, pins_of
-from puzzledsl.search.sensitivity.regrets import pinned
-from puzzledsl.search.sensitivity.why import why_search
+from puzzledsl.search.sensitivity.why import pinned, why_search
 from puzzledsl.search.tables import Tables, tables_of
 
 SEARCHES = 50

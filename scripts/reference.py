@@ -23,7 +23,7 @@ from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import PANELS, application
-from puzzledsl.cli.commands.program.new import std_parents
+from puzzledsl.cli.commands.new import std_parents
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.base import FORMAT_VERSION
 from puzzledsl.ir.engines import RUNTIMES

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import Pieces, chosen_in, layers_on_base
-from puzzledsl.families.block_configs import to_block_configs
+from puzzledsl.child.checkpoint.contents import Pieces, chosen_in
+from puzzledsl.families.block_configs import on_base, to_block_configs
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.errors import NoSuchLayer
@@ -33,7 +33,9 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
             NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
         )
     config: Any = model.config
-    config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
+    each = zip(definition.layers, shape.each, strict=True)
+    layers: Any = [(on_base(layer.attention, own), on_base(layer.ffn, own)) for layer, own in each]
+    config.block_configs = to_block_configs(layers, shape.base or shape)
     for layer_idx, layer in enumerate(definition.layers):
         for chosen in chosen_in(layer_idx, layer):
             if chosen.alternative.is_parent:  # a coupled piece stores its own half only

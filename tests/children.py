@@ -16,7 +16,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.alternatives.registry import ATTENTION, FFN, AttentionAlternative, FfnAlternative
-from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.checkpoint.contents import Pieces
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.slots import weights_of

@@ -13,9 +13,8 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import StateShape
-from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.roofline import line_of
+from puzzledsl.costs.roofline import AnyBatch, line_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Where
 from puzzledsl.ir.tables import LayerAssignment
 

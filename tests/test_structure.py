@@ -151,7 +151,7 @@ OF_A_LIBRARY = {
     "llama_cpp_py_sync": "export/engines/llama_cpp_engine.py",
     "pygments": "syntax/pygments_lexer.py",
     "typer": "cli/app.py",
-    "Python": "pipeline/process/interrupts.py",
+    "Python": "base/process.py",
 }
 """Library -> the one file that may use its private names, which says why nothing public does."""
 

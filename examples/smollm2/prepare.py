@@ -50,8 +50,8 @@ from puzzledsl.base.files import replacing, sha256_of
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
 SHORT = {
-    "arc_short": ("arc_easy", 200),
-    "sciq_short": ("sciq", 400),
+    "arc_short": ("arc_easy", 300),
+    "sciq_short": ("sciq", 300),
 }  # the shortest, which take the least time
 BARE, BARE_ITEMS = "sciq_bare", 600  # the other questions of SciQ, without passages
 CHANNEL_SEED = 0
@@ -323,16 +323,20 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
 
 
 def write_short(folder: Path) -> None:
-    """Write the shortest questions of tasks, with passage and answers, and others of SciQ without passages, in their order."""
+    """Write the shortest questions of tasks, with passage and answers, and other short ones of SciQ without passages."""
+
+    def shortest(lines: list[str], count: int) -> list[str]:
+        """The shortest lines, in their order."""
+        kept = set(sorted(lines, key=len)[:count])
+        return [line for line in lines if line in kept]
+
     for name, (task, count) in SHORT.items():
         lines = (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = set(sorted(lines, key=len)[:count])
-        write_lines(folder / f"{name}.jsonl", [line for line in lines if line in kept])
-    others = [json.loads(line) for line in lines if line not in kept][
-        :BARE_ITEMS
-    ]  # of SciQ, which is the last
+        write_lines(folder / f"{name}.jsonl", kept := shortest(lines, count))
+    others = [json.loads(line) for line in lines if line not in kept]  # of SciQ, which is the last
     bare = [item | {"context": item["context"][item["context"].rindex("Question:") :]} for item in others]
-    write_lines(folder / f"{BARE}.jsonl", [json.dumps(item, ensure_ascii=False) + "\n" for item in bare])
+    rows = [json.dumps(item, ensure_ascii=False) + "\n" for item in bare]
+    write_lines(folder / f"{BARE}.jsonl", shortest(rows, BARE_ITEMS))
 
 
 def write_lines(target: Path, lines: list[str]) -> None:

@@ -21,7 +21,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from texts import Runs, by_hash, documents, items, shares, texts_of, whole_runs
+from texts import Known, by_hash, documents, items, shares, texts_of, whole_runs
 
 from puzzledsl.base.files import replacing
 
@@ -101,7 +101,7 @@ def shuffled(found: list[Item]) -> list[Item]:
     return [by_key[key] for key in by_hash(by_key)]
 
 
-def unlearned(found: list[Item], learned: Runs) -> list[Item]:
+def unlearned(found: list[Item], learned: Known) -> list[Item]:
     """The items that share no run with what is learned."""
     return [item for item in found if not any(shares(text, learned) for text in texts_of(item))]
 

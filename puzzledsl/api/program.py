@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from puzzledsl.api.session import Run, Session, Variations, explained
+from puzzledsl.api.session import Run, Session, Variations, check_place, explained
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.progress import Silent
 
 if TYPE_CHECKING:
     from puzzledsl.ir import nodes
@@ -34,8 +35,6 @@ class Program:
     ) -> None:
         """Wrap a run context. `load` and `parse` make programs."""
         self._session, self._diagnostics = Session(context, sources), diagnostics
-
-    # ------------------------------------------------------------ the program
 
     @property
     def file(self) -> Path:
@@ -72,8 +71,6 @@ class Program:
         """The names of the frontiers."""
         return tuple(self._session.context.program.frontiers)
 
-    # ------------------------------------------------------------ tables
-
     def space(self, name: str) -> SpaceTable:
         """Return a space after choices, rounding and overrides.
 
@@ -99,8 +96,6 @@ class Program:
         with self._session.explained():
             self._session.known_space(name, "cost")
             return costs_of(self._session.context, name)
-
-    # ------------------------------------------------------------ answers
 
     def solve(self, search: str) -> SearchResult:
         """Solve a search, as `pzl solve` does. An answer to the same inputs in the build directory is read back.
@@ -166,7 +161,8 @@ class Program:
 
         with self._session.explained():
             self._session.ready_search(search, "why")
-            self._session.known_place(search, layer, sub_block)
+            space = self.ir.searches[search].space
+            check_place(len(self.ir.spaces[space].layers), layer, sub_block)
             result = regrets_of(self._session.context, search, layer, sub_block, time_s=time_s)
             if not isinstance(result, WhyResult):
                 problem = no_answer(self._session.context.program, result)
@@ -198,12 +194,11 @@ class Program:
         from puzzledsl.ir.tables import LayerAssignment
         from puzzledsl.search.answer import child_figures
 
-        chosen = [
-            LayerAssignment(attention=each[0], ffn=each[1]) if isinstance(each, tuple) else each
-            for each in layers
-        ]
+        of_names = (
+            (LayerAssignment(attention=c[0], ffn=c[1]) if isinstance(c, tuple) else c) for c in layers
+        )
         with self._session.explained():
-            return child_figures(self._session.tables_of(search), chosen, batches)
+            return child_figures(self._session.tables_of(search), [*of_names], batches)
 
     def variations(self, search: str) -> Variations:
         """Ask for answers to a search with other requirements: its tables stay in memory, and nothing is written.
@@ -215,9 +210,7 @@ class Program:
             The variations, to be asked as often as needed: an answer takes milliseconds.
         """
         with self._session.explained():
-            return Variations(self._session, search)
-
-    # ------------------------------------------------------------ runs
+            return Variations(self._session.tables_of(search), self._session.context)
 
     def run(
         self,
@@ -244,6 +237,8 @@ class Program:
         Raises:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
+        from puzzledsl.pipeline.execute import run_all
+        from puzzledsl.pipeline.process.reporter import Reporter
         from puzzledsl.pipeline.tasks import TASKS
 
         for stage in (until, only):
@@ -251,27 +246,19 @@ class Program:
                 raise ValueError(f"{stage!r} is no stage; stages: {', '.join(TASKS)}")
         if until is not None and only is not None:
             raise ValueError("give until or only, not both")
-        self._session.context.heal, self._session.context.on = heal, on
+        context = self._session.context
+        context.heal, context.on = heal, on
         with self._session.explained():
-            self._run(until, only, progress)
+            if not progress:
+                run_all(context, until, only, lambda text: None)
+                return Run(self._session)
+            try:
+                with Reporter(context.build.log) as reporter:
+                    context.progress = reporter
+                    run_all(context, until, only, reporter.say)
+            finally:
+                context.progress = Silent()
         return Run(self._session)
-
-    def _run(self, until: str | None, only: str | None, progress: bool) -> None:
-        from puzzledsl.base.progress import Silent
-        from puzzledsl.pipeline.execute import run_all
-        from puzzledsl.pipeline.process.reporter import Reporter
-
-        if not progress:
-            run_all(self._session.context, until, only, lambda text: None)
-            return
-        try:
-            with Reporter(self._session.context.build.log) as reporter:
-                self._session.context.progress = reporter
-                run_all(self._session.context, until, only, reporter.say)
-        finally:
-            self._session.context.progress = Silent()
-
-    # ------------------------------------------------------------ printing
 
     def __repr__(self) -> str:
         found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}
@@ -336,7 +323,7 @@ def parse(
 def _opened(
     file: Path, text: str | None, build: str | os.PathLike[str] | None, params: dict[str, object]
 ) -> Program:
-    from puzzledsl.pipeline.opening import open_program
+    from puzzledsl.pipeline.compile import open_program
 
     settings = {n: str(v).lower() if isinstance(v, bool) else str(v) for n, v in params.items()}
     opened = open_program(file, settings, None if build is None else Path(build), text)

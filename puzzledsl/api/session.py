@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Requirement, Search
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.pipeline.context import Context
-    from puzzledsl.pipeline.planning.status import TaskStatus
+    from puzzledsl.pipeline.dry_run import TaskStatus
     from puzzledsl.report.subject import Subject
+    from puzzledsl.search.problem.problem import Builder
     from puzzledsl.search.tables import Tables
 
 
@@ -39,30 +42,31 @@ def explained(sources: Mapping[str, str], folder: Path) -> Iterator[None]:
         raise
 
 
+def check_place(layers: int, layer: int | None, sub_block: SubBlock | None) -> None:
+    """Raise ValueError for a layer that is none of so many, or a sub-block that is none of a layer."""
+    if layer is None and sub_block is not None:
+        raise ValueError("a sub-block is given without a layer")
+    if layer is not None and not 0 <= layer < layers:
+        raise ValueError(f"there is no layer {layer}: the layers are 0 to {layers - 1}")
+    if sub_block not in (None, "attention", "ffn"):
+        raise ValueError(f"sub_block is 'attention' or 'ffn', not {sub_block!r}")
+
+
 class Session:
     """One program and its build directory. Methods raise DiagnosticError for a user's mistake."""
 
     def __init__(self, context: Context, sources: Mapping[str, str]) -> None:
         """`sources`: the texts of the program's files, for rendering."""
         self._stored, self._sources = context, sources
-        self._narrowed: tuple[object, ...] = ()
         self._tables: dict[str, tuple[nodes.Program, object, Tables]] = {}
 
     @property
     def context(self) -> Context:
         """The run context that the commands use, with `used_by` spaces narrowed by the solutions there are now."""
-        context = self._stored
-        used = [
-            space.used_by.search for space in context.program.spaces.values() if space.used_by is not None
-        ]
-        if used:
-            from puzzledsl.pipeline.inputs import file_version
-            from puzzledsl.pipeline.opening import resolve_used_by
+        from puzzledsl.pipeline.compile import resolve_used_by
 
-            solutions = tuple(file_version(context.build.solution(search)) for search in used)
-            if solutions != self._narrowed:
-                self._narrowed = solutions
-                context.program, _ = resolve_used_by(context.program, context.build)
+        context = self._stored
+        context.program, _ = resolve_used_by(context.program, context.build)
         return context
 
     def explained(self) -> AbstractContextManager[None]:
@@ -87,22 +91,9 @@ class Session:
         if (problem := not_ready(self.context, search)) is not None:
             raise DiagnosticError(problem)
 
-    def known_place(self, search: str, layer: int | None, sub_block: SubBlock | None) -> None:
-        """Raise ValueError for a layer or a sub-block that is none of the search's space."""
-        if layer is None:
-            if sub_block is not None:
-                raise ValueError("a sub-block is given without a layer")
-            return
-        program = self.context.program
-        count = len(program.spaces[program.searches[search].space].layers)
-        if not 0 <= layer < count:
-            raise ValueError(f"there is no layer {layer}: the layers are 0 to {count - 1}")
-        if sub_block not in (None, "attention", "ffn"):
-            raise ValueError(f"sub_block is 'attention' or 'ffn', not {sub_block!r}")
-
     def tables_of(self, search: str) -> Tables:
         """The tables of a search. They are kept as long as no stage has written any since."""
-        from puzzledsl.pipeline.inputs import costs_of, scores_of, tables_version
+        from puzzledsl.pipeline.inputs import read_tables, tables_version
         from puzzledsl.search.tables import tables_of
 
         context = self.context
@@ -110,8 +101,7 @@ class Session:
         known = self._tables.get(search)
         if known is None or known[0] is not program or known[1] != version:
             self.ready_search(search, "solve")
-            costs = costs_of(context, program.searches[search].space)
-            tables = tables_of(program, search, costs, scores_of(context, search))
+            tables = tables_of(program, search, *read_tables(context, search))
             self._tables[search] = known = (program, version, tables)
         return known[2]
 
@@ -137,7 +127,7 @@ class Run:
     @property
     def summary(self) -> str:
         """Parent against child, and the places of what was made, as `pzl run` prints them."""
-        from puzzledsl.pipeline.text.child_text import summary
+        from puzzledsl.pipeline.execute import summary
 
         with self._session.explained():
             return summary(self._session.context)
@@ -148,7 +138,7 @@ class Run:
         Returns:
             For each task its `task` (`.stage`, `.name`), a `word` (`done`, `missing`, `stale`, `failed`, `blocked`), and `why`.
         """
-        from puzzledsl.pipeline.planning.status import statuses
+        from puzzledsl.pipeline.dry_run import statuses
 
         with self._session.explained():
             return tuple(statuses(self._session.context))
@@ -167,10 +157,17 @@ class Run:
         Raises:
             DiagnosticError: The program has no such search or uptraining, or the child is not made yet.
         """
-        from puzzledsl.pipeline.execute import load_made_child
+        from puzzledsl.pipeline.compile import chosen
+        from puzzledsl.pipeline.inputs import child_task
 
+        ctx, wanted = self._session.context, {} if dtype is None else {"dtype": dtype}
         with self._session.explained():
-            return load_made_child(self._session.context, name, dtype=dtype, device=device)
+            declared = {**ctx.program.searches, **ctx.program.uptrains}
+            chosen("search or uptrain", declared, [name], ctx.file, "realise")
+            ctx.made(*child_task(ctx.program, name), "the child")
+            from puzzledsl.child.checkpoint.contents import load_child
+
+            return load_child(ctx.build.model(name), device=device, **wanted)
 
     def __repr__(self) -> str:
         return f"<Run in {self.build}>"
@@ -182,21 +179,26 @@ SOLVE_S, EXPLAIN_S, WHY_S = 60.0, 20.0, 20.0
 class Variations:
     """Answers to a search with other requirements. Each is proven, or has its gap, and is verified; nothing is written.
 
-    Requirements are those of `search`, changed copies of them, or fewer; what `pzl explore` shows comes from here.
+    Requirements are those of `search`, changed copies of them, or fewer; what `pzl explore` shows comes from here. Safe for
+    several threads.
     """
 
-    def __init__(self, session: Session, search: str) -> None:
-        """Read the tables of a search. `Program.variations` makes variations."""
-        from puzzledsl.search.sensitivity.why import Variations
+    def __init__(self, tables: Tables, context: Context) -> None:
+        """Prepare the variations of a search whose tables are checked. `Program.variations` makes variations."""
+        from puzzledsl.search.problem.problem import Builder
 
-        session.ready_search(search, "solve")
-        self._session, self._name = session, search
-        self._engine = Variations(session.tables_of(search))
+        self._context, self._builder = context, Builder(tables)
 
     @property
     def search(self) -> Search:
         """The search as the program declares it."""
-        return self._engine.builder.tables.search
+        return self._builder.tables.search
+
+    def _asked(self, requirements: Iterable[Requirement], time_s: float) -> Builder:
+        """Return the builder of the search with other requirements, one solution, and a time limit."""
+        limited = self.search.solver.model_copy(update={"time_s": Fraction(time_s)})
+        changes = {"requirements": tuple(requirements), "solutions": 1, "solver": limited}
+        return self._builder.for_requirements(self.search.model_copy(update=changes))
 
     def solve(self, requirements: Iterable[Requirement], *, time_s: float = SOLVE_S) -> SearchResult:
         """Solve the search with these requirements instead of its own. Of an infeasible one no conflict is sought.
@@ -208,7 +210,9 @@ class Variations:
         Returns:
             The verified answer.
         """
-        return self._engine.solve(tuple(requirements), time_s)
+        from puzzledsl.search.solve import solve_built
+
+        return solve_built(self._asked(requirements, time_s), Silent(), explain=False)
 
     def explain(self, requirements: Iterable[Requirement], *, time_s: float = EXPLAIN_S) -> SearchResult:
         """Solve as `solve` does; of an infeasible search find the smallest conflict and the smallest way out.
@@ -220,7 +224,9 @@ class Variations:
         Returns:
             The answer with its `conflict`, and its `relaxation` if there is one.
         """
-        return self._engine.explain(tuple(requirements), time_s)
+        from puzzledsl.search.solve import solve_built
+
+        return solve_built(self._asked(requirements, time_s), Silent())
 
     def why(
         self,
@@ -244,14 +250,11 @@ class Variations:
         Raises:
             ValueError: The parent has no such layer.
         """
-        from puzzledsl.ir.tables import WhyResult
+        from puzzledsl.pipeline.execute import of_sub_block
+        from puzzledsl.search.sensitivity.why import why_built
 
-        self._session.known_place(self._name, layer, sub_block)
-        result = self._engine.why(tuple(requirements), layer, time_s)
-        if not isinstance(result, WhyResult):
-            return result
-        kept = tuple(s for s in result.sub_blocks if sub_block in (None, s.sub_block))
-        return result.model_copy(update={"sub_blocks": kept})
+        check_place(len(self._builder.tables.layers), layer, sub_block)
+        return of_sub_block(why_built(self._asked(requirements, time_s), time_s, [layer]), sub_block)
 
     def subject(self, requirements: Iterable[Requirement], result: SearchResult) -> Subject:
         """Return the search with these requirements and an answer to them: what pictures of `puzzledsl.report` are drawn from.
@@ -263,14 +266,15 @@ class Variations:
         Returns:
             The search with its tables.
         """
-        from puzzledsl.pipeline.inputs import costs_of, scores_of
+        from puzzledsl.pipeline.inputs import read_tables
         from puzzledsl.report.subject import Artefacts, Subject
 
-        name, context = self._name, self._session.context
-        search = context.program.searches[name].model_copy(update={"requirements": tuple(requirements)})
+        name, context = self.search.name, self._context
+        search = self.search.model_copy(update={"requirements": tuple(requirements)})
         program = context.program.model_copy(update={"searches": {**context.program.searches, name: search}})
-        costs, scores = {search.space: costs_of(context, search.space)}, scores_of(context, name)
-        return Subject(Artefacts(program, results={name: result}, costs=costs, scores=scores), name)
+        costs, scores = read_tables(context, name)
+        found = Artefacts(program, results={name: result}, costs={search.space: costs}, scores=scores)
+        return Subject(found, name)
 
     def __repr__(self) -> str:
-        return f"<Variations of {self._name}>"
+        return f"<Variations of {self.search.name}>"

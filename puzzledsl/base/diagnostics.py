@@ -17,10 +17,7 @@ from puzzledsl.base.frozen import record
 
 
 def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagnostic, Fix]]:
-    """Return the diagnostics with exactly one safe fix, if it edits only `file`, and the fix.
-
-    Of several safe fixes the user must choose.
-    """
+    """Return the diagnostics with one safe fix, if it edits only `file`, and the fix. Of several, the user must choose."""
     found = []
     for diagnostic in diagnostics:
         safe = [fix for fix in diagnostic.fixes if fix.safe and fix.edits]
@@ -30,10 +27,7 @@ def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagn
 
 
 def compatible(fixes: Iterable[Fix]) -> list[Fix]:
-    """Return the fixes that can be made together: of two that touch each other, the first.
-
-    Two that make the very same edits are one.
-    """
+    """Return the fixes that can be made together: of two that touch, the first. Two that make the very same edits are one."""
     taken: list[Edit] = []
     kept: list[Fix] = []
     for fix in fixes:
@@ -76,8 +70,7 @@ def _touch(one: Span, other: Span) -> bool:
 
 
 Severity = Literal["error", "warning"]
-Args = dict[str, Any]
-"""Arguments of a diagnostic's templates."""
+Args = dict[str, Any]  # Arguments of a diagnostic's templates.
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -167,8 +160,7 @@ class Fix:
         return cls.replace(before.start, text, f"insert `{text}`", safe=safe)
 
 
-MAX_SHOWN = 300
-"""Longest part of the user's text that a message quotes, in characters; the rest is cut."""
+MAX_SHOWN = 300  # Longest part of the user's text that a message quotes, in characters; the rest is cut.
 
 
 class Diagnostic:

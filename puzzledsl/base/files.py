@@ -155,9 +155,7 @@ def _swept(directory: Path) -> None:
 
 def _remove_left(directory: Path, prefix: str, suffix: str) -> None:
     with os.scandir(directory) as entries:
-        found = [
-            Path(entry) for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(suffix)
-        ]
+        found = [Path(e) for e in entries if e.name.startswith(prefix) and e.name.endswith(suffix)]
     for path in found:
         with suppress(OSError):  # another user's, or gone
             if path.is_symlink() or path.stat().st_uid != os.getuid() or (handle := _lock(path)) is None:

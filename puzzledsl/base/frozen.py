@@ -14,25 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
 from functools import cache
 from threading import RLock
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NoReturn,
-    Self,
-    TypeVar,
-    dataclass_transform,
-    overload,
-)
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, Self, dataclass_transform
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic import TypeAdapter
 
-T = TypeVar("T")
 _ONE_AT_A_TIME = RLock()
 _NOT_GIVEN: Any = object()
 
@@ -57,17 +45,12 @@ def make_later(cls: Any, *, eq: bool = True, kw_only: bool = False) -> None:
     def declare(home: Any) -> None:
         _declare(home, kw_only)
 
-    made: dict[str, Any] = {
-        "__dataclass_fields__": declare,
-        "__match_args__": declare,
-        "__init__": _initialise,
-    }
+    made: dict[str, Any] = dict.fromkeys(("__dataclass_fields__", "__match_args__"), declare)
+    made["__init__"] = _initialise
     made |= {"__eq__": _compare, "__hash__": _compare} if eq else {}
     same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse, "__repr__": _shown}
     own = vars(cls)
-    explicit = {
-        name for name in (*made, *same) if name in own and not (name == "__hash__" and own[name] is None)
-    }
+    explicit = {n for n in (*made, *same) if n in own and not (n == "__hash__" and own[n] is None)}
     for name in made.keys() - explicit:
         setattr(cls, name, Later(name, made[name]))
     for name in same.keys() - explicit:
@@ -118,9 +101,7 @@ def _compare(cls: Any) -> None:
             delattr(cls, name)
     mine = [each.name for each in fields(cls) if each.compare]
     same = " and ".join(f"self.{name} == other.{name}" for name in mine) or "True"
-    hashed = "".join(
-        f"self.{each.name}," for each in fields(cls) if (each.compare if each.hash is None else each.hash)
-    )
+    hashed = "".join(f"self.{f.name}," for f in fields(cls) if (f.compare if f.hash is None else f.hash))
     text = f"""
 def __eq__(self, other):
  return ({same}) if other.__class__ is self.__class__ else NotImplemented
@@ -148,10 +129,6 @@ def _shown(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-@overload
-def record(cls: type[T], /) -> type[T]: ...
-@overload
-def record(*, eq: bool = True) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
 def record(cls: Any = None, /, **options: bool) -> Any:
     """Decorate a class as a record."""
@@ -162,9 +139,6 @@ def record(cls: Any = None, /, **options: bool) -> Any:
         return made
 
     return decorate if cls is None else decorate(cls)
-
-
-# ---------------------------------------------------------------- values with a JSON text
 
 
 class _Config:
@@ -194,8 +168,7 @@ class Frozen:
     """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
 
     __pydantic_config__ = _CONFIG
-    model_fields: ClassVar[Mapping[str, Any]] = {}
-    """The fields by name."""
+    model_fields: ClassVar[Mapping[str, Any]] = {}  # The fields by name.
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -218,10 +191,8 @@ class Frozen:
         self, *, mode: Literal["python", "json"] = "python", include: Any = None, exclude: Any = None
     ) -> dict[str, Any]:
         """Return the fields as a dictionary; with mode "json", of what JSON has."""
-        dumped: dict[str, Any] = self._adapter().dump_python(
-            self, mode=mode, include=include, exclude=exclude
-        )
-        return dumped
+        found: dict[str, Any] = self._adapter().dump_python(self, mode=mode, include=include, exclude=exclude)
+        return found
 
     def model_dump_json(self, *, exclude: Any = None) -> str:
         """Return the fields as JSON on one line."""
@@ -243,9 +214,8 @@ class Frozen:
         import hashlib
         import json
 
-        text = json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
+        fields = self.model_dump(mode="json")
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
@@ -259,6 +229,16 @@ class Frozen:
         try:
             return cls.from_json(path.read_bytes())
         except (OSError, ValueError):
+            return None
+
+    @classmethod
+    def of_sealed(cls, path: Path) -> Self | None:
+        """Parse and validate a file of `write_sealed`; None if it is missing, damaged, or another version's."""
+        from puzzledsl.base.files import read_sealed
+
+        try:
+            return cls.from_json(read_sealed(path) or b"")
+        except ValueError:
             return None
 
 

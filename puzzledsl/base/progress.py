@@ -31,8 +31,7 @@ class Progress:
         """Write one structured line to the log file."""
 
 
-Silent = Progress
-"""The progress that nobody sees."""
+Silent = Progress  # The progress that nobody sees.
 
 
 @dataclass
@@ -43,8 +42,7 @@ class Part(Progress):
     units: int
     work: float
     figures: dict[str, float | str]
-    _share: float = 0.0
-    """Work of the whole for one of this part's own measure."""
+    _share: float = 0.0  # Work of the whole for one of this part's own measure.
 
     def start(self, task: str, total: int) -> None:
         """Take `total` units for this part's work."""

@@ -14,8 +14,7 @@ from functools import cache
 from math import exp
 from pathlib import Path
 
-PER_LOAD = 1000
-"""Offered loads are rounded up to thousandths."""
+PER_LOAD = 1000  # Offered loads are rounded up to thousandths.
 LATE = 40
 """One request of so many may find more sequences than a 95th percentile says, and another more prompts: 5 % together."""
 

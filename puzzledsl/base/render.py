@@ -18,9 +18,7 @@ TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
 """Style -> ANSI code."""
 
-
-Paint = Callable[[str, str], str]
-"""Colours a text in one of the styles."""
+Paint = Callable[[str, str], str]  # Colours a text in one of the styles.
 
 
 def _painted(color: bool, text: str, style: str) -> str:
@@ -121,9 +119,6 @@ def clean(text: str) -> str:
     if _is_one_cell_each(text.replace("\n", "")):
         return text
     return "".join(c if c == "\n" or _is_plain(c) else "\ufffd" for c in text)
-
-
-# ---------------------------------------------------------------- details
 
 
 def _place(span: Span | None) -> dict[str, object]:

@@ -17,8 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from puzzledsl.base.frozen import Frozen, record, type_of
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 
-REQUIRED: Any = object()
-"""The default of a setting that must be written."""
+REQUIRED: Any = object()  # The default of a setting that must be written.
 
 
 @record
@@ -130,9 +129,6 @@ class Kind:
         if not section:
             return self.settings
         return self.sections[section].settings if section in self.sections else {}
-
-
-# ---------------------------------------------------------------- from fields
 
 
 def setting(

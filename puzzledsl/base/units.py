@@ -41,12 +41,11 @@ class Dimension:
     @property
     def name(self) -> str:
         """Name in messages: `Bytes`, `Time`, `tok/s`, `a plain number`."""
-        if self in _NAMES:
-            return _NAMES[self]
-        up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e > 0]
-        down = [
-            f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e < 0
-        ]
+        if self in _WRITTEN:
+            return _WRITTEN[self][0]
+        exponents = [*zip(_BASE, self._tuple(), strict=True)]
+        up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in exponents if e > 0]
+        down = [f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in exponents if e < 0]
         return "*".join(up) + ("/" + "/".join(down) if down else "") if up else "1/" + "/".join(down)
 
 
@@ -64,36 +63,30 @@ DOLLARS_PER_S = Dimension(dollars=1, seconds=-1)
 ENERGY = Dimension(joules=1)
 POWER = Dimension(joules=1, seconds=-1)
 REQ_PER_S = Dimension(requests=1, seconds=-1)
-_NAMES = {
-    COUNT: "a plain number",
-    BYTES: "Bytes",
-    TIME: "Time",
-    TOKENS: "Tokens",
-    FLOPS: "FLOP",
-    BYTES_PER_S: "Bytes/s",
-    FLOP_PER_S: "FLOP/s",
-    TOK_PER_S: "tok/s",
-    DOLLARS: "USD",
-    DOLLARS_PER_S: "USD/h",
-    ENERGY: "J",
-    POWER: "W",
-    REQ_PER_S: "req/s",
+_WRITTEN = {
+    COUNT: ("a plain number", "T B M k"),
+    BYTES: ("Bytes", "TiB GiB MiB KiB"),
+    TIME: ("Time", "s ms us"),
+    TOKENS: ("Tokens", ""),
+    FLOPS: ("FLOP", "TFLOP GFLOP MFLOP kFLOP"),
+    BYTES_PER_S: ("Bytes/s", "TB/s GB/s MB/s kB/s"),
+    FLOP_PER_S: ("FLOP/s", "TFLOP/s GFLOP/s MFLOP/s kFLOP/s"),
+    TOK_PER_S: ("tok/s", "tok/s"),
+    DOLLARS: ("USD", "USD"),
+    DOLLARS_PER_S: ("USD/h", "USD/h"),
+    ENERGY: ("J", "J mJ"),
+    POWER: ("W", "kW W"),
+    REQ_PER_S: ("req/s", "req/s"),
 }
+"""Dimension -> its name in messages, and the units in which amounts are shown, the largest first."""
 
 _DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_MICRO = Fraction(1, 10**6)
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-
 
 _UNITS: dict[Dimension, dict[str, Fraction | int]] = {
     COUNT: {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12, **_BINARY},
-    TIME: {
-        "us": Fraction(1, 10**6),
-        "µs": Fraction(1, 10**6),
-        "ms": Fraction(1, 10**3),
-        "s": 1,
-        "min": 60,
-        "h": 3600,
-    },
+    TIME: {"us": _MICRO, "µs": _MICRO, "ms": Fraction(1, 1000), "s": 1, "min": 60, "h": 3600},
     TOK_PER_S: {"tok/s": 1, "ktok/s": 1000},
     TOKENS: {"tok": 1},
     DOLLARS: {"USD": 1},
@@ -248,24 +241,6 @@ def _decimal(value: Fraction, digits: int = 4) -> str:
     return f"{float(value):.{digits}g}"
 
 
-_SHOWN = {
-    COUNT: "T B M k",
-    BYTES: "TiB GiB MiB KiB",
-    TIME: "s ms us",
-    **{
-        dimension: " ".join(f"{prefix}{unit}" for prefix in "TGMk")
-        for dimension, unit in ((BYTES_PER_S, "B/s"), (FLOP_PER_S, "FLOP/s"), (FLOPS, "FLOP"))
-    },
-    TOK_PER_S: "tok/s",
-    DOLLARS: "USD",
-    DOLLARS_PER_S: "USD/h",
-    ENERGY: "J mJ",
-    POWER: "kW W",
-    REQ_PER_S: "req/s",
-}
-"""Dimension -> the units in which amounts are shown, the largest first."""
-
-
 def format_quantity(value: Fraction | float, dimension: Dimension, digits: int = 4) -> str:
     """Format a value in base units: `76.2GiB`, `31ms`, `51.5B`, `1234`.
 
@@ -274,9 +249,10 @@ def format_quantity(value: Fraction | float, dimension: Dimension, digits: int =
     exact = Fraction(value)
     if dimension == COUNT and abs(exact) < 10**5:
         return _decimal(exact, digits)
-    if dimension not in _SHOWN:
+    _, shown = _WRITTEN.get(dimension, ("", ""))
+    if not shown:
         return f"{_decimal(exact, digits)} {dimension.name}"
-    for unit in _SHOWN[dimension].split():
+    for unit in shown.split():
         if abs(exact) >= UNITS[unit][0]:
             break
     if dimension == TIME and exact == 0:

@@ -100,6 +100,12 @@ class Change:
     name: str
     details: tuple[Detail, ...] = ()
 
+    def as_json(self) -> dict[str, object]:
+        """Return the change as a JSON object."""
+        details = [{"what": d.what, "old": d.old or None, "new": d.new or None} for d in self.details]
+        action = {"+": "add", "-": "remove", "~": "change"}[self.sign]
+        return {"action": action, "kind": self.kind, "name": self.name, "details": details}
+
 
 @record
 class Pieces:
@@ -113,10 +119,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class ProgramChanges:
-    """All differences between two programs.
-
-    `waiting` lists BLDs whose jobs are unknown until a search is solved.
-    """
+    """All differences between two programs. `waiting` lists BLDs whose jobs are unknown until a search is solved."""
 
     changes: tuple[Change, ...]
     pieces: dict[str, Pieces]
@@ -133,17 +136,7 @@ class ProgramChanges:
         """Return the differences as a JSON object."""
         return {
             "format_version": "1.0",
-            "changes": [
-                {
-                    "action": {"+": "add", "-": "remove", "~": "change"}[c.sign],
-                    "kind": c.kind,
-                    "name": c.name,
-                    "details": [
-                        {"what": d.what, "old": d.old or None, "new": d.new or None} for d in c.details
-                    ],
-                }
-                for c in self.changes
-            ],
+            "changes": [change.as_json() for change in self.changes],
             "pieces": {name: asdict(pieces) for name, pieces in self.pieces.items()},
             "waiting": list(self.waiting),
             "summary": {"add": self.count("+"), "change": self.count("~"), "remove": self.count("-")},
@@ -176,8 +169,9 @@ def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
             yield Detail(what, new=text) if is_new else Detail(what, old=text)
 
 
-MANY = 3
-"""Instances of one line in a `for` beyond which they are reported together."""
+Asked = Sequence[nodes.Requirement]
+Read = Callable[[nodes.Requirement], str]
+MANY = 3  # Instances of one line in a `for` beyond which they are reported together.
 
 
 def search_details(old: nodes.Search, new: nodes.Search, *, same_space: bool) -> Iterator[Detail]:
@@ -188,9 +182,8 @@ def search_details(old: nodes.Search, new: nodes.Search, *, same_space: bool) ->
     before, after = (f"{s.sense} {describe(s.objective)}" for s in (old, new))
     if before != after or (same_space and meaning(old.objective) != meaning(new.objective)):
         yield _told_apart("goal", before, after)
-    yield from _Requirements(meaning if same_space else requirement_text).details(
-        old.requirements, new.requirements
-    )
+    read = meaning if same_space else requirement_text
+    yield from _requirements(old.requirements, new.requirements, read)
     texts = [", then ".join(f"{p.sense} {describe(p.goal)}" for p in s.preferences) for s in (old, new)]
     meanings = [[(p.sense, meaning(p.goal)) for p in s.preferences] for s in (old, new)]
     if texts[0] != texts[1] or (same_space and meanings[0] != meanings[1]):
@@ -202,49 +195,42 @@ def _told_apart(what: str, before: str, after: str) -> Detail:
     return Detail(what, before, f"{after} (with other figures)" if before == after else after)
 
 
-class _Requirements:
-    """Comparison of requirements, each by what `read` returns of it."""
+def _requirements(old: Asked, new: Asked, read: Read) -> Iterator[Detail]:
+    """Compare requirements, each by what `read` returns of it."""
+    gone, come = _left_over(old, new, read), _left_over(new, old, read)
+    for requirement in list(gone):
+        about = _about(requirement)
+        partner = next((r for r in come if about and _about(r) == about), None)
+        if partner is not None:
+            gone.remove(requirement)
+            come.remove(partner)
+            yield _told_apart("require", requirement_text(requirement), requirement_text(partner))
+    yield from (Detail("require", old=text) for text in _told(gone))
+    yield from (Detail("require", new=text) for text in _told(come))
 
-    def __init__(self, read: Callable[[nodes.Requirement], str]) -> None:
-        self.read = read
 
-    def details(self, old: Sequence[nodes.Requirement], new: Sequence[nodes.Requirement]) -> Iterator[Detail]:
-        gone, come = self._left_over(old, new), self._left_over(new, old)
-        for requirement in list(gone):
-            about = self._about(requirement)
-            partner = next((r for r in come if about and self._about(r) == about), None)
-            if partner is not None:
-                gone.remove(requirement)
-                come.remove(partner)
-                yield _told_apart("require", requirement_text(requirement), requirement_text(partner))
-        yield from (Detail("require", old=text) for text in _told(gone))
-        yield from (Detail("require", new=text) for text in _told(come))
+def _left_over(some: Asked, others: Asked, read: Read) -> list[nodes.Requirement]:
+    """Return the requirements that the other side lacks, as a multiset difference."""
+    rest = Counter(map(read, others))
+    left: list[nodes.Requirement] = []
+    for requirement in some:
+        text = read(requirement)
+        if rest[text] > 0:
+            rest[text] -= 1
+        else:
+            left.append(requirement)
+    return left
 
-    def _left_over(
-        self, some: Sequence[nodes.Requirement], others: Sequence[nodes.Requirement]
-    ) -> list[nodes.Requirement]:
-        """Return the requirements that the other side lacks, as a multiset difference."""
-        rest = Counter(map(self.read, others))
-        left: list[nodes.Requirement] = []
-        for requirement in some:
-            text = self.read(requirement)
-            if rest[text] > 0:
-                rest[text] -= 1
-            else:
-                left.append(requirement)
-        return left
 
-    def _about(self, requirement: nodes.Requirement) -> str:
-        """Return the bounded quantity and the direction of the bound as a key; empty for a statement about layers."""
-        if isinstance(requirement, nodes.LogicRequirement):
-            figure = requirement.formula
-            if not isinstance(figure, nodes.Runs | nodes.Longest | nodes.Distinct):
-                return ""
-            return meaning(unbounded(figure))
+def _about(requirement: nodes.Requirement) -> str:
+    """Return the bounded quantity and the direction of the bound as a key; empty for a statement about layers."""
+    if isinstance(requirement, nodes.LinearRequirement):
         return f"{requirement.where.text} {requirement.op[0]}"
+    of = requirement.formula
+    return meaning(unbounded(of)) if isinstance(of, nodes.Runs | nodes.Longest | nodes.Distinct) else ""
 
 
-def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
+def _told(requirements: Asked) -> Iterator[str]:
     """Yield one text per requirement; instances of one line that read alike, and more than MANY that do not, become one text."""
     lines: dict[str, list[nodes.Requirement]] = {}
     for requirement in requirements:
@@ -262,18 +248,11 @@ _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"
 
 def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
     """Differences in meaning of `new` from `old`, declaration by declaration, with the pieces to make."""
-    changes = tuple(_params(old, new)) + tuple(
-        change for kind in KINDS for change in _of_kind(kind, old, new)
-    )
+    declared = (change for kind in KINDS for change in _of_kind(kind, old, new))
+    changes = (*_params(old, new), *declared)
     waiting = tuple(name for name, bld in new.blds.items() if new.spaces[bld.space].used_by is not None)
     pieces = {name: _pieces(old, new, name) for name in new.blds if name not in waiting}
     return ProgramChanges(changes, pieces, waiting)
-
-
-def declared(program: nodes.Program, kind: str) -> dict[str, Frozen]:
-    """The declarations of one kind."""
-    found: dict[str, Frozen] = getattr(program, KINDS[kind].plural)
-    return found
 
 
 def _params(old: nodes.Program, new: nodes.Program) -> Iterator[Change]:
@@ -285,7 +264,7 @@ def _params(old: nodes.Program, new: nodes.Program) -> Iterator[Change]:
 
 
 def _of_kind(kind: str, old: nodes.Program, new: nodes.Program) -> Iterator[Change]:
-    before, after = declared(old, kind), declared(new, kind)
+    before, after = (getattr(program, KINDS[kind].plural) for program in (old, new))
     for name in after:
         if name not in before:
             yield Change("+", kind, name)
@@ -339,9 +318,7 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
 def _word(node: object, field: str) -> str:
     """Return the name in the language of a node's field: the setting's, where it is one."""
     known = settings_of(type(node)) if isinstance(node, Frozen) else {}
-    return next(
-        (word for word, setting in known.items() if setting.name == field and not setting.wide), field
-    )
+    return next((word for word, own in known.items() if own.name == field and not own.wide), field)
 
 
 def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
@@ -360,9 +337,7 @@ def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
 
 def as_text(changes: ProgramChanges) -> str:
     """The whole answer, without a final newline."""
-    if not changes:
-        return "No changes: both programs mean the same."
-    return "\n".join(_lines(changes))
+    return "\n".join(_lines(changes)) if changes else "No changes: both programs mean the same."
 
 
 def _lines(changes: ProgramChanges) -> Iterator[str]:
@@ -388,6 +363,5 @@ def _lines(changes: ProgramChanges) -> Iterator[str]:
             )
     for name in changes.waiting:
         yield f"bld {name}: known once its space's search is solved"
-    yield (
-        f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
-    )
+    count = changes.count
+    yield f"Plan: {count('+')} to add, {count('~')} to change, {count('-')} to remove."

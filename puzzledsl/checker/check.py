@@ -13,15 +13,14 @@ from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_DEPTH, Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations import data, hardware, judge, search, stages
-from puzzledsl.checker.declarations.common import check_assert
+from puzzledsl.checker.declarations.common import check_assert, lowering
 from puzzledsl.checker.engines import with_one_cache
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
-from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names import words
 from puzzledsl.checker.names.names import Loader, Parse, declared
 from puzzledsl.checker.spaces import choices
-from puzzledsl.checker.whole import check_whole
+from puzzledsl.checker.whole import check_whole, warn
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
@@ -30,19 +29,19 @@ from puzzledsl.syntax.parse import parse
 
 Map = Mapping[str, str]
 LOWERINGS: dict[str, Lower] = {
-    "parent": data.lower_parent,
-    "data": data.lower_data,
+    "parent": lowering(data.lower_parent),
+    "data": lowering(data.lower_data),
     "hardware": hardware.lower_hardware,
-    "scenario": hardware.lower_scenario,
+    "scenario": lowering(hardware.lower_scenario),
     "space": choices.lower_space,
-    "bld": stages.lower_bld,
-    "score": stages.lower_score,
-    "judge": judge.lower_judge,
-    "search": search.lower_search,
-    "frontier": search.lower_frontier,
-    "uptrain": stages.lower_uptrain,
-    "eval": stages.lower_eval,
-    "export": stages.lower_export,
+    "bld": lowering(stages.lower_bld),
+    "score": lowering(stages.lower_score),
+    "judge": lowering(judge.lower_judge),
+    "search": lowering(search.lower_search),
+    "frontier": lowering(search.lower_frontier),
+    "uptrain": lowering(stages.lower_uptrain),
+    "eval": lowering(stages.lower_eval),
+    "export": lowering(stages.lower_export),
 }
 """Kind -> its lowering, in the order of a program."""
 

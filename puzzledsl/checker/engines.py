@@ -1,19 +1,26 @@
-"""Checks of what engines of searched costs lack or round, and of KV caches: some runtimes have one type for all layers."""
+"""Checks of what runtimes lack: those of exports, and the engines of searched costs, which round, too; some have one KV cache."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.alternative import Alternative, served
 from puzzledsl.alternatives.precision import FULL
-from puzzledsl.alternatives.support import FAMILY, Absent
-from puzzledsl.base.diagnostics import Args, Diagnostic, Label
-from puzzledsl.base.phrases import layers_in_words
+from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, RecipeOfQuantised, Span
+from puzzledsl.base.frozen import record
+from puzzledsl.base.phrases import layers_in_words, listed
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.measured_engines import ENGINES, Engine
-from puzzledsl.ir.runtimes import engine_of, fit_in, of_one_cache, unlike_cache
+from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.measured_engines import ENGINES, RECIPES, Engine
+from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in, of_one_cache, unlike_cache
+from puzzledsl.ir.stage_nodes import EXPORTS
+from puzzledsl.syntax import tree
 
 SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
@@ -156,3 +163,134 @@ def _is_in(space: nodes.Space) -> nodes.Logic:
     names = (tuple(each.name for each in layer.attention) for layer in space.layers)
     parts = (nodes.Is(layer=i, sub_block="attention", alternatives=of) for i, of in enumerate(names))
     return nodes.And(operands=tuple(parts))
+
+
+def alternatives_of(space: nodes.Space) -> Iterator[Alternative]:
+    """Yield the alternatives of every layer's attention and FFN."""
+    return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
+
+
+FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
+"""Runtime -> the export format that is for it."""
+BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
+    recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
+}
+
+
+def check_exports(ctx: Context, program: nodes.Program) -> None:
+    """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
+    for export in program.exports.values():
+        space = program.spaces[references.space_of(program, export)]
+        item = ctx.taken[export.name].item
+        value = item.value if isinstance(item, tree.Decl) else None
+        # the call of an export that has its own, not one that a `let` holds
+        call = value.span if isinstance(value, tree.Call) else None
+        _ExportCheck(ctx, export, space, program.parents[space.parent], call).report()
+
+
+@record
+class _ExportCheck:
+    """Check of one export. `call` is the place of its call, if it has its own."""
+
+    ctx: Context
+    export: nodes.Export
+    space: nodes.Space
+    parent: nodes.Parent
+    call: Span | None
+
+    @property
+    def written(self) -> str:
+        """Its call on one line; empty if a comment stands in it, or without a call of its own."""
+        text = "" if self.call is None else " ".join(self.ctx.source(self.call).split())
+        return "" if "#" in text else text
+
+    def report(self) -> None:
+        """Report what the runtime lacks."""
+        ctx, export, parent, space = self.ctx, self.export, self.parent, self.space
+        runtime, where = RUNTIMES[export.runtime], ctx.span_of(export.runtime_where)
+        types = dict.fromkeys(each.dtype for each in alternatives_of(space) if each.dtype is not None)
+        if types and export.dtype in RECIPES:  # which chooses the type of every matrix
+            span = self.call or ctx.span_of(export.where)
+            call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", self.written)
+            fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
+            named: Args = {"recipe": export.dtype, "types": listed([f"`{name}`" for name in types], "and")}
+            beside = [self._label("what")]
+            ctx.report(RecipeOfQuantised(span, secondary=beside, fixes=fixes, **named))
+        choices = [(layer.attention, layer.ffn) for layer in space.layers]
+        found = fit(runtime, parent.shape, choices, parent.computation)
+        absent = [answer.reason for _, answer in found.model if isinstance(answer, Absent)]
+        for reason in absent[:1] if found.absent[0] else absent:
+            said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
+            beside = [Label(ctx.span_of(parent.where), "the parent")]
+            fits = {n: fit(r, parent.shape, choices, parent.computation) for n, r in RUNTIMES.items()}
+            able = [self._runtime(name) for name, other in fits.items() if not any(other.absent)]
+            help = f"write {listed(able, 'or')}" if able else ""
+            ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
+        if absent:
+            return
+        label = self._label("used by" if space.used_by else "what")
+        # what is lacked, where, what it becomes, at what cost, and how to do without
+        drop, rewritten = f"write {self._runtime('transformers')}", list[tuple[str, str, str, str, str]]()
+        for what, answer in found.model:
+            if isinstance(answer, Lowered):
+                cost = self._cost(found.architecture, answer)
+                rewritten.append((what, "the whole model", answer.into, cost, drop))
+        for lack in found.lacks:
+            what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
+            layers, support = layers_in_words(list(lack.layers)), lack.support
+            if isinstance(support, Absent):
+                said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": support.reason}
+                help = self._absent_help(lack)
+                ctx.report(errors.CannotRepresent(where, secondary=[label], help=help, **said))
+            elif isinstance(support, Lowered):
+                cost = self._cost(found.architecture, support, lack)
+                those = "that layer" if len(lack.layers) == 1 else "those layers"
+                verb, joined = ("replace", "in") if lack.kept else ("drop", "from")
+                drop = f"{verb} `{lack.alternative.name}` {joined} {those}"
+                rewritten.append((what, layers, support.into, cost, drop))
+        if not rewritten or export.lower:
+            return
+        call, fixes = "lower: true", []
+        if export.lower is None and self.call is not None and self.written.endswith(")"):
+            call = f"{self.written[:-1].rstrip().removesuffix(',')}, lower: true)"
+            fixes = [Fix.replace(self.call, call, safe=False)]
+        (what, layers, into, cost, drop), notes = rewritten[0], list[str]()
+        shown, help = f"{what}: {layers}", f"it becomes {into}: {cost}; "
+        allow = f"write `{call}` to allow it, or {drop}"
+        if len(rewritten) > 1:
+            shown = listed([each[0] for each in rewritten], "and")
+            notes = ["{}, {}: becomes {}, {}; or {}".format(*each) for each in rewritten]
+            help, allow = "", f"write `{call}` to allow all of it"
+        kind = errors.IsLowered if export.lower is None else errors.LoweringRefused
+        said = {"runtime": runtime.title, "what": shown, "notes": notes}
+        ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
+
+    def _label(self, what: str) -> Label:
+        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
+
+    def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
+        """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
+        shape = self.parent.shape
+        own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
+        extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
+        size = format_quantity(round(extra * BYTES_PER_PARAM.get(self.export.dtype or "", 2)), BYTES)
+        share, each = 100 * extra / total_params(shape), " a layer" if lack and len(lack.layers) > 1 else ""
+        return f"+{size} and +{share:.2g} % decode latency{each}"
+
+    def _runtime(self, name: str) -> str:
+        """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
+        format_ = FORMATS[name]
+        if format_ != "hf":
+            return f'`{format_}("…")`'
+        return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
+
+    def _absent_help(self, lack: Lack) -> str:
+        own, name = (self.parent.shape.base or self.parent.shape).at(lack.layers[0]), lack.alternative.name
+        drop = f"drop `{name}` from the space"
+        if lack.kept:
+            drop = f"replace `{name}`, which the parent has, in those layers"
+        for runtime in RUNTIMES.values():
+            answers = (served(lack.alternative, a, own, first=False) for a in runtime.architectures)
+            if any(answer.kind != "absent" for answer in answers):
+                return f"{drop}, or write {self._runtime(runtime.name)}"
+        return drop

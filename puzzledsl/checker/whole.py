@@ -1,31 +1,30 @@
-"""Checks of a whole program: what later stages need, and what the runtimes of exports lack."""
+"""Checks of a whole program: what later stages need, and lints: legal but probably unintended."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, served
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base import diagnostics as stage_errors
-from puzzledsl.base.diagnostics import Args, Fix, Label, Span
-from puzzledsl.base.frozen import record
+from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.gguf_tokenizers import objection
-from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.resources import entry_points
-from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.engines import check_engines
+from puzzledsl.checker.engines import alternatives_of, check_engines, check_exports
+from puzzledsl.checker.expressions.operators import FLIPPED
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import RECIPES
-from puzzledsl.ir.runtimes import Lack, extra_params, fit
-from puzzledsl.ir.stage_nodes import EXPORTS
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.references import mentioned_scores
 from puzzledsl.syntax import tree
 
 MODULES = "puzzledsl.models.alternatives"
@@ -37,7 +36,7 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
     for search in program.searches.values():
         if search.refine:
             _check_refine(ctx, program, search, ctx.span_of(search.refine.where))
-    for check in (_judges, _built, _ends, _exports, check_engines, _tokenizers, _pieces):
+    for check in (_judges, _built, _ends, check_exports, check_engines, _tokenizers, _pieces):
         check(ctx, program)
 
 
@@ -45,8 +44,7 @@ def _judges(ctx: Context, program: nodes.Program) -> None:
     """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
     readers = references.readers_of(program) if program.judges else {}
     for judge in program.judges.values():
-        data = program.data[judge.data]
-        met = [name for name in readers if references.overlap(program.data[name], data)]
+        met = [name for name in readers if references.overlap(program.data[name], program.data[judge.data])]
         found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
         same = (e.name for e in program.evals.values() if {*e.tasks} & {*judge.tasks})
         for what, reader in (found or [("questions", f"eval `{name}`") for name in same])[:1]:
@@ -56,13 +54,9 @@ def _judges(ctx: Context, program: nodes.Program) -> None:
 
 def _built(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that need the child of a search that builds none."""
-    if all(search.realise for search in program.searches.values()):
-        return
     for declared in (program.uptrains, program.evals, program.exports):
         for kind, declaration in ((type(d).__name__.lower(), d) for d in declared.values()):
-            wanted = [declaration.search if isinstance(declaration, nodes.Uptrain) else declaration.of]
-            wanted += declaration.full if isinstance(declaration, nodes.Eval) else ()
-            for name in dict.fromkeys(wanted):
+            for name in dict.fromkeys(references.references(declaration)):
                 if name in program.searches and not program.searches[name].realise:
                     said: Args = {"what": f"{kind} `{declaration.name}`", "search": name}
                     ctx.report(errors.NotBuilt(ctx.span_of(declaration.where), **said))
@@ -132,21 +126,12 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
             help = f"write `minimize {fit[0]}`, or bound what a `judge` measures{rest}"
         ctx.report(errors.GoalNotMeasured(span, search=name, help=help))
     bld = None if score is None else program.scores[score].bld
-    if (
-        search.refine
-        and search.refine.healed
-        and not references.judged_by(search)
-        and bld is not None
-        and not program.blds[bld].heal_tokens
-    ):
+    heals = search.refine is not None and search.refine.healed and not references.judged_by(search)
+    if heals and bld is not None and not program.blds[bld].heal_tokens:
         ctx.report(errors.HealedToMeasureAlone(span, bld=bld))
     parent = program.parents[program.spaces[search.space].parent]
     if not isinstance(parent.source, nodes.HfSource):
         ctx.report(errors.NoWeightsToRefine(span, search=name, parent=parent.name))
-
-
-def _alternatives(space: nodes.Space) -> Iterator[Alternative]:
-    return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
 
 
 def _pieces(ctx: Context, program: nodes.Program) -> None:
@@ -154,7 +139,7 @@ def _pieces(ctx: Context, program: nodes.Program) -> None:
     for bld in program.blds.values():
         of_packages = {
             each.kind: each.name
-            for each in _alternatives(program.spaces[bld.space])
+            for each in alternatives_of(program.spaces[bld.space])
             if not type(each).__module__.startswith("puzzledsl.")
         }
         known = {entry.name for entry in entry_points(MODULES)} if of_packages else set()
@@ -179,143 +164,123 @@ def _tokenizers(ctx: Context, program: nodes.Program) -> None:
     for export in program.exports.values():
         parent = program.parents[program.spaces[references.space_of(program, export)].parent]
         if export.format == "gguf" and isinstance(parent.source, nodes.HfSource):
-            directory = folders.get(parent.where.file, Path()) / parent.source.id
-            if reason := objection(directory):
+            reason = objection(folders.get(parent.where.file, Path()) / parent.source.id)
+            if reason:
                 span, path = ctx.span_of(export.runtime_where), parent.source.id
                 ctx.report(stage_errors.UnknownTokenizer(span, path=path, reason=reason))
 
 
-FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
-"""Runtime -> the export format that is for it."""
-BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
-    recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
-}
+def warn(ctx: Context, program: nodes.Program) -> None:
+    """Report every warning of a program without errors."""
+    for warning in ctx.warnings:
+        ctx.report(warning)
+    warn_of_unused(ctx, program)
+    warn_of_direction(ctx, program)
+    warn_of_windows(ctx, program)
+    warn_of_few_tokens(ctx, program)
 
 
-def _exports(ctx: Context, program: nodes.Program) -> None:
-    """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
-    for export in program.exports.values():
-        space = program.spaces[references.space_of(program, export)]
-        item = ctx.taken[export.name].item
-        value = item.value if isinstance(item, tree.Decl) else None
-        # the call of an export that has its own, not one that a `let` holds
-        call = value.span if isinstance(value, tree.Call) else None
-        _ExportCheck(ctx, export, space, program.parents[space.parent], call).report()
+def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
+    """Report bounds in the wrong direction that the parent meets; bounds on both sides ask for a range, and are not reported."""
+    for search in program.searches.values():
+        bounds = [r for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
+        sides = {(bound.left, bound.op[0]) for bound in bounds}
+        for requirement in bounds:
+            op, what, bound = requirement.op, requirement.where.text, requirement.bound_where.text
+            other, direction = ("<", "less") if op[0] == ">" else (">", "more")
+            if _is_wrong_way_round(requirement) and (requirement.left, other) not in sides:
+                said: Args = {"bound": f"{what} {op} {bound}", "what": what, "direction": direction}
+                said |= {"instead": f"{what} {FLIPPED[op]} {bound}"}
+                ctx.report(errors.WrongWayRound(ctx.span_of(requirement.bound_where), **said))
 
 
-@record
-class _Rewritten:
-    """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
+def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:
+    """True for a multiple of the parent's that the parent meets and that only better children miss."""
+    ratio, left = requirement.parent_ratio, requirement.left
+    if ratio is None or len(left.terms) != 1 or left.constant or left.terms[0].coefficient != 1:
+        return False
+    match left.terms[0].term:
+        case nodes.MetricTerm(metric=metric) if METRICS[metric].better == "more":
+            return ratio >= 1 if requirement.op == "<=" else requirement.op == "<" and ratio > 1
+        case nodes.MetricTerm() | nodes.ParamsTerm():
+            return ratio <= 1 if requirement.op == ">=" else requirement.op == ">" and ratio < 1
+        case _:
+            return False
 
-    what: str
-    layers: str
-    into: str
-    cost: str
-    drop: str
+
+_NEVER_AN_END = {"let", "param", "fn", "parent", "hardware", "data"}
+"""Kinds that are useful only to other declarations; a space, a score or an export can be the purpose of a program."""
 
 
-@record
-class _ExportCheck:
-    """Check of one export. `call` is the place of its call, if it has its own."""
+def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
+    """Report unused names of the main file. A file without a search is a library, whose names are for others: skipped."""
+    if not program.searches:
+        return
+    found = [(o, o.symbol) for o in occurrences(ctx.root) if isinstance(o.symbol, Symbol)]
+    used = {s.place for o, s in found if o.role == "uses" and not isinstance(o.item, tree.Use)}
+    # the names that declarations refer to, explicitly or by default
+    referred = {name for node in ctx.lowered.values() for name in references.references(node)}
+    imports: dict[int, tuple[tree.Use, list[Span]]] = {}
+    for occurrence, symbol in found:
+        if symbol.place in used or symbol.name.startswith("_"):
+            continue
+        if isinstance(occurrence.item, tree.Use) and occurrence.role == "uses":
+            imports.setdefault(id(occurrence.item), (occurrence.item, []))[1].append(occurrence.span)
+        elif occurrence.role == "declares" and symbol.kind in _NEVER_AN_END and symbol.name not in referred:
+            ctx.report(errors.UnusedName(symbol.span, kind=symbol.kind, name=symbol.name))
+    for use, unused in imports.values():
+        for place, name in ((place, name) for place, name in enumerate(use.names) if name.span in unused):
+            start, end = name.span.start, name.span.end
+            if place + 1 < len(use.names):
+                end = use.names[place + 1].span.start
+            elif place:
+                start = use.names[place - 1].span.end
+            fix = Fix.replace(start.to(end), "", "leave it out")
+            if len(unused) == len(use.names):
+                fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
+            ctx.report(errors.UnusedUse(name.span, name=name.text, path=use.path.value, fixes=[fix]))
 
-    ctx: Context
-    export: nodes.Export
-    space: nodes.Space
-    parent: nodes.Parent
-    call: Span | None
 
-    @property
-    def written(self) -> str:
-        """Its call on one line; empty if a comment stands in it, or without a call of its own."""
-        text = "" if self.call is None else " ".join(self.ctx.source(self.call).split())
-        return "" if "#" in text else text
+def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
+    """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
+    told: set[str] = set()
+    for search in program.searches.values():
+        metrics = (t for t in references.terms_of(search) if isinstance(t, nodes.MetricTerm))
+        scenarios = [program.scenarios[term.scenario] for term in metrics]
+        scenario = max(scenarios, key=lambda each: each.prompt + each.output, default=None)
+        for name in mentioned_scores(search):
+            score, method = program.scores[name], program.scores[name].method
+            if scenario is None or score.bld is None or name in told:
+                continue
+            if not isinstance(method, nodes.ReplaceOne) or method.tasks is not None:
+                continue  # it reads no text, or questions
+            layers, length = program.spaces[search.space].layers, scenario.prompt + scenario.output
+            if (seen := min(method.samples, program.blds[score.bld].context)) >= length:
+                continue
+            gqas = (a for layer in layers for a in layer.attention if isinstance(a, GqaAttention))
+            # those that hide something; the parent's own aside
+            if windows := sorted({a.window for a in gqas if a.window is not None and a.window < length}):
+                told.add(name)
+                said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
+                said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
+                ctx.report(errors.WindowUnseen(ctx.span_of(score.where), length=length, **said))
 
-    def report(self) -> None:
-        """Report what the runtime lacks."""
-        ctx, export, parent, space = self.ctx, self.export, self.parent, self.space
-        runtime, where = RUNTIMES[export.runtime], ctx.span_of(export.runtime_where)
-        types = dict.fromkeys(each.dtype for each in _alternatives(space) if each.dtype is not None)
-        if types and export.dtype in RECIPES:  # which chooses the type of every matrix
-            span = self.call or ctx.span_of(export.where)
-            call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", self.written)
-            fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
-            named: Args = {"recipe": export.dtype, "types": listed([f"`{name}`" for name in types], "and")}
-            beside = [self._label("what")]
-            ctx.report(stage_errors.RecipeOfQuantised(span, secondary=beside, fixes=fixes, **named))
-        choices = [(layer.attention, layer.ffn) for layer in space.layers]
-        found = fit(runtime, parent.shape, choices, parent.computation)
-        absent = [answer.reason for _, answer in found.model if isinstance(answer, Absent)]
-        for reason in absent[:1] if found.absent[0] else absent:
-            said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
-            beside = [Label(ctx.span_of(parent.where), "the parent")]
-            fits = {n: fit(r, parent.shape, choices, parent.computation) for n, r in RUNTIMES.items()}
-            able = [self._runtime(name) for name, other in fits.items() if not any(other.absent)]
-            help = f"write {listed(able, 'or')}" if able else ""
-            ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
-        if absent:
-            return
-        label = self._label("used by" if space.used_by else "what")
-        drop, rewritten = f"write {self._runtime('transformers')}", list[_Rewritten]()
-        for what, answer in found.model:
-            if isinstance(answer, Lowered):
-                cost = self._cost(found.architecture, answer)
-                rewritten.append(_Rewritten(what, "the whole model", answer.into, cost, drop))
-        for lack in found.lacks:
-            what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
-            layers, support = layers_in_words(list(lack.layers)), lack.support
-            if isinstance(support, Absent):
-                said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": support.reason}
-                help = self._absent_help(lack)
-                ctx.report(errors.CannotRepresent(where, secondary=[label], help=help, **said))
-            elif isinstance(support, Lowered):
-                cost = self._cost(found.architecture, support, lack)
-                those = "that layer" if len(lack.layers) == 1 else "those layers"
-                verb, joined = ("replace", "in") if lack.kept else ("drop", "from")
-                drop = f"{verb} `{lack.alternative.name}` {joined} {those}"
-                rewritten.append(_Rewritten(what, layers, support.into, cost, drop))
-        if not rewritten or export.lower:
-            return
-        call, fixes = "lower: true", []
-        if export.lower is None and self.call is not None and self.written.endswith(")"):
-            call = f"{self.written[:-1].rstrip().removesuffix(',')}, lower: true)"
-            fixes = [Fix.replace(self.call, call, safe=False)]
-        first, notes = rewritten[0], []
-        what, help = f"{first.what}: {first.layers}", f"it becomes {first.into}: {first.cost}; "
-        allow = f"write `{call}` to allow it, or {first.drop}"
-        if len(rewritten) > 1:
-            what = listed([each.what for each in rewritten], "and")
-            notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
-            help, allow = "", f"write `{call}` to allow all of it"
-        kind = errors.IsLowered if export.lower is None else errors.LoweringRefused
-        said = {"runtime": runtime.title, "what": what, "notes": notes}
-        ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
 
-    def _label(self, what: str) -> Label:
-        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
+def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
+    """Report each BLD whose calibration text has fewer tokens for an expert than the expert has channels."""
+    for bld in program.blds.values():
+        space, calibration = program.spaces[bld.space], bld.calibration_tokens
+        each = zip(program.parents[space.parent].shape.each, space.layers, strict=True)
+        refitted = (own for own, layer in each if any(isinstance(a, MoeFfn) for a in layer.ffn))
+        shapes = [own for own in refitted if _needed(own) > calibration]
+        if "ffn" not in bld.sub_blocks or not shapes:
+            continue
+        own = max(shapes, key=_needed)
+        said: Args = {"calibration": calibration, "width": own.expert_width}
+        said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // 1024)}Ki"}
+        ctx.report(errors.FewTokensAnExpert(ctx.span_of(bld.where), **said))
 
-    def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
-        """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
-        shape = self.parent.shape
-        own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
-        extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
-        size = format_quantity(round(extra * BYTES_PER_PARAM.get(self.export.dtype or "", 2)), BYTES)
-        share, each = 100 * extra / total_params(shape), " a layer" if lack and len(lack.layers) > 1 else ""
-        return f"+{size} and +{share:.2g} % decode latency{each}"
 
-    def _runtime(self, name: str) -> str:
-        """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
-        format_ = FORMATS[name]
-        if format_ != "hf":
-            return f'`{format_}("…")`'
-        return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
-
-    def _absent_help(self, lack: Lack) -> str:
-        own, name = (self.parent.shape.base or self.parent.shape).at(lack.layers[0]), lack.alternative.name
-        drop = f"drop `{name}` from the space"
-        if lack.kept:
-            drop = f"replace `{name}`, which the parent has, in those layers"
-        for runtime in RUNTIMES.values():
-            answers = (served(lack.alternative, a, own, first=False) for a in runtime.architectures)
-            if any(answer.kind != "absent" for answer in answers):
-                return f"{drop}, or write {self._runtime(runtime.name)}"
-        return drop
+def _needed(shape: nodes.Shape) -> int:
+    """The tokens that give each expert as many as it has channels, if all experts have equally many."""
+    return -(-shape.expert_width * shape.experts // shape.top_k)

@@ -1,36 +1,32 @@
 """Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side.
 
-Regrets and margins as text: one line per layer, the cost of each requirement, and the choices that hardly matter.
+Regrets and margins as text: one line per layer and the cost of each requirement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from puzzledsl.alternatives.alternative import ENDS
-from puzzledsl.base.phrases import aligned
-
-if TYPE_CHECKING:
-    from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.ir.nodes import Program, Refine, Search
-    from puzzledsl.ir.tables import (
-        FrontierResult,
-        Move,
-        Regret,
-        SearchResult,
-        Solution,
-        SubBlockRegrets,
-        WhyResult,
-    )
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.phrases import aligned, ranges
+from puzzledsl.base.render import to_json
+from puzzledsl.costs.table import notes as notes_of
+from puzzledsl.ir import tables
+from puzzledsl.ir.facts import dropped_names
+from puzzledsl.ir.nodes import MetricTerm, Program, Refine, ReplaceOne, ScoreTerm, Search
+from puzzledsl.ir.references import mentioned_scores, terms_of
+from puzzledsl.ir.search_nodes import describe, describe_term
+from puzzledsl.pipeline.text.child_text import bound_text, metric_text, solve_note
+from puzzledsl.report.numbers import by_regret, next_best, regret_text
+from puzzledsl.report.pictures.curves import one_child
 
 
-def as_json(
-    result: SearchResult, seconds: float, name: str = "", refine: Refine | None = None
-) -> dict[str, object]:
+def as_json(result: tables.SearchResult, seconds: float, refine: Refine | None = None) -> dict[str, object]:
     """Return the documented JSON form of one result. `refine`: the settings of the search that measures children around it."""
     return {
-        "search": name or result.search,
+        "search": result.search,
         "status": result.status,
         "objective": result.objective,
         "bound": result.bound,
@@ -56,23 +52,18 @@ def as_json(
 
 def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
     """Return the documented JSON form of a search that was not run, with the mistakes in its tables or in the program."""
-    from puzzledsl.base.render import to_json
-
     return {"search": search, "status": "error", "diagnostics": to_json(diagnostics)["diagnostics"]}
 
 
-def as_text(program: Program, result: SearchResult, seconds: float) -> str:
+def as_text(program: Program, result: tables.SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
-    from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.pipeline.text.child_text import metric_text
-
     best, search = result.solutions[0], program.searches[result.search]
-    lines = [
-        f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {_parts(result)}, verified"
-    ]
+    by = f"by {result.solver}"
+    if result.found_by:
+        proven = "proven" if result.status == "optimal" else "bound"
+        by = f"found by {result.found_by}, {proven} by {result.proved_by}"
+    lines = [f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {by}, verified"]
     if search.refine is not None:
-        from puzzledsl.pipeline.text.child_text import solve_note
-
         lines.append(f"  {solve_note(search)}")
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
@@ -94,11 +85,8 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
+def layers_as_text(program: Program, result: tables.SearchResult) -> Iterator[str]:
     """Yield the alternatives of each sub-block, the most frequent first: number of layers, name, and which layers."""
-    from puzzledsl.alternatives.alternative import SUB_BLOCKS
-    from puzzledsl.base.phrases import ranges
-
     for part in SUB_BLOCKS:
         layers: dict[str, list[int]] = {}
         for number, layer in enumerate(result.solutions[0].of_layers):
@@ -109,14 +97,9 @@ def layers_as_text(program: Program, result: SearchResult) -> Iterator[str]:
         yield from (f"  {site:<20} {name}" for site, name in result.solutions[0].ends)
 
 
-def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
+def _dropped(program: Program, result: tables.SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
-    from puzzledsl.base.phrases import ranges
-    from puzzledsl.ir.facts import dropped_names
-    from puzzledsl.ir.nodes import ReplaceOne
-    from puzzledsl.search.needs import needed
-
-    methods = [program.scores[name].method for name in needed(program, result.search).scores]
+    methods = [program.scores[name].method for name in mentioned_scores(program.searches[result.search])]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
     layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
     dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]
@@ -124,24 +107,14 @@ def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
         yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"
 
 
-def _parts(result: SearchResult) -> str:
-    """`found by label setting, proven by CP-SAT`."""
-    if not result.found_by:
-        return f"by {result.solver}"
-    return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
-
-
 def _goal_text(search: Search, value: float, digits: int = 6) -> str:
     """Format a value of the goal, or a difference of two: with its unit where the goal is one metric."""
-    from puzzledsl.ir.nodes import MetricTerm
-    from puzzledsl.pipeline.text.child_text import metric_text
-
     if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
         return metric_text(f"{term.scenario}.{term.metric}", value)
     return f"{value:.{digits}g}"
 
 
-def _proof(search: Search, result: SearchResult) -> str:
+def _proof(search: Search, result: tables.SearchResult) -> str:
     """`optimal (objective 1.134, proven: no other is better)`; an answer that time cut short says what is proven."""
     objective = f"objective {_goal_text(search, result.solutions[0].objective)}"
     if result.bound is None:
@@ -153,7 +126,7 @@ def _proof(search: Search, result: SearchResult) -> str:
     return f"feasible, not proven to be the best ({objective}; proven so far: {bound}, gap {gap})"
 
 
-def _further(search: Search, result: SearchResult) -> list[str]:
+def _further(search: Search, result: tables.SearchResult) -> list[str]:
     """All solutions, in the order in which they were proven: each is the best of those far enough from the ones before."""
     proven = "each proven to be the best given those before"
     proven = proven if result.status == "optimal" else "not all proven"
@@ -171,27 +144,15 @@ def _further(search: Search, result: SearchResult) -> list[str]:
 
 def columns_of(search: Search) -> list[str]:
     """Return `params` and the metrics that a search mentions, in the order of mention."""
-    from puzzledsl.ir.nodes import MetricTerm, ScoreTerm
-    from puzzledsl.ir.references import terms_of
-
-    names = ["params"]
-    for term in terms_of(search):
-        match term:
-            case MetricTerm(scenario=scenario, metric=metric):
-                names.append(f"{scenario}.{metric}")
-            case ScoreTerm(score=score):
-                names.append(score)
-            case _:
-                pass
-    return list(dict.fromkeys(names))
+    mentioned = (term for term in terms_of(search) if isinstance(term, MetricTerm | ScoreTerm))
+    names = (f"{t.scenario}.{t.metric}" if isinstance(t, MetricTerm) else t.score for t in mentioned)
+    return list(dict.fromkeys(["params", *names]))
 
 
 def _children(
-    search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], Solution | None]]
+    search: Search, head: Sequence[str], rows: Iterable[tuple[Sequence[str], tables.Solution | None]]
 ) -> Iterator[str]:
     """Return a table of children: own cells of each, then the figures that the search mentions."""
-    from puzzledsl.pipeline.text.child_text import metric_text
-
     columns = columns_of(search)
     cells = [[*head, *columns]]
     for own, child in rows:
@@ -200,19 +161,14 @@ def _children(
     return aligned(cells, "<>", "  ")
 
 
-def frontier_json(result: FrontierResult) -> dict[str, object]:
+def frontier_json(result: tables.FrontierResult) -> dict[str, object]:
     """Return a frontier as JSON: its points, each with its target and the answer there."""
     points = [{"target": p.target, **as_json(p.result, 0.0)} for p in result.points]
     return {"frontier": result.frontier, "search": result.search, "points": points}
 
 
-def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
+def frontier_text(program: Program, result: tables.FrontierResult, wrote: Path) -> str:
     """Return the points of a frontier as a table, and the file they were written to."""
-    from puzzledsl.costs.table import notes as notes_of
-    from puzzledsl.ir.search_nodes import describe_term
-    from puzzledsl.pipeline.text.child_text import bound_text
-    from puzzledsl.report.pictures.curves import one_child
-
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)
     rows = []
@@ -231,35 +187,24 @@ def frontier_text(program: Program, result: FrontierResult, wrote: str) -> str:
     return "\n".join([head, *lines, *notes, f"wrote {wrote}"])
 
 
-NAMES = {"attention": "attention", "ffn": "FFN"}
-
-
-def why_as_text(program: Program, result: WhyResult, file: str, *, is_whole: bool) -> str:
+def why_as_text(program: Program, result: tables.WhyResult, file: str, *, is_whole: bool) -> str:
     """Return all regrets and margins of a search; if it is not the whole, the alternatives of one place."""
-    from puzzledsl.report.sections.searches import indifferent
-
     words = _Words(program, result)
     if not is_whole:
         return "\n".join([words.head(), *(line for s in result.sub_blocks for line in ("", *words.place(s)))])
-    lines = [words.head(), "", *words.layers(), "", *words.margins(), "", *words.free(indifferent(result))]
     example = next((s for s in result.sub_blocks if len(s.regrets) > 1), result.sub_blocks[0])
-    lines += [
-        "",
-        f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block",
-    ]
-    return "\n".join(lines)
+    more = f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block"
+    return "\n".join([words.head(), "", *words.layers(), "", *words.margins(), "", more])
 
 
-def place_of(sub_block: SubBlockRegrets) -> str:
+def place_of(sub_block: tables.SubBlockRegrets) -> str:
     """Return a place as the language writes it: `layers[3].ffn`, `head`."""
     is_end = sub_block.sub_block in ENDS
     return sub_block.sub_block if is_end else f"layers[{sub_block.layer}].{sub_block.sub_block}"
 
 
 class _Words:
-    def __init__(self, program: Program, result: WhyResult) -> None:
-        from puzzledsl.ir.search_nodes import describe
-
+    def __init__(self, program: Program, result: tables.WhyResult) -> None:
         self.result = result
         self.search = program.searches[result.search]
         self.objective = describe(self.search.objective)
@@ -277,27 +222,19 @@ class _Words:
             "regret: how much worse the optimum gets with an alternative fixed there and all else chosen anew"
         )
 
-    def regret(self, regret: Regret | Move) -> str:
+    def regret(self, regret: tables.Regret | tables.Move) -> str:
         """Return a regret as text, in the unit of the objective."""
-        from puzzledsl.report.sections.searches import regret_text
-
         return regret_text(regret, self.figure)
 
-    # -------------------------------------------------------- places
-
-    def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
+    def place(self, sub_block: tables.SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
-        from puzzledsl.report.sections.searches import by_regret
-
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
         for regret in by_regret(sub_block):
-            if regret.alternative == sub_block.chosen:
-                rows.append([regret.alternative, "chosen", ""])
-            else:
-                worse, objective = regret.at_most, abs(self.result.objective)
-                share = "" if worse is None or not objective else f"{worse / objective * 100:.3g} %"
-                rows.append([regret.alternative, self.regret(regret), share])
+            worse, objective = regret.at_most, abs(self.result.objective)
+            share = "" if worse is None or not objective else f"{worse / objective * 100:.3g} %"
+            chosen = regret.alternative == sub_block.chosen
+            rows.append([regret.alternative, *(("chosen", "") if chosen else (self.regret(regret), share))])
         yield from aligned(rows, "<>", "  ")
 
     def layers(self) -> Iterator[str]:
@@ -311,24 +248,9 @@ class _Words:
         rows += [[end.sub_block, *self._cells(end), "", "", ""] for end in ends]
         return aligned(rows, "<>", "  ")
 
-    def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
-        from puzzledsl.report.sections.searches import next_best
-
+    def _cells(self, sub_block: tables.SubBlockRegrets) -> list[str]:
         other = next_best(sub_block)
-        if other is None:
-            return [sub_block.chosen, "", ""]
-        return [sub_block.chosen, other.alternative, self.regret(other)]
-
-    def free(self, places: tuple[list[SubBlockRegrets], list[SubBlockRegrets]]) -> Iterator[str]:
-        """Yield the sub-blocks with a negligible regret for any, or for some other, alternative."""
-        limit = self.figure(self.result.negligible)
-        if self.result.objective:
-            limit += f", {self.result.negligible / abs(self.result.objective) * 100:.2g} % of the objective,"
-        yield f"do not care (a regret of at most {limit} is negligible)"
-        for head, those in zip(("any alternative will do:", "another will do as well:"), places, strict=True):
-            yield f"  {head:<25}{_listed(those) or 'none'}"
-
-    # -------------------------------------------------------- requirements
+        return [sub_block.chosen, *(("", "") if other is None else (other.alternative, self.regret(other)))]
 
     def margins(self) -> Iterator[str]:
         """Yield the cost of each requirement."""
@@ -342,7 +264,7 @@ class _Words:
                 said = "does not bind: nothing changes, not even without it"
             yield f"    {said}"
 
-    def _move(self, move: Move) -> str:
+    def _move(self, move: tables.Move) -> str:
         """`1 % tighter costs 0.021`."""
         what = "without it" if move.kind == "without" else f"{move.by} {move.kind}"
         if move.at_least is None:
@@ -353,16 +275,3 @@ class _Words:
             verb = "costs" if move.at_most > 0 else "saves"
             return f"{what} {verb} {self.figure(abs(move.at_most))}"
         return f"{what} costs {self.regret(move)}"
-
-
-def _listed(places: Sequence[SubBlockRegrets]) -> str:
-    """`attention of layers 0, 3..5; FFN of layer 7`."""
-    from puzzledsl.base.phrases import layers_in_words
-
-    parts = []
-    for sub_block, name in NAMES.items():
-        layers = [s.layer for s in places if s.sub_block == sub_block]
-        if layers:
-            parts.append(f"{name} of {layers_in_words(layers)}")
-    parts += [f"the {place.sub_block}" for place in places if place.sub_block in ENDS]
-    return "; ".join(parts)

@@ -42,10 +42,6 @@ class Command(_Light, TyperCommand):
     """A command that reads words and paths without pydantic."""
 
 
-class Group(_Light, TyperGroup):
-    """A group that does."""
-
-
 @record
 class _Reader:
     """The reader of one parameter's value."""
@@ -64,9 +60,9 @@ class _Reader:
             return self._typers().coerce(value, param=param, ctx=ctx)
         if self._kind in (str, list[str]):
             return value if self._kind is str else list(value)
+        given = {"path_type": Path, "param": param, "ctx": ctx}
         paths = [
-            coerce_cli_path(Path(each), self._info, path_type=Path, param=param, ctx=ctx)
-            for each in ([value] if self._kind is Path else value)
+            coerce_cli_path(Path(p), self._info, **given) for p in ([value] if self._kind is Path else value)
         ]
         return paths[0] if self._kind is Path else paths
 
@@ -74,26 +70,22 @@ class _Reader:
 TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     "Write a program": {
         "new": (
-            "program.new:new",
+            "new:new",
             "pzl new --parent llama3_1_8b --hardware h100_sxm",
             "pzl new small --parent ./checkpoints/mine",
         ),
         "check": (
-            "program.check:check",
+            "check:check",
             "pzl check wide.pzl",
             "pzl check wide.pzl --set headroom=90% --deny warnings",
             "pzl check wide.pzl --fix",
             "pzl check wide.pzl --json",
         ),
-        "explain": ("program.explain:explain", "pzl explain E0301", "pzl explain"),
-        "show": ("program.show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
-        "fmt": ("program.check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
-        "plan": (
-            "program.show:plan",
-            "pzl plan build wide.pzl",
-            "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode",
-        ),
-        "lsp": ("program.explain:lsp", "pzl lsp"),
+        "explain": ("explain:explain", "pzl explain E0301", "pzl explain"),
+        "show": ("show:show", "pzl show wide.pzl", "pzl show wide.pzl wide --json"),
+        "fmt": ("check:fmt", "pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check wide.pzl"),
+        "plan": ("show:plan", "pzl plan build wide.pzl", "pzl plan wide.pzl wide.pzl --set headroom=90%"),
+        "lsp": ("explain:lsp", "pzl lsp"),
     },
     "Search": {
         "compile": ("search:compile_", "pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
@@ -119,13 +111,13 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Build a child": {
         "run": (
-            "child.run:run",
+            "stages:run",
             "pzl run wide.pzl",
             "pzl run wide.pzl --dry-run",
             "pzl run wide.pzl --until solve",
             "pzl run wide.pzl --set speedup=1.6x",
         ),
-        "status": ("child.run:status", "pzl status wide.pzl"),
+        "status": ("stages:status", "pzl status wide.pzl"),
         "measure": ("stages:measure", "pzl measure wide.pzl"),
         "bld": ("stages:bld", "pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
         "score": ("stages:score", "pzl score wide.pzl kl"),
@@ -138,10 +130,10 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Maintain and verify": {
         "verify-export": (
-            "child.verify:verify_export",
+            "verify:verify_export",
             "pzl verify-export build/models/best --runtime transformers",
         ),
-        "verify-load": ("child.verify:verify_load", "pzl verify-load wide.pzl best"),
+        "verify-load": ("verify:verify_load", "pzl verify-load wide.pzl best"),
     },
 }
 """Heading -> command -> its function in `puzzledsl.cli.commands`, and lines to type. In the order in which a user meets them."""
@@ -165,6 +157,8 @@ GONE = {
     "`pzl eval` time parent and child",
     "verify-export --threads": "`pzl verify-export` times nothing: `hardware here = measured(engine: vllm)` does",
     "verify-export --build": "`pzl verify-export` keeps nothing: `--json` prints what it found",
+    "--diff": "`--diff` is gone: `pzl fmt` writes the file, and version control shows what changed",
+    "--detailed-exitcode": "`--detailed-exitcode` is gone: `changes` of `pzl plan --json` is empty if nothing changes",
     "--figures": "`--figures` is gone: the page has the pictures; `pzl frontier` writes the figures as CSV for your own",
 }
 """Commands, options, and options of one command that earlier versions had -> what to write instead."""
@@ -176,7 +170,7 @@ def epilog(command: str) -> str | None:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else None
 
 
-class ByPanel(Group):
+class ByPanel(_Light, TyperGroup):
     """A group whose help lists the commands under their headings."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

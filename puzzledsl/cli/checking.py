@@ -78,8 +78,6 @@ def _measured_on(ctx: Context, program: nodes.Program, readers: Readers) -> Iter
 
 
 MAX_ROUNDS = 20
-MAX_TRIALS = 100
-"""Checks that one run may cost beyond its rounds."""
 
 
 @record
@@ -102,15 +100,13 @@ class FixRun:
     settings: dict[str, str]
     texts: dict[str, str] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
-    trials: int = MAX_TRIALS
 
     def run(self) -> Checked:
         """Apply the fixes and return the program with the diagnostics that are left. Writes nothing."""
         checked = self._check(self.texts)
         for _ in range(MAX_ROUNDS):
-            better = self._round(checked)
-            if better is None:
-                return checked
+            if (better := self._round(checked)) is None:
+                break
             checked = better
         return checked
 
@@ -125,25 +121,12 @@ class FixRun:
 
     def _round(self, checked: Checked) -> Checked | None:
         """Make one round of fixes. Return the program after it, or None if nothing could be improved."""
-        offers = [
-            Made(*offer)
-            for file in checked.sources
-            if Path(file).is_file()  # of the user, not shipped and not the text of `--set`
-            for offer in safe_fixes(checked.diagnostics, file)
-        ]
+        own = filter(os.path.isfile, checked.sources)  # not shipped, and not the text of `--set`
+        offers = [Made(*offer) for file in own for offer in safe_fixes(checked.diagnostics, file)]
         kept = compatible(made.fix for made in offers)
         chosen = [made for made in offers if any(made.fix is fix for fix in kept)]
-        if not chosen:
-            return None
-        after = self._try(checked, chosen)
-        if after is not None or len(chosen) == 1:
-            return after
-        for made in chosen:
-            if self.trials <= 0:
-                return None
-            self.trials -= 1
-            after = self._try(checked, [made])
-            if after is not None:
+        for some in (chosen, *([made] for made in chosen)):
+            if some and (after := self._try(checked, some)) is not None:
                 return after
         return None
 

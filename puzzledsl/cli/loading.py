@@ -9,39 +9,24 @@ import inspect
 import json
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.models import ArgumentInfo
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
     from puzzledsl.checker.check import Checked
     from puzzledsl.pipeline.context import Context
 
 
-EXIT_FAULT = 70
-
-
-def use_color(stream: TextIO) -> bool:
-    """Return True if the stream is a terminal that supports colour and NO_COLOR is not set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-_source_roots: list[Path] = []
-
-
-def add_source_root(root: Path) -> None:
-    """Register a directory for the files named in spans. Later stages name them relative to the program's directory."""
-    if root not in _source_roots:
-        _source_roots.append(root)
+_source_roots: dict[Path, None] = {}
+"""Directories of programs, from which later stages name the files in spans."""
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
@@ -50,17 +35,15 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
     sources = sources_for(ordered, known, [Path(), *_source_roots])
+    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     for diagnostic in ordered:
-        print(render(diagnostic, sources, color=use_color(sys.stderr)), file=sys.stderr)
-        print(file=sys.stderr)
+        print(render(diagnostic, sources, color=color), end="\n\n", file=sys.stderr)
     if len(ordered) > 1:
         print(counts(ordered), file=sys.stderr)
 
 
 def end_with(problems: Iterable[Diagnostic]) -> None:
     """Print warnings. Raises DiagnosticError if there are errors."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-
     found = list(problems)
     print_diagnostics([each for each in found if each.severity == "warning"], {})
     if errors := [each for each in found if each.severity == "error"]:
@@ -73,38 +56,13 @@ def print_json(value: object) -> None:
     print()
 
 
-def shown_path(path: Path) -> str:
-    """Return a path relative to the current directory if it is below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def report_fault(error: Exception) -> int:
-    """Report an internal error, write the traceback to a file that the user can attach, and return the exit code."""
-    handle, name = tempfile.mkstemp(prefix="pzl-fault-", suffix=".txt")
-    with os.fdopen(handle, "w") as file:
-        traceback.print_exception(error, file=file)
-    print(
-        f"pzl: internal error ({type(error).__name__}: {error})\n"
-        f"This is a fault of pzl, not of your file. The details are in {name}; please report them.",
-        file=sys.stderr,
-    )
-    return EXIT_FAULT
-
-
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
 NAMES_HELP = "Names of declarations. Default: all."
-NamesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[NAME]...", help=NAMES_HELP),
-]
+NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help=NAMES_HELP)]
 BUILD_HELP = "Build directory. Default: `build/` beside FILE."
 BuildOption = Annotated[Path | None, typer.Option("-o", "--build", metavar="DIR", help=BUILD_HELP)]
 SET_HELP = "Give a `param` another value. May be repeated."
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP),
-]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)]
 JSON_HELP = "Print one JSON document on stdout instead of text."
 JsonOption = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 HEAL_HELP = (
@@ -188,7 +146,7 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
     """Check a file and print its diagnostics. Exit with 1 if there are errors."""
     from puzzledsl.checker import check as checker
 
-    add_source_root(file.parent)
+    _source_roots[file.parent] = None
     checked = checker.check(file, settings_of(pairs))
     if checked.diagnostics:
         print_diagnostics(checked.diagnostics, checked.sources)
@@ -201,7 +159,7 @@ def context(
     file: Path, pairs: list[str] | None, build: Path | None, *, heal: bool = True, on: str | None = None
 ) -> Context:
     """Return the run context of a checked file. A space with `used_by` is narrowed if its search is solved."""
-    from puzzledsl.pipeline.opening import context_of
+    from puzzledsl.pipeline.compile import context_of
 
     found = context_of(file, check(file, pairs), build)
     found.heal, found.on = heal, on

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from puzzledsl.base import process
-from puzzledsl.pipeline.process import interrupts
-from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
+
+EXIT_FAULT = 70
 
 
 def main() -> NoReturn:
@@ -17,12 +17,12 @@ def main() -> NoReturn:
     process.rest()
     # looking for plugins reads every package's metadata
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    interrupts.listen()
+    process.listen_to_interrupts()
     _sweep()
     code = run(sys.argv[1:])
-    if code != EXIT_INTERRUPTED:
-        interrupts.finish()
-    interrupts.leave(code)
+    if code != process.EXIT_INTERRUPTED:
+        process.ignore_interrupts()
+    process.leave(code)
 
 
 def _sweep() -> None:
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     try:
         application(*paths[:1])(paths, standalone_mode=True)
     except SystemExit as end:
-        if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
+        if end.code == process.EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
             return _interrupted()
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except DiagnosticError as error:
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if interrupts.asked():  # a library made an error of its own of the interrupt
+        if process.was_interrupted():  # a library made an error of its own of the interrupt
             return _interrupted()
         if os.environ.get("PZL_TRACEBACK"):
             raise
@@ -73,19 +73,30 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Report an exception and return the exit code: 1 for a write that the disk refuses, 70 for an internal error."""
-    from puzzledsl.cli.loading import print_diagnostics, report_fault
+    """Report an exception: 1 for a write that the disk refuses; else an internal error, with a file that the user can attach."""
+    import tempfile
+    import traceback
+
+    from puzzledsl.cli.loading import print_diagnostics
     from puzzledsl.pipeline.process.locks import problem_of, refusal
 
-    if (found := refusal(error)) is None:
-        return report_fault(error)
-    print_diagnostics([problem_of(found, "standard output")], {})
-    return 1
+    if (found := refusal(error)) is not None:
+        print_diagnostics([problem_of(found, "standard output")], {})
+        return 1
+    handle, name = tempfile.mkstemp(prefix="pzl-fault-", suffix=".txt")
+    with os.fdopen(handle, "w") as file:
+        traceback.print_exception(error, file=file)
+    print(
+        f"pzl: internal error ({type(error).__name__}: {error})\n"
+        f"This is a fault of pzl, not of your file. The details are in {name}; please report them.",
+        file=sys.stderr,
+    )
+    return EXIT_FAULT
 
 
 def _interrupted() -> int:
     print("\ninterrupted; what was finished is kept: run the same command to go on", file=sys.stderr)
-    return EXIT_INTERRUPTED
+    return process.EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

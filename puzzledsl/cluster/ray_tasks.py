@@ -2,7 +2,11 @@
 
 Tasks are handed out in order, to workers that are free. When a worker is lost, its unfinished tasks are handed out again first.
 New workers start while tasks wait and there is room for them, also on machines that join later. A team whose members keep state
-is lost as a whole with any of them.
+is lost as a whole with any of them; its neighbours share a machine where they can.
+
+A worker is an actor. It takes a GPU, or a CPU if the cluster has no GPU. CUDA errors and exhausted memory count as the loss of
+the worker, because its process cannot be trusted afterwards. Tensors travel as NumPy arrays: Ray's store maps these into the
+reader's memory, and pickles tensors in band, at a tenth of the speed.
 """
 
 from __future__ import annotations
@@ -10,15 +14,28 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.tasks import Cluster, Executor, NoWorkers, Task, TeamSpec, WorkerLost, WorkersKeepDying
-from puzzledsl.cluster.workers import Team, Workers
+from puzzledsl.cluster.tasks import (
+    Cluster,
+    Executor,
+    NoWorkers,
+    Task,
+    TeamSpec,
+    WorkerLost,
+    WorkersKeepDying,
+    first_line,
+)
 
 MAX_LOSSES = 5
 """The run fails when more teams than this are lost without a finished task in between."""
@@ -32,6 +49,189 @@ START_S = 300.0
 """Seconds that the processes of a team have to start."""
 ALONE_S = 60.0
 """Seconds without any free worker and without a team that may work, after which the run fails."""
+
+
+_VIEWED = {1: torch.uint8, 2: torch.int16}
+"""Integers of the size of a dtype that NumPy lacks (bfloat16, float8)."""
+
+
+def array_of(tensor: Tensor) -> tuple[NDArray[Any], str]:
+    """Return a tensor's content on the CPU, and the name of its dtype."""
+    held = tensor.detach().cpu().contiguous()
+    try:
+        array = held.numpy()
+    except TypeError:
+        array = held.view(_VIEWED[held.itemsize]).numpy()
+    return array, str(held.dtype).removeprefix("torch.")
+
+
+def tensor_of(carried: tuple[NDArray[Any], str]) -> Tensor:
+    """Invert `array_of`. Tensors are copies: the store's memory is read-only, and a write to it would end the process."""
+    array, dtype = carried
+    return torch.from_numpy(np.array(array)).view(getattr(torch, dtype))
+
+
+def carry_tensors() -> None:
+    """Make Ray carry the tensors of this process as NumPy arrays from now on, in whatever they are held."""
+    from ray.util import register_serializer
+
+    register_serializer(Tensor, serializer=array_of, deserializer=tensor_of)
+
+
+SETTLED_S, POLL_S = 10.0, 0.25
+"""Longest wait for the resources of workers that have ended, and the interval between two looks."""
+PLACED_S = 60.0
+"""Seconds that a team has to be placed."""
+
+
+class Member:
+    """A worker's object, built at its first call so that mistakes found meanwhile reach the caller."""
+
+    def __init__(self, make: Callable[[int], Any], member: int, threads: int) -> None:
+        carry_tensors()
+        torch.set_num_threads(threads)
+        self._make, self._member, self._part = make, member, None
+
+    def ready(self) -> None:
+        """Return when the process is up."""
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the object."""
+        if self._part is None:
+            self._part = self._make(self._member)
+        result = getattr(self._part, method)(*arguments)
+        return [*result] if isinstance(result, Iterator) else result
+
+
+@dataclass(eq=False)
+class Team:
+    """Actors of `Member`, in the order of the members."""
+
+    actors: Sequence[Any]
+    group: Any = None
+    node: str = ""
+    """The machine that the team has for itself."""
+    since: float = field(default_factory=time.monotonic)
+    opening: set[Any] = field(default_factory=set)
+    """Handles of its start."""
+    tasks: list[int] = field(default_factory=list)
+    """Numbers of its tasks, from the oldest to the newest."""
+    is_alike: bool = True
+
+    def call(self, member: int, method: str, *arguments: Any) -> Any:
+        """Queue a call, after all earlier ones of this member. Arguments may be handles of earlier calls."""
+        return self.actors[member].call.remote(method, *arguments)
+
+    def submit(self, task: Task) -> Any:
+        """Queue a task's steps. Results go from member to member through the object store. Return the last one's handle."""
+        handle: tuple[Any, ...] = ()
+        for step in task.steps:
+            handle = (self.call(step.member, step.method, *handle, *step.arguments),)
+        return handle[0]
+
+
+class Workers:
+    """Starts and ends workers of a connected cluster, and tells their loss from mistakes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Connect the cluster. Raises DiagnosticError."""
+        self.cluster, _ = cluster, cluster.ray
+        carry_tensors()
+
+    @property
+    def unit(self) -> str:
+        """The resource that a worker takes: "GPU", or "CPU" in a cluster without GPUs."""
+        return "GPU" if self.cluster.ray.cluster_resources().get("GPU") else "CPU"
+
+    def free(self) -> int:
+        """Return the number of workers that nobody uses now."""
+        return int(self.cluster.ray.available_resources().get(self.unit, 0))
+
+    def settled(self, most: int | None = None) -> int:
+        """Return `free` when it is at least `most` or no longer changes: Ray returns what ended workers had after a while."""
+        end, seen, same = time.monotonic() + SETTLED_S, self.free(), 0
+        while time.monotonic() < end and (most is None or seen < most) and (same < 4 or not seen):
+            time.sleep(POLL_S)
+            now = self.free()
+            seen, same = now, same + 1 if now == seen else 0
+        return seen
+
+    def start(self, make: Callable[[int], Any], size: int, threads: int | None = None) -> Team | None:
+        """Start a team; None if there is no room for it. Several workers are packed onto as few machines as possible."""
+        unit = self.unit
+        resources = {"num_cpus": int(unit == "CPU"), "num_gpus": int(unit == "GPU")}
+        if size == 1:
+            return Team([self._actor(make, 0, threads, **resources)])
+        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        group = placement_group([{unit: 1}] * size, strategy="PACK")
+        if not group.wait(timeout_seconds=PLACED_S):
+            remove_placement_group(group)
+            return None
+        actors = []
+        for member in range(size):
+            place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=member)
+            actors.append(self._actor(make, member, threads, scheduling_strategy=place, **resources))
+        return Team(actors, group)
+
+    def start_alone(
+        self, make: Callable[[int], Any], threads: int | None, used: Collection[str]
+    ) -> Iterator[Team]:
+        """Start workers that share no processor: one for each free GPU, or one for each machine that is not in `used`."""
+        if self.unit == "GPU":
+            for _ in range(self.free()):
+                yield Team([self._actor(make, 0, threads, num_cpus=0, num_gpus=1)])
+            return
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        for node in self.cluster.ray.nodes():
+            cpus = node["Resources"].get("CPU", 0)
+            if node["Alive"] and cpus and (name := node["NodeID"]) not in used:
+                here = NodeAffinitySchedulingStrategy(name, soft=False)
+                given = {"num_cpus": cpus, "scheduling_strategy": here}
+                yield Team([self._actor(make, 0, threads, **given)], node=name)
+
+    def _actor(self, make: Callable[[int], Any], member: int, threads: int | None, **options: Any) -> Any:
+        actor = self.cluster.ray.remote(Member).options(**options, max_restarts=0, max_task_retries=0)
+        return actor.remote(make, member, threads or torch.get_num_threads())
+
+    def end(self, team: Team) -> None:
+        """End a team's processes."""
+        for actor in team.actors:
+            self.cluster.ray.kill(actor)
+        if team.group is not None:
+            from ray.util.placement_group import remove_placement_group
+
+            remove_placement_group(team.group)
+
+    def loss(self, error: BaseException) -> str | None:
+        """Return a line that describes the loss of a worker; None for any other error."""
+        errors, cause = self.cluster.ray.exceptions, cause_of(self.cluster.ray, error)
+        is_rays = isinstance(cause, errors.RayError) and not isinstance(cause, errors.RayTaskError)
+        return first_line(cause) if is_rays or is_of_hardware(cause) else None
+
+    def mistake(self, error: BaseException) -> BaseException:
+        """Return the error to raise for a call that failed in a worker that is not lost."""
+        cause = cause_of(self.cluster.ray, error)
+        return cause if isinstance(cause, DiagnosticError) else error
+
+
+def cause_of(ray: Any, error: BaseException) -> BaseException:
+    """Return the error that a worker raised, also if a later call failed because of it."""
+    while isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause
+    return error
+
+
+def is_of_hardware(error: BaseException) -> bool:
+    """True for exhausted memory and CUDA errors, after which a process is of no use."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    accelerator = getattr(torch, "AcceleratorError", None)
+    if accelerator is not None and isinstance(error, accelerator):
+        return True
+    return isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "CUDA out of memory"))
 
 
 class RayExecutor(Executor):
@@ -59,10 +259,6 @@ class RayExecutor(Executor):
             return count
         raise DiagnosticError(NoWorkers(None, on=self.on))
 
-    def free(self) -> int:
-        """See `Executor`."""
-        return Workers(self.cluster).free()
-
 
 class RayTeam:
     """The only team of a spec: tasks in order, as many under way as keep all members busy."""
@@ -81,7 +277,7 @@ class RayTeam:
             raise WorkerLost("it left before it began")
         under_way: deque[tuple[Task, Any]] = deque()
         for task in tasks:
-            under_way.append((task, _submit(self._team, task)))
+            under_way.append((task, self._team.submit(task)))
             if len(under_way) >= 2 * self._size:
                 yield self._arrived(*under_way.popleft())
         while under_way:
@@ -101,17 +297,6 @@ class RayTeam:
             self._workers.end(self._team)
 
 
-@dataclass(eq=False)
-class _AtWork:
-    """A worker, the numbers of its tasks from the oldest to the newest, and the handles of its start."""
-
-    team: Team
-    opening: set[Any] = field(default_factory=set)
-    tasks: list[int] = field(default_factory=list)
-    is_lost: bool = False
-    is_alike: bool = True
-
-
 class RayTeams:
     """The workers of one spec, which come and go while lists of tasks run."""
 
@@ -120,8 +305,8 @@ class RayTeams:
         self._spec, self._progress = spec, progress
         self._tasks: Sequence[Task] = ()
         self._waiting: list[int] = []  # a heap
-        self._at_work: list[_AtWork] = []
-        self._handles: dict[Any, tuple[_AtWork, int | None]] = {}
+        self._teams: list[Team] = []
+        self._handles: dict[Any, tuple[Team, int | None]] = {}
         self._losses, self._tries = 0, Counter[int]()
         self._looked = self._without = time.monotonic()
         self._kind: str | None = None
@@ -132,8 +317,7 @@ class RayTeams:
             return
         self._tasks, self._waiting, self._tries = tasks, list(range(len(tasks))), Counter[int]()
         self._looked = self._without = time.monotonic()
-        idle = len(self._at_work)
-        if len(tasks) > idle:
+        if len(tasks) > (idle := len(self._teams)):
             self._grow(self._workers.settled(len(tasks) - idle))
         left = len(tasks)
         while left:
@@ -145,64 +329,56 @@ class RayTeams:
 
     def end(self) -> None:
         """End all workers."""
-        for at_work in self._at_work:
-            self._workers.end(at_work.team)
-        self._at_work = []
+        for team in self._teams:
+            self._workers.end(team)
+        self._teams = []
 
     def _look_for_workers(self) -> None:
         now = time.monotonic()
-        if any(at_work.is_alike for at_work in self._at_work):
+        if any(team.is_alike for team in self._teams):
             self._without = now
         elif now - self._without > ALONE_S:
             raise DiagnosticError(NoWorkers(None, on=self._on))
         if now - self._looked < LOOK_S:
             return
         self._looked = now
-        for late in [a for a in self._at_work if a.opening and now - a.team.since > START_S and not a.tasks]:
+        for late in [team for team in self._teams if team.opening and now - team.since > START_S]:
             self._lose(late, "its processes did not start")
-        starting = any(at_work.opening for at_work in self._at_work)
-        if self._waiting and not starting:
+        if self._waiting and not any(team.opening for team in self._teams):
             self._grow(self._workers.free())
 
     def _grow(self, free: int) -> None:
         """Start free workers, as many as there are tasks that wait."""
-        spec = self._spec
-        if spec.alone:
-            used = {at_work.team.node for at_work in self._at_work}
-            for team in self._workers.start_alone(spec.make, spec.threads, used):
+        make, threads = self._spec.make, self._spec.threads
+        if self._spec.alone:
+            for team in self._workers.start_alone(make, threads, {team.node for team in self._teams}):
                 self._open(team)
             return
-        idle = sum(not at_work.tasks for at_work in self._at_work)
+        idle = sum(not team.tasks for team in self._teams)
         for _ in range(min(free, len(self._waiting) - idle)):
-            new = self._workers.start(spec.make, 1, spec.threads)
-            if new is None:
-                break
-            self._open(new)
-        count = len(self._at_work)
-        if free and count:
+            if (new := self._workers.start(make, 1, threads)) is not None:
+                self._open(new)
+        if free and (count := len(self._teams)):
             text = f"work on {count} {self._workers.unit}{'s' * (count > 1)}"
             self._progress.log("workers", text=text, on=self._on, workers=count)
 
     def _open(self, team: Team) -> None:
-        at_work = _AtWork(team)
-        self._at_work.append(at_work)
-        handles = team.ready()
+        self._teams.append(team)
+        team.opening = {team.actors[0].ready.remote()}
         if self._spec.alone:
-            handles.append(team.call(0, "kind"))
-        at_work.opening = set(handles)
-        self._handles |= dict.fromkeys(handles, (at_work, None))
+            team.opening.add(team.call(0, "kind"))
+        self._handles |= dict.fromkeys(team.opening, (team, None))
 
-    def _lose(self, at_work: _AtWork, reason: str) -> None:
-        """End a team. Its unfinished tasks come back one by one, as their handles fail."""
-        if at_work.is_lost:
-            return
-        at_work.is_lost = True
-        self._at_work.remove(at_work)
-        self._workers.end(at_work.team)
+    def _lose(self, team: Team, reason: str) -> None:
+        """End a worker, and take its unfinished tasks back."""
+        self._teams.remove(team)
+        for number in team.tasks:
+            heapq.heappush(self._waiting, number)
+        self._handles = {handle: each for handle, each in self._handles.items() if each[0] is not team}
+        self._workers.end(team)
         self._losses += 1
         self._progress.log("worker_lost", text=f"a worker was lost ({reason}); its tasks go to others")
-        if at_work.tasks:
-            self._tries[at_work.tasks[0]] += 1
+        self._tries.update(team.tasks[:1])
         worst = max(self._tries.values(), default=0)
         if self._losses > MAX_LOSSES or worst >= MAX_TRIES:
             count = max(self._losses, worst)
@@ -210,13 +386,12 @@ class RayTeams:
 
     def _hand_out(self) -> None:
         """Give tasks to the workers with the fewest, up to two each, so that none waits for the driver."""
-        ready = [a for a in self._at_work if not a.opening and a.is_alike]
+        ready = [team for team in self._teams if not team.opening and team.is_alike]
         most = 1 if self._spec.alone else 2
-        while self._waiting and (free := [a for a in ready if len(a.tasks) < most]):
-            at_work = min(free, key=lambda a: len(a.tasks))
-            number = heapq.heappop(self._waiting)
-            at_work.tasks.append(number)
-            self._handles[_submit(at_work.team, self._tasks[number])] = (at_work, number)
+        while self._waiting and (free := [team for team in ready if len(team.tasks) < most]):
+            team, number = min(free, key=lambda team: len(team.tasks)), heapq.heappop(self._waiting)
+            team.tasks.append(number)
+            self._handles[team.submit(self._tasks[number])] = (team, number)
 
     def _finished(self) -> Iterator[tuple[int, Any]]:
         """Yield the results that are there now, or that come within WAIT_S."""
@@ -228,39 +403,25 @@ class RayTeams:
         if done:
             done, _ = self._ray.wait(handles, num_returns=len(handles), timeout=0)
         for handle in done:
-            at_work, number = self._handles.pop(handle)
+            if handle not in self._handles:
+                continue  # of a worker that is lost meanwhile
+            team, number = self._handles.pop(handle)
             try:
                 result = self._ray.get(handle, timeout=START_S)
             except Exception as error:  # everything that a worker raises, and its loss
-                reason = self._workers.loss(error)
-                if at_work.is_lost:
-                    reason = reason or "its team was ended"
-                if reason is None:
+                if (reason := self._workers.loss(error)) is None:
                     raise self._workers.mistake(error) from None
-                self._lose(at_work, reason)
-                if number is not None:
-                    heapq.heappush(self._waiting, number)
+                self._lose(team, reason)
                 continue
-            if number is None:
-                self._opened(at_work, handle, result)
-            else:
-                at_work.tasks.remove(number)
+            if number is not None:
+                team.tasks.remove(number)
                 self._losses = 0
                 yield number, result
-
-    def _opened(self, at_work: _AtWork, handle: Any, result: Any) -> None:
-        at_work.opening.discard(handle)
-        if self._spec.alone and isinstance(result, str):
-            self._kind = self._kind or result
-            if result != self._kind:
-                at_work.is_alike = False  # it keeps its place, so that it is not started again
-                text = f"a worker is not used: it is a {result}, the others are {self._kind}"
+                continue
+            team.opening.discard(handle)
+            if isinstance(result, str) and result != (kind := self._kind or result):
+                team.is_alike = False  # it keeps its place, so that it is not started again
+                text = f"a worker is not used: it is a {result}, the others are {kind}"
                 self._progress.log("other_device", text=text)
-
-
-def _submit(team: Team, task: Task) -> Any:
-    """Queue a task's steps. Results go from member to member through the object store. Return the last one's handle."""
-    handle: tuple[Any, ...] = ()
-    for step in task.steps:
-        handle = (team.call(step.member, step.method, *handle, *step.arguments),)
-    return handle[0]
+            elif isinstance(result, str):
+                self._kind = result

@@ -107,10 +107,6 @@ class Executor:
         """Return the number of workers that may start, when it no longer changes. Raises DiagnosticError (NoWorkers)."""
         return 1
 
-    def free(self) -> int:
-        """Return the number of further workers that may start now."""
-        return 0
-
 
 class LocalTeam:
     """One team, built for its first task. Iterators among its results are closed with `left`."""

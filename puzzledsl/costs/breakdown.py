@@ -10,9 +10,8 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
-from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, own_costs, whole_metrics
-from puzzledsl.costs.roofline import FREE, NS_PER_S
+from puzzledsl.costs.roofline import FREE, NS_PER_S, any_batch
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Program, Space
 from puzzledsl.ir.tables import (
@@ -141,6 +140,7 @@ def breakdown(
     """Return the breakdown of one model in one scenario. Raises KeyError for an alternative or a batch without costs."""
     costs = costs_at(program, space, table, scenario, layers, batch)
     listed, parent = table.scenarios[scenario], [PARENT] * len(layers)
+    parents = costs if costs.rate is None else own_costs(listed, parent)
     each = zip(layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
     return Breakdown(
         model=model,
@@ -157,9 +157,7 @@ def breakdown(
             for index, (choice, own) in enumerate(each)
         ),
         metrics=whole_metrics(listed, layers, costs),
-        parent_metrics=whole_metrics(
-            listed, parent, costs if costs.rate is None else own_costs(listed, parent)
-        ),
+        parent_metrics=whole_metrics(listed, parent, parents),
     )
 
 
@@ -168,9 +166,8 @@ def as_text(found: Breakdown) -> str:
     costs = found.costs
     lengths = f"batch {costs.batch}, {costs.prompt} -> {costs.output} tokens"
     head = f"{found.model}, scenario {costs.scenario} on {found.hardware}: {lengths}"
-    return "\n".join(
-        [head, f"  {found.provenance}", "", *_layers(found), "", *_where(found), "", *_metrics(found)]
-    )
+    parts = (_layers(found), _where(found), _metrics(found))
+    return "\n".join([head, f"  {found.provenance}", *(line for part in parts for line in ("", *part))])
 
 
 def _timed(found: Breakdown) -> bool:
@@ -233,9 +230,8 @@ def _times(found: Breakdown) -> Iterator[str]:
     whole = found.whole_ns
     rows = [["time goes to", "prefill", "decode step", "latency"]]
     for name, cost in found.parts.items():
-        rows.append(
-            [name, _time(cost.prefill_ns), _time(cost.decode_ns), _share(found.latency_ns(cost), whole)]
-        )
+        share = _share(found.latency_ns(cost), whole)
+        rows.append([name, _time(cost.prefill_ns), _time(cost.decode_ns), share])
     yield from aligned(rows, "<>", "  ")
 
 

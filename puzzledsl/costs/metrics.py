@@ -1,22 +1,223 @@
-"""Values of a scenario's metrics, from the costs of a model and the records of `ir.metric_records`.
+"""Values of a scenario's metrics, from the costs of a model and the records of `ir.metric_records`; and those of traffic.
 
 Every metric but throughput is linear: a constant plus whole numbers of each `Cost`, times a unit.
+
+Traffic is continuous batching in steady state, as a fluid. With n sequences running, n requests end in the time of n prompts,
+one after another, and of `output` decode steps of n: C(n) = n * prefill + output * step(n). The load is sustained at n if
+rate * C(n) <= n; the least such n runs. No step is faster with more sequences, and no sequence's share of it is slower, so that a
+rate that n sustain, n + 1 do, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.traffic import Pace, figures_of, loads_of, pace_of, traffic_metrics
-from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
-from puzzledsl.ir.tables.answers import PARENT_ENDS, ends_of_child, layers_of_child
+from puzzledsl.base.queueing import most_arrivals, most_load
+from puzzledsl.ir.metric_records import (
+    METRICS,
+    NANOSECOND,
+    STATED,
+    TERMS,
+    CostField,
+    Load,
+    Often,
+    metrics_under,
+)
+from puzzledsl.ir.nodes import Program, Scenario
+from puzzledsl.ir.tables.answers import (
+    PARENT_ENDS,
+    Assignment,
+    EndsAssignment,
+    LayerAssignment,
+    ends_of_child,
+    layers_of_child,
+)
+from puzzledsl.ir.tables.summed import Cost, CostTable, ScenarioCosts
 
-if TYPE_CHECKING:
-    from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
+NS_PER_S = 10**9
+LOADS: tuple[Load, ...] = ("p95", "full")
+
+
+def running(listed: Sequence[ScenarioCosts], scenario: Scenario) -> tuple[ScenarioCosts, ...]:
+    """Return the costs at 1 to `at_most` running sequences, from those of some batches: steps between two lie on a line.
+
+    A prompt takes its share of the smallest batch's prefill. Beyond the largest batch, a step grows as from the last but one.
+    """
+    traffic = scenario.traffic
+    assert traffic is not None
+    known = dict[tuple[int, ...], tuple[Cost, ...]]()
+
+    def series(costs: Sequence[Cost]) -> tuple[Cost, ...]:
+        key = tuple(map(id, costs))
+        if key not in known:
+            known[key] = _series(costs, [each.batch for each in listed], traffic.at_most)
+        return known[key]
+
+    def tables(
+        part: Callable[[ScenarioCosts], Sequence[Mapping[str, Cost]]],
+    ) -> list[tuple[dict[str, Cost], ...]]:
+        found, shared = list[list[dict[str, Cost]]](), dict[tuple[int, ...], list[dict[str, Cost]]]()
+        for same in zip(*map(part, listed), strict=True):
+            key = tuple(map(id, same))
+            if key not in shared:
+                each = {name: series([table[name] for table in same]) for name in same[0]}
+                shared[key] = [{name: s[n] for name, s in each.items()} for n in range(traffic.at_most)]
+            found.append(shared[key])
+        return list(zip(*found, strict=True)) or [()] * traffic.at_most
+
+    first, fixed = listed[0], series([each.fixed for each in listed])
+    parts = {name: tables(attrgetter(name)) for name in ("attention", "ffn", "pairs")}
+    ends = tables(lambda at: [at.ends])
+    return tuple(
+        first.model_copy(
+            update={
+                **{name: of[n] for name, of in parts.items()},
+                "batch": n + 1,
+                "fixed": fixed[n],
+                "ends": ends[n][0],
+                "rate": traffic.rate,
+                "capacity_bytes": None,
+                "kv_fraction": Fraction(1),
+            }
+        )
+        for n in range(traffic.at_most)
+    )
+
+
+def _series(costs: Sequence[Cost], batches: Sequence[int], most: int) -> tuple[Cost, ...]:
+    """Return one sub-block's costs at 1 to `most` sequences."""
+    steps, last = _steps([cost.decode_ns for cost in costs], batches, most), costs[-1]
+    update = {
+        "prefill_ns": -(-costs[0].prefill_ns // batches[0]),
+        "kv_cache_bytes": -(-last.kv_cache_bytes * most // batches[-1]),
+        "prefill_flop": 0,
+        "decode_flop": 0,
+    }
+    own = costs[0].model_copy(update=update)
+    return tuple(own.model_copy(update={"decode_ns": step}) for step in steps)
+
+
+def _steps(times: Sequence[int], batches: Sequence[int], most: int) -> list[int]:
+    """Return the steps of 1 to `most` sequences, smoothed so that they never fall, and never rise faster than their number.
+
+    Measured times break this by chance. Raising all that do would add up over the layers, to a fifth of a step of SmolLM2 in
+    llama.cpp; so neighbours that break it take their mean: first those whose share of a step rises, then those that fall, whose
+    mean keeps shares falling.
+    """
+    ends = [*pairwise(zip(batches, times, strict=True))] or [((0, times[0]), (batches[0], times[0]))]
+    found = list[float]()
+    for n in range(1, most + 1):
+        (low, before), (high, after) = next((pair for pair in ends if n <= pair[1][0]), ends[-1])
+        found.append(before + (after - before) * (n - low) / (high - low))
+    shares = _falling([step / n for n, step in enumerate(found, 1)])
+    steps = [round(-step) for step in _falling([-share * n for n, share in enumerate(shares, 1)])]
+    for n in range(most - 1, 0, -1):  # what rounding left
+        steps[n - 1] = max(steps[n - 1], -(-steps[n] * n // (n + 1)))
+    return steps
+
+
+def _falling(values: Sequence[float]) -> list[float]:
+    """Return the nearest numbers that never rise: isotonic regression by pooling neighbours (Ayer et al. 1955)."""
+    pools = list[tuple[float, int]]()  # mean and length
+    for value in values:
+        length = 1
+        while pools and pools[-1][0] < value:
+            mean, more = pools.pop()
+            value = (mean * more + value * length) / (more + length)
+            length += more
+        pools.append((value, length))
+    return [value for value, length in pools for _ in range(length)]
+
+
+@record
+class Pace:
+    """Time that n sequences may take so that traffic is sustained: the sum of `of` over a model's costs is at most `limit` ns."""
+
+    batch: int
+    output: int
+    limit: int
+
+    def of(self, cost: Cost) -> int:
+        """Return the time of n requests in one sub-block."""
+        return self.batch * cost.prefill_ns + self.output * cost.decode_ns
+
+
+def pace_of(costs: ScenarioCosts) -> Pace:
+    """Return the time in which a load is sustained; at the 95th percentile, in which few requests find more running."""
+    assert costs.rate is not None
+    load = most_load(costs.batch) if costs.load == "p95" else Fraction(costs.batch)
+    return Pace(costs.batch, costs.output, int(load * NS_PER_S / costs.rate))
+
+
+def traffic_metrics(costs: ScenarioCosts) -> dict[str, tuple[Callable[[Cost], int], Fraction]]:
+    """Return the times of traffic at a number of running sequences: whole nanoseconds of each cost, and their unit.
+
+    A token takes a step, and its share of the prompts of the n - 1 others. A first token waits for one and a half steps. At
+    the 95th percentile it waits for two: the one in progress, which is likely a long one, with a prompt, and the one with its
+    own; and for the prompts that start in both, n / output a step in the mean.
+    """
+    assert costs.rate is not None
+    n, output = costs.batch, costs.output
+    prompts = 2 + most_arrivals(2 * n / output)
+
+    def tokens(cost: Cost) -> int:
+        return (n - 1) * cost.prefill_ns + output * cost.decode_ns
+
+    def first(cost: Cost) -> int:
+        return 2 * output * cost.prefill_ns + 3 * tokens(cost)
+
+    def late(cost: Cost) -> int:
+        return prompts * cost.prefill_ns + 2 * cost.decode_ns
+
+    whole = pace_of(costs).of
+    return {
+        "latency": (whole, NANOSECOND),
+        "utilisation": (whole, NANOSECOND * costs.rate / n),
+        "tpot": (tokens, NANOSECOND / output),
+        "p95_tpot": (tokens, NANOSECOND / output),
+        "ttft": (first, NANOSECOND / (2 * output)),
+        "p95_ttft": (late, NANOSECOND),
+    }
+
+
+def figures_of(costs: ScenarioCosts, linear: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    """Return the metrics of traffic at its number of sequences, from the values of all that are linear."""
+    known = metrics_under(traffic=True).items()
+    found = {name: linear[name] for name, metric in known if metric.load == costs.load and name in linear}
+    if costs.load == "full":
+        found["max_rate"] = costs.batch / linear["latency"] if linear["latency"] else Fraction(0)
+    return found
+
+
+def loads_of(listed: Sequence[ScenarioCosts]) -> tuple[tuple[ScenarioCosts, ...], ...]:
+    """Return the costs of traffic at the numbers of sequences that LOADS says: any for a percentile, the most for the rest."""
+    return tuple(
+        tuple(each.model_copy(update={"load": load}) for each in (listed[-1:] if load == "full" else listed))
+        for load in LOADS
+    )
+
+
+def with_loads(table: CostTable) -> CostTable:
+    """Return a table with the scenarios `busy@p95` and `busy@full` of each that is under traffic."""
+    found = dict(table.scenarios)
+    for name, listed in table.scenarios.items():
+        if listed and listed[0].rate is not None:
+            found |= {f"{name}@{load}": own for load, own in zip(LOADS, loads_of(listed), strict=True)}
+    return table.model_copy(update={"scenarios": found})
+
+
+def filled(program: Program, table: CostTable) -> CostTable:
+    """Return a table of some batches with all numbers of sequences of what is under traffic, at the rates that a program says."""
+    found = dict(table.scenarios)
+    for name, listed in table.scenarios.items():
+        scenario = program.scenarios.get(name)
+        if scenario is not None and scenario.traffic is not None and listed:
+            found[name] = running(listed, scenario)
+    return table.model_copy(update={"scenarios": found})
 
 
 @record

@@ -14,8 +14,7 @@ from random import Random
 from statistics import fmean, quantiles
 
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.metrics import chosen_costs
-from puzzledsl.costs.traffic import NS_PER_S
+from puzzledsl.costs.metrics import NS_PER_S, chosen_costs
 from puzzledsl.ir.nodes import Program, Traffic
 from puzzledsl.ir.runtimes import is_joined
 from puzzledsl.ir.tables import Assignment, ScenarioCosts
@@ -134,9 +133,7 @@ def simulated(
 
 
 def simulations(
-    scenarios: Mapping[str, Sequence[ScenarioCosts]],
-    program: Program,
-    layers: Sequence[Assignment],
+    scenarios: Mapping[str, Sequence[ScenarioCosts]], program: Program, layers: Sequence[Assignment]
 ) -> dict[str, float]:
     """Return `busy.p95_ttft` and the like of a model in each scenario under traffic."""
     return {

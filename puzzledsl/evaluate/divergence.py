@@ -75,7 +75,11 @@ def final_states(model: PreTrainedModel, blocks_NT: Tensor) -> list[Tensor]:
     """Return each block's hidden states as the head reads them, after the final norm, [T, H], on the CPU in the model's dtype."""
     base: Any = model.base_model
     found: list[Tensor] = []
-    per_forward = max(1, tiles(model.device.type).forward_tokens // blocks_NT.shape[1])
+    blocks, length = blocks_NT.shape
+    share = (
+        -(-blocks // torch.get_num_threads()) if model.device.type == "cpu" else blocks
+    )  # all threads read
+    per_forward = max(1, min(share, tiles(model.device.type).forward_tokens // length))
 
     def states(rows_BT: Tensor) -> Tensor:
         with fast_products(model.device):

@@ -19,22 +19,14 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.phrases import closest
 from puzzledsl.base.progress import Progress
-from puzzledsl.cluster.workers import is_of_hardware
+from puzzledsl.cluster.ray_tasks import is_of_hardware
 from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.streams import SILENT, TokenRows, token_rows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
+from puzzledsl.evaluate import errors
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.compare import POOLED
 from puzzledsl.evaluate.divergence import Counted
-from puzzledsl.evaluate.errors import (
-    HarnessFailed,
-    ItemTooLong,
-    NoEvalData,
-    NoHarness,
-    ReservedTaskName,
-    SameTaskName,
-    UnknownHarnessTask,
-)
 from puzzledsl.evaluate.prompts import Prompt, PromptTokens, continuations, prompts_of
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
@@ -63,13 +55,13 @@ class Harness:
     def check(self, span: Span) -> None:
         """Raise DiagnosticError if `lm_eval` is missing or does not know a task."""
         if importlib.util.find_spec("lm_eval") is None:
-            raise DiagnosticError(NoHarness(span))
+            raise DiagnosticError(errors.NoHarness(span))
         known = self._manager().all_tasks
         unknown = []
         for task in (task for task in self.tasks if task not in known):
             near = closest(task, known)
             names = f"did you mean `{near}`?" if near else "`lm-eval ls tasks` lists them"
-            unknown.append(UnknownHarnessTask(span, task=task, names=names))
+            unknown.append(errors.UnknownHarnessTask(span, task=task, names=names))
         if unknown:
             raise DiagnosticError(*unknown)
 
@@ -99,7 +91,7 @@ class Harness:
             if is_of_hardware(error):
                 raise
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            raise DiagnosticError(HarnessFailed(span, reason=reason)) from error
+            raise DiagnosticError(errors.HarnessFailed(span, reason=reason)) from error
         samples, groups = found["samples"], found.get("group_subtasks", {})
         return together(scores(task, samples, groups) for task in self.tasks)
 
@@ -271,30 +263,23 @@ def plan_of(
     context = max(2, min(BLOCK_TOKENS, positions, declaration.tokens))
 
     def rows(data: Data) -> TokenRows:
-        return token_rows(
-            *(data, base, tokenizer),
-            context=context,
-            tokens=declaration.tokens,
-            seed=SEED,
-            cache=cache,
-            progress=progress,
-        )
+        options: dict[str, Any] = {"seed": SEED, "cache": cache, "progress": progress}
+        return token_rows(data, base, tokenizer, context=context, tokens=declaration.tokens, **options)
 
     texts = tuple(_text(declaration, data, rows(data)) for data in _texts(program, declaration))
     tasks = tuple(_task(declaration, base / path, tokenizer, positions) for path in declaration.tasks)
-    for task in tasks:
-        if sum(other.name == task.name for other in tasks) > 1:
-            raise DiagnosticError(SameTaskName(span_of(declaration.where), name=eval, stem=task.name))
-        if task.name in RESERVED:
-            raise DiagnosticError(ReservedTaskName(span_of(declaration.where), name=eval, stem=task.name))
+    for name in (task.name for task in tasks):
+        twice = sum(task.name == name for task in tasks) > 1
+        if twice or name in RESERVED:
+            kind = errors.SameTaskName if twice else errors.ReservedTaskName
+            raise DiagnosticError(kind(span_of(declaration.where), name=eval, stem=name))
     timed = []
     for scenario, hardware in measured_in(program, space_of(program, declaration)):
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         on = device_of(hardware) if engine_of(hardware) is None else hardware
         timed.append(Timed(scenario.name, workload, on))
-    prompts = prompts_of(
-        declaration, base, tokenizer, positions, {text.name: text.blocks_NT for text in texts}
-    )
+    blocks = {text.name: text.blocks_NT for text in texts}
+    prompts = prompts_of(declaration, base, tokenizer, positions, blocks)
     named = declaration.lm_eval
     harness = Harness(named, declaration.shots, declaration.items, base) if named else None
     return Plan(declaration, texts, tasks, tuple(timed), tokenizer, harness, prompts)
@@ -313,13 +298,13 @@ def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
     if declaration.data is not None:
         return tuple(program.data[name] for name in (declaration.data, *declaration.more_data))
     known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
-    raise DiagnosticError(NoEvalData(span_of(declaration.where), name=declaration.name, known=known))
+    raise DiagnosticError(errors.NoEvalData(span_of(declaration.where), name=declaration.name, known=known))
 
 
 def _task(declaration: Eval, path: Path, tokenizer: Any, positions: int) -> Task:
     items = read_tasks(path, declaration.items, span=span_of(declaration.where))
     task = Task(path.stem, items, tuple(encode_item(tokenizer, item) for item in items))
     if task.longest > positions:
-        problem = ItemTooLong(span_of(declaration.where), file=path, got=task.longest, limit=positions)
+        problem = errors.ItemTooLong(span_of(declaration.where), file=path, got=task.longest, limit=positions)
         raise DiagnosticError(problem)
     return task

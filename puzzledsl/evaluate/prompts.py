@@ -51,9 +51,7 @@ def prompts_of(
     given, span = declaration.prompts, span_of(declaration.where)
     if given is None:
         each = -(-FROM_TEXTS // len(texts))
-        found = (
-            _beginnings(blocks_NT, tokenizer, positions, name, each) for name, blocks_NT in texts.items()
-        )
+        found = (_beginnings(of_NT, tokenizer, positions, name, each) for name, of_NT in texts.items())
         return tuple(chain.from_iterable(found))
     if given.path is None:
         asked, source = prompts_of_program(given.texts), ""
@@ -118,9 +116,8 @@ def continuations(
     found = []
     for ids, prompt in zip(rows, prompts, strict=True):
         text = _decode(tokenizer, ids)
-        found.append(
-            text[: min((text.find(stop) for stop in prompt.until if stop in text), default=len(text))]
-        )
+        stops = (text.find(stop) for stop in prompt.until if stop in text)
+        found.append(text[: min(stops, default=len(text))])
     return found
 
 
@@ -129,15 +126,11 @@ def continued_ids(
 ) -> list[list[int]]:
     """Return the tokens of `continuations`, without the end-of-text token and what follows it."""
     found: list[list[int]] = [[] for _ in prompts]
-    order = sorted(
-        range(len(prompts)), key=lambda i: (prompts[i].length, prompts[i].until, -len(prompts[i].ids))
-    )
-    for _, alike in groupby(order, key=lambda i: (prompts[i].length, prompts[i].until)):
-        for batch in padded_batches(
-            alike,
-            lambda i: len(prompts[i].ids) + prompts[i].length,
-            tiles(model.device.type).generated_tokens,
-        ):
+    kinds = [(prompt.length, prompt.until) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (kinds[i], -len(prompts[i].ids)))
+    most = tiles(model.device.type).generated_tokens
+    for _, alike in groupby(order, key=kinds.__getitem__):
+        for batch in padded_batches(alike, lambda i: len(prompts[i].ids) + prompts[i].length, most):
             rows = _generate(model, tokenizer, [prompts[i] for i in batch])
             for i, ids in zip(batch, rows, strict=True):
                 found[i] = ids

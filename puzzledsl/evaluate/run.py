@@ -130,9 +130,7 @@ def _evaluation(
 ) -> Evaluation:
     """Put the models' figures together, and compare children with the parent."""
     by_model = groupby(units, key=lambda unit: unit.model)
-    measured = [
-        assembled(plan, name, {unit: found[unit] for unit in of_model}) for name, of_model in by_model
-    ]
+    measured = [assembled(plan, name, {unit: found[unit] for unit in own}) for name, own in by_model]
     for model in measured:
         shown = {key: figure.value for key, figure in model.figures.figures.items()}
         inputs.progress.log("evaluated", model=model.figures.model, **shown)
@@ -164,9 +162,8 @@ def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent:
 
 def _teams(inputs: EvalInputs, *, alone: bool) -> TeamSpec:
     """Return teams of one worker each; `alone`: for times."""
-    if inputs.executor.is_local:
-        return TeamSpec(partial(WorkersBench, inputs))
-    return TeamSpec(partial(WorkersBench, as_sent(inputs)), alone=alone)
+    sent = inputs if inputs.executor.is_local else as_sent(inputs)
+    return TeamSpec(partial(WorkersBench, sent), alone=alone)
 
 
 class WorkersBench:
@@ -191,10 +188,9 @@ class WorkersBench:
 
     def kind(self) -> str:
         """Return the devices that times are taken on."""
-        places = [timed.on for timed in self._bench.plan.timed]
-        return " ".join(
-            sorted({cpu_name() if isinstance(place, Hardware) else machine(place[0]) for place in places})
-        )
+        places = (timed.on for timed in self._bench.plan.timed)
+        kinds = {cpu_name() if isinstance(place, Hardware) else machine(place[0]) for place in places}
+        return " ".join(sorted(kinds))
 
 
 def _measured(

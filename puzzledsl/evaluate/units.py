@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.files import read_sealed, sha256_of, write_sealed
+from puzzledsl.base.files import sha256_of, write_sealed
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.costs.flops import met_weights
 from puzzledsl.evaluate.choices import Answers, Row, accuracy_figures, shared_row, together
@@ -148,11 +147,7 @@ class Store:
 
     def read(self, unit: Unit) -> Found | None:
         """Return a finished unit; None if it is not finished, or its file is damaged."""
-        content = read_sealed(self._path(unit))
-        try:
-            return None if content is None else Found.from_json(content)
-        except ValidationError:  # another version's
-            return None
+        return Found.of_sealed(self._path(unit))
 
     def write(self, unit: Unit, found: Found) -> None:
         """Keep a finished unit."""
@@ -188,10 +183,8 @@ class Store:
     def _hash(self, directory: Path) -> str:
         """Return the digests of a checkpoint's weights and config."""
         if directory not in self._hashes:
-            files = sorted(
-                p for p in directory.iterdir() if p.suffix == ".safetensors" or p.name == "config.json"
-            )
-            self._hashes[directory] = " ".join(sha256_of(path) for path in files)
+            files = [*directory.glob("*.safetensors"), *directory.glob("config.json")]
+            self._hashes[directory] = " ".join(sha256_of(path) for path in sorted(files))
         return self._hashes[directory]
 
 

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from secrets import compare_digest, token_urlsafe
@@ -29,8 +28,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
 from puzzledsl.explore.desk import Desk, FileChanged, Stale
-from puzzledsl.explore.sheet import Question, Sheet
-from puzzledsl.explore.statements import BadQuestion
+from puzzledsl.explore.sheet import BadQuestion, Question, Sheet
 
 SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""
@@ -61,28 +59,18 @@ NAMES = ("127.0.0.1", "localhost")
 LARGEST_BODY = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
 class Guard:
-    """The token and the port of a server."""
+    """Token of a server, its page's `address`, and the `hosts` by which it may be asked."""
 
-    token: str
-    port: int
+    def __init__(self, token: str, port: int) -> None:
+        named = tuple(f"{name}:{port}" for name in NAMES)
+        self.token, self.address = token, f"http://127.0.0.1:{port}/{token}/"
+        self.hosts = (*named, *NAMES) if port == 80 else named  # which browsers leave out
 
     @classmethod
     def new(cls, port: int) -> Guard:
         """Make a guard with a fresh token of 256 bits."""
         return cls(token_urlsafe(32), port)
-
-    @property
-    def address(self) -> str:
-        """The page's address."""
-        return f"http://127.0.0.1:{self.port}/{self.token}/"
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The names under which this server may be asked."""
-        named = tuple(f"{name}:{self.port}" for name in NAMES)
-        return (*named, *NAMES) if self.port == 80 else named  # which browsers leave out
 
     def refusal(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Return the reason why a request is refused; empty if it is not."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
-from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import Source
+from puzzledsl.explore.sheet import Sheet, Source
 from puzzledsl.syntax.parse import read_source
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ class Desk:
     def _load(self) -> None:
         """Read everything again. After a mistake all stays as it was, and the next `refresh` tries once more."""
         from puzzledsl.api.program import Program
+        from puzzledsl.pipeline.compile import open_program
         from puzzledsl.pipeline.inputs import tables_version
-        from puzzledsl.pipeline.opening import open_program
 
         sink = Sink()
         text = read_source(self.file, sink)
@@ -60,13 +59,10 @@ class Desk:
         self.digest = _digest(self._texts)
         self._context, self._tables = opened.context, tables_version(opened.context)
         self.program: Program = Program(opened.context, opened.diagnostics, opened.sources)
+        self.searches = list(self.program.ir.searches)
         assert opened.found is not None, "the program was read"
         self.source = Source(opened.found.root, opened.found.compared)
         self._sheets: dict[str, Sheet] = {}
-
-    def _on_disk(self) -> str:
-        """Digest of the program's files, also of those that it uses, as they are now."""
-        return _digest({name: read_source(name, Sink()) for name in self._texts})
 
     def _has_new_tables(self) -> bool:
         """True if the costs or scores are not those of the last reading."""
@@ -77,7 +73,8 @@ class Desk:
     def refresh(self) -> None:
         """Read the program again if it or its tables have changed on disk. Raises DiagnosticError if it has mistakes now."""
         with self._lock:
-            if self._on_disk() != self.digest or self._has_new_tables():
+            on_disk = _digest({name: read_source(name, Sink()) for name in self._texts})
+            if on_disk != self.digest or self._has_new_tables():
                 self._load()
 
     def opened(self, wanted: str | None) -> tuple[Sheet, list[str], str]:
@@ -85,11 +82,6 @@ class Desk:
         with self._lock:
             self.refresh()
             return self.sheet(self.chosen(wanted)), self.searches, self.digest
-
-    @property
-    def searches(self) -> list[str]:
-        """The searches that can be explored."""
-        return list(self.program.ir.searches)
 
     def chosen(self, name: str | None) -> str:
         """Return the search to show: the one named, else the first that is ready. Raises DiagnosticError."""
@@ -122,9 +114,7 @@ class Desk:
             if name not in self._sheets:
                 if name not in self.searches:
                     raise KeyError(name)
-                sheet = Sheet(self.program, name, self.source, self._params)
-                assert sheet.variations is not None  # reads the tables
-                self._sheets[name] = sheet
+                self._sheets[name] = Sheet(self.program, name, self.source, self._params)
             return self._sheets[name]
 
     def newest(self, page: str, number: int) -> None:

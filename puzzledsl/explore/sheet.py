@@ -1,40 +1,212 @@
-"""One search kept warm: its statements, its answers so far, and the questions of its page as requirements.
+"""One search kept warm: its `require` statements, its answers so far, and the questions of its page as requirements.
 
-A question has other bounds, leaves statements out, and pins or forbids alternatives by patterns of the language.
+A question has other bounds, leaves statements out, and pins or forbids alternatives by patterns of the language. The numbers in a
+statement are its bounds, each with the positions of a slider.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, count
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, apply
-from puzzledsl.explore.statements import BadQuestion, Bound, Source, Statement, statements_of
+from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span, apply
+from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
+from puzzledsl.checker.expressions.values import SourceFile
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import LogicRequirement, Requirement
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.language.kinds import STORAGE
+from puzzledsl.search.infeasible.verdicts import in_users_unit
+from puzzledsl.syntax import tree
+
+NUMBERS = "0123456789._-"
+
+
+class BadQuestion(ValueError):
+    """Raised for a question that the page cannot have asked, or a bound that is no number of its unit."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was checked. `compared` are the values of the constant sides of its comparisons."""
+
+    file: SourceFile
+    compared: Mapping[Span, AbstractSet[Quantity]]
+
+    @cached_property
+    def requirements(self) -> tuple[tree.Require, ...]:
+        """Every `require` statement of the file, in order."""
+        return tuple(node for node in tree.walk(self.file.module) if isinstance(node, tree.Require))
+
+    def place(self, where: nodes.Where) -> int | nodes.Where:
+        """Return the number among `requirements` of the one that a place is in; the place itself where it is in none of them."""
+        at = where.line, where.column
+        spans = (node.span for node in self.requirements if where.file == self.file.shown)
+        inside = ((s.line, s.column) <= at < (s.end_line, s.end_column) for s in spans)
+        return next((number for number, holds in enumerate(inside) if holds), where)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One `require`. `node`: of the file; None where it is in another file, and cannot be edited here."""
+
+    number: int
+    place: int | nodes.Where
+    text: str
+    because: str
+    node: tree.Require | None
+    bounds: tuple[Bound, ...] = ()
+
+
+def statements_of(search: nodes.Search, source: Source) -> list[Statement]:
+    """Return the statements of a search in the order of their requirements."""
+    found: dict[int | nodes.Where, list[nodes.Requirement]] = {}
+    for requirement in search.requirements:
+        found.setdefault(source.place(requirement.where), []).append(requirement)
+    statements: list[Statement] = []
+    for place, own in found.items():
+        node = source.requirements[place] if isinstance(place, int) else None
+        text = written(own[0]) if node is None else source.file.source(node.condition.span)
+        known = sum(len(statement.bounds) for statement in statements)
+        bounds = () if node is None else tuple(_bounds_of(node, own, source, known))
+        text, number = " ".join(text.split()), len(statements)
+        statements.append(Statement(number, place, text, own[0].because, node, bounds))
+    return statements
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One number that a slider moves. `is_clear`: its requirements have one bound, which it is."""
+
+    number: int
+    span: Span
+    written: str
+    text: str
+    unit: str
+    is_clear: bool
+    grid: Grid
+
+    def check(self, text: str) -> None:
+        """Raise BadQuestion for a text that is no number of its unit."""
+        if unit_of(text) != self.unit:
+            raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
+        amount_of(text)
+
+
+def unit_of(text: str) -> str:
+    """Return what follows the digits of a literal: `GiB`, `x`, ` tok/s`."""
+    return text.lstrip(NUMBERS)
+
+
+def amount_of(text: str) -> Fraction:
+    """Return the digits of a literal as a number. Raises BadQuestion."""
+    try:
+        return parse_quantity(text.removesuffix(unit_of(text))).value
+    except BadLiteral as error:
+        raise BadQuestion(f"`{text}` is not a number") from error
+
+
+def _compared(condition: tree.Expr) -> Iterator[tree.Expr]:
+    """Yield the operands of every comparison of a condition, in order; those inside calls belong to something else."""
+    match condition:
+        case tree.Compare():
+            yield from condition.operands
+        case tree.Binary(left=left, right=right):
+            yield from (*_compared(left), *_compared(right))
+        case tree.Unary(operand=operand):
+            yield from _compared(operand)
+
+
+def _bounds_of(
+    node: tree.Require, requirements: Sequence[nodes.Requirement], source: Source, first: int
+) -> Iterator[Bound]:
+    """Yield the bounds of a statement, numbered from `first`. `requirements` are its own."""
+    linear = [r for r in requirements if isinstance(r, nodes.LinearRequirement)]
+    for operand in _compared(node.condition):
+        span, values = operand.span, source.compared.get(operand.span, set())
+        at = span.line, span.column
+        mine = [r for r in linear if (r.bound_where.line, r.bound_where.column) == at]
+        value = next(iter(values)).value if len(values) == 1 else None
+        if isinstance(operand, tree.Literal_):
+            text: str | None = source.file.source(span)
+        elif not mine or value is None or value < 0:  # instances of a `for` may have different ones
+            continue
+        else:  # the value of an expression as a literal in the unit of the requirement
+            exact = mine[0].model_copy(update={"op": ">=" if mine[0].op == "==" else mine[0].op})
+            literal = in_users_unit(exact, value, Fraction(1))
+            text = None if literal is None else literal.text
+        with suppress(BadQuestion):
+            if text is None:
+                continue
+            unit, amount = unit_of(text), amount_of(text)
+            whole = not unit and all(map(_counts, mine))
+            limits = {(r.bound, r.parent_ratio) for r in mine}  # of a `for` there may be several
+            grid = grid_of(amount, whole=whole)
+            yield Bound(first, span, source.file.source(span), text, unit, len(limits) == 1, grid)
+            first += 1
+
+
+def _counts(requirement: nodes.LinearRequirement) -> bool:
+    """Return True if the left side is a whole number for every child."""
+    terms = [w for w in requirement.left.terms if w.coefficient.denominator == 1]
+    return requirement.parent_ratio is None and all(
+        isinstance(w.term, nodes.CountTerm | nodes.FactTerm) for w in terms
+    )
+
+
+POSITIONS = 300  # About so many positions has a slider.
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Numbers `position * step` for positions from 0 to `last`. `decimals`: as many as these need."""
+
+    last: int
+    step: Fraction
+    decimals: int
+
+    def nearest(self, value: Fraction) -> int:
+        """Return the position that is nearest to a number."""
+        return min(max(round(value / self.step), 0), self.last)
+
+    def number(self, position: int) -> str:
+        """Return a position's number as it is written."""
+        return f"{float(position * self.step):.{self.decimals}f}"
+
+
+def grid_of(value: Fraction, *, whole: bool) -> Grid:
+    """Return the positions for a bound: from 0 to twice the bound. `whole`: only whole numbers make sense."""
+    end = 2 * value or Fraction(10)
+    raw = end / POSITIONS
+    power = Fraction(10) ** math.floor(math.log10(float(raw)))
+    step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
+    if whole:
+        step = Fraction(max(1, math.ceil(step)))
+    decimals = next(n for n in count() if (step * 10**n).denominator == 1)
+    return Grid(math.ceil(end / step), step, decimals)
+
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
-    from puzzledsl.api.session import Variations
     from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.report.subject import Subject
 
-LONGEST = 60
-"""Longest number that is taken for a bound."""
+LONGEST = 60  # Longest number that is taken for a bound.
 REMEMBERED = 512
 SETTLED = ("optimal", "infeasible")
 
 
-def alternatives_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
+def options_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
     """Return the alternatives of a sub-block in a layer."""
     found: tuple[Alternative, ...] = choice.attention if sub_block == "attention" else choice.ffn
     return found
@@ -92,54 +264,28 @@ def _choice(value: Any) -> Choice:
     return Choice(int(value["layer"]), sub_block, kind, tuple(sorted(map(str, value["names"]))))
 
 
-@dataclass
 class Sheet:
-    """One search of a program. `params`: values of the program's `param`s, as for `puzzledsl.load`."""
+    """A search of a program, with its solver and tables. `params`: values of the program's `param`s, as for `puzzledsl.load`."""
 
-    program: Program
-    name: str
-    source: Source
-    params: dict[str, str]
-    _answers: OrderedDict[object, Answer] = field(default_factory=OrderedDict)
-    _read: dict[str, dict[int, list[Requirement]]] = field(default_factory=dict)
+    def __init__(self, program: Program, name: str, source: Source, params: dict[str, str]) -> None:
+        """Read the tables. Raises DiagnosticError if one is missing."""
+        self.program, self.name, self.source, self.params = program, name, source, params
+        self.variations = program.variations(name)
+        self.search = program.ir.searches[name]
+        self.space = program.ir.spaces[self.search.space]
+        self.shape = program.ir.parents[self.space.parent].shape
+        self.statements = statements_of(self.search, source)
+        self.bounds = {bound.number: bound for s in self.statements for bound in s.bounds}
+        self._answers = OrderedDict[object, Answer]()
+        self._read: dict[str, dict[int, list[nodes.Requirement]]] = {}
 
-    @cached_property
-    def variations(self) -> Variations:
-        """The solver with its tables."""
-        return self.program.variations(self.name)
-
-    @property
-    def search(self) -> nodes.Search:
-        """The search as the file declares it."""
-        return self.program.ir.searches[self.name]
-
-    @property
-    def space(self) -> nodes.Space:
-        """The search's space."""
-        return self.program.ir.spaces[self.search.space]
-
-    @property
-    def shape(self) -> nodes.Shape:
-        """The parent's shape."""
-        return self.program.ir.parents[self.space.parent].shape
-
-    @cached_property
-    def statements(self) -> list[Statement]:
-        """The search's requirements as the file states them."""
-        return statements_of(self.search, self.source)
-
-    @cached_property
-    def bounds(self) -> dict[int, Bound]:
-        """Every bound, by its number."""
-        return {bound.number: bound for statement in self.statements for bound in statement.bounds}
-
-    def requirements(self, question: Question) -> tuple[Requirement, ...]:
+    def requirements(self, question: Question) -> tuple[nodes.Requirement, ...]:
         """Return the requirements of a question. Raises BadQuestion."""
         stated = self.stated(question).items()
         kept = [requirement for number, own in stated if number not in question.off for requirement in own]
         return (*kept, *map(self._choice, question.choices))
 
-    def stated(self, question: Question) -> dict[int, list[Requirement]]:
+    def stated(self, question: Question) -> dict[int, list[nodes.Requirement]]:
         """Return the requirements of every statement with a question's bounds, also of those off. Raises BadQuestion."""
         self._check(question)
         edits = tuple(Edit(self.bounds[number].span, bound) for number, bound in question.bounds.items())
@@ -149,7 +295,7 @@ class Sheet:
                 source, after = self._checked(text)
             except DiagnosticError as error:
                 raise BadQuestion(error.diagnostics[0].message) from error
-            found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
+            found: dict[int, list[nodes.Requirement]] = {s.number: [] for s in self.statements}
             numbers = {s.place: s.number for s in self.statements}
             for requirement in after:
                 if (place := source.place(requirement.where)) in numbers:
@@ -166,13 +312,13 @@ class Sheet:
         for choice in question.choices:
             if not 0 <= choice.layer < len(self.space.layers):
                 raise BadQuestion("there is no such layer")
-            names = {a.name for a in alternatives_of(self.space.layers[choice.layer], choice.sub_block)}
+            names = {a.name for a in options_of(self.space.layers[choice.layer], choice.sub_block)}
             if not choice.names or not names.issuperset(choice.names):
                 raise BadQuestion(f"layer {choice.layer} has no such alternative")
 
-    def _checked(self, text: str) -> tuple[Source, tuple[Requirement, ...]]:
+    def _checked(self, text: str) -> tuple[Source, tuple[nodes.Requirement, ...]]:
         """Check another text of the file and return this search's requirements in it. Raises DiagnosticError."""
-        from puzzledsl.pipeline.opening import open_program
+        from puzzledsl.pipeline.compile import open_program
 
         opened = open_program(self.program.file, self.params, self.program.build, text)
         if opened.context is None or opened.found is None:
@@ -180,19 +326,19 @@ class Sheet:
         found = opened.context.program.searches[self.name]
         return Source(opened.found.root, opened.found.compared), found.requirements
 
-    def _choice(self, choice: Choice) -> LogicRequirement:
+    def _choice(self, choice: Choice) -> nodes.LogicRequirement:
         chosen = nodes.Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)
         at, line = self.search.where, self.search.where.end_line
         text = self.condition(choice)
         place = nodes.Where(file=at.file, line=line, column=1, end_line=line, end_column=1, text=text)
         if choice.kind == "pin":
-            return LogicRequirement(formula=chosen, where=place, because="pinned")
-        return LogicRequirement(formula=nodes.Not(operand=chosen), where=place, because="forbidden")
+            return nodes.LogicRequirement(formula=chosen, where=place, because="pinned")
+        return nodes.LogicRequirement(formula=nodes.Not(operand=chosen), where=place, because="forbidden")
 
     def condition(self, choice: Choice) -> str:
         """Return a choice as the condition of a `require`. Raises BadQuestion for one that no pattern can tell."""
         own, layer = self.shape.at(choice.layer), self.space.layers[choice.layer]
-        every = alternatives_of(layer.with_parent(), choice.sub_block)
+        every = options_of(layer.with_parent(), choice.sub_block)
         patterns = [pattern_of(a, every, own) for a in every if a.name in choice.names]
         if None in patterns:
             raise BadQuestion("no pattern tells this alternative from the others of its layer")
@@ -226,13 +372,11 @@ def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape:
     """Return the shortest pattern, `mlp(width: 7168)`, of one alternative of a layer and none of the others; None without."""
     word = alternative.kind
     fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
-    fields += [
-        key for key in STORAGE if any(_stored(each, key) != _stored(alternative, key) for each in others)
-    ]
+    fields += [k for k in STORAGE if any(_stored(each, k) != _stored(alternative, k) for each in others)]
     named = [other for other in others if other.answers_to(word, shape)]
     own = {field: _value(alternative, field, shape) for field in fields}
-    for count in range(len(fields) + 1):
-        for chosen in combinations(fields, count):
+    for size in range(len(fields) + 1):
+        for chosen in combinations(fields, size):
             alike = [a for a in named if all(_value(a, field, shape) == own[field] for field in chosen)]
             if alike == [alternative]:
                 uncapped = {f for f in chosen if f == "window" and own[f] == UNCAPPED}

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.sheet import Answer, Question, Sheet, alternatives_of
-from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
+from puzzledsl.explore.sheet import Answer, Bound, Question, Sheet, Statement, amount_of, options_of, unit_of
 from puzzledsl.ir.search_nodes import describe, written
 from puzzledsl.report import numbers
-from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.numbers import METRIC_UNITS
+from puzzledsl.report.numbers import METRIC_UNITS, by_regret, environment, is_negligible, told
 from puzzledsl.report.pictures.architecture import appearance, strip_of
 from puzzledsl.report.sections.requirements import lines_of
-from puzzledsl.report.sections.searches import by_regret, is_negligible, told
 from puzzledsl.search.infeasible.verdicts import no_answer, requirements_by_place
 
 if TYPE_CHECKING:
@@ -36,14 +33,14 @@ def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> 
     """The proof, the strip and the state of every statement."""
     result, subject, strip = answer.result, answer.subject, strip_of(answer.subject)
     goal = describe(subject.search.objective)
-    view = {
+    view: dict[str, Any] = {
         "status": result.status,
-        "proof": filled("proof.html.j2", proof=result, ms=round(ms), goal=goal),
         "figures": "",
         "strip": "",
         "statements": {},
         "metrics": "",
     }
+    view["proof"] = filled("proof.html.j2", proof=result, ms=round(ms), goal=goal)
     if not strip:
         return view
     found = [{"number": h.number, "label": h.label, "detail": h.detail} for h in headlines(subject)]
@@ -128,7 +125,7 @@ def layer_view(sheet: Sheet, layer: int, regrets: WhyResult | None) -> str:
     choice, own = sheet.space.layers[layer], sheet.shape.at(layer)
     groups = []
     for sub_block, label in LABELS:
-        found = {a.name: appearance(a, own) for a in alternatives_of(choice, sub_block)}
+        found = {a.name: appearance(a, own) for a in options_of(choice, sub_block)}
         groups.append((sub_block, label, _options(found, sub_block, regrets)))
     proven = regrets is not None and is_exact(regrets)
     return filled("layer.html.j2", layer=layer, groups=groups, known=regrets is not None, proven=proven)

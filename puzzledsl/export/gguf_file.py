@@ -40,22 +40,6 @@ NEVER = -1e30
 """Bias in the choice of experts that are not there."""
 
 
-def add_mixtures(writer: Any, child: ChildFiles) -> None:
-    """Write the sizes that all mixtures have."""
-    import gguf
-
-    sizes = _sizes(child)
-    experts, width = (max(size[i] for size in sizes.values()) for i in (0, 2))
-    normalised = bool(getattr(child.config, "norm_topk_prob", False))
-    writer.add_expert_count(experts)
-    writer.add_expert_used_count(next(iter(sizes.values()))[1])
-    writer.add_expert_feed_forward_length(width)
-    writer.add_expert_shared_feed_forward_length(SHARED)
-    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX)
-    writer.add_expert_weights_norm(normalised)
-    writer.add_expert_weights_scale(1.0)
-
-
 def mixture_tensors(child: ChildFiles) -> Iterator[tuple[str, LazyTensor]]:
     """Yield the tensors of all mixtures under llama.cpp's names."""
     sizes = _sizes(child)
@@ -109,6 +93,7 @@ def _zeros(size: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
 
 FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 GgufDtype = Literal["f32", "f16", "bf16", "q8_0", "q4_1", "q4_0", "iq4_nl"]
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "iq4_nl": 25, "bf16": 32}  # llama_ftype
 Encode = Callable[[LazyTensor, Any], "np.ndarray[Any, Any]"]
 BLOCK = 32  # values of a q8_0 row that share a scale
 
@@ -207,7 +192,11 @@ def write_gguf(
 
     Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, or if `gguf` is missing.
     """
-    gguf = _gguf()
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        absent = MissingPackage(None, package="gguf", what="writing GGUF files", extra="runtimes")
+        raise DiagnosticError(absent) from None
     refuse_to_overwrite(path)
     child, engine = as_llama_cpp(child, whole_blocks=whole_blocks or dtype in PRECISIONS)
     with replacing(path) as temporary:
@@ -219,24 +208,21 @@ def write_gguf(
         else:
             writer.add_rope_dimension_count(child.shape.head_dim)
         factors = _add_rope(writer, child)
-        writer.add_file_type(
-            {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "iq4_nl": 25, "bf16": 32}[
-                dtype
-            ]  # llama_ftype
-        )
+        writer.add_file_type(FILE_TYPES[dtype])
         writer.add_quantization_version(2)
         add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
-        tensors = list(_tensors(child, engine, factors))
-        for tensor_name, weight, storage in tensors:
-            kind = _kind(gguf, tensor_name, weight, storage or dtype)
+        tensors = [
+            (own, weight, storage, _kind(gguf, own, weight, storage or dtype))
+            for own, weight, storage in _tensors(child, engine, factors)
+        ]
+        for own, weight, _, kind in tensors:
             block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
             nbytes = math.prod(weight.shape) // block * block_bytes
-            writer.add_tensor_info(tensor_name, weight.shape, np.dtype(np.float32), nbytes, raw_dtype=kind)
+            writer.add_tensor_info(own, weight.shape, np.dtype(np.float32), nbytes, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for tensor_name, weight, storage in tensors:
-            kind = _kind(gguf, tensor_name, weight, storage or dtype)
+        for _, weight, storage, kind in tensors:
             if encode is not None:
                 data = encode(weight, kind)
             elif storage is None:
@@ -256,23 +242,12 @@ def as_llama_cpp(child: ChildFiles, *, whole_blocks: bool) -> tuple[ChildFiles, 
 
 def refuse_to_overwrite(path: Path) -> None:
     """Raise DiagnosticError for a path with something else than a GGUF file."""
-    if path.is_dir() or (path.exists() and not _is_gguf(path)):
+    if not path.is_dir() and path.exists():
+        with path.open("rb") as file:
+            if file.read(4) == b"GGUF":
+                return
+    if path.exists():
         raise DiagnosticError(NotAGguf(None, path=path))
-
-
-def _is_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"GGUF"
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ModuleNotFoundError:
-        raise DiagnosticError(
-            MissingPackage(None, package="gguf", what="writing GGUF files", extra="runtimes")
-        ) from None
-    return gguf
 
 
 def _kind(gguf: Any, name: str, weight: LazyTensor, dtype: GgufDtype | PrecisionName) -> Any:
@@ -317,22 +292,28 @@ def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
 
 def _add_step35(writer: Any, child: ChildFiles) -> None:
     """Write step35's own settings: half of `rope.dimension_count` is rotated, and some layer needs a window, however long."""
+    import gguf
+
     name, seen = STEP35.name, windows(child)
     longest, dim = cast(Any, child.config).max_position_embeddings, child.shape.head_dim
     writer.add_rope_dimension_count(2 * dim)
     writer.add_uint32(f"{name}.rope.dimension_count_swa", dim)
-    writer.add_float32(
-        f"{name}.rope.freq_base_swa", float(cast(Any, child.config).rope_parameters["rope_theta"])
-    )
+    theta = float(cast(Any, child.config).rope_parameters["rope_theta"])
+    writer.add_float32(f"{name}.rope.freq_base_swa", theta)
     writer.add_sliding_window(next((size for size in seen if size is not None), longest))
     pattern = [size is not None for size in seen]
-    writer.add_array(
-        f"{name}.attention.sliding_window_pattern", pattern if any(pattern) else [True, *pattern[1:]]
-    )
-    if _sizes(child):
-        add_mixtures(writer, child)
-    else:
-        writer.add_expert_feed_forward_length(0)
+    pattern[0] |= not any(pattern)
+    writer.add_array(f"{name}.attention.sliding_window_pattern", pattern)
+    sizes = _sizes(child)  # all mixtures have the largest ones
+    if sizes:
+        writer.add_expert_count(max(experts for experts, _, _ in sizes.values()))
+        writer.add_expert_used_count(next(iter(sizes.values()))[1])
+    writer.add_expert_feed_forward_length(max((width for _, _, width in sizes.values()), default=0))
+    if sizes:
+        writer.add_expert_shared_feed_forward_length(SHARED)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX)
+        writer.add_expert_weights_norm(bool(getattr(child.config, "norm_topk_prob", False)))
+        writer.add_expert_weights_scale(1.0)
 
 
 def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
@@ -350,11 +331,8 @@ def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
             return None
         case "llama3":
             head_dim = child.shape.head_dim
-            wavelength = (
-                2
-                * math.pi
-                * float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-            )
+            turns = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
+            wavelength = 2 * math.pi * float(rope["rope_theta"]) ** turns
             factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
             low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
             smooth = ((context / wavelength - low) / (high - low)).clamp(0, 1)
@@ -385,10 +363,8 @@ def _tensors(
 
 def _stacked(parts: list[LazyTensor]) -> LazyTensor:
     """Return several matrices in one: queries, keys and values of a layer."""
-    rows = sum(part.shape[0] for part in parts)
-    return LazyTensor(
-        (rows, *parts[0].shape[1:]), parts[0].dtype, lambda: torch.cat([p.read() for p in parts])
-    )
+    size = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    return LazyTensor(size, parts[0].dtype, lambda: torch.cat([part.read() for part in parts]))
 
 
 def _paired(weight: LazyTensor, head_dim: int) -> LazyTensor:

@@ -55,9 +55,8 @@ def write_parent(file: Path, directory: Path) -> None:
     held = _opened(file)
     arch = held.fields["general.architecture"].contents()
     if arch not in PAIRED:
-        raise NotAParent(
-            f"files of `{arch}` are not read, of {', '.join(PAIRED)} alone; take the original checkpoint"
-        )
+        known = ", ".join(PAIRED)
+        raise NotAParent(f"files of `{arch}` are not read, of {known} alone; take the original checkpoint")
     if any(tensor.name == FREQUENCIES for tensor in held.tensors):
         raise NotAParent("it scales rotary frequencies by factors of its own; take the original checkpoint")
     given: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}

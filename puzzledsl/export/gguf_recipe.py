@@ -29,8 +29,7 @@ from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.files import beside, make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.child.assemble import load_checkpoint
-from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.contents import ChildFiles, load_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, place_of, refuse_to_overwrite, write_gguf
@@ -48,26 +47,14 @@ _TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Numbers by storage type; `other`: of matrices whose rows are no whole blocks, for which llama.cpp takes larger types."""
+    """Numbers of matrices by storage type; `other`: of those whose rows are no whole blocks, stored in larger types.
+
+    `text`: both, as a sentence for the log.
+    """
 
     types: Mapping[str, int]
     other: Mapping[str, int]
-    bits: float
-
-    def in_words(self, recipe: Recipe) -> str:
-        """Return a sentence for the log."""
-        said = f"{_listed(self.types)}; {self.bits:.2f} bits a weight"
-        if not self.other:
-            return f"{recipe.name}: {said}"
-        count, all_ = sum(self.other.values()), sum(self.types.values())
-        return (
-            f"{recipe.name}: {said}. {count} of {all_} matrices have rows that are no multiples of {WHOLE} numbers, "
-            f"so llama.cpp stores them in larger types: {_listed(self.other)}"
-        )
-
-
-def _listed(types: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in types.items())
+    text: str
 
 
 def write_recipe(
@@ -171,10 +158,8 @@ def _quantise(
             errors.seek(0)
             lines = [line.strip() for line in errors if line.strip()]
             ended = f"it ended by signal {-code}" if code < 0 else "it failed"
-            said = (lines or [last])[0][-300:]
-            raise DiagnosticError(
-                RecipeFailed(None, recipe=recipe.name, reason=f"{ended}: {said}" if said else ended)
-            )
+            reason = ": ".join(filter(None, (ended, (lines or [last])[0][-300:])))
+            raise DiagnosticError(RecipeFailed(None, recipe=recipe.name, reason=reason))
 
 
 def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
@@ -191,22 +176,27 @@ def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
 
 
 def stored(path: Path, recipe: Recipe) -> Stored:
-    """Return the types of a file's matrices."""
+    """Return the types of a file's matrices, the most frequent first."""
     matrices = [t for t in tensors_of(path) if len(t.shape) > 1 and t.tensor_type.name != "F32"]
-    types, other = Counter[str](), Counter[str]()
+    counts, others = Counter[str](), Counter[str]()
     for tensor in matrices:
         name = tensor.tensor_type.name.lower()
-        types[name] += 1
+        counts[name] += 1
         whole = int(tensor.shape[0]) % WHOLE == 0  # the reader gives the length of a row first
         if not whole and (recipe.block == WHOLE or name != recipe.name):
-            other[name] += 1
-    size = sum(int(t.n_bytes) for t in matrices)
-    numbers = sum(int(t.n_elements) for t in matrices)
-    return Stored(_sorted(types), _sorted(other), 8 * size / max(1, numbers))
-
-
-def _sorted(types: Counter[str]) -> dict[str, int]:
-    return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))
+            others[name] += 1
+    types, other = (
+        dict(sorted(each.items(), key=lambda item: (-item[1], item[0]))) for each in (counts, others)
+    )
+    listed, apart = (", ".join(f"{n} {name}" for name, n in each.items()) for each in (types, other))
+    bits = 8 * sum(int(t.n_bytes) for t in matrices) / max(1, sum(int(t.n_elements) for t in matrices))
+    text = f"{recipe.name}: {listed}; {bits:.2f} bits a weight"
+    if other:
+        text += (
+            f". {others.total()} of {counts.total()} matrices have rows that are no multiples of {WHOLE} numbers, "
+            f"so llama.cpp stores them in larger types: {apart}"
+        )
+    return Stored(types, other, text)
 
 
 Importance = Mapping[str, NDArray[np.float32]]

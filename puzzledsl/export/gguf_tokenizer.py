@@ -51,10 +51,8 @@ def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
         writer.add_tokenizer_pre(splits)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    if merges and not model.get("byte_fallback"):
-        writer.add_token_merges(merges)
-    elif not model.get("byte_fallback"):
-        writer.add_token_merges(["\u0120 \u0120"])  # an array may not be empty; this pair makes no token
+    if not model.get("byte_fallback"):  # an array may not be empty; this pair makes no token
+        writer.add_token_merges(merges or ["\u0120 \u0120"])
     _add_special(writer, directory, content)
 
 

@@ -63,22 +63,22 @@ def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
         for _, answer in found.model
         if isinstance(answer, Absent)
     ]
+    common: dict[str, Any]
     for lack in found.lacks:
         if isinstance(lack.support, Absent):
-            common: dict[str, Any] = {"runtime": runtime.title, "reason": lack.support.reason}
             layers = layers_in_words(list(lack.layers))
+            common = {"runtime": runtime.title, "layers": layers, "reason": lack.support.reason}
             window = child.shape.at(lack.layers[0]).window
             if isinstance(lack.alternative, ParentAttention) and window is not None:
-                said.append(RuntimeLacksWindow(None, window=window, layers=layers, **common))
+                said.append(RuntimeLacksWindow(None, window=window, **common))
             else:
-                said.append(RuntimeLacksIt(None, name=lack.alternative.name, layers=layers, **common))
+                said.append(RuntimeLacksIt(None, name=lack.alternative.name, **common))
     caches = [cache for cache in caches_of(child) if cache is not None]
     if runtime.one_cache and len({*caches_of(child)}) > 1 and not said:
         layers = layers_in_words([i for i, (a, _) in enumerate(child.layers) if a.cache is not None])
+        common = {"runtime": runtime.title, "layers": layers}
         reason = "all its layers have one type of a KV cache"
-        said.append(
-            RuntimeLacksIt(None, runtime=runtime.title, name=f"{KV}{caches[0]}", layers=layers, reason=reason)
-        )
+        said.append(RuntimeLacksIt(None, name=f"{KV}{caches[0]}", reason=reason, **common))
     if said:
         raise DiagnosticError(*said)
     return found.architecture
@@ -117,9 +117,8 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         if engine.drops_empty_layers and _is_empty(layer):
             continue
         layers += _lowered(layer, engine, zeros, first=not layers)
-    if engine.needs_attention and not any(
-        isinstance(layer.attention, ParentAttention | GqaAttention) for layer in layers
-    ):
+    has_attention = any(isinstance(layer.attention, ParentAttention | GqaAttention) for layer in layers)
+    if engine.needs_attention and not has_attention:
         layers.append(_idle(engine, zeros))
     child = joined(child, layers)
     if isinstance(engine.width, Lowered):
@@ -204,8 +203,7 @@ def _with_zeros(child: ChildFiles, wanted: Callable[[_Layer], Mapping[str, tuple
     """Return the child with zeros for those of the wanted weights that a layer lacks, by their names inside the layer."""
     zeros, layers = _Zeros(child.shape, child.dtype), []
     for layer in split(child):
-        lacking = {name: size for name, size in wanted(layer).items() if name not in layer.weights}
-        made = {name: zeros(*size) for name, size in lacking.items()}
+        made = {name: zeros(*size) for name, size in wanted(layer).items() if name not in layer.weights}
         layers.append(replace(layer, weights=layer.weights | made))
     return joined(child, layers)
 
@@ -337,9 +335,8 @@ def _lower_ffn(layer: _Layer, engine: Architecture, zeros: _Zeros) -> _Layer:
     match answer.way:
         case "zero_ffn":
             width = engine.zero_ffn_width
-            made = {
-                f"mlp.{name}": zeros(*size) for name, size in MlpFfn(width=width).stored(zeros.shape).items()
-            }
+            stored = MlpFfn(width=width).stored(zeros.shape)
+            made = {f"mlp.{name}": zeros(*size) for name, size in stored.items()}
             made[norm] = zeros.full(1, hidden)
         case "biased_ffn":
             width, made = hidden, biased_ffn(layer.weights["mlp.linear.weight"], zeros)

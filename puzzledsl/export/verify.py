@@ -11,7 +11,7 @@ than its float64 one is, and llama.cpp rounds queries as well; the measure of th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never, cast, get_args
@@ -23,26 +23,28 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.precision import ServedCaches
-from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import child_config, load_checkpoint
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
+from puzzledsl.child.checkpoint.contents import (
+    ChildFiles,
+    child_config,
+    from_directory,
+    from_parent,
+    load_checkpoint,
+)
 from puzzledsl.child.checkpoint.write import code_for, foreign_code, write_checkpoint
-from puzzledsl.child.definition import NotThisChild, UntrustedCode
+from puzzledsl.child.definition import NotThisChild
 from puzzledsl.data.tasks import common_prefix
-from puzzledsl.export.directories import write_for, write_mlx
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
-from puzzledsl.export.gguf_file import Encode, GgufDtype, as_llama_cpp, place_of, write_gguf
+from puzzledsl.export.gguf_file import Encode, GgufDtype, Place, as_llama_cpp, place_of, write_gguf
 from puzzledsl.export.gguf_tokenizer import tensors_of
 from puzzledsl.export.lowering import caches_of, choose, lower, served_caches
-from puzzledsl.export.write import DTYPES
+from puzzledsl.export.write import DTYPES, write_for, write_mlx
 from puzzledsl.families.block_configs import CACHE, is_child
 from puzzledsl.ir.engines import LLAMA_CPP, RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
 from puzzledsl.models.families.load import load_parent, load_tokenizer, read_config_json
-from puzzledsl.models.families.tensors import LazyTensor
 
 
 class Read(NamedTuple):
@@ -58,34 +60,30 @@ def read_gguf(path: Path, child: ChildFiles) -> Read:
         tensors = {tensor.name: tensor for tensor in tensors_of(path)}
     except (ValueError, IndexError, OverflowError) as error:
         raise DiagnosticError(NotThisChild(None, path=path, reason="it is no GGUF file")) from error
-    reason = "nothing is left of it"
     for whole_blocks in (True, False):  # a file has all FFNs in whole blocks, or only the quantised ones
         lowered, engine = as_llama_cpp(child, whole_blocks=whole_blocks)
-        try:
-            weights = {name: _read(name, lowered, engine, tensors) for name in lowered.weights}
-        except _Unlike as error:
-            reason = str(error)
-            continue
-        layers = tuple(
-            (attention.in_precision(None), ffn.in_precision(None)) for attention, ffn in lowered.layers
+        places = {name: place_of(name, lowered, engine) for name in lowered.weights}
+        unlike = (
+            _unlike_tensor(place, tensors.get(place.tensor), lowered.weights[name].shape)
+            for name, place in places.items()
         )
+        if reason := next(filter(None, unlike), ""):
+            continue
+        own = lowered.weights
+        weights = {n: place.weight(tensors[place.tensor], own[n].shape) for n, place in places.items()}
+        layers = tuple((a.in_precision(None), ffn.in_precision(None)) for a, ffn in lowered.layers)
         return Read(replace(lowered, layers=layers, weights=weights), lowered)
     raise DiagnosticError(NotThisChild(None, path=path, reason=reason))
 
 
-class _Unlike(Exception):
-    """The file lacks a weight of the child, or has it in another size."""
-
-
-def _read(name: str, child: ChildFiles, engine: Architecture, tensors: Mapping[str, Any]) -> LazyTensor:
-    shape = child.weights[name].shape
-    place = place_of(name, child, engine)
-    if (tensor := tensors.get(place.tensor)) is None:
-        raise _Unlike(f"it has no tensor `{place.tensor}`")
+def _unlike_tensor(place: Place, tensor: Any, shape: tuple[int, ...]) -> str:
+    """Say that a file lacks a tensor of the child, or has it in another size; empty for the right one."""
+    if tensor is None:
+        return f"it has no tensor `{place.tensor}`"
     found = tuple(int(size) for size in reversed(tensor.shape))
     if place.whole and found != shape:
-        raise _Unlike(f"its tensor `{place.tensor}` has the shape {list(found)}, not {list(shape)}")
-    return place.weight(tensor, shape)
+        return f"its tensor `{place.tensor}` has the shape {list(found)}, not {list(shape)}"
+    return ""
 
 
 AS_ITS_OWN = 3.0
@@ -218,7 +216,7 @@ def verify(
     child = open_model(directory)
     foreign = foreign_code(directory, child) if is_child(read_config_json(directory)) else []
     if foreign and not trust:
-        raise DiagnosticError(*(UntrustedCode(None, path=own.path, reason=own.reason) for own in foreign))
+        raise DiagnosticError(*foreign)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
     expected = _references(model, prompts, progress)
@@ -228,8 +226,7 @@ def verify(
     with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
-            as_it_is = bool(foreign) and code_for(engine, directory)
-            path = directory if as_it_is else None
+            path = directory if foreign and code_for(engine, directory) else None
             results.append(_one(child, directory, engine, folder, prompts, expected, path, slack))
             progress.advance()
     return tuple(results)

@@ -17,8 +17,7 @@ def _exact(pydantic: Any) -> tuple[Any, ...]:
     return read, pydantic.PlainSerializer(str, return_type=str), schema
 
 
-Exact = Annotated[Fraction, Checks(_exact)]
-"""An exact number, written as `"217/100"`."""
+Exact = Annotated[Fraction, Checks(_exact)]  # An exact number, written as `"217/100"`.
 
 
 def _readable(version: str) -> str:

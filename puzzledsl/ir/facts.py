@@ -122,10 +122,8 @@ def _words(own: Shape, differing: set[str]) -> Iterator[str]:
             assert_never(own.ffn)
 
 
-Run = tuple[int, int]
-"""First layer, number of layers."""
-Names = tuple[str, str]
-"""Names of a layer's attention and FFN."""
+Run = tuple[int, int]  # First layer, number of layers.
+Names = tuple[str, str]  # Names of a layer's attention and FFN.
 
 
 def dropped_names(shape: Shape) -> list[Names | None]:

@@ -140,10 +140,7 @@ PROFILE_SECTIONS: Mapping[str, Section] = {
 
 
 class MeasuredHardware(Frozen):
-    """Costs come from `pzl measure` on this machine.
-
-    They are measured in an engine, one of `measured_engines`.
-    """
+    """Costs come from `pzl measure` on this machine. They are measured in an engine, one of `measured_engines`."""
 
     kind: Literal["measured"] = "measured"
     engine: str = setting(

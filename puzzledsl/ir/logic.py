@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
 from operator import attrgetter
@@ -15,7 +15,6 @@ from puzzledsl.ir.tables.answers import EndsAssignment, LayerAssignment
 
 Truth = bool | None
 Interval = tuple[int, int]
-Joined = nodes.Not | nodes.And | nodes.Or | nodes.Implies | nodes.Runs | nodes.Longest
 
 
 class Pair(NamedTuple):
@@ -73,6 +72,10 @@ def unbounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct) -> Logic:
 
 def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
     """Return the truth of a formula, None if other layers decide. Raises ValueError for a comparison of facts."""
+
+    def truth(part: Logic) -> Truth:
+        return holds(part, layers)
+
     match logic:
         case nodes.Is(layer=layer, sub_block=part, alternatives=names):
             if layer not in layers:
@@ -86,13 +89,6 @@ def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
             return all(_name(layers[left], part) == _name(layers[right], part) for part in parts)
         case nodes.Compare():
             return _compared(logic, layers)
-        case _:
-            return of_parts(logic, lambda part: holds(part, layers))
-
-
-def of_parts(logic: Joined, truth: Callable[[Logic], Truth]) -> Truth:
-    """Return the truth of a formula by that of its parts."""
-    match logic:
         case nodes.Not(operand=operand):
             return negated(truth(operand))
         case nodes.And(operands=operands):

@@ -27,7 +27,7 @@ class Metric:
     `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario
     does not have it; such a metric is that amount for the time of `tokens` generated tokens. `of_costs`: fields of a `Cost`
     that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs. Under traffic it is at `load`,
-    and `costs.traffic` has the formulas of what differs.
+    and `costs.metrics` has the formulas of what differs.
     """
 
     name: str

@@ -218,10 +218,7 @@ class Rounding(Frozen):
 
 
 class UsedBy(Frozen):
-    """The sub-space of what a search's best solutions use, for coupled BLD.
-
-    Its layers are known once the search is solved.
-    """
+    """The sub-space of what a search's best solutions use, for coupled BLD. Its layers are known once the search is solved."""
 
     search: str = setting(
         "The search whose solutions count.",

@@ -28,12 +28,8 @@ def references(node: object) -> Iterator[str]:
             names = node.space, node.bld, method.data if isinstance(method, ReplaceOne) else None
         case Search():
             judges = (requirement.judge for requirement in judged_by(node))
-            names = (
-                node.space,
-                node.refine.data if node.refine else None,
-                *judges,
-                *map(_of_term, terms_of(node)),
-            )
+            text = node.refine.data if node.refine else None
+            names = node.space, text, *judges, *map(_of_term, terms_of(node))
         case nodes.Frontier():
             names = node.search, _of_term(node.term)
         case nodes.Uptrain():
@@ -57,6 +53,11 @@ def terms_of(search: Search) -> Iterator[nodes.Term]:
 def places_of(search: Search) -> tuple[str, ...]:
     """Return the scenarios of a search's metrics, under traffic for each number of sequences, in alphabetical order."""
     return tuple(sorted({term.place for term in terms_of(search) if isinstance(term, nodes.MetricTerm)}))
+
+
+def scenarios_read(search: Search) -> set[str]:
+    """Return the scenarios whose costs a search reads."""
+    return {term.scenario for term in terms_of(search) if isinstance(term, nodes.MetricTerm)}
 
 
 def _of_term(term: nodes.Term) -> str | None:

@@ -18,15 +18,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.families.block_configs import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
-from puzzledsl.ir.nodes import (
-    Hardware,
-    MeasuredHardware,
-    Program,
-    Scenario,
-    Shape,
-    Space,
-    TableHardware,
-)
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape, Space, TableHardware
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
@@ -40,8 +32,7 @@ class Lack:
     alternative: Alternative
     support: Support
     layers: tuple[int, ...]
-    kept: bool = False
-    """True if it is the parent's own: the parent is a child, and has it there."""
+    kept: bool = False  # True if it is the parent's own: the parent is a child, and has it there.
 
 
 @record
@@ -180,9 +171,8 @@ def engine_of(hardware: Hardware) -> Engine | None:
 def served_type(program: Program, space: str) -> str | None:
     """Return the type of weights without one of their own, in which llama.cpp is measured with a space; None unless it is one."""
     measured = (hardware.spec for _, hardware in measured_in(program, space))
-    found = {
-        spec.dtype for spec in measured if isinstance(spec, MeasuredHardware) and spec.engine == "llama_cpp"
-    }
+    served = (spec for spec in measured if isinstance(spec, MeasuredHardware))
+    found = {spec.dtype for spec in served if spec.engine == "llama_cpp"}
     return found.pop() if len(found) == 1 else None
 
 
@@ -232,14 +222,11 @@ def of_one_cache(space: Space, shape: Shape) -> dict[CacheName | None, Space]:
     types = dict.fromkeys(a.cache for layer in held for a, has_cache in layer.items() if has_cache)
     found = {}
     for of in types:
-        kept = [
-            tuple(a for a, has_cache in layer.items() if a.cache == of or not has_cache) for layer in held
-        ]
+        kept = [tuple(a for a, has in layer.items() if a.cache == of or not has) for layer in held]
         if all(kept):
-            layers = (
-                c.model_copy(update={"attention": own}) for c, own in zip(space.layers, kept, strict=True)
-            )
-            found[of] = space.model_copy(update={"layers": tuple(layers)})
+            both = zip(space.layers, kept, strict=True)
+            layers = tuple(choice.model_copy(update={"attention": own}) for choice, own in both)
+            found[of] = space.model_copy(update={"layers": layers})
     return found
 
 

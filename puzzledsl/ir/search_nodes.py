@@ -307,8 +307,7 @@ class CpSat(Frozen):
     seed: int = setting("Makes the answer repeatable.", default=0, at_most=2**31 - 1)
 
 
-SOLVERS = calls_of(CpSat)
-"""`solver = …`."""
+SOLVERS = calls_of(CpSat)  # `solver = …`.
 
 
 class Refine(Frozen):

@@ -256,10 +256,7 @@ class Exported(Frozen):
 
 
 class Export(Exported, Declaration):
-    """A checkpoint for a runtime. `of` names an uptrain or a search.
-
-    `runtime_where` is where the runtime is named, or the whole declaration.
-    """
+    """A checkpoint of an uptrain or a search, `of`. `runtime_where`: where the runtime is named, or the whole declaration."""
 
     of: str
     format: Literal["hf", "gguf", "mlx"] = "hf"
@@ -283,7 +280,6 @@ EXPORTS = {
     "mlx": _export("mlx", "A checkpoint for Apple MLX.", ("mlx",), _TENSORS),
 }
 """Format -> its call; the first of its runtimes is the default."""
-
 
 JUDGED_CHILDREN = 12
 """Children that a search with a requirement on a judged figure measures, unless its `refine` says another number."""

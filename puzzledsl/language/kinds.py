@@ -23,7 +23,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import PROFILE_SECTIONS
 from puzzledsl.ir.search_nodes import SOLVERS, SWEEP
 from puzzledsl.ir.stage_nodes import ASKED, EXPORTS, SCORE_METRICS
-from puzzledsl.language.words import DECLARATIONS
+from puzzledsl.language.words import DECLARATIONS, SPACE_WORDS
 
 STORAGE = {
     "dtype": Setting(
@@ -58,14 +58,8 @@ ALTERNATIVES: Mapping[Site, Mapping[str, Call]] = {
 }
 """Site -> word -> the call that makes its alternatives."""
 ATTENTION, FFN = ALTERNATIVES["attention"], ALTERNATIVES["ffn"]
-_DOCS: Mapping[Site, str] = {
-    "attention": "The alternatives of an attention.",
-    "ffn": "The alternatives of an FFN.",
-    "embedding": "The types that the embedding may be stored in.",
-    "head": "The types that the output head may be stored in.",
-}
 SITES: Mapping[str, Setting] = {
-    name: Setting(_DOCS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
+    name: Setting(SPACE_WORDS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
 }
 """Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
 INITIALISERS = {name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields}
@@ -249,13 +243,9 @@ CONSTRUCTORS = frozenset((*ANYWHERE, "hf"))
 
 PROFILE = settings_of(nodes.RooflineHardware)
 """Settings of a hardware profile, in its body or as arguments of a modified profile."""
-HARDWARE_FACTS: dict[str, str] = {
-    name: PROFILE[name].doc
-    for name in (
-        *("memory", "bandwidth", "link", "reserve", "gpus", "expert_parallel"),
-        *("dtype", "experts", "activations", "kv_cache", "embedding", "head"),
-    )
-}
+_AMOUNTS = ("memory", "bandwidth", "link", "reserve", "gpus", "expert_parallel")
+_NUMBERS = ("dtype", "experts", "activations", "kv_cache", "embedding", "head")
+HARDWARE_FACTS: dict[str, str] = {name: PROFILE[name].doc for name in (*_AMOUNTS, *_NUMBERS)}
 """Figures that expressions can read of a hardware: `h.memory`."""
 _INIT = {
     name: Setting(f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}")

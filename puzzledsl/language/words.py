@@ -143,12 +143,12 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
     },
 }
 TYPES: dict[str, Measure] = {
-    "Count": Measure("A whole number: `4096`, `4Ki`, `51B`.", units.COUNT),
+    "Count": Measure("A whole number: `8`, `4Ki`, `51B`.", units.COUNT),
     "Ratio": Measure("A plain number, a share or a multiple of the parent's: `95%`, `0.6x`.", units.COUNT),
     "Bytes": Measure("`80GiB`, `512MB`.", units.BYTES),
-    "Time": Measure("`20ms`, `5min`.", units.TIME),
-    "Tokens": Measure("`10tok`.", units.TOKENS),
-    "Bandwidth": Measure("`3.35TB/s`.", units.BYTES_PER_S),
+    "Time": Measure("`30ms`, `5min`.", units.TIME),
+    "Tokens": Measure("`4096tok`.", units.TOKENS),
+    "Bandwidth": Measure("`450GB/s`.", units.BYTES_PER_S),
     "Compute": Measure("`989TFLOP/s`.", units.FLOP_PER_S),
     "Throughput": Measure("`200 tok/s`.", units.TOK_PER_S),
     "Money": Measure("`0.4USD`.", units.DOLLARS),

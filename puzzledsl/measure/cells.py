@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -61,15 +60,12 @@ def expected_times(
     shape: Shape, space: Space, workload: Workload, stored: Widths
 ) -> tuple[dict[Key, float], dict[Key, float]]:
     """Return the expected times of prefill and of a decode step, in bytes: of every alternative and the fixed part."""
-    head = float(fixed_size(shape).params * stored.weight)
-    flop = fixed_flop(shape, workload)
-    prefill: dict[Key, float] = {FIXED: max(head, flop / FLOP_PER_BYTE)}
-    decode: dict[Key, float] = {FIXED: max(head, flop / FLOP_PER_BYTE)}
+    heads: dict[Key, float] = {FIXED: float(fixed_size(shape).params * stored.weight)}
     if space.ends is not None:
-        prefill, decode = {}, {}
-        for name, (_, output) in space.ends.by_name().items():
-            time = max(float(bytes_of(output.size(shape), stored)), flop / FLOP_PER_BYTE)
-            prefill["ends", name] = decode["ends", name] = time
+        ends = space.ends.by_name().items()
+        heads = {("ends", name): float(bytes_of(output.size(shape), stored)) for name, (_, output) in ends}
+    prefill = {key: max(head, fixed_flop(shape, workload) / FLOP_PER_BYTE) for key, head in heads.items()}
+    decode = dict(prefill)
     first = {kind: layers[0] for kind, (_, layers) in enumerate(shape.kinds())}
     for sub_block, labels in alternatives_of(space, shape).items():
         for name, alternative in labels.items():
@@ -83,17 +79,8 @@ def expected_times(
     return prefill, decode
 
 
-METHOD = "4"  # raise it when what is measured changes, so that unfinished work is not continued
+METHOD = "5"  # raise it when what is measured changes, so that unfinished work is not continued
 NS_PER_S = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One scenario's costs at one batch, the error of summed costs in words, and the figures that say what they are worth."""
-
-    costs: ScenarioCosts
-    note: str
-    timing: CellTiming
 
 
 def measure_cell(
@@ -104,16 +91,17 @@ def measure_cell(
     workload: Workload,
     work: Path,
     progress: Progress,
-) -> Cell:
-    """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself.
+) -> tuple[ScenarioCosts, CellTiming, str]:
+    """Measure one scenario at one batch; return also what its costs are worth, in figures and in words.
 
-    In an engine each check is of a child that a search would choose by the times so far, which it corrects.
+    Each round and each check is a task for a worker, which has a processor for itself. In an engine each check is of a child that
+    a search would choose by the times so far, which it corrects.
     """
     batch = workload.batch
     partial = work / _digest(place, space, workload)
     kind: type[Round | Check] = Check if place.whole else Round
-    rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
-    checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
+    rounds = Unfinished[Any](partial.with_suffix(".rounds"), kind, place.rounds)
+    checks = Unfinished(partial.with_suffix(".checks"), Check, CHECKED_CHILDREN)
     here: dict[str, Any] = {"of": f"{scenario.name}, batch {batch}"}
     of_round, of_check = _efforts(place, [scenario], workload)
     kept = len(rounds.done) * of_round + len(checks.done) * of_check
@@ -147,7 +135,7 @@ def measure_cell(
     corrected = ", by which it was then corrected" if place.whole else ""
     note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {children}{corrected})"
     timing = _timing(scenario, workload, *found, errors, rounds.all())
-    return Cell(_costs(place, space, scenario, workload, *found), note, timing)
+    return _costs(place, space, scenario, workload, *found), timing, note
 
 
 def _shown(prefill_s: float, decode_s: float) -> dict[str, Any]:
@@ -330,10 +318,7 @@ def measure_costs(
         maker = partial(make, program, space, parent_dir.resolve(), hardware_name)
         with (executor or Executor()).open(TeamSpec(maker, alone=True), progress) as teams:
             ((_, place),) = teams.run([Task.call("place", "place")])
-            loads = {
-                each.name: [Workload.of(each, batch) for batch in place.batches[each.name]]
-                for each in scenarios
-            }
+            loads = {s.name: [Workload.of(s, batch) for batch in place.batches[s.name]] for s in scenarios}
             efforts = [_efforts(place, [each], load) for each in scenarios for load in loads[each.name]]
             progress.start(f"measuring {space}", len(efforts) * (place.rounds + CHECKED_CHILDREN))
             progress.ready(sum(place.rounds * one + CHECKED_CHILDREN * other for one, other in efforts))
@@ -343,14 +328,12 @@ def measure_costs(
                     for load in loads[scenario.name]
                 ]
                 capacity = None if scenario.batches else place.memory_bytes
-                tables[scenario.name] = tuple(
-                    cell.costs.model_copy(update={"capacity_bytes": capacity}) for cell in cells
-                )
-                timings += [cell.timing for cell in cells]
-                checks = "; ".join(cell.note for cell in cells)
-                provenance[scenario.name] = (
-                    f"measured on {place.machine}, {place.dtype}{_shared(place)}; {checks}"
-                )
+                costs, own_timings, checks = zip(*cells, strict=True)
+                update = {"capacity_bytes": capacity}
+                tables[scenario.name] = tuple(each.model_copy(update=update) for each in costs)
+                timings += own_timings
+                said = (f"measured on {place.machine}, {place.dtype}{_shared(place)}", *checks)
+                provenance[scenario.name] = "; ".join(said)
     shutil.rmtree(work, ignore_errors=True)
     layers = [*zip(shape.each, here.layers, strict=True)]
     return CostTable(
@@ -370,11 +353,9 @@ def _efforts(place: Place, scenarios: Sequence[Scenario], workload: Workload) ->
     """Return the work of a round, and of a check."""
     if not place.whole:
         return (work := timed_work(place.shape, workload)), work
-    prefill = needs_prefill(scenarios, workload)
-    one, other = (
-        served_work(place.shape, workload, turns * CHECK_ROUNDS, prefill=prefill) for turns in (1, 2)
-    )
-    return one, other
+    turns, prefill = CHECK_ROUNDS, needs_prefill(scenarios, workload)
+    one = served_work(place.shape, workload, turns, prefill=prefill)
+    return one, served_work(place.shape, workload, 2 * turns, prefill=prefill)
 
 
 def _shared(place: Place) -> str:

@@ -6,7 +6,7 @@ sub-block counts; every forward holds many alternatives, so all are compared wit
 What interruptions cost on the whole is in `scale`.
 
 A sub-block's time is from its layer's start (or the end of the attention sub-block) to its residual addition. The rest
-(embedding, mask, rotary table, cache, final norm, head, token selection) is the fixed part. Rounds are kept in a file, so that
+(embedding, mask, rotary table, cache, final norm, head, token selection) is the fixed part. Rounds are kept in files, so that
 an interrupted run resumes.
 """
 
@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import torch
-from pydantic import ValidationError
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
-from puzzledsl.base.files import sealed_line, unsealed_line, write_text
+from puzzledsl.base.files import write_sealed
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.host import Arrangement, Host, Key, balanced, kind_of, parent_beside, random_child
@@ -34,24 +33,8 @@ from puzzledsl.measure.stopwatch import Stopwatch, spread, stopwatch_for, undist
 from puzzledsl.measure.whole import Forward, Samples, WholeTimer, Workload
 from puzzledsl.models.families.access import entrance, layers, part_of
 
-
-class Laps(Frozen):
-    """Seconds of one forward pass: one number per layer for each sub-block, and the fixed part."""
-
-    attention: tuple[float, ...]
-    ffn: tuple[float, ...]
-    fixed: float
-
-    def of(self, sub_block: SubBlock) -> tuple[float, ...]:
-        """Return the sub-block's seconds in every layer."""
-        return self.attention if sub_block == "attention" else self.ffn
-
-
-def laps_from(stretches: list[float]) -> Laps:
-    """Group the times of one pass: before the layers, attention, FFN, attention, FFN …, after the layers."""
-    return Laps(
-        attention=tuple(stretches[1:-1:2]), ffn=tuple(stretches[2:-1:2]), fixed=stretches[0] + stretches[-1]
-    )
+Laps = Sequence[float]
+"""Seconds of the parts of one pass: before the layers, attention, FFN, attention, FFN …, after the layers."""
 
 
 @contextmanager
@@ -84,17 +67,17 @@ def time_laps(
     host.arrange(arrangement)
     forward = Forward(host.model, workload)
     with marked(host, watch):
-        prefill = laps_from(watch.prepare(forward.prefill)())
+        prefill = watch.prepare(forward.prefill)()
         forward.lengthen()
         step = watch.prepare(forward.decode_step)
-        return prefill, [laps_from(step()) for _ in range(workload.window)]
+        return prefill, [step() for _ in range(workload.window)]
 
 
 class Phase(Frozen):
     """Measurements of one phase (prefill or decode) in a round: seconds of the whole parent, and laps of the arrangement."""
 
     parent: tuple[float, ...]
-    laps: tuple[Laps, ...]
+    laps: tuple[tuple[float, ...], ...]
 
 
 class Round(Frozen):
@@ -105,10 +88,6 @@ class Round(Frozen):
     ffn: tuple[str, ...]
     prefill: Phase
     decode: Phase
-
-    def names(self, sub_block: SubBlock) -> tuple[str, ...]:
-        """Return the alternative of every layer."""
-        return self.attention if sub_block == "attention" else self.ffn
 
 
 SWEEPS = 8
@@ -175,10 +154,9 @@ def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estima
 
 
 def _observations(r: Round, laps: Laps) -> Observations:
-    found: Observations = [(FIXED, laps.fixed)]
-    for sub_block in SUB_BLOCKS:
-        found += [((sub_block, n), s) for n, s in zip(r.names(sub_block), laps.of(sub_block), strict=True)]
-    return found
+    found: Observations = [(FIXED, laps[0] + laps[-1])]
+    found += [(("attention", name), s) for name, s in zip(r.attention, laps[1:-1:2], strict=True)]
+    return found + [(("ffn", name), s) for name, s in zip(r.ffn, laps[2:-1:2], strict=True)]
 
 
 def _by_key(forwards: Iterable[Observations], slowness: Iterable[float]) -> dict[Key, list[float]]:
@@ -291,8 +269,8 @@ class Timer:
             seed=seed,
             attention=arrangement["attention"],
             ffn=arrangement["ffn"],
-            prefill=Phase(parent=(parent_prefill_s,), laps=(prefill,)),
-            decode=Phase(parent=tuple(parent_decode_s), laps=tuple(decode)),
+            prefill=Phase(parent=(parent_prefill_s,), laps=(tuple(prefill),)),
+            decode=Phase(parent=tuple(parent_decode_s), laps=tuple(map(tuple, decode))),
         )
 
     def check(self, seed: int) -> Check:
@@ -328,34 +306,23 @@ T = TypeVar("T", Round, Check)
 
 
 class Unfinished(Generic[T]):
-    """A file of rounds or checks of unfinished work, in the order of their seeds."""
+    """Rounds or checks of unfinished work, each in a file beside `path`."""
 
     def __init__(self, path: Path, kind: type[T], wanted: int) -> None:
-        """Read the intact lines up to the first damaged one; the rest is measured again. `wanted`: number of seeds, from 0."""
+        """Read those that are there; damaged ones are measured again. `wanted`: number of seeds, from 0."""
         self._path = path
-        self.done: dict[int, T] = {item.seed: item for item in _read(path, kind) if item.seed < wanted}
+        read = {seed: kind.of_sealed(self._file(seed)) for seed in range(wanted)}
+        self.done: dict[int, T] = {seed: item for seed, item in read.items() if item is not None}
         self.missing = [seed for seed in range(wanted) if seed not in self.done]
 
     def add(self, item: T) -> None:
         """Keep one more; on return it is on the disk."""
         self.done[item.seed] = item
-        write_text(self._path, "".join(sealed_line(each.model_dump_json()) for each in self.all()))
+        write_sealed(self._file(item.seed), item.canonical_json())
 
     def all(self) -> list[T]:
         """Return what is measured, by ascending seed."""
         return [self.done[seed] for seed in sorted(self.done)]
 
-
-def _read(path: Path, kind: type[T]) -> list[T]:
-    """Return the intact lines up to the first damaged one; the rest is measured again."""
-    found: list[T] = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-            text = unsealed_line(line)
-            try:
-                if text is None:
-                    break
-                found.append(kind.from_json(text))
-            except ValidationError:
-                break
-    return found
+    def _file(self, seed: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{seed}.json")

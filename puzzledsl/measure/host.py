@@ -225,6 +225,5 @@ def searched_child(
 
 def ends_of(space: Space) -> list[str]:
     """Return the names of the ends that are timed, the parent's first; none where a space gives no choice."""
-    return (
-        [] if space.ends is None else sorted(space.ends.by_name(), key=lambda name: name != PARENT_ENDS.name)
-    )
+    names = [] if space.ends is None else [*space.ends.by_name()]
+    return sorted(names, key=lambda name: name != PARENT_ENDS.name)

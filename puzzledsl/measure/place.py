@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +99,6 @@ class Clock:
         host = self._host
         scenarios = [s for s in self._program.scenarios.values() if s.hardware == self._hardware.name]
         stored, memory = Widths.of(self._dtype), memory_bytes(self._hardware, self._device)
-        on = Limits(self._hardware.name, self._shape, stored, memory, self._device.type)
         return Place(
             shape=self._shape,
             config=host.model.config.to_json_string(),
@@ -108,7 +107,7 @@ class Clock:
             stored=stored,
             memory_bytes=memory,
             rounds=rounds_needed(host.kinds, host.alternatives),
-            batches={scenario.name: on.batches(scenario) for scenario in scenarios},
+            batches=batches_of(scenarios, self._shape, stored, memory, self._device.type),
             layers_with_weights=layers_with_weights(layers(host.model)),
         )
 
@@ -135,31 +134,24 @@ class Clock:
         return self._timers[workload]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of an `auto` batch on a hardware."""
+def batches_of(
+    scenarios: Iterable[Scenario], shape: Shape, stored: Widths, memory_bytes: int, device: str
+) -> dict[str, list[int]]:
+    """Return each scenario's batches: declared, or for `auto` powers of two that fit and are quick to time.
 
-    hardware: str
-    shape: Shape
-    stored: Widths
-    memory_bytes: int
-    device: str
-
-    def batches(self, scenario: Scenario) -> list[int]:
-        """The declared batches, or for `auto` powers of two that fit and are quick to time. Raises DiagnosticError."""
-        if scenario.batches:
-            return sorted(set(scenario.batches))
-        free = self.memory_bytes - round(facts.total_params(self.shape) * self.stored.weight)
+    Raises DiagnosticError.
+    """
+    free, found = memory_bytes - round(facts.total_params(shape) * stored.weight), {}
+    most_tokens = AUTO_PREFILL_TOKENS.get(device, AUTO_PREFILL_TOKENS["cpu"])
+    for scenario in scenarios:
         one = Workload.of(scenario, 1)
         sequence = sum(
-            len(layers) * sizes_of(own, ParentAttention(), one, self.stored)["kv_cache_bytes"]
-            for own, layers in self.shape.kinds()
+            len(layers) * sizes_of(own, ParentAttention(), one, stored)["kv_cache_bytes"]
+            for own, layers in shape.kinds()
         )
-        limit = min(
-            AUTO_PREFILL_TOKENS.get(self.device, AUTO_PREFILL_TOKENS["cpu"]) // max(1, scenario.prompt),
-            free // max(1, sequence),
-        )
-        if limit < 1:
-            problem = NoWorkload(span_of(scenario.where), scenario=scenario.name, hardware=self.hardware)
-            raise DiagnosticError(problem)
-        return [1 << power for power in range(limit.bit_length())]
+        limit = min(most_tokens // max(1, scenario.prompt), free // max(1, sequence))
+        if limit < 1 and not scenario.batches:
+            span = span_of(scenario.where)
+            raise DiagnosticError(NoWorkload(span, scenario=scenario.name, hardware=scenario.hardware))
+        found[scenario.name] = sorted({*scenario.batches} or {1 << p for p in range(limit.bit_length())})
+    return found

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,16 +23,6 @@ Run = Callable[[], list[float]]
 WARM_UP_RUNS = 3  # before a CUDA graph is captured
 
 
-class Stopwatch(Protocol):
-    """Stopwatch for the stretches between calls of `lap` while a prepared computation runs."""
-
-    def lap(self) -> None:
-        """Record a lap now. The computation itself calls it (from hooks)."""
-
-    def prepare(self, computation: Callable[[], object]) -> Run:
-        """Return a callable that runs `computation` and returns the seconds start..lap 1..…..end (one more than its laps)."""
-
-
 class CpuStopwatch:
     """Stopwatch on the process's monotonic clock: CPU operators are finished when they return."""
 
@@ -40,11 +30,14 @@ class CpuStopwatch:
         self._laps: list[int] = []
 
     def lap(self) -> None:
-        """Record a lap now."""
+        """Record a lap now. The computation itself calls it (from hooks)."""
         self._laps.append(time.perf_counter_ns())
 
     def prepare(self, computation: Callable[[], object]) -> Run:
-        """Return a callable that runs the computation as it is; it can change state, such as a growing cache."""
+        """Return a callable that runs the computation as it is; it can change state, such as a growing cache.
+
+        It returns the seconds from the start to the first lap, between laps, and from the last one to the end.
+        """
 
         def run() -> list[float]:
             self._laps.clear()
@@ -56,53 +49,35 @@ class CpuStopwatch:
         return run
 
 
-class CudaEventStopwatch:
-    """Stopwatch by events on the stream, for a PyTorch without events inside graphs. Each run starts with a flushed L2 cache.
+class CudaStopwatch:
+    """Stopwatch by events in a CUDA graph, without Python's launch overhead. Each run starts with a flushed L2 cache.
 
-    Where Python launches kernels more slowly than they run, its time counts.
+    A PyTorch without events inside graphs launches kernels each time. Where that takes longer than they run, its time counts.
     """
-
-    external: bool = False
-    """True for events that keep their time inside a graph."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._events: list[Any] = []
+        self.in_graphs = _has_events_in_graphs()
         l2_bytes = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 64 << 20)
         self._scratch = torch.empty(2 * l2_bytes, dtype=torch.uint8, device=device)
 
     def lap(self) -> None:
         """Record an event on the current stream (a node of the graph while capturing)."""
-        more = {"external": True} if self.external else {}
+        more = {"external": True} if self.in_graphs else {}
         event = torch.cuda.Event(enable_timing=True, **more)  # type: ignore[no-untyped-call]
         event.record()
         self._events.append(event)
 
     def prepare(self, computation: Callable[[], object]) -> Run:
-        """Return a callable that runs the computation as it is."""
-
-        def run() -> list[float]:
-            self._scratch.zero_()
-            self._events = []
-            self.lap()
-            computation()
-            self.lap()
-            return self._seconds(self._events)
-
-        return run
-
-    def _seconds(self, events: Sequence[Any]) -> list[float]:
-        torch.cuda.synchronize(self._device)
-        return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
-
-
-class CudaStopwatch(CudaEventStopwatch):
-    """Stopwatch by events in a CUDA graph, without Python's launch overhead."""
-
-    external = True
-
-    def prepare(self, computation: Callable[[], object]) -> Run:
         """Warm up on a side stream, capture once, replay on every run. The computation must not depend on state it changes."""
+
+        def launched() -> list[float]:
+            self._scratch.zero_()
+            return self._seconds(self._between_events(computation))
+
+        if not self.in_graphs:
+            return launched
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):
@@ -110,26 +85,34 @@ class CudaStopwatch(CudaEventStopwatch):
                 computation()
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        self._events = []
         with torch.cuda.graph(graph):
-            self.lap()
-            computation()
-            self.lap()
-        events = self._events
+            events = self._between_events(computation)
 
-        def run() -> list[float]:
+        def replayed() -> list[float]:
             self._scratch.zero_()
             graph.replay()
             return self._seconds(events)
 
-        return run
+        return replayed
+
+    def _between_events(self, computation: Callable[[], object]) -> list[Any]:
+        self._events = []
+        self.lap()
+        computation()
+        self.lap()
+        return self._events
+
+    def _seconds(self, events: Sequence[Any]) -> list[float]:
+        torch.cuda.synchronize(self._device)
+        return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
+
+
+Stopwatch = CpuStopwatch | CudaStopwatch
 
 
 def stopwatch_for(device: torch.device) -> Stopwatch:
     """Return the stopwatch for a device."""
-    if device.type != "cuda":
-        return CpuStopwatch()
-    return CudaStopwatch(device) if _has_events_in_graphs() else CudaEventStopwatch(device)
+    return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()
 
 
 def _has_events_in_graphs() -> bool:
@@ -188,10 +171,7 @@ def rates_of(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> 
     """Return the speeds of a device, each of about `seconds` of repetitions."""
     numbers = torch.ones(COPIED_NUMBERS, device=device)
     copied = _fastest_s(device, lambda: numbers.clone(), seconds)
-    return Rates(
-        matrix_product_flop_per_s(device, dtype, seconds),
-        2 * numbers.nbytes / copied,
-    )
+    return Rates(matrix_product_flop_per_s(device, dtype, seconds), 2 * numbers.nbytes / copied)
 
 
 def matrix_product_flop_per_s(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:

@@ -26,8 +26,8 @@ from puzzledsl.alternatives.parent import ParentEmbedding, ParentHead, stored_ap
 from puzzledsl.alternatives.precision import CACHES, PRECISIONS
 from puzzledsl.alternatives.weights import Size, state_size
 from puzzledsl.costs import flops
-from puzzledsl.costs.dtypes import STATE_BYTES
 from puzzledsl.costs.flops import fixed_size, met_weights, sub_block_flop
+from puzzledsl.costs.memory import STATE_BYTES
 from puzzledsl.ir.nodes import Scenario, Shape
 from puzzledsl.measure.stopwatch import Run, stopwatch_for
 
@@ -154,9 +154,14 @@ def served_work(shape: Shape, workload: Workload, turns: int, *, prefill: bool) 
     Caches of several sequences are filled by reading one.
     """
     layers, _ = met_weights(shape)
-    tokens = workload.context + prefill * (turns + 1) * workload.batch * workload.prompt
+    tokens = workload.context + prefill * (prefills(turns) + 1) * workload.batch * workload.prompt
     steps = (turns + 1) * workload.window * step_work(shape, workload.batch)
     return (LOADING_TOKENS + 2 * tokens) * sum(layers) + 2 * steps
+
+
+def prefills(turns: int) -> int:
+    """Return how often prompts are read in so many turns of an engine: each takes as long as many steps."""
+    return -(-turns // 2)
 
 
 def needs_prefill(scenarios: Iterable[Scenario], workload: Workload) -> bool:

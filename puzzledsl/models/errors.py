@@ -1,7 +1,4 @@
-"""Errors of models: of checkpoints, tokenizers and families, and of devices.
-
-Diagnostics of checkpoints that a program names.
-"""
+"""Diagnostics of stages that run models: of checkpoints, families and devices, pieces, scores and uptraining. Loads no torch."""
 
 from __future__ import annotations
 
@@ -92,3 +89,109 @@ class TokenizerNeedsCode(Diagnostic, code="E0708"):
 
     template = "the tokenizer in `{path}` needs the code `{name}`, which is not run"
     help_template = "convert it to a tokenizer.json (`PreTrainedTokenizerFast`), and remove `auto_map` from tokenizer_config.json"
+
+
+class NoCalibration(Diagnostic, code="E0722", template="there are no calibration tokens"):
+    """The calibration data contains no tokens."""
+
+    help_template = "initialisers read activations; give the data more text or a shorter context"
+
+
+class PieceMissing(Diagnostic, code="E1301", template="the block library `{root}` has no piece `{id}`"):
+    """A piece that the library does not contain."""
+
+    help_template = "run `pzl bld` again: it makes the missing pieces and keeps the others"
+
+
+class PieceDamaged(Diagnostic, code="E1302", template="the piece `{file}` is damaged: {reason}"):
+    """A piece's file that does not match its index line."""
+
+    help_template = "run `pzl bld` again: it makes the damaged pieces anew and keeps the others"
+
+
+class IndexDamaged(Diagnostic, code="E1303", template="line {line} of `{file}` is damaged: {reason}"):
+    """A line of the index, other than the last, that is not a valid piece."""
+
+    help_template = "delete that line and run `pzl bld` again: it makes what is missing and keeps the others"
+
+
+class NoTrainingText(Diagnostic, code="E1401", template="bld `{name}` names no data to train on"):
+    """BLD without data."""
+
+    help_template = 'declare `data mix = text("corpus/*.txt")` and add `data = mix` to the bld'
+
+
+class NoScratchSpace(Diagnostic, code="E1402"):
+    """Activations do not fit on the disk."""
+
+    template = "bld `{name}` needs {needed} of disk for activations in `{work}`; {free} is free"
+    help_template = "free some space, build elsewhere with `-o`, or lower `tokens`"
+
+
+class NoRoomForPiece(Diagnostic, code="E1403"):
+    """One piece, trained alone and one sequence at a time, exceeds the memory of the device."""
+
+    template = "bld `{name}` runs out of memory with a single piece of layer {layer}: {reason}"
+    help_template = (
+        "lower `context`, leave the largest alternatives out of the space, or use a device with more memory"
+    )
+
+
+class LossNotFinite(Diagnostic, code="E1411"):
+    """Training of a piece ended in a loss that is NaN or infinite."""
+
+    template = "bld `{name}`: training {what} of layer {layer} ended in a loss of {loss}"
+    help_template = "lower `lr`, which peaks at {peak:g}; finished pieces are kept"
+
+
+class ParentNotFinite(Diagnostic, code="E1412"):
+    """A layer of the parent outputs NaN or infinity."""
+
+    template = "the {sub_block} of the parent's layer {layer} returns NaN or infinite values"
+    help_template = "its weights are damaged, or too large for {dtype}: copy the checkpoint again; finished pieces are kept"
+
+
+class NoScoringText(Diagnostic, code="E1502", template="score `{score}` names no data to score on"):
+    """A score without data."""
+
+    help_template = "add `data: NAME` to `replace_one(…)`, or `data = NAME` to the bld"
+
+
+class NoHealingText(Diagnostic, code="E1505"):
+    """Scores after healing without text to heal on."""
+
+    template = "score `{score}` heals, and bld `{bld}` has no text for that"
+    help_template = "add `data = NAME` (or `heal_data = NAME`) to the bld, a longer text where it has one; or leave `healed` out"
+
+
+class NoUptrainData(Diagnostic, code="E1701"):
+    """The uptraining names no `data`, and the program has several or none."""
+
+    template = "uptrain `{name}` does not say which data to train on"
+    help_template = "add `data = NAME` to it, one of: {known}"
+
+
+class LossDiverged(Diagnostic, code="E1702"):
+    """The loss became infinite or NaN, so training stopped."""
+
+    template = "the loss of uptrain `{name}` is {loss} at step {step}"
+    help_template = "use a lower learning rate than {peak:g}, or a longer warm-up"
+
+
+class OtherVocabulary(Diagnostic, code="E1704"):
+    """Parent and child have different vocabularies, so their KL divergence is undefined."""
+
+    template = "the child of uptrain `{name}` has {child} tokens in its vocabulary, its parent {parent}"
+    help_template = "make the child again, from this parent"
+
+
+class NoRoomToUptrain(Diagnostic, code="E1705"):
+    """An uptraining that needs more memory than there is, whatever is spent to save some."""
+
+    template = (
+        "uptrain `{name}` needs {needed} of {where} in each of {processes} processes, and there is {room}"
+    )
+
+
+class OutOfMemory(Diagnostic, code="E1707", template="uptrain `{name}` ran out of memory in rank {rank}"):
+    """A training ran out of memory although it should have fitted."""

@@ -1,22 +1,115 @@
-"""`pzl compile`: write everything that needs no weights to the build directory; and the checks that a search is ready."""
+"""From a file or a text to a checked program with a run context, shared by the commands and the Python API.
+
+The checks that a search is ready; and `pzl compile`, which writes everything that needs no weights to the build directory.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_bytes
 from puzzledsl.base.phrases import closest
+from puzzledsl.checker.check import Checked
+from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
-from puzzledsl.pipeline.inputs import missing_tables
-from puzzledsl.pipeline.opening import resolve_used_by
 from puzzledsl.plan.space_table import SpaceTable
+
+if TYPE_CHECKING:
+    from puzzledsl.checker.context import Context as CheckContext
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checked program; `context` is None if it has errors, and what the check `found` if the file cannot be read."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
+    context: Context | None
+    found: CheckContext | None
+
+
+def open_program(
+    file: Path, settings: Mapping[str, str], build: Path | None = None, text: str | None = None
+) -> Opened:
+    """Check a file and prepare its run. Never raises for a user's mistake.
+
+    `build`: the build directory; `build/` beside the file by default. `text` stands for the file's, which need not exist then.
+    """
+    from puzzledsl.checker.check import inspect
+
+    unsaved = None if text is None else {os.path.realpath(file): text}
+    checked, found = inspect(file, dict(settings), unsaved)
+    context = None if checked.program is None else context_of(file, checked, build)
+    return Opened(checked.diagnostics, checked.sources, context, found)
+
+
+def context_of(file: Path, checked: Checked, build: Path | None = None) -> Context:
+    """Return the run context of a program without errors, with its `used_by` spaces narrowed if their search is solved."""
+    assert checked.program is not None, "a program with errors has no context"
+    layout = BuildDir(Path(os.path.realpath(build or file.parent / "build")))
+    program, _ = resolve_used_by(checked.program, layout)
+    source = next((text for name, text in checked.sources.items() if Path(name).name == file.name), "")
+    return Context(file=file, program=program, build=layout, source=source)
+
+
+def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Program, tuple[str, ...]]:
+    """Return the program with its `used_by` spaces narrowed, and the names of those whose search is not solved yet.
+
+    A space is always narrowed from the search's own space, even if an earlier solution has narrowed the program
+    already. A solution with choices that the search's space lacks, such as one from another program in the same build
+    directory, is ignored.
+    """
+    spaces = dict(program.spaces)
+    done: dict[str, bool] = {}
+
+    def resolve(name: str) -> bool:
+        used_by = spaces[name].used_by
+        if used_by is None:
+            return True
+        if name not in done:
+            done[name] = False  # also where a circle asks again
+            wide = program.searches[used_by.search].space
+            result = SearchResult.of_file(build.solution(used_by.search)) if resolve(wide) else None
+            if result is not None and _chosen_in(spaces[wide], result):
+                done[name] = True
+                spaces[name] = narrowed(spaces[name], spaces[wide], result, used_by.top)
+        return done[name]
+
+    waiting = tuple(name for name in program.spaces if not resolve(name))
+    is_same = spaces == dict(program.spaces)  # what is known of the program stays known
+    return program if is_same else program.model_copy(update={"spaces": spaces}), waiting
+
+
+def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
+    """Return True if a space contains every child of a result."""
+    offered = [{(a.name, f.name) for a in c.attention for f in c.ffn} for c in space.layers]
+    taken = ([(c.attention, c.ffn) for c in solution.of_layers] for solution in result.solutions)
+    return all(
+        len(layers) == len(offered) and all(map(set.__contains__, offered, layers)) for layers in taken
+    )
+
+
+def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
+    """Return `space` with `parent` and the alternatives of `wide` that the `top` best solutions choose, layer by layer."""
+    best = result.solutions[:top]
+    layers = []
+    for index, choice in enumerate(wide.layers):
+        attention = {s.of_layers[index].attention for s in best} | {"parent"}
+        ffn = {s.of_layers[index].ffn for s in best} | {"parent"}
+        kept = tuple(a for a in choice.attention if a.name in attention)
+        layers.append(nodes.LayerChoice(attention=kept, ffn=tuple(f for f in choice.ffn if f.name in ffn)))
+    return space.model_copy(update={"layers": tuple(layers)})
 
 
 def chosen(
@@ -35,16 +128,26 @@ def chosen(
 
 def not_ready(ctx: Context, search: str) -> NotReady | None:
     """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
-    missing = missing_tables(ctx, search)
+    scores, scenarios = inputs.missing_tables(ctx, search)
     file, commands = ctx.typed, []
-    if missing.scenarios:
+    if scenarios:
         commands.append(f"`pzl measure {file}` measures costs on this machine")
-    for name in sorted(missing.scores):
+    for name in scores:
         commands.append(f"`pzl score {file} {name}` makes the scores (after `pzl bld {file}`)")
     if not commands:
         return None
-    where, described = span_of(ctx.program.searches[search].where), " and ".join(missing.described())
+    where = span_of(ctx.program.searches[search].where)
+    described = " and ".join(_in_words(scores, scenarios))
     return NotReady(where, name=search, missing=described, help="; ".join(commands))
+
+
+def shown_path(path: Path) -> Path:
+    """Return a path relative to the current directory if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _in_words(scores: list[str], scenarios: list[str]) -> list[str]:
+    return [*(f"score `{name}`" for name in scores), *(f"costs of scenario `{name}`" for name in scenarios)]
 
 
 COMPILE = "compile"
@@ -87,18 +190,15 @@ def compile_program(ctx: Context, *, models: bool = True) -> tuple[dict[str, Any
     for name, search in program.searches.items() if models else ():
         if search.space in waiting:
             continue
-        if lacks := missing_tables(ctx, name).described():
+        if lacks := _in_words(*inputs.missing_tables(ctx, name)):
             missing[name] = lacks
             lines.append(f"search {name}: waits for {', '.join(lacks)}")
             continue
         from puzzledsl.search.solve import cpsat_model
 
-        tables = inputs.costs_of(ctx, search.space), inputs.scores_of(ctx, name)
-        wrote(build.cpsat_model(name), cpsat_model(program, name, *tables))
+        wrote(build.cpsat_model(name), cpsat_model(program, name, *inputs.read_tables(ctx, name)))
     ctx.stamps.write(COMPILE, "", {"program": program.digest()}, [build.root / file for file in files])
-    here = Path.cwd()
-    shown = build.root.relative_to(here) if build.root.is_relative_to(here) else build.root
-    lines.append(f"wrote {len(files)} files to {shown}")
+    lines.append(f"wrote {len(files)} files to {shown_path(build.root)}")
     known_of = {"spaces": spaces, "bld": blds, "waiting": waiting, "missing": missing}
     return {"build": str(build.root), "files": files, **known_of}, "\n".join(lines)
 

@@ -16,16 +16,12 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact, span_of
-from puzzledsl.pipeline.errors import (
-    DamagedArtefact,
-    NotMadeYet,
-    ParentHasNoWeights,
-    ParentNotFound,
-    ParentUnreadable,
-)
+from puzzledsl.pipeline import errors
 from puzzledsl.pipeline.stamps import Stamps, digest_of, parent_fingerprint
 
 T = TypeVar("T", bound=Artefact)
+Key = tuple[str, str]
+"""Stage and name of a task."""
 
 
 @dataclass
@@ -79,7 +75,7 @@ class Context:
         parent = self.program.parents[self.program.spaces[space].parent]
         source, span = parent.source, span_of(parent.where)
         if not isinstance(source, nodes.HfSource):
-            raise DiagnosticError(ParentHasNoWeights(span, stage=stage, name=parent.name))
+            raise DiagnosticError(errors.ParentHasNoWeights(span, stage=stage, name=parent.name))
         if ((local := self.base / source.id) / "config.json").is_file():
             return local
         from huggingface_hub import snapshot_download
@@ -91,7 +87,9 @@ class Context:
             help = f"make or download the checkpoint, or correct the path ({type(error).__name__})"
             if (prepare := self.base / "prepare.py").is_file():
                 help = f"`python {prepare}` makes it"
-            raise DiagnosticError(ParentNotFound(span, name=parent.name, id=source.id, help=help)) from error
+            raise DiagnosticError(
+                errors.ParentNotFound(span, name=parent.name, id=source.id, help=help)
+            ) from error
 
     def fingerprint(self, space: str, stage: str) -> str:
         """Return the digest of a space's parent: weights and tokenizer. Raises DiagnosticError if they are unreadable."""
@@ -104,7 +102,7 @@ class Context:
                 parent = self.program.parents[self.program.spaces[space].parent]
                 path, reason = error.filename or directory, error.strerror
                 raise DiagnosticError(
-                    ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)
+                    errors.ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)
                 ) from error
         return str(known[directory])
 
@@ -122,7 +120,7 @@ class Context:
         """Return the digest of a finished task's outputs. Raises DiagnosticError if the task is not finished."""
         stamp = self.stamps.read(stage, name)
         if stamp is None:
-            raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.typed))
+            raise DiagnosticError(errors.NotMadeYet(None, what=what, name=name, stage=stage, file=self.typed))
         return digest_of(stamp.outputs)
 
     def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
@@ -133,4 +131,4 @@ class Context:
                 return kind.from_json(path.read_bytes())
             except ValueError:  # pydantic's and JSON's errors
                 how = "made by another version of puzzledsl, and cannot be read"
-        raise DiagnosticError(DamagedArtefact(None, path=path, how=how, stage=stage, file=self.typed))
+        raise DiagnosticError(errors.DamagedArtefact(None, path=path, how=how, stage=stage, file=self.typed))

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base import process
@@ -19,22 +17,16 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cluster.tasks import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.ir.tables import FrontierResult, SearchResult, WhyResult
 from puzzledsl.pipeline import inputs
-from puzzledsl.pipeline.compile import chosen, compile_program
-from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.compile import compile_program, resolve_used_by
+from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
-from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.opening import child, resolve_used_by
-from puzzledsl.pipeline.planning.preflight import missing
+from puzzledsl.pipeline.preflight import missing
 from puzzledsl.pipeline.process.locks import disk_errors, holder_of, locked
 from puzzledsl.pipeline.stamps import Unfinished, failures, forget, record
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.pipeline.tasks.children import Uptrain
 from puzzledsl.pipeline.tasks.searching import Frontier, Solve
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel  # noqa: TID251 (a type only)
-
 
 UNFINISHED = "unfinished"
 """Input in the stamp of a task that left a part of its outputs: such a task is never up to date."""
@@ -51,149 +43,99 @@ class TasksFailed(DiagnosticError):
 def execute(
     ctx: Context,
     tasks: Iterable[Task],
+    say: Callable[[str], None] = lambda text: None,
     *,
     force: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    whole: bool = False,
 ) -> None:
-    """Run each stale task, with `force` every one; `say` gets a line of each. Raises TasksFailed at the end if tasks failed."""
-    attempts = Attempts(ctx, say, force=force)
+    """Run each stale task, with `force` every one, unless one that it needs has failed before. `say` gets a line of each.
+
+    `whole`: of a run of the whole program, in which a search without a solution is a failure. Raises DiagnosticError: at once
+    for what all others would meet, too; at the end (TasksFailed) the problems of tasks that failed.
+    """
+    if process.work():  # no hint of kernels in the command's own process
+        getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
+    problems, lost = list[Diagnostic](), dict[Key, Key]()
     with ctx.session():
         for task in tasks:
-            attempts.attempt(task)
-    attempts.close()
+            title = f"[bold]{task.title}[/bold]" if whole else task.title
+            if (cause := _cause(task, lost)) is not None:
+                lost[task.key] = cause
+                say(f"{title}: not made, because {' '.join(cause)} failed")
+                continue
+            try:
+                if whole and (problem := task.obstacle()) is not None:
+                    raise DiagnosticError(problem)
+                done = "done" if _ran(ctx, task, force) else "up to date"
+                say(f"{title}: {done}{task.remark() if whole else ''}")
+                if whole and (problem := task.dead_end()) is not None:
+                    raise DiagnosticError(problem)
+            except DiagnosticError as error:
+                has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
+                if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
+                    raise
+                lost[task.key], first = task.key, error.diagnostics[0]
+                problems += error.diagnostics
+                told = {"stage": task.stage, "name": task.name, "code": first.code, "message": first.message}
+                ctx.progress.log("failed", **told)
+                say(f"{title}: failed ({first.code})")
+    if problems:
+        raise TasksFailed(*{problem.sort_key: problem for problem in problems}.values())
 
 
-@dataclass
-class Attempts:
-    """Tasks of one run. Each is tried unless one that it needs has failed before.
-
-    `say` gets a line about each task. `force`: also up-to-date ones. `whole`: of a run of the whole program, in which a
-    search without a solution is a failure.
-    """
-
-    ctx: Context
-    say: Callable[[str], None]
-    force: bool = False
-    whole: bool = False
-    _problems: list[Diagnostic] = field(default_factory=list)
-    _lost: dict[Key, Key] = field(default_factory=dict)
-    """Failed tasks, and those that need one of them: each with the failed one."""
-
-    def __post_init__(self) -> None:
-        """Let the garbage collector disturb the work less, and transformers recommend no kernels in the command's own process."""
-        if process.work():
-            getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
-
-    def attempt(self, task: Task) -> None:
-        """Run a stale task if none that it needs has failed. Raises DiagnosticError for what all others would meet, too."""
-        if (cause := self._cause(task)) is not None:
-            self._lost[task.key] = cause
-            self.say(f"{self._title(task)}: not made, because {' '.join(cause)} failed")
-            return
-        try:
-            if self.whole:
-                _raise(task.obstacle())
-            ran = _one(self.ctx, task, self.force)
-            done = "done" if ran else "up to date"
-            self.say(f"{self._title(task)}: {done}{task.remark() if self.whole else ''}")
-            if self.whole:
-                _raise(task.dead_end())
-        except DiagnosticError as error:
-            has_followers = os.environ.get("WORLD_SIZE", "1") != "1"  # `torchrun`: all ranks end together
-            if has_followers or any(isinstance(problem, ENDS_A_RUN) for problem in error.diagnostics):
-                raise
-            self._lost[task.key] = task.key
-            self._problems += error.diagnostics
-            first = error.diagnostics[0]
-            self.ctx.progress.log(
-                "failed", stage=task.stage, name=task.name, code=first.code, message=first.message
-            )
-            self.say(f"{self._title(task)}: failed ({first.code})")
-
-    def close(self) -> None:
-        """Raise DiagnosticError (TasksFailed) if tasks failed."""
-        if self._problems:
-            raise TasksFailed(*{problem.sort_key: problem for problem in self._problems}.values())
-
-    def _title(self, task: Task) -> str:
-        return f"[bold]{task.title}[/bold]" if self.whole else task.title
-
-    def _cause(self, task: Task) -> Key | None:
-        """Return the failed task that this one needs, directly or through others."""
-        for key in task.requires():
-            if key not in self._lost:
-                kind, (stage, name) = TASKS[key[0]], key
-                if name not in kind.declared(self.ctx.program):
-                    continue
-                if (cause := self._cause(kind(self.ctx, name))) is None:
-                    continue
-                self._lost[stage, name] = cause
-            return self._lost[key]
-        return None
+def _cause(task: Task, lost: dict[Key, Key]) -> Key | None:
+    """Return the failed task that this one needs, directly or through others. `lost`: those known to need one, with it."""
+    for stage, name in task.requires():
+        if (stage, name) not in lost:
+            if name not in TASKS[stage].declared(task.program):
+                continue
+            if (cause := _cause(TASKS[stage](task.ctx, name), lost)) is None:
+                continue
+            lost[stage, name] = cause
+        return lost[stage, name]
+    return None
 
 
-def _one(ctx: Context, task: Task, force: bool) -> bool:
+def _ran(ctx: Context, task: Task, force: bool) -> bool:
+    """Run a task and stamp it; return False if it is up to date. Why it failed is recorded, until it is done."""
     try:
-        ran = _run(ctx, task, force)
+        given = task.inputs()
+        stamp = None if force else ctx.stamps.read(task.stage, task.name)
+        if stamp and stamp.inputs == given and not ctx.stamps.damaged(stamp) and not task.damaged():
+            ctx.progress.log("fresh", stage=task.stage, name=task.name)
+            forget(ctx.build, task.stage, task.name)
+            return False
+        ctx.progress.log("start", stage=task.stage, name=task.name)
+        began = time.monotonic()
+        with disk_errors(ctx.build.root):
+            try:
+                outputs = task.run()
+            except Unfinished as error:
+                ctx.stamps.write(task.stage, task.name, {**given, UNFINISHED: "1"}, error.outputs)
+                raise
+            ctx.stamps.write(task.stage, task.name, given, outputs)
     except DiagnosticError as error:
         if not any(isinstance(problem, (*ENDS_A_RUN, *NOT_TRIED)) for problem in error.diagnostics):
             with disk_errors(ctx.build.root):
                 record(ctx.build, task.stage, task.name, error)
         raise
-    forget(ctx.build, task.stage, task.name)
-    return ran
-
-
-def _run(ctx: Context, task: Task, force: bool) -> bool:
-    inputs = task.inputs()
-    if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs) and not task.damaged():
-        ctx.progress.log("fresh", stage=task.stage, name=task.name)
-        return False
-    ctx.progress.log("start", stage=task.stage, name=task.name)
-    began = time.monotonic()
-    with disk_errors(ctx.build.root):
-        try:
-            outputs = task.run()
-        except Unfinished as error:
-            ctx.stamps.write(task.stage, task.name, {**inputs, UNFINISHED: "1"}, error.outputs)
-            raise
-        ctx.stamps.write(task.stage, task.name, inputs, outputs)
     ctx.progress.log("end", stage=task.stage, name=task.name, seconds=round(time.monotonic() - began, 3))
+    forget(ctx.build, task.stage, task.name)
     return True
 
 
-def _raise(problem: Diagnostic | None) -> None:
-    if problem is not None:
-        raise DiagnosticError(problem)
-
-
 def tasks_of(ctx: Context) -> Iterator[Task]:
-    """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find."""
-    for spaces in _rounds(ctx):
-        yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
-    yield from ordered(_declared(ctx))
+    """Yield every task of `pzl run` after those it needs; lazily, because later ones depend on what earlier ones find.
 
-
-def _declared(ctx: Context, *, by_space: bool = False) -> Iterator[Task]:
-    for kind in TASKS.values():
-        if kind.by_space == by_space:
-            yield from (kind(ctx, name) for name in kind.declared(ctx.program))
-
-
-def _rounds(ctx: Context) -> Iterator[set[str]]:
-    """Yield the spaces that list their alternatives, then those narrowed to their solutions, and so on."""
-    done: set[str] = set()
-    program = ctx.program
-    sources = {
-        name: None if space.used_by is None else program.searches[space.used_by.search].space
-        for name, space in program.spaces.items()
-    }
-    while spaces := {
-        name for name, source in sources.items() if name not in done and source in {None, *done}
-    }:
-        ctx.program, waiting = resolve_used_by(ctx.program, ctx.build)
-        yield spaces - set(waiting)
-        done |= spaces
+    A space that a search narrows is narrowed before its first task; without a solution it has none.
+    """
+    kinds = TASKS.values()
+    for task in ordered([kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]):
+        if task.by_space:
+            ctx.program, unsolved = resolve_used_by(ctx.program, ctx.build)
+            if task.space in unsolved:
+                continue
+        yield task
 
 
 def ordered(tasks: Iterable[Task]) -> Iterator[Task]:
@@ -238,12 +180,36 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
             kind = TASKS.get(failure.stage)
             if kind is None or failure.name not in kind.declared(ctx.program):
                 forget(ctx.build, failure.stage, failure.name)
-        attempts = Attempts(ctx, say, whole=True)
-        for task in tasks_of(ctx):
-            if is_wanted(task.stage, until, only):
-                attempts.attempt(task)
+        wanted = (task for task in tasks_of(ctx) if is_wanted(task.stage, until, only))
+        try:
+            execute(ctx, wanted, say, whole=True)
+        except TasksFailed:
+            compile_program(ctx)
+            raise
         compile_program(ctx)
-        attempts.close()
+
+
+def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
+    """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
+    from puzzledsl.pipeline.text.child_text import export_lines
+    from puzzledsl.pipeline.text.evaluation_text import evaluation_text
+
+    def outcomes(stage: str) -> Iterator[str]:
+        for task in (TASKS[stage](ctx, name) for name in TASKS[stage].declared(ctx.program)):
+            if ctx.stamps.read(stage, task.name) is not None:
+                yield f"{task.title}{task.remark()}"
+
+    blocks = ["\n".join(outcomes(stage)) for stage in ("solve", "refine") if covered(stage)]
+    if covered("eval"):
+        found = (inputs.evaluation_of(ctx, name) for name in ctx.program.evals)
+        blocks += [evaluation_text(each) for each in found if each is not None]
+    children = ((name, ctx.build.model(name)) for name in ctx.program.uptrains if covered("uptrain"))
+    places = [f"child {name}: {folder}" for name, folder in children if folder.is_dir()]
+    if covered("export"):
+        places += export_lines(ctx, ctx.program.exports)
+    if covered("report") and ctx.build.report.is_file():
+        places.append(f"report: {ctx.build.report}")
+    return "\n\n".join(block for block in [*blocks, "\n".join(places)] if block)
 
 
 def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:
@@ -267,24 +233,17 @@ def regrets_of(
     """Return the regrets of a layer, a sub-block or all, and margins; the result without a solution. Raises DiagnosticError."""
     from puzzledsl.search.sensitivity.why import why_search
 
-    costs, scores = costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
-    layers = None if layer is None else [layer]
-    result = why_search(ctx.program, search, costs, scores, time_s=time_s, layers=layers)
+    given, layers = inputs.read_tables(ctx, search), None if layer is None else [layer]
+    result = why_search(ctx.program, search, *given, time_s=time_s, layers=layers)
+    return of_sub_block(result, sub_block)
+
+
+def of_sub_block(result: WhyResult | SearchResult, sub_block: Site | None) -> WhyResult | SearchResult:
+    """Return the regrets of one sub-block alone; all of them without one."""
     if sub_block is None or not isinstance(result, WhyResult):
         return result
     kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)
     return result.model_copy(update={"sub_blocks": kept})
-
-
-def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:
-    """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32. Raises DiagnosticError."""
-    declared = {**ctx.program.searches, **ctx.program.uptrains}
-    chosen("search or uptrain", declared, [name], ctx.file, "realise")
-    ctx.made(*child(ctx.program, name), "the child")
-    from puzzledsl.child.assemble import load_child
-
-    wanted = {} if dtype is None else {"dtype": dtype}
-    return load_child(ctx.build.model(name), device=device, **wanted)
 
 
 def is_follower() -> bool:

@@ -1,4 +1,7 @@
-"""Inputs of stages: jobs, costs, scores, solutions, children, and the digests of those and of healing."""
+"""Inputs of stages: jobs, costs, scores, solutions, children, and the digests of those and of healing.
+
+And the tasks that make them.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir import nodes
+from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import children_evaluated, children_in_full
-from puzzledsl.ir.tables import (
-    Assignment,
-    BldJob,
-    CostTable,
-    Evaluation,
-    Refinement,
-    ScoreTable,
-    SearchResult,
-    Solution,
-)
-from puzzledsl.pipeline.context import Context
+from puzzledsl.ir.references import children_evaluated, children_in_full, mentioned_scores, scenarios_read
+from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.pipeline.stamps import data_fingerprint, digest_of, failure_of, failures
-from puzzledsl.search.needs import Needed, needed
 
 if TYPE_CHECKING:
     from puzzledsl.export.gguf_recipe import Importance
 
 
-def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
+def jobs_of(ctx: Context, bld: str) -> tuple[tables.BldJob, ...]:
     """Return the jobs of a BLD declaration that are of layers."""
     from puzzledsl.plan.bld import bld_plan
 
     return bld_plan(ctx.program, bld)
 
 
-def pieces_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
+def pieces_of(ctx: Context, bld: str) -> tuple[tables.BldJob, ...]:
     """Return the jobs of a BLD declaration, and those of the head behind them."""
     from puzzledsl.plan.bld import head_jobs
 
@@ -49,23 +41,23 @@ def measured_scenarios(program: nodes.Program) -> list[str]:
     return [n for n, s in scenarios if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)]
 
 
-def costs_of(ctx: Context, space: str) -> CostTable:
+def costs_of(ctx: Context, space: str) -> tables.CostTable:
     """Return the analytic costs, and the measured ones that `pzl measure` has made."""
     from puzzledsl.costs.table import cost_table, merge, with_running_costs
 
     read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
     key = ("costs", space, *(file_version(ctx.base / path) for path in read))
-    tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
+    found = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
     if ctx.stamps.read("measure", space):
-        measured = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
-        tables.append(with_running_costs(ctx.program, measured))
-    return merge(*tables)
+        measured = ctx.load(ctx.build.measured_costs(space), tables.CostTable, "measure", space)
+        found.append(with_running_costs(ctx.program, measured))
+    return merge(*found)
 
 
-def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
+def scores_of(ctx: Context, search: str) -> dict[str, tables.ScoreTable]:
     """Return the finished score tables of a search's space, and read ones."""
     space = ctx.program.searches[search].space
-    tables: dict[str, ScoreTable] = {}
+    found: dict[str, tables.ScoreTable] = {}
     for name, score in ctx.program.scores.items():
         if score.space != space:
             continue
@@ -73,28 +65,32 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
             from puzzledsl.search.score_table import read_score_table
 
             path = ctx.base / score.method.path
-            tables[name] = ctx.once(
+            found[name] = ctx.once(
                 ("scores", name, file_version(path)),
                 lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
             )
         elif ctx.stamps.read("score", name):
-            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
-    return tables
+            found[name] = ctx.load(ctx.build.scores(name), tables.ScoreTable, "score", name)
+    return found
+
+
+def read_tables(ctx: Context, search: str) -> tuple[tables.CostTable, dict[str, tables.ScoreTable]]:
+    """Return the costs and scores that a search reads."""
+    return costs_of(ctx, ctx.program.searches[search].space), scores_of(ctx, search)
 
 
 def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     """Digests of the costs and scores that a search reads."""
-    scores = {name: table.digest() for name, table in sorted(scores_of(ctx, search).items())}
-    costs = costs_of(ctx, ctx.program.searches[search].space)
+    costs, found = read_tables(ctx, search)
+    scores = {name: table.digest() for name, table in sorted(found.items())}
     return {"costs": costs.digest(), "scores": digest_of(scores)}
 
 
-def missing_tables(ctx: Context, search: str) -> Needed:
-    """Return the scores and scenarios that a search reads and whose tables do not exist yet."""
-    needs = needed(ctx.program, search)
-    costs = costs_of(ctx, ctx.program.searches[search].space).scenarios
-    scores = frozenset(needs.scores - scores_of(ctx, search).keys())
-    return Needed(scores, frozenset(n for n in needs.scenarios if n not in costs))
+def missing_tables(ctx: Context, search: str) -> tuple[list[str], list[str]]:
+    """Return the scores, and the scenarios, that a search reads and whose tables do not exist yet."""
+    declared, (costs, found) = ctx.program.searches[search], read_tables(ctx, search)
+    scores = {*mentioned_scores(declared)} - found.keys()
+    return sorted(scores), sorted(scenarios_read(declared) - costs.scenarios.keys())
 
 
 def tables_version(ctx: Context) -> tuple[object, ...]:
@@ -103,9 +99,9 @@ def tables_version(ctx: Context) -> tuple[object, ...]:
     made += [ctx.stamps.path("score", score) for score in ctx.program.scores]
     specs = [hardware.spec for hardware in ctx.program.hardware.values()]
     methods = [score.method for score in ctx.program.scores.values()]
-    tables = [spec.path for spec in specs if isinstance(spec, nodes.TableHardware)]
-    tables += [method.path for method in methods if isinstance(method, nodes.ScoreFromTable)]
-    return tuple(map(file_version, [*made, *(ctx.base / path for path in tables)]))
+    read = [spec.path for spec in specs if isinstance(spec, nodes.TableHardware)]
+    read += [method.path for method in methods if isinstance(method, nodes.ScoreFromTable)]
+    return tuple(map(file_version, [*made, *(ctx.base / path for path in read)]))
 
 
 def file_version(path: Path) -> tuple[int, int] | None:
@@ -125,12 +121,12 @@ def data_inputs(ctx: Context, *names: str | None) -> dict[str, str]:
     return {"data": texts[0] if len(texts) == 1 else digest_of(texts)}
 
 
-def solution_of(ctx: Context, search: str) -> SearchResult:
+def solution_of(ctx: Context, search: str) -> tables.SearchResult:
     """Return a search's answer, which may have no solution. Raises DiagnosticError if it is missing or damaged."""
-    return ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
+    return ctx.load(ctx.build.solution(search), tables.SearchResult, "solve", search)
 
 
-def best_solution(ctx: Context, search: str) -> SearchResult:
+def best_solution(ctx: Context, search: str) -> tables.SearchResult:
     """Return a search's answer. Raises DiagnosticError if it is not solved yet or has no solution."""
     ctx.made("solve", search, "the solutions")
     result = solution_of(ctx, search)
@@ -140,22 +136,22 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
     return result
 
 
-def refinement_of(ctx: Context, search: str) -> Refinement | None:
+def refinement_of(ctx: Context, search: str) -> tables.Refinement | None:
     """Return the children measured around a search's optimum; None without `refine`. Raises DiagnosticError before that."""
     if ctx.program.searches[search].refine is None:
         return None
     ctx.made("refine", search, "the measured children")
-    return ctx.load(ctx.build.refinement(search), Refinement, "refine", search)
+    return ctx.load(ctx.build.refinement(search), tables.Refinement, "refine", search)
 
 
-def chosen_child(ctx: Context, search: str) -> Solution:
+def chosen_child(ctx: Context, search: str) -> tables.Solution:
     """Return the child to build: the best measured one with `refine`, else the solver's. Raises DiagnosticError before that."""
     result = best_solution(ctx, search)
     refinement = refinement_of(ctx, search)
     return result.solutions[0] if refinement is None else refinement.solution
 
 
-def child_so_far(ctx: Context, search: str) -> Solution:
+def child_so_far(ctx: Context, search: str) -> tables.Solution:
     """Return the child to build, or the solver's while no children are measured yet."""
     if ctx.stamps.read("refine", search) is None:
         return best_solution(ctx, search).solutions[0]
@@ -170,12 +166,12 @@ def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]
     return made, set(children_in_full(ctx.program, name))
 
 
-def evaluation_of(ctx: Context, name: str) -> Evaluation | None:
+def evaluation_of(ctx: Context, name: str) -> tables.Evaluation | None:
     """Return an evaluation, perhaps without failed parts; None if it is not made or failed last. Raises DiagnosticError."""
     failure = failure_of(ctx.build, "eval", name)
     if ctx.stamps.read("eval", name) is None or (failure is not None and not failure.partly):
         return None
-    return ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name)
+    return ctx.load(ctx.build.evaluation(name), tables.Evaluation, "eval", name)
 
 
 HEALING = "2"
@@ -205,7 +201,7 @@ def blds_of(program: nodes.Program, space: str) -> list[str]:
     return [name for name, bld in program.blds.items() if bld.space == space]
 
 
-def healed_from(ctx: Context, search: str, layers: Sequence[Assignment]) -> dict[str, str]:
+def healed_from(ctx: Context, search: str, layers: Sequence[tables.Assignment]) -> dict[str, str]:
     """Digests of all that a healed child of a search depends on. Raises DiagnosticError where pieces are not there."""
     space = ctx.program.searches[search].space
     blds = blds_of(ctx.program, space)
@@ -217,7 +213,7 @@ def healed_from(ctx: Context, search: str, layers: Sequence[Assignment]) -> dict
     }
 
 
-def healing_work(ctx: Context, search: str, layers: Sequence[Assignment]) -> Path:
+def healing_work(ctx: Context, search: str, layers: Sequence[tables.Assignment]) -> Path:
     """Return the folder in which a child of a search is healed, by refining and by building it."""
     return ctx.build.work("realise", f"{search}-{digest_of(healed_from(ctx, search, layers))[:16]}")
 
@@ -233,10 +229,7 @@ def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
 
 
 def importance(ctx: Context, space: str, model: Path) -> Importance | None:
-    """Return the importance of a model's inputs on the text that children of a space are healed on; None without one.
-
-    Where none is healed, it is as much text as pieces are calibrated on.
-    """
+    """Return the importance of a model's inputs on the text that a space's children are healed on, or its pieces calibrated."""
     from puzzledsl.child.healing.run import healing_text
     from puzzledsl.export.gguf_recipe import importance_of
     from puzzledsl.models.families.load import load_tokenizer
@@ -248,3 +241,43 @@ def importance(ctx: Context, space: str, model: Path) -> Importance | None:
             text = healing_text(ctx.program, read, ctx.base, *given)
             return None if text is None else importance_of(model, text[0])
     return None
+
+
+def narrowing(ctx: Context, space: str) -> tuple[Key, ...]:
+    """Return the search whose solutions narrow a space."""
+    used_by = ctx.program.spaces[space].used_by
+    return (("solve", used_by.search),) if used_by else ()
+
+
+def table_tasks(ctx: Context, search: str) -> tuple[Key, ...]:
+    """Return the measurements and scores that a search reads."""
+    space, scores = ctx.program.searches[search].space, ctx.program.scores.items()
+    made = [n for n, s in scores if isinstance(s.method, nodes.ReplaceOne) and s.space == space]
+    measured = [("measure", space)] if measured_scenarios(ctx.program) else []
+    return (*narrowing(ctx, space), *measured, *(("score", name) for name in made))
+
+
+def piece_tasks(program: nodes.Program, space: str) -> tuple[Key, ...]:
+    """Return the tasks that make the pieces of a space."""
+    return tuple(("bld", name) for name in blds_of(program, space))
+
+
+def child_task(program: nodes.Program, model: str) -> Key:
+    """Return the task that makes a child's checkpoint."""
+    return "uptrain" if model in program.uptrains else "realise", model
+
+
+def has_child(ctx: Context, search: str) -> bool:
+    """Return True if a search's child is built: it is wanted, the parent has weights, and a BLD makes pieces.
+
+    A search that is not solved yet is expected to have a solution.
+    """
+    program, declared = ctx.program, ctx.program.searches[search]
+    parent = program.parents[program.spaces[declared.space].parent]
+    has_weights = isinstance(parent.source, nodes.HfSource)
+    if not (declared.realise and has_weights and blds_of(program, declared.space)):
+        return False
+    try:
+        return bool(solution_of(ctx, search).solutions)
+    except DiagnosticError:  # not solved, or damaged and solved again
+        return True

@@ -122,13 +122,8 @@ class Stamps:
         return filter(None, map(Stamp.of_file, sorted((self.root / "stamps").glob("*.json"))))
 
     def damaged(self, stamp: Stamp) -> list[str]:
-        """Return the outputs that are missing or modified, as paths relative to the build directory."""
+        """Return the outputs that are missing or not the same, byte for byte, as paths relative to the build directory."""
         return [path for path, digest in stamp.outputs.items() if not self._matches(path, digest)]
-
-    def is_fresh(self, stage: str, name: str, inputs: dict[str, str]) -> bool:
-        """Return True if the task finished with the same inputs and every output is unchanged, byte for byte."""
-        stamp = self.read(stage, name)
-        return stamp is not None and stamp.inputs == inputs and not self.damaged(stamp)
 
     def vouches(self, stage: str, name: str, path: Path) -> bool:
         """Return True if `path` is, byte for byte, an output of the finished task."""
@@ -148,12 +143,8 @@ class Stamps:
 
     def write(self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path]) -> Stamp:
         """Record a finished task. A directory among `outputs` includes every file below it."""
-        files = sorted(
-            file
-            for path in outputs
-            for file in ([path] if path.is_file() else path.rglob("*"))
-            if file.is_file()
-        )
+        found = (file for path in outputs for file in ([path] if path.is_file() else path.rglob("*")))
+        files = sorted(filter(Path.is_file, found))
         digests = {self._relative(file): sha256_of(file) for file in files}
         made_by = f"puzzledsl {__version__}"
         stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)

@@ -13,13 +13,13 @@ from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.references import OfASpace, space_of
+from puzzledsl.ir.tables import BldJob
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline import inputs
+from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
-Key = tuple[str, str]
-"""Stage and name of a task."""
 Declared = TypeVar("Declared", bound=OfASpace)
 
 
@@ -29,7 +29,6 @@ class Task(ABC):
 
     Class attributes describe the stage:
         stage: Its name, as in `pzl run --until STAGE`.
-        after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
@@ -40,7 +39,6 @@ class Task(ABC):
     name: str = ""
 
     stage: ClassVar[str]
-    after: ClassVar[str]
     kind: ClassVar[str]
     by_space: ClassVar[bool] = False
     reads_text: ClassVar[bool] = False
@@ -85,6 +83,26 @@ class Task(ABC):
     def parent_digest(self) -> str:
         """Digest of the space's parent. Raises DiagnosticError if it is not there."""
         return self.ctx.fingerprint(self.space, self.stage)
+
+    @property
+    def blds(self) -> list[str]:
+        """The BLDs that make the pieces of the space."""
+        return inputs.blds_of(self.program, self.space)
+
+    @property
+    def jobs(self) -> list[BldJob]:
+        """The jobs of these."""
+        return [job for bld in self.blds for job in inputs.pieces_of(self.ctx, bld)]
+
+    @property
+    def heal_tokens(self) -> int:
+        """Tokens that a child of the space is healed on; 0 if children are not healed."""
+        blds = self.blds if self.ctx.heal else []
+        return max((self.program.blds[bld].heal_tokens for bld in blds), default=0)
+
+    def child_made(self, model: str) -> str:
+        """Return the digest of a finished child. Raises DiagnosticError if it is not finished."""
+        return self.ctx.made(*inputs.child_task(self.program, model), "the child")
 
     @property
     def work_folder(self) -> Path:

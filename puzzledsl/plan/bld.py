@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import Alternative
@@ -52,26 +53,14 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
                 memo[draft, id(own)] = _described(draft, own, space.init)
             init, shapes, identity = memo[draft, id(own)]
             kind, attention, ffn = draft
-            job = BldJob(
-                id=_id({**common, **identity, "layer": layer}),
-                bld=bld,
-                layer=layer,
-                sub_block=kind,
-                attention=attention,
-                ffn=ffn,
-                shapes=shapes,
-                init=init,
-                **_settings(declaration),
-            )
-            jobs.append(job)
+            name, settings = _id({**common, **identity, "layer": layer}), _settings(declaration)
+            made: dict[str, Any] = {"attention": attention, "ffn": ffn, "shapes": shapes, "init": init}
+            jobs.append(BldJob(id=name, layer=layer, sub_block=kind, **made, **settings))
     return tuple(jobs)
 
 
 def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
-    """Return the jobs that round the parent's head to the types that its space gives it, so that errors make up for each other.
-
-    There are none where a space asks for the nearest rounding.
-    """
+    """Return the jobs that round the parent's head so that errors make up for each other; none for a space's nearest rounding."""
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
@@ -81,7 +70,6 @@ def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
     return tuple(
         BldJob(
             id=_id({**common, "sub_block": "head", "head": dtype}),
-            bld=bld,
             layer=shape.layers,
             sub_block="block",
             shapes={"weight": (shape.vocab, shape.hidden)},
@@ -103,7 +91,7 @@ def _common(program: Program, bld: Bld, parent: Parent) -> dict[str, object]:
 
 
 def _settings(bld: Bld) -> dict[str, Any]:
-    return {name: getattr(bld, name) for name in TRAINING}
+    return {"bld": bld.name, **{name: getattr(bld, name) for name in TRAINING}}
 
 
 def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
@@ -153,44 +141,25 @@ def _id(content: dict[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
-def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
-    """Return (first, end) of each worker's layers. The spans cover all layers, in order, and none is empty.
-
-    There are fewer spans than `workers` if there are fewer layers. The largest sum of `work` in a span is the least possible.
-    """
-    count = min(workers, len(work))
-    low, high = max(work), sum(work)
-    # bisect for the least limit that `count` spans can keep; 60 halvings reach float64's precision
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if len(_filled(work, middle)) <= count else (middle, high)
-    found = _filled(work, high)
-    while len(found) < count:  # a worker is free: split the span of several layers that has the most work
-        first, end = max((s for s in found if s[1] - s[0] > 1), key=lambda s: sum(work[s[0] : s[1]]))
-        middle_layer = spans(work[first:end], 2)[0][1] + first
-        found[found.index((first, end)) : found.index((first, end)) + 1] = [
-            (first, middle_layer),
-            (middle_layer, end),
-        ]
-    return tuple(found)
+Spans = tuple[tuple[int, int], ...]
 
 
-def _filled(work: Sequence[float], limit: float) -> list[tuple[int, int]]:
-    """Fill spans greedily, each up to a sum of `limit` and with at least one layer."""
-    found, first, total = [], 0, 0.0
-    for layer, amount in enumerate(work):
-        if total + amount > limit and layer > first:
-            found.append((first, layer))
-            first, total = layer, 0.0
-        total += amount
-    return [*found, (first, len(work))]
+def spans(work: Sequence[float], workers: int) -> Spans:
+    """Return (first, end) of the layers of at most `workers` workers, none empty, whose largest sum of `work` is the least."""
+    below = [0.0, *accumulate(work)]
+    # of the layers below each one, in so many spans: the largest sum, and the spans
+    best: dict[int, tuple[float, Spans]] = {end: (below[end], ((0, end),)) for end in range(1, len(work) + 1)}
+    for _ in range(min(workers, len(work)) - 1):
+        lower, best = best, {}
+        for end in range(min(lower) + 1, len(work) + 1):
+            limits = ((max(lower[at][0], below[end] - below[at]), at) for at in lower if at < end)
+            limit, at = min(limits)
+            best[end] = limit, (*lower[at][1], (at, end))
+    return best[len(work)][1]
 
 
 def work_of(jobs: Sequence[BldJob], shape: Shape) -> list[float]:
-    """Estimate the FLOPs per token of each layer up to the last with a job.
-
-    2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
-    """
+    """Estimate the FLOPs per token of each layer up to the last with a job: 2 a weight of the parent's, 6 one of its pieces."""
     work = []
     for own in shape.each[: 1 + max(job.layer for job in jobs)]:
         weights = [*ParentAttention().weights(own).values(), *ParentFfn().weights(own).values()]

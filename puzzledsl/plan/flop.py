@@ -94,43 +94,42 @@ READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 class StageOneFlop:
     """FLOP of a BLD's pieces and of their parent, by layer.
 
-    A token: `parent`, `trained`, `evaluated` (a forward pass of the pieces). In all: `refined`, and `solved` in float64. `moved`:
-    bytes read and written besides, in all.
+    `parent`: of a token. `moved`: bytes read and written besides, in all. `by_layer`: in all, of the parent's layer and of its
+    pieces; sums in float64, and bytes that are moved, count for the float32 products of the same time.
     """
 
     def __init__(self, shape: Shape, jobs: Sequence[BldJob]) -> None:
-        self._work = Workload(batch=1, prompt=jobs[0].context, output=1)
-        self._shape = shape
-        self.parent, self.grams = [0] * shape.layers, [0] * shape.layers
-        for own, layers in shape.kinds():
-            halves = ParentAttention(), ParentFfn()
-            flop, grams = sum(self.forward(half, own) for half in halves), grams_flop(own)
-            for layer in layers:
-                self.parent[layer], self.grams[layer] = flop, grams
-        self.trained: defaultdict[int, int] = defaultdict(int)
-        self.evaluated: defaultdict[int, int] = defaultdict(int)
-        self.refined: defaultdict[int, int] = defaultdict(int)
-        self.solved: defaultdict[int, float] = defaultdict(float)
+        first, having, self._shape = jobs[0], {job.layer for job in jobs}, shape
+        self._work = Workload(batch=1, prompt=first.context, output=1)
+        self.parent, self.by_layer = [0] * shape.layers, [0.0] * shape.layers
         self.moved: defaultdict[int, float] = defaultdict(float)
+        calibration, tokens, seen = first.calibration_tokens, first.tokens, seen_tokens(first)
+        for own, layers in shape.kinds():
+            flop = sum(self.forward(half, own) for half in (ParentAttention(), ParentFfn()))
+            for layer in layers:
+                self.parent[layer] = flop
+                self.by_layer[layer] = (calibration + seen) * flop
+                self.by_layer[layer] += calibration * grams_flop(own) * (layer in having)
         eliminated: set[int] = set()
         for job in jobs:
-            own, training = shape.at(job.layer), self.training(job)
-            self.trained[job.layer] += training
+            own, layer, training = shape.at(job.layer), job.layer, self.training(job)
             parts = [part for part in (job.attention, job.ffn) if part is not None]
             evaluated = sum(self.forward(part, own) for part in parts)
-            self.evaluated[job.layer] += evaluated
             both, forward = refinement_tokens(job, shape.hidden)
-            self.refined[job.layer] += both * training + forward * evaluated + self._refitted(job, own)
-            self.solved[job.layer] += self._least_squares(job)
+            self.by_layer[layer] += (tokens + both) * training + (seen - tokens + forward) * evaluated
+            self.by_layer[layer] += self._refitted(job, own) + FLOAT64 * self._least_squares(job)
             ffn = job.ffn
             chosen = ffn is not None and ffn.trainable and "least_squares" in job.init and own.ffn == "dense"
             channels = ffn.alone(own).channels if ffn is not None and chosen else 0
-            if job.layer not in eliminated and 0 < channels < own.ffn_width:  # chosen by elimination
-                eliminated.add(job.layer)
-                self.solved[job.layer] += 3 * widest(own) ** 3
-                self.moved[job.layer] += ELIMINATED_BYTES * eliminated_numbers(widest(own))
-        for layer in {job.layer for job in jobs}:
-            self.moved[layer] += self._sums_bytes(jobs[0], shape.at(layer))
+            if layer not in eliminated and 0 < channels < own.ffn_width:  # chosen by elimination
+                eliminated.add(layer)
+                self.by_layer[layer] += FLOAT64 * 3 * widest(own) ** 3
+                self.moved[layer] += ELIMINATED_BYTES * eliminated_numbers(widest(own))
+        batch = max(first.context, min(CALIBRATION_BATCH_TOKENS, max(1, calibration) // CALIBRATION_BATCHES))
+        for layer in having:  # adding to its Gram matrices, once for each batch
+            numbers = 4 * shape.hidden**2 + widest(shape.at(layer)) ** 2
+            self.moved[layer] += math.ceil(max(1, calibration) / batch) * SUMMED_BYTES * numbers
+            self.by_layer[layer] += FLOP_PER_BYTE * self.moved[layer]
 
     def forward(self, alternative: Alternative, own: Shape) -> int:
         """Return the FLOP of a sub-block's forward pass, a token."""
@@ -166,12 +165,6 @@ class StageOneFlop:
         token = self.forward(alternative, own) + 2 * inputs * (inputs + own.hidden)
         return job.calibration_tokens * token
 
-    def _sums_bytes(self, job: BldJob, own: Shape) -> float:
-        """Return the bytes that adding to a layer's Gram matrices moves, once for each calibration batch."""
-        tokens = max(1, job.calibration_tokens)
-        batch = max(job.context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
-        return math.ceil(tokens / batch) * SUMMED_BYTES * (4 * own.hidden**2 + widest(own) ** 2)
-
 
 FLOP_PER_BYTE = 10.0
 """FLOP of float32 products that a processor does while it reads a byte."""
@@ -186,20 +179,8 @@ def seen_tokens(job: BldJob) -> int:
 
 
 def work_by_layer(shape: Shape, jobs: Sequence[BldJob]) -> list[float]:
-    """Return the FLOP of each layer up to the last with pieces: of the parent's layer, and of its pieces.
-
-    Sums in float64, and bytes that are moved, count for the float32 products of the same time.
-    """
-    flop, tokens, calibration = StageOneFlop(shape, jobs), jobs[0].tokens, jobs[0].calibration_tokens
-    seen, having, found = seen_tokens(jobs[0]), {job.layer for job in jobs}, list[float]()
-    for layer in range(1 + max(having)):
-        work: float = (calibration + seen) * flop.parent[layer]
-        if layer in having:
-            work += calibration * flop.grams[layer] + flop.refined[layer] + tokens * flop.trained[layer]
-            work += (seen - tokens) * flop.evaluated[layer]
-            work += FLOAT64 * flop.solved[layer] + FLOP_PER_BYTE * flop.moved[layer]
-        found.append(work)
-    return found
+    """Return the FLOP of each layer up to the last with pieces: of the parent's layer, and of its pieces."""
+    return StageOneFlop(shape, jobs).by_layer[: 1 + max(job.layer for job in jobs)]
 
 
 def layer_work(shape: Shape, jobs: Sequence[BldJob]) -> dict[int, float]:
@@ -248,10 +229,7 @@ class HealingWork:
         return alternative.size(self.shape.at(layer)).active * (self.tokens + 2 * self.judging)
 
     def fit(self, layer: int, alternative: Alternative) -> float:
-        """Return the work of fitting a sub-block's last map, of n inputs.
-
-        It takes a Gram matrix with targets, the solution of its equations, and the rounding of a map with a storage type.
-        """
+        """Return the work of fitting a sub-block's last map: a Gram matrix with targets, its equations, rounding to a type."""
         own = self.shape.at(layer)
         n, hidden = _inputs(alternative, own), own.hidden
         rounded = 0.0 if alternative.dtype is None else FLOAT64 * matrix_flop(hidden, n) / 2

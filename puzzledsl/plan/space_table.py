@@ -33,9 +33,7 @@ class SpaceTable:
     def log10_children(self) -> float:
         """The decimal logarithm of the number of children."""
         ends = 1 if self.space.ends is None else len(self.space.ends.offered)
-        return fsum(
-            log10(count) for count in (ends, *(len(c.attention) * len(c.ffn) for c in self.space.layers))
-        )
+        return fsum(map(log10, (ends, *(len(c.attention) * len(c.ffn) for c in self.space.layers))))
 
     @property
     def shape(self) -> Shape:
@@ -80,12 +78,8 @@ class SpaceTable:
             "parent": self.space.parent,
             "log10_children": self.log10_children,
             "layers": [
-                {
-                    "layer": layer,
-                    "attention": [a.name for a in choice.attention],
-                    "ffn": [f.name for f in choice.ffn],
-                }
-                for layer, choice in enumerate(self.space.layers)
+                {"layer": i, "attention": [a.name for a in c.attention], "ffn": [f.name for f in c.ffn]}
+                for i, c in enumerate(self.space.layers)
             ],
             **({"ends": ends} if ends else {}),
             "alternatives": alternatives,

@@ -56,17 +56,12 @@ class Candidates:
         self.judged = [r for r in declared.requirements if r not in self._search.requirements]
         if score is None:
             raise ValueError(f"search {search} minimises no score that is measured on text")
-        self.score = score
+        self.score, self.sense = score, declared.sense
 
     @property
     def table(self) -> ScoreTable:
         """The original table of the score."""
         return self._scores[self.score]
-
-    @property
-    def maximizes(self) -> bool:
-        """True for a search whose goal is to be large."""
-        return self._search.sense == "maximize"
 
     def optimum(self, table: ScoreTable, most: float | None = None) -> Solution | None:
         """Return the child that is optimal when `table` replaces the score's table in the objective.
@@ -242,10 +237,7 @@ def slack(judged: nodes.Judged, figure: Figure, sure: float) -> float:
 
 
 class JudgedProposals(Proposals):
-    """Proposals for requirements on judged figures: the bound on the refitted sum moves by false position.
-
-    Dahlquist & Bjorck 1974, section 6.3, in the logarithm.
-    """
+    """Proposals for judged requirements: the bound's logarithm moves by false position (Dahlquist & Bjorck 1974, section 6.3)."""
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int, program: nodes.Program) -> None:
         """`program`: declares the judges and their requirements."""
@@ -308,7 +300,7 @@ class JudgedProposals(Proposals):
 
     def _order(self, number: int) -> tuple[object, ...]:
         """Order children that meet the requirements by the goal, before others by how much they miss."""
-        child, sign = self.children[number], -1 if self._candidates.maximizes else 1
+        child, sign = self.children[number], -1 if self._candidates.sense == "maximize" else 1
         if not child.missed:
             return False, sign * self.solutions[number].objective, child.measured
         return True, -self._slacks[child.layers], child.measured

@@ -15,22 +15,19 @@ from itertools import dropwhile
 from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.progress import Part, Progress
+from puzzledsl.base.progress import Part
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
-from puzzledsl.cluster.tasks import Executor
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import POOLED, Z, compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.families.block_configs import Layer
-from puzzledsl.ir.nodes import Eval, Judge, Program, Prompts, Refine
+from puzzledsl.ir.nodes import Eval, Judge, Prompts, Refine
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
     Assignment,
-    BldJob,
     CostTable,
     Figure,
     ModelComparison,
@@ -38,58 +35,36 @@ from puzzledsl.ir.tables import (
     ScoreTable,
     Solution,
 )
-from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.pieces.store.library import StageInputs, origin
 from puzzledsl.plan.flop import JUDGING_TOKENS, HealingWork
 from puzzledsl.refining.candidates import Candidates, Figures, Proposal, Proposals
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.table import FiguresCache
+from puzzledsl.scoring.replacements import FiguresCache
 
 
 @dataclass(frozen=True)
-class RefineInputs:
-    """Inputs of measuring children of one search.
+class RefineInputs(StageInputs):
+    """Inputs of measuring children of one search, with the jobs of its space's pieces.
 
-    `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
-    Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
-    `healing_work` gives the folder in which a child is healed, which building it reads; None: in `work`.
+    Judged children are healed if `heal`. `healing_work` gives the folder in which a child is healed, which building it reads;
+    None: in `work`.
     """
 
-    program: Program
-    search: str
-    costs: CostTable
-    scores: Mapping[str, ScoreTable]
-    parent_dir: Path
-    base: Path
-    library: Library
-    jobs: Sequence[BldJob]
-    work: Path
-    progress: Progress
-    heal: bool = True
-    executor: Executor = field(default_factory=Executor)
-    healing_work: Callable[[Sequence[Assignment]], Path] | None = None
-
-    @property
-    def build(self) -> BuildDir:
-        """The build directory, which holds the library."""
-        return BuildDir(self.library.root.parent)
+    costs: CostTable = field(kw_only=True)
+    scores: Mapping[str, ScoreTable] = field(kw_only=True)
+    heal: bool = field(default=True, kw_only=True)
+    healing_work: Callable[[Sequence[Assignment]], Path] | None = field(default=None, kw_only=True)
 
     @property
     def refine(self) -> Refine:
         """The settings of `refine`. Raises ValueError for a search without."""
-        refine = self.program.searches[self.search].refine
+        refine = self.program.searches[self.name].refine
         if refine is None:
-            raise ValueError(f"search {self.search} has nothing to refine")
+            raise ValueError(f"search {self.name} has nothing to refine")
         return refine
 
     def candidates(self) -> Candidates:
         """Return the candidate children of the search. Raises DiagnosticError if a table is missing."""
-        return Candidates(self.program, self.search, self.costs, self.scores)
-
-    def of_score(self, score: str) -> ScoreInputs:
-        """Return the inputs of measuring that score."""
-        given = (self.parent_dir, self.base, self.library, self.jobs, self.work, self.progress)
-        return ScoreInputs(self.program, score, *given)
+        return Candidates(self.program, self.name, self.costs, self.scores)
 
 
 METHOD = "1"
@@ -102,19 +77,21 @@ class Judges:
     def __init__(self, inputs: RefineInputs, first: Solution | None = None) -> None:
         """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
-        names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
+        names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.name]))
         self._judges = [_Judge(inputs, program.judges[name]) for name in names]
+        self.samples = self._judges[0].tokens
+        """The number of tokens that the first judge compares a child on."""
         self._healed: dict[tuple[Assignment, ...], Path] = {}
         self._healing = self._healing_work(first)
+        self._parent = sum(judge.size for judge in self._judges), sum(judge.work for judge in self._judges)
+        self._child = self._parent[0] + self._healing[0], self._parent[1] + self._healing[1]
+        """The units and the work of one child."""
         self.metric = f"{next(iter(names))}.kl"
-        key = self._key()
-        self._known = FiguresCache(
-            inputs.build.figures(f"judged-{hashlib.sha256(key.encode()).hexdigest()[:24]}"), key
-        )
-
-    def samples(self) -> int:
-        """Return the number of tokens that the first judge compares a child on."""
-        return self._judges[0].tokens
+        pieces = inputs.library.checksums()
+        made = [pieces.get(job.id, "") for job in inputs.jobs]
+        # everything besides the child that its figures depend on
+        parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
+        self._known = FiguresCache(inputs.build, "judged-", json.dumps(parts, sort_keys=True))
 
     def measure(self, proposal: Proposal, proposals: Proposals, children: int) -> None:
         """Judge a proposal, and report what it misses. The healed weights of the best child so far are kept."""
@@ -127,30 +104,18 @@ class Judges:
 
     def start(self, title: str, children: int) -> None:
         """Begin a bar of so many children: of the layers that are healed and what is judged of each, and of the parent once."""
-        parents = [(judge.size, judge.work) for judge in self._judges]
-        units = sum(size for size, _ in parents) + children * self._child[0]
-        self._inputs.progress.start(title, units)
-        self._inputs.progress.ready(sum(work for _, work in parents) + children * self._child[1])
-
-    def keep_known(self, children: int = 1) -> None:
-        """Count children that need no measuring."""
-        units, work = self._child
-        self._inputs.progress.advance(children * units, kept=True, work=children * work)
-
-    @property
-    def _child(self) -> tuple[int, float]:
-        """The units and the work of one child."""
-        judged = [(judge.size, judge.work) for judge in self._judges]
-        parts = [*judged, self._healing]
-        return sum(units for units, _ in parts), sum(work for _, work in parts)
+        units, work = (own + children * child for own, child in zip(self._parent, self._child, strict=True))
+        self._inputs.progress.start(title, int(units))
+        self._inputs.progress.ready(work)
 
     def figures(self, solution: Solution, title: str) -> Figures:
         """Return what the judges measure of a child, called `title`. Raises DiagnosticError for a missing or damaged piece."""
         inputs = self._inputs
-        definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
+        definition = model_definition(inputs.program, inputs.name, solution, inputs.jobs)
         name = (0, "judged", _digest(definition))
         if name in self._known.figures:
-            self.keep_known()
+            units, work = self._child
+            inputs.progress.advance(units, kept=True, work=work)
         else:
             self._known.add(name, self._measured(definition, solution.layers, title))
         known = self._known.figures[name]
@@ -175,14 +140,14 @@ class Judges:
         shutil.rmtree(child, ignore_errors=True)
         healed = {}
         if inputs.heal:
-            where = inputs.healing_work or (
-                lambda layers: inputs.work / f"healing-{_digest(definition)[:12]}"
-            )
-            work = self._healed[tuple(layers)] = where(layers)
-            given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
+            here = inputs.work / f"healing-{_digest(definition)[:12]}"
+            work = inputs.healing_work(layers) if inputs.healing_work else here
+            self._healed[tuple(layers)] = work
             healing = Part(inputs.progress, *self._healing, {"child": title, "part": "heal"})
-            made = (inputs.library.load, inputs.build.tokens, work, healing, inputs.executor)
-            healed = healed_weights(HealingInputs(*given, *made))
+            given = (inputs.program, inputs.name, inputs.parent_dir, inputs.base, inputs.library, inputs.jobs)
+            healed = healed_weights(
+                HealingInputs(*given, work, healing, inputs.executor, definition=definition)
+            )
             healing.end()
         realise(definition, inputs.parent_dir, inputs.library.load, child, healed=healed)
         found: dict[str, float] = {}
@@ -194,21 +159,13 @@ class Judges:
         shutil.rmtree(child, ignore_errors=True)
         return found
 
-    def _key(self) -> str:
-        """Return the cache's key: everything besides the child that its figures depend on."""
-        inputs = self._inputs
-        pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
-        made = [pieces.get(job.id, "") for job in inputs.jobs]
-        parts = [METHOD, made, self._healing_texts(), [judge.identity() for judge in self._judges]]
-        return json.dumps(parts, sort_keys=True)
-
     def _healing_work(self, solution: Solution | None) -> tuple[int, float]:
         """Return the units of healing a child, and their work, in the measure of judges; nothing without healing.
 
         Without a solution, all sub-blocks are taken for the parent's.
         """
         inputs, program = self._inputs, self._inputs.program
-        space = program.spaces[program.searches[inputs.search].space]
+        space = program.spaces[program.searches[inputs.name].space]
         tokens = max((bld.heal_tokens for bld in program.blds.values() if bld.space == space.name), default=0)
         if not inputs.heal or not tokens:
             return 0, 0.0
@@ -216,7 +173,7 @@ class Judges:
         work = HealingWork(shape, tokens, JUDGING_TOKENS)
         layers: Sequence[Layer] = ((ParentAttention(), ParentFfn()),) * shape.layers
         if solution is not None:
-            defined = model_definition(program, inputs.search, solution, inputs.jobs).layers
+            defined = model_definition(program, inputs.name, solution, inputs.jobs).layers
             pairs: list[Layer] = [(layer.attention, layer.ffn) for layer in defined]
             layers = [*dropwhile(lambda pair: all(a.is_parent for a in pair), pairs)]
         return shape.layers + 1, work.of_layers(layers) + work.compared
@@ -224,8 +181,8 @@ class Judges:
     def _healing_texts(self) -> list[str]:
         """Return digests of the texts that children are healed on; none without healing."""
         inputs, program = self._inputs, self._inputs.program
-        space, tokenizer = program.searches[inputs.search].space, load_tokenizer(inputs.parent_dir)
-        given = (inputs.base, tokenizer, inputs.build.tokens, inputs.progress)
+        space = program.searches[inputs.name].space
+        given = (inputs.base, inputs.tokenizer, inputs.build.tokens, inputs.progress)
         found = []
         for bld in program.blds.values() if inputs.heal else ():
             text = healing_text(program, bld, *given) if bld.space == space and bld.heal_tokens else None
@@ -248,7 +205,7 @@ class _Judge:
         evaluation = Eval(
             name=judge.name,
             where=judge.where,
-            of=inputs.search,
+            of=inputs.name,
             tasks=judge.tasks,
             items=judge.items,
             data=judge.data,
@@ -264,14 +221,10 @@ class _Judge:
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
         """The blocks and items that it measures of a child, or of the parent."""
+        self.tokens = sum(text.blocks_NT.numel() for text in self._plan.texts)
         self._effort = EvalWork.of(inputs.parent_dir)
         self.work = self._effort.units(self._plan, units)
         """The work of that, in weights that tokens meet."""
-
-    @property
-    def tokens(self) -> int:
-        """The tokens of its text."""
-        return sum(text.blocks_NT.numel() for text in self._plan.texts)
 
     def identity(self) -> list[str]:
         """Return all that its figures depend on besides the child."""

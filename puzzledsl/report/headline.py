@@ -6,7 +6,7 @@ The ending of a run: what a user must know before the figures, at the top of the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -17,19 +17,10 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import MeasuredHardware, Scenario
 from puzzledsl.ir.search_nodes import describe, written
-from puzzledsl.ir.tables import Figure, Kept
+from puzzledsl.ir.tables import Kept
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
-from puzzledsl.report.sections.measured import (
-    AT_CHANCE,
-    TIMED,
-    TOO_FEW,
-    WIDE,
-    interval_text,
-    label_of,
-    pooled,
-    too_wide,
-)
+from puzzledsl.report.sections import measured
 from puzzledsl.report.sections.requirements import requirement_lines
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -48,19 +39,19 @@ class Headline:
 
 def headlines(subject: Subject) -> list[Headline]:
     """Times faster, KL, accuracy kept and size; whichever are known. A predicted one says so."""
-    found = [_speed(subject), _divergence(subject), _accuracy(subject), _size(subject)]
+    pooled = (measured.pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
+    accuracy = next((_kept(kept) for kept in pooled if kept is not None), None)
+    found = [_speed(subject), _divergence(subject), accuracy, _size(subject)]
     return [h for h in found if h is not None]
 
 
 def _speed(subject: Subject) -> Headline | None:
-    for scenario in dict.fromkeys([subject.scenario, *subject.program.scenarios]):
-        if scenario is None:
-            continue
+    for scenario in dict.fromkeys(filter(None, [subject.scenario, *subject.program.scenarios])):
         for _, evaluation, _, figures in subject.finals:
             parent = subject.figures(evaluation, PARENT)
             is_timed = any(key.startswith(f"{scenario}.") for key in figures)
             child = figures if is_timed else subject.timing(evaluation, scenario)
-            for key in TIMED:
+            for key in measured.TIMED:
                 full = f"{scenario}.{key}"
                 if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:
                     ratio = child[full].value / parent[full].value
@@ -107,49 +98,40 @@ def _divergence(subject: Subject) -> Headline | None:
             detail = (
                 f"perplexity {before.value:.4g} → {after.value:.4g}" if before and after else "held-out text"
             )
-            detail += _elsewhere(evaluation.texts[1:], subject.texts(evaluation, final))
+            texts = subject.texts(evaluation, final)
+            others = (name for name in evaluation.texts[1:] if name in texts)
+            detail += "".join(f"; KL {texts[name]['kl'].value:.3g} on {name}" for name in others)
             return Headline(numbers.plain(figure.value, 3), "KL to the parent", detail)
     return None
 
 
-def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) -> str:
-    """`; KL 1.41 on code`: KL on the texts after the first."""
-    return "".join(f"; KL {texts[name]['kl'].value:.3g} on {name}" for name in names if name in texts)
-
-
-def _accuracy(subject: Subject) -> Headline | None:
-    """The pooled accuracy beyond chance, with its interval."""
-    found = (pooled(evaluation, final) for _, evaluation, final, _ in subject.finals)
-    return next((_kept(kept) for kept in found if kept is not None), None)
-
-
 def _kept(kept: Kept) -> Headline:
+    """The pooled accuracy beyond chance, with its interval."""
     means = f"{_tasks(kept.figures)}: {kept.parent:.1%} → {kept.child:.1%}, chance {kept.chance:.1%}"
-    if too_wide(kept):
-        detail = f"95 % interval {interval_text(kept)} of {kept.items:,} questions; {means}"
-        return Headline(Number(TOO_FEW, kept.chance_corrected or 0.0), ACCURACY_KEPT, detail)
+    interval = measured.interval_text(kept)
+    if measured.too_wide(kept):
+        detail = f"95 % interval {interval} of {kept.items:,} questions; {means}"
+        return Headline(Number(measured.TOO_FEW, kept.chance_corrected or 0.0), ACCURACY_KEPT, detail)
     match kept.verdict:
         case "above_chance":
-            detail = f"95 % interval {interval_text(kept)}; {means}"
+            detail = f"95 % interval {interval}; {means}"
             share = numbers.share(kept.chance_corrected or 0.0)
             said = f"keeps {share.text} of its accuracy beyond chance"
             return Headline(share, "of accuracy kept, beyond chance", detail, said)
         case "child_at_chance":
             value = kept.chance_corrected or 0.0
-            return Headline(
-                Number(AT_CHANCE, value),
-                "accuracy",
-                f"{numbers.share(value).text} kept beyond chance, 95 % interval {interval_text(kept)}; {means}",
-                "answers no better than chance",
-            )
+            detail = f"{numbers.share(value).text} kept beyond chance, 95 % interval {interval}; {means}"
+            number = Number(measured.AT_CHANCE, value)
+            return Headline(number, "accuracy", detail, "answers no better than chance")
         case "parent_at_chance":
-            return Headline(Number(AT_CHANCE, kept.parent), "parent's accuracy", f"nothing to keep; {means}")
+            number = Number(measured.AT_CHANCE, kept.parent)
+            return Headline(number, "parent's accuracy", f"nothing to keep; {means}")
         case _:
             assert_never(kept.verdict)
 
 
 def _tasks(names: Sequence[str]) -> str:
-    return label_of(names[0]) if len(names) == 1 else f"mean of {len(names)} tasks"
+    return measured.label_of(names[0]) if len(names) == 1 else f"mean of {len(names)} tasks"
 
 
 def _size(subject: Subject) -> Headline | None:
@@ -198,7 +180,6 @@ PROOFS = {
     "unknown": "The search found no child in the time it had, and excluded none.",
 }
 
-
 REFINED = (
     "It is the best of {count} children that were measured around the proven optimum, and nothing proves it. The search "
     "proves of its objective only that no other child of its space that meets the requirements has a better {objective} "
@@ -209,7 +190,6 @@ REFINED_UNPROVEN = (
     "It is the best of {count} children that were measured around the solver's, and nothing proves it. The search has no "
     "proof: a child that meets the requirements and has a better {objective} may exist. Quality is measured, not proven."
 )
-
 
 JUDGED = (
     "Of {count} children that were built and judged, the number that meets what the search requires of their quality is "
@@ -320,10 +300,10 @@ def _beaten(subject: Subject) -> Iterator[Ending]:
 
 def _too_few(subject: Subject) -> Iterator[Ending]:
     for declaration, evaluation, final, _ in subject.finals:
-        kept = pooled(evaluation, final)
-        if kept is None or kept.low is None or kept.high is None or not too_wide(kept):
+        kept = measured.pooled(evaluation, final)
+        if kept is None or kept.low is None or kept.high is None or not measured.too_wide(kept):
             continue
-        items = math.ceil(kept.items * ((kept.high - kept.low) / WIDE) ** 2)
+        items = math.ceil(kept.items * ((kept.high - kept.low) / measured.WIDE) ** 2)
         text = f"{kept.items:,} questions are too few to say what `{final}` keeps of the accuracy: "
         text += f"{kept.low:.0%} to {kept.high:.0%}, with 95 % confidence"
         yield Ending("too_few", text, f"ask about {items:,} questions or more in all", declaration.where)
@@ -344,9 +324,7 @@ def _no_gain(subject: Subject) -> Iterator[Ending]:
 
 
 def _given(subject: Subject) -> Iterator[Ending]:
-    program = subject.program
-    if program.given:
-        values = ", ".join(
-            f"{name} = {program.params[name]}" for name in program.given if name in program.params
-        )
+    if given := subject.program.given:
+        params = subject.program.params
+        values = ", ".join(f"{name} = {params[name]}" for name in given if name in params)
         yield Ending("given", f"not as the file says: {values}, by `--set`")

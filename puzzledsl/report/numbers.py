@@ -1,17 +1,27 @@
-"""Numbers as the page shows them: the text a person reads beside the exact value it stands for.
+"""Numbers as the page shows them: the text a person reads beside the exact value it stands for. Proofs and regrets in words.
 
-The page writes both, `<data value="0.0431">0.0431</data>`: whoever copies a figure has all of its digits.
+The page writes both, `<data value="0.0431">0.0431</data>`: whoever copies a figure has all of its digits. These forms of numbers
+are the filters of the pages' templates.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from math import fsum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.tables import Move, Regret, SubBlockRegrets, WhyResult
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +102,81 @@ def of_unit(value: float, unit: str) -> Number:
 _UNITS = {BYTES: "bytes", TIME: "seconds", TOK_PER_S: "tokens_per_s", REQ_PER_S: "requests_per_s"}
 METRIC_UNITS = {name: _UNITS.get(metric.dimension, "") for name, metric in METRICS.items()}
 """The IR unit of each metric of a scenario."""
+
+
+@cache
+def environment(*more: Path) -> Environment:
+    """Return the environment of every template: all values are escaped, none may be missing. `more`: folders that use these.
+
+    Its filters are the forms of numbers, `{{ piece.tokens|count }}`; what is not known stays None.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader([*more, Path(__file__).parent / "templates"])
+    made = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for form in (plain, count, size, seconds, rate, times, share, change, gap, of_unit):
+        made.filters[form.__name__] = partial(_if_known, form)
+    made.filters["mean"] = lambda values: fsum(found := [*values]) / len(found)
+    return made
+
+
+def _if_known(form: Callable[..., Number], value: float | None, *how: Any) -> Number | None:
+    return None if value is None else form(value, *how)
+
+
+STATUS = {
+    "optimal": "Proven: no child of the space does better by more than the gap",
+    "feasible": "The best found in the time given; the bound says how much better another could be",
+    "infeasible": "Proven: no child of the space meets every requirement",
+    "unknown": "No child was found in the time given, and none was excluded",
+}
+CANNOT = "cannot be met"
+
+
+def regret_text(regret: Regret | Move, figure: Callable[[float], str]) -> str:
+    """A regret as text: `0.021`, `0.012 to 0.020`, `at least 0.012`, `not known`, `cannot be met`."""
+    if regret.at_least is None:
+        return CANNOT
+    if regret.at_most is None:
+        return "not known" if regret.at_least <= 0 else f"at least {figure(regret.at_least)}"
+    if regret.at_most == regret.at_least:
+        return figure(regret.at_most)
+    return f"{figure(regret.at_least)} to {figure(regret.at_most)}"
+
+
+def told(regret: Regret) -> str:
+    """A regret in words: `+0.021`, `costs 0.02 or more`, `cannot be met`."""
+    if regret.at_least is None:
+        return CANNOT
+    if regret.at_most is None:
+        return f"costs {regret.at_least:.3g} or more"
+    return " to ".join(dict.fromkeys((_signed(regret.at_least), _signed(regret.at_most))))
+
+
+def _signed(value: float) -> str:
+    sign = "−" if value < 0 else "+" if value > 0 else "±"
+    return f"{sign}{abs(value):.3g}"
+
+
+def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
+    """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
+
+    def key(regret: Regret) -> tuple[bool, float, float]:
+        least = math.inf if regret.at_least is None else regret.at_least
+        most = math.inf if regret.at_most is None or regret.at_least is None else regret.at_most
+        return regret.alternative != sub_block.chosen, most, least
+
+    return sorted(sub_block.regrets, key=key)
+
+
+def next_best(sub_block: SubBlockRegrets) -> Regret | None:
+    """The best of the alternatives that are not chosen; None where there is only one."""
+    others = [regret for regret in by_regret(sub_block) if regret.alternative != sub_block.chosen]
+    return others[0] if others else None
+
+
+def is_negligible(result: WhyResult, regret: Regret) -> bool:
+    """Proven to cost next to nothing."""
+    return regret.at_most is not None and regret.at_most <= result.negligible

@@ -17,32 +17,17 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import REQ_PER_S, TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.costs.metrics import whole_metrics
+from puzzledsl.costs.metrics import filled, whole_metrics
 from puzzledsl.costs.table import merge
-from puzzledsl.costs.traffic import filled
-from puzzledsl.ir import nodes
+from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.references import search_behind
-from puzzledsl.ir.tables import (
-    Assignment,
-    CostTable,
-    Evaluation,
-    Failure,
-    Figure,
-    FrontierResult,
-    LayerAssignment,
-    LoadCheck,
-    ModelFigures,
-    Piece,
-    Refinement,
-    ScenarioCosts,
-    ScoreTable,
-    SearchResult,
-    Solution,
-    TextCounts,
-)
+from puzzledsl.ir.tables import PARENT as PARENT_LAYER
+from puzzledsl.ir.tables.answers import Assignment, Refinement, SearchResult, Solution
+from puzzledsl.ir.tables.evaluations import Evaluation, Figure
+from puzzledsl.ir.tables.summed import ScenarioCosts
 
 T = TypeVar("T", bound=Artefact)
 
@@ -54,46 +39,47 @@ class Artefacts:
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
     refinements: dict[str, Refinement] = field(default_factory=dict)
-    costs: dict[str, CostTable] = field(default_factory=dict)
-    scores: dict[str, ScoreTable] = field(default_factory=dict)
-    frontiers: dict[str, FrontierResult] = field(default_factory=dict)
+    costs: dict[str, tables.CostTable] = field(default_factory=dict)
+    scores: dict[str, tables.ScoreTable] = field(default_factory=dict)
+    frontiers: dict[str, tables.FrontierResult] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    pieces: dict[str, Piece] = field(default_factory=dict)
-    loads: dict[str, LoadCheck] = field(default_factory=dict)
-    texts: dict[str, tuple[TextCounts, ...]] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
+    pieces: dict[str, tables.Piece] = field(default_factory=dict)
+    loads: dict[str, tables.LoadCheck] = field(default_factory=dict)
+    texts: dict[str, tuple[tables.TextCounts, ...]] = field(default_factory=dict)
+    failures: list[tables.Failure] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
 def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     """Read what is there, for the program's declarations only. Never raises for a missing or damaged file."""
     from puzzledsl.data.counts import counts_in
+    from puzzledsl.pieces.store.index import Index
 
     found = Artefacts(program)
     reader = _Reader(build.root, found.unreadable)
     for space in program.spaces:
         paths = build.costs(space), build.measured_costs(space)
-        tables = [filled(program, table) for path in paths if (table := reader.one(path, CostTable))]
-        if tables:
-            found.costs[space] = merge(*tables)
-    found.scores = reader.many(program.scores, build.scores, ScoreTable)
+        made = [filled(program, table) for path in paths if (table := reader.one(path, tables.CostTable))]
+        if made:
+            found.costs[space] = merge(*made)
+    found.scores = reader.many(program.scores, build.scores, tables.ScoreTable)
     found.results = reader.many(program.searches, build.solution, SearchResult)
     refined = [name for name, search in program.searches.items() if search.refine is not None]
     found.refinements = reader.many(refined, build.refinement, Refinement)
-    found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
-    found.failures = reader.failures(build.failure("", "").parent)
+    found.frontiers = reader.many(program.frontiers, build.frontier, tables.FrontierResult)
+    failed = (reader.one(p, tables.Failure) for p in sorted(build.failure("", "").parent.glob("*.json")))
+    found.failures = [failure for failure in failed if failure is not None]
     out_of_date = {f.name for f in found.failures if f.stage == "eval" and not f.partly}
     wanted = [name for name in program.evals if name not in out_of_date]
     found.evaluations = reader.many(wanted, build.evaluation, Evaluation)
-    found.loads = reader.many(program.searches, build.load, LoadCheck)
-    found.pieces = reader.pieces(build.library / "index.jsonl")
+    found.loads = reader.many(program.searches, build.load, tables.LoadCheck)
+    index = build.library / "index.jsonl"
+    try:
+        found.pieces = Index(index).read()
+    except (OSError, DiagnosticError):
+        found.unreadable.append(index.relative_to(build.root).as_posix())
     found.texts = counts_in(build.tokens, program.data)
     return found
-
-
-def figures_of(evaluation: Evaluation, model: str) -> ModelFigures | None:
-    """Figures of one model; None where it was not measured."""
-    return next((m for m in evaluation.models if m.model == model), None)
 
 
 @dataclass
@@ -114,21 +100,6 @@ class _Reader:
         read = {name: self.one(path_of(name), kind) for name in names}
         return {name: artefact for name, artefact in read.items() if artefact is not None}
 
-    def failures(self, folder: Path) -> list[Failure]:
-        """Tasks that failed when they were last tried, by stage and name."""
-        read = (self.one(path, Failure) for path in sorted(folder.glob("*.json")))
-        return [failure for failure in read if failure is not None]
-
-    def pieces(self, index: Path) -> dict[str, Piece]:
-        """The pieces of the library's index."""
-        from puzzledsl.pieces.store.index import Index
-
-        try:
-            return Index(index).read()
-        except (OSError, DiagnosticError):
-            self.unreadable.append(index.relative_to(self.root).as_posix())
-            return {}
-
 
 PARENT = "parent"
 
@@ -144,42 +115,17 @@ def main_search(found: Artefacts) -> str | None:
     return next((name for name in known if name in found.results), known[0] if known else None)
 
 
-@dataclass(frozen=True)
 class Subject:
-    """One search with its space, parent, answer, children and measurements."""
+    """One search with its space, parent, answer (`result`, once solved), children and measurements."""
 
-    found: Artefacts
-    name: str
-
-    @property
-    def program(self) -> nodes.Program:
-        """The whole program."""
-        return self.found.program
-
-    @property
-    def search(self) -> nodes.Search:
-        """The declaration."""
-        return self.program.searches[self.name]
-
-    @property
-    def space(self) -> nodes.Space:
-        """The search's space."""
-        return self.program.spaces[self.search.space]
-
-    @property
-    def parent(self) -> nodes.Parent:
-        """The space's parent."""
-        return self.program.parents[self.space.parent]
-
-    @property
-    def shape(self) -> nodes.Shape:
-        """The parent's shape."""
-        return self.parent.shape
-
-    @property
-    def result(self) -> SearchResult | None:
-        """The search's answer, once solved."""
-        return self.found.results.get(self.name)
+    def __init__(self, found: Artefacts, name: str) -> None:
+        self.found, self.name, self.program = found, name, found.program
+        self.search = self.program.searches[name]
+        self.space = self.program.spaces[self.search.space]
+        self.parent = self.program.parents[self.space.parent]
+        self.shape = self.parent.shape
+        self.result = found.results.get(name)
+        self.costs = found.costs.get(self.search.space)
 
     @cached_property
     def best(self) -> Solution | None:
@@ -224,11 +170,6 @@ class Subject:
             for names, choice in zip(solution.of_layers, space, strict=True)
         )
 
-    @property
-    def costs(self) -> CostTable | None:
-        """Costs of the space."""
-        return self.found.costs.get(self.search.space)
-
     @cached_property
     def evaluations(self) -> list[tuple[nodes.Eval, Evaluation]]:
         """Evaluations of this search's children, in order of the program."""
@@ -252,9 +193,7 @@ class Subject:
     def finals(self) -> list[tuple[nodes.Eval, Evaluation, str, dict[str, Figure]]]:
         """Evaluations with the child that each is about, and its figures."""
         found = ((declaration, made, self.final(declaration, made)) for declaration, made in self.evaluations)
-        return [
-            (declaration, made, name, self.figures(made, name)) for declaration, made, name in found if name
-        ]
+        return [(of, made, name, self.figures(made, name)) for of, made, name in found if name]
 
     def shown(self, declaration: nodes.Eval, evaluation: Evaluation) -> list[str]:
         """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""
@@ -264,13 +203,11 @@ class Subject:
 
     def figures(self, evaluation: Evaluation, model: str) -> dict[str, Figure]:
         """Measured figures of a model; empty where it was not measured."""
-        measured = figures_of(evaluation, model)
-        return measured.figures if measured else {}
+        return next((m.figures for m in evaluation.models if m.model == model), {})
 
     def texts(self, evaluation: Evaluation, model: str) -> dict[str, dict[str, Figure]]:
         """Figures of a model by text; empty where it was not measured."""
-        measured = figures_of(evaluation, model)
-        return measured.texts if measured else {}
+        return next((m.texts for m in evaluation.models if m.model == model), {})
 
     def timing(self, evaluation: Evaluation, scenario: str) -> dict[str, Figure]:
         """Return the figures of the first child with measured times in a scenario. Training changes no times."""
@@ -282,18 +219,11 @@ class Subject:
 
     @cached_property
     def scenario(self) -> str | None:
-        """Return the scenario in which times are shown.
-
-        It is the first whose time or throughput the search bounds, else the first with costs.
-        """
-        wanted = [
-            term.term.scenario
-            for requirement in self.search.requirements
-            if isinstance(requirement, nodes.LinearRequirement)
-            for term in requirement.left.terms
-            if isinstance(term.term, nodes.MetricTerm)
-            and METRICS[term.term.metric].dimension in (TIME, TOK_PER_S, REQ_PER_S)
-        ]
+        """The scenario in which times are shown: the first whose time or rate the search bounds, else the first with costs."""
+        linear = [r.left for r in self.search.requirements if isinstance(r, nodes.LinearRequirement)]
+        metrics = [w.term for left in linear for w in left.terms if isinstance(w.term, nodes.MetricTerm)]
+        of_time = (TIME, TOK_PER_S, REQ_PER_S)
+        wanted = [term.scenario for term in metrics if METRICS[term.metric].dimension in of_time]
         names = [*wanted, *self.program.scenarios]
         costed = [n for n in names if self.costs and n in self.costs.scenarios]
         return next(iter(costed or names), None)
@@ -306,19 +236,19 @@ class Subject:
         return next((n for n in [*named, *spare] if n in self.found.scores), None)
 
     @property
-    def score_table(self) -> ScoreTable | None:
+    def score_table(self) -> tables.ScoreTable | None:
         """The table of `score`."""
         return self.found.scores[self.score] if self.score else None
 
     def scenario_costs(self, scenario: str, solution: Solution | None = None) -> ScenarioCosts | None:
         """A scenario's costs at the batch that a solution runs it at."""
-        tables = self.costs.scenarios.get(scenario, ()) if self.costs else ()
+        listed = self.costs.scenarios.get(scenario, ()) if self.costs else ()
         chosen = solution or self.best
         batch = chosen.batches.get(scenario) if chosen else None
         if self.costs is not None and batch is not None:
             with suppress(KeyError):  # the table was made for other batches
                 return costs_at(self.program, self.space, self.costs, scenario, (), batch)
-        return next(iter(tables), None)
+        return next(iter(listed), None)
 
     def batch(self, scenario: str) -> int | None:
         """The batch that the child runs a scenario at: the one that the search chose, else the only one it has."""
@@ -336,9 +266,7 @@ class Subject:
         costs = self.scenario_costs(scenario, chosen)
         metrics: dict[str, float] = {}
         if model == PARENT:
-            layers: tuple[Assignment, ...] = (
-                LayerAssignment(attention=PARENT, ffn=PARENT),
-            ) * self.shape.layers
+            layers: tuple[Assignment, ...] = (PARENT_LAYER,) * self.shape.layers
             recorded = self.result.parent_metrics if self.result else {}
         else:
             layers = chosen.layers if chosen else ()

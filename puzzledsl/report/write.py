@@ -17,12 +17,11 @@ from puzzledsl.ir.search_nodes import describe
 from puzzledsl.ir.tables import AnsweredPrompt, Piece
 from puzzledsl.ir.tables.evaluations import Answer
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import endings, headlines, uncalibrated_notes, verdict
+from puzzledsl.report.numbers import STATUS, environment
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, requirements
 from puzzledsl.report.sections.measured import interval_text, number_of, pooled_last
-from puzzledsl.report.sections.searches import STATUS
 from puzzledsl.report.sections.serving import ladders, traffic_tables
 from puzzledsl.report.subject import PARENT, Artefacts, Subject, load_artefacts, main_search
 from puzzledsl.syntax.parse import normalise
@@ -46,29 +45,29 @@ def render(found: Artefacts, source_text: str) -> str:
     """The page's HTML."""
     name = main_search(found)
     subject = Subject(found, name) if name else None
-    template = environment().get_template("report.html.j2")
-    return (
-        template.render(
+    infeasible = {n: r for n, r in found.results.items() if r.status == "infeasible"}
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
             **_head(found, subject),
             **{name: make(subject) if subject else () for name, make in SECTIONS.items()},
             subject=subject,
-            conflicts={
-                n: r.conflict for n, r in found.results.items() if r.status == "infeasible" and r.conflict
-            },
-            libraries=[*libraries(found)],
             texts=found.texts,
-            source=normalise(source_text).removesuffix("\n").split("\n"),
-            source_name=Path(found.program.source).name,
-            failures=[failure for failure in found.failures if failure.stage != "report"],
             unreadable=found.unreadable,
             version=__version__,
+            statuses=STATUS,
             interval=interval_text,
             number_of=number_of,
             pooled_last=pooled_last,
-            statuses=STATUS,
+            conflicts={name: result.conflict for name, result in infeasible.items() if result.conflict},
+            libraries=[*libraries(found)],
+            source=normalise(source_text).removesuffix("\n").split("\n"),
+            source_name=Path(found.program.source).name,
+            failures=[failure for failure in found.failures if failure.stage != "report"],
         )
-        + "\n"
     )
+    return page + "\n"
 
 
 SECTIONS: dict[str, Callable[[Subject], object]] = {
@@ -100,9 +99,7 @@ def _answers(subject: Subject) -> Iterator[tuple[str, list[tuple[AnsweredPrompt,
     """Yield each evaluation that has answers of this search's child, with its prompts and the answers of each model."""
     for declaration, evaluation in subject.evaluations:
         models = (PARENT, *subject.shown(declaration, evaluation))
-        said = [
-            (each, {m: each.answers[m] for m in models if m in each.answers}) for each in evaluation.answers
-        ]
+        said = [(a, {m: a.answers[m] for m in models if m in a.answers}) for a in evaluation.answers]
         if any(len(answers) > 1 for _, answers in said):
             yield declaration.name, said
 
@@ -111,10 +108,8 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
     """Title, one line on where the child comes from, and the documentation comment."""
     stem = Path(found.program.source).stem
     if subject is None:
-        empty = {"doc": "", "origin": "", "objective_label": ""}
-        return {"title": stem, "program": stem, **empty}
-    source = subject.parent.source
-    parent = subject.parent.name
+        return {"title": stem, "program": stem, "doc": "", "origin": "", "objective_label": ""}
+    source, parent = subject.parent.source, subject.parent.name
     if isinstance(source, HfSource) and source.id != parent:
         parent += f" ({source.id})"
     return {
@@ -128,10 +123,7 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Library:
-    """All pieces of one BLD declaration. `groups`: those of each alternative, (sub-block, name), by layer.
-
-    `worst`: the largest loss, a whole bar.
-    """
+    """Pieces of one BLD. `groups`: those of each (sub-block, alternative), by layer. `worst`: the largest loss, a whole bar."""
 
     name: str
     made: list[Piece]
@@ -158,9 +150,6 @@ def libraries(found: Artefacts) -> Iterator[Library]:
 
 
 def _group(piece: Piece) -> tuple[str, str]:
-    job = piece.job
-    if job.attention and job.ffn:
-        return "block", f"{job.attention.name}/{job.ffn.name}"
-    if job.attention:
-        return "attention", job.attention.name
-    return "FFN", job.ffn.name if job.ffn else ""
+    attention, ffn = piece.job.attention, piece.job.ffn
+    kind = "block" if attention and ffn else "attention" if attention else "FFN"
+    return kind, "/".join(part.name for part in (attention, ffn) if part)

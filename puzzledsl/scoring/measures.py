@@ -1,31 +1,107 @@
 """Measures of a child against the parent: divergence on scored tokens, or accuracy on multiple-choice items.
 
 A measure owns its tokens, in groups that run through the model together. It computes metrics from the model's final hidden states
-after the last norm.
+after the last norm, tile by tile, so that a position's logits are never all in memory. With z the logits of a position, L =
+logsumexp(z), p the parent's probabilities and w_v the head's rows,
 
-Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden, V vocabulary.
+    KL(parent || child) = L_child - L_parent - sum_v p_v (z_child,v - z_parent,v)
+                        = L_child - L_parent - (h_child - h_parent) . e        where e = sum_v p_v w_v
+
+so L, e and h of the parent, 2 H + 1 numbers per position in place of V, are enough; a bias of the head cancels. A child with rows
+w'_v of its own has h_child . e' - h_parent . e in place of the last product, where e' = sum_v p_v w'_v.
+
+Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden, V vocabulary, T tokens of a tile.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from puzzledsl.data.tasks import EncodedChoice, Item, padded_batches
+from puzzledsl.models.kernels import products as float32_products
+from puzzledsl.models.kernels.products import PackedWeights, linear
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.stage_plan import tiles
-from puzzledsl.scoring.vocabulary import Vocabulary
 
 Figures = dict[str, float]
+T = TypeVar("T")
 
 
-def group_tokens(device: torch.device) -> int:
-    """Return the number of tokens at which a device reaches its full speed; larger groups only take more memory."""
-    return tiles(device.type).group_tokens
+class Vocabulary:
+    """A model's output head, [V, H]. A thread holds at most two tiles of float32 logits."""
+
+    def __init__(self, weight_VH: Tensor, bias_V: Tensor | None) -> None:
+        self.weight_VH, self.bias_V = weight_VH, bias_V
+        sizes = tiles(self.weight_VH.device.type)
+        self._positions = sizes.logit_positions
+        self._tiles = list(torch.split(self.weight_VH, sizes.logit_tokens))
+        self._packed = PackedWeights(self._tiles)
+        self._of_thread = threading.local()
+
+    def logsumexp(self, normed_PH: Tensor) -> Tensor:
+        """Return L = logsumexp of the logits of every position, float32 [P]."""
+        found = []
+        for rows in torch.split(normed_PH, self._positions):
+            parts = self._over(rows, lambda _, logits_PT: self._logsumexp(logits_PT))
+            found.append(torch.logsumexp(torch.stack(list(parts), 1), 1))
+        return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
+
+    def expected(self, normed_PH: Tensor, logsumexp_P: Tensor, rows_VH: Tensor | None = None) -> Tensor:
+        """Return e, the mean of the head's rows, or of another's, under the model's own probabilities, float32 [P, H]."""
+        rows_VH = self.weight_VH if rows_VH is None else rows_VH
+        found = []
+        for rows, total_P in zip(
+            torch.split(normed_PH, self._positions), torch.split(logsumexp_P, self._positions), strict=True
+        ):
+            mean_PH = torch.zeros_like(rows, dtype=torch.float32)
+            for part_PH in self._over(rows, partial(_expected, rows_VH, total_P)):
+                mean_PH += part_PH
+            found.append(mean_PH)
+        return torch.cat(found) if found else normed_PH.new_empty(normed_PH.shape, dtype=torch.float32)
+
+    def logits_of(self, normed_PH: Tensor, tokens_P: Tensor) -> Tensor:
+        """Return the logit of one given token for each position, float32 [P]."""
+        logits_P = self.rows_product(normed_PH, tokens_P).float()
+        return logits_P if self.bias_V is None else logits_P + self.bias_V[tokens_P].float()
+
+    def rows_product(self, states_PH: Tensor, tokens_P: Tensor) -> Tensor:
+        """Return the dot product of each state with the head's row of its token, without the bias, float64 [P]."""
+        return (states_PH.float() * self.weight_VH[tokens_P].float()).sum(-1, dtype=torch.float64)
+
+    def _over(self, rows_PH: Tensor, use: Callable[[slice, Tensor], T]) -> Iterator[T]:
+        """Yield `use(slice of tokens, their logits [P, T])` of each tile. A tile is freed before the next is computed."""
+        first = 0
+        for weight_TH in self._tiles:
+            tokens = slice(first, first + len(weight_TH))
+            first = tokens.stop
+            bias_T = None if self.bias_V is None else self.bias_V[tokens]
+            yield use(tokens, self._logits(rows_PH, weight_TH, bias_T))
+
+    def _logits(self, rows_PH: Tensor, weight_TH: Tensor, bias_T: Tensor | None) -> Tensor:
+        """Return float32 logits [P, T]: 16-bit ones are coarser than a small change of a model is large."""
+        if rows_PH.dtype == torch.float32:
+            return linear(rows_PH, weight_TH, bias_T, self._packed)
+        logits_PT = float32_products.product(rows_PH, weight_TH.T)
+        return logits_PT if bias_T is None else logits_PT.add_(bias_T)
+
+    def _logsumexp(self, logits_PT: Tensor) -> Tensor:
+        """Compute logsumexp as logit - log_softmax of the tile's first token: the fused kernel takes one pass."""
+        if not hasattr(self._of_thread, "tile"):  # scratch, reused by every call of a thread
+            self._of_thread.tile = logits_PT.new_empty(self._positions * len(self._tiles[0]))
+        spare = cast(Tensor, self._of_thread.tile[: logits_PT.numel()].view(logits_PT.shape))
+        return logits_PT[:, 0] - torch.log_softmax(logits_PT, -1, out=spare)[:, 0]
+
+
+def _expected(rows_VH: Tensor, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
+    return logits_PT.sub_(total_P[:, None]).exp_() @ rows_VH[tokens].float()
 
 
 class Divergence:
@@ -40,7 +116,7 @@ class Divergence:
         self, runner: LayerRunner, tokens_NS: Tensor, samples: int, *, learned_NS: Tensor | None = None
     ) -> None:
         """Cut the text into groups. `learned_NS`: the positions that count, bool; all of them unless given."""
-        per_group = max(1, group_tokens(runner.device) // tokens_NS.shape[1])
+        per_group = max(1, tiles(runner.device.type).group_tokens // tokens_NS.shape[1])
         self.groups: Sequence[Tensor] = torch.split(tokens_NS, per_group)
         self._samples = min(samples, tokens_NS.numel())
         following = torch.full_like(tokens_NS, -1)
@@ -68,13 +144,11 @@ class Divergence:
         return f"{identity} {hashlib.sha256(self._learned_P.cpu().numpy().tobytes()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """As `child.healing.children.Measure`."""
+        """Set the parent's final hidden states after the last norm, one [B, S, H] for each group."""
         states_PH, words = self.states_of(normed), self._vocabulary
         total_P = words.logsumexp(states_PH)
         self._parent = _Parent(
-            states_PH=states_PH,
-            logsumexp_P=total_P,
-            expected_PH=words.expected(states_PH, total_P),
+            states_PH=states_PH, logsumexp_P=total_P, expected_PH=words.expected(states_PH, total_P)
         )
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
@@ -126,12 +200,9 @@ class Accuracy:
         self._vocabulary, self._items = Vocabulary(*runner.head_weights()), items
         flat = [(i, j, choice) for i, choices in enumerate(encoded) for j, choice in enumerate(choices)]
         flat.sort(key=lambda entry: len(entry[2].ids))
-        self._groups = list(
-            padded_batches(flat, lambda entry: len(entry[2].ids), group_tokens(runner.device))
-        )
-        self.groups: Sequence[Tensor] = [
-            _padded([choice for _, _, choice in group]) for group in self._groups
-        ]
+        at_once = tiles(runner.device.type).group_tokens
+        self._groups = list(padded_batches(flat, lambda entry: len(entry[2].ids), at_once))
+        self.groups: Sequence[Tensor] = [_padded([c for _, _, c in group]) for group in self._groups]
         self._targets = [_targets(group) for group in self._groups]
         self._labels = torch.cat([labels for *_, labels in self._targets]).to(runner.device)
         self._parent_accuracy = 0.0
@@ -147,7 +218,7 @@ class Accuracy:
         return f"accuracy {hashlib.sha256(asked.encode()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """As `child.healing.children.Measure`."""
+        """As `Divergence.set_parent`."""
         self._parent_accuracy = self.accuracy(normed)
 
     def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:

@@ -1,9 +1,16 @@
-"""Replacements of a score: every alternative (or pair) of every layer with its pieces, and dropped runs of layers."""
+"""Replacements of a score: every alternative (or pair) of every layer with its pieces, dropped runs of layers, and the table.
+
+Metrics of replacements are cached as checksummed JSON lines. So resumed runs and scores of other metrics measure nothing twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -11,18 +18,23 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Args, DiagnosticError, NoPieceForAlternative
-from puzzledsl.child.assemble import Chosen, chosen_in
+from puzzledsl.base.files import sealed_line, unsealed_line, write_text
+from puzzledsl.child.checkpoint.contents import Chosen, chosen_in
 from puzzledsl.child.definition import layer_of_pieces, pieces_of
-from puzzledsl.costs.flops import met_weights
 from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import runs_to_drop
-from puzzledsl.ir.tables import BldJob, LayerDefinition
+from puzzledsl.ir.tables import BldJob, LayerDefinition, RunScore, ScoreTable
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.build import with_modules
 from puzzledsl.pieces.store.library import Library
+from puzzledsl.scoring.measures import Figures
+
+Name = tuple[int, str, str]
+"""(layer, table, alternative or pair of alternatives)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,11 @@ class Replacement:
     table: str
     name: str
     definition: LayerDefinition
+
+    @property
+    def entry(self) -> Name:
+        """The name under which the metrics are cached."""
+        return self.layer, self.table, self.name
 
     @property
     def parts(self) -> list[Chosen]:
@@ -52,17 +69,29 @@ class Run:
 
     layer: int
     length: int
-    table: str = "run"
 
     @property
-    def name(self) -> str:
-        """The length, as the name of the cached entry."""
-        return str(self.length)
+    def entry(self) -> Name:
+        """The name under which the metrics are cached."""
+        return self.layer, "run", str(self.length)
 
     @property
     def end(self) -> int:
         """The layer after the last dropped one."""
         return self.layer + self.length
+
+
+@dataclass(frozen=True)
+class End:
+    """The embedding or the head, rounded to a storage type."""
+
+    site: EndName
+    dtype: PrecisionName
+
+    @property
+    def entry(self) -> Name:
+        """The name under which the metrics are cached."""
+        return -2, self.site, f"parent@{self.dtype}"
 
 
 HEALING = 4.0
@@ -71,37 +100,24 @@ HEALING = 4.0
 
 @dataclass(frozen=True)
 class ScoringWork:
-    """Weights that a token meets, by layer and in the head: the measure of work of what is scored.
-
-    `healed`: tokens that a layer is healed on, for each scored token. `behind`: work that follows the replacements.
-    """
+    """Weights that a token meets, by layer and in the head; `healed`: tokens that a layer is healed on, for each scored one."""
 
     layers: tuple[int, ...]
     head: int
-    healed: float = 0.0
-    behind: float = 0.0
+    healed: float
 
-    @classmethod
-    def of(cls, shape: nodes.Shape, healed: float = 0.0, wholes: int = 0) -> ScoringWork:
-        """Count the parent's weights; `wholes`: whole models that are measured behind the replacements."""
-        whole = cls(*met_weights(shape))
-        return cls(whole.layers, whole.head, healed, wholes * whole.whole)
-
-    @property
-    def whole(self) -> float:
-        """The work of a whole model."""
-        return sum(self.layers) + self.head
-
-    def above(self, scored: Replacement | Run) -> float:
+    def above(self, scored: Replacement | Run | End) -> float:
         """Return the work of a replacement or run: the layers from its own on, those that are healed, and the head."""
+        if isinstance(scored, End):
+            return sum(self.layers) + self.head
         end = scored.end if isinstance(scored, Run) else scored.layer
         return sum(self.layers[end:]) + self.head + HEALING * self.healed * sum(self.layers[end : end + 2])
 
 
-def ends_to_score(space: nodes.Space) -> list[tuple[EndName, PrecisionName]]:
+def ends_to_score(space: nodes.Space) -> list[End]:
     """Return the ends of the model that have a storage type of their own in some child: embedding before head."""
     known = () if space.ends is None else space.ends
-    return [(end.sub_block, end.dtype) for _, ends in known for end in ends if end.dtype is not None]
+    return [End(end.sub_block, end.dtype) for _, ends in known for end in ends if end.dtype is not None]
 
 
 def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) -> list[Run]:
@@ -113,10 +129,7 @@ def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) ->
 def replacements(
     score: nodes.Score, space: nodes.Space, unit: str, jobs: Sequence[BldJob]
 ) -> list[Replacement]:
-    """Return all replacements to score, by ascending layer, except the parent's own sub-blocks, whose score is 0.
-
-    Raises DiagnosticError (NoPieceForAlternative) for an alternative without a piece.
-    """
+    """Return all replacements by layer, without the parent's own, whose score is 0. Raises DiagnosticError (no piece)."""
     pieces, found = pieces_of(jobs), list[Replacement]()
     parent = ParentAttention(), ParentFfn()
     for layer, choice in enumerate(space.layers):
@@ -133,3 +146,62 @@ def replacements(
                     raise DiagnosticError(NoPieceForAlternative(span_of(score.where), **said))
                 found.append(Replacement(layer, table, name, definition))
     return found
+
+
+def score_table(
+    score: str,
+    metric: str,
+    unit: Literal["subblock", "block"],
+    samples: int,
+    layers: int,
+    figures: Mapping[Name, Figures],
+    runs: Sequence[Run] = (),
+) -> ScoreTable:
+    """Build the table of one metric, with `runs`, from cached metrics. The parent's own sub-blocks score 0 and are left out."""
+    names = ("attention", "ffn", "pairs")
+    tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in names}
+    for (layer, table, name), figure in figures.items():
+        if layer >= 0 and table in tables:
+            tables[table][layer][name] = figure[metric]
+    return ScoreTable(
+        score=score,
+        metric=metric,
+        samples=samples,
+        unit=unit,
+        attention=() if unit == "block" else tuple(tables["attention"]),
+        ffn=() if unit == "block" else tuple(tables["ffn"]),
+        pairs=tuple(tables["pairs"]) if unit == "block" else (),
+        runs=tuple(
+            RunScore(first=run.layer, length=run.length, value=figures[run.entry][metric]) for run in runs
+        ),
+    )
+
+
+class FiguresCache:
+    """A file of metrics by name, one for each `key`, a string of everything that metrics depend on."""
+
+    def __init__(self, build: BuildDir, kind: str, key: str) -> None:
+        """Read the file in a build directory; its name begins with `kind`."""
+        self.figures: dict[Name, Figures] = {}
+        path = build.figures(f"{kind}{hashlib.sha256(key.encode()).hexdigest()[:24]}")
+        self._path, head = path, json.dumps({"key": key})
+        content = path.read_bytes() if path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        lines = content[:whole].decode(errors="replace").split("\n")[:-1]
+        if not lines or unsealed_line(lines[0]) != head:
+            write_text(path, sealed_line(head))
+            return
+        if whole < len(content):
+            os.truncate(path, whole)  # an interrupted run left a part of a line
+        for text in map(unsealed_line, lines[1:]):
+            if text is not None:  # the entry of a damaged line is measured again
+                layer, table, name, figures = json.loads(text)
+                self.figures[layer, table, name] = figures
+
+    def add(self, name: Name, figures: Figures) -> None:
+        """Append one entry; on return it is on the disk."""
+        self.figures[name] = figures
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(sealed_line(json.dumps([*name, figures])))
+            file.flush()
+            os.fsync(file.fileno())

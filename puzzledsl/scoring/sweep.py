@@ -18,7 +18,7 @@ Shapes: B sequences, S positions, H hidden, P scored positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,16 +29,16 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.healing.children import HealingGroups, Points
 from puzzledsl.child.healing.layer import Absent, Link, chain, first_changed, point_of, points
+from puzzledsl.child.healing.walk import HealingGroups, Points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers, room_bytes
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.measures import Figures, Measure, group_tokens
+from puzzledsl.plan.memory.stage_plan import tiles
+from puzzledsl.scoring.measures import Figures, Measure
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.table import Name
 
 Entering = tuple[Tensor, Tensor | None]
 """(input of a layer, stream after its attention) of a group, [B, S, H] each. The second is None for a paged parent, whose FFN
@@ -82,50 +82,19 @@ class Climb:
 
 
 Scored = Replacement | Run
-Unit = tuple[tuple[int, Scored], ...]
-"""Replacements or runs, each with its row in `Rows`; runs have row -1, because nothing but their metrics is kept."""
+Unit = tuple[Scored, ...]
+"""Replacements, or runs, that are measured together."""
 
 
-def units(todo: Sequence[Replacement], runs: Sequence[Run], layers: int, together: int) -> list[Unit]:
-    """Return all units in the order of their layers; at a layer, the runs that end below it come first."""
-    found: list[Unit] = []
-    for layer_idx in range(layers + 1):
-        found += _batches([(-1, run) for run in runs if run.end == layer_idx], together)
-        here = [(row, each) for row, each in enumerate(todo) if each.layer == layer_idx]
-        found += _batches(here, together)
-    return found
-
-
-def _batches(numbered: Sequence[tuple[int, Scored]], size: int) -> Iterator[Unit]:
-    return (tuple(numbered[start : start + size]) for start in range(0, len(numbered), size))
-
-
-def names_of(found: Sequence[Unit]) -> Iterator[Name]:
-    """Yield the names of all replacements and runs in the order in which they are measured."""
-    return (figures_name(scored) for unit in found for _, scored in unit)
-
-
-def enters(unit: Unit) -> int:
-    """Return the layer that a unit enters after what is replaced."""
-    scored = unit[0][1]
+def enters(scored: Scored) -> int:
+    """Return the layer that a replacement or run enters after what is replaced."""
     return scored.end if isinstance(scored, Run) else scored.layer + 1
-
-
-def is_known(unit: Unit, known: Collection[Name]) -> bool:
-    """True if all metrics of a unit are known."""
-    return all(figures_name(scored) in known for _, scored in unit)
-
-
-def figures_name(scored: Scored) -> Name:
-    """Return the name under which the metrics of a replacement or run are cached."""
-    return scored.layer, scored.table, scored.name
 
 
 WAVE_SHARE = 1 / 4
 """Share of the free memory of the device that the hidden states of a wave may take."""
 Wave = tuple[Unit, Sequence[Tensor]]
 """A unit that has branched off, and its hidden states."""
-
 
 Flight = tuple[Unit, list[Any]]
 """A unit to be measured in a thread of its own, and what it starts from, which its thread takes."""
@@ -135,21 +104,23 @@ class Sweep:
     """One pass up the layers of a model, from which every replacement branches off to be measured."""
 
     def __init__(
-        self,
-        runner: LayerRunner,
-        measure: Measure,
-        model: PreTrainedModel,
-        library: Library,
+        self, runner: LayerRunner, measure: Measure, model: PreTrainedModel, library: Library
     ) -> None:
         """Prepare a sweep of a model's layers, with pieces from a library."""
         self.runner, self.measure, self.model, self._library = runner, measure, model, library
         self._climb = Climb(runner, ())
 
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
-        """Return what is measured together, in the order of measuring."""
-        groups = self.measure.groups
-        together = max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
-        return units(todo, runs, len(self.runner), together)
+        """Return what is measured together, in the order of layers; at a layer, the runs that end below it come first."""
+        groups, at_once = self.measure.groups, tiles(self.runner.device.type).group_tokens
+        together = max(1, at_once // groups[0].numel()) if len(groups) == 1 else 1
+        found: list[Unit] = []
+        for layer_idx in range(len(self.runner) + 1):
+            ended: list[Scored] = [run for run in runs if run.end == layer_idx]
+            here: list[Scored] = [each for each in todo if each.layer == layer_idx]
+            for part in (ended, here):
+                found += (tuple(part[start : start + together]) for start in range(0, len(part), together))
+        return found
 
     def open(self, runs: Sequence[Run], workers: Workers) -> None:
         """Run the parent: group by group, or all of them at once where it is paged."""
@@ -162,30 +133,31 @@ class Sweep:
 
     def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Figures]]]:
         """Yield each unit with what is measured of it. Several are on their way at once."""
-        if self._waves:
+        if self.runner.paged:  # units pass a layer together, because its weights come and go
             yield from ((unit, self._arrived(unit, stream)) for unit, stream in self._in_waves(found))
             return
-        self._ask_for_arguments(found)
+        # before workers run, as asking for arguments swaps layers for recorders
+        for hidden in self._climb.entering(0):
+            for size in {len(unit) for unit in found}:
+                self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
+        yield from self._flights(found, workers)
+
+    def _flights(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Figures]]]:
         flights = ((unit, [self._streams(unit)]) for unit in found)
         for (unit, _), measured in workers.each(self._flown, flights):
             yield unit, measured
-
-    @property
-    def _waves(self) -> bool:
-        """True if units pass a layer together, because its weights come and go."""
-        return self.runner.paged
 
     def _flown(self, flight: Flight) -> list[Figures]:
         """Measure a unit, in any thread."""
         unit, streams = flight
         above = self._started(unit, streams.pop())
-        return self._arrived(unit, self.runner.passed(above, enters(unit)))
+        return self._arrived(unit, self.runner.passed(above, enters(unit[0])))
 
     def _in_waves(self, found: Sequence[Unit]) -> Iterator[Wave]:
         """Yield units with their states above the last layer: all of a wave pass a layer while its weights are in memory."""
         of_layer: dict[int, list[Unit]] = {}
         for unit in found:
-            of_layer.setdefault(enters(unit), []).append(unit)
+            of_layer.setdefault(enters(unit[0]), []).append(unit)
         room, wave = _room_bytes(self.runner.device), list[Wave]()
         for layer_idx in range(len(self.runner) + 1):
             if not wave and all(entered < layer_idx for entered in of_layer):
@@ -204,18 +176,15 @@ class Sweep:
 
     def _streams(self, unit: Unit) -> Any:
         """Return the parent's streams that a unit starts from, by running the parent, in the thread that owns the sweep."""
-        scored = unit[0][1]
-        if isinstance(scored, Run):
-            return [self._climb.entering(run.layer) for _, run in unit]
-        return self._climb.groups(scored.layer)
+        if isinstance(unit[0], Run):
+            return [self._climb.entering(run.layer) for run in unit]
+        return self._climb.groups(unit[0].layer)
 
     def _started(self, unit: Unit, streams: Any) -> Sequence[Tensor]:
         """Return a unit's hidden states above what is replaced, one tensor for each group."""
-        if isinstance(unit[0][1], Run):
+        if isinstance(unit[0], Run):
             return joined(streams)
-        return joined(
-            [self._replaced(scored, streams) for _, scored in unit if isinstance(scored, Replacement)]
-        )
+        return joined([self._replaced(each, streams) for each in unit if isinstance(each, Replacement)])
 
     def _replaced(self, replacement: Replacement, groups: Sequence[Entering]) -> list[Tensor]:
         """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
@@ -233,12 +202,6 @@ class Sweep:
 
     def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
         return [self.runner.final_norm(hidden) for hidden in stream]
-
-    def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
-        """Compute the layers' arguments for all shapes before workers run: `layer_kwargs` swaps layers for recorders."""
-        for hidden in self._climb.entering(0):
-            for size in {len(unit) for unit in found}:
-                self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
 
 
 def _room_bytes(device: torch.device) -> int:
@@ -278,7 +241,7 @@ def needed_from(layer: int, layers: int, without: Absent) -> int:
 class HealedReplacement:
     """A child with a single replacement or run: its changed sub-blocks up to the last layer that is healed.
 
-    `behind`: index of that layer. `start`: the point (`child.healing.chain`) up to which the child's stream equals the parent's.
+    `behind`: index of that layer. `start`: the point (`child.healing.layer`) up to which the child's stream equals the parent's.
     """
 
     behind: int
@@ -295,7 +258,7 @@ class HealedReplacement:
                 child[scored.layer : scored.end] = [dropped] * scored.length
             case Replacement():
                 child[scored.layer] = scored.definition
-        behind = min(enters(((0, scored),)), layers - 1)
+        behind = min(enters(scored), layers - 1)
         links, of_parent = chain(child, without), points(layers, without)
         first = first_changed(links, of_parent)
         return cls(behind, of_parent[first], [link for link in links[first:] if link.layer_idx <= behind])
@@ -304,9 +267,9 @@ class HealedReplacement:
 class HealedSweep(Sweep):
     """A sweep that heals each replacement or run before measuring it. The parent is never changed."""
 
-    def __init__(self, groups: Callable[[], HealingGroups], *given: Any, **named: Any) -> None:
+    def __init__(self, groups: Callable[[], HealingGroups], *given: Any) -> None:
         """`groups`: maker of groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
-        super().__init__(*given, **named)
+        super().__init__(*given)
         self._make, self._without = groups, absent(self.model)
         self._healing: HealingGroups | None = None
         self._lowest = 0
@@ -315,17 +278,14 @@ class HealedSweep(Sweep):
     def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
         """Return replacements and runs one at a time, by ascending first layer."""
         replaced: list[Scored] = [*todo, *runs]
-        return [((-1, scored),) for scored in sorted(replaced, key=lambda each: each.layer)]
+        return [(scored,) for scored in sorted(replaced, key=lambda each: each.layer)]
 
-    @property
-    def _waves(self) -> bool:
-        return False  # one unit at a time, in shapes for which the layers' arguments are known already
-
-    def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
-        pass
+    def measuring(self, found: Sequence[Unit], workers: Workers) -> Iterator[tuple[Unit, list[Figures]]]:
+        """As `Sweep.measuring`, one unit at a time, in shapes for which the layers' arguments are known already."""
+        return self._flights(found, workers)
 
     def _streams(self, unit: Unit) -> tuple[HealedReplacement, Points]:
-        ((_, scored),) = unit
+        (scored,) = unit
         healed = HealedReplacement.of(scored, len(self.runner), self._without)
         return healed, self._points(healed, below=scored.layer)
 
@@ -353,6 +313,6 @@ class HealedSweep(Sweep):
         for link in healed.changed:
             # a piece that leads from the parent's stream to the next point was trained to
             fit = link.point != healed.start or not link.adjacent
-            stream = healing.past(link, stream, points, fit=fit)
+            stream = list(healing.past(healing.sub_block(link), stream, points, fit=fit))
         above = self.runner.passed(healing.measured(stream), healed.behind + 1)
         return [self.measure.figures(self._normed(above))]

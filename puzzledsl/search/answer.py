@@ -14,9 +14,8 @@ from puzzledsl.ir.references import places_of
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
 from puzzledsl.search.batches import Floors, Found, best_of
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 from puzzledsl.search.problem.metrics import Child, Layers, report
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
@@ -73,7 +72,7 @@ def solution_of(tables: Tables, layers: Layers, batches: dict[str, int]) -> Solu
     )
 
 
-def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
+def result_of(tables: Tables, found: Sequence[Found], gap: float) -> SearchResult:
     """Return the result of a solve, best answer first, each verified. Raises RuntimeError for a wrong one (a solver's bug)."""
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
@@ -81,7 +80,6 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
         search=tables.search.name,
         status="infeasible" if first.proven else "unknown",
         bound=None if first.bound is None else float(first.bound),
-        solver=solver,
         proved_by=first.proved_by,
     )
     if first.layers is None:

@@ -6,19 +6,16 @@ The box with the best bound is solved if it is single, else split. Boxes that ca
 from __future__ import annotations
 
 import heapq
-import math
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from puzzledsl.ir.tables import Assignment
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import NONE, minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import INFINITE, Outcome, Problem, Row
+from puzzledsl.search.problem.instance import INFINITE, Effort, Outcome, Problem, Row
 from puzzledsl.search.problem.problem import Problems, without_larger
 
 MOST_GUESSES = 3
@@ -188,7 +185,8 @@ class _Search:
     def reached(self, problem: Problem, chosen: Ints, new: Incumbent, by: str) -> None:
         """Keep an answer if it is better than the best so far."""
         if self.best is None or new < self.best:
-            self.best, value = new, problem.goal.exact_value(chosen)
+            self.best, goal = new, problem.goal
+            value = goal.in_units(goal.of(chosen)) if goal.exact else None
             self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True, by, value=value)
 
     def add(self, box: Box, rank: Fraction) -> None:
@@ -233,9 +231,8 @@ class _Search:
         if bound is None:
             return
         self.floors[entry.box] = bound
-        goal = entry.problem.goal
-        if bound <= entry.problem.columns.most(goal.values).sum():
-            self.settled.append(max(entry.rank, goal.rank(bound)))
+        if bound <= entry.problem.largest_sum:
+            self.settled.append(max(entry.rank, entry.problem.goal.rank(bound)))
 
     def least_to_lose(self) -> Fraction:
         """Return the rank below which an answer improves on the best one by more than the requested gap."""
@@ -266,20 +263,7 @@ class _Search:
         """Return the largest sum with which an answer in the box beats the best one; None without a best answer."""
         if self.best is None:
             return None
-        goal, columns = entry.problem.goal, entry.problem.columns
-        limit, ties = self.least_to_lose(), self.ties_win(entry.box)
-        least, most = int(columns.least(goal.values).sum()), int(columns.most(goal.values).sum())
-        if goal.tokens is None:  # ranks rise evenly with the sum
-            start = goal.rank(0)
-            sums = (limit - start) / (goal.rank(1) - start)
-            largest = math.floor(sums) if ties else math.ceil(sums) - 1
-            return min(max(largest, least - 1), most)
-
-        def loses(total: int) -> bool:
-            rank = goal.rank(total)
-            return rank > limit or (rank == limit and not ties)
-
-        return least + bisect_left(range(least, most + 1), True, key=loses) - 1
+        return entry.problem.largest_below(self.least_to_lose(), ties=self.ties_win(entry.box))
 
 
 def _short(effort: Effort, tries: int) -> Effort:

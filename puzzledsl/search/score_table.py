@@ -1,4 +1,4 @@
-"""Read a score table from a user's file: a long table (see costs/long_table.py) with a score column.
+"""Read a score table from a user's file: a long table (see costs/csv_table.py) with a score column.
 
 A layer's score is its pair's row if there is one, else the sum of its two sub-blocks' rows. A row of layers `12-17` with `noop`
 for both sub-blocks is the score of dropping the whole run.
@@ -15,20 +15,38 @@ from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, Site
 from puzzledsl.alternatives.registry import is_canonical
-from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.phrases import closest, layers_in_words
-from puzzledsl.costs import long_table
-from puzzledsl.costs.long_table import Line, LongTable, RowProblems
+from puzzledsl.costs import csv_table
+from puzzledsl.costs.csv_table import Line, LongTable, RowProblems
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import RunScore, ScoreTable
-from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 
 SHOWN_GAPS = 3
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
 Layer = tuple[int, str, str]  # layer, attention, ffn
 Key = TypeVar("Key")
+
+
+class ScoreTableUnreadable(Diagnostic, code="E0511"):
+    """A score file that is missing or is not a table."""
+
+    template = "cannot read the score table `{path}`: {reason}"
+    help_template = "{help}"
+
+
+class ScoreTableCell(Diagnostic, code="E0512", template="`{path}` {line}: {problem}"):
+    """An invalid row of a score table."""
+
+    help_template = "{help}"
+
+
+class ScoreTableGap(Diagnostic, code="E0513", template="`{path}` has no score for {missing}"):
+    """A score file without a row for an alternative of the space."""
+
+    help_template = "add a row for each alternative of each layer; `parent` may be left out, it is 0"
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
@@ -42,12 +60,12 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     shown = score.method.path if isinstance(score.method, ScoreFromTable) else str(path)
     declared, sink = span_of(score.where), Sink()
     try:
-        table = long_table.read_long_table(path, shown)
-    except long_table.NoTable as error:
+        table = csv_table.read_long_table(path, shown)
+    except csv_table.NoTable as error:
         unreadable = ScoreTableUnreadable(declared, path=shown, reason=error.reason, help=error.help)
         raise DiagnosticError(unreadable) from error
     help = f"the first line is `layer,attention,ffn,{score.name}`"
-    keys = (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
+    keys = (*csv_table.KEYS, *csv_table.MORE_KEYS, *csv_table.END_KEYS)
     own = [n for n in table.header.cells if n and n not in keys and not COST_COLUMN.fullmatch(n)]
     wrong = [*table.header_problems()]
     if not wrong and score.name not in table.header.cells and len(own) != 1:  # unclear which has the scores
@@ -76,7 +94,7 @@ class _Reader:
 
     def __init__(self, table: LongTable, column: str, space: Space, problems: RowProblems) -> None:
         self.table, self.column, self.problems = table, column, problems
-        self.places = [table.header.cells.index(key) for key in (*long_table.KEYS, self.column)]
+        self.places = [table.header.cells.index(key) for key in (*csv_table.KEYS, self.column)]
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
         self.names: dict[Site, list[str]] = {
             part: ["parent", *dict.fromkeys(n for layer in self.offered for n in layer[i] if n != "parent")]
@@ -102,9 +120,9 @@ class _Reader:
             value = math.nan
         if not math.isfinite(value):
             return self.problems.add(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
-        if (run := long_table.written_run(layer)) is not None:
+        if (run := csv_table.written_run(layer)) is not None:
             return self.enter_run(line, run, value)
-        if ends := [key for key in long_table.END_KEYS if self.table.text(line, key)]:
+        if ends := [key for key in csv_table.END_KEYS if self.table.text(line, key)]:
             return self.enter_end(line, ends, value)
         if not any(names):
             return self.problems.add(line, "neither `attention` nor `ffn` is given")
@@ -140,7 +158,7 @@ class _Reader:
 
     def enter_end(self, line: Line, ends: list[EndName], value: float) -> None:
         """Enter the score of one end of the model, or report the row's mistake."""
-        site, *others = [*map(str, ends), *(key for key in long_table.KEYS if self.table.text(line, key))]
+        site, *others = [*map(str, ends), *(key for key in csv_table.KEYS if self.table.text(line, key))]
         if others:
             return self.problems.add(line, f"a row of the {site} has no `{others[0]}`")
         name = self.table.text(line, ends[0])
@@ -180,10 +198,8 @@ class _Reader:
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None
         told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
-        for site in long_table.END_KEYS:
-            told += [
-                f"{site} `{n}`" for n in self.names[site] if n != "parent" and (site, n) not in self.of_ends
-            ]
+        ends = [(site, name) for site in csv_table.END_KEYS for name in self.names[site]]
+        told += [f"{site} `{n}`" for site, n in ends if n != "parent" and (site, n) not in self.of_ends]
         more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
         return ", ".join(told[:SHOWN_GAPS]) + more
 
@@ -193,7 +209,7 @@ class _Reader:
         score, layers = self.entries.get, [*enumerate(self.offered)]
         ends: dict[str, object] = {
             site: {name: value for (own, name), (value, _) in self.of_ends.items() if own == site}
-            for site in long_table.END_KEYS
+            for site in csv_table.END_KEYS
         }
         if self.has_pairs:
             pairs = tuple(

@@ -14,28 +14,58 @@ from typing import Literal
 from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.units import BYTES
-from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
-from puzzledsl.costs.metrics import fits
-from puzzledsl.costs.traffic import with_loads
+from puzzledsl.costs.metrics import fits, with_loads
+from puzzledsl.costs.roofline import AnyBatch, any_batch
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import Run, dropped_names, fact, untied_params
-from puzzledsl.ir.references import places_of
-from puzzledsl.ir.tables import (
-    PARENT,
-    PARENT_ENDS,
-    Assignment,
-    CostTable,
-    EndsAssignment,
-    LayerAssignment,
-    ScenarioCosts,
-    ScoreTable,
-)
-from puzzledsl.search import errors
-from puzzledsl.search.needs import needed
+from puzzledsl.ir.references import mentioned_scores, places_of, scenarios_read
+from puzzledsl.ir.tables.answers import PARENT, PARENT_ENDS, Assignment, EndsAssignment, LayerAssignment
+from puzzledsl.ir.tables.summed import CostTable, ScenarioCosts, ScoreTable
 
 Part = SubBlock | EndName | Literal["pairs"]
+
+
+class ScoresNotThere(Diagnostic, code="E0502", template="scores `{name}` are not there yet"):
+    """A search whose score table is not made yet."""
+
+    help_template = "run `pzl score {file} {name}`"
+
+
+class CostsNotThere(Diagnostic, code="E0503", template="costs of scenario `{name}` are not there yet"):
+    """A search with a scenario whose costs are missing."""
+
+    help_template = "run `pzl measure {file}`"
+
+
+class AlternativeNotScored(Diagnostic, code="E0504"):
+    """A score table without an alternative of the space."""
+
+    template = "scores `{name}` have no entry for `{alternative}`{place}"
+    help_template = "run `pzl score {file} {name}` again, or take the alternative out of the space"
+
+
+class AlternativeNotCosted(Diagnostic, code="E0505"):
+    """A cost table without an alternative of the space."""
+
+    template = "the costs of scenario `{name}` leave out `{alternative}` in layer {layer}"
+    help_template = "make the costs again, or take the alternative out of the space"
+
+
+class Unbounded(Diagnostic, code="E0506", template="{what} of search `{name}` is not a finite number"):
+    """A score or cost that is not a finite number."""
+
+    help_template = "make the table again: a score or cost in it is not finite"
+
+
+class MetricUnknown(Diagnostic, code="E0508"):
+    """A search that mentions a metric which its scenario's cost table does not have."""
+
+    template = "the costs of scenario `{scenario}` do not give its {metric}"
+    help_template = (
+        "add a column `{scenario}.{column}` to the table, or take `{scenario}.{metric}` out of the search"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +187,7 @@ class Tables:
             return value or 0.0
         place, missing = f" in layer {layer}" if of_layer else "", f"{part} {key}".removeprefix("pairs ")
         where, file = span_of(self.search.where), shlex.quote(self.program.source)
-        told = errors.AlternativeNotScored(where, name=name, alternative=missing, place=place, file=file)
+        told = AlternativeNotScored(where, name=name, alternative=missing, place=place, file=file)
         raise DiagnosticError(told)
 
     def params(self, layer: int, choice: Assignment) -> int:
@@ -204,18 +234,18 @@ def _mistakes(
     program: nodes.Program, search: nodes.Search, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> Iterator[Diagnostic]:
     """Yield a diagnostic for each input that is missing, incomplete or not finite."""
-    needs, where = needed(program, search.name), span_of(search.where)
+    read, scenarios, where = {*mentioned_scores(search)}, scenarios_read(search), span_of(search.where)
     file = shlex.quote(program.source)  # as a shell takes it
-    for name in sorted(needs.scores - scores.keys()):
-        yield errors.ScoresNotThere(where, name=name, file=file)
-    for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
-        yield errors.CostsNotThere(where, name=name, file=file)
-    for name in sorted(needs.scores & scores.keys()):
+    for name in sorted(read - scores.keys()):
+        yield ScoresNotThere(where, name=name, file=file)
+    for name in sorted(n for n in scenarios if not costs.scenarios.get(n)):
+        yield CostsNotThere(where, name=name, file=file)
+    for name in sorted(read & scores.keys()):
         table = scores[name]
         parts = (*table.attention, *table.ffn, *table.pairs, table.embedding, table.head)
         cells = (value for part in parts for value in part.values())
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
-            yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
+            yield Unbounded(where, what=f"score `{name}`", name=search.name)
     placed = [(search.objective, search.where), *((p.goal, p.where) for p in search.preferences)]
     placed += [(r.left, r.where) for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
     for term, at in ((weighted.term, at) for linear, at in placed for weighted in linear.terms):
@@ -225,11 +255,11 @@ def _mistakes(
             dimension = DIMENSIONS.get(term.metric)
             unit = "bytes" if dimension == BYTES else "us"
             column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
-            yield errors.MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
-    for name in sorted(needs.scenarios & costs.scenarios.keys()):
+            yield MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
+    for name in sorted(scenarios & costs.scenarios.keys()):
         for at_batch in costs.scenarios[name]:
             for alternative, layer in _not_costed(at_batch, program.spaces[search.space].layers):
-                yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
+                yield AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
 
 
 def _not_costed(costs: ScenarioCosts, layers: Sequence[nodes.LayerChoice]) -> Iterator[tuple[str, int]]:

@@ -20,15 +20,13 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from puzzledsl.base.version import __version__
-from puzzledsl.server import layout, navigation, problems
+from puzzledsl.server import navigation, problems
 from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Encoding, Project
-from puzzledsl.server.hover import hover
+from puzzledsl.server.navigation import hover
 
-QUIET_S = 0.02
-"""Seconds without a change before a text is checked."""
-LONG_S = 0.1
-"""Seconds that a check may take without making the pause before the next one longer."""
+QUIET_S = 0.02  # Seconds without a change before a text is checked.
+LONG_S = 0.1  # Seconds that a check may take without making the pause before the next one longer.
 REQUEST_FAILED = -32803
 
 
@@ -183,8 +181,8 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_DEFINITION: _at(navigation.definition),
     types.TEXT_DOCUMENT_COMPLETION: _at(lambda *at: types.CompletionList(False, complete(*at))),
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
-    types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
-    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(layout.semantic_tokens),
+    types.TEXT_DOCUMENT_FORMATTING: _of(problems.formatting),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(problems.semantic_tokens),
     types.TEXT_DOCUMENT_REFERENCES: lambda s, p: navigation.references(
         *_place(s, p), p.context.include_declaration
     ),
@@ -196,7 +194,7 @@ _ANSWERS: Mapping[str, Answer] = {
 _Kinds = types.CodeActionKind
 _OFFERED: Mapping[str, object] = {
     types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
-    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, []),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(problems.TYPES, []),
     types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions([_Kinds.QuickFix, _Kinds.SourceFixAll]),
     types.TEXT_DOCUMENT_RENAME: types.RenameOptions(prepare_provider=True),
 }

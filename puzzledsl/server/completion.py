@@ -28,8 +28,7 @@ from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
 
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
-MOST_PATHS = 200
-"""Files beside the text that `use` offers."""
+MOST_PATHS = 200  # Files beside the text that `use` offers.
 Items = list[types.CompletionItem]
 _Kind = types.CompletionItemKind
 _ICONS = {

@@ -36,17 +36,11 @@ def units(text: str, encoding: Encoding) -> int:
     return len(text.encode(_CODECS[encoding], "surrogatepass")) // _BYTES[encoding]
 
 
-@dataclass(frozen=True, slots=True)
 class Lines:
     """The lines of a text, for the conversion of positions. A position beyond the end is moved to the end."""
 
-    lines: tuple[str, ...]
-    encoding: Encoding = "utf-16"
-
-    @classmethod
-    def of(cls, text: str, encoding: Encoding) -> Lines:
-        """Return the lines of a text that ends them with a line feed."""
-        return cls(tuple(text.split("\n")), encoding)
+    def __init__(self, text: str, encoding: Encoding) -> None:
+        self.lines, self.encoding = text.split("\n"), encoding
 
     def position(self, line: int, column: int) -> types.Position:
         """Convert a line and column of a span to the editor's position."""
@@ -79,7 +73,7 @@ def covers(span: Span, line: int, column: int) -> bool:
 
 @dataclass(eq=False)
 class Document:
-    """One version of a text. Each analysis runs when it is first needed and is cached."""
+    """One version of a text, as the parser reads it. Each analysis runs when it is first needed and is cached."""
 
     uri: str
     path: Path
@@ -87,20 +81,9 @@ class Document:
     project: Project
     version: int | None = None
 
-    @cached_property
-    def text(self) -> str:
-        """The text as the parser reads it."""
-        return normalise(self.source)
-
-    @cached_property
-    def key(self) -> str:
-        """The key of its file."""
-        return key_of(self.path)
-
-    @cached_property
-    def lines(self) -> Lines:
-        """Its lines, for the conversion of positions."""
-        return Lines.of(self.text, self.project.encoding)
+    def __post_init__(self) -> None:
+        self.text, self.key = normalise(self.source), key_of(self.path)
+        self.lines = Lines(self.text, self.project.encoding)
 
     @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:

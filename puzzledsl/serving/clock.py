@@ -29,7 +29,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.process import cpu_name
 from puzzledsl.child.checkpoint.contents import from_definition
-from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.engines.ask import Session, SessionFailed, python_of
 from puzzledsl.export.gguf_tokenizer import packed
 from puzzledsl.export.verify import caches_beside, prepare
 from puzzledsl.ir.base import span_of
@@ -38,6 +38,7 @@ from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.runtimes import of_one_cache
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
+from puzzledsl.measure.errors import EngineAbsent, EngineFailed
 from puzzledsl.measure.estimate import CHECK_ROUNDS, Check
 from puzzledsl.measure.host import (
     PARENT,
@@ -49,14 +50,12 @@ from puzzledsl.measure.host import (
     label,
     searched_child,
 )
-from puzzledsl.measure.place import Limits, Place
-from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, sizes_of
+from puzzledsl.measure.place import Place, batches_of
+from puzzledsl.measure.whole import Samples, Widths, Workload, ends_bytes, needs_prefill, prefills, sizes_of
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.precision.gptq import nearest
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
-from puzzledsl.serving.session import Session, SessionFailed
 
 Layers = Sequence[tuple[Alternative, Alternative]]
 CHUNK = 1 << 16
@@ -157,10 +156,8 @@ class Bed:
         assert isinstance(spec, MeasuredHardware)
         engine = ENGINES[spec.engine]
         if python_of(engine.name) is None:
-            absent = EngineAbsent(
-                span_of(hardware.where), name=hardware.name, engine=engine.title, install=engine.install
-            )
-            raise DiagnosticError(absent)
+            said: dict[str, Any] = {"name": hardware.name, "engine": engine.title, "install": engine.install}
+            raise DiagnosticError(EngineAbsent(span_of(hardware.where), **said))
         return cls(hardware, engine, spec)
 
     @property
@@ -221,11 +218,8 @@ class Bed:
                     stack.close()
                 yield session
         except SessionFailed as error:
-            reason = str(error)
-            failed = EngineFailed(
-                span_of(self.hardware.where), engine=self.engine.title, what=what, reason=reason
-            )
-            raise DiagnosticError(failed) from error
+            said: dict[str, Any] = {"engine": self.engine.title, "what": what, "reason": str(error)}
+            raise DiagnosticError(EngineFailed(span_of(self.hardware.where), **said)) from error
 
 
 def in_turn(
@@ -233,10 +227,11 @@ def in_turn(
 ) -> list[Samples]:
     """Return the times of models in turn, after a warm-up of each. Raises SessionFailed.
 
-    Without `prefill`, of which nothing is to be known, it is judged by the time in which the sequences are filled.
+    A prefill is long beside a step: there are half as many. Without `prefill`, of which nothing is to be known, it is judged by
+    the time in which the sequences are filled.
     """
     found = [Samples() for _ in sessions]
-    for turn in range(turns + 1 if prefill else 0):
+    for turn in range(prefills(turns) + 1 if prefill else 0):
         for session, samples in zip(sessions, found, strict=True):
             seconds = session.prefill(workload.prompt)
             if turn:
@@ -285,8 +280,7 @@ class ServingClock:
         """Return the facts. Raises DiagnosticError: a parent that cannot be loaded or does not fit, EngineFailed."""
         bed, stored = self._bed, self._bed.stored
         memory = bed.spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        limits = Limits(bed.hardware.name, self._shape, stored, memory, bed.spec.device)
-        batches = {scenario.name: limits.batches(scenario) for scenario in self._scenarios}
+        batches = batches_of(self._scenarios, self._shape, stored, memory, bed.spec.device)
         with bed.load(self._parent, Workload(1, 1, 1), self._shape, "the parent") as session:
             version = session.version
         return Place(
@@ -330,14 +324,9 @@ class ServingClock:
     def _labels_of(self, space: Space, cache: str | None) -> dict[SubBlock, tuple[str, ...]]:
         """Return the labels of a space; those of the parent's own attention, whose cache has no type, beside no typed one."""
         found = alternatives_of(space, self._shape)
-        own = {
-            label(PARENT, kind) for kind, (shape, _) in enumerate(self._shape.kinds()) if shape.cached_heads
-        }
-        left = own if cache is not None else set[str]()
-        return {
-            part: tuple(name for name in of if part == "ffn" or name not in left)
-            for part, of in found.items()
-        }
+        kinds = enumerate(self._shape.kinds()) if cache is not None else ()
+        left = {label(PARENT, kind) for kind, (shape, _) in kinds if shape.cached_heads}
+        return {part: tuple(n for n in of if part == "ffn" or n not in left) for part, of in found.items()}
 
     def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int = CHECK_ROUNDS) -> Check:
         """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""

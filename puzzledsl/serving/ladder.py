@@ -37,7 +37,7 @@ from puzzledsl.evaluate.units import (
     assembled,
     relative_speed,
 )
-from puzzledsl.export.engines.ask import llama_library
+from puzzledsl.export.engines.ask import Session, llama_library
 from puzzledsl.export.gguf_recipe import Importance, write_recipe
 from puzzledsl.export.verify import read_gguf
 from puzzledsl.ir.measured_engines import LADDER, Rung
@@ -48,7 +48,6 @@ from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.clock import Bed, in_turn, write_model
-from puzzledsl.serving.session import Session
 
 CLOSE = 0.1
 """Difference in time within which a file and the child get twice as many turns: of files alike in speed one is taken."""
@@ -97,10 +96,13 @@ class LadderMeter:
 
     def effort(self, plan: Plan) -> tuple[int, float]:
         """Return the units of all files and of two that answer tasks, and their work."""
+        return self.effort_asked(_asked(plan))
+
+    def effort_asked(self, plan: Plan) -> tuple[int, float]:
+        """Return the same of what files are asked of an evaluation."""
         timed = [each for each in plan.timed if _is_there(each)]
         if not timed:
             return 0, 0.0
-        plan = _asked(plan)
         efforts = [self.effort_of(plan, self.of_file(plan, rung, timed), made=True) for rung in LADDER]
         efforts += 2 * [self.effort_of(plan, self.of_tasks(plan, LADDER[0]), made=False)]
         return sum(units for units, _ in efforts), sum(work for _, work in efforts)
@@ -175,7 +177,7 @@ class _Climb:
     def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         found = {}
-        size, work = self.meter.effort(self.plan)
+        size, work = self.meter.effort_asked(self.plan)
         self.meter.progress.start("files of llama.cpp", size)
         self.meter.progress.ready(work)
         for rung in LADDER:

@@ -30,9 +30,7 @@ from random import Random
 from statistics import fmean
 from typing import Any, cast
 
-from pydantic import ValidationError
-
-from puzzledsl.base.files import read_sealed, scratch, write_sealed
+from puzzledsl.base.files import scratch, write_sealed
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.metrics import own_costs, whole_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
@@ -66,11 +64,7 @@ LONE = 4
 POOLED = 32
 """Latest lone requests of a model that its pace is the mean of. Eight were 4 % off, which a queue made 15 % of its times."""
 NS_PER_S = 10**9
-VLLM = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
 """Variables of vLLM's server, as `export/engines/vllm_engine.py` has them: a GiB of caches, threads where the system has room."""
 FIRST_TOKEN, TOKENS = 100, 1000
 """Prompts are drawn from so many tokens, from the first on: no vocabulary's special ones."""
@@ -128,9 +122,8 @@ class Server:
         if reasons:
             raise LoadFailed(reasons[0])
         if len(found) < len(requests):
-            raise LoadFailed(
-                f"{len(requests) - len(found)} of {len(requests)} requests unanswered after {seconds:.0f} s"
-            )
+            unanswered = f"{len(requests) - len(found)} of {len(requests)} requests"
+            raise LoadFailed(f"{unanswered} unanswered after {seconds:.0f} s")
         return [found[number] for number in range(len(requests))]
 
     def answered(self, request: Request, seed: int, arrival: float) -> Latency:
@@ -141,9 +134,8 @@ class Server:
         asked |= {"temperature": 0, "ignore_eos": True, "cache_prompt": False}
         connection = HTTPConnection("127.0.0.1", self.port)
         try:
-            connection.request(
-                "POST", "/v1/completions", json.dumps(asked), {"Content-Type": "application/json"}
-            )
+            kind = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/completions", json.dumps(asked), kind)
             answer = connection.getresponse()
             if answer.status != 200:
                 raise ValueError(f"HTTP {answer.status} {answer.read(200)!r}")
@@ -190,7 +182,9 @@ def served(
             raise LoadFailed(f"{words[0]}: {error.strerror}") from None
         try:
             _wait(process, port, log)
-            yield Server(port, _cores_of(process.pid))
+            # none where the system does not say
+            cores = os.sched_getaffinity(process.pid) if hasattr(os, "sched_getaffinity") else ()
+            yield Server(port, frozenset(cores))
         finally:
             process.terminate()
             try:
@@ -200,23 +194,15 @@ def served(
                 process.wait()
 
 
-def _cores_of(process: int) -> frozenset[int]:
-    """Return the cores of a process; none where the system does not say."""
-    return frozenset(os.sched_getaffinity(process)) if hasattr(os, "sched_getaffinity") else frozenset()
-
-
 def _wait(process: subprocess.Popen[bytes], port: int, log: Any) -> None:
     """Wait until a server has loaded its model. Raises LoadFailed."""
     end = time.monotonic() + LOADING_S
     while time.monotonic() < end:
         if (code := process.poll()) is not None:
             log.seek(0)
-            lines = [
-                line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()
-            ]
-            raise LoadFailed(
-                f"the server ended with exit code {code}: {(lines or ['it said nothing'])[-1][-300:]}"
-            )
+            lines = log.read().decode(errors="replace").splitlines()
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+            raise LoadFailed(f"the server ended with exit code {code}: {last[-300:]}")
         connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/health")
@@ -330,7 +316,7 @@ class LoadBench:
             for search in order
             for at in wanted
         }
-        known = {key: run for key, place in places.items() if (run := _kept(place)) is not None}
+        known = {key: run for key, place in places.items() if (run := LoadRun.of_sealed(place)) is not None}
         progress.advance(len(known), kept=True)
         for group in [order] if self._spec.engine == "llama_cpp" else [[search] for search in order]:
             left = [(*at, search) for at in wanted for search in group if (search, *at) not in known]
@@ -369,10 +355,13 @@ class LoadBench:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     @property
+    def _hardware(self) -> Hardware:
+        return self.program.hardware[self.program.scenarios[self.scenario].hardware]
+
+    @property
     def _spec(self) -> MeasuredHardware:
-        spec = self.program.hardware[self.program.scenarios[self.scenario].hardware].spec
-        assert isinstance(spec, MeasuredHardware)
-        return spec
+        assert isinstance(self._hardware.spec, MeasuredHardware)
+        return self._hardware.spec
 
     @property
     def _traffic(self) -> Traffic:
@@ -395,8 +384,7 @@ class LoadBench:
             path = self._written(layers, folder)
             command = self.command
             if command == server_command(self._spec.engine):
-                hardware = self.program.hardware[self.program.scenarios[self.scenario].hardware]
-                command = f"{command} {Bed.of(hardware).caches(path).flags}"
+                command = f"{command} {Bed.of(self._hardware).caches(path).flags}"
             dtype = TORCH_NAMES.get(self._spec.dtype, self._spec.dtype)
             with served(command, path, most, sum(longest) + SPARE, threads, dtype) as server:
                 alone = Request(0, *longest)
@@ -419,14 +407,6 @@ class LoadBench:
             chosen.append((attention[choice.attention], ffn[choice.ffn]))
         ends, engine = ends_of_child(layers).name, cast(EngineName, self._spec.engine)
         return write_blank(self.parent_dir, shape, chosen, ends, engine, folder, self._spec.dtype)
-
-
-def _kept(place: Path) -> LoadRun | None:
-    content = read_sealed(place)
-    try:
-        return None if content is None else LoadRun.from_json(content)
-    except ValidationError:  # another version's
-        return None
 
 
 def time_in_engine(

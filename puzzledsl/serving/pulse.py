@@ -18,8 +18,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.costs.metrics import NS_PER_S
 from puzzledsl.costs.simulation import Engine, Latency, Request
-from puzzledsl.costs.traffic import NS_PER_S
 
 SIDE, PRODUCTS = 64, 48
 """A beat is so many products of square matrices, small enough for one thread and the nearest cache: half a millisecond."""

@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.tokens import Token, lex
 
-CLASSES: dict[str, str] = {
-    "comment": "comment",
-    "doc": "comment",
-    "keyword": "keyword",
-    "operator_word": "keyword",
-    "kind": "keyword",
-    "declaration": "class",
-    "type": "type",
-    "attribute": "property",
-    "argument": "parameter",
-    "setting": "property",
-    "call": "function",
-    "name": "variable",
-    "string": "string",
-    "number": "number",
-    "operator": "operator",
-    "punctuation": "",
-    "error": "",
+CLASSES: dict[str, tuple[str, str]] = {
+    "comment": ("comment", "Comment.Single"),
+    "doc": ("comment", "Literal.String.Doc"),
+    "keyword": ("keyword", "Keyword"),
+    "operator_word": ("keyword", "Operator.Word"),
+    "kind": ("keyword", "Keyword.Declaration"),
+    "declaration": ("class", "Name.Class"),
+    "type": ("type", "Keyword.Type"),
+    "attribute": ("property", "Name.Attribute"),
+    "argument": ("parameter", "Name.Variable"),
+    "setting": ("property", "Name.Property"),
+    "call": ("function", "Name.Function"),
+    "name": ("variable", "Name"),
+    "string": ("string", "Literal.String.Double"),
+    "number": ("number", "Literal.Number"),
+    "operator": ("operator", "Operator"),
+    "punctuation": ("", "Punctuation"),
+    "error": ("", "Error"),
 }
-"""Class -> its name in the language server; empty for what has no colour there."""
+"""Class -> its name in the language server, empty for what has no colour there, and in Pygments."""
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")

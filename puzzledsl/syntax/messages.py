@@ -9,6 +9,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNIT_NAMES, UNITS, unit_in_words, with_unit
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, after, span_of
@@ -243,8 +244,6 @@ def _equals(place: Place) -> Help | None:
             return f"a function begins with `fn`: `fn {statement[1]}(…) = …`; one `=` sets, two compare", ()
         return "one `=` sets, two compare: write `==`", place.fix(None, "==")
     if len(statement) == 4 and statement[0] in DECLARATIONS and statement[2].type == "EQUAL":
-        from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
-
         kind, name, sign, target = statement
         if preposition := KINDS[kind].preposition:
             form = f"{kind} {name} {preposition} {target} = …"
@@ -293,9 +292,8 @@ def _next_statement(place: Place) -> Help | None:
         comma, keyword = _listed_behind(place)
         if comma is not None and keyword == "require":
             fix = Fix.replace(span_of(comma, place.file), " and", "write `and`")
-            return "bounds of one requirement are joined by `and`; behind a comma, write `require` again", (
-                fix,
-            )
+            help = "bounds of one requirement are joined by `and`; behind a comma, write `require` again"
+            return help, (fix,)
     return None
 
 
@@ -341,8 +339,6 @@ def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.Missi
     declares = bool(head) and head[0].column == 1 and head[0] in DECLARATIONS
     if not declares or any(token.type in ("EQUAL", "LBRACE", "LPAR") for token in head):
         return None
-    from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
-
     kind = KINDS[head[0]]
     ends = (i for i in range(index, len(tokens) - 1) if tokens[i].type == "_NL")
     stop = next((i for i in ends if tokens[i + 1].column == 1), len(tokens) - 1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
-from puzzledsl.language.kinds import CONSTRUCTORS
+from puzzledsl.language.kinds import ANYWHERE, CONSTRUCTORS
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
@@ -32,10 +32,10 @@ _OF_CALLS = {"COLON", "ARROW", "EQUAL"}
 """Tokens that stand between round brackets alone."""
 _CALLED = *FUNCTIONS, *CONSTRUCTORS
 _BRACES = {"LBRACE", "RBRACE"}
-_ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
+ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _BEGINS = {"USE", "PARAM", "FN"} | {word.upper() for word in STATEMENT_KEYWORDS if word != "for"}
 """Tokens that a bracket never extends over. `for` is absent because comprehensions contain it, too."""
-_ENDS_BRACKETS = _BEGINS | _BRACES | _ASSIGNS
+_ENDS_BRACKETS = _BEGINS | _BRACES | ASSIGNS
 
 
 def starts_declaration(tokens: list[Token], index: int) -> bool:
@@ -48,12 +48,11 @@ def starts_declaration(tokens: list[Token], index: int) -> bool:
 
 def lay_out(words: Words, sink: Sink) -> list[Token]:
     """Return the tokens for the grammar: `_NL` only between statements, brackets balanced within each statement."""
-    state = _Layout(words, sink)
-    tokens = words.tokens
+    state, tokens = _Layout(words, sink), words.tokens
     for index, token in enumerate(tokens):
         if token.type == "_NL":
             first, second = (*(t.type for t in tokens[index + 1 : index + 3]), "", "")[:2]
-            begins = first in _BEGINS or (first == "NAME" and second in _ASSIGNS)
+            begins = first in _BEGINS or (first == "NAME" and second in ASSIGNS)
             if state.opened:
                 state.cut = len(state.out)
             elif state.held is None and state.out and (begins or state.out[-1].type not in CONTINUES_AFTER):
@@ -130,7 +129,7 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            ends = {"_NL"} | _BRACES | _ASSIGNS
+            ends = {"_NL"} | _BRACES | ASSIGNS
             here = list(takewhile(lambda t: t.type not in ends, reversed(self.out)))
             # `name: value`, `layersi]`, `measured2)` and `texttexts + "…")` have lost their opener
             lost = any(t.type == "COLON" or re.fullmatch(r"layers\w+", t) for t in here)
@@ -171,8 +170,7 @@ class _Layout:
         named = self.opened[-1].type == "LPAR" and before in (["LPAR", "NAME"], ["COMMA", "NAME"])
         if token.type == "EQUAL" and named:
             name, where = self.out[-1], span_of(token, self.words.file)
-            gap = after(name, self.words.file).start.to(where)
-            fix = Fix.replace(gap, ":", f"write `{name}:`")
+            fix = Fix.replace(after(name, self.words.file).start.to(where), ":", f"write `{name}:`")
             self.report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
             return token.like("COLON", ":")
         self.close_all()
@@ -204,19 +202,15 @@ class _Layout:
             inside = self.out[next(i for i, token in enumerate(self.out) if token is opener) :]
             named = any(token.type == "COLON" for token in inside)
             lost |= named and [t.type for t in self.out[end - 2 : end]] == ["COMMA", "NAME"]  # nor of a value
-            four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)
-            twice = [
-                b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind
-            ]  # `f((x)`
+            four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)  # as in `f((x)`
+            twice = [b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind]
             fix = Fix.insert(where, text, safe=False)
             if twice:
-                fix = Fix.replace(
-                    span_of(twice[0], self.words.file), "", f"remove one `{opener}`", safe=False
-                )
+                second = span_of(twice[0], self.words.file)
+                fix = Fix.replace(second, "", f"remove one `{opener}`", safe=False)
             fixes = [] if lost else [fix]
             signs: Args = {"opener": str(opener), "closer": text, "secondary": [label]}
-            error = errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs)
-            self.report(error, before)
+            self.report(errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs), before)
             self.words.tainted.add(opener.line)
         self.out.insert(end, virtual(kind, text, before))
         return at
@@ -232,8 +226,6 @@ def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
 
     It ends before `| noop` of a choice, and a call inside ends before an argument that it does not have.
     """
-    from puzzledsl.language.kinds import ANYWHERE, CONSTRUCTORS  # only a mistake needs the alternatives
-
     takes = {name: call.arguments for name, call in ANYWHERE.items() if not call.named_by}
     calls: list[Token] = []
     for place in range(max(i for i in range(at) if out[i] is opener) + 1, at - 1):
@@ -260,8 +252,6 @@ def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:
         depth -= token.type in OPENER
     before = out[at - 1] if at and out[at - 1].end_pos == out[at].start_pos else None
     square = out[at].type == "LSQB"
-    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
-
     if _OF_CALLS & own or before in FUNCTIONS or before in CONSTRUCTORS:
         return square, True
     if before == "layers":

@@ -246,8 +246,7 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
         return tree.Module(span=nowhere, items=(), broken=True)
     own = Sink()
     words = read_words(tokens, text, file, own)
-    laid_out = lay_out(words, own)
-    module = build(parse_tokens(laid_out, words, own), words, own)
+    module = build(parse_tokens(lay_out(words, own), words, own), words, own)
     if not own.items:
         return module
     ordered = own.sorted()  # a page of them is read, ten thousand are not
@@ -282,8 +281,7 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        near = _meant(path)
+        why, near = getattr(error, "strerror", None) or str(error), _meant(path)
         help = f"did you mean `{near}`?" if near else ""
         sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:], help=help))
         return None

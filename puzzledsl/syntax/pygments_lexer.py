@@ -8,27 +8,9 @@ from typing import ClassVar
 from pygments import token as kinds
 from pygments.lexer import Lexer
 
-from puzzledsl.syntax.highlight import classified
+from puzzledsl.syntax.highlight import CLASSES, classified
 
-TOKENS = {
-    "comment": kinds.Comment.Single,
-    "doc": kinds.String.Doc,
-    "keyword": kinds.Keyword,
-    "operator_word": kinds.Operator.Word,
-    "kind": kinds.Keyword.Declaration,
-    "declaration": kinds.Name.Class,
-    "type": kinds.Keyword.Type,
-    "attribute": kinds.Name.Attribute,
-    "argument": kinds.Name.Variable,
-    "setting": kinds.Name.Property,
-    "call": kinds.Name.Function,
-    "name": kinds.Name,
-    "string": kinds.String.Double,
-    "number": kinds.Number,
-    "operator": kinds.Operator,
-    "punctuation": kinds.Punctuation,
-    "error": kinds.Error,
-}
+TOKENS = {name: kinds.string_to_tokentype(kind) for name, (_, kind) in CLASSES.items()}
 """Class of `highlight` -> Pygments' type."""
 
 

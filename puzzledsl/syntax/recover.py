@@ -207,8 +207,7 @@ class _Driver:
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
                 signs: Args = {"opener": "{", "closer": "}", "secondary": [label]}
-                error = errors.Unclosed(where, "expected `}`", fixes=[fix], **signs)
-                self.sink.add(error)
+                self.sink.add(errors.Unclosed(where, "expected `}`", fixes=[fix], **signs))
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))
@@ -279,8 +278,7 @@ class _Driver:
 
     def repaired(self) -> bool:
         """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
-        rest = self.rest()
-        last, depth = self.last, self.machine.depth
+        rest, last, depth = self.rest(), self.last, self.machine.depth
         can_undo = last is not None and last.type not in ("_NL", "RBRACE", "ERROR") and depth >= 2
         for undo, insert, skip in _ways(self.tokens, self.index, last or self.tokens[self.index]):
             kinds = [*([] if insert is None else [insert.type]), *rest[skip:]]

@@ -319,20 +319,13 @@ class Module(Node):
 
 def children(node: Node) -> list[Node]:
     """Return the nodes directly inside a node, in the order of its fields."""
-    found: list[Node] = []
-    for name in node.__dataclass_fields__:
-        value = getattr(node, name)
-        if isinstance(value, Node):
-            found.append(value)
-        elif isinstance(value, tuple):
-            found += [part for part in value if isinstance(part, Node)]
-    return found
+    values = (getattr(node, name) for name in node.__dataclass_fields__)
+    parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
+    return [part for part in parts if isinstance(part, Node)]
 
 
 def walk(node: Node) -> Iterator[Node]:
     """Yield a node and everything inside it, outer nodes first."""
-    stack = [node]
-    while stack:
-        top = stack.pop()
-        yield top
-        stack.extend(reversed(children(top)))
+    yield node
+    for part in children(node):
+        yield from walk(part)

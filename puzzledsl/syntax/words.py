@@ -29,8 +29,7 @@ LOOKALIKES = {**dict.fromkeys("“”‘’'`", '"'), "–": "-", "&": "and", "^
 
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
     """Return the words of a file's tokens; report and repair lexical mistakes. `text` is the whole file."""
-    raw = [t for t in tokens if t.type != "COMMENT"]
-    reader = _Reader(raw, text, Words([], [], file), sink)
+    reader = _Reader([t for t in tokens if t.type != "COMMENT"], text, Words([], [], file), sink)
     reader.run()
     return reader.words
 
@@ -111,9 +110,8 @@ class _Reader:
         meant = "|" if meant == "and" and self.chooses(first) else meant
         help = "write a plain space" if meant == " " else f"did you mean `{meant}`?" if meant else ""
         help = "`if` chooses between two values: `if CONDITION then A else B`" if run == "?" else help
-        fixes = (
-            [Fix.replace(where, meant, safe=meant == " ")] if meant == " " or (meant and not plural) else []
-        )
+        certain = meant == " "
+        fixes = [Fix.replace(where, meant, safe=certain)] if meant and (certain or not plural) else []
         self.sink.add(errors.UnknownCharacter(where, text=shown, plural=plural, help=help, fixes=fixes))
         self.words.tainted.add(where.line)
 
@@ -220,8 +218,7 @@ class _Reader:
         if stop >= 0 and not text[end:].partition("\n")[0].strip():
             body = text[start + 2 : stop].rstrip().split("\n")
             lines = [f"# {line.strip().removeprefix('*').strip()}".rstrip() for line in body]
-            column = end - text.rfind("\n", 0, end)
-            whole = Span(where.file, where.line, where.column, last, column)
+            whole = Span(where.file, where.line, where.column, last, end - text.rfind("\n", 0, end))
             indent = " " * (where.column - 1)
             fixes = [Fix("write `#`", (Edit(whole, f"\n{indent}".join(lines)),))]
         self.report(where, "/*", "a comment begins with `#` and ends with its line", *fixes)

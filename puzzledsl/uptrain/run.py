@@ -1,7 +1,9 @@
 """An `uptrain` declaration -> a trained child's checkpoint directory: the untrained child's files with new values.
 
 Guaranteed before: the program is checked; `child_dir` is a realised child of the parent in `parent_dir`. Both models are whole
-on their device, or cut over the processes straight from their files.
+on their device, or cut over the processes straight from their files. Means by which the training fits into memory are chosen from
+the memory plan before anything is loaded: from the cheapest, recomputed layers and smaller micro-batches, to the child's state in
+the host's memory.
 """
 
 from __future__ import annotations
@@ -10,38 +12,32 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing, sha256_of
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import child_config, load_child
-from puzzledsl.child.checkpoint.contents import write_safetensors
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.child.checkpoint.contents import child_config, load_child, write_safetensors
 from puzzledsl.child.healing.run import blocks_read
 from puzzledsl.data.streams import TokenRows, rows_behind, token_rows
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
-from puzzledsl.models.families.access import family_of
-from puzzledsl.models.families.load import (
-    empty_model,
-    load_config,
-    load_parent,
-    load_tokenizer,
-    model_class_of,
-    weights_in,
-)
+from puzzledsl.models.errors import NoRoomToUptrain, NoUptrainData, OtherVocabulary
+from puzzledsl.models.families import load
+from puzzledsl.models.families.access import base_shape_of, family_of, shape_of
 from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor, open_file
-from puzzledsl.models.placement import placement
+from puzzledsl.models.placement import placement, this_device
 from puzzledsl.models.precision.scales import settle
-from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.errors import NoUptrainData, OtherVocabulary
-from puzzledsl.uptrain.means import in_words, means_for
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan, tiles
+from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, uptrain_plan
 from puzzledsl.uptrain.model import Student, Teacher, in_bf16, prepare_training
 from puzzledsl.uptrain.ranks import (
     SINGLE_PROCESS,
@@ -56,6 +52,94 @@ from puzzledsl.uptrain.ranks import (
 )
 from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
+
+MOST_PROCESSES = 4096
+
+
+def means_for(
+    declaration: Uptrain, parent_dir: Path, child_dir: Path, device: torch.device, ranks: Ranks
+) -> UptrainChoice:
+    """Return the means with which the training fits. Raises DiagnosticError (NoRoomToUptrain)."""
+    child, parent = _child_shape(child_dir), shape_of(load.load_config(parent_dir))
+    dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
+    here, together = this_device(device, dtype), ranks.world // ranks.nodes
+    here = replace(here.shared_by(together), host_bytes=here.host_bytes // together, count=ranks.world)
+    sizes = UptrainSizes(declaration, child, parent)
+    if not here.is_gpu:  # its sums depend on the micro-batch, which therefore does not depend on free memory
+        usual = max(1, tiles("cpu").training_tokens // declaration.context)
+        sizes = sizes.at(declaration.micro_batch or usual)
+    means = chosen(sizes, here)
+    if means is None:
+        raise DiagnosticError(_no_room(declaration, sizes, here))
+    return means
+
+
+def _child_shape(directory: Path) -> Shape:
+    """Return a child's shape; that of its base family's model for a child with sub-blocks that no parent can have."""
+    config = load.load_config(directory)
+    try:
+        return shape_of(config)
+    except DiagnosticError:
+        return base_shape_of(config)
+
+
+def chosen(sizes: UptrainSizes, device: Device) -> UptrainChoice | None:
+    """Return what the plan chooses; None if nothing fits."""
+    plan, choice = uptrain_plan(sizes, device)
+    if not _fits(plan, device):
+        return None
+    if device.is_gpu and sizes.declaration.micro_batch is None:
+        # no more tokens at a time than a GPU needs for its speed
+        most = max(1, tiles("cuda").training_tokens // sizes.declaration.context)
+        sizes = sizes.at(min(choice.micro_blocks, most))
+        plan, choice = uptrain_plan(sizes, device)
+    return choice if device.is_gpu else replace(choice, micro_blocks=0)
+
+
+def _fits(plan: StagePlan, device: Device) -> bool:
+    """True if the plan fits; on a CPU, where it is the whole of the free memory that ends a process, into all of that."""
+    return plan.fits(device) if device.is_gpu else plan.peak_bytes <= device.memory_bytes
+
+
+def in_words(means: UptrainChoice) -> str:
+    """Return what is done, in words; an empty text if nothing is."""
+    words = {
+        "layers are computed twice": means.recompute,
+        "the child's weights, gradients and moments are in the host's memory": means.offload,
+    }
+    return ", ".join(text for text, done in words.items() if done)
+
+
+def _no_room(declaration: Uptrain, sizes: UptrainSizes, device: Device) -> NoRoomToUptrain:
+    least, _ = uptrain_plan(sizes, device)
+    on_host = device.is_gpu and least.host_bytes > device.host_bytes
+    needed, room = (
+        (least.host_bytes, device.host_bytes)
+        if on_host
+        else (least.peak_bytes, device.usable_bytes if device.is_gpu else device.memory_bytes)
+    )
+    return NoRoomToUptrain(
+        span_of(declaration.where),
+        name=declaration.name,
+        needed=format_quantity(needed, BYTES),
+        where="GPU memory" if device.is_gpu and not on_host else "memory",
+        processes=device.count,
+        room=format_quantity(room, BYTES),
+        help=_more(sizes, device),
+    )
+
+
+def _more(sizes: UptrainSizes, device: Device) -> str:
+    """Return the help: how many processes like this one would do."""
+    count = device.count
+    while (count := 2 * count) <= MOST_PROCESSES:
+        larger = replace(device, count=count)
+        if _fits(uptrain_plan(sizes, larger)[0], larger):
+            return (
+                f"use {count} processes like this one: "
+                f"`torchrun --nproc-per-node {count} -m puzzledsl.cli.main uptrain`, or several machines"
+            )
+    return "distil a smaller child, or use larger machines"
 
 
 def sharding_of(means: UptrainChoice, ranks: Ranks, device: torch.device, *, bf16: bool) -> Sharding | None:
@@ -84,32 +168,28 @@ def models(
     if bf16 and (sharding is not None or device.type == "cuda"):
         parent_dtype = torch.bfloat16
     if sharding is None:
-        parent = load_parent(parent_dir, dtype=parent_dtype, device=device)
+        parent = load.load_parent(parent_dir, dtype=parent_dtype, device=device)
         return Teacher(parent), Student(load_child(child_dir, dtype=torch.float32, device=device))
-    teacher = Teacher(_bare(load_config(parent_dir), parent_dtype, sharding))
+    teacher = Teacher(_bare(load.load_config(parent_dir), parent_dtype, sharding))
     student = Student(_bare(child_config(child_dir), torch.float32, sharding))
     prepare_training(student.model, scales=False)
     for module, directory in ((teacher, parent_dir), (student, child_dir)):
         shard(module, sharding)
         offloaded = sharding.offload and module is student
         home = torch.device("cpu") if offloaded else sharding.device
-        fill(module, _weights(directory, module.model.config), home)
+        config = module.model.config
+        fill(module, as_parameters(load.weights_in(directory, config), family_of(config)), home)
     return teacher, student
 
 
 def _bare(config: PreTrainedConfig, dtype: torch.dtype, sharding: Sharding) -> PreTrainedModel:
     """Return a model whose weights have no storage, all of them in `dtype`; what is computed from the config is there."""
-    model = empty_model(model_class_of(config), config, dtype, sharding.device)
+    model = load.empty_model(load.model_class_of(config), config, dtype, sharding.device)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.tie_weights()
     untyped: Any = model
     return cast(PreTrainedModel, untyped.eval().requires_grad_(False))
-
-
-def _weights(directory: Path, config: PreTrainedConfig) -> dict[str, LazyTensor]:
-    """Return a checkpoint's weights by the names of the model's parameters."""
-    return as_parameters(weights_in(directory, config), family_of(config))
 
 
 def write_child(
@@ -187,7 +267,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     join(ranks)
     declaration = inputs.program.uptrains[inputs.uptrain]
     data = _data(inputs.program, declaration)
-    child, parent = child_config(child_dir).vocab_size, load_config(parent_dir).vocab_size
+    child, parent = child_config(child_dir).vocab_size, load.load_config(parent_dir).vocab_size
     if child != parent:
         span = span_of(declaration.where)
         raise DiagnosticError(OtherVocabulary(span, name=inputs.uptrain, child=child, parent=parent))
@@ -236,7 +316,7 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
 
     A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
     """
-    declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load_tokenizer(inputs.parent_dir)
+    declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load.load_tokenizer(inputs.parent_dir)
     context = declaration.context
 
     def read(first: int) -> TokenRows:

@@ -27,20 +27,12 @@ from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, first_row, local
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSet:
-    """The present set of a key: its number, its notes, and the checksum of each process's file, in their order.
-
-    `KEY.json` is sealed, and replaced once a new set is complete. Until then, the old set is the present one.
-    """
-
-    number: int
-    notes: dict[str, str]
-    checksums: dict[str, str]
-
-
 class Store:
-    """Named sets of named tensors, each with notes. A set is stored completely or not at all. Methods are collective."""
+    """Named sets of named tensors, each with notes. A set is stored completely or not at all. Methods are collective.
+
+    `KEY.json`, which is sealed, says the `number` of the present set, its `notes`, and the `checksums` of each process's file, in
+    their order. It is replaced once a new set is complete; until then, the old set is the present one.
+    """
 
     def __init__(self, folder: Path, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.folder, self.ranks = folder, ranks
@@ -66,7 +58,7 @@ class Store:
             return None
         with ExitStack() as stack:
             files = self._opened(present, stack)
-            return {name for file in files for name in file.keys()}, present.notes  # noqa: SIM118
+            return {name for file in files for name in file.keys()}, present["notes"]  # noqa: SIM118
 
     @torch.no_grad()
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
@@ -82,30 +74,29 @@ class Store:
     def _next_number(self, key: str) -> int:
         """Return the number of the next set; what an interrupted write left is removed."""
         present = self._present(key)
-        self._remove_others(key, () if present is None else present.checksums)
-        return 0 if present is None else present.number + 1
+        self._remove_others(key, () if present is None else present["checksums"])
+        return 0 if present is None else int(present["number"]) + 1
 
     def _remove_others(self, key: str, kept: Iterable[str]) -> None:
         for path in self.folder.glob(f"{key}-*.safetensors"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
 
-    def _present(self, key: str) -> StoredSet | None:
+    def _present(self, key: str) -> dict[str, Any] | None:
         content = read_sealed(self.folder / f"{key}.json")
-        found = {} if content is None else json.loads(content)
-        return StoredSet(**found) if set(found) == {"number", "notes", "checksums"} else None
+        return None if content is None else dict(json.loads(content))
 
-    def _checked(self, key: str) -> StoredSet | None:
+    def _checked(self, key: str) -> dict[str, Any] | None:
         """Return the present set if it is intact. Each process checks its share of the files."""
         present = self.ranks.from_first(lambda: self._present(key))
         if present is None:
             return None
-        mine = list(present.checksums.items())[self.ranks.rank :: self.ranks.world]
+        mine = list(present["checksums"].items())[self.ranks.rank :: self.ranks.world]
         bad = sum(not _is_intact(self.folder / name, checksum) for name, checksum in mine)
         return None if self.ranks.sum([float(bad)])[0] else present
 
-    def _opened(self, present: StoredSet, stack: ExitStack) -> list[Any]:
-        return [stack.enter_context(safe_open(self.folder / name, "pt")) for name in present.checksums]
+    def _opened(self, present: dict[str, Any], stack: ExitStack) -> list[Any]:
+        return [stack.enter_context(safe_open(self.folder / name, "pt")) for name in present["checksums"]]
 
 
 def _is_intact(path: Path, checksum: str) -> bool:
@@ -182,14 +173,6 @@ class TrainingState:
         heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
         return TrainingProgress(int(notes["step"]), heldout)
 
-    def save_best(self) -> None:
-        """Save the weights as the best so far."""
-        self.store.save(BEST, self._weights(), {})
-
-    def load_best(self) -> None:
-        """Load the best weights."""
-        self.store.load(BEST, self._weights())
-
     def tensors(self) -> dict[str, Tensor]:
         """Return every present tensor under its name in the file."""
         found: dict[str, Tensor] = {}
@@ -199,7 +182,8 @@ class TrainingState:
                 found[f"{moment}/{name}"] = value
         return found
 
-    def _weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights, which are all that is kept of the best state."""
         return {name: weight.detach() for name, weight in self.model.named_parameters()}
 
     def _make_room(self, names: set[str]) -> None:

@@ -20,11 +20,10 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.data.streams import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.divergence import learning_rate
+from puzzledsl.models.errors import LossDiverged, OutOfMemory
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.plan.memory.stage_plan import tiles
 from puzzledsl.plan.memory.stages import UptrainChoice
-from puzzledsl.uptrain.errors import LossDiverged, OutOfMemory
-from puzzledsl.uptrain.means import PLAIN, cure
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -35,16 +34,8 @@ from puzzledsl.uptrain.model import (
     prepare_training,
     recompute_layers,
 )
-from puzzledsl.uptrain.ranks import (
-    SINGLE_PROCESS,
-    Ranks,
-    Sharding,
-    embedding_of,
-    gathered,
-    reshard,
-    shares,
-)
-from puzzledsl.uptrain.state import Store, TrainingProgress, TrainingState, adamw
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, Sharding, embedding_of, gathered, reshard, shares
+from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState, adamw
 
 
 class MicroBatch(NamedTuple):
@@ -107,6 +98,17 @@ def learned(blocks_NT: Tensor | TokenRows, rows: slice) -> Tensor | None:
     return blocks_NT.learned(rows) if isinstance(blocks_NT, TokenRows) else None
 
 
+PLAIN = UptrainChoice(0, recompute=False, offload=False)
+"""Nothing is spent to save memory; 0 blocks at a time are as many as a device needs for its speed."""
+
+
+def cure(choice: UptrainChoice) -> str:
+    """Return the change of the program that takes less memory."""
+    if choice.micro_blocks > 1:
+        return f"write `micro_batch = {choice.micro_blocks // 2}`"
+    return "use more processes" if choice.recompute else "write `micro_batch = 1, recompute = true`"
+
+
 class Trainer:
     """One training run of a child against its parent, with its data and the store of its unfinished state."""
 
@@ -131,7 +133,12 @@ class Trainer:
         self.progress, self.sharding = progress, sharding
         self.ranks = SINGLE_PROCESS if sharding is None else sharding.ranks
         self.device = child.device if sharding is None else sharding.device
-        self.steps = len(train_NT) // declaration.batch
+        self.steps = steps = len(train_NT) // declaration.batch
+        count = max(1, min(EVALUATIONS, steps // EVALUATION_STEPS))
+        self._evaluations = {round(steps * i / count) for i in range(count + 1)}
+        """The steps after which the child is compared on held-out text."""
+        self._heldout_tokens = len(heldout_NT) * heldout_NT.shape[1]
+        self._step_work = FORWARDS_A_STEP * declaration.batch * train_NT.shape[1]
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
         micro, recompute = declaration.micro_batch or usual, declaration.recompute or means.recompute
         self.means = replace(means, micro_blocks=micro, recompute=recompute)
@@ -169,7 +176,7 @@ class Trainer:
                 self._run.save(done)
                 last_saved = time.monotonic()
                 writing_s = last_saved - began
-        self._run.load_best()
+        self._run.store.load(BEST, self._run.weights())
         return done
 
     def step(self, step: int) -> Step:
@@ -192,23 +199,19 @@ class Trainer:
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         """Leave a step's gradients in the weights; return its mean losses, float64 [4]. Raises DiagnosticError (OutOfMemory)."""
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
         try:
             with repeatable(self.device):
-                return self._accumulated(rows_GT, learned_GT)
+                for batch in micro_batches(rows_GT, learned_GT, self.means.micro_blocks, self.ranks):
+                    losses = self._backward(batch)
+                    totals += batch.share * torch.stack([value.detach() for value in losses]).double()
+                reshard(self.teacher)
+                self.ranks.add_up(totals)
+                return totals
         except torch.OutOfMemoryError as error:
             rank, name = self.ranks.rank, self.declaration.name
             problem = OutOfMemory(None, name=name, rank=rank, help=cure(self.means))
             raise DiagnosticError(problem) from error
-
-    def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
-        mine = micro_batches(rows_GT, learned_GT, self.micro, self.ranks)
-        for batch in mine:
-            losses = self._backward(batch)
-            totals += batch.share * torch.stack([value.detach() for value in losses]).double()
-        reshard(self.teacher)
-        self.ranks.add_up(totals)
-        return totals
 
     def _on_device(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
         """Return the token ids of a micro-batch and the positions that count."""
@@ -233,7 +236,7 @@ class Trainer:
         """Mean KL(parent || child) in nats over the positions of the held-out blocks that losses count."""
         total, whole = 0.0, slice(None)
         held_out = micro_batches(
-            self.heldout_NT[whole], learned(self.heldout_NT, whole), self.micro, self.ranks
+            self.heldout_NT[whole], learned(self.heldout_NT, whole), self.means.micro_blocks, self.ranks
         )
         with self._autocast:
             for i, batch in enumerate(held_out):
@@ -262,32 +265,13 @@ class Trainer:
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
         if done.step == kept:
-            self._run.save_best()
+            self._run.store.save(BEST, self._run.weights(), {})
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown: dict[str, Any] = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
         self.progress.advance(1, work=self._step_work, **shown)
         rate = learning_rate(self.lr, step - 1, self.steps)
         self.progress.log("uptrain_step", step=step, **asdict(figures), lr=rate)
-
-    @property
-    def micro(self) -> int:
-        """Blocks at a time."""
-        return self.means.micro_blocks
-
-    @property
-    def _evaluations(self) -> set[int]:
-        """The steps after which the child is compared on held-out text."""
-        count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
-        return {round(self.steps * i / count) for i in range(count + 1)}
-
-    @property
-    def _heldout_tokens(self) -> int:
-        return len(self.heldout_NT) * self.heldout_NT.shape[1]
-
-    @property
-    def _step_work(self) -> int:
-        return FORWARDS_A_STEP * self.declaration.batch * self.train_NT.shape[1]
 
     @property
     def _autocast(self) -> torch.autocast:

@@ -179,7 +179,7 @@ search s of w {{ minimize kl }}
 search s of w {{ minimize kl, require params <= 0.9x }}
 ```
 """
-LINTS = "puzzledsl/checker/lints.py"
+LINTS = "puzzledsl/checker/whole.py"
 
 
 def add_diagnostic(tree: Tree) -> None:

@@ -18,7 +18,7 @@ import contextlib, io, json, runpy, sys
 from pathlib import Path
 from puzzledsl.cli.main import run
 from puzzledsl.server.completion import complete
-from puzzledsl.server.hover import hover
+from puzzledsl.server.navigation import hover
 from tests.server.texts import marked
 
 folder = Path.cwd()

@@ -108,7 +108,6 @@ class _Stdin:
         ("let   a=3\r\n", (), 0, "let a = 3\r\n"),
         ("let a = 3\n", ("--check",), 0, ""),
         ("let   a=3\n", ("--check",), 1, "would reformat -\n"),
-        ("let   a=3\n", ("--diff",), 1, "--- -\n+++ - (formatted)\n@@ -1 +1 @@\n-let   a=3\n+let a = 3\n"),
         ("let a =\n", (), 1, ""),
     ],
 )

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.render import render
+from puzzledsl.base.resources import Explanation
 from puzzledsl.checker.check import Checked, check
-from puzzledsl.cli.commands.program.explain import all_codes, listing, reference
+from puzzledsl.cli.commands.explain import all_codes, listing, reference
 from puzzledsl.cli.main import run
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import TOP_KEYWORDS
@@ -186,7 +186,7 @@ def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_collecting_the_codes_loads_no_heavy_library() -> None:
     probe = (
-        "import sys; from puzzledsl.cli.commands.program.explain import all_codes; all_codes();"
+        "import sys; from puzzledsl.cli.commands.explain import all_codes; all_codes();"
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'transformers', 'ortools', 'numpy', 'lark'}))"
     )
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

@@ -40,7 +40,7 @@ def command():
     "is CP-SAT, which had its own handler": f"""
 def command():
     from ortools.sat.python.cp_model_helper import CpModelProto, SolveWrapper
-    from puzzledsl.search.effort import Effort
+    from puzzledsl.search.problem.instance import Effort
     from puzzledsl.search.cpsat.solve import parameters_of, solve_interruptibly
     solver = SolveWrapper()
     solver.set_parameters(parameters_of(Effort.of(10.0)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.checker.check import check, shipped_profiles
-from puzzledsl.cli.commands.program.new import std_parents
+from puzzledsl.cli.commands.new import std_parents
 from puzzledsl.cli.main import run
 from puzzledsl.syntax.format import format_source
 from tests.cases import more

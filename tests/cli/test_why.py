@@ -35,7 +35,6 @@ def test_the_whole_search_has_a_line_a_layer_and_its_margins(
     rows = layers_of(out)
     assert [row[0] for row in rows] == ["0", "1", "2", "3", "4", "5"]
     assert "  line 13: chat.throughput >= 1.3x" in out and "without it saves 0.6" in out
-    assert "another will do as well: attention of layer 2" in out
     found = WhyResult.from_json(printed(capsys, 0, "why", program, "best", "--json")[0])
     assert len(found.sub_blocks) == 12 and found.proven
 

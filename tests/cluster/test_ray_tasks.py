@@ -12,9 +12,8 @@ import pytest
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster import ray_tasks
-from puzzledsl.cluster.ray_tasks import RayTeam, RayTeams
+from puzzledsl.cluster.ray_tasks import RayTeam, RayTeams, Team, Workers, cause_of
 from puzzledsl.cluster.tasks import Executor, NoWorkers, Step, Task, TeamSpec, WorkerLost
-from puzzledsl.cluster.workers import Team, Workers, cause_of
 
 
 class Lost(Exception):
@@ -234,8 +233,8 @@ def test_workers_of_another_kind_alone_end_the_run(monkeypatch: pytest.MonkeyPat
     pretended = Pretended(2)
     teams = RayTeams(cast(Workers, pretended), TeamSpec(Part, alone=True), Silent())
     assert len(list(teams.run([Task.call(n, "kind") for n in range(4)]))) == 4
-    teams._at_work = [at_work for at_work in teams._at_work if not at_work.is_alike]
-    assert len(teams._at_work) == 1
+    teams._teams = [team for team in teams._teams if not team.is_alike]
+    assert len(teams._teams) == 1
     with pytest.raises(DiagnosticError) as caught:
         list(teams.run([Task.call("last", "kind")]))
     assert isinstance(caught.value.diagnostics[0], NoWorkers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from puzzledsl.cluster.workers import array_of, carry_tensors, tensor_of
+from puzzledsl.cluster.ray_tasks import array_of, carry_tensors, tensor_of
 from tests.cluster.ray_here import MARKS, ray_with
 
 pytestmark = MARKS

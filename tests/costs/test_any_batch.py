@@ -8,11 +8,10 @@ from random import Random
 
 import pytest
 
-from puzzledsl.costs.any_batch import AnyBatch
-from puzzledsl.costs.dtypes import share_read
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.costs.memory import share_read
 from puzzledsl.costs.metrics import fits, metrics_of
-from puzzledsl.costs.roofline import CostLine, Pass, fixed_line, line_of, sub_block_cost
+from puzzledsl.costs.roofline import AnyBatch, CostLine, Pass, fixed_line, line_of, sub_block_cost
 from puzzledsl.ir.tables import LayerAssignment
 from tests.cases import ALL, cases
 from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch, mixed_any_batch

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, StaticCache
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.checker.check import shipped_profiles
-from puzzledsl.costs.dtypes import CACHE_BYTES
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.memory import CACHE_BYTES
 from puzzledsl.costs.roofline import line_of
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.measure.whole import Widths, sizes_of

@@ -15,9 +15,8 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.checker.check import shipped_shapes
-from puzzledsl.costs.dtypes import CERTAIN, share_read
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import size_on, weights_bytes
+from puzzledsl.costs.memory import CERTAIN, share_read, size_on, weights_bytes
 from puzzledsl.costs.roofline import Pass, line_of, sub_block_cost
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape

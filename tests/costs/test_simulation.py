@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from puzzledsl.base.queueing import LATE, most_arrivals, most_load
+from puzzledsl.costs.metrics import _steps, pace_of, traffic_metrics
 from puzzledsl.costs.simulation import Engine, Latency, Request, arrivals, summary
-from puzzledsl.costs.traffic import _steps, pace_of, traffic_metrics
 from puzzledsl.ir.base import Where
 from puzzledsl.ir.nodes import Traffic
 from puzzledsl.ir.tables import Cost, ScenarioCosts

@@ -9,7 +9,7 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.data.chat import Asked, prompts_of_file
 from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.compare import repetition, repetition_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.evaluate import choices

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.models.families.load import load_parent

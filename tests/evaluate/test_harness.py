@@ -14,7 +14,7 @@ from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices

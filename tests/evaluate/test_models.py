@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.bench import Copy, Models, parameters_of
 from puzzledsl.evaluate.errors import TooLargeToTime

@@ -11,7 +11,7 @@ from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate import bench as models
 from puzzledsl.evaluate.bench import Bench

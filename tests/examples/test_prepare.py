@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from puzzledsl.data.tasks import read_tasks
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "smollm2"
+QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")
 
 
 def load_script() -> ModuleType:
@@ -150,7 +151,7 @@ def test_prepare_for_real(tmp_path: Path) -> None:
         items = [json.loads(line) for line in (data / f"{task}.jsonl").read_text().splitlines()]
         assert len(items) == prepare.TASK_ITEMS == len({json.dumps(item) for item in items})
         assert all(2 <= len(i["choices"]) <= most and i["answer"] in range(len(i["choices"])) for i in items)
-    more = {task: read_tasks(data / f"{task}.jsonl") for task in prepare.QUESTIONS}
+    more = {task: read_tasks(data / f"{task}.jsonl") for task in QUESTIONS}
     assert {task: len(items) for task, items in more.items()} == dict.fromkeys(more, prepare.TASK_ITEMS)
     assert [item.answer for item in more["boolq"]] == [0, 1] * (prepare.TASK_ITEMS // 2)
     learned = "\n".join((data / f"{name}.txt").read_text() for name in ("train", "varied", "choice")).lower()

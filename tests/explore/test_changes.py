@@ -9,8 +9,7 @@ import pytest
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.explore.desk import FileChanged, Stale
-from puzzledsl.explore.sheet import Choice, Question, Sheet
-from puzzledsl.explore.statements import BadQuestion
+from puzzledsl.explore.sheet import BadQuestion, Choice, Question, Sheet
 from puzzledsl.explore.views import changed_lines
 from tests.explore.programs import VARIED, desk_of, sheet_of
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.explore.sheet import Question, Sheet
-from puzzledsl.explore.statements import BadQuestion, grid_of
+from puzzledsl.explore.sheet import BadQuestion, Question, Sheet, grid_of
 from puzzledsl.explore.views import changed_lines
 from tests.explore.programs import VARIED, sheet_of
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_child
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.verify import prepare

@@ -12,8 +12,7 @@ import torch
 
 from puzzledsl.alternatives.support import NATIVE, Architecture, Lowered
 from puzzledsl.alternatives.weights import USUAL
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, load_child
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
 from puzzledsl.families.registry import FAMILIES

@@ -21,8 +21,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError, RecipeOfQuantised
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_checkpoint
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.definition import MissingPackage, RecipeFailed
 from puzzledsl.cli.main import run
@@ -146,9 +145,7 @@ def test_llama_cpp_runs_what_every_recipe_gives(recipe: str, layers, tmp_path: P
         from_directory(child.child), child.child, tmp_path / "x.gguf", RECIPES[recipe], name="x"
     )
     found = verify_gguf(child.child, tmp_path / "x.gguf", Silent())
-    print(
-        f"{recipe}: {done.in_words(RECIPES[recipe])}; relative errors {found.error}, of q8_0 {found.own_error}"
-    )
+    print(f"{recipe}: {done.text}; relative errors {found.error}, of q8_0 {found.own_error}")
     assert found.status == "equal"
 
 

@@ -15,8 +15,8 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.checkpoint.compressed import packed
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
+from puzzledsl.child.checkpoint.write import packed
 from puzzledsl.child.definition import RuntimeLacksIt
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf

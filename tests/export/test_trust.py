@@ -10,8 +10,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_checkpoint
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint
 from puzzledsl.child.checkpoint.write import foreign_code, realise
 from puzzledsl.child.definition import UntrustedCode
 from puzzledsl.cli.main import run
@@ -56,7 +55,7 @@ def spying(path: Path, mark: Path) -> None:
 
 def reasons(directory: Path) -> dict[str, str]:
     found = foreign_code(directory, from_directory(directory))
-    return {str(own.path.relative_to(directory)): own.reason for own in found}
+    return {str(Path(str(own.args["path"])).relative_to(directory)): str(own.args["reason"]) for own in found}
 
 
 def edit_json(path: Path, **changes: object) -> None:

@@ -64,7 +64,7 @@ def test_the_reference_is_the_oracle(made: Made) -> None:
     import numpy as np
     import torch
 
-    from puzzledsl.child.assemble import load_child
+    from puzzledsl.child.checkpoint.contents import load_child
 
     model = load_child(made.child, dtype=torch.float64)
     logits, greedy = verify.reference(model, made.prompt, len(made.greedy))

@@ -20,7 +20,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.cli.main import run
 from puzzledsl.families.block_configs import on_base, to_block_configs
 from puzzledsl.families.config import BadConfig

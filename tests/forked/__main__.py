@@ -20,7 +20,7 @@ from pkgutil import walk_packages
 from types import ModuleType
 
 import puzzledsl
-from puzzledsl.pipeline.process import interrupts
+from puzzledsl.base import process
 
 STAGES = "api child data evaluate export measure models pieces pipeline refining report scoring search uptrain".split()
 LEFT_OUT = ("puzzledsl.child.checkpoint.remote", "puzzledsl.export.engines")
@@ -105,7 +105,7 @@ def serve(control: socket.socket) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.chdir(given["cwd"])
-            interrupts.leave(become(given["arguments"]))
+            process.leave(become(given["arguments"]))
         for descriptor in outputs:
             os.close(descriptor)
         replies[pid] = socket.socket(fileno=status_fd)

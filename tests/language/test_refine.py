@@ -32,7 +32,7 @@ def test_frontiers(tmp_path: Path) -> None:
 
 @pytest.mark.states("frontier.sweep")
 def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
-    from puzzledsl.search.frontier import solve_frontier
+    from puzzledsl.search.solve import solve_frontier
 
     found: Program = program(tmp_path, search("") + "\nfrontier f of s = sweep(params, 0.6x..1x, points: 5)")
     scores = ScoreTable(score="kl", metric="table", samples=0, attention=(SCORES,) * 4, ffn=(FFN_SCORES,) * 4)

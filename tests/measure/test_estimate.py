@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.measure.estimate import FIXED, Laps, Phase, Round, estimate, laps_from
+from puzzledsl.measure.estimate import FIXED, Phase, Round, estimate
 from puzzledsl.measure.host import balanced, kind_of, label
 
 DEPTH = 12
@@ -37,9 +38,8 @@ def rounds(
         laps = []
         for _ in range(6):
             blocks = {s: tuple(slow * disturbed(TRUE[s][n]) for n in names[s]) for s in TRUE}
-            laps.append(
-                Laps(attention=blocks["attention"], ffn=blocks["ffn"], fixed=slow * disturbed(FIXED_S))
-            )
+            fixed = slow * disturbed(FIXED_S)
+            laps.append((fixed / 2, *chain(*zip(blocks["attention"], blocks["ffn"], strict=True)), fixed / 2))
         phase = Phase(parent=tuple(slow * overhead * whole for _ in range(4)), laps=tuple(laps))
         made.append(
             Round(seed=index, attention=names["attention"], ffn=names["ffn"], prefill=phase, decode=phase)
@@ -75,11 +75,6 @@ def test_one_round_is_enough_to_go_on():
     assert set(found.seconds) == {FIXED, *((s, n) for s in TRUE for n in TRUE[s])}
 
 
-def test_stretches_become_laps():
-    laps = laps_from([10.0, 1.0, 2.0, 3.0, 4.0, 0.5])
-    assert laps == Laps(attention=(1.0, 3.0), ffn=(2.0, 4.0), fixed=10.5)
-
-
 def test_layers_of_two_kinds_have_their_own_times():
     """Odd layers take twice as long as even ones, whatever they hold."""
     kinds = (0, 1) * 6
@@ -92,12 +87,8 @@ def test_layers_of_two_kinds_have_their_own_times():
     made = []
     for index in range(12):
         names = balanced(labels, kinds, index)
-        laps = Laps(
-            attention=tuple(seconds("attention", n) for n in names["attention"]),
-            ffn=tuple(seconds("ffn", n) for n in names["ffn"]),
-            fixed=FIXED_S,
-        )
-        phase = Phase(parent=(whole,), laps=(laps,))
+        blocks = ([seconds(s, n) for n in names[s]] for s in TRUE)
+        phase = Phase(parent=(whole,), laps=((FIXED_S, *chain(*zip(*blocks, strict=True)), 0.0),))
         made.append(Round(seed=index, **names, prefill=phase, decode=phase))
     found = estimate(made, lambda r: r.prefill)
     assert found.scale == pytest.approx(1) and found.parent_s == pytest.approx(whole)

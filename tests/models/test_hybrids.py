@@ -20,7 +20,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.stored import inventory
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.tiny import HYBRIDS, save_tiny, tiny_model, tiny_tokens
 
 LAYERS = {"nemotron_h": 12, "qwen3_next": 4, "qwen3_5_text": 4}

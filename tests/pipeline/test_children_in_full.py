@@ -10,8 +10,8 @@ import pytest
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.dry_run import Estimator, TaskStatus
 from puzzledsl.pipeline.inputs import evaluated_models
-from puzzledsl.pipeline.planning.dry_run import Estimator
 from puzzledsl.pipeline.tasks.children import Eval, Export
 from puzzledsl.plan.memory.stage_plan import Device
 from tests.checker.programs import lowered
@@ -126,7 +126,7 @@ def test_each_child_in_full_costs_the_same_more(prepared: Path, monkeypatch: pyt
 
     def seconds(body: str, of: str = "final") -> float:
         ctx = run_of(prepared, body, of)
-        return Estimator(ctx).of(Eval(ctx, "quality")).seconds
+        return Estimator(ctx).of(TaskStatus(Eval(ctx, "quality"), "missing", "")).seconds
 
     one, two, three = (
         seconds(f", full = {names}") for names in ("final", "final + best", "final + best + rule")

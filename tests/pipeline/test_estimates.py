@@ -22,9 +22,9 @@ from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates, rates_of
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, Estimator, dry_run
 from puzzledsl.pipeline.estimates import HEALED_SHARE, healing_flop
 from puzzledsl.pipeline.inputs import solution_of
-from puzzledsl.pipeline.planning.dry_run import LIBRARIES_BYTES, Estimator, dry_run
 from puzzledsl.pipeline.tasks.children import Realise
 from puzzledsl.plan.memory.stage_plan import device_of
 from tests.pipeline.tiny_program import write_tiny_program

@@ -16,7 +16,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Refinement
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pipeline import opening
+from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.inputs import costs_of, pieces_of, scores_of
 from puzzledsl.refining.judges import Judges, RefineInputs
 from tests.pipeline.test_run import contents, events, kill_during, pzl
@@ -150,23 +150,16 @@ def test_what_was_measured_of_a_parent_is_counted_as_kept(judged: Path, tmp_path
     shutil.copytree(judged.parent, tmp_path / "copy")
     build = tmp_path / "copy" / "build"
     ctx = loading.context(tmp_path / "copy" / judged.name, None, build)
-    jobs = tuple(job for bld in opening.blds_of(ctx.program, "wide") for job in pieces_of(ctx, bld))
+    jobs = tuple(job for bld in inputs.blds_of(ctx.program, "wide") for job in pieces_of(ctx, bld))
     scores, library = scores_of(ctx, "fast"), Library(ctx.build.library)
     found, counts = refinement(judged), []
     for child in found.children[:2]:
         for path in build.rglob("judged-*"):
             path.unlink()
         progress = Counted()
-        given = (
-            ctx.program,
-            "fast",
-            costs_of(ctx, "wide"),
-            scores,
-            judged.parent / "parent",
-            ctx.base,
-            library,
-        )
-        judges = Judges(RefineInputs(*given, jobs, tmp_path / "work", progress))
+        given = (ctx.program, "fast", judged.parent / "parent", ctx.base, library, jobs)
+        tables = {"costs": costs_of(ctx, "wide"), "scores": scores}
+        judges = Judges(RefineInputs(*given, tmp_path / "work", progress, **tables))
         judges.start("children", 1)
         judges.figures(found.solution.model_copy(update={"layers": child.layers}), "1 of 1")
         counts.append((progress.measured, progress.kept))

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import puzzledsl as pzl
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.models.families.tensors import open_weights
 from tests.tiny import MIXTURES, save_tiny, tiny_tokens
 

@@ -11,7 +11,7 @@ from puzzledsl.base.progress import Part
 from puzzledsl.cli import loading
 from puzzledsl.measure.stopwatch import Rates
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.planning.dry_run import DryRun, dry_run
+from puzzledsl.pipeline.dry_run import DryRun, dry_run
 from puzzledsl.pipeline.process import reporter
 from puzzledsl.pipeline.process.reporter import Reporter
 from tests.pipeline.test_run import events

@@ -162,7 +162,7 @@ def test_an_unknown_stage_is_a_usage_error(finished: Path, stage: str) -> None:
 
 
 def test_a_context_of_nothing_has_all_missing(finished: Path, tmp_path: Path) -> None:
-    from puzzledsl.pipeline.planning.status import statuses
+    from puzzledsl.pipeline.dry_run import statuses
 
     ctx = loading.context(finished, None, tmp_path)
     assert {s.word for s in statuses(ctx)} == {"missing"}

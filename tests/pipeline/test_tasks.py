@@ -1,49 +1,49 @@
-"""The tasks as data: one file adds a stage, and order, status, dry runs and runs derive from it."""
+"""The tasks as data: one class adds a stage, and order, status, dry runs and runs derive from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.files import write_text
 from puzzledsl.cli import loading
-from puzzledsl.pipeline import tasks
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline.context import Key
+from puzzledsl.pipeline.dry_run import MEANINGS
+from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import tasks_of
-from puzzledsl.pipeline.planning.status import MEANINGS
 from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.pipeline.tasks import TASKS
 from tests.pipeline.test_status import said, told, told_states
 from tests.pipeline.tiny_program import write_tiny_program
 
-FIGURES = """
-from puzzledsl.base.files import write_text
-from puzzledsl.ir import nodes
-from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.task import DeclaredTask
-
 
 class Figures(DeclaredTask[nodes.Search]):
-    stage, after, kind = "figures", "export", "search"
-    words = {"drawn": "the drawing"}
+    """A task that nothing else knows."""
 
-    def needs(self):
+    stage, kind = "figures", "search"
+
+    def needs(self) -> tuple[Key, ...]:
         return (("solve", self.name),)
 
-    def inputs(self):
+    def inputs(self) -> dict[str, str]:
         return {"drawn": "1", "layers": self.ctx.made("solve", self.name, "the solutions")}
 
-    def texts(self):
+    def texts(self) -> Iterable[str | None]:
         return ("figures",)
 
-    def work(self):
+    def work(self) -> Work:
         return Work(written_bytes=1 << 20)
 
-    def run(self):
+    def run(self) -> list[Path]:
         path = self.ctx.build.root / "figures" / f"{self.name}.txt"
         write_text(path, self.name)
         return [path]
-"""
+
+
 MORE = """
 space narrow of wide = used_by(best, top: 4)
 bld pairs of narrow { train = attention * ffn, tokens = 256, context = 32, batch = 2, data = corpus }
@@ -59,21 +59,16 @@ eval early of last = tasks("items.jsonl") { data = corpus, full = last + final }
 
 
 @pytest.fixture
-def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage that one file adds."""
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "figures.py").write_text(FIGURES)
-    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path / "tasks")])
-    found = {kind.stage: kind for kind in tasks.in_order(list(tasks.found()))}
-    assert list(found) == [*list(TASKS)[:-1], "figures", "report"]
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that one class adds."""
     report = TASKS["report"]
-    monkeypatch.setitem(TASKS, "figures", found["figures"])
+    monkeypatch.setitem(TASKS, "figures", Figures)
     monkeypatch.delitem(TASKS, "report")  # so that the report comes last, and is there again after the test
     monkeypatch.setitem(TASKS, "report", report)
 
 
 @pytest.mark.usefixtures("known_rates")
-def test_one_file_adds_a_stage(copied: Callable[[], Path], figures: None) -> None:
+def test_one_class_adds_a_stage(copied: Callable[[], Path], figures: None) -> None:
     program = copied()
     text = program.read_text()
     now = told_states(program)

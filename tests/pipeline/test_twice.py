@@ -12,8 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, load_child
 from puzzledsl.export.engines.worker import run
 from tests.oracle_forward import oracle_logits
 from tests.pipeline.test_run import contents, kill_during, pzl

@@ -18,7 +18,7 @@ from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import elimination_order
-from puzzledsl.pieces.train.losses import normalized_mse
+from puzzledsl.pieces.train.piece_state import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.flop import StageOneFlop, eliminated_numbers, layer_work, seen_tokens

@@ -13,7 +13,7 @@ from puzzledsl.ir.nodes import Initialisers, LayerChoice
 from puzzledsl.models.alternatives.realisation import build_alternative, initialise
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.least_squares.grams import Gram
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.replaced import replace
 from tests.tiny import DENSE, tiny_model, tiny_tokens
 

@@ -104,7 +104,7 @@ def test_the_export_runs_in_transformers_without_the_package(ran: Path, python: 
         "assert 'puzzledsl' not in sys.modules; print(m(tokens).logits.double().sum(-1).tolist())"
     )
     ours = loads + (
-        "from pathlib import Path; from puzzledsl.child.assemble import load_child; "
+        "from pathlib import Path; from puzzledsl.child.checkpoint.contents import load_child; "
         "m = load_child(Path('out')); print(m(tokens).logits.double().sum(-1).tolist())"
     )
     assert runner({"PATH": "/usr/bin:/bin", "HF_HOME": str(ran / "hf")})("-c", remote, cwd=ran).stdout == (
@@ -121,7 +121,7 @@ def test_the_report_draws_it(ran: Path, python: Run) -> None:
 def test_an_editor_says_what_it_is(program: Path, python: Run) -> None:
     script = (
         "from pathlib import Path; from tests.server.texts import marked, CURSOR; "
-        "from puzzledsl.server.hover import hover; "
+        "from puzzledsl.server.navigation import hover; "
         f"folder = Path({str(program.parent)!r}); text = Path({str(program)!r}).read_text(); "
         "text = text.replace('low_rank', 'l' + CURSOR + 'ow_rank', 1); "
         "print(hover(*marked(text, folder)).contents.value)"

@@ -19,11 +19,8 @@ MARKS = {"llama": (), **dict.fromkeys(("gemma3_text", "gpt_oss", "nemotron_h"), 
 """Plain layers and coupled blocks in `make test`; then windows, experts with sinks, and state spaces; others are just slow."""
 NO_WAITS = (
     "models/kernels/",
-    "pieces/train/layer_trainer.py",
-    "pieces/train/losses.py",
     "pieces/train/sweep.py",
     "scoring/replacements.py",
-    "scoring/vocabulary.py",
     "models/machine.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""
@@ -32,8 +29,9 @@ WAITS = {
     "models/least_squares/grams.py": 400,  # one a solved system; experts have many
     "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
     "pieces/train/student.py": 150,  # one a tensor of a piece, before its training and behind it
-    "pieces/train/micro_batches.py": 16,  # one a batch, for the copy of the one before
-    "pieces/train/piece_state.py": 40,  # at the first and the last evaluation, and to write the piece
+    "pieces/train/layer_trainer.py": 8,  # one a calibration batch
+    # at the first and the last evaluation, and to write the piece; one a batch, for the copy of the one before
+    "pieces/train/piece_state.py": 56,
     "scoring/measures.py": 60,  # three a replacement and child
 }
 """Most waits a layer of the parent, in loops of one of these programs."""

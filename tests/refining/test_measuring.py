@@ -16,15 +16,14 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.definition import model_definition
-from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
 from puzzledsl.ir.tables import CostTable, LayerAssignment, Solution
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.refining.judges import RefineInputs
-from puzzledsl.refining.run import Meter
-from puzzledsl.scoring.inputs import healing_blocks, scored
+from puzzledsl.refining.run import HealedChildren, Meter
 from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.run import healing_blocks, scored
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.search.instances import HERE, alone
@@ -66,9 +65,8 @@ def inputs_of(case: Case, work: Path, refine: Refine = REFINE) -> RefineInputs:
     search = case.program.searches["best"].model_copy(update={"refine": refine})
     program = case.program.model_copy(update={"searches": {"best": search}})
     given = (case.base / "parent", case.base, case.library, case.jobs, work, Silent())
-    return RefineInputs(
-        program, "best", CostTable(space="w", params_fixed=0, params_attention=(), params_ffn=()), {}, *given
-    )
+    costs = CostTable(space="w", params_fixed=0, params_attention=(), params_ffn=())
+    return RefineInputs(program, "best", *given, costs=costs, scores={})
 
 
 def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:
@@ -92,17 +90,15 @@ def test_a_loss_is_that_of_the_child_healed_alone_on_the_scores_text(case: Case,
     """On `samples` positions behind the pieces' text, healed on `healed` tokens."""
     program, model = case.program, load_parent(case.base / "parent")
     own = case.inputs()
-    scored_NS = scored(own.with_method(samples=SAMPLES)).tokens_NS
+    scored_NS = scored(own.with_method(samples=SAMPLES))[0]
     healing_NS = healing_blocks(own, HEALED)
     measured = meter(case, tmp_path)
-    assert measured.samples() == SAMPLES
+    assert measured.samples == SAMPLES
     for solution in CHILDREN:
-        healed = HealedChildren(
-            model, case.library.load, healing_NS, Divergence(LayerRunner(model), scored_NS, SAMPLES)
-        )
+        measure = Divergence(LayerRunner(model), scored_NS, SAMPLES)
+        healed = HealedChildren(model, case.library.load, healing_NS, measure, tmp_path)
         layers = model_definition(program, "best", solution, case.jobs).layers
-        [(_, figures)] = healed.measured([layers])
-        assert measured.loss(solution) == figures["kl_divergence"] > 0
+        assert measured.loss(solution) == healed.figures(layers)["kl_divergence"] > 0
 
 
 def test_what_was_measured_is_not_measured_again(

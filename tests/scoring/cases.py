@@ -17,11 +17,10 @@ from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.store.library import Library, StageInputs
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from tests.assembled import assemble
 from tests.blocks import token_blocks
 from tests.tiny import tiny_tokenizer
@@ -47,8 +46,8 @@ class Case:
         self.jobs = bld_plan(self.program, "b")
         work = self.base / "build" / "work" / "bld"
         run_bld(
-            BldInputs(
-                self.program, "b", self.jobs, self.base / "parent", self.base, self.library, work, Silent()
+            StageInputs(
+                self.program, "b", self.base / "parent", self.base, self.library, self.jobs, work, Silent()
             )
         )
 

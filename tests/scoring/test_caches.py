@@ -72,8 +72,8 @@ def test_children_with_types_are_healed(tmp_path: Path) -> None:
     """Healing refits what follows a rounded attention of the parent's, and its own last map."""
     case = made(tmp_path)
     child = case.child([(ATTENTION[2], ParentFfn()), (ATTENTION[4], ParentFfn())])
-    parts = (case.program, child, case.jobs, case.base / "parent", case.base, case.library.load)
-    found = healed_weights(HealingInputs(*parts, case.base / "cache", case.base / "heal", Silent()))
+    parts = (case.program, child.search, case.base / "parent", case.base, case.library, case.jobs)
+    found = healed_weights(HealingInputs(*parts, case.base / "heal", Silent(), definition=child))
     assert {name.split(".")[2] for name in found} <= {"0", "1"}
     parent = load_parent(case.base / "parent").state_dict()
     own = found.get("model.layers.0.self_attn.o_proj.weight")

@@ -18,20 +18,20 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.healing import walk
-from puzzledsl.child.healing.children import JUDGING_PART, HealedChildren
 from puzzledsl.child.healing.run import healing_text
-from puzzledsl.child.healing.walk import heal
+from puzzledsl.child.healing.walk import JUDGING_PART, heal
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import LayerDefinition, ScoreTable
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.scoring import inputs as subject
+from puzzledsl.refining.run import HealedChildren
 from puzzledsl.scoring import run
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring import run as subject
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement
+from puzzledsl.scoring.run import ScoreInputs
 from puzzledsl.scoring.sweep import HealedReplacement, needed_from
 from tests.assembled import assemble
 from tests.cases import cases
@@ -136,11 +136,11 @@ def test_scores_are_of_children_healed_up_to_the_layer_behind(
 
 
 def test_where_nothing_is_above_the_layer_behind_they_are_those_of_healed_children(
-    case: Case, table: ScoreTable
+    case: Case, table: ScoreTable, tmp_path: Path
 ) -> None:
     parent = load_parent(case.base / "parent")
     measure = Divergence(LayerRunner(parent), case.tokens(SAMPLES), SAMPLES)
-    healed = HealedChildren(parent, case.library.load, text(case), measure)
+    healed = HealedChildren(parent, case.library.load, text(case), measure, tmp_path)
     last = [
         (child, value)
         for behind, child, value in scored(table)
@@ -148,7 +148,7 @@ def test_where_nothing_is_above_the_layer_behind_they_are_those_of_healed_childr
     ]
     assert len(last) == 10
     for child, value in last:
-        ((_, figures),) = healed.measured([case.child(child).layers])
+        figures = healed.figures(case.child(child).layers)
         assert value == pytest.approx(figures["kl_divergence"], abs=1e-6)
 
 

@@ -13,8 +13,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.vocabulary import Vocabulary
+from puzzledsl.scoring.measures import Divergence, Vocabulary
 from tests.pieces.train.bld_programs import make_program
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.scoring.cases import Case

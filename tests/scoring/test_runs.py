@@ -17,9 +17,9 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.scoring import inputs as subject
 from puzzledsl.scoring import measures, run
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring import run as subject
+from puzzledsl.scoring.run import ScoreInputs
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget

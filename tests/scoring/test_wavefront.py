@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.models.placement import Pages, paged_parent
-from puzzledsl.scoring import inputs as subject
+from puzzledsl.scoring import run as subject
 from puzzledsl.scoring import sweep as wavefront
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case

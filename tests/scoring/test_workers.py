@@ -19,7 +19,7 @@ from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.machine import Workers
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.scoring import inputs as subject
+from puzzledsl.scoring import run as subject
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case, ElsewhereHere

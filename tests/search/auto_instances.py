@@ -10,8 +10,8 @@ from random import Random
 from hypothesis import strategies as st
 
 from puzzledsl.alternatives.shape import LAYER_FIELDS
-from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.metrics import fits
+from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.nodes import (

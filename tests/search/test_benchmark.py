@@ -13,8 +13,8 @@ from benchmarks.problems import build_problem
 from benchmarks.rivals import RIVALS
 from benchmarks.special import LAWS
 from benchmarks.synthetic import synthetic
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.instance import Effort
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,7 +16,7 @@ from puzzledsl.ir.nodes import CpSat
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search import solve
 from puzzledsl.search.batches import Found, best_of
-from puzzledsl.search.effort import Effort
+from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.solve import cpsat_model, solve_search

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from puzzledsl.ir.nodes import CountTerm, CpSat, Frontier, LayerChoice, ParamsTerm
-from puzzledsl.search.frontier import direction, solve_frontier
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import direction, solve_frontier, solve_search
 from tests.cases import cases
 from tests.search.instances import ATTENTION, FFN, HERE, KL, Instance, chat, plain_instance, problems, require
 

@@ -1,17 +1,24 @@
-"""A model of eighty layers with 54 choices each, to the proven optimum."""
+"""A model of eighty layers with 54 choices each, to the proven optimum, also under traffic."""
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
+from pathlib import Path
+from time import process_time
 
 import pytest
 
 from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
-from puzzledsl.ir.nodes import CpSat
+from puzzledsl.costs.table import cost_table
+from puzzledsl.ir.nodes import CpSat, Program
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.search.cpsat.solve import run_cpsat
-from puzzledsl.search.effort import Effort
+from puzzledsl.search.infeasible.verdicts import no_answer
+from puzzledsl.search.problem.instance import Effort
 from puzzledsl.search.solve import solve_search
+from tests.search.test_traffic import read
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -50,3 +57,51 @@ def test_a_time_limit_still_leaves_an_answer_with_its_bound() -> None:
     assert result.objective is not None and result.bound is not None and result.gap is not None
     assert result.bound < result.objective
     assert 0 < result.gap < 0.01
+
+
+LARGE = """\
+use "std/hardware.pzl" (h100_sxm)
+use "std/parents.pzl" (llama3_1_70b)
+parent p = hf("nowhere", shape: llama3_1_70b)
+space wide of p {{
+  attention = gqa(kv_heads: 8 | 4 | 2 | 1) | linear | noop
+  ffn = mlp(width: 100% | 87% | 75% | 50% | 25% | 20% | 10%, round: 256) | linear | noop
+}}
+hardware h100 = h100_sxm(memory: 80GiB, dtype: fp8, kv_cache: fp8)
+scenario busy on h100 = traffic({rate} req/s, 1024 -> 256)
+score kl of wide = table("kl.csv")
+search s of wide {{ minimize kl, {body} }}
+"""
+
+
+def large(folder: Path, rate: float, body: str) -> tuple[Program, SearchResult]:
+    program = read(folder, LARGE.format(rate=rate, body=body))
+    _, _, made = synthetic(seed=0)
+    (kl,) = [table.model_copy(update={"score": "kl"}) for table in made.values()][:1]
+    began = process_time()
+    found = solve_search(program, "s", cost_table(program, "wide"), {"kl": kl})
+    assert process_time() - began < 5
+    return program, found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "require busy.tpot <= 40ms",
+        "require busy.p95_ttft <= 400ms, require busy.tpot <= 40ms, require busy.memory <= 70GB",
+        "require busy.max_rate >= 2x, require busy.tpot <= 0.7x",
+    ],
+)
+def test_eighty_layers_of_54_alternatives_take_moments(tmp_path: Path, body: str) -> None:
+    _, found = large(tmp_path, 1.5, body)
+    assert found.status == "optimal" and found.gap == 0
+
+
+def test_a_rate_that_nobody_sustains_is_said_with_the_best_reachable(tmp_path: Path) -> None:
+    program, found = large(tmp_path, 30, "require busy.tpot <= 40ms, require kl <= 1")
+    assert found.status == "infeasible"
+    assert [item.text for item in found.conflict] == ["kl", "busy.max_rate"]
+    problem = no_answer(program, found)
+    assert problem is not None
+    (beside,) = problem.secondary
+    assert beside.span.line == 9 and re.fullmatch(r"best with the other: \d+\.?\d* req/s", beside.text)

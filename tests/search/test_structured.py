@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.instance import Effort
 from tests.search.structured import FIGURES, answers_of, structured_problem
 
 EACH = 40  # problems of each family of figures

@@ -1,4 +1,4 @@
-"""What a search needs, and what it says when that is not there."""
+"""Tables that a search needs, and the diagnostics where they are not there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import LayerChoice
-from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from tests.search.instances import ATTENTION, FFN, chat, plain_instance, require
 
@@ -16,11 +15,6 @@ INSTANCE = plain_instance(
     (LayerChoice(attention=ATTENTION, ffn=FFN),) * 2,
     requirements=(require(chat("memory"), "<=", 10**9),),
 )
-
-
-def test_needed_names_scores_and_scenarios() -> None:
-    needs = needed(INSTANCE.program, "best")
-    assert (needs.scores, needs.scenarios) == ({"kl"}, {"chat"})
 
 
 def diagnostics(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,20 +10,18 @@ from itertools import pairwise, product
 from math import exp, factorial
 from pathlib import Path
 from random import Random
-from time import process_time
 
 import pytest
 
-from benchmarks.synthetic import synthetic
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.check import check
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.metrics import filled
 from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.costs.simulation import simulated
 from puzzledsl.costs.table import cost_table
-from puzzledsl.costs.traffic import filled
 from puzzledsl.ir.nodes import Program, RooflineHardware
-from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable, SearchResult
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.infeasible.verdicts import no_answer
 from puzzledsl.search.solve import solve_search
 from tests.cases import ALL, cases
@@ -397,54 +394,6 @@ def test_steps_between_measured_batches_lie_on_lines(tmp_path: Path) -> None:
     assert steps[0] == 1000 and sum(steps) == pytest.approx(sum(line), rel=0.02)
     assert all(step == pytest.approx(own, rel=0.15) for step, own in zip(steps, line, strict=True))
     assert {(costs.fixed.prefill_ns, costs.fixed.kv_cache_bytes) for costs in made} == {(600, 84)}
-
-
-LARGE = """\
-use "std/hardware.pzl" (h100_sxm)
-use "std/parents.pzl" (llama3_1_70b)
-parent p = hf("nowhere", shape: llama3_1_70b)
-space wide of p {{
-  attention = gqa(kv_heads: 8 | 4 | 2 | 1) | linear | noop
-  ffn = mlp(width: 100% | 87% | 75% | 50% | 25% | 20% | 10%, round: 256) | linear | noop
-}}
-hardware h100 = h100_sxm(memory: 80GiB, dtype: fp8, kv_cache: fp8)
-scenario busy on h100 = traffic({rate} req/s, 1024 -> 256)
-score kl of wide = table("kl.csv")
-search s of wide {{ minimize kl, {body} }}
-"""
-
-
-def large(folder: Path, rate: float, body: str) -> tuple[Program, SearchResult]:
-    program = read(folder, LARGE.format(rate=rate, body=body))
-    _, _, made = synthetic(seed=0)
-    (kl,) = [table.model_copy(update={"score": "kl"}) for table in made.values()][:1]
-    began = process_time()
-    found = solve_search(program, "s", cost_table(program, "wide"), {"kl": kl})
-    assert process_time() - began < 5
-    return program, found
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "require busy.tpot <= 40ms",
-        "require busy.p95_ttft <= 400ms, require busy.tpot <= 40ms, require busy.memory <= 70GB",
-        "require busy.max_rate >= 2x, require busy.tpot <= 0.7x",
-    ],
-)
-def test_eighty_layers_of_54_alternatives_take_moments(tmp_path: Path, body: str) -> None:
-    _, found = large(tmp_path, 1.5, body)
-    assert found.status == "optimal" and found.gap == 0
-
-
-def test_a_rate_that_nobody_sustains_is_said_with_the_best_reachable(tmp_path: Path) -> None:
-    program, found = large(tmp_path, 30, "require busy.tpot <= 40ms, require kl <= 1")
-    assert found.status == "infeasible"
-    assert [item.text for item in found.conflict] == ["kl", "busy.max_rate"]
-    problem = no_answer(program, found)
-    assert problem is not None
-    (beside,) = problem.secondary
-    assert beside.span.line == 9 and re.fullmatch(r"best with the other: \d+\.?\d* req/s", beside.text)
 
 
 def test_steps_are_those_of_the_roofline(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 
 from benchmarks.synthetic import synthetic
+from puzzledsl.api.session import Variations
 from puzzledsl.ir.nodes import Is, LinearRequirement, LogicRequirement, Not, Requirement, Where
 from puzzledsl.ir.tables import SearchResult, WhyResult
-from puzzledsl.search.sensitivity.why import Variations, why_search
+from puzzledsl.pipeline.context import Context
+from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 
@@ -27,7 +30,7 @@ def fresh(requirements: Sequence[Requirement]) -> SearchResult:
 
 def warm() -> Variations:
     program, costs, scores = INPUTS
-    return Variations(tables_of(program, "best", costs, scores))
+    return Variations(tables_of(program, "best", costs, scores), cast(Context, None))
 
 
 def moved(requirement: Requirement, factor: Fraction) -> Requirement:
@@ -55,7 +58,7 @@ def test_a_warm_answer_is_that_of_a_fresh_solve() -> None:
     statuses = set()
     for _ in range(count):
         asked = drawn(rng)
-        got, wanted = variations.solve(asked, 20), fresh(asked)
+        got, wanted = variations.solve(asked, time_s=20), fresh(asked)
         statuses.add(got.status)
         assert (got.status, got.solutions) == (wanted.status, wanted.solutions)
         assert got.objective == wanted.objective
@@ -70,22 +73,22 @@ def test_threads_share_the_tables() -> None:
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            got = [*pool.map(lambda each: variations.solve(each, 20), asked)]
+            got = [*pool.map(lambda each: variations.solve(each, time_s=20), asked)]
     finally:
         sys.setswitchinterval(before)
     one = warm()
-    assert [r.objective for r in got] == [one.solve(each, 20).objective for each in asked]
+    assert [r.objective for r in got] == [one.solve(each, time_s=20).objective for each in asked]
 
 
 def test_an_infeasible_variation_is_explained() -> None:
     own = INPUTS[0].searches["best"].requirements
     asked = [moved(own[0], Fraction(1, 2)), *own[1:]]
-    result = warm().explain(asked, 20)
+    result = warm().explain(asked, time_s=20)
     assert result.status == "infeasible" and result.conflict == fresh(asked).conflict != ()
 
 
 def test_regrets_are_those_of_the_search() -> None:
     program, costs, scores = INPUTS
-    got = warm().why(program.searches["best"].requirements, 3, 20)
+    got = warm().why(program.searches["best"].requirements, 3, time_s=20)
     wanted = why_search(program, "best", costs, scores, layers=[3])
     assert isinstance(got, WhyResult) and got == wanted

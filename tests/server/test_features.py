@@ -10,9 +10,8 @@ from lsprotocol import types
 
 from puzzledsl.base.resources import resource
 from puzzledsl.server.document import MAX_BYTES, Document, Project
-from puzzledsl.server.layout import TYPES, formatting, semantic_tokens
 from puzzledsl.server.navigation import definition, outline, references
-from puzzledsl.server.problems import actions, problems
+from puzzledsl.server.problems import TYPES, actions, formatting, problems, semantic_tokens
 from puzzledsl.syntax.format import format_source
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.server.hover import hover
+from puzzledsl.server.navigation import hover
 from tests.server.texts import CURSOR, PROGRAM, marked
 
 
@@ -120,7 +120,7 @@ def test_heads_of_declarations(tmp_path: Path) -> None:
     (tmp_path / "lib.pzl").write_text("let one = 1\n", "utf-8")
     for text, head in {
         f'use "lib.pzl" as li{CURSOR}b\nlet a = lib.one\n': 'use "lib.pzl" as lib',
-        f"let broke{CURSOR}n = (1 + \n": "let broken = …",
+        f"let broke{CURSOR}n = (1 + \n": "let broken = (1 +",
         f"param ki{CURSOR}nd: a | b = a\n": "param kind: a | b = a",
         f"param k{CURSOR}: Count\n": "param k: Count",
         f"let lo{CURSOR}ng = [{', '.join(map(str, range(100)))}]\n": "let long = [0, 1, 2",

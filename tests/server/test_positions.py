@@ -17,7 +17,7 @@ texts = st.text(st.sampled_from("ab é→𝔘😀\n"), max_size=40)
 
 @given(texts, st.sampled_from(ENCODINGS), st.data())
 def test_there_and_back(text: str, encoding: Encoding, data: st.DataObject) -> None:
-    lines = Lines.of(text, encoding)
+    lines = Lines(text, encoding)
     line = data.draw(st.integers(1, len(lines.lines)))
     column = data.draw(st.integers(1, len(lines.lines[line - 1]) + 1))
     position = lines.position(line, column)
@@ -29,7 +29,7 @@ def test_there_and_back(text: str, encoding: Encoding, data: st.DataObject) -> N
 
 @given(texts, st.sampled_from(ENCODINGS), st.integers(0, 60), st.integers(0, 60))
 def test_any_position_is_a_place_of_the_text(text: str, encoding: Encoding, line: int, at: int) -> None:
-    lines = Lines.of(text, encoding)
+    lines = Lines(text, encoding)
     row, column = lines.place(types.Position(line, at))
     assert 1 <= row <= len(lines.lines)
     assert 1 <= column <= len(lines.lines[row - 1]) + 1
@@ -37,12 +37,12 @@ def test_any_position_is_a_place_of_the_text(text: str, encoding: Encoding, line
 
 def test_a_place_below_the_text_is_its_end() -> None:
     """A file may have become shorter than it was when it was checked."""
-    assert Lines.of("a\n😀x", "utf-16").position(7, 2) == types.Position(1, 3)
+    assert Lines("a\n😀x", "utf-16").position(7, 2) == types.Position(1, 3)
 
 
 @pytest.mark.parametrize(("encoding", "wanted"), [("utf-8", 4), ("utf-16", 2), ("utf-32", 1)])
 def test_a_character_beyond_the_basic_plane(encoding: Encoding, wanted: int) -> None:
-    lines = Lines.of("😀x", encoding)
+    lines = Lines("😀x", encoding)
     assert lines.range(Span("", 1, 2, 1, 3)).start.character == wanted
     assert lines.place(types.Position(0, wanted)) == (1, 2)
     if wanted > 1:

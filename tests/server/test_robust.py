@@ -13,8 +13,8 @@ from lsprotocol import types
 from puzzledsl.server import navigation, problems
 from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.hover import hover
-from puzzledsl.server.layout import formatting, semantic_tokens
+from puzzledsl.server.navigation import hover
+from puzzledsl.server.problems import formatting, semantic_tokens
 from tests.cases import cases
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 

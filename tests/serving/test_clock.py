@@ -18,18 +18,17 @@ from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.units import usual_speed
 from puzzledsl.export import engines
-from puzzledsl.export.engines import llama_cpp_engine
-from puzzledsl.export.engines.ask import build_of, environment, python_of
+from puzzledsl.export.engines import ask, llama_cpp_engine
+from puzzledsl.export.engines.ask import Session, SessionFailed, build_of, environment, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import cells as costs
 from puzzledsl.measure import estimate
+from puzzledsl.measure.errors import EngineAbsent, EngineFailed
 from puzzledsl.measure.whole import Workload
-from puzzledsl.serving import clock, session
+from puzzledsl.serving import clock
 from puzzledsl.serving.clock import ServingClock
-from puzzledsl.serving.errors import EngineAbsent, EngineFailed
 from puzzledsl.serving.load import time_in_engine
-from puzzledsl.serving.session import Session, SessionFailed
 from tests.cases import more
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Interrupted, Recorder
@@ -109,8 +108,8 @@ def test_a_process_says_whether_it_has_huge_pages(tmp_path, few, monkeypatch):
     request = {"batch": 1, "context": 64, "threads": 1, "dtype": "q8_0", "device": "cpu"}
     with Session("llama_cpp", path, request) as small:
         assert small.is_in_huge_pages, "so little memory slows nothing"
-        monkeypatch.setattr(session, "FEW_SMALL_BYTES", 1 << 20)
-        monkeypatch.setattr(session, "FEW_SMALL_SHARE", 0.0)
+        monkeypatch.setattr(ask, "FEW_SMALL_BYTES", 1 << 20)
+        monkeypatch.setattr(ask, "FEW_SMALL_SHARE", 0.0)
         assert not small.is_in_huge_pages
 
 
@@ -272,9 +271,7 @@ def test_interrupted_it_goes_on(tmp_path, few):
     path = program_in(tmp_path)
     with pytest.raises(Interrupted):
         measured(path, Recorder(limit=2))
-    (partial,) = (tmp_path / "work").glob("*.rounds.jsonl")
-    before = partial.read_text()
-    assert len(before.splitlines()) == 2
+    assert len([*(tmp_path / "work").glob("*.rounds.*.json")]) == 2
     progress = Recorder()
     assert measured(path, progress).timings
     assert progress.advanced == progress.named("start")[0]["total"]
@@ -305,7 +302,7 @@ def test_speeds_of_real_models_in_turn(tmp_path):
     path = program_in(tmp_path, dtype="f32")
     hardware = checked(path).hardware["here"]
     found = time_in_engine(hardware, Workload(1, 6, 5), [tmp_path / "parent", tmp_path / "parent"], 2)
-    assert [len(samples.prefill) for samples in found] == [2, 2]
+    assert [len(samples.prefill) for samples in found] == [1, 1]
     assert [len(samples.decode) for samples in found] == [10, 10]
     assert usual_speed(found[0]).decode_step_s > 0
 
@@ -325,7 +322,7 @@ def test_an_engine_that_dies(tmp_path, monkeypatch):
         f"#!{sys.executable}\nimport sys\nprint('ggml: out of memory', file=sys.stderr)\nsys.exit(3)\n"
     )
     fake.chmod(0o755)
-    monkeypatch.setattr(session, "python_of", lambda name: fake)
+    monkeypatch.setattr(ask, "python_of", lambda name: fake)
     with pytest.raises(DiagnosticError) as error:
         measured(path)
     (found,) = error.value.diagnostics

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.data.streams import TokenRows, token_rows
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.uptrain import train

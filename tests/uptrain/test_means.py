@@ -11,12 +11,13 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
 from puzzledsl.models import placement as this_device
+from puzzledsl.models.errors import NoRoomToUptrain
 from puzzledsl.plan.memory.stage_plan import Device
 from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, uptrain_plan
-from puzzledsl.uptrain import means
-from puzzledsl.uptrain.errors import NoRoomToUptrain
-from puzzledsl.uptrain.means import PLAIN, chosen, means_for
+from puzzledsl.uptrain import run as means
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks
+from puzzledsl.uptrain.run import chosen, means_for
+from puzzledsl.uptrain.train import PLAIN
 from tests.pieces.train.bld_programs import WHERE
 from tests.uptrain.cases import make_case
 

@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
+from puzzledsl.models.errors import OutOfMemory
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.errors import OutOfMemory
-from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.model import Student, Teacher, logit_loss
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import Trainer
+from puzzledsl.uptrain.train import PLAIN, Trainer
 from tests.pretended_gpu import Gpu
 from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
 from tests.uptrain.test_train import IDS

@@ -15,14 +15,14 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS, Precision
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import EndsAssignment
+from puzzledsl.models.errors import LossDiverged, NoUptrainData
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.precision.gptq import stored_codes
 from puzzledsl.uptrain import model, train
-from puzzledsl.uptrain.errors import LossDiverged, NoUptrainData
 from puzzledsl.uptrain.model import prepare_training
 from puzzledsl.uptrain.run import UptrainInputs, heldout_blocks, run_uptrain
 from puzzledsl.uptrain.train import Trainer

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.uptrain.ranks import Ranks, announce, ranks_of, shares
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from tests.uptrain.cases import Recorder, make_case, with_chats

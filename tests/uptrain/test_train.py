@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.model import Student, Teacher

@@ -21,18 +21,18 @@ import torch.distributed as dist
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.ir.nodes import Program
+from puzzledsl.models.errors import OtherVocabulary
 from puzzledsl.models.families import tensors
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import ranks as cutting
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.errors import OtherVocabulary
-from puzzledsl.uptrain.means import PLAIN
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of
 from puzzledsl.uptrain.run import models, sharding_of
 from puzzledsl.uptrain.state import Store
+from puzzledsl.uptrain.train import PLAIN
 from tests.tiny import tiny_tokens
 from tests.uptrain.cases import Recorder
 

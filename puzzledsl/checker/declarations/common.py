@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -10,10 +10,10 @@ from typing import Any, Literal
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.settings import Kind
+from puzzledsl.base.settings import REQUIRED, Kind
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import Context, Lower, Refused
 from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import Entry, Settings
@@ -33,6 +33,7 @@ class Declared:
 
     ctx: Context
     symbol: Symbol
+    of: Symbol | None = None  # what it builds on
 
     @property
     def decl(self) -> tree.Decl:
@@ -65,7 +66,8 @@ class Declared:
         """Report a missing or superfluous `of …`, `= …` or `{ … }`: by the kind, or by `value`, `body` and `example`."""
         decl, kind = self.decl, self.kind
         value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
-        body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
+        required = kind.value is None or any(each.value is REQUIRED for each in kind.settings.values())
+        body = body or ("needed" if required else "allowed" if kind.settings else "none")
         help = f"write `{example or kind.form}`"
         for what, part, need in (("`= …`", decl.value, value), ("`{ … }`", decl.body, body)):
             if part is None and need == "needed":
@@ -97,11 +99,11 @@ class Declared:
             ctx.refuse(errors.Misplaced(named.span, **said))
         return None if named is None else ctx.attempt(read_ref, ctx, named, Scope(symbol.file), kinds)
 
-    def head(self, of: Symbol | None = None) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
         """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
         found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
         if field := self.kind.of:
-            found[field] = "" if of is None else self.ctx.name_of(of)
+            found[field] = "" if self.of is None else self.ctx.name_of(self.of)
         return {**found, "where": self.where}
 
     def body(self) -> tuple[Settings, dict[str, tree.Section]]:
@@ -170,6 +172,19 @@ class Declared:
         return scope
 
 
+def lowering(read: Callable[[Declared], object]) -> Lower:
+    """Return the lowering that checks the parts of a declaration and what it builds on, and reads the rest by `read`."""
+
+    def lower(ctx: Context, symbol: Symbol) -> object:
+        declared = Declared(ctx, symbol)
+        declared.check_parts()
+        of = declared.target() if declared.kind.targets else None
+        node = read(replace(declared, of=of))
+        return None if declared.kind.targets and of is None else node
+
+    return lower
+
+
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
     """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
     ctx.lower(space, nodes.Space)
@@ -218,15 +233,6 @@ def shared_statement(ctx: Context, statement: tree.Stmt, scope: Scope, thing: st
             misplaced(ctx, statement, thing)
 
 
-_OF_SEARCHES: dict[type, str] = {
-    tree.ForAll: "`for`",
-    tree.Require: "`require`",
-    tree.Prefer: "`prefer`",
-    tree.Objective: "a goal",
-    tree.Solutions: "`solutions`",
-}
-
-
 def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
     if ctx.file_of(statement.span).is_damaged(statement.span):
@@ -237,10 +243,11 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
         what = f"`{ctx.source(span)}`" if plain else f"`{statement.op}`"
         if not plain or not isinstance(statement.target, tree.Name):
             help = "layers are edited in a `space`"
+    elif isinstance(statement, tree.ForAll | tree.Require | tree.Prefer | tree.Objective | tree.Solutions):
+        word, help = type(statement).__name__.lower(), "it belongs to a `search`"
+        what = {"forall": "`for`", "objective": "a goal"}.get(word, f"`{word}`")
     else:
-        other = "a section" if isinstance(statement, tree.Section) else "this"
-        what = _OF_SEARCHES.get(type(statement), other)
-        help = "it belongs to a `search`" if type(statement) in _OF_SEARCHES else ""
+        what = "a section" if isinstance(statement, tree.Section) else "this"
     if span.end_line != span.line:  # its first few columns
         span = Span(span.file, span.line, span.column, span.line, span.column + 3)
     ctx.misplaced(span, what, thing, help)
@@ -248,8 +255,7 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
 
 def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
     """Evaluate an assertion and report it where it is false, or not known before the search."""
-    value = ctx.value(statement.condition, scope)
-    span = statement.condition.span
+    value, span = ctx.value(statement.condition, scope), statement.condition.span
     match value:
         case values.Poison() | values.Boolean(value=True):
             return

@@ -40,18 +40,16 @@ from puzzledsl.language.kinds import DATA_SOURCES, SHAPE
 from puzzledsl.syntax import tree
 
 
-def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
+def lower_parent(parent: Declared) -> nodes.Parent:
     """`parent p = hf(…)` or `shape(…)`."""
-    parent = Declared(ctx, symbol)
-    parent.check_parts()
     call = parent.call()
     if call.name == "shape":
-        of_shape: dict[str, Any] = {"shape": read_shape(ctx, call), "computation": USUAL}
+        of_shape: dict[str, Any] = {"shape": read_shape(parent.ctx, call), "computation": USUAL}
         return nodes.Parent(**parent.head(), source=nodes.ShapeSource(), **of_shape)
     settings = parent.arguments(call)
     settings.need_all()
     id, revision = settings.read("id"), settings.read("revision")
-    shape, computation = _of_checkpoint(symbol, settings.sound(settings), id, f"`{id}/config.json`")
+    shape, computation = _of_checkpoint(parent.symbol, settings.sound(settings), id, f"`{id}/config.json`")
     source = nodes.HfSource(id=id, revision=revision)
     return nodes.Parent(**parent.head(), source=source, shape=shape, computation=computation)
 
@@ -63,8 +61,7 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
         if content := config_content(config_path(symbol.file.path.parent, id)):
             found, computation = shape_of_config(content), computation_of_config(content)
     except BadConfig as error:
-        problem = errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))
-        raise ctx.refuse(problem) from None
+        raise ctx.refuse(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))) from None
     if settings.has("shape"):
         call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
         said = read_shape(ctx, call)
@@ -161,11 +158,9 @@ Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 """Parts by name, each with its share so far."""
 
 
-def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
+def lower_data(data: Declared) -> nodes.Data:
     """`data d = text(…)`, `mix(…)`, or another text. What earlier versions wrote as a sum is told as the mix that it is."""
-    data = Declared(ctx, symbol)
-    data.check_parts()
-    value = data.decl.value
+    ctx, value = data.ctx, data.decl.value
     if isinstance(value, tree.Binary):
         pairs = _as_pairs(ctx, summands(value))
         help = f"write `mix({pairs})`" if pairs else f"declare each text, and write `{MIX_EXAMPLE}`"
@@ -193,9 +188,8 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
             fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
             wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
             raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
-        seen: dict[Symbol, Span] = {}
-        weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
-        shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
+        weighted = ctx.all(_weighted, call.arguments, call.scope, {})
+        shares = _added(weighted)
         if not call.arguments:
             raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
         if not any(share for _, share in shares.values()):
@@ -248,33 +242,24 @@ def _weighted(
     return ctx.need(data, nodes.Data), weight
 
 
-def _added(terms: Iterable[tuple[Parts, Fraction]]) -> Shares:
-    """Return the parts of a mix, each once, with their shares: those of its texts, times the texts' own."""
+def _added(weighted: Iterable[tuple[nodes.Data, Fraction]]) -> Shares:
+    """Return the parts of a mix, each once, with their shares: of a text that is a mix itself, those of its parts."""
     shares: Shares = {}
-    for parts, weight in terms:
-        for part, share in parts:
+    for data, weight in weighted:
+        if isinstance(data.source, nodes.MixData):
+            parts = data.source.parts
+        else:
+            parts = (nodes.MixPart(name=data.name, weight=1, source=data.source),)
+        for part in parts:
             before = shares[part.name][1] if part.name in shares else Fraction(0)
-            shares[part.name] = part, before + weight * share
+            shares[part.name] = part, before + weight * Fraction(part.weight, sum(p.weight for p in parts))
     return shares
-
-
-Parts = Iterable[tuple[nodes.MixPart, Fraction]]
-
-
-def _parts(name: str, source: nodes.MixData | nodes.PlainData) -> Parts:
-    """Parts of a mix, with shares that add up to 1: itself, or the parts of a mix."""
-    if not isinstance(source, nodes.MixData):
-        return [(nodes.MixPart(name=name, weight=1, source=source), Fraction(1))]
-    total = sum(part.weight for part in source.parts)
-    return [(part, Fraction(part.weight, total)) for part in source.parts]
 
 
 def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:
     """The parts with any share, their weights the smallest whole numbers in these proportions."""
     kept = [(part, share) for part, share in shares.values() if share]
     scale = lcm(*(share.denominator for _, share in kept))
-    weights = [int(share * scale) for _, share in kept]
-    unit = gcd(*weights)
-    return tuple(
-        part.model_copy(update={"weight": own // unit}) for (part, _), own in zip(kept, weights, strict=True)
-    )
+    whole = [(part, int(share * scale)) for part, share in kept]
+    unit = gcd(*(weight for _, weight in whole))
+    return tuple(part.model_copy(update={"weight": weight // unit}) for part, weight in whole)

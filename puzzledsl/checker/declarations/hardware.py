@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from puzzledsl.base.diagnostics import Args, Fix, SeveralGpus
 from puzzledsl.base.queueing import read_lengths
@@ -18,7 +18,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
-from puzzledsl.checker.expressions.values import Constructed, Located, RangeValue, Symbol, Value, located
+from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Value, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH
@@ -114,9 +114,9 @@ class _Profile:
 
     def read(self) -> nodes.RooflineHardware:
         """Return the profile."""
-        settings, old = self._strict(self.settings, "`KEY`"), self.old
-        peak = self._section("peak", "the KEY peak")
-        shares = self._section("efficiency", "efficiency of `KEY`")
+        settings, old = self._strict(self.settings, "`{}`"), self.old
+        peak = self._section("peak", "the {} peak")
+        shares = self._section("efficiency", "efficiency of `{}`")
         peaks = dict(old.flop_per_s) if old else {}
         peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
         if "peak" in self.sections and not peaks and not peak.failed:
@@ -143,12 +143,8 @@ class _Profile:
         return node
 
     def _strict(self, settings: Settings, what: str) -> Settings:
-        """Refuse figures that are physically impossible; `what` names one in diagnostics, for KEY."""
-
-        def refuse(key: str, condition: str, got: str) -> NoReturn:
-            raise self._impossible(settings, key, what.replace("KEY", key), condition, got)
-
-        settings.out_of_range = refuse
+        """Refuse figures that are physically impossible; `what` names one in diagnostics."""
+        settings.out_of_range = lambda key, *more: self._impossible(settings, key, what.format(key), *more)
         return settings
 
     def _impossible(self, settings: Settings, key: str, what: str, condition: str, got: str) -> Refused:
@@ -178,24 +174,19 @@ class _Profile:
         return {words[key].name: dtype for key, dtype in found.items()}
 
 
-def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
+def lower_scenario(scenario: Declared) -> nodes.Scenario:
     """`scenario s on h = batch(256, 128 -> 1024)`, or `traffic(2 req/s, 256 -> 128)`."""
-    scenario = Declared(ctx, symbol)
-    scenario.check_parts()
-    hardware, call = scenario.target(), scenario.call()
+    call = scenario.call()
     settings = scenario.arguments(call)
     if call.name == "traffic":
-        given = _traffic(settings, symbol.file.path.parent)
-        if hardware is None:
-            raise Refused
-        return nodes.Scenario(**scenario.head(hardware), **given)
+        return nodes.Scenario(**scenario.head(), **_traffic(settings, scenario.symbol.file.path.parent))
     settings.need_all()
     settings.sound(settings)
     batches = settings.read("batch", None, _batches)
     tokens = settings.read("tokens", None, lambda known: _sides(known, as_whole))
-    if batches is None or tokens is None or hardware is None:
+    if batches is None or tokens is None:
         raise Refused
-    return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
+    return nodes.Scenario(**scenario.head(), batches=batches, prompt=tokens[0], output=tokens[1])
 
 
 def _traffic(settings: Settings, directory: Path) -> dict[str, Any]:
@@ -264,11 +255,9 @@ def _batches(settings: Settings) -> tuple[int, ...]:
         help = "write `auto` for the best of all batches, or their number"
         fixes = [Fix.replace(place, "auto", safe=False)]
         raise ctx.wrong(place, "a batch", "a number or `auto`", "a function", help, fixes)
-    return tuple(sorted(set(ctx.all(_batch, located(settings.value("batch"), place)))))
-
-
-def _batch(ctx: Context, option: Located) -> int:
-    return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
+    options = located(settings.value("batch"), place)
+    found = ctx.all(lambda _, each: as_whole(ctx, each.value, each.span, "a batch", 1, MAX_BATCH), options)
+    return tuple(sorted(set(found)))
 
 
 def _sides(settings: Settings, read: Callable[..., T]) -> tuple[T, T]:

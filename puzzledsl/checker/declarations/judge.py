@@ -10,7 +10,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import lower
-from puzzledsl.checker.expressions.values import SpaceInfo, Symbol
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import nodes
 
 
@@ -56,14 +56,11 @@ class SumOfDrops(Diagnostic, code="E0434"):
     )
 
 
-def lower_judge(ctx: Context, symbol: Symbol) -> nodes.Judge | None:
+def lower_judge(judge: Declared) -> nodes.Judge:
     """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
-    judge = Declared(ctx, symbol)
-    judge.check_parts(value="allowed", body="needed")
-    of, tasks = judge.target(), judge.tasks()
+    tasks = judge.tasks()
     settings, _ = judge.body()
-    node = lower(settings, nodes.Judge, **judge.head(of), tasks=tasks)
-    return None if of is None else settings.sound(node)
+    return settings.sound(lower(settings, nodes.Judge, **judge.head(), tasks=tasks))
 
 
 def judged_requirement(ctx: Context, comparison: values.Comparison, because: str) -> nodes.LinearRequirement:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.phrases import closest
@@ -43,15 +43,12 @@ _PARTS = [*(f"`{word}`" for word in STATEMENTS), *(f"`{name} = …`" for name in
 _HAS = f"a search has {', '.join(_PARTS[:-1])} and {_PARTS[-1]}"
 
 
-def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
+def lower_search(search: Declared) -> nodes.Search | None:
     """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
-    search = Declared(ctx, symbol)
-    search.check_parts()
-    of = search.target()
+    ctx, symbol, of = search.ctx, search.symbol, search.of
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else searched_space(ctx, of)
-    info = space_info(ctx, space) if space is not None else None
-    known = info or guessed(symbol.name)
+    known = (space_info(ctx, space) if space is not None else None) or guessed(symbol.name)
     settings = Settings(ctx, search.thing, symbol.span, SETTINGS)
     scope, body = search.scope_about(known), _Body(search, known, settings)
     for statement in search.decl.body or ():
@@ -79,8 +76,7 @@ def _refine(settings: Settings) -> nodes.Refine | None:
     if form.node is None:  # `none`
         from_call(ctx, call, form)
         return None
-    found: nodes.Refine = lower_call(ctx, call, form, where=ctx.where(span))
-    return found
+    return cast(nodes.Refine, lower_call(ctx, call, form, where=ctx.where(span)))
 
 
 def searched_space(ctx: Context, search: Symbol) -> Symbol | None:
@@ -153,11 +149,8 @@ class _Body:
             late = any(term.scenario == name and METRICS[term.metric].load == "p95" for term in terms)
             most = most_load(traffic.at_most) / traffic.at_most
             rate: Args = {"op": ">=", "bound": traffic.rate, "unit": "requests_per_s"}
-            busy: Args = {"op": "<=", "bound": most}
-            bounds = [
-                ("max_rate", rate, traffic.where.text),
-                ("utilisation", busy, f"{float(100 * most):.4g}%"),
-            ]
+            busy, share = {"op": "<=", "bound": most}, f"{float(100 * most):.4g}%"
+            bounds = [("max_rate", rate, traffic.where.text), ("utilisation", busy, share)]
             for metric, bound, text in bounds[: 1 + late]:
                 term = nodes.MetricTerm(scenario=name, metric=metric)
                 requirement = nodes.LinearRequirement(
@@ -344,14 +337,12 @@ class _Body:
         self.solutions = read(statement.count, "the number of solutions", MAX_SOLUTIONS), apart
 
 
-def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
+def lower_frontier(frontier: Declared) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
-    frontier = Declared(ctx, symbol)
-    frontier.check_parts()
-    of = frontier.target()
+    ctx, of = frontier.ctx, frontier.of
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None
-    scope = frontier.scope_about(info or guessed(symbol.name))
+    scope = frontier.scope_about(info or guessed(frontier.symbol.name))
     call = frontier.call()
     scoped = call.scope.inner(scope.names)
     settings = frontier.arguments(call)
@@ -364,13 +355,13 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
         return None
     swept = ctx.attempt(_swept, settings)
     ends = _ends(settings, None if swept is None else swept[0])
-    if swept is None or of is None or info is None:
+    if swept is None or info is None:
         return None
     term, times = swept[1], ends.low.form == "times"
     if times and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
         refuse_batch_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
     sweep: Args = {"low": ends.low.value, "high": ends.high.value, "times_parent": times}
-    return nodes.Frontier(**frontier.head(of), term=term, **sweep, points=points)
+    return nodes.Frontier(**frontier.head(), term=term, **sweep, points=points)
 
 
 def _swept(settings: Settings) -> tuple[Number, nodes.Term]:

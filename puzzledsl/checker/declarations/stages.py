@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import groupby
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
@@ -33,18 +33,14 @@ STEP_FACTOR = 85
 MAX_WEIGHT = 10**6
 
 
-def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
+def lower_bld(bld: Declared) -> nodes.Bld:
     """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
-    bld = Declared(ctx, symbol)
-    bld.check_parts()
-    space = bld.target()
     settings, _ = bld.body()
     mode, sub_blocks = settings.read("train", ("decoupled", SUB_BLOCKS), _train)
     rate = settings.read("lr", nodes.Schedule(peak=1e-4, warmup=0.01), _schedule)
     data = bld.only_data(settings, required=True)
     given: dict[str, Any] = {"mode": mode, "sub_blocks": sub_blocks, "lr": rate, "data": data}
-    node = reading.lower(settings, nodes.Bld, **bld.head(space), **given)
-    return node if space is not None else None
+    return reading.lower(settings, nodes.Bld, **bld.head(), **given)
 
 
 def _train(settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
@@ -79,15 +75,11 @@ def _schedule(settings: Settings) -> nodes.Schedule:
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
         raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
     call = reading.as_call(ctx, value, place, takes)
-    found: nodes.Schedule = reading.lower_call(ctx, call, takes.calls[call.name])
-    return found
+    return cast(nodes.Schedule, reading.lower_call(ctx, call, takes.calls[call.name]))
 
 
-def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
+def lower_uptrain(uptrain: Declared) -> nodes.Uptrain:
     """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
-    uptrain = Declared(ctx, symbol)
-    uptrain.check_parts()
-    search = uptrain.target()
     settings, _ = uptrain.body()
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
@@ -95,7 +87,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     node = reading.lower(
         settings,
         nodes.Uptrain,
-        **uptrain.head(search),
+        **uptrain.head(),
         **settings.read("loss", {"kld": 1.0, "cosine": 1.0, "lm": 0.0}, _loss),
         tokens=tokens,
         context=context,
@@ -106,8 +98,8 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     )
     if settings.has("batch") and node.micro_batch is not None and node.micro_batch > node.batch:
         condition, place = f"at most the `batch`, {node.batch}", settings.place("micro_batch")
-        ctx.beyond(place, "`micro_batch`", condition, str(node.micro_batch))
-    return node if search is not None else None
+        settings.ctx.beyond(place, "`micro_batch`", condition, str(node.micro_batch))
+    return node
 
 
 def batch_of(tokens: int, context: int) -> int:
@@ -154,14 +146,11 @@ def _weighted(part: tree.Expr, settings: Settings) -> tuple[str, float]:
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
 
 
-def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
+def lower_score(score: Declared) -> nodes.Score | None:
     """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
-    score = Declared(ctx, symbol)
-    score.check_parts()
-    of, call = score.target(), score.call()
+    ctx, of, call = score.ctx, score.of, score.call()
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
-    settings, place = score.arguments(call), score.decl.target
-    is_table = call.name == "table"
+    settings, place, is_table = score.arguments(call), score.decl.target, call.name == "table"
     if not is_table and of is not None and of.kind == "space" and place is not None:
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
@@ -251,37 +240,32 @@ def _ends(settings: Settings, longest: int) -> tuple[int, int]:
 PROMPT_FILES = (".jsonl", ".txt")
 
 
-def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
+def lower_export(export: Declared) -> nodes.Export:
     """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
-    export = Declared(ctx, symbol)
-    export.check_parts()
-    of, call = export.target(), export.call()
+    call = export.call()
     settings = export.arguments(call)
-    place = ctx.where(settings.place("runtime"))
-    node = reading.lower(settings, nodes.Export, **export.head(of), format=call.name, runtime_where=place)
-    return None if of is None else settings.sound(node)
+    place = export.ctx.where(settings.place("runtime"))
+    given: dict[str, Any] = {"format": call.name, "runtime_where": place}
+    return settings.sound(reading.lower(settings, nodes.Export, **export.head(), **given))
 
 
-def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
+def lower_eval(evaluation: Declared) -> nodes.Eval:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
-    evaluation = Declared(ctx, symbol)
-    of, tasks = evaluation.target(), evaluation.tasks()
+    tasks = evaluation.tasks()
     settings, _ = evaluation.body()
     if settings.has("data"):
         texts: tuple[str, ...] = settings.read("data", ())
     else:
         texts = tuple(filter(None, [evaluation.only_data(settings, required=False)]))
-    if of is None:
-        return None
     return reading.lower(
         settings,
         nodes.Eval,
-        **evaluation.head(of),
+        **evaluation.head(),
         tasks=tasks,
         lm_eval=settings.read("lm_eval", (), _tasks_of_harness),
         data=texts[0] if texts else None,
         more_data=texts[1:],
-        full=settings.read("full", (), partial(_full, evaluation, of)),
+        full=settings.read("full", (), partial(_full, evaluation)),
         prompts=settings.read("prompts", None, _prompts),
     )
 
@@ -296,9 +280,12 @@ def _tasks_of_harness(settings: Settings) -> tuple[str, ...]:
     raise settings.ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", help, fixes)
 
 
-def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ...]:
+def _full(evaluation: Declared, settings: Settings) -> tuple[str, ...]:
     """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
-    ctx, entry, kinds = settings.ctx, settings.entries["full"], settings.known("full").kinds
+    ctx, entry, of = settings.ctx, settings.entries["full"], evaluation.of
+    kinds = settings.known("full").kinds
+    if of is None:
+        raise Refused
     file, wanted, seen = entry.scope.file, _space_of(ctx, of), dict[Symbol, Span]()
     parts = reading.summands(entry.expr)
     named = [(e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in parts]
@@ -349,8 +336,8 @@ def _prompts(settings: Settings) -> nodes.Prompts:
             fixes = [Fix.replace(span, written, safe=False)]
             raise ctx.refuse(errors.PromptsNotAFile(span, path=path, help=help, fixes=fixes))
         case Constructed():
-            found: nodes.Prompts = reading.lower_call(ctx, value, settings.known("prompts").calls[value.name])
-            return found
+            calls = settings.known("prompts").calls
+            return cast(nodes.Prompts, reading.lower_call(ctx, value, calls[value.name]))
     wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
     help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
     raise ctx.wrong(span, "`prompts`", wanted, got, help)

@@ -30,8 +30,6 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
     """`target.name`."""
     name, known, help = node.name.text, tuple[str, ...](), ""
     match target:
-        case values.Poison():
-            return target
         case values.Ref(symbol=symbol) if symbol.kind in _OF:
             return _OF[symbol.kind](ctx, symbol, node)
         case values.Ref(symbol=symbol):
@@ -129,13 +127,11 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
     """`chat.cost_per_mtok`: a multiple of the latency at a given batch, or of how much of `max_rate` traffic is."""
-    key = metric.needs
-    scenario = ctx.need(symbol, nodes.Scenario)
+    key, scenario = metric.needs, ctx.need(symbol, nodes.Scenario)
     if scenario.hardware not in ctx.taken:
         return values.POISON
     hardware = ctx.need(ctx.taken[scenario.hardware], nodes.Hardware)
-    bound, spec, help = f"bound `{symbol.name}.throughput`", hardware.spec, ""
-    stated = None
+    bound, spec, help, stated = f"bound `{symbol.name}.throughput`", hardware.spec, "", None
     if isinstance(spec, nodes.TableHardware):
         help = f"a table states no `{key}`: {bound}"
     elif (stated := running_costs(spec)[STATED[key]]) is None:
@@ -250,8 +246,7 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> v
 def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list[int]:
     """The layers that one item of a subscript names."""
     if isinstance(item, tree.Range):
-        ends = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
-        low, high = ends
+        low, high = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
         at = item.step or item
         value: Value = Quantity(Fraction(1)) if item.step is None else ctx.value(item.step, scope)
         step = ctx.attempt(as_whole, ctx, value, at.span, "`step`", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.phrases import closest, listed
@@ -131,10 +131,7 @@ ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
     "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
     "abs": abs,
 }
-EXTREMES: dict[str, Callable[..., Fraction]] = {
-    "min": lambda *cell: min(cell),
-    "max": lambda *cell: max(cell),
-}
+EXTREMES: dict[str, Callable[..., Any]] = {"min": min, "max": max}
 
 
 def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Number:
@@ -211,8 +208,8 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
             key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
             return values.Symbolic({key: Fraction(1)}, space=statement.space)
         case values.Formula():
-            if (at := tables.layer_spoken_of(statement)) is not None:
-                return numbers.as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span)))
+            if (truth := tables.truth_of(ctx, statement, span)) is not None:
+                return numbers.as_symbolic(truth)
             help = "each thing counted hangs on one layer; statements between layers are a `require` each"
             raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
     help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
@@ -233,7 +230,7 @@ def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> V
         raise ctx.missing(call.span, f"`{name}`", "at least one value")
     constants = _need_alike(ctx, name, amounts, items)
     if len(constants) == len(amounts):
-        return (min if name == "min" else max)(constants, key=lambda n: n.value)
+        return EXTREMES[name](constants, key=lambda n: n.value)  # type: ignore[no-any-return]
     if len(amounts) == 1:
         return amounts[0]
     inside = tables.tables_of(ctx, amounts, call.span)

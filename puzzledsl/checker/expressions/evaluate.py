@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
-from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
+from puzzledsl.base.units import Quantity, parse_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_OPTIONS, Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
@@ -19,7 +19,7 @@ from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
 from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_symbolic, scale
-from puzzledsl.checker.expressions.operators import combine, compare
+from puzzledsl.checker.expressions.operators import OPERATIONS, compare, guard
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.language.kinds import CONSTRUCTORS, DATA_SOURCES
@@ -49,15 +49,11 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
                 unknown_name(ctx, expr, scope, (*values.VALUES, *sorted(CONSTRUCTORS - DATA_SOURCES.keys())))
             return found or values.POISON
         case tree.Literal_():
-            try:
-                return parse_quantity(expr.text)
-            except BadLiteral:  # reported by the parser
-                return values.POISON
+            return parse_quantity(expr.text)
         case tree.String():
             return values.Text(expr.value)
         case tree.ListExpr():
-            items = tuple(ctx.value(item, scope) for item in expr.items)
-            return values.POISON if values.POISON in items else values.ListValue(items)
+            return values.ListValue(tuple(ctx.all(Context.sound, expr.items, scope)))
         case tree.Choice():
             return _options(ctx, expr, scope)
         case tree.Cond():
@@ -73,14 +69,14 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
         case tree.In():
             return _member(ctx, expr, scope)
         case tree.SameAs():
-            return same_as(ctx, expr, ctx.value(expr.left, scope), ctx.value(expr.right, scope))
+            return same_as(ctx, expr, *ctx.all(Context.sound, (expr.left, expr.right), scope))
         case tree.Range():
             return _range(ctx, expr, scope)
         case tree.Arrow():
             help = "it stands between prompt and output tokens: `batch(256, 128 -> 1024)`"
             raise ctx.misplaced(expr.span, "`->`", "this expression", help)
         case tree.Attribute():
-            return attribute(ctx, ctx.value(expr.target, scope), expr)
+            return attribute(ctx, ctx.sound(expr.target, scope), expr)
         case tree.Index():
             return index(ctx, ctx.value(expr.target, scope), expr, scope)
         case tree.Call():
@@ -95,9 +91,9 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
 
 
 def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
-    found: list[values.Located] = []
-    for option in expr.options:
-        found += values.located(ctx.sound(option, scope), option.span)
+    found = [
+        each for option in expr.options for each in values.located(ctx.sound(option, scope), option.span)
+    ]
     if isinstance(expr.options[0], tree.Is):
         subject, last = ctx.source(expr.options[0].subject.span), expr.options[-1].span
         patterns = ctx.source(expr.options[0].pattern.span.to(last))
@@ -124,10 +120,10 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
     if then.dimension != otherwise.dimension:
         said: Args = {"op": "if", "left": values.describe(then), "right": values.describe(otherwise)}
         raise ctx.refuse(errors.UnlikeSum(expr.span, **said))
-    if isinstance(statement, values.Formula) and (at := tables.layer_spoken_of(statement)) is not None:
-        truth = tables.number_of(tables.truth_of(ctx, statement, at, span))
-        if (inside := tables.tables_of(ctx, [truth, then, otherwise], expr.span)) is not None:
-            return tables.pointwise(inside, then.dimension, lambda c, a, b: a if c else b)
+    truth = tables.truth_of(ctx, statement, span) if isinstance(statement, values.Formula) else None
+    inside = None if truth is None else tables.tables_of(ctx, [truth, then, otherwise], expr.span)
+    if inside is not None:
+        return tables.pointwise(inside, then.dimension, lambda c, a, b: a if c else b)
     what, got = "the condition of `if` and both its sides", "more than one layer's choice"
     help = "inside one layer `if` makes a table; between layers write `require … implies …`"
     raise ctx.refuse(errors.NotConstant(span, what=what, got=got, help=help))
@@ -155,11 +151,12 @@ def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: 
     if node.op == "+" and isinstance(left, values.Text) and isinstance(right, values.Text):
         return values.Text(left.value + right.value)
     first = as_number(ctx, left, left_span, what)  # the operator itself may be wrong: one report is enough
-    return combine(ctx, first, as_number(ctx, right, node.right.span, what), node, left_span)
+    second = as_number(ctx, right, node.right.span, what)
+    return guard(ctx, OPERATIONS[node.op](ctx, first, second, node, left_span), node.span)
 
 
 def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
-    value = ctx.value(expr.operand, scope)
+    value = ctx.sound(expr.operand, scope)
     if expr.op == "not":
         return invert(ctx, value, expr.operand.span)
     result = as_number(ctx, value, expr.operand.span, f"what `{expr.op}` is applied to")
@@ -173,10 +170,8 @@ def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
 
 
 def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
-    member, collection = ctx.value(expr.member, scope), ctx.value(expr.collection, scope)
+    member, collection = ctx.all(Context.sound, (expr.member, expr.collection), scope)
     match collection, member:
-        case (values.Poison(), _) | (_, values.Poison()):
-            return values.POISON
         case values.RangeValue(low=low, high=high, step=step), Quantity(dimension=of) if low.dimension == of:
             on_it = step is None or (member.value - low.value) % step == 0
             return values.Boolean(on_it and low.value <= member.value <= high.value)

@@ -51,7 +51,7 @@ class Table:
 
 def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> Axis:
     """Return a layer's alternatives of one sub-block, with the parent's own among them."""
-    here: Axis = tuple(space.choices(sub_block)[layer])
+    here: Axis = tuple(space.chosen[sub_block][layer])
     parent = PARENTS[sub_block]
     return here if parent in here else (*here, parent)
 
@@ -63,17 +63,11 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
 
 def layer_of(numbers: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
-    found: set[int] = set()
-    space: SpaceInfo | None = None
-    for value in numbers:
-        if isinstance(value, values.Symbolic):
-            for key in value.terms:
-                if key[0] not in LAYER_TERMS:
-                    return None
-                assert isinstance(key[-1], int)
-                found.add(key[-1])
-            space = space or value.space
-    return (space, found.pop()) if len(found) == 1 and space is not None else None
+    sums = [value for value in numbers if isinstance(value, values.Symbolic)]
+    layers = {key[-1] if key[0] in LAYER_TERMS else None for value in sums for key in value.terms}
+    space = next((value.space for value in sums if value.space is not None), None)
+    layer = layers.pop() if len(layers) == 1 else None
+    return (space, layer) if isinstance(layer, int) and space is not None else None
 
 
 def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table] | None:
@@ -133,10 +127,10 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
         tuple(of(*cell) for cell in zip(*rows, strict=True))
         for rows in zip(*(table.cells for table in tables), strict=True)
     )
-    return number_of(Table(first.space, first.layer, cells, dimension))
+    return _number_of(Table(first.space, first.layer, cells, dimension))
 
 
-def number_of(table: Table) -> Number:
+def _number_of(table: Table) -> Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
     attention, ffn, cells = axes_of(table)
     different = sorted({cell for row in cells for cell in row})
@@ -218,7 +212,7 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in SUB_BLOCKS), 1, span)
-    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in SUB_BLOCKS)
+    terms, here = tuple(left.terms.items()), tuple(space.chosen[part][layer] for part in SUB_BLOCKS)
     return _compared(terms, left.constant, comparison.op, bound, space, layer, here)
 
 
@@ -237,7 +231,7 @@ def _compared(
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
     """Return the formula that holds where `truth[attention][ffn]` is true: about one sub-block, or a disjunction of pairs."""
     space, layer = table.space, table.layer
-    own = [len(space.choices(part)[layer]) or 1 for part in SUB_BLOCKS]
+    own = [len(space.chosen[part][layer]) or 1 for part in SUB_BLOCKS]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
     attention, ffn = (table.names(part) for part in SUB_BLOCKS)
     if len({cell for row in rows for cell in row}) == 1:
@@ -249,8 +243,7 @@ def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement
     parts: list[nodes.Logic] = []
     for pattern in filter(any, dict.fromkeys(rows)):
         same = _is(layer, "attention", attention, [row == pattern for row in rows])
-        pair = (same, _is(layer, "ffn", ffn, pattern))
-        parts.append(same if all(pattern) else nodes.And(operands=pair))
+        parts.append(same if all(pattern) else nodes.And(operands=(same, _is(layer, "ffn", ffn, pattern))))
     logic: nodes.Logic = nodes.Or(operands=tuple(parts)) if len(parts) > 1 else parts[0]
     return values.Formula(logic, 1 + 3 * len(parts), space)
 
@@ -267,14 +260,16 @@ def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
     return (formula.space, min(layers)) if one else None
 
 
-def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], span: Span) -> Table:
-    """Return a formula over one layer as a table of 0 and 1."""
+def truth_of(ctx: Context, formula: values.Formula, span: Span) -> Number | None:
+    """Return 1 where a formula over one layer holds, and 0 where not; None for a formula over several."""
+    if (at := layer_spoken_of(formula)) is None:
+        return None
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in SUB_BLOCKS)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
     held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
     cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)
-    return Table(space, layer, cells)
+    return _number_of(Table(space, layer, cells))
 
 
 def holds(left: Fraction, op: str, right: Fraction) -> bool:

@@ -143,8 +143,6 @@ def _joined(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
 def invert(ctx: Context, value: Value, span: Span) -> Value:
     """`not value`."""
     match value:
-        case values.Poison():
-            return values.POISON
         case values.Boolean(value=true):
             return values.Boolean(not true)
         case values.Formula(logic=logic, size=size):
@@ -163,8 +161,6 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
 
 def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value:
     """`left same as right`, two layers or the same sub-block of both; true where nothing is left to choose."""
-    if isinstance(left, values.Poison) or isinstance(right, values.Poison):
-        return values.POISON
     _need_one(ctx, left, node.left, right, node.right)
     _need_one(ctx, right, node.right, left, node.left)
     assert isinstance(left, One) and isinstance(right, One)
@@ -180,7 +176,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
     if i == j:
         return values.Boolean(True)
     parts = SUB_BLOCKS if isinstance(left, values.Layers) else (left.sub_block,)
-    names = {part: [{a.name for a in space.choices(part)[layer]} for layer in (i, j)] for part in parts}
+    names = {part: [{a.name for a in space.chosen[part][layer]} for layer in (i, j)] for part in parts}
     apart = any(not here & there for here, there in names.values())
     open_ = tuple(part for part, (here, there) in names.items() if len(here | there) > 1)
     if apart or not open_:
@@ -310,10 +306,8 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             return [(i, _of_part(space, part, i, None)) for i in indices]
         case values.Layers(space=space, indices=indices) if indices:
-            axes = [
-                (tables.axis_names(space, i, "attention"), tables.axis_names(space, i, "ffn"))
-                for i in indices
-            ]
+            names = tables.axis_names
+            axes = [(names(space, i, "attention"), names(space, i, "ffn")) for i in indices]
             pairs = [tuple(tuple(f"{a}/{f}" for f in ffn) for a in own) for own, ffn in axes]
             return [(i, (*both, pair)) for i, both, pair in zip(indices, axes, pairs, strict=True)]
         case values.Boolean() | values.Formula() | values.Matches():
@@ -327,8 +321,7 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         help = "each value hangs on one layer: `distinct(l.ffn.width for l in layers)`"
         raise ctx.wrong(item.span, what, _FIGURE, "a figure of several layers or of the whole child", help)
     attention, ffn, cells = tables.axes_of(inside[0])
-    shown = tuple(tuple(str(cell) for cell in row) for row in cells)
-    return [(inside[0].layer, (attention, ffn, shown))]
+    return [(inside[0].layer, (attention, ffn, tuple(tuple(str(cell) for cell in row) for row in cells)))]
 
 
 def _of_part(space: SpaceInfo, part: SubBlock, layer: int, attribute: str | None) -> Takes:

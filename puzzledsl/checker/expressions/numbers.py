@@ -16,6 +16,7 @@ from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import Comparison, Number, Symbolic, TermKey, Value, describe
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import PER_SECOND
+from puzzledsl.language import words
 
 LAYER_TERMS = ("fact", "count", "table")
 """Kinds of terms that belong to one layer; the layer is the last part of their key."""
@@ -68,14 +69,9 @@ def to_requirement(ctx: Context, comparison: Comparison, because: str) -> nodes.
     )
 
 
-def is_metric(key: TermKey, name: str) -> bool:
-    """True for the key of one metric of a scenario."""
-    return key[0] == "metric" and key[2] == name
-
-
 def is_throughput(value: Symbolic) -> bool:
     """True for a sum with a scenario's throughput or `max_rate` in it."""
-    return any(is_metric(key, name) for key in value.terms for name in PER_SECOND)
+    return any(key[0] == "metric" and key[2] in PER_SECOND for key in value.terms)
 
 
 def as_symbolic(value: Number) -> Symbolic:
@@ -92,8 +88,6 @@ def scale(value: Symbolic, factor: Fraction, dimension: Dimension | None = None)
 
 def add_all(values: list[Symbolic]) -> Symbolic:
     """The sum of values of one dimension."""
-    if len(values) == 1:
-        return values[0]
     terms: dict[TermKey, Fraction] = {}
     for value in values:
         for key, coefficient in value.terms.items():
@@ -103,29 +97,12 @@ def add_all(values: list[Symbolic]) -> Symbolic:
     return Symbolic(kept, sum((v.constant for v in values), Fraction(0)), values[0].dimension, space)
 
 
-EXAMPLES: dict[Dimension, str] = {
-    COUNT: "8",
-    units.BYTES: "80GiB",
-    units.TIME: "30ms",
-    units.TOKENS: "4096tok",
-    units.BYTES_PER_S: "450GB/s",
-    units.FLOP_PER_S: "989TFLOP/s",
-    units.TOK_PER_S: "200 tok/s",
-    units.DOLLARS: "0.4USD",
-    units.DOLLARS_PER_S: "2.5 USD/h",
-    units.ENERGY: "300mJ",
-    units.POWER: "700W",
-    units.REQ_PER_S: "2 req/s",
+EXAMPLES = {
+    known.dimension: re.findall("`(.+?)`", known.doc)[0]
+    for known in reversed(words.TYPES.values())
+    if known.dimension is not None
 }
-_UNITS: dict[Dimension, tuple[str, ...]] = {
-    units.TIME: ("s", "ms"),
-    units.TOK_PER_S: (" tok/s",),
-    units.REQ_PER_S: (" req/s",),
-    units.TOKENS: ("tok",),
-    units.BYTES_PER_S: ("GB/s",),
-    units.FLOP_PER_S: ("TFLOP/s",),
-}
-"""The units that a bare number probably lacks; of bytes they follow from its size."""
+"""The first example that explains a type of each dimension."""
 End = int | Fraction | None
 """A bound; None where there is none."""
 
@@ -281,7 +258,8 @@ def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> lis
 def _with_unit(wanted: Dimension, number: Fraction) -> str:
     text = plain(number)
     if wanted != units.BYTES:
-        literals = [f"`{text}{unit}`" for unit in _UNITS.get(wanted, ())]
+        suffixes = ("s", "ms") if wanted == units.TIME else (EXAMPLES.get(wanted, "").lstrip("0123456789."),)
+        literals = [f"`{text}{unit}`" for unit in suffixes if unit]
         return f"write {' or '.join(literals)}" if literals else ""
     if number >= 10**7:
         exact = units.format_quantity(number, units.BYTES, 3)

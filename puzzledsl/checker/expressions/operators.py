@@ -144,13 +144,8 @@ def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_sp
     raise ctx.refuse(errors.NotLinear(at.right.span, _DECIDED, secondary=beside, **said))
 
 
-_OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
-
-
-def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
-    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
-    return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)
-
+OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
+"""Operator -> what it makes of two numbers. Diagnostics need its place and that of the whole left operand."""
 
 End = Fraction | None
 FEW_TOK_PER_S = 10
@@ -195,8 +190,6 @@ def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
     # a name that stands for no value: nobody's, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
     bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
-    if not bare:
-        return [ctx.value(operand, scope) for operand in expr.operands]
     known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
     words = next((v.words for v in known.values() if isinstance(v, values.Text) and v.words), ())
     for operand in bare:
@@ -204,9 +197,7 @@ def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
             what = f"word of {', '.join(f'`{w}`' for w in words)}"
             word = ctx.attempt(read_word, ctx, operand, scope, words, what)
             known[id(operand)] = values.POISON if word is None else values.Text(word, words)
-        else:
-            known[id(operand)] = ctx.value(operand, scope)
-    return [known[id(operand)] for operand in expr.operands]
+    return [known[id(o)] if id(o) in known else ctx.value(o, scope) for o in expr.operands]
 
 
 def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> Value:
@@ -268,7 +259,7 @@ def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides
 
 
 def _bound(ctx: Context, left: Symbolic, op: CompareOp, bound: End, ratio: End, at: Sides) -> Value:
-    batch = [numbers.is_metric(key, "batch") for key in left.terms]
+    batch = [key[0] == "metric" and key[2] == "batch" for key in left.terms]
     measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
@@ -363,8 +354,7 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
     side, span = (left, at.left) if of_layers else (right, at.right)
     plain = ctx.gap(at.left, at.right, op) is not None
     meant, help, certain = "", "", True
-    both = all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right))
-    if both:
+    if all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right)):
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
         help = f"choices of two layers are compared with `same as`: write `{meant}`"
     elif of_layers and isinstance(right, values.Constructed):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from puzzledsl.alternatives.support import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
@@ -22,14 +22,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.expressions.values import Scope, Symbol, Value
-from puzzledsl.checker.names.words import (
-    read_ref,
-    read_word,
-    shipped_like,
-    shipped_names,
-    unknown_name,
-    use_of,
-)
+from puzzledsl.checker.names.words import of_the_library, read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.kinds import FORMER, FORMER_FIGURES, KINDS
 from puzzledsl.syntax import tree
 
@@ -62,11 +55,8 @@ class Settings:
     quiet_about_missing: bool = False
     given: frozenset[str] = frozenset()  # all names that are written, right or wrong
     write: str = ""  # the help where something is missing
-    out_of_range: Callable[[str, str, str], NoReturn] = field(init=False)
-    """Refuses an amount out of its range: the setting, the range, and what is written."""
-
-    def __post_init__(self) -> None:
-        self.out_of_range = self._out_of_range
+    out_of_range: Callable[[str, str, str], Refused] | None = None
+    """Refuses an amount out of its range, where `beyond` does not: the setting, the range, and what is written."""
 
     def known(self, key: str) -> Setting:
         """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
@@ -163,7 +153,7 @@ class Settings:
                 ends = [end and format_quantity(end, known.unit) for end in (low, high)]
                 more = "" if high is None else f" and {between(None, ends[1])}"
                 condition = between(*ends) if above is None else f"more than {above}{more}"
-                self.out_of_range(key, condition, str(number))
+                raise (self.out_of_range or self.beyond)(key, condition, str(number))
             return known.type(number.value)
         if known.type is bool:
             value = self.value(key)
@@ -192,13 +182,13 @@ class Settings:
         """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
 
-    def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
+    def beyond(self, key: str, condition: str, got: str) -> Refused:
         """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
         place, help, fixes = self.place(key), "", []
         if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
             help = f"it is a share: write `{got}%`" if float(got) < 100 else "it is a share, such as `5%`"
             fixes = [Fix.replace(place, f"{got}%", safe=False)] if float(got) < 100 else []
-        raise self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
+        return self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
 
     def text(self, key: str) -> str:
         """Return a non-empty string."""
@@ -261,8 +251,8 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> va
     former = FORMER.get(name) or FORMER_FIGURES.get(name)
     near = None if former else closest(name, known)
     help = former or f"write one of {', '.join(f'`{n}`' for n in known)}"
-    if not former and near is None and takes.kinds and (meant := shipped_like(name, takes.kinds)):
-        help = f"the standard library has {', '.join(f'`{n}`' for n in meant)}: write `{use_of(meant[:1])}` and `{meant[0]}`"
+    if not former and near is None and takes.kinds:
+        help = of_the_library(name, takes.kinds) or help
     ctx.report(errors.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
     if near is None or near not in takes.calls:
         raise Refused
@@ -291,8 +281,7 @@ def from_call(
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
     found.given = frozenset(a.name.text for a in call.arguments if a.name is not None)
     known = tuple(form.arguments)
-    positional = known[: form.positional]
-    place = 0
+    positional, place = known[: form.positional], 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)
         if argument.name is not None:

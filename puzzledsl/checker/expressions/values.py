@@ -58,27 +58,18 @@ class SpaceInfo:
         """The indices of all layers: 0 to layers - 1."""
         return tuple(range(self.shape.layers))
 
-    def choices(self, site: SubBlock) -> list[Choice]:
-        """Return the alternatives of every layer at one site."""
-        return self.chosen[site]
-
     def of_end(self, site: EndName) -> Choice:
         """Return the alternatives of an end of the model: the parent's alone where the space gives no choice."""
         return self.ends.get(site, (PARENT_ENDS[site],))
 
     def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
         """Set the choice of every layer; one without an alternative keeps its own sub-block."""
-        alike: dict[int, Choice] = {}
-        for choice in found:
-            alike.setdefault(id(choice), tuple(choice) or (PARENTS[site],))
+        alike = {id(choice): tuple(choice) or (PARENTS[site],) for choice in found}
         self.chosen[site] = [alike[id(choice)] for choice in found]
 
     def alternatives(self, site: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
         """Return the distinct alternatives that `layers` can choose, in the order written."""
-        found: dict[Alternative, None] = {}
-        for layer in layers:
-            found.update(dict.fromkeys(self.chosen[site][layer]))
-        return list(found)
+        return list(dict.fromkeys(each for layer in layers for each in self.chosen[site][layer]))
 
     def derived(self, name: str) -> SpaceInfo:
         """Return a space that begins as this one."""
@@ -92,31 +83,20 @@ class SpaceInfo:
         )
 
 
-_HEADS = 720_720  # divided by every number up to 16
-_ANY_SHAPE = Shape(
-    family="llama",
-    layers=128,
-    hidden=8192,
-    heads=_HEADS,
-    kv_heads=_HEADS,
-    head_dim=128,
-    intermediate=2**40,
-    vocab=2**17,
-    tied=False,
-)
+_HEADS: dict[str, Any] = {"heads": 720_720, "kv_heads": 720_720, "head_dim": 128}  # divided by all up to 16
+_SIZES: dict[str, Any] = {"layers": 128, "hidden": 8192, "intermediate": 2**40, "vocab": 2**17, **_HEADS}
 
 
 def guessed(name: str) -> SpaceInfo:
     """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
-    info = all_parent(name, name, name, _ANY_SHAPE)
+    info = all_parent(name, name, name, Shape(family="llama", tied=False, **_SIZES))
     info.incomplete = info.guessed = True
     return info
 
 
 def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
     """Return a space in which every layer stays as it is."""
-    chosen: dict[SubBlock, list[Choice]] = {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS}
-    return SpaceInfo(name, parent, parent_id, shape, chosen)
+    return SpaceInfo(name, parent, parent_id, shape, {s: [(PARENTS[s],)] * shape.layers for s in SUB_BLOCKS})
 
 
 @record
@@ -333,12 +313,9 @@ Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue
 Named = Constructed | Ref | Function | BuiltIn
 Decided = Layers | SubBlocks | ModelEnd | Facts | Matches | Symbolic | Tally | Formula | Conjunction
 Value = Constant | Named | Decided
-VALUES: dict[str, Value] = {
-    "true": Boolean(True),
-    "false": Boolean(False),
-    **{name: BuiltIn(name) for name in FUNCTIONS},
-    **{name: Text(name) for name in DTYPES},
-}
+VALUES: dict[str, Value] = {"true": Boolean(True), "false": Boolean(False)}
+VALUES |= {name: BuiltIn(name) for name in FUNCTIONS}
+VALUES |= {name: Text(name) for name in DTYPES}
 """Values of names that the language itself defines. A file's own declarations take precedence."""
 
 

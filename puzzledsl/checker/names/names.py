@@ -84,7 +84,6 @@ class SourceFile:
     # of the same with its labels, such as the open brace
     error_ranges: list[tuple[int, int]] = field(default_factory=list)
     lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
-    unread: int = 0  # how often a name was one that parsing may have lost
 
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
@@ -111,26 +110,18 @@ class SourceFile:
         head, used = re.compile(rf"\s*(\w+)\s+{word.pattern}"), re.compile(rf"\s*use\b.*{word.pattern}")
         lines = [line for line in self.lines if name in line]
         found = any(map(word.search, self.error_texts())) or any(map(used.match, lines))
-        found = found or any(_may_declare(match.group(1)) for match in map(head.match, lines) if match)
-        self.unread += found
-        return found
+        heads = (match.group(1) for match in map(head.match, lines) if match)
+        return found or any(text in _DECLARING or closest(text, _DECLARING) for text in heads)
 
-    def is_damaged(self, span: Span, margin: int = 0) -> bool:
-        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
-        first, last = span.line - margin, span.end_line + margin
-        return any(start <= last and first <= end for start, end in self.error_ranges)
+    def is_damaged(self, span: Span) -> bool:
+        """True where the parser reported something within a span: a part of it may be lost."""
+        return any(start <= span.end_line and span.line <= end for start, end in self.error_ranges)
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
         if span.line == span.end_line <= len(self.lines):
             return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
-
-
-@lru_cache(maxsize=1024)
-def _may_declare(head: str) -> bool:
-    """Return True for a word that declares, or nearly does. The same words are asked about at every keystroke."""
-    return head in _DECLARING or closest(head, _DECLARING) is not None
 
 
 @record(eq=False)
@@ -147,12 +138,9 @@ class LocalNames(Generic[T]):
 
     def local(self, name: str) -> T | None:
         """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
-        scope: LocalNames[T] | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.outer
-        return None
+        if name in self.names or self.outer is None:
+            return self.names.get(name)
+        return self.outer.local(name)
 
     def all_local(self) -> dict[str, T]:
         """Every local name, nearest first."""
@@ -178,9 +166,7 @@ class Loader:
     """Reads a program's files, each once. `unsaved` maps real paths to texts in place of the files'; `parse` may remember."""
 
     def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
-        self.sink = sink
-        self.unsaved = unsaved or {}
-        self.parse = parse
+        self.sink, self.unsaved, self.parse = sink, unsaved or {}, parse
         self.sources: dict[str, str] = {}
         self.files: dict[str, SourceFile] = {}
         self.loading: list[str] = []
@@ -293,8 +279,7 @@ class Loader:
             self.sink.add(errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
             return None
         if len(self.files) >= MAX_FILES or len(self.loading) > MAX_FILES // 4:
-            what = "the program's set of files"
-            self.sink.add(errors.TooMuch(use.path.span, what=what, limit=MAX_FILES))
+            self.sink.add(errors.TooMuch(use.path.span, what="the program's set of files", limit=MAX_FILES))
             return None
         return self._load(path, shown_file, shown)
 
@@ -361,10 +346,6 @@ class NameScope(LocalNames[Typed]):
         symbol = self.file.names.get(name)
         return symbol if isinstance(symbol, Symbol) else None
 
-    def is_unknown(self, name: str) -> bool:
-        """Return True for a name whose declaration cannot be read."""
-        return isinstance(self.file.names.get(name), Poison)
-
     def find(self, name: str) -> Typed | None:
         """Return a name's meaning, local names first; None if undeclared. One step of `let c = chat` is followed, no cycle."""
         symbol = self.declared(name)
@@ -381,11 +362,6 @@ class NameScope(LocalNames[Typed]):
         found = {name: meaning for name, (meaning, _) in self.all_local().items() if meaning is not None}
         declared = {name: symbol for name, symbol in self.file.names.items() if isinstance(symbol, Symbol)}
         return found | {name: symbol for name, symbol in declared.items() if name not in found}
-
-
-def element(kind: Type) -> Type:
-    """Return the type of one element of `layers`; any other type is its own."""
-    return "layer" if kind == "layers" else kind
 
 
 def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:

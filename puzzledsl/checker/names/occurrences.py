@@ -19,7 +19,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names import names as scopes
-from puzzledsl.checker.names.names import LanguageWord, Meaning, NameScope, Type, Typed
+from puzzledsl.checker.names.names import POISON, LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
 from puzzledsl.language.kinds import KINDS, PROFILE, alternatives_of, pattern_fields
 from puzzledsl.syntax import tree
@@ -180,8 +180,6 @@ class _Resolver:
                 self.add(node, symbol, type=type, setting=setting)
                 self.mark(node, "value", scope, setting)
                 return symbol, type
-            case tree.Literal_() | tree.String():
-                pass
             case tree.Assign():
                 self.assign(node, scope)
             case tree.Section(name=name):
@@ -193,7 +191,7 @@ class _Resolver:
                 self.section = ""
             case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
                 type, inner = self.visit(over, scope)[1], scope.inner()
-                self.bind(node.variable, "variable", scopes.element(type), inner, node)
+                self.bind(node.variable, "variable", "layer" if type == "layers" else type, inner, node)
                 body = node.body if isinstance(node, tree.ForAll) else (node.element,)
                 for part in filter(None, (node.where, *body)):
                     self.visit(part, inner)
@@ -212,16 +210,10 @@ class _Resolver:
                 self.add(name, symbol, node, type=type)
                 self.mark(name, "member", scope, before=before)
                 return symbol, type
-            case tree.Choice(options=options):
-                for option in options:
-                    self.visit(option, scope, setting)
             case tree.Cond():
                 self.visit(node.condition, scope)
                 self.visit(node.then, scope, setting)
                 self.visit(node.otherwise, scope, setting)
-            case tree.Binary(op="+" | "*") if setting.sums or setting.kinds:
-                self.visit(node.left, scope, setting)
-                self.visit(node.right, scope, setting)
             case tree.Is():
                 self.patterns(node.pattern, scope, self.visit(node.subject, scope)[1])
             case tree.Compare():
@@ -233,15 +225,18 @@ class _Resolver:
                 if node.where is not None:
                     inner = scope.inner({"index": (LanguageWord("index", "word", words.OTHER["index"]), "")})
                     self.visit(node.where, inner)
-                return None, scopes.element(type)
+                return None, "layer" if type == "layers" else type
+            case tree.Choice() | tree.Binary(op="+" | "*"):
+                joins = isinstance(node, tree.Choice) or setting.sums or setting.kinds
+                for part in tree.children(node):
+                    self.visit(part, scope, setting if joins else ANY)
             case _:
                 for part in tree.children(node):
                     self.visit(part, scope)
         return NOTHING
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
-        target, value = statement.target, statement.value
-        own = KINDS.get(self.kind)
+        target, value, own = statement.target, statement.value, KINDS.get(self.kind)
         table = {} if own is None else own.table(self.section) if self.section else own.settings
         setting, kind = ANY, ""
         if isinstance(target, tree.Name) and target.text in table:
@@ -264,16 +259,16 @@ class _Resolver:
         word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
             return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
-        known = scope.find(text)
+        known, unread = scope.find(text), self.file.names.get(text) == POISON
         symbol = known[0] if known is not None else None
         is_value = scope.local(text) is not None or getattr(symbol, "kind", "") in scopes.VALUE_KINDS
-        if word is not None and not is_value and not scope.is_unknown(text):
+        if word is not None and not is_value and not unread:
             return word, ""
         if setting.bare and not is_value:
             return LanguageWord(text, "word"), ""
         if known is not None:
             return known
-        return None if scope.is_unknown(text) else scopes.language_word(text), ""
+        return None if unread else scopes.language_word(text), ""
 
     def compare(self, node: tree.Compare, scope: NameScope) -> None:
         """Beside a parameter that lists its words, a name that nothing else has is one of them."""
@@ -346,8 +341,7 @@ def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting
         case LanguageWord(call=call) if call is not None:
             if not call.named_by:
                 return call.arguments
-            seen = scope.visible().items()
-            named = (n for n, s in seen if isinstance(s, Symbol) and s.kind in call.named_by)
+            named = (symbol.name for symbol in scope.file.symbols(*call.named_by))
             return dict.fromkeys(named, Setting("Its weight."))
         case Symbol(kind="hardware"):
             return PROFILE

@@ -177,11 +177,13 @@ def shipped_names() -> dict[str, str]:
     return names
 
 
-def shipped_like(name: str, kinds: Words) -> list[str]:
-    """Return the shipped hardware or parents that a name is the beginning of: `h100_sxm` for `h100`."""
+def of_the_library(name: str, kinds: Words) -> str:
+    """Return the help for the beginning of a shipped hardware's or parent's name, as `h100` is of `h100_sxm`; or nothing."""
     files = {f"std/{kind if kind == 'hardware' else kind + 's'}.pzl" for kind in kinds}
     shipped = shipped_names().items()
-    return [known for known, file in shipped if file in files and known.startswith(f"{name}_")]
+    meant = [known for known, file in shipped if file in files and known.startswith(f"{name}_")]
+    written = f"write `{use_of(meant[:1])}` and `{meant[0]}`" if meant else ""
+    return written and f"the standard library has {', '.join(f'`{n}`' for n in meant)}: {written}"
 
 
 def use_of(names: Iterable[str]) -> str:
@@ -262,8 +264,7 @@ def _parameter(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
             case _:
                 raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
     elif expr is None:
-        shown = " | ".join(listed) or type_name
-        raise ctx.refuse(errors.NoValue(param.name.span, name=name, type=shown))
+        raise ctx.refuse(errors.NoValue(param.name.span, name=name, type=" | ".join(listed) or type_name))
     elif not listed:
         ctx.parameters.setdefault(name, ctx.source(expr.span))
     if listed:
@@ -300,8 +301,7 @@ def check_settings(ctx: Context) -> None:
     help = f"parameters: {listed}" if known else "the program has no parameters"
     for name in ctx.settings:
         if name not in known:
-            near = closest(name, known)
-            ctx.report(errors.UnknownSetting(None, name=name, near=near, help=help))
+            ctx.report(errors.UnknownSetting(None, name=name, near=closest(name, known), help=help))
 
 
 _CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
@@ -317,8 +317,7 @@ def settle_kinds(ctx: Context, file: SourceFile) -> None:
         if meant is not None:
             assert isinstance(symbol.item, tree.Decl)
             said: Args = {"name": symbol.name, "got": article(symbol.kind), "like": article(meant)}
-            near = Near(meant, alone=False)
-            ctx.report(errors.OtherKind(symbol.item.kind.span, near=near, **said))
+            ctx.report(errors.OtherKind(symbol.item.kind.span, near=Near(meant, alone=False), **said))
             symbol.kind = meant
 
 

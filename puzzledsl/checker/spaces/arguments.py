@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import floor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.precision import FULL
@@ -35,7 +35,8 @@ from puzzledsl.syntax import tree
 
 T = TypeVar("T")
 V = TypeVar("V")
-Check = Callable[[int, Span], Diagnostic | None]
+Check = Callable[[int, Span], Diagnostic | None] | None
+End = int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -84,17 +85,16 @@ class CallArguments(Settings):
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
-        found: int = self.read(key, default, lambda _: self.count(key, low, high))
-        return found
+        return cast(int, self.read(key, default, lambda _: self.count(key, low, high)))
 
     def wholes(
         self,
         key: str,
         low: int = 1,
-        high: int | None = None,
-        check: Check | None = None,
+        high: End = None,
+        check: Check = None,
         help: str = "",
-        absent: int | None = None,
+        absent: End = None,
     ) -> list[int]:
         """Return the whole numbers of `a | b` within bounds that `check` does not refuse; 0 for a word that is taken."""
         if absent is not None and not self.has(key):
@@ -115,8 +115,7 @@ class CallArguments(Settings):
         """Return the types of `dtype: q8_0 | q4_0`, or of `kv_cache`; None stands for `full`."""
         entry, known = self.entries[key], self.known(key)
         read = partial(read_word, self.ctx, scope=entry.scope, words=known.words, what=known.noun)
-        words = self._each(key, options_of(entry.expr), read)
-        return [None if word == FULL else word for word in words]
+        return [None if word == FULL else word for word in self._each(key, options_of(entry.expr), read)]
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
         """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
@@ -128,8 +127,7 @@ class CallArguments(Settings):
         refuse_list(self.ctx, option.value, option.span, "`width`")
         number = as_constant(self.ctx, option.value, option.span, "`width`")
         exact = number.value * whole if number.form == "percent" else number.value
-        rounded = floor(exact / multiple + Fraction(1, 2)) * multiple
-        width = int(exact) if exact == whole else rounded
+        width = int(exact) if exact == whole else floor(exact / multiple + Fraction(1, 2)) * multiple
         if 0 < exact < 1 and number.form == "plain":  # `0.75` is less than a channel; `75%` was meant
             share, got = str(Quantity(exact, COUNT, "percent")), self.ctx.source(option.span)
             fixes = [Fix.replace(option.span, share)] if re.fullmatch(r"[\d.]+", got) else []
@@ -231,14 +229,12 @@ def _field(
     if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
         values = [(UNCAPPED, False)]
     else:
-        options = located(ctx.sound(field.value, scope), field.value.span)
-        values = ctx.all(_number, options, key)
+        values = ctx.all(_number, located(ctx.sound(field.value, scope), field.value.span), key)
     op: tree.CompareOp = "==" if field.op == "!=" else field.op
 
     def test(each: Alternative, own: Shape) -> bool:
         figures = ((f, value) for value, percent in values for f in _figures(each, key, percent, own, info))
-        found = any(holds(figure, op, value) for figure, value in figures)
-        return found != (field.op == "!=")
+        return any(holds(figure, op, value) for figure, value in figures) != (field.op == "!=")
 
     return test
 
@@ -259,5 +255,4 @@ def _figures(each: Alternative, field: str, percent: bool, own: Shape, info: Spa
     if not percent:
         return [figure]
     whole = own.expert_width if each.alone(own).ffn == "moe" else own.ffn_width
-    asked = info.asked.get((whole, int(figure)), {figure})
-    return [exact / whole for exact in sorted(asked)]
+    return [exact / whole for exact in sorted(info.asked.get((whole, int(figure)), {figure}))]

@@ -10,19 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from puzzledsl.alternatives import registry
-from puzzledsl.alternatives.alternative import (
-    ENDS,
-    MIXERS,
-    SUB_BLOCKS,
-    Alternative,
-    Site,
-    SubBlock,
-    absent,
-    storage_misfit,
-)
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock, absent, storage_misfit
 from puzzledsl.alternatives.parent import PARENT_ENDS
 from puzzledsl.alternatives.precision import PrecisionDoesNotFit
 from puzzledsl.alternatives.shape import Shape
@@ -39,7 +30,7 @@ from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, STORAGE
+from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, MIXERS, STORAGE
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -85,8 +76,8 @@ class ChoiceReader:
         wanted, calls, shape = set(layers), self._calls(expr, scope, site), self.info.shape
         kinds = [
             _Kind(own, here)
-            for own, indices in ([(shape, ())] if site in ENDS else shape.kinds_of(site))
-            if (here := tuple(i for i in indices if i in wanted)) or site in ENDS
+            for own, indices in ([(shape, ())] if site in PARENT_ENDS else shape.kinds_of(site))
+            if (here := tuple(i for i in indices if i in wanted)) or site in PARENT_ENDS
         ]
         reasons = [[registry.KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
         for call, unfit in zip(calls, reasons, strict=True):
@@ -137,8 +128,7 @@ class ChoiceReader:
         self.ctx.warnings += _shared([warnings for _, _, warnings in trials], each=False)
 
     def _read_one(self, call: Constructed, alternative: type[Alternative], form: Call, kind: _Kind) -> None:
-        into = partial(CallArguments, info=self.info, shape=kind.shape)
-        arguments = from_call(self.ctx, call, form, into)
+        arguments = from_call(self.ctx, call, form, partial(CallArguments, info=self.info, shape=kind.shape))
         assert isinstance(arguments, CallArguments)
         for option in self._in_types(alternative.read(arguments), arguments, kind):
             if option in kind.found and not call.scope.file.is_std:
@@ -156,9 +146,7 @@ class ChoiceReader:
     ) -> Sequence[Alternative]:
         """Return each alternative in each type of `dtype: q8_0 | q4_0` and `kv_cache`, by type; report what does not fit."""
         for key in (key for key in STORAGE if key in call.table and call.has(key)):
-            options = [
-                option.model_copy(update={key: word}) for word in call.types(key) for option in options
-            ]
+            options = [each.model_copy(update={key: word}) for word in call.types(key) for each in options]
             for option in options:
                 if why := storage_misfit(option, kind.shape):
                     mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"
@@ -182,8 +170,7 @@ class ChoiceReader:
             return [Constructed(text, arguments, scope, expr.span)]
         if not isinstance(word, tree.Name) or scope.local(text) is not None or text in scope.file.names:
             return self._from_value(self.ctx.value(expr, scope), expr.span, sub_block)
-        unread = scope.file.declares_unread(text)
-        meant = None if unread else report_unknown(self.ctx, word, sub_block)
+        meant = None if scope.file.declares_unread(text) else report_unknown(self.ctx, word, sub_block)
         self.info.incomplete |= meant is None
         return [] if meant is None else [Constructed(meant, arguments, scope, expr.span)]
 
@@ -240,7 +227,7 @@ class ChoiceReader:
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
-        rows = self.info.choices(sub_block)
+        rows = self.info.chosen[sub_block]
         done: dict[tuple[int, int], tuple[Choice, Shape, Choice]] = {}
         changed = False
         for layer in layers:
@@ -336,8 +323,7 @@ class _SpaceBody(ChoiceReader):
 
     def lower(self, base: nodes.Space | None) -> nodes.Space:
         """Return the node of the space, which is of the space `base` or of a parent."""
-        ctx, info = self.ctx, self.info
-        body = self.space.decl.body or ()
+        ctx, info, body = self.ctx, self.info, self.space.decl.body or ()
         if base is not None and base.used_by is not None:
             body = tuple(statement for statement in body if self._may_narrow(statement, base))
         rest = [statement for statement in body if not self._is_choice(statement)]
@@ -351,9 +337,8 @@ class _SpaceBody(ChoiceReader):
         for (span, part), layers in groups.items():
             had = ", ".join(f"`{a.name}`" for a in self.emptied[part, layers[0]][1])
             text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
-            ctx.report(
-                errors.EmptyChoice(span, layers=text, sub_block=part, help=f"layer {layers[0]} had {had}")
-            )
+            help = f"layer {layers[0]} had {had}"
+            ctx.report(errors.EmptyChoice(span, layers=text, sub_block=part, help=help))
         init = nodes.Initialisers() if base is None else base.init
         if self.init is not None:
             settings = self.space.section("init", self.init, self.scope)
@@ -413,8 +398,9 @@ class _SpaceBody(ChoiceReader):
         self.choices[key] = statement
         value, layers = statement.value, self.info.all_layers
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-        if key in ENDS:
-            self.info.ends[key] = self.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
+        if key in PARENT_ENDS:
+            end = cast(Literal["embedding", "head"], key)
+            self.info.ends[end] = self.of_end(value, self.scope, end) or (PARENT_ENDS[end],)
             return
         part = cast(SubBlock, key)
         found = self.alternatives(value, self.scope, part, layers, each=False)

@@ -1,4 +1,4 @@
-"""A child on disk: content of its config.json, its layers, and its weights, which are read only when needed.
+"""A child in memory, none of whose code is run; and on disk: its config.json, its layers, and its weights, read when needed.
 
 Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
 (`from_definition`), so that a large child needs no memory for a whole model; its files are written one tensor at a time.
@@ -10,35 +10,129 @@ import json
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedConfig
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, EndName
+from puzzledsl.alternatives.alternative import ENDS, PREFIXES, SUB_BLOCKS, Alternative, EndName, SubBlock
 from puzzledsl.alternatives.parent import END_DTYPES, ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName, is_quantised
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import Chosen, Pieces, child_config, chosen_in, layers_on_base
+from puzzledsl.base.diagnostics import Args, DiagnosticError
 from puzzledsl.families.block_configs import (
     Layer,
     base_content,
     from_block_configs,
     is_child,
+    on_base,
     to_block_configs,
 )
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.models.errors import NoSuchLayer
-from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
-from puzzledsl.models.families.load import OWN_KEYS, load_config, read_config_json, weights_in
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models.alternatives.realisation import build_alternative, with_cache
+from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
+from puzzledsl.models.families import access, load
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.families.stored import select
 from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, total_bytes
 from puzzledsl.models.precision.gptq import rounded_end
+from puzzledsl.models.transformers_private import with_own_modules
+
+
+def load_child(
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """Load the child in evaluation mode, without gradients. Raises DiagnosticError as `load_parent` does."""
+    return load.load_parent(directory, child_config(directory), dtype=dtype, device=device)
+
+
+def load_checkpoint(
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """Load a child if config.json has `block_configs`, else a parent. Raises DiagnosticError as either loader does."""
+    loader = load_child if is_child(load.read_config_json(directory)) else load.load_parent
+    return loader(directory, dtype=dtype, device=device)
+
+
+def child_config(directory: Path) -> PreTrainedConfig:
+    """Return the base family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
+    return load.config_of_child(directory, load.read_config_json(directory))
+
+
+Pieces = Callable[[str], Mapping[str, Tensor]]
+"""Look up a piece's weights by job id. Names are relative to the sub-block (`q_proj.weight`, `linear.weight`, …); those of a
+coupled piece start with `self_attn.` or `mlp.`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A sub-block of a child, with the id of the piece that has its weights; None without one."""
+
+    layer_idx: int
+    sub_block: SubBlock
+    alternative: Alternative
+    piece: str | None
+
+    def module(
+        self, model: PreTrainedModel, layer: nn.Module, pieces: Pieces
+    ) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return the sub-block for a layer of the parent, whose own weights are shared, and what its piece holds.
+
+        Raises DiagnosticError: PieceDoesNotFit, and those of `build_alternative`.
+        """
+        if self.alternative.keeps_weights:
+            own = with_own_modules(access.sub_block_of(layer, self.sub_block))
+            return with_cache(own, self.alternative.cache), {}
+        made = build_alternative(model, self.layer_idx, self.alternative).requires_grad_(False)
+        return made, {} if self.alternative.removes else self.load(made, pieces)
+
+    def load(self, module: nn.Module, pieces: Pieces) -> Mapping[str, Tensor]:
+        """Copy the piece's weights into the module, and return them. Raises DiagnosticError (PieceDoesNotFit)."""
+        wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
+        weights = self.weights(pieces, wanted)
+        load_weights_into(module, weights)
+        return weights
+
+    def weights(self, pieces: Pieces, wanted: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
+        """Return the piece's weights for the sub-block, without the prefix of a coupled piece.
+
+        Raises DiagnosticError (PieceDoesNotFit) if there is no piece, or if names and shapes are not exactly those in `wanted`.
+        """
+        if self.piece is None:
+            raise self.misfit("the definition names no piece")
+        weights, prefixes = pieces(self.piece), {name: f"{prefix}." for name, prefix in PREFIXES.items()}
+        if any(key.startswith(tuple(prefixes.values())) for key in weights):
+            own = prefixes[self.sub_block]
+            weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
+        if odd := sorted(set(weights) ^ set(wanted)):
+            raise self.misfit(f"unlike weights {', '.join(odd[:4])}")
+        for key, value in weights.items():
+            if tuple(value.shape) != wanted[key]:
+                raise self.misfit(f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}")
+        return weights
+
+    def misfit(self, reason: str) -> DiagnosticError:
+        """Return the error for a piece that does not fit."""
+        where: Args = {
+            "layer": self.layer_idx,
+            "sub_block": self.sub_block,
+            "alternative": self.alternative.name,
+        }
+        return DiagnosticError(PieceDoesNotFit(None, piece=self.piece or "(none)", reason=reason, **where))
+
+
+def chosen_in(layer_idx: int, layer: LayerDefinition) -> tuple[Chosen, Chosen]:
+    """Return both sub-blocks of a child's layer. A coupled piece stores its own half of the parent's alone."""
+    return (
+        Chosen(layer_idx, "attention", layer.attention, layer.block_piece or layer.attention_piece),
+        Chosen(layer_idx, "ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
+    )
+
 
 SHARD_BYTES = 5_000_000_000
 ALIGNMENT = 8  # of the first tensor, as the format asks
@@ -137,7 +231,7 @@ class ChildFiles:
             index, _, own = name.removeprefix(f"{family.layers}.").partition(".")
             if not name.startswith(f"{family.layers}.") or int(index) not in types:
                 continue
-            names = names_of(self.shape, int(index))
+            names = access.names_of(self.shape, int(index))
             for sub_block, alternative in zip(SUB_BLOCKS, types[int(index)], strict=True):
                 part = names.of(sub_block)
                 inside = own.removeprefix(f"{part.module}.") if part is not None else own
@@ -162,14 +256,14 @@ def from_directory(directory: Path) -> ChildFiles:
 
 def from_parent(directory: Path) -> ChildFiles:
     """Open a parent as a child without changes. Raises DiagnosticError."""
-    return _open(directory, load_config(directory))
+    return _open(directory, load.load_config(directory))
 
 
 def _open(directory: Path, config: PreTrainedConfig) -> ChildFiles:
-    shape = base_shape_of(config)
-    layers = blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
-    weights = weights_in(directory, config)
-    return ChildFiles(shape, _base_content(read_config_json(directory)), config, layers, weights)
+    shape = access.base_shape_of(config)
+    layers = access.blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
+    weights = load.weights_in(directory, config)
+    return ChildFiles(shape, _base_content(load.read_config_json(directory)), config, layers, weights)
 
 
 def from_definition(
@@ -184,9 +278,11 @@ def from_definition(
     shape, given = parent.shape, len(definition.layers)
     if given != shape.layers:
         raise DiagnosticError(NoSuchLayer(None, name=definition.name, got=given, expected=shape.layers))
-    on_base = layers_on_base(definition, shape_of(parent.config))
-    layers = tuple(from_block_configs(to_block_configs(on_base, shape), shape))
-    child, last = parent.cast(dtype or parent.dtype), _Last(pieces)
+    pairs = zip(definition.layers, access.shape_of(parent.config).each, strict=True)
+    mine = [cast(Layer, (on_base(layer.attention, own), on_base(layer.ffn, own))) for layer, own in pairs]
+    layers = tuple(from_block_configs(to_block_configs(mine, shape), shape))
+    child = parent.cast(dtype or parent.dtype)
+    last = lru_cache(maxsize=1)(pieces)  # the weights of one piece are requested one after the other
     weights = dict(child.weights)
     for index, layer in enumerate(definition.layers):
         for chosen in chosen_in(index, layer):
@@ -228,35 +324,13 @@ def _in_type(weight: LazyTensor, dtype: PrecisionName | None) -> LazyTensor:
     return LazyTensor(weight.shape, torch.float32, lambda: rounded_end(weight.read(), dtype))
 
 
-class _Last:
-    """Cache of the last piece read: the weights of one piece are requested one after the other."""
-
-    def __init__(self, pieces: Pieces) -> None:
-        self._pieces = pieces
-        self._known: dict[str, Mapping[str, Tensor]] = {}
-
-    def forget(self) -> None:
-        """Drop the cached piece."""
-        self._known.clear()
-
-    def __call__(self, name: str) -> Mapping[str, Tensor]:
-        if name not in self._known:
-            self._known.clear()  # let go before the next is read
-            self._known[name] = self._pieces(name)
-        return self._known[name]
-
-
 def _put(
-    weights: dict[str, LazyTensor],
-    chosen: Chosen,
-    config: PreTrainedConfig,
-    pieces: _Last,
-    dtype: torch.dtype,
+    weights: dict[str, LazyTensor], chosen: Chosen, config: PreTrainedConfig, pieces: Any, dtype: torch.dtype
 ) -> None:
     """Replace a sub-block of the parent by its piece."""
-    alternative, shape = chosen.alternative, shape_of(config).at(chosen.layer_idx)
-    prefix = f"{family_of(config).layers}.{chosen.layer_idx}."
-    part = names_of(base_shape_of(config), chosen.layer_idx).of(chosen.sub_block)
+    alternative, shape = chosen.alternative, access.shape_of(config).at(chosen.layer_idx)
+    prefix = f"{access.family_of(config).layers}.{chosen.layer_idx}."
+    part = access.names_of(access.base_shape_of(config), chosen.layer_idx).of(chosen.sub_block)
     assert part is not None, f"layer {chosen.layer_idx} has no {chosen.sub_block}"
     own = f"{prefix}{part.module}."
     for name in [name for name in weights if name.startswith(own)]:
@@ -272,7 +346,7 @@ def _put(
         def read() -> Tensor:
             found = chosen.weights(pieces, wanted)
             if name == list(wanted)[-1]:  # they are read in this order
-                pieces.forget()
+                pieces.cache_clear()
             return found[name].to(own_dtype).contiguous()
 
         return read
@@ -287,6 +361,6 @@ def _put(
 def _base_content(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config.json, with the base family's sizes, without the fields that describe a child or this machine."""
     base = base_content(content) if is_child(content) else content
-    dropped = {*OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
+    dropped = {*load.OWN_KEYS, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
     kept = {key: value for key, value in base.items() if key not in dropped}
     return kept | {"model_type": base["model_type"]}

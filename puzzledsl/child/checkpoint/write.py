@@ -2,8 +2,14 @@
 
 The directory appears whole or not at all, and the same child gives the same bytes. The child itself is never in memory.
 
+Quantised sub-blocks may be stored as compressed-tensors stores them, the format that transformers and vLLM read. `int8` and
+`int4` are `pack-quantized`: codes, made positive, fill words of 32 bits from the low end (`weight_packed`). `fp8` is
+`float-quantized`: 8-bit floats under the weight's own name. Each has `weight_scale`. Activations are not quantised.
+
 Engines run the Python of a directory that `auto_map` and `model_file` name. So code that differs by one byte from the model
 code that puzzledsl writes is found; a link is followed to its content.
+
+Shapes: R rows of C numbers.
 """
 
 from __future__ import annotations
@@ -11,23 +17,24 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
-from puzzledsl.alternatives.precision import PrecisionName
+from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition, write_shards
-from puzzledsl.child.definition import WouldOverwrite
+from puzzledsl.child.checkpoint.contents import ChildFiles, Pieces, from_definition, write_shards
+from puzzledsl.child.definition import UntrustedCode, WouldOverwrite
 from puzzledsl.families.block_configs import MODEL_TYPE, to_block_configs
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
@@ -39,29 +46,19 @@ from puzzledsl.models.families.load import read_config_json, tokenizer_settings
 from puzzledsl.models.families.slots import DENSE, classes_of
 from puzzledsl.models.families.stored import as_parameters, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
+from puzzledsl.models.precision.gptq import Codes, stored_codes
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".pth")
 CLASSES = ("configuration_decilm.DeciLMConfig", "modeling_decilm.DeciLMForCausalLM")
 """Every class that config.json of an exported child may name, as `module.class`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """One file of a directory with code, or the name of code, that puzzledsl did not write."""
-
-    path: Path
-    reason: str
-
-
-def foreign_code(directory: Path, child: ChildFiles) -> list[Foreign]:
-    """Return the files that are not what puzzledsl writes for this child, sorted by path.
-
-    Those are files of code, in any folder of the directory, and configurations that name other classes.
-    """
+def foreign_code(directory: Path, child: ChildFiles) -> list[UntrustedCode]:
+    """Return the files of code, in any folder, and configurations naming other code, that puzzledsl does not write; by path."""
     shipped = {name: remote_code(name, child).encode() for name in remote_files(child.shape)}
     shipped[MLX_MODEL_FILE] = mlx_code().encode()
     found = [*_files(directory, shipped), *_names(directory)]
-    return sorted(found, key=lambda own: str(own.path))
+    return sorted(found, key=lambda own: str(own.args["path"]))
 
 
 def code_for(engine: str, directory: Path) -> bool:
@@ -73,17 +70,19 @@ def code_for(engine: str, directory: Path) -> bool:
     return engine in ("transformers", "vllm") and isinstance(named, dict) and "AutoModelForCausalLM" in named
 
 
-def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[Foreign]:
+def _files(directory: Path, shipped: dict[str, bytes]) -> Iterator[UntrustedCode]:
     for folder, folders, names in os.walk(directory):
         for name in folders:
             if (path := Path(folder, name)).is_symlink():
-                yield Foreign(path, "it is a link to a folder, whose code is not compared")
+                yield UntrustedCode(
+                    None, path=path, reason="it is a link to a folder, whose code is not compared"
+                )
         for name in names:
             path = Path(folder, name)
             if path.suffix.lower() in CODE_SUFFIXES:
                 expected = shipped.get(name) if path.parent == directory else None
                 if (reason := _difference(path, expected)) is not None:
-                    yield Foreign(path, reason)
+                    yield UntrustedCode(None, path=path, reason=reason)
 
 
 def _difference(path: Path, expected: bytes | None) -> str | None:
@@ -100,25 +99,22 @@ def _difference(path: Path, expected: bytes | None) -> str | None:
     return f"line {min(len(ours), len(theirs)) + 1 if same is None else same + 1} differs"
 
 
-def _names(directory: Path) -> Iterator[Foreign]:
+def _names(directory: Path) -> Iterator[UntrustedCode]:
     for path in directory.glob("*config.json"):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            yield Foreign(path, f"it cannot be read ({error})")
+            yield UntrustedCode(None, path=path, reason=f"it cannot be read ({error})")
             continue
-        if isinstance(content, dict):
-            own = CLASSES if path.name == "config.json" else ()
-            yield from _named(path, content, own)
-
-
-def _named(path: Path, content: dict[str, Any], own: Sequence[str]) -> Iterator[Foreign]:
-    for key in ("auto_map", "custom_pipelines"):
-        for name in _strings(content.get(key)):
-            if name not in own:
-                yield Foreign(path, f"its {key} names `{name}`")
-    if "model_file" in content and (not own or content["model_file"] != MLX_MODEL_FILE):
-        yield Foreign(path, f"its model_file names `{content['model_file']}`")
+        if not isinstance(content, dict):
+            continue
+        own = CLASSES if path.name == "config.json" else ()
+        for key in ("auto_map", "custom_pipelines"):
+            for name in _strings(content.get(key)):
+                if name not in own:
+                    yield UntrustedCode(None, path=path, reason=f"its {key} names `{name}`")
+        if "model_file" in content and (not own or content["model_file"] != MLX_MODEL_FILE):
+            yield UntrustedCode(None, path=path, reason=f"its model_file names `{content['model_file']}`")
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -128,6 +124,120 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _strings(inner)
+
+
+WORD = 32
+Types = Mapping[str, PrecisionName]
+"""Weight's name -> storage type."""
+
+
+def compressed(weights: Mapping[str, LazyTensor], types: Types, scales: torch.dtype) -> dict[str, LazyTensor]:
+    """Return weights with codes and scales in place of those with a type.
+
+    `scales`: the dtype that scales are stored in, bfloat16 or float32. Reading raises ValueError for a weight off its grid.
+    """
+    found: dict[str, LazyTensor] = {}
+    for name, weight in weights.items():
+        of = types.get(name)
+        found |= {name: weight} if of is None else _stored(name, weight, PRECISIONS[of], scales)
+    return found
+
+
+def quantization_config(weights: Mapping[str, LazyTensor], types: Types) -> dict[str, Any]:
+    """Return the `quantization_config` of config.json; `types` has at least one weight."""
+    groups: dict[tuple[Precision, int | None], list[str]] = {}
+    for name, dtype in types.items():
+        precision = PRECISIONS[dtype]
+        group = precision.group(weights[name].shape[-1]) if precision.groups else None
+        groups.setdefault((precision, group), []).append(name.removesuffix(".weight"))
+    formats = {_format(precision) for precision, _ in groups}
+    return {
+        "quant_method": "compressed-tensors",
+        "quantization_status": "compressed",
+        "format": formats.pop() if len(formats) == 1 else "mixed-precision",
+        "config_groups": {
+            f"group_{index}": _group(precision, group, names)
+            for index, ((precision, group), names) in enumerate(groups.items())
+        },
+        "ignore": ["lm_head"],
+        "kv_cache_scheme": None,
+    }
+
+
+def _format(precision: Precision) -> str:
+    return "pack-quantized" if precision.high else "float-quantized"
+
+
+def _group(precision: Precision, group: int | None, modules: list[str]) -> dict[str, Any]:
+    strategy: dict[str, Any] = {"strategy": "channel"}
+    if group is not None:
+        strategy = {"strategy": "group", "group_size": group}
+    weights = {
+        "num_bits": precision.bits,
+        "type": "int" if precision.high else "float",
+        "symmetric": True,
+        "dynamic": False,
+        **strategy,
+    }
+    targets = [f"re:{pattern}$" for pattern in _patterns(modules)]
+    return {
+        "format": _format(precision),
+        "targets": targets,
+        "weights": weights,
+        "input_activations": None,
+        "output_activations": None,
+    }
+
+
+def _patterns(modules: list[str]) -> list[str]:
+    """Return regular expressions that match these modules alone: one for each name inside a layer."""
+    layers: dict[tuple[str, str], list[str]] = {}
+    for module in modules:
+        start, index, inside = cast("re.Match[str]", re.fullmatch(r"(.*?)\.(\d+)\.(.*)", module)).groups()
+        layers.setdefault((start, inside), []).append(index)
+    return [
+        rf"{re.escape(start)}\.({'|'.join(indices)})\.{re.escape(inside)}"
+        for (start, inside), indices in layers.items()
+    ]
+
+
+def _stored(
+    name: str, weight: LazyTensor, precision: Precision, scales: torch.dtype
+) -> dict[str, LazyTensor]:
+    rows, columns = weight.shape
+    size = precision.group(columns)
+    assert size is not None
+
+    def codes() -> Codes:
+        return stored_codes(weight.read(), precision, f"`{name}`")
+
+    module = name.removesuffix(".weight")
+    found = {
+        f"{module}.weight_scale": LazyTensor(
+            (rows, columns // size), scales, lambda: codes().scales.to(scales)
+        )
+    }
+    if not precision.high:
+        fp8 = torch.float8_e4m3fn
+        return {name: LazyTensor(weight.shape, fp8, lambda: codes().codes.to(fp8)), **found}
+    words = math.ceil(columns * precision.bits / WORD)
+    return {
+        f"{module}.weight_packed": LazyTensor(
+            (rows, words), torch.int32, lambda: packed(codes().codes, precision.bits)
+        ),
+        **found,
+        f"{module}.weight_shape": LazyTensor.of(torch.tensor([rows, columns])),
+    }
+
+
+def packed(codes_RC: Tensor, bits: int) -> Tensor:
+    """Return codes of 4 or 8 bits, made positive, in words of 32 bits, int32; the first is in the lowest bits."""
+    each = WORD // bits
+    missing = -codes_RC.shape[1] % each
+    positive = codes_RC.long() + (1 << (bits - 1))
+    blocks = torch.nn.functional.pad(positive, (0, missing)).view(len(codes_RC), -1, each)
+    words = (blocks << (torch.arange(each) * bits)).sum(-1)
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)
 
 
 COPIED_FILES = (
@@ -172,9 +282,13 @@ def write_checkpoint(
 
     Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
     """
-    weights = as_parameters(child.weights, FAMILIES[child.shape.family])
+    family = FAMILIES[child.shape.family]
+    weights = as_parameters(child.weights, family)
     content = child_config_json(child) if config is None else dict(config)
-    if compress and (types := _types_of_parameters(child, weights)):
+    own = {stored_name(name, family): dtype for name, dtype in child.storage_types().items()}
+    # of layers alone; joined projections have the type of their parts
+    types = {name: own[name] for name in weights if name in own and name.startswith(f"{family.layers}.")}
+    if compress and types:
         content["quantization_config"] = quantization_config(weights, types)
         scales = torch.bfloat16 if child.dtype == torch.bfloat16 else torch.float32
         weights = compressed(weights, types, scales)
@@ -198,14 +312,6 @@ def write_directory(
         for name, text in (code | {"README.md": card} if card else code).items():
             (directory / name).write_text(text, encoding="utf-8")
         copy_tokenizer(base_dir, directory)
-
-
-def _types_of_parameters(child: ChildFiles, weights: Mapping[str, LazyTensor]) -> dict[str, PrecisionName]:
-    """Return the storage types of quantised parameters of layers; joined projections have that of their parts."""
-    family = FAMILIES[child.shape.family]
-    types = {name: of for name, of in child.storage_types().items() if name.startswith(f"{family.layers}.")}
-    joined = {stored_name(name, family): dtype for name, dtype in types.items()}
-    return {name: joined[name] for name in weights if name in joined}
 
 
 def copy_tokenizer(base_dir: Path, directory: Path) -> None:

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzledsl.base.files import reserve
-from puzzledsl.child.healing.experts import ExpertByExpert, expert_steps, ridge_of
-from puzzledsl.child.healing.layer import ChildSubBlock, Grid
+from puzzledsl.child.healing.layer import ChildSubBlock, ExpertByExpert, Grid, expert_steps, ridge_of
 from puzzledsl.models.kernels.products import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
@@ -91,7 +90,7 @@ def _mapped(
 
 
 class ParentStream:
-    """The parent's stream of several token groups. Points (see `child.healing.chain`) are requested in ascending order."""
+    """The parent's stream of several token groups. Points (see `child.healing.layer`) are requested in ascending order."""
 
     def __init__(
         self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES
@@ -180,9 +179,14 @@ def fit_last(
     if isinstance(last, ExpertByExpert):
         with repeatable(last.matrices_HP[0].device):
             return _fit_experts(sub_block, last, calibration, held_out)
-    gram = _gram(sub_block, last, calibration)
+    gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
+    for read_TP, wanted_TQ in _joined(sub_block, calibration):
+        gram.add(read_TP, wanted_TQ)
     judges = held_out if sub_block.grid is None else list(held_out)  # read again
-    steps_KPH = _steps(last, gram)
+    single = gram.tokens <= SINGLE_PRECISION_TOKENS
+    given = (gram.xx.float(), gram.xy.float()) if single else (gram.xx, gram.xy)
+    # the step that fits `added`, and the one that fits `drift`
+    steps_KPH = torch.split(solve_ridge(*given, relative=gram.ridge(RIDGE_TOKENS)), last.out_features, dim=1)
     shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], judges)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
     if sub_block.grid is not None:
@@ -215,42 +219,16 @@ def _product(step_PH: Tensor, read_BSP: Tensor) -> Tensor:
 def _put_on_grid(
     sub_block: ChildSubBlock, grid: Grid, step_PH: Tensor, gram: Gram, held_out: Iterable[FitBatch]
 ) -> bool:
-    """Round a quantised map to its grid again, with error compensation; False if it stays as it was.
-
-    The rounded map is taken if it has less error on held-out tokens, too.
-    """
+    """Round a quantised map to its grid again, with error compensation, if that lowers the held-out error; False if it stays."""
     found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision, gram.tokens)
     change_PH = (found_HP - grid.weight).T
     effects = [partial(_product, change_PH), partial(_product, 0 * change_PH)]
-    if (
-        choose_shares(sub_block, effects, held_out)[0] <= 0.5
-    ):  # beyond the half, the whole step has less error
-        return False
-    sub_block.put_on_grid(found_HP)
-    return True
-
-
-def _gram(sub_block: ChildSubBlock, last: nn.Linear, calibration: Iterable[FitBatch]) -> Gram:
-    """Return the sums of the weighted regression of the last map."""
-    gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
-    for read_TP, wanted_TQ in _joined(_weighted(sub_block, seen) for seen in calibration):
-        gram.add(read_TP, wanted_TQ)
-    return gram
-
-
-def _steps(last: nn.Linear, gram: Gram) -> Sequence[Tensor]:
-    """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
-    xx, xy = gram.xx, gram.xy
-    if gram.tokens <= SINGLE_PRECISION_TOKENS:
-        xx, xy = xx.float(), xy.float()
-    step = solve_ridge(xx, xy, relative=gram.ridge(RIDGE_TOKENS))
-    return torch.split(step, last.out_features, dim=1)
-
-
-def _weighted(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
-    """Return the weighted inputs [T, P] and residual targets [T, Q] of the regression."""
-    weight_T1, wanted_TQ = _targets(sub_block, seen)
-    return seen.read.float().flatten(0, 1) * weight_T1, wanted_TQ
+    better = (
+        choose_shares(sub_block, effects, held_out)[0] > 0.5
+    )  # beyond the half, the whole step has less error
+    if better:
+        sub_block.put_on_grid(found_HP)
+    return better
 
 
 def _targets(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
@@ -263,13 +241,17 @@ def _targets(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
     return weight.flatten(0, 1), wanted.flatten(0, 1)
 
 
-def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Concatenate parts to chunks of at least JOINED_TOKENS: with few tokens, adding the Gram matrices takes most of the time."""
+def _joined(sub_block: ChildSubBlock, batches: Iterable[FitBatch]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the weighted inputs [T, P] and residual targets [T, Q] of the regression, of at least JOINED_TOKENS tokens.
+
+    With few tokens, adding the Gram matrices takes most of the time.
+    """
     xs: list[Tensor] = []
     ys: list[Tensor] = []
-    for x, y in parts:
-        xs.append(x)
-        ys.append(y)
+    for seen in batches:
+        weight_T1, wanted_TQ = _targets(sub_block, seen)
+        xs.append(seen.read.float().flatten(0, 1) * weight_T1)
+        ys.append(wanted_TQ)
         if sum(map(len, xs)) >= JOINED_TOKENS:
             yield torch.cat(xs), torch.cat(ys)
             xs, ys = [], []
@@ -299,10 +281,7 @@ def choose_shares(
 
 
 def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:
-    """Return argmin of x'Ax / 2 - b'x over 0 <= x <= 1, for a positive semidefinite A [2, 2].
-
-    The candidates are the unconstrained optimum, if it lies inside, and the optimum on each edge.
-    """
+    """Return argmin of x'Ax / 2 - b'x over 0 <= x <= 1, of a positive semidefinite A [2, 2]: the optimum inside or on an edge."""
     (a, b), (_, c) = square_KK.tolist()
     p, q = product_K.tolist()
     candidates = [(x, _clipped(q - b * x, c)) for x in (0.0, 1.0)]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,18 @@ from torch import Tensor
 
 from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.fit import HELD_BYTES
 from puzzledsl.child.healing.walk import Healed, heal
-from puzzledsl.cluster.tasks import Executor, Task, TeamSpec, as_sent
+from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.data.counts import Budget
 from puzzledsl.data.streams import SILENT, token_rows
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne
 from puzzledsl.ir.references import refined_text
 from puzzledsl.ir.tables import BldJob, ModelDefinition
-from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.machine import room_bytes
 from puzzledsl.models.placement import reachable_parent
+from puzzledsl.pieces.store.library import StageInputs
 from puzzledsl.plan.flop import JUDGING_TOKENS
 
 
@@ -121,23 +119,25 @@ OUTCOME = "healed.json"
 
 
 @dataclass(frozen=True)
-class HealingInputs:
-    """Inputs of healing one child: its definition, the jobs and weights of its pieces, and the parent.
+class HealingInputs(StageInputs):
+    """Inputs of healing the child of a definition, that of a search.
 
-    Relative data paths start at `base`; `cache` holds tokenised text. Layers that an interrupted run of the same child left
-    in `work` are reused, and all that a finished one left. `executor` provides the worker that heals.
+    Layers that an interrupted run of the same child, or a lost worker, left in `work` are reused; so is all of a finished one.
     """
 
-    program: Program
-    definition: ModelDefinition
-    jobs: Iterable[BldJob]
-    parent_dir: Path
-    base: Path
-    pieces: Pieces
-    cache: Path
-    work: Path
-    progress: Progress
-    executor: Executor = field(default_factory=Executor)
+    definition: ModelDefinition = field(kw_only=True)
+
+    def heal(self, bld: Bld) -> Healed | None:
+        """Heal the child, here or on a worker; None if there is no text to heal on. Raises DiagnosticError."""
+        given = (self.base, self.tokenizer, self.build.tokens, self.progress)
+        text = healing_text(self.program, bld, *given)
+        if text is None:
+            return None
+        model = reachable_parent(self.parent_dir, self.progress, once=True)
+        held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
+        pieces = self.library.load
+        layers = self.definition.layers
+        return heal(model, layers, pieces, *text, self.work, self.progress, held_bytes=held_bytes)
 
 
 def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
@@ -164,11 +164,10 @@ def _known(work: Path) -> Healed | None:
 
 def _healed(inputs: HealingInputs, declaration: Bld) -> Healed | None:
     """Heal the child, and keep the outcome beside its layers; None if there is no text to heal on."""
-    search = inputs.definition.search
+    search, there = inputs.name, inputs.sent(jobs=())
     outcome: Healed | None
-    there = inputs if inputs.executor.is_local else as_sent(inputs, jobs=())
-    with inputs.executor.open(TeamSpec(partial(Healer, there, declaration)), inputs.progress) as teams:
-        ((_, outcome),) = teams.run([Task.call(search, "heal")])
+    with inputs.executor.open(TeamSpec(lambda member: there), inputs.progress) as teams:
+        ((_, outcome),) = teams.run([Task.call(search, "heal", declaration)])
     if outcome is not None:
         write_text(inputs.work / OUTCOME, json.dumps(asdict(outcome)))
         inputs.progress.log(
@@ -182,26 +181,6 @@ def _healed(inputs: HealingInputs, declaration: Bld) -> Healed | None:
             data=declaration.heal_data or declaration.data,
         )
     return outcome
-
-
-class Healer:
-    """Heals one child, here or on a worker. Finished layers are in `work`, so another worker can go on from them."""
-
-    def __init__(self, inputs: HealingInputs, declaration: Bld, member: int) -> None:
-        self._inputs, self._bld = inputs, declaration
-
-    def heal(self) -> Healed | None:
-        """Heal the child; None if there is no text to heal on. Raises DiagnosticError."""
-        inputs, definition, progress = self._inputs, self._inputs.definition, self._inputs.progress
-        tokenizer = load_tokenizer(inputs.parent_dir)
-        text = healing_text(inputs.program, self._bld, inputs.base, tokenizer, inputs.cache, progress)
-        if text is None:
-            return None
-        calibration_NS, held_out_NS = text
-        model = reachable_parent(inputs.parent_dir, progress, once=True)
-        held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
-        given = (definition.layers, inputs.pieces, calibration_NS, held_out_NS, inputs.work, progress)
-        return heal(model, *given, held_bytes=held_bytes)
 
 
 def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob]) -> Bld | None:

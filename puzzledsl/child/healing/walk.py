@@ -1,8 +1,9 @@
-"""Heal a child in one walk up its layers, with one of its sub-blocks in memory at a time.
+"""Heal a child: bring groups of tokens through its sub-blocks, and fit the last map of each to what it reads there.
 
-The parent's stream runs ahead to the goal of the current sub-block. The child's copy of a sub-block exists only while the
-streams pass it; its healed weights are written to `work`, one file per layer. An interrupted walk starts again at the bottom
-and reads finished layers from there, so it repeats only forward passes.
+A whole child is healed in one walk up its layers, with one of its sub-blocks in memory at a time. The parent's stream runs ahead
+to the goal of the current sub-block. The child's copy of a sub-block exists only while the streams pass it; its healed weights
+are written to `work`, one file per layer. An interrupted walk starts again at the bottom and reads finished layers from there, so
+it repeats only forward passes.
 
 Shapes: N blocks, S context, B sequences, H hidden, P positions.
 """
@@ -21,8 +22,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.files import is_sealed_beside, seal_beside, write_bytes
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, fit_last
+from puzzledsl.child.checkpoint.contents import Pieces
+from puzzledsl.child.healing.fit import HELD_BYTES, FitBatch, ParentStream, Streams, fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock, Link, chain, first_changed, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.divergence import summed_kl
@@ -31,6 +32,92 @@ from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.flop import HealingWork
 from puzzledsl.plan.memory.stage_plan import tiles
+
+JUDGING_PART = 8
+"""1 / JUDGING_PART of the calibration blocks of a score judge the steps and are not fitted to."""
+Points = Mapping[int, Streams]
+"""The parent's streams by number of their point (see `child.healing.layer`)."""
+
+
+class HealingGroups:
+    """The parent's stream in groups that are fitted to, that judge the steps, and to measure on; and a child's way up them."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pieces: Pieces,
+        fitted: Sequence[Tensor],
+        judging: Sequence[Tensor],
+        measured: Sequence[Tensor],
+        folder: Path,
+        *,
+        held_bytes: int = HELD_BYTES,
+        read_bytes: int = HELD_BYTES,
+    ) -> None:
+        """Embed the tokens of all groups, [B, S] each.
+
+        A stream of the parent above `held_bytes` is kept in a file in `folder`. What a last map reads is computed again each time
+        it is needed if it takes more than `read_bytes`.
+        """
+        self.runner, self._model, self._pieces = LayerRunner(model), model, pieces
+        self._read_bytes = read_bytes
+        self._fitted = range(len(fitted))
+        self._judging = range(len(fitted), len(fitted) + len(judging))
+        groups = [*fitted, *judging, *measured]
+        self._positions = sum(tokens.numel() for tokens in groups)
+        self.parent = ParentStream(self.runner, groups, folder, held_bytes=held_bytes)
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        pieces: Pieces,
+        calibration_NS: Tensor,
+        measured: Sequence[Tensor],
+        folder: Path,
+        *,
+        held_bytes: int = HELD_BYTES,
+    ) -> HealingGroups:
+        """Make the groups of at least two calibration blocks, of which the first eighth (one at least) judges."""
+        judging = max(1, len(calibration_NS) // JUDGING_PART)
+        size = max(1, tiles(model.device.type).group_tokens // calibration_NS.shape[1])
+        fitted, judges = (torch.split(b, size) for b in (calibration_NS[judging:], calibration_NS[:judging]))
+        return cls(model, pieces, fitted, judges, measured, folder, held_bytes=held_bytes)
+
+    def measured(self, stream: Sequence[Tensor]) -> list[Tensor]:
+        """Return the part of a stream that belongs to the measured groups."""
+        return list(stream[self._judging.stop :])
+
+    def sub_block(self, link: Link) -> ChildSubBlock:
+        """Return a sub-block of a child. Raises DiagnosticError if its piece is missing, is damaged or does not fit."""
+        return ChildSubBlock(self._model, link, self._pieces)
+
+    def past(
+        self, sub_block: ChildSubBlock, stream: Streams | Sequence[Tensor], points: Points, *, fit: bool
+    ) -> Iterator[Tensor]:
+        """Yield a child's stream after one more sub-block, group by group. The last map is fitted first if `fit`.
+
+        Threads may call this concurrently: the parent's modules and streams are only read.
+        """
+        known, parent, goal = dict[int, Tensor](), points[sub_block.link.point], points[sub_block.link.goal]
+
+        def read(index: int) -> Tensor:
+            found = known[index] if index in known else self._read(sub_block, stream[index])
+            if self._positions * found.shape[-1] * found.itemsize <= self._read_bytes:
+                known[index] = found
+            return found
+
+        def seen(groups: range) -> Iterator[FitBatch]:
+            return (FitBatch(read(i), stream[i], parent[i], goal[i]) for i in groups)
+
+        if fit and sub_block.last is not None:
+            fit_last(sub_block, seen(self._fitted), seen(self._judging))
+        for index, hidden in enumerate(stream):
+            yield hidden + sub_block.added(read(index))
+
+    def _read(self, sub_block: ChildSubBlock, hidden_BSH: Tensor) -> Tensor:
+        kwargs = self.parent.attention_kwargs(sub_block.link.layer_idx, hidden_BSH)
+        return sub_block.last_input(hidden_BSH, kwargs)
 
 
 @dataclass(frozen=True)
@@ -68,7 +155,7 @@ def heal(
 ) -> Healed:
     """Heal the child that `layers` and `pieces` define. `model`, the parent, is not changed.
 
-    Refits the last map of every sub-block from the first changed one on (`chain.first_changed`).
+    Refits the last map of every sub-block from the first changed one on (`first_changed`).
     Hidden states above `held_bytes` are kept in files in `work`.
     Raises DiagnosticError if a piece is damaged or does not fit.
     """
@@ -78,7 +165,7 @@ def heal(
     progress.start("heal", len(layers) + 1)
     changed = first_changed(links, of_parent)
     entered = of_parent[changed]
-    walk.run_below(entered // 2)
+    walk.parent.drop_below(2 * (entered // 2))
     todo = {idx: list(group) for idx, group in groupby(links[changed:], key=lambda link: link.layer_idx)}
     work_of = HealingWork(shape_of(model.config), calibration_NS.numel(), held_out_NS.numel())
     efforts = _efforts(work_of, todo, entered // 2, work)
@@ -119,13 +206,8 @@ def healed_layer(work: Path, layer_idx: int) -> Path:
     return work / f"layer-{layer_idx}.safetensors"
 
 
-def _groups(tokens_NS: Tensor, device: torch.device) -> Sequence[Tensor]:
-    """Split the blocks into groups that go through a sub-block together."""
-    return torch.split(tokens_NS, max(1, tiles(device.type).forward_tokens // tokens_NS.shape[1]))
-
-
-class _Walk:
-    """The streams of a walk in groups: calibration tokens, then held-out ones, which the child without healing reads, too."""
+class _Walk(HealingGroups):
+    """The streams of a walk: calibration tokens, then held-out ones, which the child without healing reads, too."""
 
     def __init__(
         self,
@@ -136,24 +218,18 @@ class _Walk:
         work: Path,
         held_bytes: int,
     ) -> None:
-        self._runner, self._model, self._pieces = LayerRunner(model), model, pieces
-        self._work, self._held_bytes = work, held_bytes
-        fitted, judging = (_groups(tokens_NS, model.device) for tokens_NS in (calibration_NS, held_out_NS))
-        self._fitted = range(len(fitted))
-        self._judging = range(len(fitted), len(fitted) + len(judging))
-        self._positions = calibration_NS.numel() + held_out_NS.numel()
-        self._parent = ParentStream(self._runner, [*fitted, *judging], work, held_bytes=held_bytes)
-        self._child = self._parent.new()
+        at_once, texts = tiles(model.device.type).forward_tokens, (calibration_NS, held_out_NS)
+        fitted, judging = (torch.split(text, max(1, at_once // text.shape[1])) for text in texts)
+        super().__init__(
+            model, pieces, fitted, judging, (), work, held_bytes=held_bytes, read_bytes=held_bytes
+        )
+        self._work, self._child = work, self.parent.new()
         self._unhealed: list[Tensor] = []
-
-    def run_below(self, layer_idx: int) -> None:
-        """Run the parent's layers below this one."""
-        self._parent.drop_below(2 * layer_idx)
 
     def enter(self, point: int) -> None:
         """Start all streams at a point up to which child and parent are equal."""
-        self._parent.drop_below(point)
-        for index, hidden in enumerate(self._parent.at(point)):
+        self.parent.drop_below(point)
+        for index, hidden in enumerate(self.parent.at(point)):
             self._child[index] = hidden
         self._unhealed = [self._child[index] for index in self._judging]
 
@@ -163,43 +239,23 @@ class _Walk:
         stored = open_file(path) if is_sealed_beside(path) else None
         weights: dict[str, Tensor] = {}
         for link in links:
-            weights |= self._past(ChildSubBlock(self._model, link, self._pieces), stored)
+            weights |= self._past(self.sub_block(link), stored)
         if stored is None:
             write_bytes(path, to_safetensors(weights))
             seal_beside(path)
 
     def _past(self, sub_block: ChildSubBlock, stored: Mapping[str, LazyTensor] | None) -> dict[str, Tensor]:
         """Heal a sub-block, or set what healing it gave, move the streams past it, and return its healed weights."""
-        link, known = sub_block.link, dict[int, Tensor]()
-        parent, goal = self._parent.at(link.point), self._parent.at(link.goal)
-
-        def read(index: int) -> Tensor:
-            """The input of the last map in a group; kept if all groups' fit into the limit."""
-            found = known[index] if index in known else self._read(sub_block, self._child[index])
-            if self._positions * found.shape[-1] * found.itemsize <= self._held_bytes:
-                known[index] = found
-            return found
-
-        def seen(groups: range) -> Iterator[FitBatch]:
-            return (FitBatch(read(i), self._child[i], parent[i], goal[i]) for i in groups)
-
+        link = sub_block.link
+        points = {point: self.parent.at(point) for point in (link.point, link.goal)}
         self._unhealed = [h + sub_block.added(self._read(sub_block, h)) for h in self._unhealed]
-        fitted: dict[str, Tensor] = {}
-        if sub_block.last is not None:
-            if stored is None:
-                fit_last(sub_block, seen(self._fitted), seen(self._judging))
-            else:
-                names = sub_block.fitted()
-                sub_block.load_fitted({name: stored[self._name(link, name)].read() for name in names})
-            fitted = {self._name(link, name): w.contiguous() for name, w in sub_block.fitted().items()}
-        for index, hidden in enumerate(self._child):
-            self._child[index] = hidden + sub_block.added(read(index))
-        self._parent.drop_below(link.goal)
-        return fitted
-
-    def _read(self, sub_block: ChildSubBlock, hidden_BSH: Tensor) -> Tensor:
-        kwargs = self._parent.attention_kwargs(sub_block.link.layer_idx, hidden_BSH)
-        return sub_block.last_input(hidden_BSH, kwargs)
+        if stored is not None:
+            names = sub_block.fitted()
+            sub_block.load_fitted({name: stored[self._name(link, name)].read() for name in names})
+        for index, hidden in enumerate(self.past(sub_block, self._child, points, fit=stored is None)):
+            self._child[index] = hidden
+        self.parent.drop_below(link.goal)
+        return {self._name(link, name): w.contiguous() for name, w in sub_block.fitted().items()}
 
     def _name(self, link: Link, weight: str) -> str:
         """Return the name of a sub-block's weight in the checkpoint."""
@@ -208,7 +264,7 @@ class _Walk:
 
     def divergences(self, end: int) -> tuple[float, float]:
         """Return KL(parent || child) of the child before and after healing, in nats, means over held-out positions."""
-        stream = self._parent.at(end)
+        stream = self.parent.at(end)
         parent, child = ([of[index] for index in self._judging] for of in (stream, self._child))
         before = sum(self._kl(p, c) for p, c in zip(parent, self._unhealed, strict=True))
         after = sum(self._kl(p, c) for p, c in zip(parent, child, strict=True))
@@ -219,4 +275,4 @@ class _Walk:
         return summed_kl(parent_BSH.flatten(0, 1), child_BSH.flatten(0, 1), self._logits, self._logits)
 
     def _logits(self, hidden_PH: Tensor) -> Tensor:
-        return self._runner.logits(self._runner.final_norm(hidden_PH))
+        return self.runner.logits(self.runner.final_norm(hidden_PH))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption, on_program
 
@@ -36,9 +38,7 @@ SCENARIO_HELP = "Only this scenario. May be repeated."
 def cost(
     ctx: Context,
     solution: Annotated[str | None, typer.Option("--solution", metavar="SEARCH", help=SOLUTION_HELP)] = None,
-    scenario: Annotated[
-        list[str] | None, typer.Option("--scenario", metavar="NAME", help=SCENARIO_HELP)
-    ] = None,
+    scenario: Annotated[list[str] | None, typer.Option(metavar="NAME", help=SCENARIO_HELP)] = None,
     json: JsonOption = False,
 ) -> None:
     """Show what each layer costs in each scenario, and the shares of time and bytes.
@@ -71,7 +71,6 @@ def solve(
     "refine" of a search that is refined: {"method", "children", "healed", "samples", "data"}. A search that could not be
     run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
-    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.cli import answers
     from puzzledsl.pipeline.compile import chosen, not_ready
     from puzzledsl.pipeline.execute import solved
@@ -119,24 +118,20 @@ def frontier(ctx: Context, frontiers: NamesArgument = None, json: JsonOption = F
     Writes search/NAME.csv (one row a point) beside search/NAME.json; the report draws the points.
     """
     from puzzledsl.cli import answers
-    from puzzledsl.pipeline.compile import chosen, not_ready
+    from puzzledsl.pipeline.compile import chosen, not_ready, shown_path
     from puzzledsl.pipeline.execute import solved_frontier
     from puzzledsl.pipeline.process.locks import locked
 
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
-    solvable, problems = [], []
-    for name in names:
-        waiting = not_ready(ctx, ctx.program.frontiers[name].search)
-        solvable += [name] if waiting is None else []
-        problems += [waiting] if waiting is not None else []
+    waiting = {name: not_ready(ctx, ctx.program.frontiers[name].search) for name in names}
     with locked(ctx):
-        results = [solved_frontier(ctx, name) for name in solvable]
+        results = [solved_frontier(ctx, name) for name, problem in waiting.items() if problem is None]
     if json:
         loading.print_json([answers.frontier_json(result) for result in results])
     for result in [] if json else results:
-        wrote = loading.shown_path(ctx.build.frontier_csv(result.frontier))
+        wrote = shown_path(ctx.build.frontier_csv(result.frontier))
         print(answers.frontier_text(ctx.program, result, wrote))
-    loading.end_with(problems)
+    loading.end_with(filter(None, waiting.values()))
 
 
 TIME_S = 60.0
@@ -168,7 +163,6 @@ def why(
     "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
-    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.cli.answers import why_as_text
     from puzzledsl.ir.tables import WhyResult
     from puzzledsl.pipeline.compile import chosen, not_ready
@@ -191,11 +185,8 @@ def why(
         raise DiagnosticError(problem)
     assert isinstance(result, WhyResult)
     found, is_whole = result, layer is None
-    loading.show(
-        json,
-        lambda: found.model_dump(mode="json"),
-        lambda: why_as_text(ctx.program, found, ctx.typed, is_whole=is_whole),
-    )
+    as_text = partial(why_as_text, ctx.program, found, ctx.typed, is_whole=is_whole)
+    loading.show(json, lambda: found.model_dump(mode="json"), as_text)
 
 
 def _place(ctx: Context, search: str, text: str) -> tuple[int, Site | None]:
@@ -210,15 +201,11 @@ def _place(ctx: Context, search: str, text: str) -> tuple[int, Site | None]:
         message = f"`space {space.name}` gives the {match[4]} no choice"
         raise typer.BadParameter(message, param_hint="PLACE")
     if match[4]:
-        return count, "head" if match[4] == "head" else "embedding"
-    layer = int(match[1] or match[2])
-    if layer >= count:
+        return count, cast("Site", match[4])
+    if (layer := int(match[1] or match[2])) >= count:
         message = f"there is no layer {layer}: the layers are 0 to {count - 1}"
         raise typer.BadParameter(message, param_hint="PLACE")
-    sub_block: Site | None = None
-    if match[3]:
-        sub_block = "attention" if match[3] == "attention" else "ffn"
-    return layer, sub_block
+    return layer, cast("Site | None", match[3])
 
 
 SEARCH_HELP = "The search. Default: the first that can be solved."

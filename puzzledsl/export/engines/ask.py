@@ -1,29 +1,35 @@
-"""Run an engine in a separate process. Any failure of that process is returned as an answer, not raised."""
+"""Run an engine in a separate process, which answers what it is asked (`worker.py`)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
+import select
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.base.files import scratch, sha256_of
 
-ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
 VLLM_VENV = ".venv-vllm"
 LLAMA_FOLDER = ".llama"
 TIMEOUT_S = 1800
+GIB = 1 << 30
+FEW_SMALL_BYTES, FEW_SMALL_SHARE = 28 << 20, 0.1
+"""Memory in small pages that slows no weights: 21 MiB are Python's and llama.cpp's own, and of much memory it is a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,117 @@ for as long as it lives: it depends on which pages were free when it began."""
 def environment(engine: str, threads: int, folder: str) -> dict[str, str]:
     """Return the variables of an engine's process, whose own files are in `folder`."""
     found = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
-    found["PZL_STARTED_BY"] = str(
-        os.getpid()
-    )  # it ends with this process, also where that is gone before it begins
+    # it ends with this process, also where that is gone before it begins
+    found["PZL_STARTED_BY"] = str(os.getpid())
     found["GLIBC_TUNABLES"] = ":".join(filter(None, (HUGE_PAGES, os.environ.get("GLIBC_TUNABLES"))))
     found.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
     if engine == "llama_cpp" and (library := llama_library()) is not None:
         found |= {"PZL_LLAMA_LIBRARY": str(library), "PZL_LLAMA_BUILD": build_of(engine)}
     return found
+
+
+class SessionFailed(Exception):
+    """The process ended, did not answer in time, or answered with an error. The message is the reason."""
+
+
+class Session:
+    """An engine's process. Use as a context manager: its end ends the process."""
+
+    def __init__(self, engine: str, path: Path | None, request: dict[str, Any], cache_bytes: int = 0) -> None:
+        """Load the model at `path`, if any, as the `request` says. Raises SessionFailed.
+
+        Some engines reserve the `cache_bytes` of its KV cache.
+        """
+        python = python_of(engine)
+        assert python is not None, "the caller asks first"
+        self._held = ExitStack()
+        folder = self._held.enter_context(scratch("session"))
+        self._errors = self._held.enter_context((folder / "stderr").open("w+b"))
+        variables = environment(engine, request["threads"], str(folder))
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-2 * cache_bytes // GIB)))
+        worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
+        self._process = subprocess.Popen(
+            [str(python), worker, engine, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=variables,
+            cwd=folder,
+            start_new_session=True,  # Ctrl-C is for us; its end of input ends it
+        )
+        if path is None:
+            return
+        try:
+            self.version = str(self.ask({"op": "open", "path": str(path.absolute()), "request": request}))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_in_huge_pages(self) -> bool:
+        """False of a process whose weights lie in small pages, since the system had no others; True where it does not say."""
+        try:
+            told = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text("ascii")
+        except OSError:
+            return True
+        sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", told, re.MULTILINE))
+        anonymous, huge = (int(sizes.get(name, 0)) << 10 for name in ("Anonymous", "AnonHugePages"))
+        return anonymous - huge <= max(FEW_SMALL_BYTES, FEW_SMALL_SHARE * anonymous)
+
+    def prefill(self, prompt: int) -> float:
+        """Return the seconds of one prompt of every sequence. Raises SessionFailed."""
+        return float(self.ask({"op": "prefill", "prompt": prompt}))
+
+    def fill(self, context: int) -> None:
+        """Give every sequence `context` tokens. Raises SessionFailed."""
+        self.ask({"op": "fill", "context": context})
+
+    def steps(self, steps: int) -> list[float]:
+        """Return the seconds of decode steps after `fill`. Raises SessionFailed."""
+        return [float(seconds) for seconds in self.ask({"op": "steps", "steps": steps})]
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+            pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, question: dict[str, Any]) -> Any:
+        """Return the answer to a question of `worker.py`. Raises SessionFailed."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(question).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise SessionFailed(self._last_words()) from None
+        if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
+            raise SessionFailed(f"no answer within {TIMEOUT_S} s")
+        if not (line := self._process.stdout.readline()):
+            raise SessionFailed(self._last_words())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise SessionFailed(answer["error"])
+        return answer["ok"]
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines()]
+        told = next((f": {line[-300:]}" for line in reversed(lines) if line), "")
+        return (f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code}") + told
 
 
 def ask(
@@ -104,7 +213,7 @@ def ask(
     dtype: str = "float32",
     caches: Mapping[str, object] | None = None,
 ) -> Answer | Crash:
-    """Run models on disk in an installed engine. See `worker.py` for the request."""
+    """Run models on disk in an installed engine; any failure of its process is an answer. See `worker.py` for the request."""
     request: dict[str, Any] = {
         "models": [str(path.absolute()) for path in models],
         "prompts": [list(prompt) for prompt in prompts],
@@ -114,40 +223,18 @@ def ask(
         "dtype": dtype,
         **(caches or {}),
     }
-    python = python_of(engine)
-    assert python is not None
     with scratch("engine") as folder:
-        asked, answered = folder / "request.json", folder / "result.npz"
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
+        path = folder / "result.npz"
         try:
-            done = subprocess.run(
-                [str(python), worker, engine, str(asked), str(answered)],
-                env=environment(engine, threads, str(folder)),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=TIMEOUT_S,
-                cwd=folder,
+            with Session(engine, None, request) as session:
+                facts = session.ask({"op": "run", "request": request, "path": str(path)})
+        except SessionFailed as error:
+            reason = str(error)
+            is_told = reason.startswith(("it ended", "no answer"))
+            return Crash(reason.removeprefix("it ") if is_told else f"failed: {reason}")
+        with np.load(path, allow_pickle=False) as file:
+            logits, greedy = (
+                [[file[f"{kind}.{m}.{p}"] for p in range(len(prompts))] for m in range(len(models))]
+                for kind in ("logits", "greedy")
             )
-        except subprocess.TimeoutExpired:
-            return Crash(f"no answer within {TIMEOUT_S} s")
-        if done.returncode != 0 or not answered.is_file():
-            return Crash(_last_words(done))
-        return _read(answered, len(models), len(prompts))
-
-
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-    told = f": {lines[-1][-300:]}" if lines else ""
-    return (f"ended by signal {-done.returncode}" if done.returncode < 0 else "failed") + told
-
-
-def _read(path: Path, models: int, prompts: int) -> Answer:
-    with np.load(path, allow_pickle=False) as file:
-        facts = json.loads(str(file["facts"]))
-        logits = [[file[f"logits.{m}.{p}"] for p in range(prompts)] for m in range(models)]
-        greedy = [
-            [[int(token) for token in file[f"greedy.{m}.{p}"]] for p in range(prompts)] for m in range(models)
-        ]
-    return Answer(facts["version"], facts["logprobs"], logits, greedy)
+    return Answer(logits=logits, greedy=[[own.tolist() for own in each] for each in greedy], **facts)

@@ -1,16 +1,14 @@
-"""Run models in an engine: once, or as asked line by line.
+"""Run an engine's models, as asked line by line.
 
-`python worker.py ENGINE REQUEST.json RESULT.npz` writes the answers of some models.
+`python worker.py ENGINE --serve` reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
+`{"op": "open", "path": …, "request": …}` loads a model, with the engine's usual settings (`batch`, `context`, `threads`,
+`dtype`), to time it; `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives
+every sequence N tokens, after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
 
-Request: `models` (paths), `prompts` (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache),
-`threads`, `dtype`, and where keys and values are rounded their type, `cache`, and the layers `kept` as they are.
-Result: `logits.M.P` [S, V] and `greedy.M.P` [steps] for model M and prompt P; `facts`, JSON: the engine's `version`, and whether
-the logits are log-probabilities.
-
-`python worker.py ENGINE --serve` times one model. It reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
-`{"op": "open", "path": …, "request": …}` loads it, with the engine's usual settings (`batch`, `context`, `threads`, `dtype`);
-`{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives every sequence N tokens,
-after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
+`{"op": "run", "request": …, "path": …}` writes the answers of some models to an .npz file. Request: `models` (paths), `prompts`
+(lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache), `threads`, `dtype`, and where keys and
+values are rounded their type, `cache`, and the layers `kept` as they are. File: `logits.M.P` [S, V] and `greedy.M.P` [steps] for
+model M and prompt P. The answer is the engine's `version`, and whether the logits are log-probabilities.
 
 `python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE [HEAD_TYPE]]` is llama.cpp's own quantiser.
 
@@ -86,6 +84,10 @@ def serve(name: str) -> None:
                 case "open":
                     model = _module(name).Engine(asked["path"], asked["request"] | {"serving": True})
                     found: Any = model.version
+                case "run":
+                    found, arrays = run(name, asked["request"])
+                    values: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
+                    np.savez(asked["path"], **values)
                 case "prefill":
                     found = model.time_prefill(asked["prompt"])
                 case "fill":
@@ -115,8 +117,4 @@ if __name__ == "__main__":
     if sys.argv[2] == "--serve":
         serve(sys.argv[1])
         os._exit(0)  # some engines' threads never end
-    if sys.argv[2] == "--quantise":
-        sys.exit(min(1, _module(sys.argv[1]).quantise(*sys.argv[3:])))
-    found, values = run(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
-    arrays_out: dict[str, Any] = {key: np.asarray(value) for key, value in values.items()}
-    np.savez(sys.argv[3], facts=np.asarray(json.dumps(found)), **arrays_out)
+    sys.exit(min(1, _module(sys.argv[1]).quantise(*sys.argv[3:])))

@@ -30,6 +30,8 @@ class Measure:
 
 
 _AGREEMENT = "Share of positions at which the parent's likeliest token is among the model's {} likeliest."
+_AMONG = {k: f"Parent's first choice among the {k} likeliest" for k in (5, 10)}
+_TOP = {1: "Top-1 agreement with the parent", **_AMONG}
 _MEASURES = (
     Measure(
         "kl", "KL divergence to the parent", "less", "KL divergence to the parent, nats a token.", unit="nats"
@@ -37,16 +39,9 @@ _MEASURES = (
     Measure(
         "perplexity", "Perplexity", "less", "Exponential of cross-entropy.", of_next=True, exponential=True
     ),
-    Measure("top1_agreement", "Top-1 agreement with the parent", "more", _AGREEMENT.format(1), is_share=True),
     *(
-        Measure(
-            f"top{k}_agreement",
-            f"Parent's first choice among the {k} likeliest",
-            "more",
-            _AGREEMENT.format(k),
-            is_share=True,
-        )
-        for k in (5, 10)
+        Measure(f"top{k}_agreement", label, "more", _AGREEMENT.format(k), is_share=True)
+        for k, label in _TOP.items()
     ),
 )
 MEASURES = {measure.name: measure for measure in _MEASURES}

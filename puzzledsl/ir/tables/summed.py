@@ -29,10 +29,7 @@ class Cost(Frozen):
 
 
 class ScenarioCosts(Frozen):
-    """One scenario at one batch size.
-
-    A metric is the fixed part plus the sum over layers of the two chosen sub-blocks: `costs.metrics` defines them.
-    """
+    """One scenario at one batch: metrics are the fixed part plus sums over layers of chosen sub-blocks (`costs.metrics`)."""
 
     scenario: str
     batch: int
@@ -58,7 +55,7 @@ class ScenarioCosts(Frozen):
     usd_per_s: Exact | None = left_out(None)
     watts: Exact | None = left_out(None)
     # under traffic, at `batch` running sequences: requests a second, and the number of sequences that figures are at. A cost's
-    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.traffic`)
+    # prefill is then of one prompt, and its cache of all sequences that may run (`costs.metrics`)
     rate: Exact | None = left_out(None)
     load: Load = left_out("")
 
@@ -91,7 +88,7 @@ class CostTable(Artefact):
 
     Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
     A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
-    `costs.any_batch` computes the others from the profile. `timings`: of what `pzl measure` made.
+    `costs.roofline` computes the others from the profile. `timings`: of what `pzl measure` made.
     """
 
     space: str

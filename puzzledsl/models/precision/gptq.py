@@ -21,17 +21,14 @@ Shapes: R outputs (rows), C inputs in G or N groups of P numbers, E columns at a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
 from puzzledsl.models.machine import Workers
-
-LARGEST_FP8 = 448.0
+from puzzledsl.models.precision.columns import LARGEST_FP8, coded, compensated, shares_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,32 +94,7 @@ def stored_pairs(scales: Tensor, minima: Tensor, precision: Precision) -> tuple[
 
 def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
     """Return the codes nearest to `values` under stored scales, float32; 0 where a scale is 0."""
-    return _coded(torch.where(scales == 0, 0.0, values / scales), precision)
-
-
-def _shares(scales: Tensor) -> Tensor:
-    """Return what numbers are multiplied with instead of a division by their scales, up to a rounding error."""
-    return torch.where(scales == 0, 0.0, 1 / scales)
-
-
-def _coded(shares: Tensor, precision: Precision) -> Tensor:
-    """Return the codes nearest to multiples of the scales, which may be overwritten."""
-    if precision.high == 0:
-        return shares.clamp_(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
-    if precision.levels:
-        low, high = 2 * precision.levels[0], 2 * precision.levels[-1]
-        places = shares.mul_(2).ceil_().clamp_(low, high).sub_(low).nan_to_num_(0.0).to(torch.int32)
-        found = _nearest_levels(precision.levels, shares.device).index_select(0, places.flatten())
-        return found.view(shares.shape)
-    return shares.round_().clamp_(precision.low, precision.high)
-
-
-@cache
-def _nearest_levels(levels: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the level nearest to each multiple of a half, the lower of two: halfway between levels is a multiple, too."""
-    values = torch.tensor(levels, dtype=torch.float32, device=device)
-    halves = torch.arange(2 * levels[0], 2 * levels[-1] + 1, device=device) / 2
-    return values[torch.bucketize(halves, (values[1:] + values[:-1]) / 2)]
+    return coded(torch.where(scales == 0, 0.0, values / scales), precision)
 
 
 def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
@@ -275,7 +247,7 @@ def _error(
     blocks: Tensor, scales: Tensor, minima: Tensor, importance: Tensor, precision: Precision
 ) -> Tensor:
     blocks = blocks - minima if precision.minimum else blocks
-    error = _coded(blocks * _shares(scales), precision).mul_(scales).sub_(blocks)
+    error = coded(blocks * shares_of(scales), precision).mul_(scales).sub_(blocks)
     return error.square_().mul_(importance).sum(-1, keepdim=True)
 
 
@@ -341,19 +313,13 @@ def _fitted(codes: Tensor, wanted: Tensor, xx: Tensor, usual: Tensor) -> Tensor:
 DAMPING = 0.01
 """Least number added to the diagonal of the Gram matrix, relative to its mean, as in the paper. Of fewer than a hundred tokens an
 input it is inputs / tokens: near the best on other text, with 6k tokens of one kind as with 16k of two."""
-LAZY = 32
-"""Columns whose errors are collected before they reach the rest of the matrix."""
-PARTS, PART_ROWS = 4, 256
-"""Most parts of a matrix that are rounded side by side on a CPU, and the fewest rows of one: a step is a column."""
 
 
-def gptq(
-    weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0, workers: Workers | None = None
-) -> Tensor:
+def gptq(weight_RC: Tensor, xx_CC: Tensor, precision: Precision, tokens: int = 0) -> Tensor:
     """Round a matrix to the grid so that its outputs change little on inputs with the Gram matrix `xx_CC`; float32.
 
     `tokens` is the number of inputs; 0 stands for enough. A matrix on the grid is returned as it is, and the nearest rounding
-    where there are no inputs. `workers` round rows side by side; without them as many as PyTorch may use.
+    where there are no inputs. A matrix of many rows uses all threads that PyTorch may use.
     """
     weight, plain, xx = weight_RC.float(), nearest(weight_RC, precision), xx_CC.double()
     # the first row tells of most others that they are none
@@ -371,7 +337,7 @@ def gptq(
     def rounded_rows(weight: Tensor, plain: Tensor) -> Tensor:
         scales, minima = column_scales(weight, importance, precision)
         found = torch.empty_like(weight)
-        found[:, order] = _compensated((weight - minima).T[order], upper, precision, scales.T[order]).T
+        found[:, order] = compensated((weight - minima).T[order], upper, precision, scales.T[order]).T
         found += minima
         if precision.minimum:  # a group of one code is its minimum, of 16 bits
             blocks = blocks_of(found, precision)
@@ -379,12 +345,9 @@ def gptq(
             found = torch.where(alike, stored_scales(blocks, precision), blocks).flatten(1)
         return best_rows([plain, found, with_fitted_scales(found, weight, damped, precision)], weight, xx)
 
-    rows = -(-len(weight) // max(1, min(PARTS, len(weight) // PART_ROWS)))
-    rows = min(ROWS, rows if weight.device.type == "cpu" else ROWS)
-    with nullcontext(workers) if workers else Workers(weight.device) as pool:
-        parts = zip(torch.split(weight, rows), torch.split(plain, rows), strict=True)
-        begun = [pool.submit(partial(rounded_rows, *part)) for part in parts]
-        return torch.cat([each.result() for each in begun])
+    parts = [*zip(torch.split(weight, ROWS), torch.split(plain, ROWS), strict=True)]
+    with Workers(weight.device, most=len(parts)) as pool:
+        return torch.cat([found for _, found in pool.each(lambda part: rounded_rows(*part), parts)])
 
 
 def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
@@ -400,19 +363,3 @@ def _inverse_factor(xx: Tensor) -> Tensor:
     identity = torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
     inverse: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
     return inverse.float()
-
-
-def _compensated(left_CR: Tensor, upper: Tensor, precision: Precision, scales_CR: Tensor) -> Tensor:
-    """Return the transpose of a matrix, which is overwritten, rounded column by column with the scale of each number."""
-    found_CR = torch.empty_like(left_CR)
-    shares_CR = _shares(scales_CR)
-    steps = upper.diagonal().tolist()
-    for first in range(0, len(left_CR), LAZY):
-        end = min(first + LAZY, len(left_CR))
-        for column in range(first, end):
-            error, found = left_CR[column], found_CR[column]
-            torch.mul(_coded(error * shares_CR[column], precision), scales_CR[column], out=found)
-            error.sub_(found).div_(steps[column])
-            left_CR[column + 1 : end].addr_(upper[column, column + 1 : end], error, alpha=-1)
-        left_CR[end:].addmm_(upper[first:end, end:].T, left_CR[first:end], alpha=-1)
-    return found_CR

@@ -14,7 +14,7 @@ from filelock import FileLock
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_bytes
 from puzzledsl.ir.tables import Piece, line_of_piece, piece_of_line
-from puzzledsl.pieces.errors import IndexDamaged
+from puzzledsl.models.errors import IndexDamaged
 
 
 class Index:

@@ -1,26 +1,35 @@
 """The block library on disk: `<job id>.safetensors` for each finished piece, and `index.jsonl`.
 
 A piece exists once its index line does, and the line is written after the file: killed at any moment, a library
-holds only complete pieces. Files are written one tensor at a time. Only safetensors are written and read, never pickles.
+holds only complete pieces. Only safetensors are written and read, never pickles.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import replacing
+from puzzledsl.base.files import replacing, sha256_of
+from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Executor, as_sent
+from puzzledsl.data.streams import TokenRows, token_rows
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.models.families.tensors import CODES, file_header
-from puzzledsl.pieces.errors import PieceDamaged, PieceMissing
+from puzzledsl.models.errors import PieceDamaged, PieceMissing
+from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.index import Index
 
 CHUNK_BYTES = 1 << 16
@@ -45,24 +54,11 @@ def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
     return {"parent": weights.hexdigest(), "text": text.hexdigest()}
 
 
-ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "U8")
-"""The format's writer sorts tensors by dtype, then by name."""
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Write a file, in place. Return its SHA-256 in hexadecimal digits."""
-    names = sorted(tensors, key=lambda name: (ORDER.index(CODES[tensors[name].dtype]), name))
-    ordered, digest = {name: tensors[name] for name in names}, hashlib.sha256()
-    with path.open("wb") as file:
-
-        def write(part: bytes | memoryview) -> None:
-            file.write(part)
-            digest.update(part)
-
-        write(file_header(ordered, metadata))
-        for tensor in ordered.values():
-            write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    """Write a file, in place, whose bytes are the same for one entry of `metadata`. Return its SHA-256 in hexadecimal digits."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(stored, path, dict(metadata))
+    return sha256_of(path)
 
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -80,6 +76,10 @@ class Library:
         """Every piece in the index, in order of job id. Raises DiagnosticError for a damaged index."""
         self._known = self.index.read()
         return tuple(piece for _, piece in sorted(self._known.items()))
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of each piece's file, by job id. Raises DiagnosticError for a damaged index."""
+        return {piece.job.id: piece.sha256 for piece in self.pieces()}
 
     def has(self, id: str, inputs: Mapping[str, str] | None = None) -> bool:
         """Return True if the piece is indexed, its file intact and, as job ids do not say, made from these `inputs`."""
@@ -154,3 +154,49 @@ class Library:
             return b"", "the file is gone or cannot be read"
         whole = hashlib.sha256(content).hexdigest() == piece.sha256
         return content, "" if whole else "its SHA-256 is not the one in the index"
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """Inputs of a stage that makes pieces or runs them: `name` is that of its declaration.
+
+    `jobs` are those of the pieces in `library`. Relative data paths start at `base`. `work` holds the state that an interrupted
+    run resumes from; it may be removed at the end. `executor` provides the workers.
+    """
+
+    program: Program
+    name: str
+    parent_dir: Path
+    base: Path
+    library: Library
+    jobs: Sequence[BldJob]
+    work: Path
+    progress: Progress
+    executor: Executor = field(default_factory=Executor)
+
+    @property
+    def build(self) -> BuildDir:
+        """The build directory, which holds the library."""
+        return BuildDir(self.library.root.parent)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The parent's tokenizer."""
+        return load_tokenizer(self.parent_dir)
+
+    def text(self, data: str, context: int, blocks: int, seed: int) -> TokenRows:
+        """Return the first blocks of a text, not read yet. Raises DiagnosticError if it is too short."""
+        return token_rows(
+            *(self.program.data[data], self.base, self.tokenizer),
+            context=context,
+            tokens=blocks * context,
+            seed=seed,
+            cache=self.build.tokens,
+            progress=self.progress,
+        )
+
+    def sent(self, **changes: object) -> Self:
+        """Return the inputs as workers get them, with some changes; in this process, as they are."""
+        if self.executor.is_local:
+            return self
+        return as_sent(self, library=Library(self.library.root.resolve()), **changes)

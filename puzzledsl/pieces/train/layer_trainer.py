@@ -1,6 +1,8 @@
-"""Train all pieces of one layer side by side on one forward pass of the parent's layer (Puzzle, section 3).
+"""An order for pieces, and all pieces of a layer initialised from its calibration statistics (Puzzle, section 3).
 
-Pieces do not depend on each other, and batches come in the order of the blocks of an `Order`.
+The hidden states of all calibration tokens advance one layer at a time, so that a layer's inputs are still available
+when its statistics are complete: merged heads and narrow FFNs are fitted to the layer's own inputs and outputs
+(`calls`). Pieces do not depend on each other, and batches come in the order of the blocks of an `Order`.
 
 Shapes: N blocks, B sequences, S positions, H hidden.
 """
@@ -8,23 +10,26 @@ Shapes: N blocks, B sequences, S positions, H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.counts import Budget
-from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.errors import NoCalibration, ParentNotFinite
+from puzzledsl.models.families.access import shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.kernels.products import return_freed_memory
-from puzzledsl.models.least_squares.grams import LayerStatistics
-from puzzledsl.pieces.errors import ParentNotFinite
+from puzzledsl.models.kernels.products import repeatable, return_freed_memory
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.least_squares.grams import Gram, LayerStatistics
 from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.quantise import quantise, refine
 from puzzledsl.pieces.train.student import Student, alternatives_of
@@ -90,6 +95,87 @@ def is_checked_after(step: int, steps: int) -> bool:
     return step % max(MIN_INTERVAL, math.ceil(steps / CHECKS)) == 0 and step < steps
 
 
+def walk_layers(
+    model: PreTrainedModel, token_blocks: Iterable[Tensor], layers: Sequence[int] | None = None
+) -> Iterator[tuple[int, LayerStatistics]]:
+    """Yield each wanted layer's statistics (default: all), in order, from blocks of token ids (B, S) without padding.
+
+    To keep memory at one layer, drop a layer's statistics before requesting the next. Raises DiagnosticError (NoCalibration).
+    """
+    runner = LayerRunner(model)
+    entering = (runner.embed(tokens.to(model.device)) for tokens in token_blocks)
+    wanted = range(len(runner)) if layers is None else layers
+    return walk_from(model, 0, entering, wanted, runner)
+
+
+def walk_from(
+    model: PreTrainedModel,
+    first: int,
+    hidden_states: Iterable[Tensor],
+    layers: Sequence[int],
+    runner: LayerRunner | None = None,
+) -> Iterator[tuple[int, LayerStatistics]]:
+    """Yield the statistics like `walk_layers`, from hidden states (B, S, H) that enter layer `first`; skip earlier layers."""
+    runner = runner or LayerRunner(model)
+    entering = [hidden.to(model.device) for hidden in hidden_states]
+    if not entering:
+        raise DiagnosticError(NoCalibration(None))
+    shape = shape_of(model.config)
+    for layer_idx in range(first, max(layers, default=-1) + 1):
+        statistics = _empty(shape.at(layer_idx), model.device) if layer_idx in layers else None
+        for index, hidden in enumerate(entering):
+            with torch.no_grad(), repeatable(model.device):
+                entering[index] = _run(runner, layer_idx, statistics, hidden)
+        if statistics is not None:
+            yield layer_idx, statistics
+            statistics = None  # the caller may have dropped it, too
+
+
+def _empty(shape: Shape, device: torch.device) -> LayerStatistics:
+    width = shape.intermediate if shape.ffn == "dense" else 0
+    return LayerStatistics(
+        attention=Gram.zeros(shape.hidden, shape.hidden, device),
+        ffn=Gram.zeros(shape.hidden, shape.hidden, device),
+        activations=Gram.zeros(width, 0, device),
+        activation_abs=torch.zeros(width, dtype=torch.float64, device=device),
+    )
+
+
+def _run(runner: LayerRunner, layer_idx: int, statistics: LayerStatistics | None, entering: Tensor) -> Tensor:
+    """Run a layer, add its sub-blocks' inputs and outputs to `statistics`, and return its output.
+
+    The output has the same bits with and without statistics, and as in the training behind it: spans of layers on several workers
+    give the pieces of one process.
+    """
+    if statistics is None:
+        return runner.run_layer(layer_idx, entering)
+    with _counting_activations(runner.layer(layer_idx), statistics):
+        trace = runner.trace_layer(layer_idx, entering)
+    statistics.attention.add(trace.attention_input, trace.attention_output)
+    statistics.ffn.add(trace.ffn_input, trace.ffn_output)
+    statistics.calls.append((entering, trace))
+    return trace.output
+
+
+@contextmanager
+def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iterator[None]:
+    """Context in which a dense FFN adds what its last map reads to `statistics`."""
+    if not len(statistics.activation_abs):
+        yield
+        return
+
+    def down(module: nn.Module, args: Any) -> None:
+        statistics.activations.add(args[0])
+        flat = args[0].reshape(-1, args[0].shape[-1])
+        statistics.activation_abs.add_(flat.abs().sum(0, dtype=torch.float32))
+
+    hook = cast(nn.Module, sub_block_of(layer, "ffn").down_proj).register_forward_pre_hook(down)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def initialised(
     order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
 ) -> list[PieceState]:
@@ -121,7 +207,7 @@ def _copies(students: Sequence[Student]) -> dict[Student, Student]:
     first: dict[tuple[object, ...], Student] = {}
     for student in sorted(students, key=lambda student: student.has_storage_type):
         plain = tuple((s, a.in_precision(None)) for s, a in alternatives_of(student.job).items())
-        names = student.weight_names()
+        names = tuple(weights_of(student.trained))
         if (plain, names) in first and student.has_storage_type:
             found[student] = first[plain, names]
         first.setdefault((plain, names), student)

@@ -2,14 +2,20 @@
 
 Weights and losses are float32, whatever the dtype of the inputs; passes use bfloat16 where it is faster. Nothing here is random.
 
+A batch runs through layers and their pieces in micro-batches that fit in memory, as plans say. Its gradients are the sums of its
+micro-batches', so the step is that of the whole batch but for the rounding of sums. A batch that fits runs whole, in the same
+operations as ever. On a GPU, copies overlap with computation: pinned memory, a stream of its own, one copy ahead.
+
 Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,23 +24,58 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from puzzledsl.models.divergence import learning_rate, warmup_steps
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import keep_freed_memory, repeatable
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.pieces.train.losses import TINY, normalized_mse, squared_norm
 from puzzledsl.pieces.train.student import Student
 
 BETAS = (0.9, 0.95)
 MAX_GRAD_NORM = 1.0
 PATIENCE = 5
 """A piece stops after this many checks in a row without a new best loss."""
+TINY = 1e-12
+LONGEST_DOT = 2**31 - 1
+"""Most numbers in one dot product: cuBLAS counts them in 32 bits."""
+
+
+def normalized_mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
+    """Return ||child - parent||^2 / ||parent||^2 (Puzzle, section 3). It is 1 for a child that outputs zero."""
+    squared_error = cast(Any, SquaredError).apply  # torch has no types for it
+    return cast(Tensor, squared_error(child_BSH.float(), parent_BSH.float(), squared_norm(parent_BSH)))
+
+
+class SquaredError(torch.autograd.Function):
+    """sum((child - parent)^2) / norm with `child`'s gradient, in three passes over memory; torch's own operations need eight."""
+
+    @staticmethod
+    def forward(ctx: Any, child_BSH: Tensor, parent_BSH: Tensor, norm: Tensor) -> Tensor:
+        """Return the scalar loss; save the difference for the backward pass."""
+        difference = (child_BSH - parent_BSH).flatten()
+        ctx.difference, ctx.norm, ctx.shape = difference, norm, child_BSH.shape
+        return squared(difference) / norm
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Return the child's gradient 2 (child - parent) / norm. It overwrites the difference, so it can be called only once."""
+        scaled: Tensor = ctx.difference.mul_(2 * gradients[0] / ctx.norm)
+        return scaled.view(ctx.shape), None, None
+
+
+def squared_norm(parent_BSH: Tensor) -> Tensor:
+    """Return ||parent||^2, float32, at least `TINY`: a batch's loss is the mean of its micro-batches' with these weights."""
+    return squared(parent_BSH.float().flatten()).clamp_min(TINY)
+
+
+def squared(flat: Tensor) -> Tensor:
+    """Return ||flat||^2, in parts if it has more than LONGEST_DOT numbers."""
+    if flat.numel() <= LONGEST_DOT:
+        return torch.dot(flat, flat)
+    return torch.stack([torch.dot(part, part) for part in torch.split(flat, LONGEST_DOT)]).sum()
 
 
 @dataclass
 class SquaredErrors:
-    """Running sums of ||child - parent||^2 and ||parent||^2 over batches.
-
-    They are float64 scalars on the device of the batches, so that adding one does not wait for it.
-    """
+    """Running sums of ||child - parent||^2 and ||parent||^2 over batches: float64 on their device, so that adding never waits."""
 
     error: Tensor | float = 0.0
     norm: Tensor | float = 0.0
@@ -69,22 +110,18 @@ class PieceState:
         self._weight: Tensor | None = None  # of the micro-batches accumulated so far
         self._best, self._stale = math.inf, 0
         self._best_weights: dict[str, Tensor] = {}
-        self._initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
+        self.initial: Callable[[], dict[str, Tensor]] = lambda: weights_of(student.trained)
+        """Return the initial weights, in the host's memory or read from the disk."""
         if steps and student.needs_training:
             initial = student.weights()
-            self._initial = lambda: initial
+            self.initial = lambda: initial
             weights = student.trained.parameters()
             self._optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
-
-    @property
-    def initial(self) -> dict[str, Tensor]:
-        """The initial weights, in the host's memory or read from the disk."""
-        return self._initial()
 
     def keep_initial_elsewhere(self, read: Callable[[], dict[str, Tensor]]) -> None:
         """Drop the initial weights of a piece in training from memory; `read` returns them when the end needs them."""
         if self._optimizer is not None:
-            self._initial = read
+            self.initial = read
 
     def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Add a held-out batch to the loss. An untrained piece keeps its initial loss."""
@@ -97,10 +134,7 @@ class PieceState:
 
     @torch.enable_grad()
     def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace, *, weighted: bool = False) -> None:
-        """Add a batch's gradients, unless the piece needs no training or has stopped; `weighted`: those of a micro-batch.
-
-        A micro-batch's loss counts by its weight in the batch's.
-        """
+        """Add a batch's gradients, if the piece still trains; `weighted`: a micro-batch's, by its weight in the batch's loss."""
         if not self._trains:
             return
         device = hidden_BSH.device
@@ -114,10 +148,6 @@ class PieceState:
                 loss = loss * weight
                 self._weight = weight if self._weight is None else self._weight + weight
             torch.autograd.backward(loss)
-
-    def accumulate_part(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Add the gradients of one of several micro-batches."""
-        self.accumulate(hidden_BSH, trace, weighted=True)
 
     def update(self) -> None:
         """Take one step of AdamW on the gradients of the batch."""
@@ -196,7 +226,7 @@ class PieceState:
         """Restore what `state_dict` returned."""
         if self._optimizer is None:
             return
-        names = self.student.weight_names()
+        names = tuple(weights_of(self.student.trained))
         load_weights_into(self.student.trained, {name: state[name] for name in names})
         self._best, stale, stopped, done = state["examined"].tolist()
         self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)
@@ -209,3 +239,153 @@ class PieceState:
             }
             if moments:
                 self._optimizer.state[weight] = moments
+
+
+Deliver = Callable[[Tensor], object]
+"""Take a tensor in the host's memory; it is valid during the call."""
+
+
+def uploaded(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield tensors of the host's memory on the device, in order. The next one is copied while the caller uses one."""
+    if device.type != "cuda":
+        yield from (part.to(device) for part in parts)
+        return
+    here, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copied(part: Tensor) -> Tensor:
+        """Begin the copy of a part, into memory of the current stream, which may have been in use until now."""
+        if part.is_cuda:
+            return part
+        copy = torch.empty(part.shape, dtype=part.dtype, device=device)
+        stream.wait_stream(here)
+        with torch.cuda.stream(stream):
+            return copy.copy_(part.pin_memory(), non_blocking=True)
+
+    try:
+        waiting: Tensor | None = None
+        for part in parts:
+            following = copied(part)
+            if waiting is not None:
+                yield waiting
+            here.wait_stream(stream)
+            waiting = following
+        if waiting is not None:
+            yield waiting
+    finally:
+        here.wait_stream(stream)  # before the memory of a copy that nobody waits for is used again
+
+
+Copy = tuple[torch.cuda.Event, Tensor, Deliver]
+"""A copy under way: the event that ends it, its memory, and who gets it."""
+
+
+class Downloads:
+    """Copies from the device to the host, each delivered when the next one is asked for, or by `finish`."""
+
+    def __init__(self) -> None:
+        self._under_way: Copy | None = None
+
+    def add(self, tensor: Tensor, deliver: Deliver) -> None:
+        """Deliver a tensor's content in the host's memory, in the order of these calls."""
+        if not tensor.is_cuda:
+            self.finish()
+            deliver(tensor)
+            return
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        pinned.copy_(tensor, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(torch.cuda.current_stream(tensor.device))
+        self.finish((copied, pinned, deliver))
+
+    def finish(self, following: Copy | None = None) -> None:
+        """Deliver what is under way; `following` is then."""
+        before, self._under_way = self._under_way, following
+        if before is not None:
+            copied, pinned, deliver = before
+            copied.synchronize()
+            deliver(pinned)
+
+
+Each = Callable[[PieceState, Tensor, LayerTrace], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Calls of a piece on a batch: `whole` on all of it, or `part` on each of several micro-batches, `update`, and `end`."""
+
+    whole: Each
+    part: Each
+    update: Callable[[PieceState], None] = lambda piece: None
+    end: Callable[[PieceState], None] = lambda piece: None
+
+
+STEP = Visit(PieceState.accumulate, partial(PieceState.accumulate, weighted=True), update=PieceState.update)
+EVALUATE = Visit(PieceState.evaluate, PieceState.evaluate)
+CHECK = Visit(PieceState.observe, PieceState.observe, end=PieceState.judge)
+
+
+class MicroBatches:
+    """Runs batches through layers of `runner`, at most `blocks` sequences at a time."""
+
+    def __init__(self, runner: LayerRunner, blocks: int) -> None:
+        self._runner, self.blocks = runner, blocks
+
+    def through(
+        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
+    ) -> Tensor:
+        """Run one layer and its pieces on a batch; return the output [B, S, H], on the host if in parts."""
+        if len(hidden_BSH) <= self.blocks:
+            return self._whole(layer_idx, pieces, hidden_BSH.to(self._runner.device), visit)
+        return self._parts(layer_idx, pieces, hidden_BSH, visit)
+
+    def forward(self, layers: Sequence[int], hidden_BSH: Tensor) -> Tensor:
+        """Run consecutive layers without pieces on a batch. Return the last one's output, [B, S, H]."""
+
+        def part(part_BSH: Tensor) -> Tensor:
+            with torch.no_grad():
+                for layer_idx in layers:
+                    part_BSH = self._runner.run_layer(layer_idx, part_BSH)
+            return part_BSH
+
+        if len(hidden_BSH) <= self.blocks:
+            return part(hidden_BSH.to(self._runner.device))
+        return self._collected(hidden_BSH, part)
+
+    def _whole(
+        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
+    ) -> Tensor:
+        trace = self._traced(layer_idx, hidden_BSH)
+        for piece in pieces:  # one piece's gradients exist at a time
+            visit.whole(piece, hidden_BSH, trace)
+            visit.update(piece)
+        for piece in pieces:  # when all have seen the batch, which one may have no memory for
+            visit.end(piece)
+        return trace.output
+
+    def _parts(
+        self, layer_idx: int, pieces: Sequence[PieceState], hidden_BSH: Tensor, visit: Visit
+    ) -> Tensor:
+        def part(part_BSH: Tensor) -> Tensor:
+            trace = self._traced(layer_idx, part_BSH)
+            for piece in pieces:
+                visit.part(piece, part_BSH, trace)
+            return trace.output
+
+        leaving_BSH = self._collected(hidden_BSH, part)
+        for piece in pieces:
+            visit.update(piece)
+            visit.end(piece)
+        return leaving_BSH
+
+    def _collected(self, hidden_BSH: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the results of `run` on each micro-batch, together, in the host's memory."""
+        leaving_BSH = torch.empty(hidden_BSH.shape, dtype=hidden_BSH.dtype)
+        places, downloads = iter(torch.split(leaving_BSH, self.blocks)), Downloads()
+        for part_BSH in uploaded(torch.split(hidden_BSH, self.blocks), self._runner.device):
+            downloads.add(run(part_BSH), next(places).copy_)
+        downloads.finish()
+        return leaving_BSH
+
+    @torch.no_grad()
+    def _traced(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
+        return self._runner.trace_layer(layer_idx, hidden_BSH)

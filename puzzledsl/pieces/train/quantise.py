@@ -137,7 +137,7 @@ Method = Literal["gptq", "nearest"]
 
 
 def quantise(students: Sequence[Student], statistics: LayerStatistics, method: Method) -> None:
-    """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once, and parts of each."""
+    """Quantise a layer's pieces with storage types in place, and freeze them; on a CPU several at once if there are many."""
     todo = [
         (sub_block_of(student.layer, sub_block), alternative, sub_block)
         for student in students
@@ -146,12 +146,11 @@ def quantise(students: Sequence[Student], statistics: LayerStatistics, method: M
     ]
     if not todo:
         return
-    device = statistics.attention.xx.device
-    parts, wholes = Workers(device), Workers(device, most=len(todo))  # a whole waits for its parts: two pools
-    with parts, wholes:
-        for (module, *_), _ in wholes.each(
-            lambda one: quantise_sub_block(*one, statistics, method, parts), todo
-        ):
+    few = (
+        len(todo) < 2 * torch.get_num_threads()
+    )  # an FFN takes twice as long as an attention: one thread would wait
+    with Workers(statistics.attention.xx.device, most=1 if few else len(todo)) as workers:
+        for (module, *_), _ in workers.each(lambda one: quantise_sub_block(*one, statistics, method), todo):
             module.requires_grad_(False)
 
 
@@ -162,12 +161,8 @@ def quantise_sub_block(
     sub_block: SubBlock,
     statistics: LayerStatistics,
     method: Method,
-    workers: Workers | None = None,
 ) -> None:
-    """Put a sub-block's matrices on the grid of `alternative.dtype`, in place. `module` has float32 weights.
-
-    `workers` round parts of a matrix side by side.
-    """
+    """Put a sub-block's matrices on the grid of `alternative.dtype`, in place. `module` has float32 weights."""
     assert alternative.dtype is not None
     precision = PRECISIONS[alternative.dtype]
     places = {n: slot for n, slot in slots(module).items() if is_quantised(n, tuple(slot.weight.shape))}
@@ -187,7 +182,7 @@ def quantise_sub_block(
             for slot in held.values()
         ]
         if wanted:
-            found = gptq(torch.cat(wanted), gram.xx, precision, gram.tokens, workers)
+            found = gptq(torch.cat(wanted), gram.xx, precision, gram.tokens)
             for slot, rows in zip(held.values(), torch.split(found, [*map(len, wanted)]), strict=True):
                 slot.weight.copy_(rows)
         rounded |= set(held)

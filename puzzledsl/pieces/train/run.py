@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -22,28 +21,26 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.cluster.tasks import Executor
 from puzzledsl.data.counts import Budget
-from puzzledsl.data.streams import token_rows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.families.load import check_tokens, load_config, load_tokenizer, weights_in
+from puzzledsl.models.families.load import check_tokens, load_config, weights_in
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.placement import is_paged, reachable_parent, this_device
 from puzzledsl.models.precision.gptq import ROWS, gptq
-from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
-from puzzledsl.pieces.store.library import Library, origin
+from puzzledsl.pieces.store.library import Library, StageInputs, origin
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.micro_batches import MicroBatches
+from puzzledsl.pieces.train.piece_state import MicroBatches
 from puzzledsl.pieces.train.stage import Enter, SavedState, weights_of
-from puzzledsl.pieces.train.stream import Pipeline, stream, train_elsewhere
+from puzzledsl.pieces.train.stream import stream, train_elsewhere
 from puzzledsl.pieces.train.sweep import make_parts, prepare_work, sweep
 from puzzledsl.plan.flop import heads_work, layer_work
 from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of
@@ -80,32 +77,8 @@ def _size(weight_VH: torch.Tensor, gram: Gram) -> float:
     return float(torch.stack(sized).sum()) / max(1, gram.tokens)
 
 
-@dataclass(frozen=True)
-class BldInputs:
-    """Inputs of one BLD: `jobs` are all those of the declaration `bld`.
-
-    Relative data paths start at `base`. `work` holds the state that an interrupted run resumes from and is removed at the
-    end. `executor`: the workers that train.
-    """
-
-    program: nodes.Program
-    bld: str
-    jobs: Sequence[BldJob]
-    parent_dir: Path
-    base: Path
-    library: Library
-    work: Path
-    progress: Progress
-    executor: Executor = field(default_factory=Executor)
-
-    @property
-    def declaration(self) -> nodes.Bld:
-        """The `bld` declaration."""
-        return self.program.blds[self.bld]
-
-
-def run_bld(inputs: BldInputs) -> None:
-    """Make the pieces that the library lacks, and write its index in canonical order.
+def run_bld(inputs: StageInputs) -> None:
+    """Make the pieces of a `bld` that the library lacks, and write its index in canonical order. `jobs` are all of them.
 
     Pieces are trained for `tokens / (context * batch)` steps and keep the better of their initial and trained weights
     on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained.
@@ -118,11 +91,11 @@ def run_bld(inputs: BldInputs) -> None:
     budget, *others = {Budget.of(job) for job in jobs}
     if others:
         raise ValueError("the jobs of one bld have one token budget")
-    declaration, parent_dir = inputs.declaration, inputs.parent_dir
+    declaration, parent_dir = inputs.program.blds[inputs.name], inputs.parent_dir
     tokens = _text(inputs, budget)
     made_from = origin(parent_dir, tokens)
     todo = [job for job in jobs if not library.has(job.id, made_from)]
-    progress.start(f"bld {inputs.bld}", len(jobs))
+    progress.start(f"bld {inputs.name}", len(jobs))
     progress.advance(len(jobs) - len(todo), kept=True)
     if todo:
         rounded = any(job.head or any(a and a.dtype for a in (job.attention, job.ffn)) for job in todo)
@@ -131,7 +104,7 @@ def run_bld(inputs: BldInputs) -> None:
         init = inputs.program.spaces[declaration.space].init
         heads = [job for job in todo if job.head is not None]
         todo = [job for job in todo if job.head is None]
-        given = (inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from)
+        given = (inputs.name, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from)
         shape = inputs.program.parents[inputs.program.spaces[declaration.space].parent].shape
         order = Order(*given, work_behind=heads_work(shape, heads))
         enter = partial(_enter, library, progress)
@@ -214,7 +187,7 @@ def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress
 
 
 def _streamed(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
-    stream(part, Pipeline(model=model), enter, progress)
+    stream(part, Executor(), enter, progress, model)
 
 
 def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:
@@ -224,21 +197,11 @@ def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> Non
     progress.log("piece", id=piece.job.id, layer=piece.job.layer, kept=kept, tokens=piece.tokens, **losses)
 
 
-def _text(inputs: BldInputs, budget: Budget) -> Tensor:
+def _text(inputs: StageInputs, budget: Budget) -> Tensor:
     """Return the tokens of calibration, training and held-out blocks, in this order, [N, S]."""
-    declaration = inputs.declaration
+    declaration = inputs.program.blds[inputs.name]
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
-    rows = token_rows(
-        inputs.program.data[declaration.data],
-        inputs.base,
-        load_tokenizer(inputs.parent_dir),
-        context=budget.context,
-        tokens=budget.blocks * budget.context,
-        seed=budget.seed,
-        cache=BuildDir(inputs.library.root.parent).tokens,
-        progress=inputs.progress,
-    )
-    tokens = rows[:]
+    tokens = inputs.text(declaration.data, budget.context, budget.blocks, budget.seed)[:]
     check_tokens(inputs.parent_dir, tokens)
     return tokens

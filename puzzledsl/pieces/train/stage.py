@@ -14,8 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from itertools import chain, groupby
 from pathlib import Path
 from time import monotonic
@@ -30,16 +29,13 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import is_sealed_beside, read_sealed, seal_beside, write_bytes, write_sealed
 from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.models.errors import UnfinishedWorkDamaged
+from puzzledsl.models.errors import LossNotFinite, UnfinishedWorkDamaged
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent, placement, this_device
-from puzzledsl.pieces.errors import LossNotFinite
-from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.layer_trainer import Order, initialised
-from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches, Visit
-from puzzledsl.pieces.train.piece_state import PieceState
+from puzzledsl.pieces.train.layer_trainer import Order, initialised, walk_from
+from puzzledsl.pieces.train.piece_state import CHECK, EVALUATE, STEP, MicroBatches, PieceState, Visit
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.memory.bld import WorkerPlan
 from puzzledsl.plan.memory.stage_plan import Device
@@ -83,7 +79,7 @@ class SavedState:
     def save_initial(self, piece: PieceState) -> None:
         """Save the initial weights and loss of a piece, which drops the weights: the end reads them if needed."""
         job = piece.student.job
-        _write_sealed(self._initial(job), piece.initial, {"loss": json.dumps(piece.loss_initial)})
+        _write_sealed(self._initial(job), piece.initial(), {"loss": json.dumps(piece.loss_initial)})
         piece.keep_initial_elsewhere(partial(self._read_initial, job))
 
     def save(self, step: int, piece: PieceState) -> None:
@@ -147,7 +143,7 @@ def write_finished(
             )
             continue
         improved, exact = last < initial, student.quantised_names()
-        weights = student.weights() if improved else piece.initial
+        weights = student.weights() if improved else piece.initial()
         tensors = {name: w if name in exact else w.to(dtype) for name, w in weights.items()}
         tokens = piece.done * order.budget.batch * order.budget.context
         made = library.write(job, tensors, initial, min(initial, last), tokens, order.made_from)
@@ -159,24 +155,14 @@ EVERYTHING = 1 << 62
 """Limit of a paged parent that keeps every layer it has read. Layers of other stages never run, so they are never read."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """Result of a stage: the pieces whose files are written, and diagnostics of those with non-finite losses."""
-
-    pieces: Sequence[tuple[Piece, str]]  # with the weights that each keeps: "trained" | "initial"
-    problems: Sequence[Diagnostic]
+Finished = tuple[Sequence[tuple[Piece, str]], Sequence[Diagnostic]]
+"""Result of a stage: the pieces whose files are written, each with the weights that it keeps, and what is wrong with others."""
 
 
 class Stage:
     """Layers `first` to `end - 1` of the parent and their pieces. Its methods take and return tensors on the CPU."""
 
-    def __init__(
-        self,
-        order: Order,
-        first: int,
-        end: int,
-        model: PreTrainedModel | None = None,
-    ) -> None:
+    def __init__(self, order: Order, first: int, end: int, model: PreTrainedModel | None = None) -> None:
         """Set up the stage. Without a `model`, it reads only its own layers of the checkpoint, when they first run."""
         self._loaded = range(0) if model is None else range(len(layers(model)))
         if model is None:
@@ -219,23 +205,11 @@ class Stage:
         walk = walk_from(self._model, self._layers[0], entering, self._layers_with_jobs())
         self._pieces = {idx: initialised(self._order, self._model, idx, found) for idx, found in walk}
 
-    def evaluate(self, hidden_BSH: Tensor) -> Tensor:
-        """Add a held-out batch to every piece's loss. Returns the output of the stage's last layer, [B, S, H]."""
-        return self._through(hidden_BSH, EVALUATE)
-
     def begin(self) -> None:
         """Take the losses of the batches evaluated so far as the initial losses, and save the initial weights and losses."""
         for piece in self._all():
             piece.begin()
             self._saved.save_initial(piece)
-
-    def step(self, hidden_BSH: Tensor) -> Tensor:
-        """Train every piece that needs it for one step. Returns the output of the stage's last layer, [B, S, H]."""
-        return self._through(hidden_BSH, STEP)
-
-    def check(self, hidden_BSH: Tensor) -> Tensor:
-        """Check early stopping of every piece in training on a held-out batch. Returns the stage's output, [B, S, H]."""
-        return self._through(hidden_BSH, CHECK)
 
     def save(self, step: int) -> float:
         """Save the state after `step` steps; on return it is on the disk. Return the seconds that it took."""
@@ -256,7 +230,7 @@ class Stage:
         made: list[tuple[Piece, str]] = []
         pieces, dtype = self._all(), self._runner.dtype
         problems = write_finished(self._order, pieces, dtype, lambda *piece: made.append(piece))
-        return Finished(made, problems)
+        return made, problems
 
     def _all(self) -> Iterator[PieceState]:
         return chain.from_iterable(self._pieces.values())
@@ -264,7 +238,8 @@ class Stage:
     def _layers_with_jobs(self) -> list[int]:
         return [layer_idx for layer_idx in self._layers if self._order.jobs_of(layer_idx)]
 
-    def _through(self, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+    def through(self, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+        """Visit every piece with a batch. Return the output of the stage's last layer, [B, S, H]."""
         for is_trained, run in groupby(self._layers, key=self._pieces.__contains__):
             if not is_trained:
                 hidden_BSH = self._micro.forward([*run], hidden_BSH)
@@ -272,6 +247,10 @@ class Stage:
             for layer_idx in run:
                 hidden_BSH = self._micro.through(layer_idx, self._pieces[layer_idx], hidden_BSH, visit)
         return hidden_BSH.cpu()
+
+    evaluate = partialmethod(through, visit=EVALUATE)
+    step = partialmethod(through, visit=STEP)
+    check = partialmethod(through, visit=CHECK)
 
 
 def weights_of(module: nn.Module) -> int:

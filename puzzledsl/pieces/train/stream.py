@@ -3,16 +3,14 @@
 In this process there is one stage with all layers; on a cluster each worker has a span of consecutive layers, and only hidden
 states travel. All stages save their state every SAVED_STEPS steps, or less often where saving would take more than SAVED_SHARE of
 the time. When a worker or the driver is lost, the run resumes from the last step that all stages had saved, on the workers that
-there are; if workers join, on all of them. The pieces are those of `pieces.train.sweep`, bit for bit, however often the run is
-interrupted.
+there are. The pieces are those of `pieces.train.sweep`, bit for bit, however often the run is interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -49,12 +47,6 @@ SAVED_SHARE = 0.05
 """Largest share of the time from one saving to the next that a saving may take."""
 MAX_LOSSES = 5
 """The run fails when it loses more workers than this between two savings."""
-WORTH_A_RESTART = 0.9
-"""Workers that join are used if they cut the busiest worker's work to this share at least."""
-
-
-class WorkersJoined(Exception):
-    """Further workers can share the work. Everything up to the last step is saved."""
 
 
 @dataclass
@@ -82,27 +74,22 @@ class Savings:
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one order: the members of a team, with the layers (first, end) of each and the work of every layer.
-
-    They run the order from the last saved step to the end, or to the loss of a worker.
-    """
+    """The stages of an order, `size` members of a team. They run it from the last saved step to the end, or until one is lost."""
 
     order: Order
-    executor: Executor
     progress: Progress
     team: Teams
-    layers: Sequence[tuple[int, int]]
-    work: Sequence[float]
+    size: int
     savings: Savings = field(default_factory=Savings)
 
     def through(self, method: str, batch: Tensor, step: int = 0) -> Task:
         """Return the task that brings a batch of tokens through all stages."""
-        rest = (Step(method, (), member) for member in range(len(self.layers)))
+        rest = (Step(method, (), member) for member in range(self.size))
         return Task((method, step), (Step("embed", (batch,), 0), *rest))
 
     def each(self, method: str, *arguments: Any) -> list[Task]:
         """Return the tasks that call a method of each stage."""
-        return [Task((method, 0), (Step(method, arguments, member),)) for member in range(len(self.layers))]
+        return [Task((method, 0), (Step(method, arguments, member),)) for member in range(self.size)]
 
     def ask(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of each stage and return the results."""
@@ -112,22 +99,6 @@ class Stages:
         """Bring batches of tokens through all stages."""
         for _ in self.team.run(self.through(method, batch) for batch in batches):
             pass
-
-    def device(self) -> Device:
-        """Return the workers as plans take them: as many of the smallest as there are stages."""
-        devices: list[Device] = self.ask("device")
-        smallest = min(devices, key=lambda device: device.usable_bytes)
-        return replace(smallest, count=len(devices))
-
-    def would_be_shorter(self, free: int) -> bool:
-        """Return True if further workers would make the longest span noticeably shorter."""
-        if not free or len(self.layers) == len(self.work):
-            return False
-        longest = (
-            max(sum(self.work[first:end]) for first, end in layers)
-            for layers in (spans(self.work, len(self.layers) + free), self.layers)
-        )
-        return next(longest) <= WORTH_A_RESTART * next(longest)
 
     def run(self, enter: Enter) -> None:
         """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
@@ -147,9 +118,9 @@ class Stages:
         if steps:
             self.pass_through("evaluate", held_out)
         finished: list[Finished] = self.ask("finish")
-        for piece, kept in (piece for made in finished for piece in made.pieces):
+        for piece, kept in (piece for pieces, _ in finished for piece in pieces):
             enter(piece, kept)
-        if problems := [problem for made in finished for problem in made.problems]:
+        if problems := [problem for _, found in finished for problem in found]:
             raise DiagnosticError(*problems)
 
     def _train(self, begun: int, steps: int) -> None:
@@ -162,12 +133,10 @@ class Stages:
                 self.progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
             elif method == "save":
                 took.append(result)
-                if len(took) == len(self.layers):
+                if len(took) == self.size:
                     SavedState(self.order).commit(step)
                     self.savings.end(max(took))
                     took.clear()
-                    if step < steps and self.would_be_shorter(self.executor.free()):
-                        raise WorkersJoined
 
     def _tasks(self, begun: int, steps: int) -> Iterator[Task]:
         """Yield each step's training batch, after some steps the held-out batch for early stopping, and the savings."""
@@ -180,54 +149,41 @@ class Stages:
                 yield from (replace(task, name=("save", step)) for task in self.each("save", step))
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """Maker of stages: in this process one with the loaded `model`, elsewhere one on each worker of the executor."""
-
-    executor: Executor = field(default_factory=Executor)
-    model: PreTrainedModel | None = None
-
-    @contextmanager
-    def stages(self, order: Order, progress: Progress) -> Iterator[Stages]:
-        """Return a context with the stages of an order. Raises DiagnosticError (NoWorkers)."""
-        work = work_of(order.jobs, shape_of(load_config(order.parent_dir)))
-        layers = spans(work, self.executor.settled())
-        sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
-        if not self.executor.is_local:
-            progress.log("workers", on=self.executor.on, layers=layers)
-        make = partial(_stage, sent, layers, self.model)
-        with self.executor.open(TeamSpec(make, size=len(layers)), progress) as team:
-            yield Stages(order, self.executor, progress, team, layers, work)
+@contextmanager
+def stages(
+    order: Order, executor: Executor, progress: Progress, model: PreTrainedModel | None = None
+) -> Iterator[Stages]:
+    """Context of an order's stages: one here with the loaded `model`, or one a worker. Raises DiagnosticError (NoWorkers)."""
+    layers = spans(work_of(order.jobs, shape_of(load_config(order.parent_dir))), executor.settled())
+    sent = replace(order, tokens=torch.empty(0, dtype=torch.int64))  # stages are sent what they need
+    if not executor.is_local:
+        progress.log("workers", on=executor.on, layers=layers)
+    spec = TeamSpec(lambda member: Stage(sent, *layers[member], model), size=len(layers))
+    with executor.open(spec, progress) as team:
+        yield Stages(order, progress, team, len(layers))
 
 
-def _stage(
-    order: Order,
-    layers: Sequence[tuple[int, int]],
-    model: PreTrainedModel | None,
-    member: int,
-) -> Stage:
-    return Stage(order, *layers[member], model)
-
-
-def stream(order: Order, pipeline: Pipeline, enter: Enter, progress: Progress) -> None:
-    """Make the pieces of an order, from the last saved step on.
+def stream(
+    order: Order, executor: Executor, enter: Enter, progress: Progress, model: PreTrainedModel | None = None
+) -> None:
+    """Make the pieces of an order, from the last saved step on; `model`: the parent for a stage in this process.
 
     `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial").
-    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost; WorkersJoined.
+    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost.
     """
-    with pipeline.stages(order, progress) as stages:
-        stages.run(enter)
+    with stages(order, executor, progress, model) as made:
+        made.run(enter)
 
 
 def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Progress) -> None:
     """Make an order's pieces on the workers of a cluster, in as few passes as fit into their memory.
 
-    After the loss of a worker, or where workers join, the rest is divided anew over the workers that there are.
+    After the loss of a worker the rest is divided anew over the workers that there are.
     Parent, library and work directory are on a file system that all machines share. Raises DiagnosticError for a stage's mistakes
     and for failures of the cluster.
     """
     paths = {name: getattr(order, name).resolve() for name in ("parent_dir", "library_root", "work")}
-    order, pipeline, made = replace(order, **paths), Pipeline(executor), set[str]()
+    order, made = replace(order, **paths), set[str]()
     losses, before = 0, (0, 0)
 
     def entered(piece: Piece, kept: str) -> None:
@@ -235,14 +191,12 @@ def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Pr
         made.add(piece.job.id)
 
     def make(part: Order, enter: Enter) -> None:
-        stream(part, pipeline, enter, progress)
+        stream(part, executor, enter, progress)
 
     while todo := [job for job in order.jobs if job.id not in made]:
         try:
-            parts = _parts(replace(order, jobs=todo), pipeline, progress)
+            parts = _parts(replace(order, jobs=todo), executor, progress)
             make_parts(order, parts, make, entered, progress)
-        except WorkersJoined:
-            progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
         except WorkerLost as lost:
             reached = len(made), SavedState(order).step()
             losses, before = (losses + 1, reached) if reached == before else (1, reached)
@@ -253,19 +207,21 @@ def train_elsewhere(executor: Executor, order: Order, enter: Enter, progress: Pr
                 raise DiagnosticError(problem) from lost
 
 
-def _parts(order: Order, pipeline: Pipeline, progress: Progress) -> list[list[BldJob]]:
+def _parts(order: Order, executor: Executor, progress: Progress) -> list[list[BldJob]]:
     """Split the order into passes that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit), WorkerLost.
 
     The directory `work` is emptied of what was made by other arithmetic than the workers'.
     """
-    with pipeline.stages(order, progress) as stages:
-        prepare_work(order, stages.ask("arithmetic")[0])
-        device, shape = stages.device(), shape_of(load_config(order.parent_dir))
+    with stages(order, executor, progress) as made:
+        prepare_work(order, made.ask("arithmetic")[0])
+        devices: list[Device] = made.ask("device")
+    device = replace(min(devices, key=lambda each: each.usable_bytes), count=len(devices))
+    shape = shape_of(load_config(order.parent_dir))
     parts = passes_of(shape, order.jobs, device)
     if parts is None:
         needed = format_quantity(max(alone(shape, job, device) for job in order.jobs), BYTES)
         room = format_quantity(device.usable_bytes, BYTES)
-        raise DiagnosticError(PiecesDontFit(None, on=pipeline.executor.on, needed=needed, room=room))
+        raise DiagnosticError(PiecesDontFit(None, on=executor.on, needed=needed, room=room))
     if len(parts) > 1:
         text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"
         progress.log("passes", text=text, passes=len(parts))

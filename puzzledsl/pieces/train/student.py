@@ -139,10 +139,6 @@ class Student:
                 found |= {start + name for name, w in own.items() if is_quantised(name, tuple(w.shape))}
         return found
 
-    def weight_names(self) -> tuple[str, ...]:
-        """Return the names of the trained weights."""
-        return tuple(weights_of(self.trained))
-
 
 _SetWeights = Callable[[nn.Module, SubBlock, Alternative], None]
 

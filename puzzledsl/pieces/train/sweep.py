@@ -29,20 +29,19 @@ from puzzledsl.base.files import Sealing, is_sealed, replacing, reserve, write_t
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.errors import NoRoomForPiece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.errors import NoRoomForPiece
-from puzzledsl.pieces.initialise.statistics import walk_layers
-from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after
-from puzzledsl.pieces.train.micro_batches import (
+from puzzledsl.pieces.train.layer_trainer import Order, initialised, is_checked_after, walk_layers
+from puzzledsl.pieces.train.piece_state import (
     CHECK,
     EVALUATE,
     STEP,
     Downloads,
     MicroBatches,
+    PieceState,
     uploaded,
 )
-from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.stage import Enter, SavedState, write_finished
 from puzzledsl.plan.flop import layer_work
 
@@ -73,10 +72,7 @@ def make_parts(
     progress: Progress,
     span: Span | None = None,
 ) -> None:
-    """Make an order's jobs in parts, one after the other; one that runs out of memory is made in two.
-
-    Raises DiagnosticError (NoRoomForPiece) if a single piece runs out of memory, and what `make` raises.
-    """
+    """Make an order's jobs in parts; one that runs out of memory is made in two. Raises DiagnosticError (NoRoomForPiece)."""
     waiting = deque(parts)
     while waiting:
         reason, left = _made(replace(order, jobs=waiting.popleft()), make, enter)

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from puzzledsl.base import process
 from puzzledsl.base.phrases import duration
 from puzzledsl.base.progress import Progress
-from puzzledsl.pipeline.process import interrupts
 
 PLAIN_INTERVAL_S = 10.0
 """Most seconds between two lines where there is no terminal, and between two lines of the log about one bar."""
@@ -132,7 +132,7 @@ class Reporter(Progress):
 
     def start(self, task: str, total: int) -> None:
         """Begin a bar and finish the one before."""
-        interrupts.check()
+        process.raise_if_interrupted()
         self._finish()
         self._count, self._figures = _Count(task, total, time.monotonic()), ""
         self._logged = time.monotonic()
@@ -150,14 +150,13 @@ class Reporter(Progress):
         self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
     ) -> None:
         """Advance the bar."""
-        interrupts.check()
+        process.raise_if_interrupted()
         if (count := self._count) is None:
             return
         before = count.left_s
         count.add(amount, kept=kept, work=work)
-        self._figures = "  ".join(
-            f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items()
-        )
+        texts = {k: v if isinstance(v, str) else f"{v:.4g}" for k, v in figures.items()}
+        self._figures = "  ".join(f"{name} {text}" for name, text in texts.items())
         if before is None or time.monotonic() - self._logged > PLAIN_INTERVAL_S:
             self._log_count(count)
         if self._task is not None:
@@ -168,7 +167,7 @@ class Reporter(Progress):
 
     def log(self, event: str, **fields: object) -> None:
         """Append one JSON line. A field `text` is also shown on stderr."""
-        interrupts.check()
+        process.raise_if_interrupted()
         if event in ("start", "end", "failed"):
             self._finish()
             self._stage = {key: fields.get(key) for key in ("stage", "name")} if event == "start" else {}
@@ -222,6 +221,5 @@ class Reporter(Progress):
             self._bar.stop_task(self._task)  # type: ignore[arg-type]
             self._task = None
         elif count is not None and count.done:
-            self._print(
-                f"{count.title}: {count.done}/{count.total} in {time.monotonic() - count.began_s:.0f} s"
-            )
+            took_s = time.monotonic() - count.began_s
+            self._print(f"{count.title}: {count.done}/{count.total} in {took_s:.0f} s")

@@ -12,44 +12,31 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import appearing
-from puzzledsl.ir import facts, nodes
+from puzzledsl.ir import facts, nodes, references
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import LADDER, RECIPES
-from puzzledsl.ir.references import (
-    children_evaluated,
-    children_in_full,
-    children_wanted,
-    evaluations_of,
-    judged_by,
-)
 from puzzledsl.ir.runtimes import has_ladder, served_type
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import COMPILE
+from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.stamps import Unfinished, digest_of, failures, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key, Task
+from puzzledsl.pipeline.task import DeclaredTask, Task
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Device, StagePlan
-from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 
 
 class Realise(DeclaredTask[nodes.Search]):
     """Assemble the child that was chosen, and heal it."""
 
-    stage, after, kind = "realise", "refine", "search"
-
-    @property
-    def _blds(self) -> list[str]:
-        return needs.blds_of(self.program, self.space)
+    stage, kind = "realise", "search"
 
     def exists(self) -> bool:
-        return needs.has_child(self.ctx, self.name)
+        return inputs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
         refined = [] if self.declaration.refine is None else [("refine", self.name)]
-        return ("solve", self.name), *refined, *needs.pieces(self.program, self.space)
+        return ("solve", self.name), *refined, *inputs.piece_tasks(self.program, self.space)
 
     def inputs(self) -> dict[str, str]:
         return inputs.healed_from(self.ctx, self.name, inputs.chosen_child(self.ctx, self.name).layers)
@@ -57,10 +44,8 @@ class Realise(DeclaredTask[nodes.Search]):
     def work(self) -> Work:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
         shape, tokens = self.shape, self._healing_tokens()
-        return Work(
-            estimates.healing_flop(shape, tokens, self._layers_healed()),
-            estimates.child_bytes(self.ctx, self.space),
-        )
+        flop = estimates.healing_flop(shape, tokens, self._layers_healed())
+        return Work(flop, estimates.child_bytes(self.ctx, self.space))
 
     def _layers_healed(self) -> float:
         """The layers from the child's first change on; a share of all while the child is not known."""
@@ -74,8 +59,7 @@ class Realise(DeclaredTask[nodes.Search]):
 
     def _healing_tokens(self) -> int:
         """The tokens that the child is healed on; 0 if it is not healed, or was to be judged."""
-        tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
-        return tokens if self.ctx.heal and not judged_by(self.program.searches[self.name]) else 0
+        return 0 if references.judged_by(self.declaration) else self.heal_tokens
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = self.shape
@@ -90,17 +74,17 @@ class Realise(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         card = model_card(ctx, search, inputs.best_solution(ctx, search))
-        jobs = tuple(job for bld in self._blds for job in inputs.pieces_of(ctx, bld))
+        jobs = tuple(self.jobs)
         best = inputs.chosen_child(ctx, search)
         definition = model_definition(ctx.program, search, best, jobs)
-        pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
+        library, output = Library(ctx.build.library.resolve()), ctx.build.model(search)
         parent = self.parent
         work = inputs.healing_work(ctx, search, best.layers)
         healed = {}
         if ctx.heal:
-            given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
-            healed = healed_weights(HealingInputs(*given, ctx.progress, ctx.executor))
-        realise(definition, parent, pieces, output, card, healed=healed)
+            given = (ctx.program, search, parent, ctx.base, library, jobs, work, ctx.progress, ctx.executor)
+            healed = healed_weights(HealingInputs(*given, definition=definition))
+        realise(definition, parent, library.load, output, card, healed=healed)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         return [output]
@@ -112,7 +96,7 @@ OPTIMISER_COPIES = 3  # weights and two moments, float32
 class Uptrain(DeclaredTask[nodes.Uptrain]):
     """Train a realised child against the parent."""
 
-    stage, after, kind = "uptrain", "realise", "uptrain"
+    stage, kind = "uptrain", "uptrain"
     reads_text, sets_pace = True, True
 
     def needs(self) -> tuple[Key, ...]:
@@ -143,8 +127,8 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = self.shape
-        sizes = UptrainSizes(self.declaration, shape, shape)
-        return [uptrain_plan(sizes, device, name=self.name, flop=self.work().flop)[0]]
+        sizes = stages.UptrainSizes(self.declaration, shape, shape)
+        return [stages.uptrain_plan(sizes, device, name=self.name, flop=self.work().flop)[0]]
 
     def run(self) -> list[Path]:
         from puzzledsl.uptrain.ranks import announce, ranks_of
@@ -171,31 +155,32 @@ FIGURES = "2"
 class Eval(DeclaredTask[nodes.Eval]):
     """Measure the parent and children: size, speed, KL, perplexity, tasks."""
 
-    stage, after, kind = "eval", "uptrain", "eval"
+    stage, kind = "eval", "eval"
     reads_text = True
 
     def needs(self) -> tuple[Key, ...]:
         """The children that it must have, and those of the space's other searches that have one."""
-        wanted = children_wanted(self.program, self.name)
-        evaluated = children_evaluated(self.program, self.name)
-        models = [child for child in evaluated if child in wanted or needs.has_child(self.ctx, child)]
-        return tuple(needs.child(self.program, model) for model in models)
+        wanted = references.children_wanted(self.program, self.name)
+        evaluated = references.children_evaluated(self.program, self.name)
+        models = [child for child in evaluated if child in wanted or inputs.has_child(self.ctx, child)]
+        return tuple(inputs.child_task(self.program, model) for model in models)
 
     def requires(self) -> tuple[Key, ...]:
         """The children that it must have."""
-        return tuple(needs.child(self.program, model) for model in children_wanted(self.program, self.name))
+        wanted = references.children_wanted(self.program, self.name)
+        return tuple(inputs.child_task(self.program, child) for child in wanted)
 
     def inputs(self) -> dict[str, str]:
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
         models, _ = inputs.evaluated_models(ctx, self.name)
         self._require_children()
-        timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
+        timed = {name: meaning(scenarios[name]) for name in inputs.measured_scenarios(self.program)}
         asked = declaration.prompts
         return {
             "eval": digest_of([FIGURES, meaning(declaration, without=("full", "dtype"))]),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
             **({"dtype": declaration.dtype} if declaration.dtype else {}),
-            "models": digest_of({model: self._made(model) for model in models}),
+            "models": digest_of({model: self.child_made(model) for model in models}),
             "scenarios": digest_of(timed),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
             **({"prompts": files_fingerprint([asked.path], ctx.base)} if asked and asked.path else {}),
@@ -203,12 +188,9 @@ class Eval(DeclaredTask[nodes.Eval]):
             **inputs.data_inputs(ctx, *self.texts()),
         }
 
-    def _made(self, model: str) -> str:
-        return self.ctx.made(*needs.child(self.program, model), "the child")
-
     def _require_children(self) -> None:
         for child in (self.declaration.of, *self.declaration.full):
-            self._made(child)
+            self.child_made(child)
 
     def texts(self) -> Iterable[str | None]:
         return (self.declaration.data, *self.declaration.more_data)
@@ -234,11 +216,11 @@ class Eval(DeclaredTask[nodes.Eval]):
         """KL of every model and file of the ladder; tasks of the parent, of children in full and half of two files'; times."""
         program, shape = self.program, self.shape
         ladder = self._has_ladder()
-        models = 1 + len(children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
-        full = len(children_in_full(program, self.name))
+        models = 1 + len(references.children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
+        full = len(references.children_in_full(program, self.name))
         forward = estimates.token_flop(shape, head=True)
         items = estimates.item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items)
-        timed = [program.scenarios[name] for name in measured_scenarios(program)]
+        timed = [program.scenarios[name] for name in inputs.measured_scenarios(program)]
         times = estimates.timed_work(program, shape, timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
         read = Work(models * tokens * forward + (1 + full + ladder) * items * forward)
@@ -280,16 +262,16 @@ class Eval(DeclaredTask[nodes.Eval]):
 class Export(DeclaredTask[nodes.Export]):
     """Copy or convert a child, with what evaluations measured of it in its card."""
 
-    stage, after, kind = "export", "eval", "export"
+    stage, kind = "export", "export"
 
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of
-        cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
-        return needs.child(self.program, of), *cards
+        cards = (("eval", evaluation) for evaluation in references.evaluations_of(self.program, of))
+        return inputs.child_task(self.program, of), *cards
 
     def requires(self) -> tuple[Key, ...]:
         """The child alone: without an evaluation, its card has no figures of it."""
-        return (needs.child(self.program, self.declaration.of),)
+        return (inputs.child_task(self.program, self.declaration.of),)
 
     def inputs(self) -> dict[str, str]:
         from puzzledsl.pipeline.text.child_text import quality_of
@@ -297,7 +279,7 @@ class Export(DeclaredTask[nodes.Export]):
         quality = quality_of(self.ctx, self.declaration.of)
         return {
             "export": meaning(self.declaration),
-            "child": self._child(),
+            "child": self.child_made(self.declaration.of),
             **({"type": self._usual} if self._usual else {}),
             **({"quality": digest_of(quality)} if quality else {}),
         }
@@ -308,9 +290,6 @@ class Export(DeclaredTask[nodes.Export]):
         declared = self.declaration
         named = declared.format != "gguf" or declared.dtype is not None
         return None if named else served_type(self.program, self.space)
-
-    def _child(self) -> str:
-        return self.ctx.made(*needs.child(self.program, self.declaration.of), "the child")
 
     def work(self) -> Work:
         return Work(written_bytes=estimates.child_bytes(self.ctx, self.space))
@@ -324,7 +303,7 @@ class Export(DeclaredTask[nodes.Export]):
         from puzzledsl.pipeline.text.child_text import add_quality, quality_of
 
         declared = self.declaration
-        self._child()
+        self.child_made(declared.of)
         child, target = self.ctx.build.model(declared.of), self.ctx.base / declared.path
         if declared.runtime == "transformers" and declared.dtype is None:
             refuse_to_overwrite(target)
@@ -335,9 +314,8 @@ class Export(DeclaredTask[nodes.Export]):
             if declared.dtype in RECIPES:
                 weighed = inputs.importance(self.ctx, self.space, child)
             given = (child, target, declared.format, declared.runtime, declared.dtype)
-            write_export(
-                *given, name=self.name, progress=self.ctx.progress, importance=weighed, usual=self._usual
-            )
+            progress, usual = self.ctx.progress, self._usual
+            write_export(*given, name=self.name, progress=progress, importance=weighed, usual=usual)
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]
 
@@ -345,7 +323,7 @@ class Export(DeclaredTask[nodes.Export]):
 class Report(Task):
     """Write report.html."""
 
-    stage, after, kind = "report", "export", "report"
+    stage, kind = "report", "report"
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, object]:

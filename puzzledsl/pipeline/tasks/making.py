@@ -12,15 +12,13 @@ from puzzledsl.base.process import cpu_name
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import Run, runs_to_drop
 from puzzledsl.ir.runtimes import engine_of
-from puzzledsl.pipeline import estimates
-from puzzledsl.pipeline import opening as needs
+from puzzledsl.pipeline import estimates, inputs
+from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.estimates import Work, token_flop
-from puzzledsl.pipeline.inputs import data_inputs, healing_of_scores, jobs_of, measured_scenarios, pieces_of
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
-from puzzledsl.plan.memory.bld import weights_of
-from puzzledsl.plan.memory.bld_stage import bld_stages
+from puzzledsl.plan.memory.bld import bld_stages, weights_of
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 FORWARDS = 30.0
@@ -30,7 +28,7 @@ FORWARDS = 30.0
 class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
-    stage, after, kind = "measure", "", "space"
+    stage, kind = "measure", "space"
     by_space = True
 
     @classmethod
@@ -38,11 +36,11 @@ class Measure(DeclaredTask[nodes.Space]):
         return {name: space for name, space in program.spaces.items() if space.used_by is None}
 
     def exists(self) -> bool:
-        return bool(measured_scenarios(self.program))
+        return bool(inputs.measured_scenarios(self.program))
 
     @property
     def _scenarios(self) -> list[nodes.Scenario]:
-        return [self.program.scenarios[name] for name in measured_scenarios(self.program)]
+        return [self.program.scenarios[name] for name in inputs.measured_scenarios(self.program)]
 
     def inputs(self) -> dict[str, str]:
         hardware = [self.program.hardware[scenario.hardware] for scenario in self._scenarios]
@@ -51,10 +49,13 @@ class Measure(DeclaredTask[nodes.Space]):
             [meaning(scenario, ["traffic"]) for scenario in self._scenarios],
             [*map(_measured_on, hardware)],
         ]
-        engines = _engines(hardware)
+        engines, space = _engines(hardware), self.declaration
+        distinct = {a.model_dump_json() for c in space.layers for a in c.attention}
+        distinct |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
+        ends = [] if space.ends is None else [space.ends.model_dump_json()]
         return {
             **({"engine": digest_of(engines)} if engines else {}),
-            "alternatives": digest_of(_distinct_alternatives(self.declaration)),
+            "alternatives": digest_of([str(len(space.layers)), *sorted(distinct), *ends]),
             "scenarios": digest_of(timed),
             "parent": self.parent_digest,
         }
@@ -100,30 +101,23 @@ def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
     return found
 
 
-def _distinct_alternatives(space: nodes.Space) -> list[str]:
-    found = {a.model_dump_json() for c in space.layers for a in c.attention}
-    found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
-    ends = [] if space.ends is None else [space.ends.model_dump_json()]
-    return [str(len(space.layers)), *sorted(found), *ends]
-
-
 PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser
 
 
 class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
-    stage, after, kind = "bld", "measure", "bld"
+    stage, kind = "bld", "bld"
     by_space, reads_text, sets_pace = True, True, True
 
     def needs(self) -> tuple[Key, ...]:
-        return needs.narrowing(self.ctx, self.space)
+        return inputs.narrowing(self.ctx, self.space)
 
     def inputs(self) -> dict[str, str]:
         return {
-            "jobs": digest_of([job.id for job in pieces_of(self.ctx, self.name)]),
+            "jobs": digest_of([job.id for job in inputs.pieces_of(self.ctx, self.name)]),
             "parent": self.parent_digest,
-            **data_inputs(self.ctx, self.declaration.data),
+            **inputs.data_inputs(self.ctx, self.declaration.data),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -132,14 +126,14 @@ class Bld(DeclaredTask[nodes.Bld]):
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
         from puzzledsl.data.counts import Budget
 
-        if not pieces_of(self.ctx, self.name):
+        if not inputs.pieces_of(self.ctx, self.name):
             return ()
         budget = Budget.of(self.declaration)
         return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
 
     def work(self) -> Work:
         """Bytes, and passes of single layers; the time of all else is that of the memory plans."""
-        declared, shape, jobs = self.declaration, self.shape, jobs_of(self.ctx, self.name)
+        declared, shape, jobs = self.declaration, self.shape, inputs.jobs_of(self.ctx, self.name)
         steps = declared.tokens // (declared.context * declared.batch)
         passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
         parts = ((part, shape.at(job.layer)) for job in jobs for part in (job.attention, job.ffn))
@@ -149,16 +143,16 @@ class Bld(DeclaredTask[nodes.Bld]):
         return Work(0.0, params * size, 2 * declared.tokens * shape.hidden * size, layer_calls=calls)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        jobs = jobs_of(self.ctx, self.name)
+        jobs = inputs.jobs_of(self.ctx, self.name)
         return bld_stages(self.name, self.shape, jobs, device, disk_bytes=disk_bytes)
 
     def run(self) -> list[Path]:
-        from puzzledsl.pieces.store.library import Library
-        from puzzledsl.pieces.train.run import BldInputs, run_bld
+        from puzzledsl.pieces.store.library import Library, StageInputs
+        from puzzledsl.pieces.train.run import run_bld
 
-        ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
-        given = (ctx.program, self.name, jobs, self.parent, ctx.base, library, self.work_folder)
-        run_bld(BldInputs(*given, ctx.progress, ctx.executor))
+        ctx, jobs, library = self.ctx, inputs.pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
+        given = (ctx.program, self.name, self.parent, ctx.base, library, jobs, self.work_folder)
+        run_bld(StageInputs(*given, ctx.progress, ctx.executor))
         made = {job.id for job in jobs}
         return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]
 
@@ -166,7 +160,7 @@ class Bld(DeclaredTask[nodes.Bld]):
         from puzzledsl.pieces.store.index import Index
 
         index = self.ctx.build.library / "index.jsonl"
-        whole = {job.id for job in pieces_of(self.ctx, self.name)} <= Index(index).read().keys()
+        whole = {job.id for job in inputs.pieces_of(self.ctx, self.name)} <= Index(index).read().keys()
         return () if whole else (f"library/{index.name}",)
 
 
@@ -179,7 +173,7 @@ LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the c
 class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
-    stage, after, kind = "score", "bld", "score"
+    stage, kind = "score", "score"
     by_space, reads_text = True, True
 
     @classmethod
@@ -210,8 +204,8 @@ class Score(DeclaredTask[nodes.Score]):
             "pieces": ctx.made("bld", self.bld, "the pieces"),
             "parent": parent,
             **({"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}),
-            **data_inputs(ctx, method.data),
-            **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
+            **inputs.data_inputs(ctx, method.data),
+            **({"healing": inputs.healing_of_scores(ctx, [self.bld])} if method.healed else {}),
         }
 
     def texts(self) -> Iterable[str | None]:
@@ -247,21 +241,19 @@ class Score(DeclaredTask[nodes.Score]):
         return runs_to_drop(self.program.spaces[self.space].layers, self.shape, self.method.runs)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
-        widest = max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0)
+        widest = max(map(weights_of, inputs.jobs_of(self.ctx, self.bld)), default=0)
         streams = stages.STREAMS + max((length for _, length in self._runs), default=0)
         more, given = {"piece": widest * device.number_bytes}, (self.shape, device, self.work().flop)
-        return [
-            stages.forward_plan("score", self.name, *given, tokens=self._tokens, streams=streams, more=more)
-        ]
+        name, tokens = self.name, self._tokens
+        return [stages.forward_plan("score", name, *given, tokens=tokens, streams=streams, more=more)]
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.scoring.inputs import ScoreInputs
-        from puzzledsl.scoring.run import run_score
+        from puzzledsl.scoring.run import ScoreInputs, run_score
 
         ctx, work = self.ctx, self.work_folder
         ctx.made("bld", self.bld, "the pieces")
-        library, jobs = Library(ctx.build.library), pieces_of(ctx, self.bld)
+        library, jobs = Library(ctx.build.library), inputs.pieces_of(ctx, self.bld)
         given = (ctx.program, self.name, self.parent, ctx.base, library, jobs, work, ctx.progress)
         kept = self.keep(ctx.build.scores(self.name), run_score(ScoreInputs(*given, executor=ctx.executor)))
         shutil.rmtree(work, ignore_errors=True)

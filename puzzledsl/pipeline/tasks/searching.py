@@ -15,13 +15,12 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, readers_of, references, refined_text, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
-from puzzledsl.pipeline import opening as needs
 from puzzledsl.pipeline.compile import not_ready
+from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.errors import NoChildIsGoodEnough
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.inputs import costs_of, refinement_of, scores_of, solution_of, table_inputs
 from puzzledsl.pipeline.stamps import digest_of, files_fingerprint, meaning
-from puzzledsl.pipeline.task import DeclaredTask, Key
+from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.plan.memory import stages
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
@@ -29,15 +28,15 @@ from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 class Solve(DeclaredTask[nodes.Search]):
     """Choose one alternative for each sub-block of each layer."""
 
-    stage, after, kind = "solve", "score", "search"
+    stage, kind = "solve", "search"
     by_space = True
 
     def needs(self) -> tuple[Key, ...]:
-        return needs.tables(self.ctx, self.name)
+        return inputs.table_tasks(self.ctx, self.name)
 
     def inputs(self) -> dict[str, str]:
         search = meaning(self.declaration.model_copy(update={"refine": None}))
-        return {"search": search, **table_inputs(self.ctx, self.name)}
+        return {"search": search, **inputs.table_inputs(self.ctx, self.name)}
 
     def obstacle(self) -> Diagnostic | None:
         return not_ready(self.ctx, self.name)
@@ -47,7 +46,7 @@ class Solve(DeclaredTask[nodes.Search]):
         from puzzledsl.search.solve import solve_search
 
         ctx = self.ctx
-        tables = costs_of(ctx, self.space), scores_of(ctx, self.name)
+        tables = inputs.read_tables(ctx, self.name)
         found = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
         if found.status == "infeasible" and judged_by(self.declaration):  # by a prediction proves nothing
             program = without_judges(ctx.program, self.name)
@@ -58,7 +57,7 @@ class Solve(DeclaredTask[nodes.Search]):
         return self.keep(self.ctx.build.solution(self.name), self.answer())
 
     def remark(self) -> str:
-        result = solution_of(self.ctx, self.name)
+        result = inputs.solution_of(self.ctx, self.name)
         if not result.solutions:
             return f", {result.status}"
         text = f", {result.status}, objective {result.solutions[0].objective:.6g}"
@@ -67,7 +66,7 @@ class Solve(DeclaredTask[nodes.Search]):
 
     def dead_end(self) -> Diagnostic | None:
         """Return the conflict of an infeasible search that a later declaration builds on."""
-        result, program = solution_of(self.ctx, self.name), self.program
+        result, program = inputs.solution_of(self.ctx, self.name), self.program
         later = (*program.uptrains.values(), *program.evals.values(), *program.exports.values())
         wanted = any(self.name in references(declaration) for declaration in later)
         if result.status != "infeasible" or not wanted:
@@ -80,7 +79,7 @@ class Solve(DeclaredTask[nodes.Search]):
 class Frontier(DeclaredTask[nodes.Frontier]):
     """Solve a search at every point of a frontier."""
 
-    stage, after, kind = "frontier", "solve", "frontier"
+    stage, kind = "frontier", "frontier"
     by_space = True
 
     @property
@@ -89,15 +88,15 @@ class Frontier(DeclaredTask[nodes.Frontier]):
         return self.declaration.search
 
     def needs(self) -> tuple[Key, ...]:
-        return needs.tables(self.ctx, self.search)
+        return inputs.table_tasks(self.ctx, self.search)
 
     def inputs(self) -> dict[str, str]:
         return {"frontier": meaning(self.declaration), **Solve(self.ctx, self.search).inputs()}
 
     def run(self) -> list[Path]:
-        from puzzledsl.search.frontier import as_csv, solve_frontier
+        from puzzledsl.search.solve import as_csv, solve_frontier
 
-        build, tables = self.ctx.build, (costs_of(self.ctx, self.space), scores_of(self.ctx, self.search))
+        build, tables = self.ctx.build, inputs.read_tables(self.ctx, self.search)
         result = solve_frontier(self.program, self.name, *tables)
         table = build.frontier_csv(self.name)
         write_text(table, as_csv(self.program, result))
@@ -115,7 +114,7 @@ CHILD_HEALED = 1.0
 class Refine(DeclaredTask[nodes.Search]):
     """Measure children around a search's optimum; keep the best."""
 
-    stage, after, kind = "refine", "frontier", "refined search"
+    stage, kind = "refine", "refined search"
     reads_text = True
 
     @classmethod
@@ -130,15 +129,15 @@ class Refine(DeclaredTask[nodes.Search]):
         return method
 
     def exists(self) -> bool:
-        return needs.has_child(self.ctx, self.name)
+        return inputs.has_child(self.ctx, self.name)
 
     def needs(self) -> tuple[Key, ...]:
-        tables, pieces = needs.tables(self.ctx, self.name), needs.pieces(self.program, self.space)
-        return ("solve", self.name), *tables, *pieces
+        pieces = inputs.piece_tasks(self.program, self.space)
+        return ("solve", self.name), *inputs.table_tasks(self.ctx, self.name), *pieces
 
     def inputs(self) -> dict[str, str]:
         ctx, search, method = self.ctx, self.declaration, self.method
-        blds = needs.blds_of(self.program, self.space)
+        blds = self.blds
         layers = ctx.made("solve", self.name, "the solutions")
         healing = {"healing": inputs.healing_of_scores(ctx, blds)} if method.healed else {}
         if self._judges:
@@ -147,7 +146,7 @@ class Refine(DeclaredTask[nodes.Search]):
             "layers": layers,
             "refine": digest_of([METHOD, meaning(method)]),
             "search": meaning(search.model_copy(update={"refine": None})),
-            **table_inputs(ctx, search.name),
+            **inputs.table_inputs(ctx, search.name),
             "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
             "parent": self.parent_digest,
             **inputs.data_inputs(ctx, *self.texts()),
@@ -210,17 +209,11 @@ class Refine(DeclaredTask[nodes.Search]):
     def _judging(self) -> Work:
         """A child that is healed as it is built, written, and measured by every judge."""
         shape, ctx = self.shape, self.ctx
-        blds = needs.blds_of(self.program, self.space)
-        tokens = max((self.program.blds[name].heal_tokens for name in blds), default=0)
-        read = sum(
-            judge.tokens + estimates.item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges
-        )
-        healing = estimates.healing_flop(
-            shape, tokens if ctx.heal else 0, estimates.HEALED_SHARE * shape.layers
-        )
-        return Work(
-            healing + read * estimates.token_flop(shape, head=True), estimates.child_bytes(ctx, self.space)
-        )
+        judges = self._judges
+        read = sum(j.tokens + estimates.item_tokens(ctx.base, j.tasks, j.items) for j in judges)
+        healing = estimates.healing_flop(shape, self.heal_tokens, estimates.HEALED_SHARE * shape.layers)
+        flop = healing + read * estimates.token_flop(shape, head=True)
+        return Work(flop, estimates.child_bytes(ctx, self.space))
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape, tokens = self.shape, self.method.healed + self.method.samples
@@ -233,12 +226,16 @@ class Refine(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         work = ctx.build.work("refine", f"{search}-{digest_of(self.inputs())[:16]}")
-        blds = needs.blds_of(self.program, self.space)
-        jobs = [job for bld in blds for job in inputs.pieces_of(ctx, bld)]
-        tables, library = (costs_of(ctx, self.space), scores_of(ctx, search)), Library(ctx.build.library)
-        given = (ctx.program, search, *tables, self.parent, ctx.base, library, jobs, work, ctx.progress)
-        healing = ctx.heal, ctx.executor, partial(inputs.healing_work, ctx, search)
-        found = run_refine(RefineInputs(*given, *healing), inputs.best_solution(ctx, search))
+        costs, scores = inputs.read_tables(ctx, search)
+        given = (ctx.program, search, self.parent, ctx.base, Library(ctx.build.library), self.jobs, work)
+        refine = RefineInputs(
+            *(*given, ctx.progress, ctx.executor),
+            costs=costs,
+            scores=scores,
+            heal=ctx.heal,
+            healing_work=partial(inputs.healing_work, ctx, search),
+        )
+        found = run_refine(refine, inputs.best_solution(ctx, search))
         kept = self.keep(ctx.build.refinement(search), found)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -247,19 +244,18 @@ class Refine(DeclaredTask[nodes.Search]):
     def remark(self) -> str:
         from puzzledsl.pipeline.text.child_text import refined_line
 
-        found = refinement_of(self.ctx, self.name)
+        found = inputs.refinement_of(self.ctx, self.name)
         return "" if found is None else f", {refined_line(self.program, found)}"
 
     def dead_end(self) -> Diagnostic | None:
         """Return the requirements that no measured child meets, with the child that comes nearest."""
-        found = refinement_of(self.ctx, self.name)
+        found = inputs.refinement_of(self.ctx, self.name)
         if found is None or not found.best.missed:
             return None
         from puzzledsl.pipeline.text.child_text import judged_text
 
-        first = next(
-            r for r in self.declaration.requirements if isinstance(r, nodes.LinearRequirement) and r.judged
-        )
+        required = self.declaration.requirements
+        first = next(r for r in required if isinstance(r, nodes.LinearRequirement) and r.judged)
         return NoChildIsGoodEnough(
             span_of(first.where),
             search=self.name,

@@ -1,6 +1,6 @@
 """Model card of a child: its parent, the search, the proof, the metrics and, once it is evaluated, its quality.
 
-Text of measured children and of the end of `pzl run`, and the cost breakdowns of `pzl cost`.
+Text of measured children and of exports, and the cost breakdowns of `pzl cost`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,26 +21,15 @@ from puzzledsl.base.phrases import aligned, listed
 from puzzledsl.changes.compare import refine_text
 from puzzledsl.costs.breakdown import Breakdown, breakdown
 from puzzledsl.families.block_configs import BLOCKS, CACHE
-from puzzledsl.ir import nodes
+from puzzledsl.ir import nodes, tables
 from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import LayerChoice, Program, Search, Space
 from puzzledsl.ir.references import evaluations_of, judged_by
 from puzzledsl.ir.search_nodes import describe
-from puzzledsl.ir.tables import (
-    PARENT,
-    AnsweredPrompt,
-    CostTable,
-    Evaluation,
-    Figure,
-    MeasuredChild,
-    Refinement,
-    SearchResult,
-)
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.compile import chosen
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingToCost
-from puzzledsl.pipeline.inputs import chosen_child, evaluation_of, refinement_of
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.measured import ORIGINS
@@ -57,18 +46,18 @@ def bound_text(swept: str, target: float, ratio: float | None) -> str:
     return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table's lines."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
-    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
+    return "\n".join([head, "|" + "---|" * len(header), *lines])
 
 
-def model_card(ctx: Context, search: str, result: SearchResult) -> str:
+def model_card(ctx: Context, search: str, result: tables.SearchResult) -> str:
     """Return Markdown with the parent, the search, its proof, the architecture and code that loads the checkpoint."""
     declaration = ctx.program.searches[search]
     space = ctx.program.spaces[declaration.space]
     parent = ctx.program.parents[space.parent]
-    best, refinement = chosen_child(ctx, search), refinement_of(ctx, search)
+    best, refinement = inputs.chosen_child(ctx, search), inputs.refinement_of(ctx, search)
     source = parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
     metrics = [(name, metric_text(name, value)) for name, value in sorted(best.metrics.items())]
     of_parent = {name: metric_text(name, value) for name, value in result.parent_metrics.items()}
@@ -78,48 +67,42 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         for names in ([x.attention for x in best.of_layers], [x.ffn for x in best.of_layers])
     )
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [puzzledsl, heterogeneous, pruned]",
-        "---",
-        f"# {ctx.file.stem}: {search}",
-        "",
-        f"A heterogeneous child of `{source}`, chosen by the search `{search}` of `{ctx.file.name}` (Puzzle, arXiv 2411.19146).",
-        "",
-        "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)",
-        "tokenizer = AutoTokenizer.from_pretrained(DIRECTORY, trust_remote_code=True)",
-        "```",
-        "",
-        "## The search",
-        f"Status {result.status}, objective {result.solutions[0].objective:.6g}, proven bound {bound}, solver {result.solver}.",
-        *([_measured(refinement)] if refinement is not None else []),
-        "",
-        *markdown_table(
-            ("metric", "parent", "child"),
-            ((n, f"{of_parent[n]} | {text}" if n in of_parent else f"| {text}") for n, text in metrics),
-        ),
-        "",
-        "## Architecture",
-        " ".join([f"Attention: {attention}. FFN: {ffn}.", *ends]),
-        "",
-        *markdown_table(
-            ("layer", "attention", "FFN"),
-            ((str(i), layer.attention, layer.ffn) for i, layer in enumerate(best.of_layers)),
-        ),
-        "",
-    ]
-    return "\n".join(lines)
+    layers = ((str(i), layer.attention, layer.ffn) for i, layer in enumerate(best.of_layers))
+    rows = ((n, f"{of_parent[n]} | {text}" if n in of_parent else f"| {text}") for n, text in metrics)
+    proof = f"Status {result.status}, objective {result.solutions[0].objective:.6g}, proven bound {bound}"
+    return f"""\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [puzzledsl, heterogeneous, pruned]
+---
+# {ctx.file.stem}: {search}
+
+A heterogeneous child of `{source}`, chosen by the search `{search}` of `{ctx.file.name}` (Puzzle, arXiv 2411.19146).
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(DIRECTORY, trust_remote_code=True)
+```
+
+## The search
+{proof}, solver {result.solver}.{"" if refinement is None else _measured(refinement)}
+
+{markdown_table(("metric", "parent", "child"), rows)}
+
+## Architecture
+{" ".join([f"Attention: {attention}. FFN: {ffn}.", *ends])}
+
+{markdown_table(("layer", "attention", "FFN"), layers)}
+"""
 
 
-def _measured(found: Refinement) -> str:
-    """Return a sentence on the child: not the proven optimum, but the best of those measured around it."""
+def _measured(found: tables.Refinement) -> str:
+    """Return a line on the child: not the proven optimum, but the best of those measured around it."""
     optimum = "" if found.optimum is None else f"; the proven optimum's is {found.optimum.measured:.4g}"
     return (
-        f"This child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "
+        f"\nThis child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "
         f"{found.score} {found.best.measured:.4g} measured{optimum}. Its objective is {found.solution.objective:.6g}."
     )
 
@@ -136,7 +119,7 @@ def quality_of(ctx: Context, model: str) -> str:
     """Return the section from every finished evaluation of `model`; empty without one."""
     lines: list[str] = []
     for name in evaluations_of(ctx.program, model):
-        if (evaluation := evaluation_of(ctx, name)) is not None:
+        if (evaluation := inputs.evaluation_of(ctx, name)) is not None:
             lines += _section(ctx, evaluation, model)
     return "\n".join(["## Quality", *lines, ""]) if lines else ""
 
@@ -148,7 +131,7 @@ def add_quality(directory: Path, section: str) -> None:
         write_text(card, f"{card.read_text(encoding='utf-8').rstrip()}\n\n{section}")
 
 
-def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
+def _section(ctx: Context, evaluation: tables.Evaluation, model: str) -> Iterator[str]:
     if all(found.model != model for found in evaluation.models):
         return
     models = tuple(found for found in evaluation.models if found.model in ("parent", model))
@@ -162,7 +145,7 @@ def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
     yield from _answers(evaluation.answers, model)
 
 
-def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:
+def _answers(prompts: Sequence[tables.AnsweredPrompt], model: str) -> Iterator[str]:
     """Yield each prompt with the answers of parent and child, as indented text."""
     asked = [prompt for prompt in prompts if model in prompt.answers]
     if asked:
@@ -183,64 +166,54 @@ def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:
 def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> list[Breakdown]:
     """Return one breakdown per model and scenario. Raises DiagnosticError for unknown or unsolved names, or without any costs."""
     wanted = chosen("scenario", ctx.program.scenarios, list(scenarios), ctx.file, "cost")
-    if search is None:
-        found = list(_of_parents(ctx, wanted))
-    else:
-        found = list(_of_solution(ctx, chosen("search", ctx.program.searches, [search], ctx.file)[0], wanted))
+    models: Iterable[Costed] = _parents(ctx)
+    if search is not None:
+        chosen("search", ctx.program.searches, [search], ctx.file)
+        best, space = inputs.child_so_far(ctx, search), ctx.program.searches[search].space
+        costs = inputs.costs_of(ctx, space)
+        models = [(f"child {search}", ctx.program.spaces[space], costs, best.layers, best.batches)]
+    found = [
+        breakdown(ctx.program, space, costs, name, layers, model, batches.get(name))
+        for model, space, costs, layers, batches in models
+        for name in wanted
+        if costs.scenarios.get(name)
+    ]
     if not found:
         raise DiagnosticError(NothingToCost(None, scenarios=", ".join(wanted), file=ctx.typed))
     return found
 
 
-def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Breakdown]:
-    best = inputs.child_so_far(ctx, search)
-    space = ctx.program.spaces[ctx.program.searches[search].space]
-    costs = inputs.costs_of(ctx, space.name)
-    for name in scenarios:
-        if costs.scenarios.get(name):
-            batch = best.batches.get(name)
-            yield breakdown(ctx.program, space, costs, name, best.layers, f"child {search}", batch)
+Costed = tuple[str, Space, tables.CostTable, Sequence[tables.Assignment], dict[str, int]]
+"""A model in words, its space with costs, its choices, and the batches that are known."""
 
 
-def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
+def _parents(ctx: Context) -> Iterator[Costed]:
     """Yield each parent once: in the first of its spaces, whose costs may be measured, else in a space with only the parent."""
-    known = [space for space in ctx.program.spaces.values() if space.used_by is None]
-    spaces = {space.parent: space for space in reversed(known)}
-    for parent in ctx.program.parents:
-        space = spaces.get(parent)
-        costs = inputs.costs_of(ctx, space.name) if space else None
-        if space is None or costs is None:
-            space, costs = _alone(ctx, parent)
-        for name in scenarios:
-            if costs.scenarios.get(name):
-                layers = [PARENT] * len(space.layers)
-                yield breakdown(ctx.program, space, costs, name, layers, f"parent {parent}")
-
-
-def _alone(ctx: Context, parent: str) -> tuple[Space, CostTable]:
     from puzzledsl.costs.table import cost_table
 
-    it = ctx.program.parents[parent]
-    space = Space(
-        name=f"{parent} alone",
-        parent=parent,
-        layers=(LayerChoice.of_parent(),) * it.shape.layers,
-        where=it.where,
-    )
-    program = ctx.program.model_copy(update={"spaces": {space.name: space}})
-    return space, cost_table(program, space.name, ctx.base)
+    known = [space for space in ctx.program.spaces.values() if space.used_by is None]
+    spaces = {space.parent: space for space in reversed(known)}
+    for name, parent in ctx.program.parents.items():
+        if (space := spaces.get(name)) is not None:
+            costs = inputs.costs_of(ctx, space.name)
+        else:
+            layers = (LayerChoice.of_parent(),) * parent.shape.layers
+            space = Space(name=f"{name} alone", parent=name, layers=layers, where=parent.where)
+            program = ctx.program.model_copy(update={"spaces": {space.name: space}})
+            costs = cost_table(program, space.name, ctx.base)
+        yield f"parent {name}", space, costs, [tables.PARENT] * len(space.layers), {}
 
 
-def judged_text(child: MeasuredChild) -> str:
+def judged_text(child: tables.MeasuredChild) -> str:
     """`taste.kl 0.0432 ± 0.001, taste.kept 0.96 ± 0.02`: the standard errors of what judges measured."""
     return ", ".join(f"{name} {_judged_figure(figure)}" for name, figure in child.judged.items())
 
 
-def _judged_figure(figure: Figure) -> str:
+def _judged_figure(figure: tables.Figure) -> str:
     return f"{figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
 
 
-def refined_line(program: Program, found: Refinement) -> str:
+def refined_line(program: Program, found: tables.Refinement) -> str:
     """`best of 24 measured children: kl 0.5123 (the optimum of the scores: 0.6864)`, or what judges found of the best one."""
     if found.best.judged:
         met = sum(not child.missed for child in found.children)
@@ -261,14 +234,14 @@ def solve_note(search: Search) -> str:
     return f"the optimum of the scores; `pzl refine` measures around it: {refine_text(search.refine)}"
 
 
-def refinement_text(program: Program, found: Refinement) -> str:
+def refinement_text(program: Program, found: tables.Refinement) -> str:
     """Return the best child, beside the optimum of the scores or what judges found, then the children in the order measured."""
     head = f"search {found.search}: {len(found.children)} children, {how_measured(found)}"
     lines = _judged_lines(program, found) if found.best.judged else _lines(found)
     return "\n".join([head, *lines])
 
 
-def _lines(found: Refinement) -> Iterator[str]:
+def _lines(found: tables.Refinement) -> Iterator[str]:
     best, optimum = found.best, found.optimum
     if optimum is not None:
         yield f"  optimum of the scores   {_figures(found, optimum)}"
@@ -282,7 +255,7 @@ def _lines(found: Refinement) -> Iterator[str]:
     yield from aligned(rows, "><>>", "  ")
 
 
-def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
+def _judged_lines(program: Program, found: tables.Refinement) -> Iterator[str]:
     best, goal = found.best, describe(program.searches[found.search].objective)
     verdict = f"misses {listed([f'`{text}`' for text in best.missed])}" if best.missed else "meets them all"
     yield f"  best measured child     {goal} {found.solution.objective:.6g}; it {verdict}"
@@ -297,33 +270,12 @@ def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
     yield from aligned(rows, "><>", "  ")
 
 
-def _predicted(child: MeasuredChild) -> str:
+def _predicted(child: tables.MeasuredChild) -> str:
     return f"{child.predicted:.4g} ± {child.predicted_stderr:.2g}"
 
 
-def _figures(found: Refinement, child: MeasuredChild) -> str:
+def _figures(found: tables.Refinement, child: tables.MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
-
-
-def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
-    """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
-    blocks = ["\n".join(_outcomes(ctx, stage)) for stage in ("solve", "refine") if covered(stage)]
-    if covered("eval"):
-        found = (evaluation_of(ctx, name) for name in ctx.program.evals)
-        blocks += [evaluation_text(each) for each in found if each is not None]
-    blocks.append("\n".join(_places(ctx, covered)))
-    return "\n\n".join(block for block in blocks if block)
-
-
-def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the paths of children, exports and the report."""
-    for name in ctx.program.uptrains if covered("uptrain") else ():
-        if (folder := ctx.build.model(name)).is_dir():
-            yield f"child {name}: {folder}"
-    if covered("export"):
-        yield from export_lines(ctx, ctx.program.exports)
-    if covered("report") and ctx.build.report.is_file():
-        yield f"report: {ctx.build.report}"
 
 
 def export_lines(ctx: Context, names: Iterable[str]) -> Iterator[str]:
@@ -347,13 +299,3 @@ def _served(path: Path, child: Path) -> str:
     cache = next(filter(None, (block["attention"].get(CACHE) for block in blocks)), None)
     flags = ServedCaches("llama_cpp", cache).flags
     return " ".join(filter(None, (f"{variable}llama-server -m {shlex.quote(str(path))}", flags)))
-
-
-def _outcomes(ctx: Context, stage: str) -> Iterator[str]:
-    """Yield the outcome of each finished task of a stage, as the run told it."""
-    from puzzledsl.pipeline.tasks import TASKS
-
-    for name in TASKS[stage].declared(ctx.program):
-        task = TASKS[stage](ctx, name)
-        if ctx.stamps.read(stage, name) is not None:
-            yield f"{task.title}{task.remark()}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Args, Diagnostic
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import CostTable, Evaluation, Figure, Kept, ModelComparison, ModelFigures
+from puzzledsl.pipeline import errors
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.measured import pooled_last
@@ -30,7 +30,7 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
         for timing in timings:
             if timing.scenario not in ctx.program.scenarios:
                 continue
-            said: dict[str, Any] = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
+            said: Args = {"scenario": timing.scenario, "batch": timing.batch, "file": ctx.typed}
             span = span_of(ctx.program.scenarios[timing.scenario].where)
             for phase, spread in (("prefill", timing.prefill_spread), ("decode step", timing.decode_spread)):
                 if spread > SPREAD:
@@ -40,10 +40,8 @@ def doubtful_timings(ctx: Context, spaces: Sequence[str]) -> list[Diagnostic]:
 
 INTERVAL = "95% interval"
 ABSENT = "-"  # a figure that only models in full have
-BESIDE = (
-    "checkpoint_bytes",
-    "kl",
-)  # figures of an engine's own files, beside throughputs and the accuracy kept
+BESIDE = ("checkpoint_bytes", "kl")
+"""Figures of an engine's own files, beside throughputs and the accuracy kept."""
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -58,15 +56,12 @@ def ladder_text(evaluation: Evaluation) -> str:
     if ladder is None:
         return ""
     size = {"checkpoint_bytes": Figure(value=ladder.child_bytes, unit="bytes")}
-    own = [
-        model.model_copy(update={"figures": model.figures | size})
-        for model in evaluation.models
-        if model.model == ladder.child
-    ]
+    child = next(model for model in evaluation.models if model.model == ladder.child)
+    own = child.model_copy(update={"figures": child.figures | size})
     kept = {each.model: each.kept.get("pooled") for each in (*evaluation.comparisons, *ladder.comparisons)}
-    keys = [key for key in own[0].figures if key in BESIDE or key.endswith(".throughput")]
+    keys = [key for key in own.figures if key in BESIDE or key.endswith(".throughput")]
     rows = []
-    for model in (*own, *ladder.models):
+    for model in (own, *ladder.models):
         figures, found = model.figures, kept[model.model]
         shown = [figure_text(key, figures[key]) if key in figures else ABSENT for key in keys]
         rows.append([model.model, *shown, ABSENT if found is None else kept_text(found)])
@@ -80,22 +75,15 @@ def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     """Return what a user must know of evaluated children: requirements missed, figures that say nothing; as the report does."""
-    from puzzledsl.pipeline.errors import (
-        KnownTooLittle,
-        LadderIsBetter,
-        MissedInTheEnd,
-        NotAsTheFileSays,
-        UptrainedForNothing,
-    )
     from puzzledsl.report.headline import endings
     from puzzledsl.report.subject import Subject, load_artefacts
 
     kinds: dict[str, type[Diagnostic]] = {
-        "missed": MissedInTheEnd,
-        "ladder": LadderIsBetter,
-        "too_few": KnownTooLittle,
-        "no_gain": UptrainedForNothing,
-        "given": NotAsTheFileSays,
+        "missed": errors.MissedInTheEnd,
+        "ladder": errors.LadderIsBetter,
+        "too_few": errors.KnownTooLittle,
+        "no_gain": errors.UptrainedForNothing,
+        "given": errors.NotAsTheFileSays,
     }
     found = load_artefacts(ctx.program, ctx.build)
     evaluated = [ctx.program.evals[name].of for name in names if evaluation_of(ctx, name) is not None]
@@ -116,16 +104,9 @@ def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
         evaluation, span = evaluation_of(ctx, name), span_of(ctx.program.evals[name].where)
         for comparison in () if evaluation is None else evaluation.comparisons:
             if (gap := comparison.text_gap) is not None:
-                found.append(
-                    TextsDisagree(
-                        span,
-                        model=comparison.model,
-                        text=gap.near,
-                        text_kl=f"{gap.near_kl:.3g}",
-                        other=gap.far,
-                        other_kl=f"{gap.far_kl:.3g}",
-                    )
-                )
+                shown: Args = {"text": gap.near, "text_kl": f"{gap.near_kl:.3g}"}
+                shown |= {"other": gap.far, "other_kl": f"{gap.far_kl:.3g}"}
+                found.append(TextsDisagree(span, model=comparison.model, **shown))
             if (said := comparison.repetition) is not None and said.remarkable:
                 child, parent = f"{said.child:.0%}", f"{said.parent:.0%}"
                 found.append(RepeatsItself(span, model=comparison.model, child=child, parent=parent))
@@ -183,23 +164,9 @@ def interval_text(kept: Kept) -> str:
 
 
 def _kept_table(found: ModelComparison) -> str:
-    header = [
-        f"accuracy {found.model} keeps",
-        "beyond chance",
-        INTERVAL,
-        "plain",
-        "parent",
-        "child",
-        "chance",
-    ]
-    rows = [
-        [
-            name,
-            kept_text(kept),
-            interval_text(kept),
-            "" if kept.plain is None else f"{kept.plain:.1%}",
-            *(f"{value:.1%}" for value in (kept.parent, kept.child, kept.chance)),
-        ]
-        for name, kept in pooled_last(found.kept)
-    ]
-    return _table([header, *rows])
+    head = f"accuracy {found.model} keeps", "beyond chance", INTERVAL, "plain", "parent", "child", "chance"
+    rows: list[Sequence[str]] = [head]
+    for name, kept in pooled_last(found.kept):
+        shares = ("" if v is None else f"{v:.1%}" for v in (kept.plain, kept.parent, kept.child, kept.chance))
+        rows.append([name, kept_text(kept), interval_text(kept), *shares])
+    return _table(rows)

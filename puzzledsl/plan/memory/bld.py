@@ -11,6 +11,9 @@ A worker (one device) holds consecutive layers of the parent and the pieces of s
 initialised, it holds its Gram matrices and its traces on all calibration tokens; while pieces are trained, their optimiser and
 the activations of one micro-batch. Pieces that do not fit together are trained in passes over the text, each with the pieces of
 consecutive layers; a pass runs the parent up to its last layer.
+
+The time of a plan is that of the parent, of pieces, of Gram matrices and of least squares (`plan.flop`), and of the optimiser at
+the memory's bandwidth.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative
@@ -27,16 +31,17 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan import flop
 from puzzledsl.plan.bld import Kind, spans, work_of
-from puzzledsl.plan.flop import (
-    CALIBRATION_BATCH_TOKENS,
-    CALIBRATION_BATCHES,
-    FITTED_SHARE,
-    is_frozen,
-    refinement_tokens,
-    widest,
+from puzzledsl.plan.memory.stage_plan import (
+    FLOAT32_BYTES,
+    FLOAT64_BYTES,
+    PARENT_SHARE,
+    Choice,
+    Device,
+    StagePlan,
+    size_text,
 )
-from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, FLOAT64_BYTES, PARENT_SHARE, Device
 
 TRACED = 7
 """Hidden states that a layer's trace holds: what enters, input and output of both sub-blocks, the stream between, what leaves."""
@@ -69,19 +74,16 @@ def training_numbers(alternative: Alternative, own: Shape) -> tuple[int, int]:
     return 4 * width + routed, 6 * width + 2 * routed
 
 
-def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) -> int:
-    """Return the numbers a token at the peak of a traced forward pass of a layer."""
-    peaks = (
-        BEFORE_ATTENTION * own.hidden + forward_numbers(attention, own),
-        BEFORE_FFN * own.hidden + forward_numbers(ffn, own),
-        TRACED * own.hidden,
-    )
-    return max(peaks)
+def layer_forward_numbers(own: Shape) -> int:
+    """Return the numbers a token at the peak of a traced forward pass of the parent's layer."""
+    attention, ffn = (forward_numbers(half, own) for half in (ParentAttention(), ParentFfn()))
+    halves = BEFORE_ATTENTION * own.hidden + attention, BEFORE_FFN * own.hidden + ffn
+    return max(*halves, TRACED * own.hidden)
 
 
 def widest_forward(shape: Shape) -> int:
     """Return the numbers a token at the peak of a traced forward pass of the parent's widest layer."""
-    return max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
+    return max(map(layer_forward_numbers, shape.each))
 
 
 def _attention_numbers(alternative: Alternative, own: Shape, heads: int) -> tuple[int, int]:
@@ -120,7 +122,7 @@ def is_trained(job: BldJob, shape: Shape) -> bool:
     """Return False for a piece that is optimal as it starts, that is frozen, or whose BLD trains nothing."""
     alternative: Alternative | None = job.attention or job.ffn
     assert alternative is not None
-    if all(is_frozen(part) for part in (job.attention, job.ffn) if part is not None):
+    if all(flop.is_frozen(part) for part in (job.attention, job.ffn) if part is not None):
         return False
     if not job.tokens or job.sub_block == "block":
         return bool(job.tokens)
@@ -133,11 +135,6 @@ def has_norm_behind(own: Shape, sub_block: Kind) -> bool:
         return False
     part = FAMILIES[own.family].names(own).of(sub_block)
     return part is not None and part.behind is not None
-
-
-def kept_bytes(jobs: Sequence[BldJob], shape: Shape) -> int:
-    """Return the bytes of the host that hold the best weights of a GPU's pieces; the initial ones are on the disk."""
-    return KEPT // 2 * sum(weights_of(job) for job in jobs if is_trained(job, shape))
 
 
 GRAMS_AT_ONCE = 4
@@ -209,18 +206,19 @@ class WorkerPlan:
             if job.layer == layer and is_trained(job, self.shape)
         ]
         trained = TRACED * own.hidden * number + max(pieces, default=0)
-        return max(trained, layer_forward_numbers(own, ParentAttention(), ParentFfn()) * number)
+        return max(trained, layer_forward_numbers(own) * number)
 
     @cached_property
     def calibration(self) -> Mapping[str, int]:
         """Bytes by part while the last of the layers is initialised."""
         number, hidden, tokens = self.device.number_bytes, self.shape.hidden, self.jobs[0].calibration_tokens
-        width = max(widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
+        width = max(flop.widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
         grams = GRAMS_AT_ONCE * max(width, hidden) ** 2 + 4 * hidden**2
         fit = 0
-        if any(refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
-            fitted = int(FITTED_SHARE * tokens)
-            batch = max(self.jobs[0].context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
+        if any(flop.refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
+            fitted = int(flop.FITTED_SHARE * tokens)
+            most = min(flop.CALIBRATION_BATCH_TOKENS, tokens // flop.CALIBRATION_BATCHES)
+            batch = max(self.jobs[0].context, most)
             fit = ((fitted + batch) * TRACES_IN_FLOAT + fitted * RESIDUALS) * hidden * FLOAT32_BYTES
         copies = 1 if self.device.is_gpu else 2
         return {
@@ -252,7 +250,8 @@ class WorkerPlan:
     def host_bytes(self) -> int:
         """Bytes of the host: the best weights so far, a copy of them and of the state that is being saved, and a batch, twice."""
         batch = self.jobs[0].batch * self.jobs[0].context * self.shape.hidden * self.device.number_bytes
-        return 2 * kept_bytes(self.jobs, self.shape) + self.training(0)["weights and moments"] + 2 * batch
+        kept = KEPT * sum(weights_of(job) for job in self.jobs if is_trained(job, self.shape))
+        return kept + self.training(0)["weights and moments"] + 2 * batch
 
     @staticmethod
     def _layers(jobs: Sequence[BldJob]) -> list[int]:
@@ -268,47 +267,16 @@ def workers_of(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[Wor
     return found
 
 
-def fits(shape: Shape, jobs: Sequence[BldJob], device: Device) -> bool:
-    """Return True if the pieces of one pass fit the workers."""
-    return all(_fits(worker) for worker in workers_of(shape, jobs, device))
-
-
 def passes_of(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[list[BldJob]] | None:
     """Split jobs into passes over the text that fit the devices, each with the pieces of consecutive layers.
 
     A layer whose pieces do not fit together is in several passes. None if a single piece does not fit.
     """
-
-    def fit(part: Sequence[BldJob]) -> bool:
-        return fits(shape, part, device)
-
     by_layer: dict[int, list[BldJob]] = {}
     for job in jobs:
         by_layer.setdefault(job.layer, []).append(job)
-    left = [by_layer[layer] for layer in sorted(by_layer)]
-    found: list[list[BldJob]] = []
-    while left:
-        if count := _most(left, fit):
-            found.append([job for layer in left[:count] for job in layer])
-            left = left[count:]
-            continue
-        pieces = [[job] for job in left.pop(0)]
-        while pieces:
-            if not (count := _most(pieces, fit)):
-                return None
-            found.append([job for piece in pieces[:count] for job in piece])
-            pieces = pieces[count:]
-    return found
-
-
-def _most(groups: Sequence[Sequence[BldJob]], fits: Callable[[Sequence[BldJob]], bool]) -> int:
-    """Return the number of groups, from the first, that fit together, by bisection; 0 if the first does not fit."""
-    low, high = 0, len(groups)
-    while low < high:
-        middle = (low + high + 1) // 2
-        together = [job for group in groups[:middle] for job in group]
-        low, high = (middle, high) if fits(together) else (low, middle - 1)
-    return low
+    groups = [by_layer[layer] for layer in sorted(by_layer)]
+    return _packed(groups, lambda part: all(map(_fits, workers_of(shape, part, device))))
 
 
 def sweeps_of(
@@ -320,25 +288,42 @@ def sweeps_of(
     """
     sweeps: list[list[BldJob]] = []
     for layer in sorted({job.layer for job in jobs}):
-        parts: list[list[BldJob]] = [[]]
-        for job in jobs:
-            if job.layer != layer:
-                continue
-            if not _fits(WorkerPlan(shape, [*parts[-1], job], layer, layer + 1, device, whole)):
-                if not _fits(WorkerPlan(shape, [job], layer, layer + 1, device, whole)):
-                    return None
-                parts.append([])
-            parts[-1].append(job)
-        parts = [part for part in parts if part]
+        pieces = [[job] for job in jobs if job.layer == layer]
+        parts = _packed(pieces, lambda part: _fits(_at_layer(shape, part, device, whole=whole)))
+        if parts is None:
+            return None
         sweeps += [[] for _ in range(len(parts) - len(sweeps))]
         for sweep, part in zip(sweeps, parts, strict=False):
             sweep.extend(part)
     return sweeps
 
 
+def _packed(
+    groups: Sequence[Sequence[BldJob]], fit: Callable[[Sequence[BldJob]], bool]
+) -> list[list[BldJob]] | None:
+    """Put as many groups together as fit, in their order, by bisection. A group that does not fit alone is split into its jobs.
+
+    None if a single job does not fit.
+    """
+    found: list[list[BldJob]] = []
+    while groups:
+        low, high = 0, len(groups)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fit([*chain(*groups[:middle])]) else (low, middle - 1)
+        if low:
+            found.append([*chain(*groups[:low])])
+        elif len(groups[0]) == 1 or (pieces := _packed([[job] for job in groups[0]], fit)) is None:
+            return None
+        else:
+            found += pieces
+        groups = groups[max(1, low) :]
+    return found
+
+
 def alone(shape: Shape, job: BldJob, device: Device) -> int:
     """Return the bytes of a worker that trains one piece and holds its layer alone."""
-    return WorkerPlan(shape, [job], job.layer, job.layer + 1, device).least_bytes
+    return _at_layer(shape, [job], device).least_bytes
 
 
 def _fits(worker: WorkerPlan) -> bool:
@@ -362,3 +347,87 @@ def _piece_bytes(job: BldJob, own: Shape, number: int) -> int:
     loss = kept * number + own.hidden * (number + OUTPUT_BYTES)
     backward = peaks * number + own.hidden * (number + FLOAT32_BYTES)
     return normed + max(loss, backward)
+
+
+OPTIMISER_BYTES = 28
+"""Bytes a weight and step: read weight, gradient, two moments; write weight and moments; float32."""
+
+
+def bld_stages(
+    name: str, shape: Shape, jobs: Sequence[BldJob], device: Device, *, disk_bytes: int
+) -> list[StagePlan]:
+    """Return the plan; one that does not fit if a piece exceeds a device. One process keeps activations that fit the disk."""
+    if not jobs:
+        return []
+    activations = 2 * jobs[0].tokens * shape.hidden * device.number_bytes  # all tokens' states at two layers
+    keeps = device.count == 1 and activations <= disk_bytes
+    parts = sweeps_of(shape, jobs, device) if keeps else passes_of(shape, jobs, device)
+    if parts is None:
+        return [_too_much(name, shape, jobs, device)]
+    workers = [(_swept if keeps else workers_of)(shape, part, device) for part in parts]
+    every = [worker for of_pass in workers for worker in of_pass if worker.jobs]
+    blocks, devices = min(worker.micro_blocks for worker in every), max(map(len, workers))
+    held = (bytes_of for worker in every for bytes_of in (worker.calibration, worker.training(blocks)))
+    first = jobs[0]
+    steps = max(1, first.tokens // (first.context * first.batch)) if first.tokens else 0
+    work = (flop.work_by_layer(shape, part) for part in parts)
+    seconds = sum(map(_busiest, work, workers)) / device.flop_per_s
+    moved = steps * OPTIMISER_BYTES * sum(map(weights_of, jobs))
+    seconds += moved / device.bandwidth_bytes_per_s / device.count
+    kept = "kept on the disk" if keeps else "not kept: batches stream through all layers"
+    disk = f"{size_text(activations)} of activations, {size_text(disk_bytes)} of disk"
+    choices = [Choice("activations", kept, disk)]
+    if device.count > 1:
+        layers = max(worker.end - worker.first for worker in workers[-1])
+        why = f"up to {layers} layers of about equal work"
+        choices.append(Choice("workers", f"{devices} spans of layers", why))
+    if blocks < first.batch:
+        why = f"the whole batch takes {size_text(max(sum(w.training(first.batch).values()) for w in every))}"
+        choices.append(Choice("micro-batch", f"{blocks} of {first.batch} sequences", why))
+    if len(parts) > 1:
+        busy = [worker for worker in workers_of(shape, jobs, device) if worker.jobs]
+        why = f"all pieces together take {size_text(max(worker.least_bytes for worker in busy))}"
+        named = f"{len(parts)} (layers {', '.join(f'{part[0].layer}-{part[-1].layer}' for part in parts)})"
+        choices.append(Choice("sweeps" if keeps else "passes", named, why))
+    most = max(sum(map(weights_of, part)) for part in parts)
+    plan = StagePlan(
+        stage="bld",
+        name=name,
+        devices=1 if keeps else devices,
+        parts=max(held, key=lambda each: sum(each.values())),
+        seconds=seconds,
+        host_bytes=max(worker.host_bytes for worker in every) if device.is_gpu else 0,
+        # two states, while one is written, with the best weights; and the initial weights
+        scratch_bytes=activations if keeps else (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * most,
+        choices=tuple(choices),
+    )
+    return [plan]
+
+
+def _busiest(work: Sequence[float], workers: Sequence[WorkerPlan]) -> float:
+    """Return the work of the worker with the most, of a pass whose layers have so much; of one device alone, all of it."""
+    if workers[0].device.count == 1:
+        return sum(work)
+    return max(sum(work[worker.first : worker.end]) for worker in workers)
+
+
+def _too_much(name: str, shape: Shape, jobs: Sequence[BldJob], device: Device) -> StagePlan:
+    worker = max(
+        (worker for job in jobs for worker in workers_of(shape, [job], device)),
+        key=lambda worker: worker.least_bytes if worker.jobs else worker.parent_bytes,
+    )
+    parts = worker.training(1) if worker.jobs else {"parent": worker.parent_bytes}
+    why = f"a worker needs {size_text(sum(parts.values()))} for one piece of one layer"
+    choice = Choice("none", "does not fit", why)
+    return StagePlan("bld", name, parts, 0.0, devices=device.count, choices=(choice,))
+
+
+def _swept(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[WorkerPlan]:
+    """Return the worker at each layer of a sweep, which holds the whole parent and the pieces of one layer."""
+    layers = ([job for job in jobs if job.layer == i] for i in sorted({job.layer for job in jobs}))
+    return [_at_layer(shape, part, device, whole=True) for part in layers]
+
+
+def _at_layer(shape: Shape, jobs: Sequence[BldJob], device: Device, *, whole: bool = False) -> WorkerPlan:
+    """Return a worker that holds pieces of one layer, and that layer of the parent or the `whole`."""
+    return WorkerPlan(shape, jobs, jobs[0].layer, jobs[0].layer + 1, device, whole)

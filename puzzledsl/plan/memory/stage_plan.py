@@ -139,43 +139,30 @@ def size_text(count: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Sizes for one type of device."""
+    """Sizes for one type of device; by default a CPU's. Its tile of logits is 4 MiB of float32."""
 
-    group_tokens: int
-    """Tokens that go through the layers together in scoring."""
-    forward_tokens: int
+    group_tokens: int = 512
+    """Tokens that go through the layers together in scoring, and through a sub-block in scoring after healing."""
+    forward_tokens: int = 2048
     """Tokens of one forward pass in healing and evaluation."""
-    healing_tokens: int
-    """Tokens that go through a sub-block together in scoring after healing."""
-    logit_positions: int
+    logit_positions: int = 512
     """Positions of a tile of logits that is summed up at once."""
-    logit_tokens: int
+    logit_tokens: int = 2048
     """Tokens of the vocabulary of such a tile."""
-    divergence_positions: int
+    divergence_positions: int = 512
     """Positions whose logits over the whole vocabulary are in memory at once."""
-    training_tokens: int
+    training_tokens: int = 2048
     """Positions of one forward and backward pass in uptraining, where the program does not say."""
-    loss_positions: int
+    loss_positions: int = 256
     """Positions of a chunk of uptraining's loss: three float32 tensors of logits beside its gradients."""
-    generated_tokens: int
+    generated_tokens: int = 8192
     """Tokens of a batch that is generated together: prompts with padding, and what comes behind."""
 
 
-CPU = Tiles(
-    group_tokens=512,
-    forward_tokens=2048,
-    healing_tokens=512,
-    logit_positions=512,
-    logit_tokens=2048,  # 4 MiB of float32 logits
-    divergence_positions=512,
-    training_tokens=2048,
-    loss_positions=256,
-    generated_tokens=8192,
-)
+CPU = Tiles()
 CUDA = Tiles(
     group_tokens=16384,
     forward_tokens=16384,
-    healing_tokens=16384,
     logit_positions=4096,
     logit_tokens=16384,  # 256 MiB of float32 logits
     divergence_positions=1024,  # 0.5 GiB of float32 logits each of a vocabulary of 128k, parent and child

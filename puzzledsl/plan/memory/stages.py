@@ -116,9 +116,8 @@ def realise_plan(
     grams = (FLOAT64_BYTES + 3 * FLOAT32_BYTES) * (width**2 + 2 * width * shape.hidden)
     more = {"the child's layer": max(layer_params(shape)) * device.number_bytes, "Gram matrices": grams}
     given = shape, replace(device, count=1), flop
-    return replace(
-        forward_plan(stage, name, *given, tokens=heal_tokens, once=True, more=more), host_bytes=host
-    )
+    plan = forward_plan(stage, name, *given, tokens=heal_tokens, once=True, more=more)
+    return replace(plan, host_bytes=host)
 
 
 def measuring_plan(
@@ -141,6 +140,8 @@ def measuring_plan(
     return forward_plan("measure", name, shape, alone, flop, tokens=prompts, streams=1, more=more)
 
 
+STATE_BYTES = 16
+"""Bytes of one of the child's weights between steps: the weight, its gradient and two moments."""
 LOSS_TILES = 3
 """Float32 tiles of logits that the loss holds."""
 GATHERED_LAYERS = 2
@@ -178,10 +179,7 @@ class UptrainChoice:
 def uptrain_plan(
     sizes: UptrainSizes, device: Device, *, name: str = "", flop: float = 0.0
 ) -> tuple[StagePlan, UptrainChoice]:
-    """Return the plan of a training over `device.count` ranks, and its choices: the fastest that fit, else the smallest.
-
-    `flop`: of the whole training without recomputing.
-    """
+    """Return the plan over `device.count` ranks, and the fastest choices that fit, or the smallest. `flop`: not recomputing."""
     options = list(_options(sizes, device))
     fitting = (option for option in options if _plan(sizes, device, option, name, flop).fits(device))
     choice = next(fitting, options[-1])
@@ -204,28 +202,15 @@ def _options(sizes: UptrainSizes, device: Device) -> Iterator[UptrainChoice]:
 
 
 def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str, flop: float) -> StagePlan:
-    state = _state_bytes(sizes) // device.count
-    rate = device.flop_per_s if device.flop_per_s else 1.0
-    seconds = flop * (RECOMPUTED if choice.recompute else 1) / (rate * device.count)
+    state = STATE_BYTES * total_params(sizes.child) // device.count
+    seconds = flop * (RECOMPUTED if choice.recompute else 1) / ((device.flop_per_s or 1.0) * device.count)
     parts = dict(_parts(sizes, device, choice))
     if choice.offload:
         seconds += _offload_s(sizes, device, choice)
     else:
         parts = {"weights, gradients, moments": state} | parts
-    return StagePlan(
-        stage="uptrain",
-        name=name,
-        parts=parts,
-        seconds=seconds,
-        devices=device.count,
-        host_bytes=state if choice.offload else 0,
-        choices=tuple(_choices(sizes, device, choice, state)),
-    )
-
-
-def _state_bytes(sizes: UptrainSizes) -> int:
-    """Return the bytes of the child between steps: weights, gradients and two moments."""
-    return 16 * total_params(sizes.child)
+    choices, host = tuple(_choices(sizes, device, choice, state)), state if choice.offload else 0
+    return StagePlan("uptrain", name, parts, seconds, device.count, host, choices=choices)
 
 
 def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:
@@ -279,7 +264,7 @@ def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> fl
 
 def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: int) -> Iterator[Choice]:
     if device.count > 1:
-        of_all = size_text(_state_bytes(sizes))
+        of_all = size_text(STATE_BYTES * total_params(sizes.child))
         yield Choice("sharding", f"{device.count} ranks", f"the child's state is {of_all} in all")
     if choice.offload:
         usable = size_text(device.usable_bytes)

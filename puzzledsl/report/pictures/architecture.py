@@ -24,10 +24,8 @@ from puzzledsl.report.subject import Subject
 NAMES: dict[SubBlock, str] = {"attention": "attention", "ffn": "FFN"}
 FAINTEST, STRONGEST = 0.18, 0.9
 """Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
-WHOLE_BITS = 16
-"""Bits of a weight that has no storage type of its own."""
-WIDEST = 17
-"""The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none."""
+WHOLE_BITS = 16  # Bits of a weight that has no storage type of its own.
+WIDEST = 17  # The logarithm to base 2 of a window, 128Ki tokens, whose shade is that of none.
 
 
 def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
@@ -69,12 +67,7 @@ class Column:
     score_bar: float
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A line of the legend: an alternative and in how many layers it is."""
-
-    cell: Cell
-    layers: int
+Entry = tuple[Cell, int]  # of the legend: an alternative, and the number of its layers
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,7 @@ def optimum_strip(subject: Subject) -> Strip | None:
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
     drafts = [_Draft(subject, costs, i, layer) for i, layer in enumerate(best.of_layers)]
-    drop_shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
+    drop_shares = _shares(subject.score_table, best.of_layers, subject.shape)
     times, parents = [d.time_s(d.layer) for d in drafts], [d.time_s(PARENT_LAYER) for d in drafts]
     scores = [drop_shares.get(d.index, d.score) for d in drafts]
     total, tallest = sum(t or 0 for t in times), max((t or 0 for t in (*times, *parents)), default=0)
@@ -128,10 +121,10 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     )
     ends = () if subject.space.ends is None else tuple(best.ends)
     legends = {part: _legend([getattr(column, part) for column in columns]) for part in SUB_BLOCKS}
-    used = (", ".join(f"{e.layers} × {e.cell.name}" for e in legends[part]) for part in SUB_BLOCKS)
+    used = (", ".join(f"{layers} × {cell.name}" for cell, layers in legends[part]) for part in SUB_BLOCKS)
     parts = [
         f"{len(columns)} layers",
-        *(f"{NAMES[p]}: {text}" for p, text in zip(SUB_BLOCKS, used, strict=True)),
+        *(f"{NAMES[p]}: {each}" for p, each in zip(SUB_BLOCKS, used, strict=True)),
     ]
     return Strip(
         columns=columns,
@@ -144,9 +137,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     )
 
 
-def _run_shares(
-    scores: ScoreTable | None, layers: Sequence[LayerAssignment], shape: Shape
-) -> dict[int, float]:
+def _shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment], shape: Shape) -> dict[int, float]:
     """An even share of the score of each measured run, of the dropped layers in it."""
     measured = {} if scores is None else {(r.first, r.length): r.value for r in scores.runs}
     dropped = zip(layers, dropped_names(shape), strict=True)
@@ -219,4 +210,4 @@ def _legend(cells: list[Cell]) -> tuple[Entry, ...]:
     first = {cell.name: cell for cell in reversed(cells)}
     order = {"parent": 0, "reduced": 1, "linear": 2, "noop": 3}
     names = sorted(first, key=lambda n: (order[first[n].kind], -first[n].kept, n))
-    return tuple(Entry(first[n], counts[n]) for n in names)
+    return tuple((first[n], counts[n]) for n in names)

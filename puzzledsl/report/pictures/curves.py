@@ -21,12 +21,9 @@ from puzzledsl.report.sections.requirements import value_of
 from puzzledsl.report.subject import Subject
 
 Side = Literal["right", "left", "below", "above"]
-Place = tuple[float, float]
-"""0 to 1 in both directions, y upwards."""
-Box = tuple[float, float, float, float]
-"""Left, bottom, right and top, in pixels."""
-WIDTH_PX, HEIGHT_PX = 754.0, 300.0
-"""Size of the picture on the page."""
+Place = tuple[float, float]  # 0 to 1 in both directions, y upwards.
+Box = tuple[float, float, float, float]  # Left, bottom, right and top, in pixels.
+WIDTH_PX, HEIGHT_PX = 754.0, 300.0  # Size of the picture on the page.
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 """A name's letter and line, its distance from the mark, and half of a mark."""
 
@@ -34,15 +31,13 @@ LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 def side_of(name: str, mark: Place, others: Sequence[Place], names: Sequence[Box] = ()) -> Side:
     """The side of `mark` on which `name` covers the fewest `others` and placed `names`; in the picture if any side is."""
     marks = [(x * WIDTH_PX, y * HEIGHT_PX) for x, y in others]
-    obstacles = [*names, *((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in marks)]
+    taken = [*names, *((x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in marks)]
     sides: tuple[Side, ...] = get_args(Side)
 
     def badness(side: Side) -> tuple[bool, int]:
         left, bottom, right, top = _box(name, mark, side)
         outside = left < 0 or bottom < -MARK_PX or right > WIDTH_PX or top > HEIGHT_PX + MARK_PX
-        return outside, sum(
-            left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in obstacles
-        )
+        return outside, sum(left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in taken)
 
     return min(sides, key=badness)
 
@@ -56,8 +51,7 @@ def _box(name: str, mark: Place, side: Side) -> Box:
 
 
 TICKS = 5
-MOST_TICKS = 10
-"""Most ticks of a logarithmic axis."""
+MOST_TICKS = 10  # Most ticks of a logarithmic axis.
 LOGARITHMIC = 10.0
 """Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
 rest flat on a linear one."""
@@ -98,12 +92,7 @@ class Series:
     points: tuple[Point, ...]
 
 
-@dataclass(frozen=True)
-class Tick:
-    """A mark of an axis: 0 to 1, and its text."""
-
-    at: float
-    text: str
+Tick = tuple[float, str]  # a mark of an axis: 0 to 1, and its text
 
 
 @dataclass(frozen=True)
@@ -166,9 +155,8 @@ def curve_of(
     """
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "") if unit is None else unit
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    ys = loss_axis(
-        [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
-    )
+    lost = [y for _, y in solved] + [y for _, _, y in others] + [y for *_, own in losses for _, y in own]
+    ys = Axis(lost, is_log=0 < min(lost) * LOGARITHMIC < max(lost))
 
     def point(x: float, y: float, name: str = "") -> Point:
         target, value = numbers.of_unit(x, unit), numbers.plain(y)
@@ -185,8 +173,8 @@ def curve_of(
         y_label=objective,
         points=points,
         searches=named_beside(searches, [*points, *(p for each in series for p in each.points)]),
-        x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
-        y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
+        x_ticks=tuple((xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
+        y_ticks=tuple((ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
         is_log=ys.is_log,
         measured=series,
@@ -270,12 +258,6 @@ class Axis:
     def place(self, value: float) -> float:
         """A value from 0 to 1."""
         return (self._scale(value) - self._low) / (self._high - self._low)
-
-
-def loss_axis(values: Sequence[float]) -> Axis:
-    """An axis on which the small losses can be told apart: logarithmic where they are far from the large ones."""
-    smallest, largest = min(values), max(values)
-    return Axis(values, is_log=0 < smallest * LOGARITHMIC < largest)
 
 
 def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:

@@ -26,10 +26,7 @@ WIDE = 1 / 3
 
 def pooled(evaluation: Evaluation, model: str) -> Kept | None:
     """The pooled figure of a model, if tasks were measured."""
-    found = (
-        comparison.kept.get(POOLED) for comparison in evaluation.comparisons if comparison.model == model
-    )
-    return next(found, None)
+    return next((c.kept.get(POOLED) for c in evaluation.comparisons if c.model == model), None)
 
 
 def too_wide(kept: Kept) -> bool:
@@ -90,9 +87,6 @@ Prediction = tuple[str, str, Number, Number, Number]
 """A figure in words, the model, what was predicted and measured, and predicted / measured - 1."""
 
 
-# ---------------------------------------------------------------- parent against child
-
-
 def comparisons(subject: Subject) -> list[Comparison]:
     """Return one table per evaluation of this search."""
     tables = []
@@ -100,11 +94,8 @@ def comparisons(subject: Subject) -> list[Comparison]:
         models = (PARENT, *subject.shown(declaration, evaluation))
         figures = [subject.figures(evaluation, m) for m in models]
         texts = [subject.texts(evaluation, m) for m in models]
-        groups = tuple(
-            (title, rows)
-            for title, found in _groups(figures, texts, evaluation.texts, list(subject.program.scenarios))
-            if (rows := found)
-        )
+        listed = _groups(figures, texts, evaluation.texts, list(subject.program.scenarios))
+        groups = tuple((title, rows) for title, rows in listed if rows)
         if groups and len(models) > 1:
             tables.append((declaration.name, models, groups))
     return tables
@@ -118,19 +109,14 @@ def _groups(
     order = {metric: i for i, metric in enumerate(TIMED)}
     yield "", _rows([k for k in SIZE if k in keys], figures)
     timed = [k for k in keys if "." in k]
-    for scenario in [
-        *scenarios,
-        *dict.fromkeys(k.split(".")[0] for k in timed if k.split(".")[0] not in scenarios),
-    ]:
+    for scenario in dict.fromkeys([*scenarios, *(k.split(".")[0] for k in timed)]):
         mine = [k for k in timed if k.split(".")[0] == scenario]
         mine.sort(key=lambda k: order.get(k.rpartition(".")[2], len(order)))
         yield scenario, _rows(mine, figures)
     quality = [k for k in MEASURES if k in keys]
-    if len(names) > 1:
-        yield from (
-            (f"on {name}", _rows(quality, [model.get(name, {}) for model in texts])) for name in names
-        )
-    else:
+    for name in names if len(names) > 1 else ():
+        yield f"on {name}", _rows(quality, [model.get(name, {}) for model in texts])
+    if len(names) <= 1:
         yield "", _rows(quality, figures)
     yield "", _rows([k for k in keys if k not in (*SIZE, *MEASURES, *timed)], figures)
 
@@ -188,9 +174,7 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
         return numbers.times(ratio), ratio >= 1
     if metric.endswith("_s"):
         return (numbers.times(1 / ratio), ratio <= 1) if ratio else (None, None)
-    if metric in SIZE or metric.endswith("_bytes"):
-        return numbers.change(ratio - 1), ratio <= 1
-    if metric == "perplexity":
+    if metric in (*SIZE, "perplexity") or metric.endswith("_bytes"):
         return numbers.change(ratio - 1), ratio <= 1
     if is_task(key, parent):
         kept = numbers.share(ratio)
@@ -198,24 +182,18 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
     return None, None
 
 
-# ---------------------------------------------------------------- predicted against measured
-
-
 def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
     """By scenario: figures of parent and child that were both predicted and measured, and their ratio."""
     tables = []
     for name, scenario in subject.program.scenarios.items():
         for declaration, evaluation in subject.evaluations:
-            measured = {
-                "parent": subject.figures(evaluation, PARENT),
-                "child": subject.timing(evaluation, name),
+            timed = subject.timing(evaluation, name)
+            both = {
+                "parent": (_expected(subject, scenario, PARENT), subject.figures(evaluation, PARENT)),
+                "child": (_expected(subject, scenario, ""), timed),
             }
-            expected = {
-                "parent": _expected(subject, scenario, PARENT),
-                "child": _expected(subject, scenario, ""),
-            }
-            keys = [k for k in TIMED if k != "latency_s" or f"{name}.throughput" not in measured["child"]]
-            rows = [row for key in keys for row in _predicted_rows(name, key, expected, measured)]
+            keys = [k for k in TIMED if k != "latency_s" or f"{name}.throughput" not in timed]
+            rows = [row for key in keys for row in _predicted_rows(name, key, both)]
             if rows:
                 many = len(subject.evaluations) > 1
                 tables.append((f"{name} ({declaration.name})" if many else name, rows))
@@ -224,28 +202,21 @@ def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
 
 def _expected(subject: Subject, scenario: Scenario, model: str) -> dict[str, float]:
     """Predictions under the keys of measured figures."""
-    metrics = subject.predicted(scenario.name, model)
-    batch = subject.batch(scenario.name)
-    found: dict[str, float] = {}
     if scenario.traffic is not None:
-        return found  # its steps are of other numbers of sequences than what is timed
-    if "latency" in metrics:
-        found["latency_s"] = metrics["latency"]
-    if "throughput" in metrics:
-        found["throughput"] = metrics["throughput"]
-    if batch and metrics.get("ttft"):
-        found["prefill_tokens_per_s"] = batch * scenario.prompt / metrics["ttft"]
-    if batch and metrics.get("tpot"):
-        found["decode_tokens_per_s"] = batch / metrics["tpot"]
-    return found
+        return {}  # its steps are of other numbers of sequences than what is timed
+    metrics, batch = subject.predicted(scenario.name, model), subject.batch(scenario.name) or 0
+    found = {"latency_s": metrics.get("latency", 0.0), "throughput": metrics.get("throughput", 0.0)}
+    prompts = batch * scenario.prompt
+    rates = {"prefill_tokens_per_s": ("ttft", prompts), "decode_tokens_per_s": ("tpot", batch)}
+    return found | {key: tokens / metrics[time] for key, (time, tokens) in rates.items() if metrics.get(time)}
 
 
 def _predicted_rows(
-    scenario: str, key: str, expected: dict[str, dict[str, float]], measured: dict[str, dict[str, Figure]]
+    scenario: str, key: str, both: Mapping[str, tuple[dict[str, float], Figures]]
 ) -> Iterator[Prediction]:
     full, pairs = f"{scenario}.{key}", {}
-    for model in ("parent", "child"):
-        figure, guess = measured[model].get(full), expected[model].get(key)
+    for model, (expected, measured) in both.items():
+        figure, guess = measured.get(full), expected.get(key)
         if figure and guess and figure.value > 0:
             pairs[model] = (guess, figure.value)
             shown = number_of(full, Figure(value=guess)), number_of(full, Figure(value=figure.value))
@@ -258,9 +229,6 @@ def _predicted_rows(
         yield what, "speed-up", numbers.times(guess), numbers.times(real), numbers.change(guess / real - 1)
 
 
-# ---------------------------------------------------------------- children around the optimum
-
-
 ORIGINS: dict[str, str] = {
     "optimum": "the optimum of the scores",
     "model": "an optimum of refitted scores",
@@ -269,7 +237,6 @@ ORIGINS: dict[str, str] = {
 """Origins of measured children, in words."""
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
-
 
 RefinedRow = tuple[str, str, Number, Number | None]
 """A child: label, origin of the one that is built, empty for others; what the refitted scores predicted before it was

@@ -12,15 +12,16 @@ from functools import partial
 from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir import facts, nodes
+from puzzledsl.ir import nodes
+from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import Linear, MetricTerm, ParamsTerm, Term
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import PARENT as PARENT_LAYER
-from puzzledsl.ir.tables import Figure, LayerAssignment, Solution
+from puzzledsl.ir.tables import Figure, Solution
 from puzzledsl.report.numbers import Number, change, of_unit, plain, share, times
 from puzzledsl.report.subject import PARENT, Subject
-from puzzledsl.search.problem.normal_form import with_facts
+from puzzledsl.search.problem.normal_form import as_tables, with_facts
 
 TIMES = {"throughput": "throughput", "latency": "latency_s"}
 """Metrics of a scenario that an evaluation measures, and the keys of their figures."""
@@ -48,12 +49,8 @@ def measured_pair(subject: Subject, linear: Linear) -> tuple[Reached, Reached] |
     the architecture, so a child that was trained further stands for it.
     """
     for _, evaluation, _, figures in subject.finals:
-        timed = {
-            key: figure
-            for name in subject.program.scenarios
-            for key, figure in subject.timing(evaluation, name).items()
-            if key.startswith(f"{name}.")
-        }
+        timings = [(f"{name}.", subject.timing(evaluation, name)) for name in subject.program.scenarios]
+        timed = {key: found for head, own in timings for key, found in own.items() if key.startswith(head)}
         both = subject.figures(evaluation, PARENT), timed | figures
         values = _value(subject, linear, both[0]), _value(subject, linear, both[1])
         if values[0] is not None and values[1] is not None:
@@ -105,10 +102,8 @@ def _tokens(subject: Subject, term: MetricTerm) -> float | None:
 Mark = Literal["met", "missed", "unsure", "unknown"]
 """Verdict on one requirement: `unsure` is missed by less than the measurement can tell, `unknown` lacks a figure."""
 
-SURE = 2.0
-"""Standard errors that a measured value must miss its bound by, to be called missed."""
-FAR_OFF = 0.1
-"""Relative error of a prediction that the page remarks on."""
+SURE = 2.0  # Standard errors that a measured value must miss its bound by, to be called missed.
+FAR_OFF = 0.1  # Relative error of a prediction that the page remarks on.
 
 
 @dataclass(frozen=True)
@@ -120,10 +115,10 @@ class Line:
     prediction that the measurement shows to be far off, predicted / measured - 1.
     """
 
-    line: int
-    text: str
-    because: str
     mark: Mark
+    line: int = 0
+    text: str = ""
+    because: str = ""
     required: Number | None = None
     predicted: Number | None = None
     measured: Number | None = None
@@ -150,13 +145,15 @@ def lines_of(
     for requirement in requirements:
         match requirement:
             case nodes.LinearRequirement(judged=nodes.Judged() as judged):
-                lines.append(_judged_line(subject, requirement, judged))
+                line = _judged_line(subject, requirement, judged)
             case nodes.LinearRequirement():
-                lines.append(_linear_line(subject, requirement, best, measured))
+                line = _linear_line(subject, requirement, best, measured)
             case nodes.LogicRequirement():
-                lines.append(_logic_line(subject, requirement, best))
+                line = _logic_line(subject, requirement, best)
             case _:
                 assert_never(requirement)
+        line_number, text = requirement.where.line, written(requirement)
+        lines.append(replace(line, line=line_number, text=text, because=requirement.because))
     return _merged(lines)
 
 
@@ -185,9 +182,6 @@ def _linear_line(
         room = change(slack / abs(required)) if required and requirement.op != "==" else None
     off = predicted / measured.value - 1 if measured and predicted is not None else 0.0
     return Line(
-        line=requirement.where.line,
-        text=written(requirement),
-        because=requirement.because,
         mark=mark,
         required=None if required is None else shown(required),
         predicted=None if predicted is None else replace(shown(predicted), note=notes[0]),
@@ -205,16 +199,9 @@ def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged:
     mark: Mark = "unknown" if figure is None or found is None else "met"
     if found is not None and written(requirement) in found.best.missed:
         mark = "missed"
-    return Line(
-        line=requirement.where.line,
-        text=written(requirement),
-        because=requirement.because,
-        mark=mark,
-        required=shown(float(judged.bound)),
-        measured=None
-        if figure is None
-        else replace(shown(figure.value), note=f"± {figure.stderr:.2g}" if figure.stderr else ""),
-    )
+    note = f"± {figure.stderr:.2g}" if figure is not None and figure.stderr else ""
+    reached = None if figure is None else replace(shown(figure.value), note=note)
+    return Line(mark=mark, required=shown(float(judged.bound)), measured=reached)
 
 
 def _mark(reached: Reached, op: str, required: float) -> Mark:
@@ -230,29 +217,20 @@ def _mark(reached: Reached, op: str, required: float) -> Mark:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Facts of the alternatives that a search chooses from."""
+    """Alternatives that a search chooses from, and their facts, as its tables have them."""
 
-    subject: Subject
-
-    @property
-    def layers(self) -> tuple[nodes.LayerChoice, ...]:
-        return self.subject.space.layers
+    layers: tuple[nodes.LayerChoice, ...]
+    shape: nodes.Shape
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
-        chosen = LayerAssignment(attention=name, ffn=name)
-        return facts.fact(
-            alternative_of(self.subject, layer, sub_block, chosen), attribute, self.subject.shape.at(layer)
-        )
+        options: tuple[Alternative, ...] = getattr(self.layers[layer].with_parent(), sub_block)
+        chosen = next(a for a in options if a.name == name)
+        return fact(chosen, attribute, self.shape.at(layer))
 
 
 def _logic_line(subject: Subject, requirement: nodes.LogicRequirement, best: Solution) -> Line:
-    formula = with_facts(_Facts(subject), requirement.formula)
-    return Line(
-        line=requirement.where.line,
-        text=written(requirement),
-        because=requirement.because,
-        mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed",
-    )
+    formula = with_facts(_Facts(subject.space.layers, subject.shape), requirement.formula)
+    return Line(mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed")
 
 
 WORST_FIRST: tuple[Mark, ...] = ("missed", "unsure", "met", "unknown")
@@ -272,10 +250,7 @@ def _merged(lines: list[Line]) -> list[Line]:
 
 
 def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) -> float | None:
-    """Return the value of an expression for a solution, or for the parent (None).
-
-    None if a table that it needs does not exist.
-    """
+    """Return the value of an expression for a solution, or the parent (None); None if a table that it needs does not exist."""
     total = float(linear.constant)
     for weighted in linear.terms:
         value = _term(subject, weighted.term, solution)
@@ -298,18 +273,9 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
             return recorded.get(score, None if solution else 0.0)
         case nodes.ParamsTerm():
             return recorded.get("params")
-        case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
-            chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
-            return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
-        case nodes.CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
-            return float(sum(getattr(layers[i], sub_block) in names for i in indices))
-        case nodes.TableTerm(layers=indices):
-            return float(sum(term.value(layers[i].attention, layers[i].ffn) for i in indices))
+        case nodes.FactTerm() | nodes.CountTerm() | nodes.TableTerm():
+            listed = as_tables(_Facts(subject.space.layers, subject.shape), term)
+            tables = [t for t in listed if isinstance(t, nodes.TableTerm)]
+            return float(sum(t.value(layers[i].attention, layers[i].ffn) for t in tables for i in t.layers))
         case _:
             assert_never(term)
-
-
-def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
-    """Return the alternative of a layer with a canonical name. `Subject.best` ensures that the space has it."""
-    options: tuple[Alternative, ...] = getattr(subject.space.layers[layer].with_parent(), sub_block)
-    return next(a for a in options if a.name == getattr(names, sub_block))

@@ -15,16 +15,9 @@ from puzzledsl.costs.simulation import simulated
 from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Scenario, Traffic
 from puzzledsl.ir.runtimes import has_ladder, is_joined
-from puzzledsl.ir.tables import (
-    Assignment,
-    EndsAssignment,
-    Figure,
-    Kept,
-    Ladder,
-    LayerAssignment,
-    LoadRun,
-    ScenarioCosts,
-)
+from puzzledsl.ir.tables.answers import Assignment, EndsAssignment, LayerAssignment, LoadRun
+from puzzledsl.ir.tables.evaluations import Figure, Kept, Ladder
+from puzzledsl.ir.tables.summed import ScenarioCosts
 from puzzledsl.report.pictures.curves import Curve, Losses, curve_of
 from puzzledsl.report.sections.measured import POOLED
 from puzzledsl.report.subject import PARENT, Subject
@@ -56,33 +49,22 @@ def ladders(subject: Subject) -> Iterator[LadderTable]:
         own = own | {"checkpoint_bytes": Figure(value=ladder.child_bytes, unit="bytes")}
         figures = {ladder.child: own} | {model.model: model.figures for model in ladder.models}
         kept = {each.model: each.kept.get(POOLED) for each in (*evaluation.comparisons, *ladder.comparisons)}
-        timed = sorted(
-            (name for name in figures if key in figures[name]), key=lambda n: figures[n][key].value
-        )
-        places = {name: (figures[name][key].value, figures[name]["kl"].value) for name in timed}
+        speeds = {name: own[key].value for name, own in figures.items() if key in own}
+        timed = sorted(speeds, key=lambda name: speeds[name])
+        places = {name: (speeds[name], figures[name]["kl"].value) for name in timed}
         files = {name: place for name, place in places.items() if name != ladder.child}
-        named = {ladder.child, *(name for name in files if _on_front(name, files))}
+        named = {
+            ladder.child
+        }  # and the files that no other is both faster and nearer than; the table names all
+        for name, (speed, loss) in files.items():
+            named |= set() if any(s > speed and other < loss for s, other in files.values()) else {name}
         shown = [(name if name in named else "", *places[name]) for name in timed]
-        picture = curve_of(
-            f"ladder-{declaration.name}",
-            f"{key}, tok/s",
-            "KL divergence to the parent",
-            [],
-            shown,
-            main=ladder.child,
-            unit="tok/s",
-        )
+        name, labels = f"ladder-{declaration.name}", (f"{key}, tok/s", "KL divergence to the parent")
+        picture = curve_of(name, *labels, [], shown, main=ladder.child, unit="tok/s")
         yield LadderTable(ladder, declaration.name, key, {n: figures[n] for n in timed}, kept, picture)
 
 
-def _on_front(name: str, places: Mapping[str, tuple[float, float]]) -> bool:
-    """Return True for a file that no other is faster and nearer than: the picture names these, and the table all."""
-    speed, loss = places[name]
-    return not any(other_speed > speed and other < loss for other_speed, other in places.values())
-
-
-SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)
-"""Rates of a line, as shares of what a model sustains."""
+SHARES = (0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92)  # Rates of a line, as shares of what a model sustains.
 REQUESTS, WARM_UP = 600, 100
 
 
@@ -105,12 +87,7 @@ def traffic_tables(subject: Subject) -> list[TrafficTable]:
     found = []
     for name, scenario in subject.program.scenarios.items():
         listed = subject.costs.scenarios.get(name, ()) if subject.costs else ()
-        if (
-            scenario.traffic is not None
-            and listed
-            and subject.best is not None
-            and listed[0].rate is not None
-        ):
+        if scenario.traffic and subject.best and listed and listed[0].rate is not None:
             found.append(_table(subject, scenario, scenario.traffic, listed, subject.best.layers))
     return found
 
@@ -128,41 +105,22 @@ def _table(
     runs = check.runs if check is not None and is_of_it else ()
     hardware = subject.program.hardware[scenario.hardware]
     served = partial(_served, traffic, listed, joined=is_joined(hardware))
-    line = partial(_line, scenario, listed, served)
-    own = line(child)
-    models: dict[str, Sequence[Assignment]] = {
-        "parent": parent,
-        **_files(hardware, listed, parent),
-    }
-    others = {name: line(layers) for name, layers in models.items()}
+    models: dict[str, Sequence[Assignment]] = {"parent": parent, **_files(hardware, listed, parent)}
+    models["child"] = child
+    at_rates = {name: _line(scenario, listed, served, layers) for name, layers in models.items()}
+    others = {name: line for name, line in at_rates.items() if name != "child"}
     lines: list[Losses] = [(f"{name}, simulated", "rule", line) for name, line in others.items()]
     for model, kind in (("child", "best"), ("parent", "optimum")):
-        points = [
-            (run.measured["rate"], _whole_s(scenario, run.measured)) for run in runs if run.model == model
-        ]
-        lines += [(f"{model}, measured", kind, sorted(points))] if points else []  # type: ignore[list-item]
-    fastest = max(others, key=lambda name: others[name][-1])
-    named = {"child", "parent", fastest}
+        own = [run.measured for run in runs if run.model == model]
+        points = sorted((measured["rate"], _whole_s(scenario, measured)) for measured in own)
+        lines += [(f"{model}, measured", kind, points)] if points else []  # type: ignore[list-item]
+    named = {"child", "parent", max(others, key=lambda name: others[name][-1])}
+    ends = [(name if name in named else "", *line[-1]) for name, line in at_rates.items()]
+    unit, labels = "requests_per_s", ("requests a second", "seconds a request")
+    picture = curve_of(scenario.name, *labels, at_rates["child"], ends, main="child", unit=unit, losses=lines)
     rate = float(traffic.rate)
-    rows = [
-        (model, "simulated", rate, served(layers, traffic.rate))
-        for model, layers in {**models, "child": child}.items()
-    ]
-    return TrafficTable(
-        scenario=scenario,
-        traffic=traffic,
-        picture=curve_of(
-            scenario.name,
-            "requests a second",
-            "seconds a request",
-            own,
-            [(name if name in named else "", *line[-1]) for name, line in {**others, "child": own}.items()],
-            main="child",
-            unit="requests_per_s",
-            losses=lines,
-        ),
-        rows=(*rows, *_measured(runs)),
-    )
+    rows = ((model, "simulated", rate, served(layers, traffic.rate)) for model, layers in models.items())
+    return TrafficTable(scenario, traffic, picture, (*rows, *_measured(runs)))
 
 
 def _files(
@@ -174,10 +132,8 @@ def _files(
     assert isinstance(hardware.spec, MeasuredHardware)
     found = dict[str, list[Assignment]]()
     for rung in LADDER:
-        layer, head = (
-            PARENT if dtype in ("", hardware.spec.dtype) else f"{PARENT}@{dtype}"
-            for dtype in (rung.recipe.name, rung.head)
-        )
+        types = (rung.recipe.name, rung.head)
+        layer, head = (PARENT if t in ("", hardware.spec.dtype) else f"{PARENT}@{t}" for t in types)
         child = [LayerAssignment(attention=layer, ffn=layer)] * len(parent)
         ends = [EndsAssignment(embedding=PARENT, head=head)] if listed[0].ends or head != PARENT else []
         try:
@@ -185,10 +141,8 @@ def _files(
         except KeyError:
             continue
         if layer != PARENT or head != PARENT:
-            found[f"{rung.recipe.name}, head {rung.head}" if rung.head else rung.recipe.name] = [
-                *child,
-                *ends,
-            ]
+            name = f"{rung.recipe.name}, head {rung.head}" if rung.head else rung.recipe.name
+            found[name] = [*child, *ends]
     return found
 
 

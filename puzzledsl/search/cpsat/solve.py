@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 
 from puzzledsl.ir.tables.answers import written
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Outcome, Problem, Row
+from puzzledsl.search.problem.instance import Effort, Outcome, Problem, Row
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
 
 if TYPE_CHECKING:

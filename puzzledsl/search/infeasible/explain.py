@@ -20,12 +20,11 @@ from puzzledsl.ir.logic import holds
 from puzzledsl.ir.tables import Assignment, Change, ConflictItem, Relaxation, SearchResult
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.batches import Found, best_of
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import find_incumbent, minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Problem, Row, presolve
+from puzzledsl.search.problem.instance import Effort, Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.normal_form import Formula
 from puzzledsl.search.problem.problem import Problems, Sense, bounds_of, formulas_of, goal_of

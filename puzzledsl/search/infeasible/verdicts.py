@@ -18,12 +18,19 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import DIMENSIONS, LinearRequirement, Program, Requirement, Search
 from puzzledsl.ir.tables import Change, ConflictItem, SearchResult
-from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 
 DIGITS = 3
 _LITERAL = re.compile(r"(?P<digits>\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-zµ/%]*)")
 _UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+
+
+class NoSolution(Diagnostic, code="E0501", template="search `{name}` has no solution"):
+    """Requirements that no child meets together."""
+
+
+class NoAnswerInTime(Diagnostic, code="E0507", template="search `{name}`: no solution found by {how}"):
+    """A search that found no solution in its time, and no proof that there is none."""
 
 
 def no_answer(

@@ -58,6 +58,18 @@ class Resources:
         """Weight of each row in the first priced objective, [rows]."""
         return np.asarray(self.prices[0])
 
+    def extended(self, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
+        """Extend suffixes by the columns of the layer before, within limits: (columns, suffixes); None if more than `most`."""
+        main, limits = self.rows, self.room
+        column, suffix = (self.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
+        for resource in range(len(limits)):
+            fits = self.deltas[resource, begin:end][column] + sums[resource][suffix] <= limits[resource]
+            column, suffix = column[fits], suffix[fits]
+        if len(column) > most:
+            return None
+        column += begin
+        return column.astype(np.int32), suffix.astype(np.int32)
+
     def at(self, most: int) -> Resources:
         """Return the resources with limits for objectives up to `most`."""
         limits = self.limits.copy()
@@ -140,6 +152,31 @@ class Layout:
     first_words: Ints
     hopeless: bool
 
+    @classmethod
+    def of(cls, problem: Problem, bound: Bound, most: int) -> Layout | None:
+        """Lay out a problem for sums up to `most`; None if its integers are too large or it has no diagram of its formulas."""
+        columns, diagram = problem.columns, problem.diagram
+        resources = resources_of(problem, bound, most)
+        if resources is None or ((problem.formulas or columns.period) and is_unfinished(diagram)):
+            return None
+        staged, then = list[int](), list[Ints]()
+        if diagram is not None:
+            staged, tables = [*diagram.order], zip(diagram.order, diagram.next, strict=True)
+            then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
+        open_, priced = columns.sizes > 1, resources.deltas[resources.rows]
+        open_[staged] = False
+        layers = open_.nonzero()[0].tolist()  # near-ties last: by descending distance of two cheapest columns
+        spans = [np.partition(priced[columns.span(layer)], 1)[1] for layer in layers]
+        order = [*staged, *(layers[i] for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable"))]
+        least = columns.least(problem.goal.values)
+        goal = problem.goal.values - np.repeat(least, columns.sizes)
+        words = columns.places(LARGEST_PLACE)
+        fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
+        return cls(
+            problem, resources, order, len(staged), then, goal, int(least.sum()), words,
+            words[:, fixed].sum(axis=1), diagram is not None and not diagram.feasible,
+        )  # fmt: skip
+
     def columns(self, stage: int) -> tuple[int, int]:
         """Return the first column of a stage's layer, and the one after its last."""
         layer, start = self.order[stage], self.problem.columns.start
@@ -150,31 +187,6 @@ class Layout:
         chosen = self.problem.columns.start[:-1].copy()
         chosen[self.order] = columns
         return chosen
-
-
-def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
-    """Lay out a problem for sums up to `most`; None if its integers are too large or it has no diagram of its formulas."""
-    columns, diagram = problem.columns, problem.diagram
-    resources = resources_of(problem, bound, most)
-    if resources is None or ((problem.formulas or columns.period) and is_unfinished(diagram)):
-        return None
-    staged, then = list[int](), list[Ints]()
-    if diagram is not None:
-        staged, tables = [*diagram.order], zip(diagram.order, diagram.next, strict=True)
-        then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
-    open_, priced = columns.sizes > 1, resources.deltas[resources.rows]
-    open_[staged] = False
-    layers = open_.nonzero()[0].tolist()  # near-ties last: by descending distance of two cheapest columns
-    spans = [np.partition(priced[columns.span(layer)], 1)[1] for layer in layers]
-    order = [*staged, *(layers[i] for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable"))]
-    least = columns.least(problem.goal.values)
-    goal = problem.goal.values - np.repeat(least, columns.sizes)
-    words = columns.places(LARGEST_PLACE)
-    fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
-    return Layout(
-        problem, resources, order, len(staged), then, goal, int(least.sum()), words,
-        words[:, fixed].sum(axis=1), diagram is not None and not diagram.feasible,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,6 +230,13 @@ class Labels:
         step = self.step and Step(self.step.before[keep], self.step.column[keep], self.step.last)
         states = self.states[keep]
         return Labels(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], states, step)
+
+    def best(self, rows: int, staged: bool) -> Ints:
+        """Return the best labels of each use and state; with one row, those that are better than all with less of it."""
+        if rows == 1:
+            return best_so_far(self.sums[0], self.states, self.goal, self.words)
+        keys = [self.sums[:rows], self.states[None, :]] if staged else [self.sums[:rows]]
+        return best_of_each(np.vstack(keys), self.goal, self.words)
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of one label, first layer of the order first."""

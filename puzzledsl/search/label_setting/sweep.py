@@ -19,17 +19,7 @@ from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.label_setting.labels import (
-    Labels,
-    Layout,
-    Resources,
-    Short,
-    Step,
-    added,
-    best_of_each,
-    best_so_far,
-    layout_of,
-)
+from puzzledsl.search.label_setting.labels import Labels, Layout, Resources, Step, added, best_of_each
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Floats, Ints
 from puzzledsl.search.problem.instance import Outcome, Problem
@@ -131,7 +121,7 @@ class SuffixTable:
             if monotonic() > deadline:
                 break
             stage -= 1
-            grown = _grown(resources, *layout.columns(stage), sums, min(most, AT_A_STAGE))
+            grown = resources.extended(*layout.columns(stage), sums, min(most, AT_A_STAGE))
             if grown is None or not len(grown[0]):
                 break
             column, suffix = grown
@@ -151,19 +141,6 @@ class SuffixTable:
             index = Index(figures, sums[-1], self.resources.weights, room)
             self.indexed[stage] = Suffixes(goal, step, index)
         return self.indexed.get(stage)
-
-
-def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
-    """Extend suffixes by the columns of the layer before, within all limits: (columns, suffixes), or None if more than `most`."""
-    main, limits = resources.rows, resources.room
-    column, suffix = (resources.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
-    for resource in range(len(limits)):
-        fits = resources.deltas[resource, begin:end][column] + sums[resource][suffix] <= limits[resource]
-        column, suffix = column[fits], suffix[fits]
-    if len(column) > most:
-        return None
-    column += begin
-    return column.astype(np.int32), suffix.astype(np.int32)
 
 
 TOGETHER = 3000  # labels extended at once
@@ -193,7 +170,7 @@ def sweep_of(
     Other modules use label setting only through this function. `known`: sum of a known answer; better ones are kept even above
     `most`. With a `width` (beam search) or after the deadline (monotonic clock) the sweep is incomplete.
     """
-    layout = layout_of(problem, bound, most)
+    layout = Layout.of(problem, bound, most)
     return None if layout is None else Sweep(layout, most, known, width, deadline)
 
 
@@ -356,13 +333,7 @@ class Sweep:
         if self.pause > 0 or len(labels) < 2:
             self.pause -= 1
             return labels
-        keys = labels.sums[: self.resources.rows]
-        if len(keys) == 1:
-            keep = best_so_far(keys[0], labels.states, labels.goal, labels.words)
-        else:
-            if labels.stage < self.layout.stages:
-                keys = np.vstack([keys, labels.states])
-            keep = best_of_each(keys, labels.goal, labels.words)
+        keep = labels.best(self.resources.rows, labels.stage < self.layout.stages)
         if len(keep) > (1 - WORTH) * len(labels):
             self.pause = PAUSE
         return labels if len(keep) == len(labels) else labels.only(keep)

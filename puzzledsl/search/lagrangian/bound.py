@@ -270,7 +270,7 @@ def certify(problem: Problem, prices: Floats) -> Bound:
         (total,), (slack,) = paths.slacks(reduced[None, :])
     exact = int(total) - sum((whole.astype(object) * problem.limits).tolist())
     infeasible = problem.diagram is not None and not problem.diagram.feasible
-    infeasible |= exact > int(columns.most(problem.goal.values).sum()) << bits
+    infeasible |= exact > problem.largest_sum << bits
     return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, infeasible)
 
 

@@ -15,12 +15,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.labels import Resources
 from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Goal, Outcome, Problem, presolve
+from puzzledsl.search.problem.instance import Effort, Goal, Outcome, Problem, presolve
 from puzzledsl.search.problem.paths import paths_of
 
 
@@ -32,8 +31,7 @@ class Ledger:
     ) -> None:
         self.problem, self.bound, self.effort = problem, bound, effort
         self.lower, self.at_most = lower, at_most
-        top = int(problem.columns.most(problem.goal.values).sum())
-        self.top = top if at_most is None else min(top, at_most)
+        self.top = problem.largest_sum if at_most is None else min(problem.largest_sum, at_most)
         self.chosen: Ints | None = None
         self.value: int | None = None
         self.found_by = ""

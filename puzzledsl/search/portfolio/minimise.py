@@ -22,11 +22,10 @@ from time import monotonic
 import numpy as np
 
 from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cpsat
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.instance import Outcome, Presolved, Problem, is_unfinished, presolve
+from puzzledsl.search.problem.instance import Effort, Outcome, Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
 from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
 

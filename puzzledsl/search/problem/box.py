@@ -10,7 +10,7 @@ the nanoseconds in the tables. With n = b tokens (or b * prompt), x is the sum o
     b * constant                                          attention, states
     constant + n * constant                               overhead and the exchange between GPUs
 
-Each term does not decrease with b, and divided by b does not increase (`costs.mixture` shows it of the share); max and +
+Each term does not decrease with b, and divided by b does not increase (`costs.memory` shows it of the share); max and +
 preserve both properties, so x has them, too. Hence for low <= b <= high
 
     c(low)              <=  c(b)      <=  c(high)

@@ -6,6 +6,8 @@ is a relaxation: every child that meets the requirements stays feasible, and bou
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -80,10 +82,6 @@ class Goal:
         """Return the sum of chosen columns."""
         return int(self.values[chosen].sum())
 
-    def exact_value(self, chosen: Ints) -> Fraction | None:
-        """Return the objective's value of chosen columns; None if the integers are rounded or the value is infinite."""
-        return self.in_units(self.of(chosen)) if self.exact else None
-
     def only(self, keep: Mask) -> Goal:
         """Return the objective on the columns in `keep`."""
         return replace(self, values=self.values[keep])
@@ -113,6 +111,11 @@ class Problem:
     def limits(self) -> Ints:
         """Limits of the rows, [rows]."""
         return np.array([row.limit for row in self.rows], dtype=np.int64)
+
+    @cached_property
+    def largest_sum(self) -> int:
+        """The largest sum of a choice for every layer."""
+        return int(self.columns.most(self.goal.values).sum())
 
     @cached_property
     def goal_size(self) -> float:
@@ -152,6 +155,16 @@ class Problem:
         """Return the problem with additional rows."""
         return replace(self, rows=(*self.rows, *rows))
 
+    def largest_below(self, rank: Fraction | None, *, ties: bool = False) -> int:
+        """Return the largest sum of a rank below `rank`, or (`ties`) equal to it; one less than the least if there is none."""
+        least = int(self.columns.least(self.goal.values).sum())
+
+        def loses(total: int) -> bool:
+            own = self.goal.rank(total)
+            return rank is not None and (own > rank or (own == rank and not ties))
+
+        return least + bisect_left(range(least, self.largest_sum + 1), True, key=loses) - 1
+
     def apart_from(self, layers: Sequence[Assignment], apart: int) -> Row:
         """Return a row that only answers satisfy which differ from `layers` in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
@@ -182,6 +195,36 @@ class Problem:
             return None
         chosen = self.columns.numbered(np.array([here[0] for here in found], dtype=np.int64))
         return chosen if (chosen >= 0).all() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Limits of a solve. `deadline`: seconds on the monotonic clock. `gap`: relative gap that is accepted.
+
+    `work` limits CP-SAT's deterministic time, and `labels` the number of labels of label setting. A search that stops at these
+    limits gives the same answer on every machine.
+    """
+
+    deadline: float
+    gap: float = 0.0
+    seed: int = 0
+    workers: int = 1
+    work: float | None = None
+    labels: int = 10_000_000
+
+    @classmethod
+    def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
+        """Return an effort whose deadline is `time_s` seconds from now."""
+        return cls(time.monotonic() + time_s, gap, seed, workers)
+
+    def share(self, share: float) -> Effort:
+        """Return the effort with a share of the time that is left."""
+        return replace(self, deadline=time.monotonic() + share * max(self.left_s, 0.0))
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

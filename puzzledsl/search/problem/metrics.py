@@ -179,11 +179,8 @@ class Coefficients:
             return Vector(np.zeros(len(self.columns), dtype=np.int64), Fraction(1), constant)
         unit = Fraction(math.gcd(*(u.numerator for u in units)), math.lcm(*(u.denominator for u in units)))
         factors = [int(c * v.unit / unit) for c, v in parts]
-        values = (
-            parts[0][1].values
-            if factors == [1]
-            else combined([(f, v.values) for f, (_, v) in zip(factors, parts, strict=True)])
-        )
+        sized = [(factor, vector.values) for factor, (_, vector) in zip(factors, parts, strict=True)]
+        values = sized[0][1] if factors == [1] else combined(sized)
         divisor = int(np.gcd.reduce(values)) or 1
         return Vector(values // divisor if divisor > 1 else values, unit * divisor, constant)
 
@@ -204,14 +201,8 @@ class Coefficients:
             case nodes.ScoreTerm(score=score):
                 return self._score(score)
             case nodes.ParamsTerm():
-                values = self._of_pairs(
-                    lambda names, *own: _outer(
-                        [[p[n] for n in here] for here, p in zip(names, own, strict=True)]
-                    ),
-                    partial(self.tables.params, self.layers),
-                    costs.params_attention,
-                    costs.params_ffn,
-                )
+                ends = partial(self.tables.params, self.layers)
+                values = self._of_pairs(_params, ends, costs.params_attention, costs.params_ffn)
                 return Vector(values, constant=Fraction(costs.params_fixed))
             case nodes.FactTerm() | nodes.CountTerm() | nodes.TableTerm():
                 return self._tables(as_tables(self.tables, term))
@@ -329,6 +320,10 @@ class Coefficients:
 
 def _whole(numbers: list[int]) -> Whole:
     return np.array(numbers, dtype=np.int64 if max(map(abs, numbers), default=0) < SAFE else object)
+
+
+def _params(names: Names, *own: Mapping[str, int]) -> Whole:
+    return _outer([[params[n] for n in here] for here, params in zip(names, own, strict=True)])
 
 
 def _outer(parts: Sequence[list[int]]) -> Whole:

@@ -62,9 +62,8 @@ class Builder:
 
     def tokens(self, scenario: str, batch: int) -> int:
         """Return the number of tokens that a scenario generates at a batch; of traffic, of its requests."""
-        return batch * (
-            1 if self.tables.is_traffic(scenario) else self.tables.costs.scenarios[scenario][0].output
-        )
+        listed = self.tables.costs.scenarios[scenario]
+        return batch * (1 if self.tables.is_traffic(scenario) else listed[0].output)
 
     def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
         """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
@@ -156,10 +155,11 @@ class Problems:
         tables = self.tables
         sides: list[list[tuple[int, int]]] = []
         for name in tables.scenarios:
+            batches = tables.candidates(name)
             if tables.is_traffic(name):
-                sides.append([(tables.candidates(name)[0], tables.candidates(name)[-1])])
+                sides.append([(batches[0], batches[-1])])
             elif (profile := tables.profiles.get(name)) is None:
-                sides.append([(batch, batch) for batch in tables.candidates(name)])
+                sides.append([(batch, batch) for batch in batches])
             else:
                 sides.append([(max(profile.reach[0], 1), max(profile.reach[1], 1))])
         return tuple(
@@ -181,12 +181,9 @@ class Problems:
     def box_of(self, layers: Sequence[Assignment], near: Box) -> Box | None:
         """Return the box of the batches that a model runs at: a profile's largest, else of `near`; None if none fits."""
         tables = self.tables
-        batches = {
-            name: tables.largest_batch(name, layers)
-            if name in tables.profiles or tables.is_traffic(name)
-            else low
-            for name, low in near.lows.items()
-        }
+        own = {name for name in near.scenarios if name in tables.profiles or tables.is_traffic(name)}
+        lows = near.lows.items()
+        batches = {name: tables.largest_batch(name, layers) if name in own else low for name, low in lows}
         return Box.at(batches) if all(batches.values()) else None
 
     def __iter__(self) -> Iterator[Problem]:
@@ -268,10 +265,8 @@ def bounds_of(builder: Builder, requirement: nodes.LinearRequirement, box: Box) 
     left, ratio, throughput = requirement.left, requirement.parent_ratio, _throughput(requirement.left)
     if ratio is None:
         return requirement.limit, requirement.limit
-    ends = (
-        builder.tables.of_parent(dict(zip(box.scenarios, end, strict=True))) for end in (box.low, box.high)
-    )
-    box = Box(box.scenarios, *(tuple(end.values()) for end in ends))
+    ends = (dict(zip(box.scenarios, end, strict=True)) for end in (box.low, box.high))
+    box = Box(box.scenarios, *(tuple(builder.tables.of_parent(end).values()) for end in ends))
 
     def parents(*, most: bool) -> Fraction:
         if throughput is None:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Site
-from puzzledsl.ir.tables import Assignment, EndsAssignment
-from puzzledsl.search.effort import Effort
+from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
-from puzzledsl.search.problem.instance import Problem, is_unfinished, presolve
+from puzzledsl.search.problem.instance import Effort, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.sensitivity.together import ROUNDING, Priced, Together
 
@@ -67,14 +66,9 @@ def pins_of(columns: Columns) -> list[Pin]:
     return [
         Pin(layer, sub_block, name)
         for layer in range(columns.layers)
-        for sub_block in sites_of(columns.of_layer(layer))
+        for sub_block in (ENDS if isinstance(columns.of_layer(layer)[0], EndsAssignment) else SUB_BLOCKS)
         for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
     ]
-
-
-def sites_of(choices: Sequence[Assignment]) -> tuple[Site, ...]:
-    """Return the sites that a layer's choices are made at; behind the last layer, those of the model's ends."""
-    return ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS
 
 
 class Part:
@@ -87,8 +81,8 @@ class Part:
 
     def __init__(self, problem: Problem, pins: Sequence[Pin], deadline: float) -> None:
         self.problem, self.bound = problem, lagrangian_bound(problem, deadline=deadline)
-        self.owns, self.layers = [pin.own(problem.columns) for pin in pins], [pin.layer for pin in pins]
-        self.top = most_of(problem)
+        self.all, self.owns = pins, [pin.own(problem.columns) for pin in pins]
+        self.top = problem.largest_sum
         self.lower = np.full(len(pins), self.bound.value)
         self.none = np.full(len(pins), self.bound.infeasible)
         self.upper, self.most = np.full(len(pins), NEVER), np.full(len(pins), self.top)
@@ -140,7 +134,9 @@ class Part:
         for reaches in LATER:
             left, numbers = self.open, self.open.nonzero()[0]
             some = numbers[:: len(numbers) // SAMPLED + 1]
-            bounds = [certify(problem, self._own_prices(int(n), effort)) for n in some]
+            owns = (problem.only(self.keep(int(n))) for n in some)
+            own = (lagrangian_bound(each, bound.float_prices, effort.deadline) for each in owns)
+            bounds = [certify(problem, each.float_prices) for each in own]
             levels = [self._of_pins((each.slack + float(each.exact)) / each.scale) for each in bounds]
             while bounds and effort.left_s > 0:
                 near = (np.array(levels) >= np.max(levels, axis=0) - NEAR * gap) & left
@@ -163,16 +159,9 @@ class Part:
             np.minimum.at(found, numbers, values)  # -1 is the last entry
         return found[:-1]
 
-    def _own_prices(self, number: int, effort: Effort) -> Floats:
-        """Return the best prices with a pin."""
-        own = self.problem.only(self.keep(number))
-        return lagrangian_bound(own, self.bound.float_prices, effort.deadline).float_prices
-
     def keep(self, number: int) -> Mask:
         """Return the mask of columns allowed with a pin."""
-        keep = self.problem.columns.layer_of != self.layers[number]
-        keep[self.owns[number]] = True
-        return np.asarray(keep, dtype=np.bool_)
+        return self.all[number].keep(self.problem.columns)
 
     def _each(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
         """Search some pins one after another along the paths of the diagram, at a bound's prices."""
@@ -315,8 +304,3 @@ def cases_of(problem: Problem) -> list[Problem]:
 def is_free(diagram: Diagram | None) -> bool:
     """True if every choice is on a path: there is one state between any two layers, and columns on no path are dropped."""
     return diagram is not None and diagram.whole and all(len(table) == 1 for table in diagram.next)
-
-
-def most_of(problem: Problem) -> int:
-    """Return the largest possible sum."""
-    return int(problem.columns.most(problem.goal.values).sum())

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.labels import Step, best_of_each, variations
 from puzzledsl.search.label_setting.sweep import Index
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 
 GROUPS = 3
 MOST_LABELS = 400_000  # labels of one list; with more, its pins are left out

@@ -1,39 +1,182 @@
-"""`pzl why`: regrets of all alternatives, and margins of all requirements; and answers to a search as its requirements change.
+"""`pzl why`: regrets of all alternatives, and margins of all requirements.
 
-The regret of an alternative is the optimum with it fixed minus the optimum. A margin is the change of the optimum when a
-requirement's bound moves. Preferences decide which of several optima is shown; they do not enter regrets.
+The regret of an alternative is the optimum with it fixed (pinned in one sub-block of one layer) minus the optimum. A margin is
+the change of the optimum when a requirement's bound moves. Preferences decide which of several optima is shown; they do not
+enter regrets. The optimum without pins and the slack of the Lagrangian bound are lower bounds of every pin; each answer is an
+upper bound of all the pins that it has. Many pins are solved at once where budgets are all there is, then one after another:
+nearest bounds first, in rounds with more time for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Literal
+
+import numpy as np
 
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables import (
-    CostTable,
+from puzzledsl.ir.tables.answers import (
+    Assignment,
     Margin,
     Move,
     Regret,
-    ScoreTable,
     SearchResult,
     SubBlockRegrets,
     WhyResult,
 )
-from puzzledsl.search.effort import Effort
+from puzzledsl.ir.tables.summed import CostTable, ScoreTable
+from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.infeasible.explain import Group, groups_of
-from puzzledsl.search.problem.instance import INFINITE
+from puzzledsl.search.problem.instance import INFINITE, Effort, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.sensitivity.part import Pin, pins_of
-from puzzledsl.search.sensitivity.regrets import Standing, optima_of, standing
+from puzzledsl.search.problem.paths import NEVER
+from puzzledsl.search.problem.problem import Builder, Problems
+from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, pins_of
 from puzzledsl.search.solve import solve_built
-from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.tables import tables_of
+
+SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Bounds on an optimum, as ranks (less is better): lower bound `least`, and `most`, reached by the child of `layers`.
+
+    Both are None if no child exists; only `most` is None if none was found.
+    """
+
+    least: Fraction | None
+    most: Fraction | None
+    layers: tuple[Assignment, ...] | None = None
+    batches: Mapping[str, int] | None = None
+
+    @property
+    def settled(self) -> bool:
+        """True if the optimum is proven, or that there is no child."""
+        return self.least == self.most
+
+    def and_also(self, new: Standing) -> Standing:
+        """Return the bounds from both of two searches for the same optimum."""
+        if self.least is None or new.least is None:
+            return self if self.least is None else new
+        better = new if self.most is None or (new.most is not None and new.most < self.most) else self
+        return replace(better, least=max(self.least, new.least))
+
+
+NO_CHILD = Standing(None, None)
+UNKNOWN = Standing(-INFINITE, None)
+
+
+def standing(problems: Problems, effort: Effort) -> Standing:
+    """Solve problems of a search and return the bounds on the optimum; the child is verified."""
+    found, tables = best_meeting_all(problems, effort), problems.tables
+    sign = -1 if tables.search.sense == "maximize" else 1
+    least = -INFINITE if found.bound is None else sign * found.bound
+    if found.layers is None:
+        return NO_CHILD if found.proven else Standing(least, None)
+    checked(tables, found)
+    most = sign * Child(tables, found.layers, found.batches).linear(tables.search.objective)
+    return Standing(most if found.proven else min(most, least), most, found.layers, found.batches)
+
+
+def pinned(problems: Problems, pin: Pin) -> Problems:
+    """Return the problems with one alternative fixed."""
+    return problems.changed(lambda problem, _: problem.only(pin.keep(problem.columns)))
+
+
+def optima_of(problems: Problems, pins: Sequence[Pin], root: Standing, effort: Effort) -> list[Standing]:
+    """Find the optimum of a search with each pin. `problems`: without preferences. `root`: the optimum without pins."""
+    if all(box.is_single for box in problems.boxes):
+        listed = [*problems]
+        if all(row.exact for problem in listed for row in problem.rows):
+            return Pinned(listed, pins, root, effort).run()
+    found = [UNKNOWN] * len(pins)
+    for number, slice_s in _turns(found, effort):
+        own = Effort.of(min(slice_s, effort.left_s))
+        found[number] = found[number].and_also(standing(pinned(problems, pins[number]), own))
+    return found
+
+
+def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, float]]:
+    """Yield the number of each pin that is not settled and the seconds it gets, in rounds, those with near bounds first."""
+
+    def width(number: int) -> Fraction:
+        now = found[number]
+        return INFINITE if now.most is None or now.least is None else now.most - now.least
+
+    for slice_s in SLICES_S:
+        for number in sorted(range(len(found)), key=width):
+            if effort.left_s <= 0:
+                return
+            if not found[number].settled:
+                yield number, slice_s
+
+
+class Pinned:
+    """Optima with each pin over several problems with exact integers, one for each combination of batches."""
+
+    def __init__(self, listed: list[Problem], pins: Sequence[Pin], root: Standing, effort: Effort) -> None:
+        self.pins, self.root, self.effort = pins, root, effort
+        self.found = [UNKNOWN] * len(pins)
+        solved = (presolve(problem, deadline=effort.deadline) for problem in listed)
+        problems = chain.from_iterable(cases_of(each.problem) for each in solved if each is not None)
+        self.parts = [Part(problem, pins, effort.deadline) for problem in problems]
+
+    def run(self) -> list[Standing]:
+        """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
+        for part in self.parts:
+            self._near_the_optimum(part)
+        alone = len(self.parts) == 1 and self.parts[0].free  # then few pins are left for cheap answers
+        for part in () if alone else self.parts:
+            part.cheapest_with(self.effort)
+        self._settle(range(len(self.pins)))
+        for part in self.parts:
+            below = [part.problem.largest_below(each.most) for each in self.found]
+            part.most = np.minimum(part.most, below)
+            part.together(self.effort)
+            if alone:
+                part.cheapest_with(self.effort)
+            self._settle(range(len(self.pins)))
+        for number, slice_s in _turns(self.found, self.effort):
+            end = Effort.of(min(slice_s, self.effort.left_s)).deadline
+            for part in self.parts:
+                at_most = part.problem.largest_below(self.found[number].most)
+                part.solve(number, at_most, replace(self.effort, gap=0.0, deadline=end))
+            self._settle([number])
+        for part in self.parts:
+            part.verify()
+        self._settle(range(len(self.pins)))
+        return self.found
+
+    def _near_the_optimum(self, part: Part) -> None:
+        """Share the optimum."""
+        best = None if self.root.layers is None else part.problem.indices(self.root.layers)
+        if best is not None and dict(part.problem.batches) == dict(self.root.batches or {}):
+            part.share(best)
+            if self.root.settled:
+                part.gaps.append(part.problem.goal.of(best) - part.bound.value)
+                part.lower = np.maximum(part.lower, part.problem.goal.of(best))
+
+    def _settle(self, numbers: Sequence[int]) -> None:
+        """Combine the bounds and answers of all problems, and the lower bound of the optimum without pins."""
+        at_best = -INFINITE if self.root.least is None else self.root.least
+        for number in numbers:
+            least, now = list[Fraction](), UNKNOWN
+            for part in self.parts:
+                goal, upper = part.problem.goal, int(part.upper[number])
+                if upper < NEVER and (now.most is None or goal.rank(upper) < now.most):
+                    layers = part.problem.choice(part.chosen[number])
+                    now = Standing(now.least, goal.rank(upper), layers, part.problem.batches)
+                if not part.none[number]:
+                    least.append(goal.rank(int(part.lower[number])))
+            least += [] if now.most is None else [now.most]
+            self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
+
 
 TIME_S = 60.0
 FOR_REGRETS = 0.8  # share of the time for regrets; the rest is for margins
@@ -93,9 +236,8 @@ def why_built(
 def _without_child(builder: Builder, effort: Effort, progress: Progress) -> SearchResult:
     """Solve the search again in the time that is left, to explain why there is no child."""
     search = builder.tables.search
-    if isinstance(search.solver, nodes.CpSat):
-        left = search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
-        builder = builder.for_search(search.model_copy(update={"solver": left}))
+    left = search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
+    builder = builder.for_search(search.model_copy(update={"solver": left}))
     return solve_built(builder, progress)
 
 
@@ -148,9 +290,6 @@ def _sub_blocks(root: Standing, pins: Sequence[Pin], optima: Sequence[Standing])
         yield SubBlockRegrets(layer=layer, sub_block=sub_block, chosen=chosen, regrets=tuple(regrets))
 
 
-# ---------------------------------------------------------------- moved bounds
-
-
 Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 
@@ -191,35 +330,3 @@ def _with(search: nodes.Search, group: Group, moved: Sequence[nodes.Requirement]
     for place, requirement in zip(group, moved, strict=True):
         requirements[place] = requirement
     return search.model_copy(update={"requirements": tuple(requirements)})
-
-
-# ---------------------------------------------------------------- other requirements
-
-
-class Variations:
-    """Solves searches that differ from a declared one in their requirements only. Safe for several threads."""
-
-    def __init__(self, tables: Tables) -> None:
-        """Prepare the variations of a search whose inputs are checked."""
-        self.builder = Builder(tables)
-
-    def solve(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
-        """Find the best child, with its proof or its gap. A conflict is not explained here."""
-        return solve_built(self._builder(requirements, time_s), Silent(), explain=False)
-
-    def explain(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
-        """Return the result with the conflict and the smallest way out of it, where there is no child."""
-        return solve_built(self._builder(requirements, time_s), Silent())
-
-    def why(
-        self, requirements: Sequence[nodes.Requirement], layer: int, time_s: float
-    ) -> WhyResult | SearchResult:
-        """Return the regrets of one layer; the result itself where there is no child."""
-        return why_built(self._builder(requirements, time_s), time_s, [layer])
-
-    def _builder(self, requirements: Sequence[nodes.Requirement], time_s: float) -> Builder:
-        """Return the builder of the search with other requirements, one solution, and a time limit."""
-        search = self.builder.tables.search
-        limited = search.solver.model_copy(update={"time_s": Fraction(time_s)})
-        changes = {"requirements": tuple(requirements), "solutions": 1, "solver": limited}
-        return self.builder.for_requirements(search.model_copy(update=changes))

@@ -20,21 +20,14 @@ from typing import assert_never
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentEmbedding, ParentFfn, ParentHead
 from puzzledsl.alternatives.weights import state_size
-from puzzledsl.costs.dtypes import CACHE_BYTES, DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.memory import CACHE_BYTES, DTYPE_BYTES
 from puzzledsl.costs.roofline import fixed_line, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.metric_records import metrics_under
-from puzzledsl.ir.tables import (
-    PARENT_ENDS,
-    Cost,
-    CostTable,
-    EndsAssignment,
-    LayerAssignment,
-    ScenarioCosts,
-    ScoreTable,
-)
+from puzzledsl.ir.tables.answers import PARENT_ENDS, EndsAssignment, LayerAssignment
+from puzzledsl.ir.tables.summed import Cost, CostTable, ScenarioCosts, ScoreTable
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds
@@ -195,11 +188,8 @@ class Model:
                 prompts += 1
             token = tpot + (batch - 1) * ttft / head.output
             found |= {"tpot": token, "ttft": ttft + token * 3 / 2, "utilisation": latency * head.rate / batch}
-            found |= {
-                "p95_tpot": token,
-                "p95_ttft": (2 + prompts) * ttft + 2 * tpot,
-                "max_rate": batch / latency,
-            }
+            found["p95_tpot"], found["max_rate"] = token, batch / latency
+            found["p95_ttft"] = (2 + prompts) * ttft + 2 * tpot
             under = metrics_under(traffic=True)
             return {name: found[name] for name in found.keys() & under if under[name].load == head.load}
         return found

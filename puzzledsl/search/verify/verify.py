@@ -95,11 +95,8 @@ def _figures(
     exacts = {"params": model.params, **model.totals}
     for scenario, found in model.metrics.items():
         left_out = ("batch", *model.costs.scenarios[scenario][0].unknown)
-        exacts |= {
-            f"{scenario.partition('@')[0]}.{name}": value
-            for name, value in found.items()
-            if name not in left_out
-        }
+        head = scenario.partition("@")[0]
+        exacts |= {f"{head}.{name}": value for name, value in found.items() if name not in left_out}
     metrics = {name: float(value) for name, value in exacts.items()}
     for name in sorted(metrics.keys() | solution.metrics.keys()):
         if metrics.get(name) != solution.metrics.get(name):

@@ -17,8 +17,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_checkpoint, load_child
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint, load_child
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
 from puzzledsl.child.definition import WouldOverwrite
 from puzzledsl.models.errors import NotAChild

@@ -15,8 +15,7 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from tests.cases import more
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import MIXED, PARENT

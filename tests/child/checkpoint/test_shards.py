@@ -15,9 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from puzzledsl.child.assemble import load_child
 from puzzledsl.child.checkpoint import write
-from puzzledsl.child.checkpoint.contents import write_shards
+from puzzledsl.child.checkpoint.contents import load_child, write_shards
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.tensors import INDEX, LazyTensor, open_weights

@@ -10,9 +10,10 @@ import torch
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.healing import experts
-from puzzledsl.child.healing import experts as expertwise
-from puzzledsl.child.healing.experts import (
+from puzzledsl.child.healing import layer as experts
+from puzzledsl.child.healing import layer as expertwise
+from puzzledsl.child.healing.fit import RIDGE_TOKENS
+from puzzledsl.child.healing.layer import (
     ExpertByExpert,
     SplitMixture,
     StackedExperts,
@@ -20,7 +21,6 @@ from puzzledsl.child.healing.experts import (
     ridge_of,
     split_experts,
 )
-from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing import fit, walk
@@ -388,14 +388,14 @@ def by_program(
     return healed_weights(
         HealingInputs(
             program,
-            definition,
-            bld_plan(program, "b"),
+            definition.search,
             base / "parent",
             base,
-            library.load,
-            base / "tokens",
+            library,
+            bld_plan(program, "b"),
             base / work,
             progress or Silent(),
+            definition=definition,
         )
     )
 

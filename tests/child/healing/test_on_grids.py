@@ -13,8 +13,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory, load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.families.load import load_parent

@@ -12,7 +12,7 @@ from puzzledsl.child.healing.run import blocks_read, healing_text
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.inputs import ScoreInputs, scored
+from puzzledsl.scoring.run import ScoreInputs, scored
 from tests.blocks import token_blocks
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer
@@ -52,7 +52,7 @@ def test_blocks_behind_are_new(tmp_path: Path, bld: dict[str, Any], data: str) -
         used |= set(blocks(Budget.of(declared).blocks))
         library = Library(tmp_path / "library")
         inputs = ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, (), tmp_path, Silent())
-        used |= {tuple(block) for block in scored(inputs).tokens_NS.tolist() if len(block) == CONTEXT}
+        used |= {tuple(block) for block in scored(inputs)[0].tolist() if len(block) == CONTEXT}
     healed = healing_text(program, declared, tmp_path, tokenizer, cache)
     if healed is not None and data == (declared.heal_data or declared.data):
         used |= {tuple(block) for part in healed for block in part.tolist()}

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import load_checkpoint
+from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config

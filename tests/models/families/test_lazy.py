@@ -23,7 +23,7 @@ from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.realisation import initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.pieces.initialise.statistics import walk_from
+from puzzledsl.pieces.train.layer_trainer import walk_from
 
 def memory(field):
     return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -56,7 +56,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.data.counts import Budget
 from puzzledsl.models.placement import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.train.micro_batches import MicroBatches
+from puzzledsl.pieces.train.piece_state import MicroBatches
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan

@@ -10,8 +10,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
-from puzzledsl.child.assemble import load_child
-from puzzledsl.child.checkpoint.contents import from_parent
+from puzzledsl.child.checkpoint.contents import from_parent, load_child
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.families.registry import FAMILIES, computation_of_config, read_config, text_part
 from puzzledsl.models.families.load import load_parent

@@ -13,7 +13,7 @@ from torch import Tensor
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import CACHES
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.rounded_cache import fp8, q8_0, rotated, rounded
@@ -156,7 +156,7 @@ def test_gradients_pass_the_rounding(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_the_parent_rounds_nothing_when_a_child_of_its_modules_does(tmp_path: Path) -> None:
-    from puzzledsl.child.assemble import Chosen
+    from puzzledsl.child.checkpoint.contents import Chosen
     from puzzledsl.models.families.access import layers
 
     model: Any = load_parent(save_tiny(tmp_path / "parent", "llama", layers=1, **SIZES))

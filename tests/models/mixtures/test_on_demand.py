@@ -19,7 +19,7 @@ from puzzledsl.models.alternatives.realisation import State, initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.placement import paged_parent
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
 FAMILIES = (*MIXTURES, *SPARSE_HYBRIDS)

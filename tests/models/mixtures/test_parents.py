@@ -21,7 +21,7 @@ from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.grams import LayerStatistics
 from puzzledsl.models.mixtures.experts import Mixture, ModuleRules
 from puzzledsl.models.mixtures.smaller import reap
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
 
 SMALLER = [

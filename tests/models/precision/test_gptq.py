@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.models.precision import columns
 from puzzledsl.models.precision.gptq import (
     codes_of,
     exact_scales,
@@ -166,3 +167,11 @@ def test_two_columns_are_near_the_best_of_all_codes() -> None:
         pairs = torch.stack([(row / scale).round() + torch.tensor(step) for step in steps])
         best += min(output_change((pair * scale)[None], row[None], xx) for pair in pairs.clamp(-128, 127))
     assert output_change(gptq(weight, xx, precision), weight, xx) < 1.1 * best
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_columns_are_rounded_alike_by_numpy_and_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, xx = torch.randn(40, COLUMNS, generator=torch.Generator().manual_seed(3)), gram(inputs(1))
+    found = gptq(weight, xx, PRECISIONS[name])
+    monkeypatch.setattr(columns, "_in_numpy", columns._in_torch)
+    assert torch.equal(gptq(weight, xx, PRECISIONS[name]), found)

@@ -16,9 +16,9 @@ from puzzledsl.cli.main import run
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.cluster.ray_here import MARKS, Killer
 from tests.interrupting import Interrupting
@@ -44,8 +44,8 @@ def make(
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
     executor = RayExecutor(Cluster(on)) if on else Executor()
-    given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
-    run_bld(BldInputs(*given))
+    given = (program, "b", base / "parent", base, library, jobs, work, progress or Silent(), executor)
+    run_bld(StageInputs(*given))
     return contents(library.root)
 
 
@@ -101,42 +101,6 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
     finally:
         ray.shutdown()
         cluster.shutdown()
-
-
-@pytest.mark.slow
-def test_a_node_that_joins_gets_layers_at_the_next_saved_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ray = pytest.importorskip("ray")
-    cluster_utils = pytest.importorskip("ray.cluster_utils")
-    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
-    program = make_program(tmp_path, **SHORT)
-    expected = make(program, tmp_path, "here")
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    ray.init(address=cluster.address, log_to_driver=False)
-
-    class Joining(Silent):
-        """Adds a node after the first step, and keeps the layers of each start."""
-
-        steps, layers, joined = 0, (), 0
-
-        def advance(self, amount: int = 1, **figures: float | str) -> None:
-            self.steps += amount
-            if self.steps == 1:
-                cluster.add_node(num_cpus=1)
-
-        def log(self, event: str, **fields: object) -> None:
-            self.joined += event == "workers_joined"
-            if event == "workers":
-                self.layers = (*self.layers, fields["layers"])
-
-    log = Joining()
-    try:
-        assert make(program, tmp_path, "joining", cluster.address, log) == expected
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert log.joined == 1 and len(log.layers[-1]) == 2 and len(log.layers[0]) == 1
 
 
 @pytest.mark.slow
@@ -214,7 +178,7 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:
     import pickle
 
-    from puzzledsl.pieces.errors import ParentNotFinite
+    from puzzledsl.models.errors import ParentNotFinite
 
     error = DiagnosticError(ParentNotFinite(None, sub_block="ffn", layer=3, dtype="float32"))
     again = pickle.loads(pickle.dumps(error))

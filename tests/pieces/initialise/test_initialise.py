@@ -16,12 +16,11 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.realisation import build_alternative, initialise
-from puzzledsl.models.errors import CannotInitialise
+from puzzledsl.models.errors import CannotInitialise, NoCalibration
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import LayerStatistics
-from puzzledsl.pieces.errors import NoCalibration
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.replaced import replace
 from tests.tiny import DENSE, FAMILIES, tiny_model, tiny_tokens
 

@@ -45,4 +45,4 @@ def test_the_file_is_never_whole_in_memory(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 1 << 18 < (tmp_path / "file").stat().st_size
+    assert peak < 1 << 19 < (tmp_path / "file").stat().st_size  # hashing reads 256 KiB at a time

@@ -27,12 +27,10 @@ from puzzledsl.models import placement as this_device
 from puzzledsl.models.families.access import layers as layers_of
 from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.losses import normalized_mse
-from puzzledsl.pieces.train.micro_batches import MicroBatches
-from puzzledsl.pieces.train.piece_state import PieceState
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.piece_state import MicroBatches, PieceState, normalized_mse
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble
 from tests.blocks import token_blocks
@@ -57,8 +55,8 @@ def run(
     library = Library(base / build / "library")
     work = base / build / "work" / "bld" / "b"
     run_bld(
-        BldInputs(
-            program, "b", bld_plan(program, "b"), base / "parent", base, library, work, progress or Silent()
+        StageInputs(
+            program, "b", base / "parent", base, library, bld_plan(program, "b"), work, progress or Silent()
         )
     )
     return library
@@ -343,13 +341,13 @@ def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="one token budget"):
         run_bld(
-            BldInputs(
+            StageInputs(
                 program,
                 "b",
-                jobs,
                 tmp_path / "parent",
                 tmp_path,
                 Library(tmp_path / "l"),
+                jobs,
                 tmp_path / "w",
                 Silent(),
             )

@@ -12,7 +12,7 @@ import torch
 
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.child.assemble import load_child
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.cli.main import run
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import codes_of, rounded_end

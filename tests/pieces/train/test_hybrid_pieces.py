@@ -11,7 +11,7 @@ from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from puzzledsl.pieces.train.student import Student
 from tests.tiny import tiny_model, tiny_tokens
 

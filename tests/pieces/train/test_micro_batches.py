@@ -15,14 +15,12 @@ from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
-from puzzledsl.pieces.initialise.statistics import walk_layers
-from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train import losses
+from puzzledsl.pieces.store.library import Library, StageInputs
+from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, MicroBatches
-from puzzledsl.pieces.train.piece_state import PieceState
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.layer_trainer import Order, walk_layers
+from puzzledsl.pieces.train.piece_state import EVALUATE, STEP, MicroBatches, PieceState
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
@@ -87,11 +85,11 @@ def test_micro_batches_take_the_step_of_the_whole_batch(tmp_path: Path) -> None:
 
 def test_dot_products_are_within_what_cublas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     child, parent = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
-    whole = losses.normalized_mse(child, parent)
+    whole = piece_state.normalized_mse(child, parent)
     lengths, dot = [], torch.dot
-    monkeypatch.setattr(losses, "LONGEST_DOT", 10)
+    monkeypatch.setattr(piece_state, "LONGEST_DOT", 10)
     monkeypatch.setattr(torch, "dot", lambda a, b: lengths.append(len(a)) or dot(a, b))
-    torch.testing.assert_close(losses.normalized_mse(child, parent), whole)
+    torch.testing.assert_close(piece_state.normalized_mse(child, parent), whole)
     assert lengths and max(lengths) <= 10
 
 
@@ -103,7 +101,7 @@ def make(
 ) -> dict[str, bytes]:
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent()))
+    run_bld(StageInputs(program, "b", base / "parent", base, library, jobs, work, progress or Silent()))
     assert len(library.pieces()) == len(jobs)
     return {p.name: p.read_bytes() for p in library.root.glob("*.safetensors")}
 

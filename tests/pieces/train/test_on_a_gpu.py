@@ -10,9 +10,9 @@ import pytest
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import run
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.pieces.train.bld_programs import make_program
 from tests.pretended_gpu import pretended_gpu
@@ -26,7 +26,9 @@ def trained(base: Path, name: str, tokens: int) -> tuple[dict[str, str], Counter
     program = make_program(base, **ALTERNATIVES, model=MODEL, tokens=tokens)
     jobs, library = bld_plan(program, "b"), Library(base / name / "library")
     with pretended_gpu() as gpu:
-        run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, base / name / "work", Silent()))
+        run_bld(
+            StageInputs(program, "b", base / "parent", base, library, jobs, base / name / "work", Silent())
+        )
     return {piece.job.id: piece.sha256 for piece in library.pieces()}, gpu.waits, gpu.any_order
 
 
@@ -34,7 +36,7 @@ def test_steps_do_not_wait(tmp_path: Path) -> None:
     (_, few, in_any_order), (_, many, _) = (trained(tmp_path, str(n), n) for n in (128, 384))
     more = many - few
     assert more and {site.split(":")[0] for site in more} <= {
-        "event pieces/train/micro_batches.py",  # of the copy of the batch before
+        "event pieces/train/piece_state.py",  # of the copy of the batch before
         "local_scalar_dense models/layerwise.py",  # transformers looks at the positions of a batch once
     }
     assert not in_any_order

@@ -21,7 +21,7 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerStatistics, TracedBatch
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.quantise import refine
 from puzzledsl.pieces.train.student import Student

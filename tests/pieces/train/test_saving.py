@@ -11,13 +11,14 @@ import torch
 from puzzledsl.base import files as checksums
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
+from puzzledsl.cluster.tasks import Executor
 from puzzledsl.data.counts import Budget
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
 from puzzledsl.pieces.train.stage import SavedState, Stage
-from puzzledsl.pieces.train.stream import Pipeline, Savings, stream
+from puzzledsl.pieces.train.stream import Savings, stream
 from puzzledsl.pieces.train.sweep import Activations
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import KEPT, MOMENTS, WEIGHT, weights_of
@@ -62,7 +63,7 @@ def test_a_state_is_recorded_when_all_of_it_is_written(tmp_path: Path) -> None:
         patch.setattr(streaming, "SAVED_STEPS", 2)
         patch.setattr(streaming, "SAVED_SHARE", float("inf"))
         (tmp_path / "work").mkdir()
-        stream(order, Pipeline(), lambda piece, kept: None, Silent())
+        stream(order, Executor(), lambda piece, kept: None, Silent())
     assert recorded == [0, 2, 4, 5]
 
 
@@ -96,17 +97,17 @@ def test_initial_weights_are_read_when_the_end_needs_them(tmp_path: Path) -> Non
         assert stage.calibrate(stage.embed(batch)) is None, "no stage is above"
     stage.initialise()
     pieces = [*stage._all()]
-    before = [piece.initial for piece in pieces]
+    before = [piece.initial() for piece in pieces]
     for batch in order.held_out_batches():
         stage.evaluate(stage.embed(batch))
     stage.begin()
     for piece, initial in zip(pieces, before, strict=True):
-        assert piece.initial.keys() == initial.keys()
-        assert all(torch.equal(piece.initial[name], weight) for name, weight in initial.items())
+        assert piece.initial().keys() == initial.keys()
+        assert all(torch.equal(piece.initial()[name], weight) for name, weight in initial.items())
     trained = next(p for p in pieces if p.student.job.layer == 1 and p.student.needs_training)
     (order.work / "state" / "initial" / f"{trained.student.job.id}.safetensors").write_bytes(b"damaged")
     with pytest.raises(DiagnosticError):
-        _ = trained.initial
+        _ = trained.initial()
 
 
 def test_activations_are_sealed_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +135,6 @@ def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_p
     for state in states:
         state._best_weights = state.student.weights()
     held = sum(value.nbytes for state in states for value in state.state_dict().values() if value.ndim > 1)
-    initial = sum(value.nbytes for state in states for value in state.initial.values() if value.ndim > 1)
+    initial = sum(value.nbytes for state in states for value in state.initial().values() if value.ndim > 1)
     numbers = sum(weights_of(state.student.job) for state in states)
     assert held > 0 and (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * numbers == 2 * held + initial

@@ -14,11 +14,10 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.models import placement
-from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.store.library import Library, StageInputs
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from tests.pieces.train.bld_programs import make_program
 
 LIMIT_BYTES = 24 << 20
@@ -34,20 +33,20 @@ import ctypes, gc, json, os, resource, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.ir.nodes import Program
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.models.machine import _used_by_this_process
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.run import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.test_small_memory import Log
 
 def both_stages(base, log):
     program = Program.from_json((base / "program.json").read_text())
     jobs, library, work = bld_plan(program, "b"), Library(base / "limited" / "library"), base / "limited" / "work"
-    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, log))
+    run_bld(StageInputs(program, "b", base / "parent", base, library, jobs, work, log))
     return run_score(ScoreInputs(program, "s", base / "parent", base, library, jobs, work, log))
 
 base, log = Path(sys.argv[1]), Log()
@@ -94,7 +93,7 @@ def test_reading_layer_by_layer_changes_no_byte(tmp_path: Path, monkeypatch: pyt
     for name, room_bytes in (("free", 1 << 40), ("small", 1000)):
         monkeypatch.setattr(placement, "room_bytes", lambda room=room_bytes: room)
         log, library, work = Log(), Library(tmp_path / name / "library"), tmp_path / name / "work"
-        run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, log))
+        run_bld(StageInputs(program, "b", tmp_path / "parent", tmp_path, library, jobs, work, log))
         table = run_score(ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, jobs, work, log))
         assert log.events.count("paged") == (2 if name == "small" else 0)
         made.append((library.pieces(), table.canonical_json()))
@@ -117,7 +116,7 @@ def test_bld_and_scoring_of_a_parent_that_does_not_fit(tmp_path: Path) -> None:
 
     jobs, library = bld_plan(program, "b"), Library(tmp_path / "free" / "library")
     work = tmp_path / "free" / "work"
-    run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, Silent()))
+    run_bld(StageInputs(program, "b", tmp_path / "parent", tmp_path, library, jobs, work, Silent()))
     table = run_score(ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, jobs, work, Silent()))
     assert (tmp_path / "limited.json").read_text() == table.canonical_json()
     made = Library(tmp_path / "limited" / "library")

@@ -22,12 +22,12 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models import placement as this_device
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
 from puzzledsl.pieces.train.sweep import sweep
@@ -53,19 +53,13 @@ class Elsewhere(Executor):
 
     is_local, on = False, "elsewhere"
 
-    def __init__(self, workers: int, lost_at: frozenset[int] = frozenset(), joining: int = 0) -> None:
-        """`joining`: workers that join after the start."""
-        self._workers, self._lost_at, self._joining = workers, lost_at, joining
+    def __init__(self, workers: int, lost_at: frozenset[int] = frozenset()) -> None:
+        self._workers, self._lost_at = workers, lost_at
         self._tasks = itertools.count()
         self.teams: list[LocalTeam] = []
 
     def settled(self) -> int:
         return self._workers
-
-    def free(self) -> int:
-        joined, self._joining = self._joining, 0
-        self._workers += joined
-        return joined
 
     @contextmanager
     def open(self, spec: TeamSpec, progress: Progress) -> Iterator[LocalTeam]:
@@ -96,15 +90,14 @@ def make(
     workers: int = 0,
     *,
     lost_at: frozenset[int] = frozenset(),
-    joining: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, bytes]:
     """The library's files: by the sweep where there are no `workers`."""
-    executor = Elsewhere(workers, lost_at, joining) if workers else Executor()
+    executor = Elsewhere(workers, lost_at) if workers else Executor()
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    given = (program, "b", jobs, base / "parent", base, library, work, progress or Silent(), executor)
-    run_bld(BldInputs(*given))
+    given = (program, "b", base / "parent", base, library, jobs, work, progress or Silent(), executor)
+    run_bld(StageInputs(*given))
     assert len(library.pieces()) == len(jobs) and not work.exists()
     return {p.name: p.read_bytes() for p in library.root.iterdir() if not p.name.startswith(".")}
 
@@ -113,15 +106,6 @@ def make(
 def test_the_pieces_are_those_of_the_sweep(workers: int, tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
     assert make(program, tmp_path, "stream", workers) == make(program, tmp_path, "sweep")
-
-
-def test_workers_that_join_take_their_share_from_the_last_saved_step(tmp_path: Path) -> None:
-    """The pieces stay the same, and joining is no loss."""
-    log = Log()
-    program = make_program(tmp_path, **SHORT)
-    made = make(program, tmp_path, "grown", 1, joining=1, progress=log)
-    assert made == make(program, tmp_path, "sweep")
-    assert log.events.count("workers_joined") == 1 and "worker_lost" not in log.events
 
 
 class Log(Silent):
@@ -198,15 +182,15 @@ def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
     given = (
         program,
         "b",
-        jobs,
         tmp_path / "parent",
         tmp_path,
         library,
+        jobs,
         tmp_path / "work",
         Silent(),
         executor,
     )
-    run_bld(BldInputs(*given))
+    run_bld(StageInputs(*given))
     seen = [stage._model.__dict__["pages"].present for stage in executor.teams[-1].members]
     assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1",), ("model.layers.2",)]
 

@@ -11,10 +11,10 @@ import pytest
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import sweep
 from puzzledsl.pieces.train.piece_state import PieceState
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.pieces.train.bld_programs import make_program
 
@@ -31,6 +31,6 @@ def test_a_layer_is_gone_before_the_next_is_made(tmp_path: Path, monkeypatch: py
         return pieces
 
     monkeypatch.setattr(sweep, "initialised", noted)
-    given = program, "b", bld_plan(program, "b"), tmp_path / "parent", tmp_path
-    run_bld(BldInputs(*given, Library(tmp_path / "library"), tmp_path / "work", Silent()))
+    given = program, "b", tmp_path / "parent", tmp_path, Library(tmp_path / "library")
+    run_bld(StageInputs(*given, bld_plan(program, "b"), tmp_path / "work", Silent()))
     assert len(made) >= 4 and not left

@@ -18,15 +18,14 @@ from puzzledsl.ir import nodes
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.placement import this_device
-from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train.layer_trainer import Order
-from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import WorkerPlan, weights_of
 from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, forward_plan, uptrain_plan
-from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.run import ScoreInputs, run_score
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
 from tests.cases import more
@@ -146,7 +145,7 @@ def test_the_peak_of_scoring_is_that_of_the_plan(tmp_path: Path) -> None:
     )
     write_text(tmp_path, words=12_000)
     jobs, library = bld_plan(program, "b"), Library(tmp_path / "build" / "library")
-    run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, tmp_path / "w", Silent()))
+    run_bld(StageInputs(program, "b", tmp_path / "parent", tmp_path, library, jobs, tmp_path / "w", Silent()))
     with pretended_gpu() as gpu:
         given = (program, "s", tmp_path / "parent", tmp_path, library, jobs, tmp_path / "s", Silent())
         run_score(ScoreInputs(*given))

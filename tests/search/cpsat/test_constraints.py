@@ -29,9 +29,8 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.cpsat.solve import model_of, run_cpsat
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Columns
-from puzzledsl.search.problem.instance import Goal, Problem, Row
+from puzzledsl.search.problem.instance import Effort, Goal, Problem, Row
 from puzzledsl.search.problem.normal_form import Formula
 from tests.cases import cases
 from tests.search.instances import _formulas, counted

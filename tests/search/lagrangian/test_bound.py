@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from benchmarks.problems import build_problem, build_problems
 from benchmarks.synthetic import synthetic
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import find_incumbent, minimise
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 from puzzledsl.search.tables import tables_of
 from tests.cases import cases
 from tests.oracles import all_children

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from puzzledsl.ir.nodes import Distinct, Taken
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio import minimise
 from puzzledsl.search.portfolio.branching import Ledger
-from puzzledsl.search.problem.instance import Outcome, Problem
+from puzzledsl.search.problem.instance import Effort, Outcome, Problem
 from puzzledsl.search.problem.normal_form import Formula
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 

@@ -12,13 +12,13 @@ from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.sweep import Index, SuffixTable, sweep_of
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.branching import bound_enough, within_gap
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Effort
 from tests.cases import ALL, cases
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 

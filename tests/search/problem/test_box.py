@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.checker.check import check
-from puzzledsl.costs.any_batch import AnyBatch
+from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.tables import Solution
-from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import solve_frontier, solve_search
 from puzzledsl.search.tables import tables_of
 from tests.cases import cases
 from tests.oracles import violations

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from puzzledsl.ir.nodes import And, Implies, Is
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio import minimise as core
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
@@ -17,7 +16,7 @@ from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.columns import Columns, Ints
 from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of
-from puzzledsl.search.problem.instance import Problem, presolve
+from puzzledsl.search.problem.instance import Effort, Problem, presolve
 from puzzledsl.search.problem.normal_form import Formula
 from tests.search.structured import FIGURES, answers_of, structured_problem
 

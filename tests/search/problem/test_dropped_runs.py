@@ -26,15 +26,13 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.answer import solution_of
-from puzzledsl.search.effort import Effort
-from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
-from puzzledsl.search.problem.instance import presolve
+from puzzledsl.search.problem.instance import Effort, presolve
 from puzzledsl.search.sensitivity.why import why_search
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import solve_frontier, solve_search
 from puzzledsl.search.tables import tables_of
 from tests.cases import cases, more
 from tests.oracles import brute_force, violations

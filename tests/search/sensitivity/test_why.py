@@ -15,16 +15,14 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import CountTerm, CpSat, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
 from puzzledsl.search.answer import best_meeting_all
-from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Effort, Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity import why
 from puzzledsl.search.sensitivity.part import Pin, pins_of
-from puzzledsl.search.sensitivity.regrets import Pinned, Standing
-from puzzledsl.search.sensitivity.regrets import pinned as with_pin
-from puzzledsl.search.sensitivity.why import why_search
+from puzzledsl.search.sensitivity.why import Pinned, Standing, why_search
+from puzzledsl.search.sensitivity.why import pinned as with_pin
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 from tests.cases import cases

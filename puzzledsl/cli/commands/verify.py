@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
+from puzzledsl.base.phrases import aligned
+from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption, on_program
 
@@ -23,19 +27,15 @@ ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 
 
 RUNTIME_HELP = "`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm."
-TRUST_REMOTE_CODE_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
-GGUF_HELP = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
+TRUST_HELP = "Run code in DIR that is not, byte for byte, what puzzledsl writes there."
+GGUF = "Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights."
 
 
 def verify_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
     runtime: Annotated[str, typer.Option(metavar="NAMES", help=RUNTIME_HELP)] = "all",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help=TRUST_REMOTE_CODE_HELP)
-    ] = False,
-    gguf: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help=GGUF_HELP)
-    ] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help=TRUST_HELP)] = False,
+    gguf: Annotated[Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help=GGUF)] = None,
     json: JsonOption = False,
 ) -> None:
     """Run an exported child in each engine and compare logits and greedy tokens with a float64 reference.
@@ -72,18 +72,15 @@ def _chosen(runtime: str) -> list[EngineName]:
 
 def _refuse_absent(engines: list[EngineName]) -> None:
     """Raise DiagnosticError for engines that were asked for by name and are not installed."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.child.definition import NoSuchEngine
     from puzzledsl.export.engines.ask import python_of
     from puzzledsl.ir.engines import RUNTIMES
 
-    absent = [name for name in engines if python_of(name) is None]
+    cure = {"vllm": "`scripts/vllm_env.sh` makes an environment with it"}
+    helps = ((name, cure.get(name, "pip install 'puzzledsl[runtimes]'")) for name in engines)
+    absent = [(RUNTIMES[name].title, help) for name, help in helps if python_of(name) is None]
     if absent:
-        cure = {"vllm": "`scripts/vllm_env.sh` makes an environment with it"}
-        other = "pip install 'puzzledsl[runtimes]'"
-        raise DiagnosticError(
-            *(NoSuchEngine(None, title=RUNTIMES[n].title, help=cure.get(n, other)) for n in absent)
-        )
+        raise DiagnosticError(*(NoSuchEngine(None, title=title, help=help) for title, help in absent))
 
 
 def _export_lines(check: EngineCheck) -> list[str]:
@@ -100,9 +97,8 @@ def _export_lines(check: EngineCheck) -> list[str]:
                 f"greedy tokens {result.same}/{result.tokens}  ({result.version})"
             )
         if result.error is not None and result.own_error is not None:
-            lines.append(
-                f"  relative error {result.error:.2%}; of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
-            )
+            own = f"of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
+            lines.append(f"  relative error {result.error:.2%}; {own}")
     return lines
 
 
@@ -131,11 +127,9 @@ def verify_load(
     The simulation replays the very arrivals and lengths, at the pace of the machine meanwhile. Needs measured costs
     and a solved search; weights are random. Interrupt it at any moment: the same command goes on from there.
     """
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.files import write_text
     from puzzledsl.ir.base import span_of
+    from puzzledsl.measure.errors import NotServed
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.serving.errors import NotServed
     from puzzledsl.serving.load import LoadFailed
 
     try:
@@ -153,24 +147,20 @@ def verify_load(
             raise DiagnosticError(NotServed(where, name=bench.scenario, reason=str(error))) from None
     for name, check in checks.items():
         write_text(ctx.build.load(name), check.canonical_json())
-    loading.show(
-        json,
-        lambda: [check.model_dump(mode="json") for check in checks.values()],
-        lambda: "\n".join(line for check in checks.values() for line in _load_lines(check)),
-    )
+    lines = (line for check in checks.values() for line in _load_lines(check))
+    loading.show(json, lambda: [c.model_dump(mode="json") for c in checks.values()], lambda: "\n".join(lines))
 
 
 def _bench(
     ctx: Context, searches: list[str], scenario: str | None, server: str | None, seconds: float
 ) -> LoadBench:
     """Return what is served. Raises DiagnosticError: what is not declared, solved, measured or installed."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.ir.base import span_of
     from puzzledsl.ir.measured_engines import TORCH
     from puzzledsl.ir.nodes import MeasuredHardware
+    from puzzledsl.measure.errors import NoServer
     from puzzledsl.pipeline import inputs
     from puzzledsl.pipeline.compile import chosen
-    from puzzledsl.serving.errors import NoServer
     from puzzledsl.serving.load import LoadBench, server_command
 
     program = ctx.program
@@ -186,27 +176,16 @@ def _bench(
         raise DiagnosticError(NoServer(where, name=here.name, help=help))
     space, *others = dict.fromkeys(program.searches[search].space for search in searches)
     if others:
-        raise typer.BadParameter(
-            f"searches of one space, not of {space} and {others[0]}", param_hint="SEARCH"
-        )
+        message = f"searches of one space, not of {space} and {others[0]}"
+        raise typer.BadParameter(message, param_hint="SEARCH")
     children = {search: inputs.child_so_far(ctx, search).layers for search in searches}
     ctx.made("measure", space, "the costs")
-    return LoadBench(
-        program=program,
-        scenario=here.name,
-        listed=inputs.costs_of(ctx, space).scenarios[here.name],
-        children=children,
-        parent_dir=ctx.parent_directory(space, "verify-load"),
-        command=command,
-        seconds=seconds,
-    )
+    listed, parent_dir = inputs.costs_of(ctx, space).scenarios, ctx.parent_directory(space, "verify-load")
+    return LoadBench(program, here.name, listed[here.name], children, parent_dir, command, seconds)
 
 
 def _load_lines(check: LoadCheck) -> Iterator[str]:
     """Yield a table: each run's figures as `predicted / measured`, and how far apart they are."""
-    from puzzledsl.base.phrases import aligned
-    from puzzledsl.base.units import REQ_PER_S, TIME, format_quantity
-
     names = ("rate", "ttft", "p50_ttft", "p95_ttft", "tpot", "p50_tpot", "p95_tpot")
     rows = [["", "asked", "seed", "requests", "pace", *names]]
     for run in check.runs:

@@ -48,23 +48,20 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     from puzzledsl.data.streams import path_of, try_first
     from puzzledsl.models.families.load import load_tokenizer
 
-    tried: set[str] = set()
+    read: dict[str, tuple[nodes.Data, Task]] = {}
     for task in tasks:
-        names = task.texts() if ctx.stamps.read(task.stage, task.name) is None else ()
-        for name in names:
-            data = ctx.program.data.get(name or "")
-            for part, _ in parts_of(data) if data is not None else ():
-                key = part.source.model_dump_json()
-                if key in tried:
-                    continue
-                tried.add(key)
-                place = Place.of(part, ctx.base)
-                try:
-                    tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
-                    if not path_of(place, tokenizer, ctx.build.tokens).is_file():
-                        try_first(place, tokenizer, FIRST_DOCUMENTS)
-                except DiagnosticError as error:
-                    yield from error.diagnostics
+        for name in task.texts() if ctx.stamps.read(task.stage, task.name) is None else ():
+            if (data := ctx.program.data.get(name or "")) is not None:
+                for part, _ in parts_of(data):
+                    read.setdefault(part.source.model_dump_json(), (part, task))
+    for part, task in read.values():
+        place = Place.of(part, ctx.base)
+        try:
+            tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
+            if not path_of(place, tokenizer, ctx.build.tokens).is_file():
+                try_first(place, tokenizer, FIRST_DOCUMENTS)
+        except DiagnosticError as error:
+            yield from error.diagnostics
 
 
 def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
@@ -77,20 +74,12 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     for task in tasks:
         for name, tokens, context in task.budgets():
             data = ctx.program.data.get(name or "")
-            if data is None or data.name in said:
+            if data is None or data.name in said or not _may_be_short(data, ctx, tokens):
                 continue
-            if not _may_be_short(data, ctx, tokens):
-                continue
-            tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
+            given = data, ctx.base, load_tokenizer(ctx.parent_directory(task.space, task.stage))
+            kept, progress = ctx.build.tokens, ctx.progress
             try:
-                token_rows(
-                    *(data, ctx.base, tokenizer),
-                    context=context,
-                    tokens=tokens,
-                    seed=0,
-                    cache=ctx.build.tokens,
-                    progress=ctx.progress,
-                )
+                token_rows(*given, context=context, tokens=tokens, seed=0, cache=kept, progress=progress)
             except DiagnosticError as error:
                 short = [problem for problem in error.diagnostics if isinstance(problem, NotEnoughText)]
                 if not short:

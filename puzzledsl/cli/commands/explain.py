@@ -14,7 +14,8 @@ import typer
 
 import puzzledsl
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.explanations import Explanation
+from puzzledsl.base.phrases import closest
+from puzzledsl.base.resources import Explanation
 
 GROUPS = {
     "00": "The shape of the text",
@@ -100,8 +101,6 @@ def reference(explanations: list[Explanation]) -> str:
 
 def _known(text: str, codes: list[str]) -> str:
     """Return the code meant by `E0301`, `e301` or `301`. Raises a usage error with a suggestion for any other text."""
-    from puzzledsl.base.phrases import closest
-
     match = re.fullmatch(r"([EeWw]?)(\d{1,4})", text.strip())
     if match:
         letters = match.group(1).upper() or "EW"
@@ -123,8 +122,6 @@ def lsp(stdio: Annotated[bool, typer.Option("--stdio", help=STDIO_HELP, show_def
     from puzzledsl.server.app import run
 
     if sys.stdin.isatty():
-        print(
-            "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
-            file=sys.stderr,
-        )
+        said = "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it."
+        print(said, file=sys.stderr)
     raise typer.Exit(run())

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
 from puzzledsl.base.frozen import record
+from puzzledsl.base.phrases import closest
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
@@ -30,19 +33,13 @@ KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
 
 def new(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP)] = None,
-    parent: Annotated[
-        str, typer.Option("--parent", metavar="DIR|ID|SHAPE", help=PARENT_HELP)
-    ] = "smollm2_135m",
+    parent: Annotated[str, typer.Option(metavar="DIR|ID|SHAPE", help=PARENT_HELP)] = "smollm2_135m",
     hardware: Annotated[str, typer.Option("--hardware", metavar="PROFILE", help=HARDWARE_HELP)] = MEASURED,
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)
-    ] = "torch",
+    engine: Annotated[str, typer.Option(metavar="torch|llama_cpp|vllm|mlx", help=ENGINE_HELP)] = "torch",
     keep: Annotated[str | None, typer.Option("--keep", metavar="SHARE", help=KEEP_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.files import write_text
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.format import format_source
 
@@ -128,6 +125,7 @@ def program(parent: ParentLines, wanted: Wanted) -> str:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
         here = f"{hardware}(gpus: 1)"
         why = "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks"
+    head = f"head = {BITS}\n" if _has_bits(parent.shape, wanted.engine) else ""
     budget = CPU if hardware == MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     param = "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x"
@@ -145,7 +143,7 @@ parent original = {parent.value}
 space wide of original {{
   attention = {_attention(parent.shape, wanted.engine)}
   ffn = {_ffn(parent.shape, wanted.engine)}
-{_head(parent.shape, wanted.engine)}  layers[0, -1] = parent  # the first and the last layer stay as they are
+{head}  layers[0, -1] = parent  # the first and the last layer stay as they are
 }}
 
 hardware here = {here}  # {why}
@@ -171,7 +169,7 @@ score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data:
 
 {_search(wanted)}
 {_finished(parent.shape, wanted, budget)}
-export ship of {"best" if _has_bits(parent.shape, wanted.engine) else "final"} = {EXPORTS[wanted.engine]}
+export ship of {"best" if head else "final"} = {EXPORTS[wanted.engine]}
 """
 
 
@@ -240,9 +238,6 @@ def _calibration(shape: Shape) -> str:
     return f"  calibration = {-(-needed // 1024)}Ki  # as many tokens for each expert as it has channels\n"
 
 
-# ---------------------------------------------------------------- the space
-
-
 BITS = "parent(dtype: full | iq4_nl)"
 """Types of weights that llama.cpp serves: bits come before structure. `full` is what the hardware says, q8_0."""
 SMALL_SHARE = 0.1
@@ -284,10 +279,6 @@ def _ffn(shape: Shape, engine: str) -> str:
     return " | ".join([*found, f"{_linear(engine)}noop"])
 
 
-def _head(shape: Shape, engine: str) -> str:
-    return f"head = {BITS}\n" if _has_bits(shape, engine) else ""
-
-
 def _tokens(shape: Shape, engine: str, budget: Budget) -> str:
     """Tokens that a piece is trained on; what is rounded or left out has nothing to train."""
     if _has_bits(shape, engine):
@@ -317,8 +308,6 @@ def std_parents() -> dict[str, str]:
 
 def _parent(given: str, folder: Path | None) -> ParentLines:
     """The declaration of a directory, a shape or a hub id, for a program in `folder` or a printed one. Raises DiagnosticError."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import shipped_shapes
     from puzzledsl.families.config import BadConfig, checkpoints_beside
     from puzzledsl.families.registry import read_config
@@ -334,10 +323,8 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
         except BadConfig as error:
             raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
         assert shape is not None
-        absolute = Path(given).is_absolute()
-        relative = (
-            relative or Path(given if absolute else os.path.relpath(given, folder or Path())).as_posix()
-        )
+        path = given if Path(given).is_absolute() else os.path.relpath(given, folder or Path())
+        relative = relative or Path(path).as_posix()
         comment = f"A faster, smaller {Path(given).resolve().name}.{origin}"
         return ParentLines("", f'hf("{relative}")', shape, comment)
     # a base model's shape is its instruct version's, too
@@ -345,10 +332,8 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
     name = given if given in shapes else next(alike, None)
     if name is not None:
         id = given if "/" in given else shapes[name]
-        value = f'hf("{id}", shape: {name})'
-        return ParentLines(
-            f'use "std/parents.pzl" ({name})', value, shipped_shapes()[name], f"A faster, smaller {id}."
-        )
+        use, value = f'use "std/parents.pzl" ({name})', f'hf("{id}", shape: {name})'
+        return ParentLines(use, value, shipped_shapes()[name], f"A faster, smaller {id}.")
     near = closest(given, [*shapes, *shapes.values(), *checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
@@ -361,7 +346,6 @@ def _parent(given: str, folder: Path | None) -> ParentLines:
 
 def _dequantised(given: str, folder: Path | None) -> tuple[str, str]:
     """Write the parent of a GGUF file to a directory in `folder`, unless it is there; return its path and its origin in words."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.export.gguf_parent import NotAParent, storage_type, write_parent
     from puzzledsl.pipeline.errors import NoSuchParent
 
@@ -387,7 +371,6 @@ def _without_suffix(id: str) -> str:
 
 def _checked(text: str, path: Path) -> str:
     """Return a starter that checks. Raises DiagnosticError for what its engine lacks of the parent."""
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.checker.check import inspect
 
     place, is_new = path.resolve(), not path.parent.exists()
@@ -402,8 +385,6 @@ def _checked(text: str, path: Path) -> str:
 
 def _hardware(given: str) -> str:
     """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.base.phrases import closest
     from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.pipeline.errors import NoSuchProfile
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.phrases import aligned, layers_in_words, ranges
+from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.cli import loading
 from puzzledsl.cli.loading import JsonOption, NamesArgument, SetOption, on_program
 
@@ -63,8 +66,6 @@ def space_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
-    from puzzledsl.base.phrases import aligned, ranges
-
     found: dict[nodes.LayerChoice, list[int]] = {}
     for layer, choice in enumerate(space.layers):
         found.setdefault(choice, []).append(layer)
@@ -79,13 +80,9 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
     from puzzledsl.alternatives.alternative import absent
     from puzzledsl.alternatives.parent import PARENTS
-    from puzzledsl.base.phrases import aligned, layers_in_words
-    from puzzledsl.base.units import COUNT, format_quantity
 
     key = "kv_heads" if sub_block == "attention" else "width"
-    rows: list[tuple[str, ...]] = [
-        (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
-    ]
+    rows = [[sub_block, key.replace("_", " "), "parameters", "of parent", "layers", ""]]
     found = [row for row in table.distinct(sub_block) if not absent(sub_block, row.own)]
     several = Counter(row.alternative.name for row in found)
     for row in found:
@@ -95,22 +92,15 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
         note = ", ".join(f"{text} is {float(Fraction(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
         notes = [f"rounded: {note}"] if note else []
         notes += [layers_in_words(row.layers)] if several[row.alternative.name] > 1 else []
-        rows.append(
-            (
-                str(facts["name"]),
-                f"{facts[key]:,}" if facts[key] else "",
-                format_quantity(size, COUNT),
-                f"{size / whole:.1%}",
-                str(len(row.layers)),
-                "; ".join(notes),
-            )
-        )
+        width = f"{facts[key]:,}" if facts[key] else ""
+        shares = format_quantity(size, COUNT), f"{size / whole:.1%}", str(len(row.layers))
+        rows.append([str(facts["name"]), width, *shares, "; ".join(notes)])
     yield from aligned(rows, "<>>>><")
 
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
     """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
-    from puzzledsl.pipeline.opening import resolve_used_by
+    from puzzledsl.pipeline.compile import resolve_used_by
 
     used_by = ctx.program.spaces[name].used_by
     if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
@@ -118,20 +108,11 @@ def _waiting(ctx: Context, name: str) -> dict[str, object]:
     return {"waits_for": used_by.search}
 
 
-EXIT_CHANGES = 2
-
-
-DETAILED_EXITCODE_HELP = "Exit with 0 if nothing changes, with 2 if something does."
-
-
 def plan(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
     set_: SetOption = None,
     json: JsonOption = False,
-    detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help=DETAILED_EXITCODE_HELP)
-    ] = False,
 ) -> None:
     """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make.
 
@@ -143,8 +124,6 @@ def plan(
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)
     loading.show(json, changes.as_json, lambda: as_text(changes))
-    if detailed_exitcode and changes:
-        raise typer.Exit(EXIT_CHANGES)
 
 
 def _program(path: Path, pairs: list[str] | None) -> Program:
@@ -153,15 +132,10 @@ def _program(path: Path, pairs: list[str] | None) -> Program:
         path = path / "ir.json"
         if not path.is_file():
             path = path.parent / "build" / "ir.json"
-    if path.suffix == ".json":
-        return _compiled(path)
-    program = loading.check(path, pairs).program
-    assert program is not None
-    return program
-
-
-def _compiled(path: Path) -> Program:
-    from puzzledsl.base.diagnostics import DiagnosticError
+    if path.suffix != ".json":
+        program = loading.check(path, pairs).program
+        assert program is not None
+        return program
     from puzzledsl.ir.nodes import Program
     from puzzledsl.pipeline.errors import NotCompiled
 

@@ -1,4 +1,6 @@
-"""Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
+"""`pzl status`: the state of every task, with the reason if it is not done. Reads only.
+
+Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON.
 
 Arithmetic, memory traffic and calls become time by this machine's speeds: a probe's, corrected by the time that finished tasks
 in the build directory's log took. A task that this build directory has finished before is estimated by its previous time.
@@ -14,17 +16,97 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.phrases import aligned, duration
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.context import Context
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.pipeline.context import Context, Key
 from puzzledsl.pipeline.estimates import Work
-from puzzledsl.pipeline.execute import is_wanted
-from puzzledsl.pipeline.planning.status import TaskStatus, statuses
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.execute import is_wanted, tasks_of
+from puzzledsl.pipeline.stamps import failure_of
+from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+
+MEANINGS = {
+    **dict.fromkeys(KINDS, "the declaration"),
+    "data": "the text",
+    "dtype": "the dtype of tasks",
+    "engine": "the engine's build, the processor or its threads",
+    "full": "the children in full",
+    "healing": "how children are healed",
+    "jobs": "the list of pieces",
+    "layers": "the solution",
+    "models": "the children",
+    "parent": "the parent's weights",
+    "quality": "what was measured of the child",
+    "refine": "how children are measured",
+    "scoring": "what scoring measures",
+    "source": "the program's text",
+    "tasks": "the questions",
+    "unfinished": "a part that failed",
+}
+MEANINGS |= {
+    name: f"the {name}"
+    for name in "alternatives child costs judges pieces prompts scenarios scores space".split()
+}
+"""Names of inputs in stamps, in words."""
+
+
+Word = Literal["done", "missing", "stale", "blocked", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """One task, its state in a word, and the reason for a state other than `done`.
+
+    `missing`: never finished; `stale`: inputs or files have changed, or a task before it is not done; `failed`: when a run
+    last tried it; `blocked`: unknown, because something outside the build directory is missing.
+    """
+
+    task: Task
+    word: Word
+    why: str
+
+
+def _listed(words: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(words))
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def statuses(ctx: Context) -> Iterator[TaskStatus]:
+    """Yield every task of `pzl run` with its state, in order."""
+    undone: list[Key] = []
+    for task in tasks_of(ctx):
+        word, why = _state(ctx, task, undone)
+        if word != "done":
+            undone.append(task.key)
+            failure = failure_of(ctx.build, task.stage, task.name)
+            word, why = (word, why) if failure is None else ("failed", failure.reason)
+        yield TaskStatus(task, word, why)
+
+
+def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> tuple[Word, str]:
+    stamp = ctx.stamps.read(task.stage, task.name)
+    if stamp is None:
+        return "missing", "not made yet"
+    if first := task.follows(undone):  # if that task leaves the same files, this one stays done
+        return "stale", f"after {_listed([' '.join(key) for key in first])}"
+    try:
+        now, before = task.inputs(), stamp.inputs
+        files = ctx.stamps.damaged(stamp)
+        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        if changed and not files:
+            return "stale", f"{_listed([MEANINGS.get(name, f'`{name}`') for name in changed])} changed"
+        if files := files or list(task.damaged()):
+            return "stale", f"{_listed([f'`{file}`' for file in files])} changed or gone since"
+    except DiagnosticError as error:
+        return "blocked", error.diagnostics[0].message
+    return "done", ""
+
 
 SECOND_TO_WARM_UP = 0.5
 """To load a model, and whatever else a task does once."""
@@ -50,13 +132,12 @@ class Step:
     the task took it before, or some of its units are done, and the others take this long; empty for an estimate.
     """
 
-    task: Task
+    status: TaskStatus
     work: Work
     plans: Sequence[StagePlan]
     peak_bytes: int
     seconds: float
-    source: str = ""
-    status: TaskStatus | None = None
+    source: str
 
     @property
     def scratch_bytes(self) -> int:
@@ -68,16 +149,11 @@ class Step:
         """Return title, time, memory, disk and reason as text; of a score with the number of layer runs that it scores."""
         runs = f" (with {self.work.runs} runs of layers)" if self.work.runs else ""
         time = duration(self.seconds) + (f" ({self.source})" if self.source else "")
-        memory, disk, why = (
-            size(self.peak_bytes),
-            size(self.work.written_bytes),
-            self.status and self.status.why,
-        )
-        return self.task.title + runs, time, memory, disk, why or ""
+        memory, disk = size(self.peak_bytes), size(self.work.written_bytes)
+        return self.status.task.title + runs, time, memory, disk, self.status.why
 
     def as_json(self, device: Device) -> dict[str, object]:
         """Return the step as a JSON object."""
-        assert self.status is not None
         plans = [{"stage": p.stage, **p.as_json(), "fits": p.fits(device)} for p in self.plans]
         return {
             **status_json(self.status),
@@ -98,26 +174,21 @@ class Estimator:
         self.ctx, self._elsewhere = ctx, elsewhere
         self._took, self._begun = _durations(ctx.build.log) if elsewhere is None else ({}, {})
 
-    def of(self, task: Task, plans: Sequence[StagePlan] = (), status: TaskStatus | None = None) -> Step:
+    def of(self, status: TaskStatus, plans: Sequence[StagePlan] = ()) -> Step:
         """Return the estimate of one task; on a device that is not here its time is that of its memory plans."""
-        work, source = task.work(), ""
-        if task.key in self._begun:
-            seconds, source = self._begun[task.key]
-        elif task.key in self._took:
-            seconds, source = self._took[task.key], "as before"
+        work, key, source = status.task.work(), status.task.key, ""
+        if key in self._begun:
+            seconds, source = self._begun[key]
+        elif key in self._took:
+            seconds, source = self._took[key], "as before"
         elif self._elsewhere is not None and plans:
             seconds = sum(plan.seconds for plan in plans)
         else:
             seconds = _seconds(work, plans, self.device)
-        return Step(task, work, plans, self._peak_bytes(plans), seconds, source, status)
-
-    def _peak_bytes(self, plans: Sequence[StagePlan]) -> int:
-        """Return the most bytes of a task's parts; on a CPU with the process's own."""
-        if not plans:
-            return 0
-        if self.device.is_gpu:
-            return max(plan.peak_bytes for plan in plans)
-        return LIBRARIES_BYTES + max(max(plan.peak_bytes, plan.host_bytes) for plan in plans)
+        peak_bytes = max((plan.peak_bytes for plan in plans), default=0)
+        if plans and not self.device.is_gpu:  # with the process's own
+            peak_bytes = LIBRARIES_BYTES + max(peak_bytes, *(plan.host_bytes for plan in plans))
+        return Step(status, work, plans, peak_bytes, seconds, source)
 
     @cached_property
     def device(self) -> Device:
@@ -264,8 +335,8 @@ def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | 
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
     place = next(path for path in (ctx.build.root, *ctx.build.root.parents) if path.exists())
     free, estimator = shutil.disk_usage(place).free, Estimator(ctx, device)
-    todo = [(s, s.task.plans(estimator.device, free)) for s in wanted if s.word != "done"]
-    steps = [estimator.of(status.task, plans, status) for status, plans in todo]
+    todo = [status for status in wanted if status.word != "done"]
+    steps = [estimator.of(status, status.task.plans(estimator.device, free)) for status in todo]
     loading_s = LIBRARIES_S if device is None and any(step.plans for step in steps) else 0.0
     return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device, loading_s)
 
@@ -295,9 +366,8 @@ def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
         chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
         on = f" x {plan.devices}" if plan.devices > 1 else ""
         name, memory = f"{plan.stage} {plan.name}".strip(), f"{size(plan.peak_bytes)}{on}{fits}"
-        rows.append(
-            (name, memory, size(plan.host_bytes), duration(plan.seconds) if plan.seconds else "", chosen[0])
-        )
+        time = duration(plan.seconds) if plan.seconds else ""
+        rows.append((name, memory, size(plan.host_bytes), time, chosen[0]))
         rows += [("", "", "", "", more) for more in chosen[1:]]
     yield from aligned(rows)
 

@@ -12,13 +12,13 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention
-from puzzledsl.child.healing import children as healed_children
-from puzzledsl.child.healing import children as healing
-from puzzledsl.child.healing.children import HealedChildren
+from puzzledsl.child.healing import walk
 from puzzledsl.child.healing.layer import chain, child_digest, first_changed, points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.refining import run
+from puzzledsl.refining.run import HealedChildren
 from puzzledsl.scoring.measures import Divergence
 from tests.assembled import assemble
 from tests.children import PARENT, Choice, define, random_pieces
@@ -45,12 +45,12 @@ def healer(directory: Path, *, kept_bytes: int = 1 << 30) -> HealedChildren:
     parent = load_parent(directory)
     pieces = random_pieces(parent, [SMALL] * LAYERS)
     measure = Divergence(LayerRunner(parent), SCORED, SCORED.numel())
-    return HealedChildren(parent, pieces, CALIBRATION, measure, kept_bytes=kept_bytes)
+    return HealedChildren(parent, pieces, CALIBRATION, measure, directory.parent, kept_bytes=kept_bytes)
 
 
 def kls(healed: HealedChildren, children: Sequence[Sequence[Choice]]) -> Mapping[str, float]:
-    found = healed.measured([layers_of(child) for child in children])
-    return {digest: figures["kl_divergence"] for digest, figures in found}
+    of_children = [layers_of(child) for child in children]
+    return {child_digest(layers): healed.figures(layers)["kl_divergence"] for layers in of_children}
 
 
 @torch.no_grad()
@@ -94,10 +94,10 @@ def test_what_dropped_layers_cost_shrinks(tmp_path: Path) -> None:
 def test_a_prefix_that_children_share_is_healed_once(
     every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(healed_children, "KEPT_EVERY", every)
+    monkeypatch.setattr(run, "KEPT_EVERY", every)
     fitted: list[object] = []
-    real = healing.fit_last
-    monkeypatch.setattr(healing, "fit_last", lambda *args: (fitted.append(args[0].link), real(*args)))
+    real = walk.fit_last
+    monkeypatch.setattr(walk, "fit_last", lambda *args: (fitted.append(args[0].link), real(*args)))
     healed = healer(save_tiny(tmp_path / "parent", layers=LAYERS))
     kls(healed, CHILDREN[1:3])
     one, other = (chain(layers_of(child)) for child in CHILDREN[1:3])
@@ -108,20 +108,11 @@ def test_a_prefix_that_children_share_is_healed_once(
     assert len(fitted) == len(one) - begun + len(other) - resumed
 
 
-def test_results_come_one_by_one(tmp_path: Path) -> None:
-    """A caller that stops in the middle has what is finished."""
-    healed = healer(save_tiny(tmp_path / "parent", layers=LAYERS))
-    first = next(healed.measured([layers_of(child) for child in CHILDREN]))
-    assert (
-        first[0] in {child_digest(layers_of(child)) for child in CHILDREN} and first[1]["kl_divergence"] > 0
-    )
-
-
 def test_the_parent_is_not_changed(tmp_path: Path) -> None:
     directory = save_tiny(tmp_path / "parent", layers=LAYERS)
     parent = load_parent(directory)
     before = {name: weight.clone() for name, weight in parent.state_dict().items()}
     measure = Divergence(LayerRunner(parent), SCORED, SCORED.numel())
-    healed = HealedChildren(parent, random_pieces(parent, [SMALL] * LAYERS), CALIBRATION, measure)
+    healed = HealedChildren(parent, random_pieces(parent, [SMALL] * LAYERS), CALIBRATION, measure, tmp_path)
     kls(healed, CHILDREN)
     assert all(torch.equal(weight, before[name]) for name, weight in parent.state_dict().items())

@@ -77,7 +77,7 @@ def _warnings(what: list[str], option: str) -> set[str]:
     if not what or what == every:
         return set(what)
     from puzzledsl.base.phrases import closest
-    from puzzledsl.cli.commands.program.explain import all_codes
+    from puzzledsl.cli.commands.explain import all_codes
 
     known = [*every, *(code for code, kind in all_codes().items() if kind.severity == "warning")]
     for word in what:
@@ -98,11 +98,8 @@ CHECK_HELP = "Write nothing; exit with 1 if a file would change."
 def fmt(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=FILES_HELP)],
     check: Annotated[bool, typer.Option("--check", help=CHECK_HELP)] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")] = False,
 ) -> None:
     """Format programs in place. A file with syntax errors is left as it is."""
-    import difflib
-
     from puzzledsl.base.files import like, write_bytes
     from puzzledsl.syntax.format import format_source
 
@@ -114,22 +111,19 @@ def fmt(
             bad = True
             continue
         formatted = format_source(text)
-        if written is not None and not check and not diff:
+        if written is not None and not check:
             sys.stdout.flush()
             sys.stdout.buffer.write(like(written, formatted))
             continue
         if formatted == text:
             continue
         changed = True
-        if diff:
-            lines = text.splitlines(True), formatted.splitlines(True)
-            sys.stdout.writelines(difflib.unified_diff(*lines, str(file), f"{file} (formatted)"))
-        elif check:
+        if check:
             print(f"would reformat {file}")
         else:
             write_bytes(file, like(file.read_bytes(), formatted))
             print(f"reformatted {file}")
-    if bad or (changed and (check or diff)):
+    if bad or (changed and check):
         raise typer.Exit(1)
 
 

@@ -1,1 +1,0 @@
-"""Commands on the program text: write, check, format, compare, edit."""

@@ -1,1 +1,0 @@
-"""State and estimates of tasks, without running any."""

@@ -202,16 +202,20 @@ def _read(path: Path, offset: int, nbytes: int, shape: tuple[int, ...], dtype: t
         return torch.empty(shape, dtype=dtype)
     buffer = bytearray(nbytes)
     try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            view = memoryview(buffer)
-            while len(view):
-                if not (count := file.readinto(view)):
-                    raise _damaged(path, "it became shorter while it was read")
-                view = view[count:]
+        _fill(path, offset, buffer)
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
+
+
+def _fill(path: Path, offset: int, buffer: bytearray) -> None:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        view = memoryview(buffer)
+        while len(view):
+            if not (count := file.readinto(view)):
+                raise _damaged(path, "it became shorter while it was read")
+            view = view[count:]
 
 
 def total_bytes(weights: Mapping[str, LazyTensor]) -> int:

@@ -65,9 +65,8 @@ class ChatWriter:
         found = []
         for i, message in enumerate(each.messages):
             if message["role"] == ASSISTANT:
-                before = text[: text.find(message["content"].strip())]
-                if i:
-                    before = self._rendered(each, each.messages[:i], prompt=True)
+                opening = text[: text.find(message["content"].strip())]  # of one that begins with an answer
+                before = self._rendered(each, each.messages[:i], prompt=True) if i else opening
                 if not text.startswith(before):
                     raise self._not_found("the template does not write a conversation turn by turn", each.at)
                 found.append((len(before), self._end(each, i, text, len(before))))

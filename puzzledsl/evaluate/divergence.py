@@ -76,10 +76,6 @@ def final_states(model: PreTrainedModel, blocks_NT: Tensor) -> list[Tensor]:
     base: Any = model.base_model
     found: list[Tensor] = []
     blocks, length = blocks_NT.shape
-    share = (
-        -(-blocks // torch.get_num_threads()) if model.device.type == "cpu" else blocks
-    )  # all threads read
-    per_forward = max(1, min(share, tiles(model.device.type).forward_tokens // length))
 
     def states(rows_BT: Tensor) -> Tensor:
         with fast_products(model.device):
@@ -87,6 +83,8 @@ def final_states(model: PreTrainedModel, blocks_NT: Tensor) -> list[Tensor]:
         return read_by_head(model, states_BTH).cpu()
 
     with Workers(model.device, shared=not is_paged(model), most=AT_ONCE) as workers:
+        share = -(-blocks // workers.count)  # so that a short text is read by all workers
+        per_forward = max(1, min(share, tiles(model.device.type).forward_tokens // length))
         for _, states_BTH in workers.each(states, torch.split(blocks_NT, per_forward)):
             found += list(states_BTH)
     return found

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from puzzledsl.search.answer import child_figures
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
-from tests.cases import cases
-from tests.oracles import acceptable, all_children, violations
-from tests.search import auto_instances
+from tests.oracles import acceptable, all_children, children_at_own_batches, objective, violations
 from tests.search.auto_instances import auto_searches
-from tests.search.instances import Instance, problems
-
-quick: Any = settings(deadline=None, max_examples=cases(20), suppress_health_check=list(HealthCheck))
+from tests.search.instances import Instance, problems, quick
 
 
 def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:
@@ -30,27 +26,27 @@ def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:
         figures, good = child_figures(tables, layers), [c for c in candidates if acceptable(c)]
         assert figures.feasible == bool(good)
         if good:
-            assert figures.objective == better(c.linear(tables.search.objective) for c in good)
+            assert figures.objective == better(map(objective, good))
         assert [r.holds for r in figures.requirements] == [
             Child(tables, layers, figures.batches).meets(r) for r in tables.search.requirements
         ]
 
 
-@quick
+@quick(20)
 @given(problems(max_layers=3))
 def test_listed_batches_are_tried(instance: Instance) -> None:
     tables = tables_of(*instance.args)
     are_those_of_enumeration(tables, [*all_children(tables)])
 
 
-@quick
+@quick(20)
 @given(auto_searches(most=8))
 def test_an_automatic_batch_is_the_largest_that_fits(instance: Instance) -> None:
     tables = tables_of(*instance.args)
-    are_those_of_enumeration(tables, [*auto_instances.all_children(tables)])
+    are_those_of_enumeration(tables, [*children_at_own_batches(tables)])
 
 
-@quick
+@quick(20)
 @given(problems())
 def test_a_solution_has_these_figures(instance: Instance) -> None:
     tables = tables_of(*instance.args)

@@ -16,14 +16,7 @@ from puzzledsl.ir.tables import WhyResult
 from puzzledsl.search.sensitivity.why import why_search
 
 Key = tuple[int, str, str]
-STRUCTURE = (
-    "heads_tied",
-    "tied_in_groups",
-    "heads_never_grow",
-    "few_gaps_in_four",
-    "two_gaps",
-    "gaps_counted",
-)
+STRUCTURE = "heads_tied tied_in_groups heads_never_grow few_gaps_in_four two_gaps gaps_counted".split()
 
 
 def best_with_each(loaded: Loaded) -> dict[Key, Fraction]:

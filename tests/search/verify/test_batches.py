@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from puzzledsl.costs.metrics import fits
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.references import places_of
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify.verify import Violation, verify
-from tests.cases import cases, more
-from tests.oracles import violations
-from tests.search.auto_instances import all_children, auto_searches
-from tests.search.instances import Instance
+from tests.cases import more
+from tests.oracles import children_at_own_batches
+from tests.search.auto_instances import auto_searches
+from tests.search.instances import Instance, quick
 from tests.search.test_traffic import every_child, is_right, question, read, scores
 
-quick: Any = settings(deadline=None, max_examples=cases(40), suppress_health_check=list(HealthCheck))
 
-
-@quick
+@quick(40)
 @given(auto_searches())
 def test_of_any_batch_on_a_profile_the_largest_is_right(instance: Instance) -> None:
     tables = tables_of(*instance.args)
-    for child in [*all_children(tables)][::7]:
+    for child in [*children_at_own_batches(tables)][::7]:
         own = dict(child.batches)
-        honest = solution_of(tables, child.layers, own)
         met = all(child.meets(requirement) for requirement in tables.search.requirements)
-        assert (violations(*instance.args, honest) == []) == met
+        assert (complaints(tables, child.layers, own) == []) == met
         for name in own:
             for other in {own[name] - 1, own[name] + 1} & {*tables.candidates(name)}:
-                wrong = solution_of(tables, child.layers, {**own, name: other})
-                assert "batch" in {each.kind for each in violations(*instance.args, wrong)}
+                wrong = complaints(tables, child.layers, {**own, name: other})
+                assert "batch" in {each.kind for each in wrong}
 
 
 @pytest.mark.parametrize("seed", [0, 1, *more(2, 3, 4, 5)])
@@ -52,21 +49,16 @@ def test_under_traffic_the_least_that_sustains_it_is_right(tmp_path: Path, seed:
         assert (found == []) == is_right(asked, child, every[0]), found
         for name, batch in batches.items():
             for other in {batch - 1, batch + 1} & {*tables.candidates(name)}:
-                assert not is_own(tables, name) or complaints(tables, child.layers, {**batches, name: other})
+                is_own = tables.costs.scenarios[name][0].is_own
+                assert not is_own or complaints(tables, child.layers, {**batches, name: other})
 
 
-def is_own(tables: Tables, name: str) -> bool:
-    return tables.costs.scenarios[name][0].is_own
-
-
-def least(tables: Tables, name: str, layers: tuple[LayerAssignment, ...]) -> int:
+def least(tables: Tables, name: str, layers: Sequence[Assignment]) -> int:
     """The least number of sequences that fits, else the most."""
     numbers = tables.candidates(name)
     return next((n for n in numbers if fits(tables.at(name, n), layers)), max(numbers))
 
 
-def complaints(
-    tables: Tables, layers: tuple[LayerAssignment, ...], batches: dict[str, int]
-) -> list[Violation]:
+def complaints(tables: Tables, layers: Sequence[Assignment], batches: dict[str, int]) -> list[Violation]:
     solution = solution_of(tables, layers, batches)
     return verify(tables.program, tables.search, tables.costs, tables.scores, solution)

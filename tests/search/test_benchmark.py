@@ -21,24 +21,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_the_quick_run_prints_a_ratio_for_every_question() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.search", "--quick"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    command = [sys.executable, "-m", "benchmarks.search", "--quick"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr[-2000:]
-    for line in (
-        "ours / highs = 1/",
-        "ours / cbc = 1/",
-        "frontier",
-        "12 batches",
-        "answers",
-        "conflicts of 12 layers",
-        "1 minimal",
-        "laws, each a hypothesis test",
-        "cold `pzl solve`",
-    ):
+    for line in ("ours / highs = 1/", "frontier", "12 batches", "answers", "1 minimal", "cold `pzl solve`"):
         assert line in run.stdout
     assert "0 of 1 instances differ" in run.stdout
     assert re.findall(r"better than ours (\d+) times", run.stdout) == ["0"] * len(RIVALS)

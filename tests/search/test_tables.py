@@ -26,26 +26,20 @@ def diagnostics(
     return [(d.message, d.help) for d in error.value.diagnostics]
 
 
-def test_missing_tables_say_which_command_makes_them() -> None:
+@pytest.mark.parametrize(("path", "quoted"), [("t.pzl", "t.pzl"), ("a b.pzl", "'a b.pzl'")])
+def test_missing_tables_say_which_command_makes_them(path: str, quoted: str) -> None:
     costs = INSTANCE.costs.model_copy(update={"scenarios": {}})
-    assert diagnostics(costs, {}) == [
-        ("scores `kl` are not there yet", "run `pzl score t.pzl kl`"),
-        ("costs of scenario `chat` are not there yet", "run `pzl measure t.pzl`"),
+    assert diagnostics(costs, {}, path) == [
+        ("scores `kl` are not there yet", f"run `pzl score {quoted} kl`"),
+        ("costs of scenario `chat` are not there yet", f"run `pzl measure {quoted}`"),
     ]
-
-
-def test_a_command_quotes_a_path_with_spaces() -> None:
-    costs, table, path = INSTANCE.costs.model_copy(update={"scenarios": {}}), INSTANCE.scores["kl"], "a b.pzl"
-    helps = [help for _, help in diagnostics(costs, {}, path)]
-    assert helps == ["run `pzl score 'a b.pzl' kl`", "run `pzl measure 'a b.pzl'`"]
-    gap = table.model_copy(update={"attention": ({"gqa2": 1.0}, *table.attention[1:])})
-    assert diagnostics(scores={"kl": gap}, source=path)[0][1].startswith("run `pzl score 'a b.pzl' kl` again")
 
 
 def test_a_gap_or_an_infinity_in_a_table_is_named() -> None:
     table = INSTANCE.scores["kl"]
     gap = table.model_copy(update={"attention": ({"gqa2": 1.0}, *table.attention[1:])})
-    assert "layer 0" in diagnostics(scores={"kl": gap})[0][0]
+    message, help = diagnostics(scores={"kl": gap}, source="a b.pzl")[0]
+    assert "layer 0" in message and help.startswith("run `pzl score 'a b.pzl' kl` again")
     infinite = table.model_copy(update={"ffn": ({**table.ffn[0], "noop": float("inf")}, *table.ffn[1:])})
     assert diagnostics(scores={"kl": infinite})[0][0] == "score `kl` of search `best` is not a finite number"
     [chat_costs] = INSTANCE.costs.scenarios["chat"]

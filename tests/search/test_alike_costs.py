@@ -68,11 +68,11 @@ def _least(made: pzl.Program, attention: list[Fraction], ffn: list[tuple[Fractio
     for of_bits, of_noop in ffn:
         grown: dict[tuple[int, int], Fraction] = {}
         for (bits, noops), loss in losses.items():
-            for key, more in (
+            for key, added in (
                 ((bits, noops), Fraction(0)), ((bits + 1, noops), of_bits), ((bits, noops + 1), of_noop)
             ):  # fmt: skip
-                if loss + more <= Fraction("0.1") and loss + more < grown.get(key, Fraction(1)):
-                    grown[key] = loss + more
+                if loss + added <= Fraction("0.1") and loss + added < grown.get(key, Fraction(1)):
+                    grown[key] = loss + added
         losses = grown
     return min(
         whole - count * saved[0] - bits * saved[1] - noops * saved[2] - head * of_head

@@ -33,8 +33,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
-from tests.pieces.train.bld_programs import make_program
-from tests.pieces.train.test_bld_run import run as run_bld
+from tests.pieces.train.bld_programs import make_pieces, make_program
 from tests.tiny import FAMILIES, save_tiny, tiny_tokenizer, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(24, 16, seed=1), tiny_tokens(4, 16, seed=2)
@@ -144,7 +143,7 @@ def test_of_a_coupled_piece_both_halves_are_healed_and_so_is_the_parents(tmp_pat
     program = make_program(
         tmp_path, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, tokens=128
     )
-    library = run_bld(program, tmp_path)
+    library = make_pieces(program, tmp_path)
     definition = defined(program, [("gqa1", "mlp24"), ("gqa1", "parent")])
     parent, pieces = load_parent(tmp_path / "parent"), library.load
     result = heal(parent, definition.layers, pieces, CALIBRATION, HELD_OUT, tmp_path / "w", Silent())
@@ -354,7 +353,7 @@ def test_all_work_is_counted_once(layers: list[Choice], tmp_path: Path) -> None:
 def trained(base: Path) -> tuple[nodes.Program, ModelDefinition, Library]:
     """A program whose pieces are made, and a child that uses one of each kind."""
     program = make_program(base, calibration_tokens=512, tokens=256)
-    library = run_bld(program, base)
+    library = make_pieces(program, base)
     return program, defined(program, [("gqa1", "mlp24"), ("linear", "mlp8"), ("parent", "linear")]), library
 
 

@@ -114,11 +114,6 @@ class Case:
         """A child as a whole model."""
         return assemble(load_parent(self.base / "parent"), self.child(layers), self.library.load)
 
-    def logits(self, layers: Sequence[tuple[Any, Any]], samples: int) -> torch.Tensor:
-        """A child's logits at the scored positions, float64 [P, V]."""
-        logits: torch.Tensor = self.assembled(layers)(self.tokens(samples), use_cache=False).logits
-        return logits.double().flatten(0, 1)[:samples]
-
     def tokens(self, samples: int) -> torch.Tensor:
         budget = Budget.of(self.program.blds["b"])
         count = -(-samples // budget.context)

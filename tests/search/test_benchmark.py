@@ -9,12 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.problems import build_problem
 from benchmarks.rivals import RIVALS
 from benchmarks.special import LAWS
-from benchmarks.synthetic import synthetic
-from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.instance import Effort
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,14 +30,3 @@ def test_the_laws_that_it_names_are_tests() -> None:
     for law in LAWS:
         path, name = law.split("::")
         assert f"\ndef {name}(" in (ROOT / path).read_text()
-
-
-def test_no_rival_has_a_better_answer() -> None:
-    for seed in range(3):
-        program, costs, scores = synthetic(16, seed=seed)
-        problem = build_problem(program, "best", costs, scores)
-        ours = minimise(problem, Effort.of(60))
-        assert ours.proven and ours.value is not None
-        for solve in RIVALS.values():
-            said = solve(problem, 20)
-            assert said.value is None or said.value >= ours.value

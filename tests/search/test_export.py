@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
@@ -23,6 +24,7 @@ from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import objective
 from tests.search.instances import Instance, problems, quick
+from tests.search.run_instances import run_instance
 
 
 def solve_plainly(model: bytes) -> list[str] | None:
@@ -61,10 +63,19 @@ def check(args: Any) -> None:
     assert float(objective(child)) == result.objective
 
 
+def of_runs(seed: int) -> Instance:
+    return run_instance(seed).with_search(solutions=1)
+
+
+@pytest.mark.parametrize(
+    "strategy", [problems(), st.builds(of_runs, st.integers(0, 10**6))], ids=["any", "runs"]
+)
 @quick(25)
-@given(problems())
-def test_plain_or_tools_finds_the_same_optimum(instance: Instance) -> None:
-    check(instance.args)
+@given(st.data())
+def test_plain_or_tools_finds_the_same_optimum(
+    strategy: st.SearchStrategy[Instance], data: st.DataObject
+) -> None:
+    check(data.draw(strategy).args)
 
 
 def test_the_ways_that_the_page_rules_out_fail() -> None:

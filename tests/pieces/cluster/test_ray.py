@@ -28,7 +28,6 @@ from tests.pipeline.tiny_program import write_tiny_program
 
 pytestmark = MARKS
 SHORT = {"tokens": 640, "calibration_tokens": 128}  # ten steps
-DEMO = Path(__file__).parents[3] / "examples" / "smollm2"
 
 
 def make(
@@ -99,24 +98,6 @@ def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture
     assert contents(Library(there / "library")) == contents(Library(here / "library"))
     assert run(["run", str(program), "-o", str(there), "--on", "local", "--until", "score"]) == 0
     assert "bld pieces: up to date" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (DEMO / "parent").is_dir(), reason="needs what `make demo` downloads")
-def test_two_nodes_finish_the_pieces_of_the_demo(tmp_path: Path) -> None:
-    """The demo's parent and space, with fewer tokens."""
-    for name in ("parent", "data"):
-        (tmp_path / name).symlink_to(DEMO / name)
-    source = (DEMO / "smollm2.pzl").read_text()
-    whole = "tokens = 4Ki, context = 512, batch = 4, calibration = 8Ki"
-    assert whole in source
-    source = source.replace(whole, "tokens = 512, context = 256, batch = 1, calibration = 1Ki")
-    (tmp_path / "small.pzl").write_text(source)
-    with two_nodes() as (cluster, _):
-        assert run(["bld", str(tmp_path / "small.pzl"), "--on", cluster.address]) == 0
-    library = Library(tmp_path / "build" / "library")
-    pieces = library.pieces()  # two windows and a linear map for each layer
-    assert len(pieces) == 3 * 30 and all(library.has(piece.job.id) for piece in pieces)
 
 
 def refused(program: nodes.Program, base: Path, on: str) -> Diagnostic:

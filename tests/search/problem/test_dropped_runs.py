@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
-from puzzledsl.ir.facts import can_drop, counted_runs
+from puzzledsl.ir.facts import counted_runs
 from puzzledsl.ir.nodes import LogicRequirement, ParamsTerm, ScoreTerm
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
@@ -24,7 +24,6 @@ from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import Effort, presolve
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import tables_of
 from tests.cases import cases, more
 from tests.oracles import brute_force, objective, violations
 from tests.search.instances import KL, Instance, alone, at, counted, program_of, quick, require, swept, total
@@ -36,7 +35,6 @@ from tests.search.run_instances import (
     run_instance,
     with_runs,
 )
-from tests.search.test_export import check as check_export
 
 seeds = st.integers(0, 10**6)
 
@@ -154,60 +152,6 @@ def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
                 assert problem.diagram is not None and not problem.diagram.whole
             best, result = brute_force(*instance.args), solve_search(*instance.args)
             assert [s.layers for s in result.solutions] == [child.layers for child in best], (work, seed)
-
-
-@quick(10)
-@given(seeds)
-def test_the_problem_says_of_every_child_what_the_tables_do(seed: int) -> None:
-    instance = run_instance(seed)
-    problem = build_problem(*instance.args)
-    for child in children_of(instance)[:400]:
-        chosen = problem.indices(child.layers)
-        assert chosen is not None and problem.choice(chosen) == child.layers
-        assert problem.goal.in_units(problem.goal.of(chosen)) == child.linear(instance.search.objective)
-        assert meets(problem, chosen) == all(map(child.meets, instance.search.requirements))
-
-
-@quick(10)
-@given(seeds)
-def test_the_exported_model_has_the_same_optimum(seed: int) -> None:
-    check_export(run_instance(seed).with_search(solutions=1).args)
-
-
-@quick(10)
-@given(seeds)
-def test_equal_scores_of_runs_change_nothing(seed: int) -> None:
-    """Runs that score what their layers do: the search without them."""
-    instance = run_instance(seed)
-    tables = tables_of(*instance.args)
-    single = [
-        tables.score("kl", i, gone) if can and gone is not None else None
-        for i, (gone, can) in enumerate(
-            zip(tables.dropped(), can_drop(tables.layers, tables.shape), strict=True)
-        )
-    ]
-    sums = [
-        RunScore(first=r.first, length=r.length, value=float(sum(own, Fraction(0))))
-        for r in instance.scores["kl"].runs
-        if None not in (own := single[r.first : r.first + r.length])
-    ]
-    one, other = solve_search(*with_runs(instance, sums).args), solve_search(*with_runs(instance, ()).args)
-    assert (one.status, one.objective) == (other.status, other.objective)
-    assert [s.layers for s in one.solutions] == [s.layers for s in other.solutions]
-
-
-@quick(10)
-@given(seeds, st.integers(1, 900))
-def test_a_run_that_scores_more_never_improves_the_minimum(seed: int, more: int) -> None:
-    instance = run_instance(seed).with_search(sense="minimize", objective=alone(KL), solutions=1)
-    instance = instance.with_search(requirements=instance.search.requirements[:1])
-    runs = list(instance.scores["kl"].runs)
-    if not runs:
-        return
-    place = seed % len(runs)
-    runs[place] = runs[place].model_copy(update={"value": runs[place].value + more / 1000})
-    one, other = solve_search(*instance.args), solve_search(*with_runs(instance, runs).args)
-    assert one.objective is None or (other.objective is not None and one.objective <= other.objective)
 
 
 @pytest.mark.drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.score_table import read_score_table
-from tests.search.instances import ATTENTION, FFN, program_of
+from puzzledsl.search.solve import solve_search
+from tests.search.instances import ATTENTION, FFN, chat, plain_instance, program_of, require
 
 CHOICE = LayerChoice(attention=ATTENTION[:2], ffn=(FFN[0], FFN[3]))
 PROGRAM: Program = program_of((CHOICE, CHOICE), (2,))
@@ -154,3 +156,43 @@ def test_what_is_lacking_is_said_with_its_layers(tmp_path: Path, lacking: Sequen
     rows = [f"{i},{a},{f},1" for i in range(20) for a, f in pairs if i not in lacking or (a, f) != pairs[-1]]
     [told] = mistakes(tmp_path, "\n".join(["layer,attention,ffn,kl", *rows]), program)
     assert "attention `gqa2` with ffn `linear`" in told and named in told
+
+
+# ---------------------------------------------------------------- tables that a search needs
+
+
+INSTANCE = plain_instance(
+    (LayerChoice(attention=ATTENTION, ffn=FFN),) * 2,
+    requirements=(require(chat("memory"), "<=", 10**9),),
+)
+
+
+def diagnostics(
+    costs: Any = INSTANCE.costs, scores: Any = INSTANCE.scores, source: str = "t.pzl"
+) -> list[tuple[str, str]]:
+    program = INSTANCE.program.model_copy(update={"source": source})
+    with pytest.raises(DiagnosticError) as error:
+        solve_search(program, "best", costs, scores)
+    return [(d.message, d.help) for d in error.value.diagnostics]
+
+
+@pytest.mark.parametrize(("path", "quoted"), [("t.pzl", "t.pzl"), ("a b.pzl", "'a b.pzl'")])
+def test_missing_tables_say_which_command_makes_them(path: str, quoted: str) -> None:
+    costs = INSTANCE.costs.model_copy(update={"scenarios": {}})
+    assert diagnostics(costs, {}, path) == [
+        ("scores `kl` are not there yet", f"run `pzl score {quoted} kl`"),
+        ("costs of scenario `chat` are not there yet", f"run `pzl measure {quoted}`"),
+    ]
+
+
+def test_a_gap_or_an_infinity_in_a_table_is_named() -> None:
+    table = INSTANCE.scores["kl"]
+    gap = table.model_copy(update={"attention": ({"gqa2": 1.0}, *table.attention[1:])})
+    message, help = diagnostics(scores={"kl": gap}, source="a b.pzl")[0]
+    assert "layer 0" in message and help.startswith("run `pzl score 'a b.pzl' kl` again")
+    infinite = table.model_copy(update={"ffn": ({**table.ffn[0], "noop": float("inf")}, *table.ffn[1:])})
+    assert diagnostics(scores={"kl": infinite})[0][0] == "score `kl` of search `best` is not a finite number"
+    [chat_costs] = INSTANCE.costs.scenarios["chat"]
+    short = chat_costs.model_copy(update={"ffn": ({}, *chat_costs.ffn[1:])})
+    costs = INSTANCE.costs.model_copy(update={"scenarios": {"chat": (short,)}})
+    assert all("in layer 0" in message for message, _ in diagnostics(costs))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.problems import build_problems
@@ -14,13 +16,24 @@ from puzzledsl import load
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.nodes import CountTerm, CpSat, LayerChoice, ParamsTerm, Preference
-from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import tables_of
-from tests.oracles import acceptable, all_children, brute_force, objective, violations
+from puzzledsl.search.answer import child_figures
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.solve import direction, solve_search
+from puzzledsl.search.tables import Tables, tables_of
+from tests.oracles import (
+    acceptable,
+    all_children,
+    brute_force,
+    children_at_own_batches,
+    objective,
+    violations,
+)
+from tests.search.auto_instances import auto_searches
 from tests.search.instances import (
     ATTENTION,
     FFN,
     HERE,
+    KL,
     Instance,
     alike,
     alone,
@@ -29,6 +42,7 @@ from tests.search.instances import (
     problems,
     quick,
     require,
+    swept,
 )
 from tests.search.run_instances import run_instance, run_searches
 
@@ -161,3 +175,109 @@ def test_the_largest_child_in_three_budgets_is_proven_by_counting(tmp_path: Path
     (tmp_path / "feasible.pzl").write_text(text)
     answer = load(tmp_path / "feasible.pzl").solve("small")
     assert (answer.status, answer.proved_by) == ("optimal", "CP-SAT")
+
+
+# ---------------------------------------------------------------- figures of any child
+
+
+def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:
+    """Assert for each choice of layers that `child_figures` takes its best acceptable batches, and says if there are none."""
+    by_layers: dict[Any, list[Child]] = defaultdict(list)
+    for child in children:
+        by_layers[child.layers].append(child)
+    better = min if tables.search.sense == "minimize" else max
+    for layers, candidates in by_layers.items():
+        figures, good = child_figures(tables, layers), [c for c in candidates if acceptable(c)]
+        assert figures.feasible == bool(good)
+        if good:
+            assert figures.objective == better(map(objective, good))
+        assert [r.holds for r in figures.requirements] == [
+            Child(tables, layers, figures.batches).meets(r) for r in tables.search.requirements
+        ]
+
+
+@quick(20)
+@given(problems(max_layers=3))
+def test_listed_batches_are_tried(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    are_those_of_enumeration(tables, [*all_children(tables)])
+
+
+@quick(20)
+@given(auto_searches(most=8))
+def test_an_automatic_batch_is_the_largest_that_fits(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    are_those_of_enumeration(tables, [*children_at_own_batches(tables)])
+
+
+@quick(20)
+@given(problems())
+def test_a_solution_has_these_figures(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    for solution in solve_search(*instance.args).solutions:
+        given = {name: solution.batches[name] for name in tables.scenarios}
+        figures = child_figures(tables, solution.layers, given)
+        assert figures.feasible and violations(*instance.args, solution) == []
+        assert figures.batches == solution.batches and float(figures.objective) == solution.objective
+        assert {name: float(value) for name, value in figures.metrics.items()} == solution.metrics
+
+
+# ---------------------------------------------------------------- frontiers
+
+
+LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 3
+
+
+@quick(15)
+@given(problems(max_layers=3))
+def test_each_point_is_the_search_with_one_more_requirement(instance: Instance) -> None:
+    latency, asked = chat("latency"), instance.search.requirements
+    assume(not any(r.kind == "linear" and r.left.terms[0].term == latency for r in asked))
+    result = swept(instance, latency, 0, "1/20000000", points=3)
+    for point, target in zip(result.points, ("0", "1/40000000", "1/20000000"), strict=True):
+        assert point.target == float(Fraction(target))
+        more = (*asked, require(latency, "<=", target))
+        alone = solve_search(*instance.with_search(requirements=more).args)
+        assert (point.result.status, point.result.objective) == (alone.status, alone.objective)
+
+
+def test_a_sweep_of_the_required_metric_replaces_its_bound() -> None:
+    instance = plain_instance(
+        LAYERS,
+        requirements=(
+            require(chat("throughput"), ">=", ratio="2.17"),
+            require(ParamsTerm(), ">=", ratio="0.2"),
+        ),
+        solutions=3,
+    )
+    result = swept(instance, chat("throughput"), 1, 3, points=5, times=True)
+    parent = result.points[0].result.parent_metrics["chat.throughput"]
+    objectives = []
+    for point, ratio in zip(result.points, (1, 1.5, 2, 2.5, 3), strict=True):
+        assert abs(point.target - ratio * parent) <= 1e-9 * point.target
+        [solution] = point.result.solutions
+        assert solution.metrics["chat.throughput"] >= point.target * (1 - 1e-12)
+        objectives.append(solution.objective)
+    assert objectives[0] == 0
+    assert objectives == sorted(set(objectives))
+
+
+@pytest.mark.parametrize(
+    ("op", "of_the_sweep"), [(">=", ">="), (">", ">="), ("<=", "<="), ("<", "<="), ("==", None)]
+)
+@pytest.mark.parametrize(
+    ("term", "natural"), [(chat("throughput"), ">="), (chat("latency"), "<="), (ParamsTerm(), "<=")]
+)
+def test_a_sweep_bounds_as_the_search_does(
+    op: str, of_the_sweep: str | None, term: Any, natural: str
+) -> None:
+    """An equation says no side; nor does a bound on something else."""
+    search = plain_instance(LAYERS, requirements=(require(KL, "<", 3), require(term, op, 1))).search
+    assert direction(search, term) == (of_the_sweep or natural)
+
+
+def test_points_without_a_child_are_crosses_on_the_axis() -> None:
+    term = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
+    instance = plain_instance(LAYERS, requirements=(require(term, "<=", 3),))
+    points = swept(instance, term, -1, 1, points=3).points
+    assert [p.result.status for p in points] == ["infeasible", "optimal", "optimal"]

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice, product
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from benchmarks.structure import LIMIT_S
+from benchmarks.structure_checks import Loaded
+from benchmarks.structure_form import Form
+from benchmarks.structure_forms import FORMS
+from benchmarks.structure_runs import texts_of
+from benchmarks.structure_text import ENDS, SMALL, Child
+from puzzledsl.costs.metrics import fits
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import LayerChoice
-from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.ir.references import places_of
+from puzzledsl.ir.tables import Assignment, EndsAssignment, LayerAssignment, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import tables_of
-from tests.oracles import acceptable, all_children, violations
+from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.verify.verify import Violation, verify
+from tests.cases import more
+from tests.oracles import acceptable, all_children, children_at_own_batches, violations
+from tests.search.auto_instances import auto_searches
 from tests.search.instances import ATTENTION, FFN, Instance, chat, plain_instance, problems, quick, require
 from tests.search.run_instances import run_searches
+from tests.search.test_traffic import every_child, is_right, question, read, scores
 
 
 def solved(instance: Instance) -> Solution:
@@ -211,3 +228,93 @@ def test_wrong_figures_and_broken_requirements_are_said_together() -> None:
         ("requirement", "requirement 1 `line 7` does not hold"),
         ("objective", f"the objective is {right.objective!r}, not 0.5"),
     ]
+
+
+# ---------------------------------------------------------------- batches
+
+
+@quick(40)
+@given(auto_searches())
+def test_of_any_batch_on_a_profile_the_largest_is_right(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    for child in [*children_at_own_batches(tables)][::7]:
+        own = dict(child.batches)
+        met = all(child.meets(requirement) for requirement in tables.search.requirements)
+        assert (complaints(tables, child.layers, own) == []) == met
+        for name in own:
+            for other in {own[name] - 1, own[name] + 1} & {*tables.candidates(name)}:
+                wrong = complaints(tables, child.layers, {**own, name: other})
+                assert "batch" in {each.kind for each in wrong}
+
+
+@pytest.mark.parametrize("seed", [0, 1, *more(2, 3, 4, 5)])
+def test_under_traffic_the_least_that_sustains_it_is_right(tmp_path: Path, seed: int) -> None:
+    asked = question(tmp_path, seed)
+    program = read(tmp_path, asked.text)
+    costs = cost_table(program, "w")
+    tables = tables_of(program, "s", costs, {"kl": scores()})
+    every = [*every_child(costs, asked.traffic)]
+    for child in every[::9]:
+        batches = {name: least(tables, name, child.layers) for name in places_of(tables.search)}
+        found = complaints(tables, child.layers, batches)
+        assert (found == []) == is_right(asked, child, every[0]), found
+        for name, batch in batches.items():
+            for other in {batch - 1, batch + 1} & {*tables.candidates(name)}:
+                is_own = tables.costs.scenarios[name][0].is_own
+                assert not is_own or complaints(tables, child.layers, {**batches, name: other})
+
+
+def least(tables: Tables, name: str, layers: Sequence[Assignment]) -> int:
+    """The least number of sequences that fits, else the most."""
+    numbers = tables.candidates(name)
+    return next((n for n in numbers if fits(tables.at(name, n), layers)), max(numbers))
+
+
+def complaints(tables: Tables, layers: Sequence[Assignment], batches: dict[str, int]) -> list[Violation]:
+    solution = solution_of(tables, layers, batches)
+    return verify(tables.program, tables.search, tables.costs, tables.scores, solution)
+
+
+# ---------------------------------------------------------------- searches as text
+
+
+PLAIN = [form for form in FORMS.values() if not form.join]
+OF_EACH = 8
+
+
+def drawn(loaded: Loaded, rng: Random) -> Iterator[Child]:
+    """All children once, in any order, at any listed batches; first those with few layers changed."""
+    world = loaded.tables
+    batches = {name: [each["batch"] for each in costs] for name, costs in world.costs["scenarios"].items()}
+    parent = [each[0] for each in world.choices]
+    nearly = [
+        [*parent[:i], other, *parent[i + 1 :]] for i, each in enumerate(world.choices) for other in each
+    ]
+    every = [*map(list, product(*world.choices))]
+    for layers in (*rng.sample(nearly, 8), *rng.sample(every, len(every))):
+        ends = rng.choice(ENDS) if loaded.text.world.ends else ENDS[0]
+        yield Child(world, layers, {name: rng.choice(of) for name, of in batches.items()}, ends)
+
+
+@pytest.mark.parametrize("form", PLAIN, ids=lambda form: form.name)
+def test_what_a_text_means_is_what_is_accepted(form: Form, tmp_path: Path) -> None:
+    """As many children that are meant are tried as others, where there are so many; the first way and the last, in two worlds."""
+    met = 0
+    for seed, way in ((1, 0), (2, -1)):
+        text = texts_of(form, 4, seed, LIMIT_S, SMALL)[way]
+        loaded, rng = Loaded(text, tmp_path / str(seed)), Random(text.name)
+        meant = (child for child in drawn(loaded, rng) if text.meaning.holds(child))
+        others = (child for child in drawn(loaded, rng) if not text.meaning.holds(child))
+        for child in (*islice(meant, OF_EACH), *islice(others, OF_EACH)):
+            found = complaints_of(loaded, child)
+            assert (found == []) == text.meaning.holds(child), found
+            met += not found
+    assert met
+
+
+def complaints_of(loaded: Loaded, child: Child) -> list[Violation]:
+    """The verifier's, of a child with the figures that the solver's own evaluation gives it."""
+    tables = tables_of(loaded.ir, "best", loaded.costs, loaded.scores)
+    layers = [LayerAssignment(attention=layer.attention, ffn=layer.ffn) for layer in child]
+    ends = [EndsAssignment(embedding=child.ends[0], head=child.ends[1])] * loaded.text.world.ends
+    return complaints(tables, (*layers, *ends), {name: child.batches[name] for name in tables.scenarios})

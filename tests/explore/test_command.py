@@ -144,10 +144,7 @@ def test_missing_libraries_are_told(
     assert "E0681" in said and "pip install 'puzzledsl[explore]'" in said
 
 
-@pytest.mark.parametrize(
-    ("search", "said"),
-    [("bst", "no search called `bst`")],
-)
+@pytest.mark.parametrize(("search", "said"), [("bst", "no search called `bst`")])
 def test_a_search_that_cannot_be_shown_is_told(tmp_path: Path, search: str, said: str) -> None:
     with pytest.raises(DiagnosticError, match=said):
         desk_of(tmp_path).chosen(search)

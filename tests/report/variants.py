@@ -438,14 +438,7 @@ def refined(built: Built, case: Mapping[str, float]) -> Artefacts:
     return found
 
 
-each(
-    "refined",
-    refined,
-    plain={},
-    far={"model": 6.0},
-    drawn={"drawn": 0.41},
-    optimum={"optimum": 0.3},
-)
+each("refined", refined, plain={}, far={"model": 6.0}, drawn={"drawn": 0.41}, optimum={"optimum": 0.3})
 
 
 @variant

@@ -64,6 +64,8 @@ EXTREMES: dict[str, str | bytes] = {
     "a function that grows": "fn f(x) = f(x * x)\nlet a = f(1e100)",
     "a function of many": "fn f(n) = if n < 1 then 0 else f(n - 1)\nlet a = f(100000)",
     "products": "let a = " + " * ".join(["99999999999999999999"] * 90),
+    "a setting that is no expression": TINY + "bld b of w { train = ) }",
+    "a metric of data, without a scenario": 'data d = text("a")\nlet x = d.memory',
     "a quotient": "let a = " + " / ".join(["99999999999999999999"] * 90),
 }
 

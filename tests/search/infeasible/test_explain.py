@@ -222,6 +222,7 @@ def test_one_loop_is_one_requirement() -> None:
         ("1234567", True, "1240000"),
         ("-0.05", False, "-0.05"),
         ("2", True, "2"),
+        ("0", True, "0"),
     ],
 )
 def test_numbers_are_rounded_away_from_the_bound(value: str, up: bool, shown: str) -> None:

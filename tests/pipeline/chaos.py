@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from puzzledsl.pipeline.stamps import Stamps
 from puzzledsl.pipeline.tasks import TASKS
-from tests.pipeline.test_run import COMMAND, ENVIRONMENT
+from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT
 
 CLEAR = 1  # the exit code of a mistake that is told
 
@@ -24,17 +23,12 @@ def start(program: Path, build: Path, limit_bytes: int | None = None) -> subproc
     """`pzl run`, with at most `limit_bytes` in any file it writes."""
 
     def limited() -> None:
-        assert limit_bytes is not None
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
-    return subprocess.Popen(
-        [*COMMAND, "run", str(program), "-o", str(build)],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limited if limit_bytes else None,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*COMMAND, "run", str(program), "-o", str(build)]
+    return subprocess.Popen(command, env=ENVIRONMENT, text=True, preexec_fn=limited, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 def finish(program: Path, build: Path, limit_bytes: int | None = None) -> tuple[int, str]:
@@ -50,7 +44,7 @@ def kill_after(program: Path, build: Path, seconds: float) -> bool:
     try:
         _, said = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
         return True
     assert process.returncode == 0, said
@@ -66,7 +60,7 @@ def flip(path: Path, dice: random.Random) -> str:
     return f"bit {bit} of byte {at} of {path.name}"
 
 
-def forget_after(program: Path, build: Path, stage: str | None) -> None:
+def forget_after(build: Path, stage: str | None) -> None:
     """Leave of a build what was there when `stage` had just ended (None: nothing but tokenised text)."""
     first = 0 if stage is None else list(TASKS).index(stage) + 1
     for stamp in list(Stamps(build).all()):
@@ -82,20 +76,20 @@ def forget_after(program: Path, build: Path, stage: str | None) -> None:
 @contextmanager
 def small_disk(place: Path, size_bytes: int) -> Iterator[Callable[[int], None]]:
     """A disk of its own at `place`. Yields what makes it larger. Raises PermissionError where nothing may be mounted."""
+
+    def mount(*arguments: str) -> None:
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            raise PermissionError("mounting a disk needs root")
+        result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise PermissionError(result.stderr.strip())
+
     place.mkdir(exist_ok=True)
-    _mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place))
+    mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place))
     try:
-        yield lambda size: _mount("-o", f"remount,size={size}", str(place))
+        yield lambda size: mount("-o", f"remount,size={size}", str(place))
     finally:
         subprocess.run(["umount", str(place)], check=True)
-
-
-def _mount(*arguments: str) -> None:
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        raise PermissionError("mounting a disk needs root")
-    result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise PermissionError(result.stderr.strip())
 
 
 def wait_for(found: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 250) -> bool:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from puzzledsl.pipeline.stamps import Stamps
 from tests.interrupting import faults
-from tests.pipeline.chaos import CLEAR, finish, flip, forget_after, kill_after, small_disk, start, wait_for
-from tests.pipeline.tiny_program import contents
+from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT, contents, forget_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -37,6 +39,69 @@ AFTER: dict[str | None, str] = {
 """The last stage of which a build has everything when the run goes on -> what is hit then."""
 UNFINISHED = {"bld": None, "score": "bld", "uptrain": "realise", "eval": "uptrain"}
 """Stages that are killed in the middle, and the one that has ended before."""
+
+
+CLEAR = 1  # the exit code of a mistake that is told
+
+
+def start(program: Path, build: Path, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+    """`pzl run`, with at most `limit_bytes` in any file it writes."""
+
+    def limited() -> None:
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*COMMAND, "run", str(program), "-o", str(build)]
+    return subprocess.Popen(command, env=ENVIRONMENT, text=True, preexec_fn=limited, **pipes)
+
+
+def finish(program: Path, build: Path, limit_bytes: int | None = None) -> tuple[int, str]:
+    """A whole `pzl run`: its exit code and what it said on stderr."""
+    process = start(program, build, limit_bytes)
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def kill_after(program: Path, build: Path, seconds: float) -> bool:
+    """Start a run and SIGKILL it after so long. False when it had ended by then, as it must: with 0."""
+    process = start(program, build)
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    assert process.returncode == 0, said
+    return False
+
+
+def flip(path: Path, dice: random.Random) -> str:
+    """Flip one bit of one byte; says which."""
+    content = bytearray(path.read_bytes())
+    at, bit = dice.randrange(len(content)), dice.randrange(8)
+    content[at] ^= 1 << bit
+    path.write_bytes(bytes(content))
+    return f"bit {bit} of byte {at} of {path.name}"
+
+
+@contextmanager
+def small_disk(place: Path, size_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A disk of its own at `place`. Yields what makes it larger. Raises PermissionError where nothing may be mounted."""
+
+    def mount(*arguments: str) -> None:
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            raise PermissionError("mounting a disk needs root")
+        result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise PermissionError(result.stderr.strip())
+
+    place.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place))
+    try:
+        yield lambda size: mount("-o", f"remount,size={size}", str(place))
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def right(program: Path, build: Path, finished: Path) -> None:
@@ -143,7 +208,8 @@ def test_a_flipped_bit_in_unfinished_work(finished: Path, copied: Callable[[], P
         forget_after(build, UNFINISHED[stage])
         shutil.rmtree(work, ignore_errors=True)
         process = start(program, build)
-        caught = wait_for(lambda: bool(kept(100)), process)
+        while not (caught := bool(kept(100))) and process.poll() is None:
+            time.sleep(0.002)
         time.sleep(dice.uniform(0, 0.1))
         process.kill()
         process.communicate()

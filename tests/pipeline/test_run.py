@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.chaos import forget_after
-from tests.pipeline.tiny_program import begun, contents, events, kill_during, ran, read, started
+from tests.pipeline.tiny_program import (
+    begun,
+    contents,
+    events,
+    forget_after,
+    kill_during,
+    ran,
+    read,
+    started,
+)
 
 KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
 

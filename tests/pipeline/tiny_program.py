@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.tasks import TASKS
 from tests import forked
 from tests.commands import told
 from tests.forked import pzl
@@ -140,3 +143,16 @@ def kill_during(program: Path, build: Path, stage: str) -> None:
     time.sleep(0.05)
     process.kill()
     process.communicate()
+
+
+def forget_after(build: Path, stage: str | None) -> None:
+    """Leave of a build what was there when `stage` had just ended (None: nothing but tokenised text)."""
+    first = 0 if stage is None else list(TASKS).index(stage) + 1
+    for stamp in list(Stamps(build).all()):
+        if stamp.stage not in TASKS or list(TASKS).index(stamp.stage) < first:
+            continue
+        for path in stamp.outputs:
+            (build / path).unlink(missing_ok=True)
+        Stamps(build).path(stamp.stage, stamp.name).unlink()
+    if stage is None:
+        shutil.rmtree(build / "library")

@@ -15,24 +15,19 @@ class Stream:
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
-    def wait_stream(self, other: Stream) -> None:
-        """Do nothing."""
+    def wait_stream(self, other: Stream) -> None: ...
 
-    def wait_event(self, event: Any) -> None:
-        """Do nothing."""
+    def wait_event(self, event: Any) -> None: ...
 
     def record_event(self, event: Any = None) -> Any:
-        """Record an event."""
         if event is not None:
             event.record()
         return event
 
     def query(self) -> bool:
-        """All work is done."""
         return True
 
-    def synchronize(self) -> None:
-        """Do nothing."""
+    def synchronize(self) -> None: ...
 
     def __enter__(self) -> Stream:
         return self

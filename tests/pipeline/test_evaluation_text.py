@@ -113,7 +113,8 @@ def test_a_card_has_what_was_measured_of_its_child_once(tmp_path: Path) -> None:
     """By the evaluation that is of it, or names it in full."""
     ctx = context(tmp_path)
     section = quality_of(ctx, "final")
-    assert evaluation_text(evaluation().model_copy(update={"ladder": None})) in section
+    parent, _, child = evaluation().models
+    assert evaluation_text(evaluation().model_copy(update={"models": (parent, child)})) in section
     assert quality_of(ctx, "best") == "", "nothing was measured of it"
     for full, expected in ((("best", "final"), section), (("best",), "")):
         ctx.program.evals = {"quality": EVAL.model_copy(update={"of": "best", "full": full})}

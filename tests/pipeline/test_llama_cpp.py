@@ -101,7 +101,7 @@ def test_every_file_is_measured_beside_the_child(program: Path, monkeypatch: pyt
     assert len(asked) == len(set(slower)) and asked <= set(files), "the next one on either side in speed"
     assert "files of llama.cpp" in shown and "q4_0, head q4_0" in shown
     page = (build / "report.html").read_text()
-    assert "Beside llama.cpp's own files of the parent" in page and page.count("q4_0, weighed") >= 2
+    assert "Beside llama.cpp's own files of the parent" in page and "q4_0, weighed" in page
     picture = (build / "ladder-quality.svg").read_text()
     assert picture.count("<circle") == len(FEW) + 1 and ">best</text>" in picture
     assert not list((build / "work").glob("eval/*"))

@@ -88,7 +88,7 @@ def test_bytes_are_those_of_codes_and_scales() -> None:
     assert CACHES["q8_0"].bytes == Fraction(weights.bits, 8) + Fraction(
         weights.scale_bytes, weights.groups[0]
     )
-    assert CACHES["q8_0"].group == weights.groups[0]
+    assert CACHES["q8_0"].group == weights.groups[0] and all(cache.flags for cache in CACHES.values())
 
 
 def test_options_name_the_layers_that_stay_as_they_are() -> None:

@@ -104,12 +104,25 @@ def test_llama_cpp_is_as_near_to_the_child_as_its_own_rounding_of_activations(
     assert errors["mixed"] <= errors["q8_0"] <= 0.1
 
 
-def test_transformers_reads_a_compressed_child(served: Made, tmp_path: Path) -> None:
+def test_a_compressed_directory_is_what_it_says_and_transformers_reads_it(
+    served: Made, tmp_path: Path
+) -> None:
     pytest.importorskip("compressed_tensors")
     path = prepare(from_directory(served.child), served.child, "transformers", tmp_path)
     _, found = run("transformers", request_for(path, served.prompt))
     assert np.abs(found["logits.0.0"] - served.logits).max() <= 2e-5
     assert found["greedy.0.0"] == served.greedy
+    write_export(served.child, tmp_path / "hf", "hf", "transformers")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())["quantization_config"]
+    assert config["quant_method"] == "compressed-tensors" and config["format"] == "mixed-precision"
+    groups = {
+        (g["weights"]["num_bits"], g["weights"]["type"], g["weights"].get("group_size")): g
+        for g in config["config_groups"].values()
+    }
+    assert set(groups) == {(8, "int", None), (4, "int", 64), (4, "int", 32), (8, "float", None)}
+    assert groups[8, "int", None]["targets"][0] == r"re:model\.layers\.(0)\.self_attn\.q_proj$"
+    sizes = [sum(p.stat().st_size for p in d.glob("*.safetensors")) for d in (tmp_path / "hf", served.child)]
+    assert sizes[0] < 0.75 * sizes[1]
 
 
 @pytest.mark.parametrize("heads", [4, 2])
@@ -126,26 +139,11 @@ def test_mlx_computes_what_the_oracle_does(heads: int, tmp_path: Path) -> None:
     assert modules["model.layers.1.mlp.down_proj"] == {"group_size": 32, "bits": 4}
 
 
-def test_what_a_compressed_directory_says(served: Made, tmp_path: Path) -> None:
-    write_export(served.child, tmp_path / "hf", "hf", "transformers")
-    config = json.loads((tmp_path / "hf" / "config.json").read_text())["quantization_config"]
-    assert config["quant_method"] == "compressed-tensors" and config["format"] == "mixed-precision"
-    groups = {
-        (g["weights"]["num_bits"], g["weights"]["type"], g["weights"].get("group_size")): g
-        for g in config["config_groups"].values()
-    }
-    assert set(groups) == {(8, "int", None), (4, "int", 64), (4, "int", 32), (8, "float", None)}
-    assert groups[8, "int", None]["targets"][0] == r"re:model\.layers\.(0)\.self_attn\.q_proj$"
-    sizes = [sum(p.stat().st_size for p in d.glob("*.safetensors")) for d in (tmp_path / "hf", served.child)]
-    assert sizes[0] < 0.75 * sizes[1]
-
-
 def test_codes_fill_words_from_the_low_end() -> None:
     codes = torch.tensor([[-8.0, -7, 0, 7, 1, -1, 2, -2, 3]])
+    bytes_of_8 = torch.tensor([[-128.0, 127, 0, 1]])
     assert [int(word) & 0xFFFFFFFF for word in packed(codes, 4)[0]] == [0x6A79F810, 0xB]
-    assert [int(word) & 0xFFFFFFFF for word in packed(torch.tensor([[-128.0, 127, 0, 1]]), 8)[0]] == [
-        0x8180FF00
-    ]
+    assert [int(word) & 0xFFFFFFFF for word in packed(bytes_of_8, 8)[0]] == [0x8180FF00]
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,19 @@ def request_for(path: Path, prompt: list[int]) -> dict[str, object]:
     return {"models": [str(path)], "prompts": [prompt], **sizes}
 
 
+def same(engine: str, made: Made, folder: Path) -> Path:
+    """Have an engine compute what the oracle does: for vLLM, which runs in slow tests, transformers with what it is given."""
+    path = prepare(from_directory(made.child), made.child, engine, folder)  # type: ignore[arg-type]
+    _, found = run("transformers" if engine == "vllm" else engine, request_for(path, made.prompt))
+    assert np.abs(found["logits.0.0"] - made.logits).max() <= TOLERANCE
+    assert found["greedy.0.0"] == made.greedy and len(made.greedy) == STEPS
+    return path
+
+
 @pytest.mark.parametrize("engine", ["transformers", "llama_cpp", "mlx", "vllm"])
 def test_an_engine_computes_what_the_oracle_does_or_refuses(
     made: tuple[str, Made], engine, tmp_path: Path
 ) -> None:
-    """vLLM itself runs in slow tests; here transformers computes what it is given."""
     name, child = made
     files = from_directory(child.child)
     if name in REFUSED[engine]:
@@ -81,10 +89,7 @@ def test_an_engine_computes_what_the_oracle_does_or_refuses(
         return
     if engine == "vllm":
         assert choose(files, RUNTIMES["vllm"]).grouped == (name in GROUPED)
-    path = prepare(files, child.child, engine, tmp_path)
-    _, found = run("transformers" if engine == "vllm" else engine, request_for(path, child.prompt))
-    assert np.abs(found["logits.0.0"] - child.logits).max() <= TOLERANCE
-    assert found["greedy.0.0"] == child.greedy and len(child.greedy) == STEPS
+    same(engine, child, tmp_path)
 
 
 def write(made: Made, path: Path) -> Path:

@@ -166,6 +166,11 @@ def test_two_gpus_share_a_mixer_by_groups(family: str) -> None:
         ("qwen3_next", {"linear_num_key_heads": 3}, "groups"),
         ("qwen3_next", {"full_attention_interval": 0}, "full_attention_interval"),
         ("qwen3_next", {"num_experts_per_tok": 4}, "top_k=4 is more than experts=3"),
+        *(
+            ("nemotron_h", {name: -1}, f"{name} is -1")
+            for name in ("use_conv_bias", "intermediate_size", "moe_shared_expert_intermediate_size", "n_groups")
+        ),
+        *(("qwen3_next", {name: -1}, f"{name} is -1") for name in ("num_experts", "moe_intermediate_size")),
     ],
 )  # fmt: skip
 def test_a_config_that_no_model_can_have(family: str, change: dict[str, Any], said: str) -> None:

@@ -399,6 +399,8 @@ def test_a_piece_that_does_not_fit_is_a_diagnostic(
     found = problem(realise, definition, parent, {"attention-0": weights}.__getitem__, tmp_path / "out")
     assert isinstance(found, PieceDoesNotFit) and reason in found.message
     assert (piece or "(none)") in found.message and not (tmp_path / "out").exists()
+    found = problem(assemble, load_parent(parent), definition, {"attention-0": weights}.__getitem__)
+    assert isinstance(found, PieceDoesNotFit) and reason in found.message
     found = problem(realise, define([PARENT] * 2), parent, {}.__getitem__, tmp_path / "out")
     assert isinstance(found, NoSuchLayer)
 

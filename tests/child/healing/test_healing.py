@@ -35,8 +35,7 @@ from puzzledsl.plan.bld import bld_plan
 from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
 from tests.interrupting import Interrupting
-from tests.pieces.train.bld_programs import make_program
-from tests.pieces.train.test_bld_run import run as run_bld
+from tests.pieces.train.bld_programs import make_pieces, make_program
 from tests.tiny import FAMILIES, save_tiny, tiny_tokenizer, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(24, 16, seed=1), tiny_tokens(4, 16, seed=2)
@@ -112,7 +111,7 @@ def test_of_a_coupled_piece_both_halves_are_healed_and_so_is_the_parents(tmp_pat
     attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24))
     sizes: dict[str, Any] = {"model": {"layers": 2}, "tokens": 128}
     program = make_program(tmp_path, mode="coupled", attention=attention, ffn=ffn, **sizes)
-    library = run_bld(program, tmp_path)
+    library = make_pieces(program, tmp_path)
     definition = defined(program, [("gqa1", "mlp24"), ("gqa1", "parent")])
     parent, pieces = load_parent(tmp_path / "parent"), library.load
     result = heal(parent, definition.layers, pieces, CALIBRATION, HELD_OUT, tmp_path / "w", Silent())
@@ -218,7 +217,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     base = tmp_path_factory.mktemp("trained")
     program = make_program(base, calibration_tokens=512, tokens=256)
     definition = defined(program, [("gqa1", "mlp24"), ("linear", "mlp8"), ("parent", "linear")])
-    return Trained(base, program, run_bld(program, base), definition)
+    return Trained(base, program, make_pieces(program, base), definition)
 
 
 def defined(program: nodes.Program, names: list[tuple[str, str]]) -> ModelDefinition:

@@ -1,112 +1,167 @@
-"""Uptraining in processes of its own: two under torchrun do what one does, and a killed one goes on."""
+"""Laws of two processes, each with a part of both models: what they read, hold, save and agree on."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
+from puzzledsl.uptrain.state import Store
+from tests.child.checkpoint.test_hybrid_children import LAYERS, MIXED
 from tests.children import Choice, define, random_pieces
-from tests.pieces.train.bld_programs import make_program
-from tests.tiny import save_tiny
-from tests.uptrain.cases import Recorder, make_case, run, with_chats, with_uptrain
+from tests.tiny import DENSE, HYBRIDS, MIXTURES, save_tiny
+from tests.uptrain.cases import Recorder, make_case
+from tests.uptrain.test_sharded import TORCHRUN
 
-pytestmark = pytest.mark.timeout(900)
-TORCHRUN = (
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node=2",
-    "-m",
-    "pytest",
+pytestmark = pytest.mark.timeout(600)
+FAMILIES = (*DENSE, *MIXTURES, *HYBRIDS)
+DISTINCT = ("llama", "gemma3_text", "phi3", *MIXTURES, *HYBRIDS)
+"""Families whose weights are cut in another way than those of any before: windows, joined projections, experts, states."""
+DENSE_LAYERS: tuple[Choice, ...] = (
+    (NoOpAttention(), MlpFfn(width=17)),
+    (GqaAttention(kv_heads=1), ParentFfn()),
+    (GqaAttention(kv_heads=2, window=5), ParentFfn()),
 )
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+MIXTURE_LAYERS: tuple[Choice, ...] = (
+    (GqaAttention(kv_heads=1), MoeFfn(experts=3, top_k=1, width=8)),
+    (ParentAttention(), MlpFfn(width=12)),
+    (NoOpAttention(), ParentFfn()),
+)
+STEPS = 4
+CUT = torch.arange(15.0).view(5, 3)
 
 
-def assert_both_pass(base: Path, which: str, **variables: str) -> None:
-    """Let two processes run laws of two_ranks.py."""
-    environment = {**ENVIRONMENT, **variables, "PZL_TEST_BASE": str(base)}
-    laws = str(Path(__file__).with_name("two_ranks.py"))
-    command = [*TORCHRUN, laws, "-x", "-q", "-m", "not nothing", "-p", "no:cacheprovider", "-k", which]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=800)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    assert done.stdout.count(" passed") == 2
+def save_family(base: Path, family: str) -> None:
+    """A parent and a child with replaced sub-blocks; every second parent has a tied embedding."""
+    layers = MIXED.get(family) or (MIXTURE_LAYERS if family in MIXTURES else DENSE_LAYERS)
+    tied = FAMILIES.index(family) % 2 == 0
+    parent = save_tiny(base / "parent", family, layers=LAYERS.get(family, len(layers)), tied=tied)
+    realise(define(layers), parent, random_pieces(load_parent(parent), layers), base / "child")
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    """20 steps of 5 blocks, with recomputation; of documents, and of the answers of chats."""
-    for text in ("documents", "answers"):
-        case = make_case(tmp_path / text, tokens=20 * 80, batch=5, micro_batch=2, recompute=True)
-        case = case if text == "documents" else with_chats(case)
-        (case.base / "program.json").write_text(case.program.model_dump_json())
-        alone = Recorder()
-        run(case, case.base / "alone", tmp_path / "work", alone)
-        told = {name: alone.named(name) for name in ("uptrain_step", "uptrain_heldout")}
-        (case.base / "alone.json").write_text(json.dumps(told))
-    assert_both_pass(tmp_path, "not memory")
-
-
-def test_each_of_two_processes_takes_half_of_the_memory(tmp_path: Path) -> None:
-    sizes = {"hidden": 512, "heads": 8, "kv_heads": 8, "head_dim": 64, "intermediate": 2048}
-    parent = save_tiny(tmp_path / "parent", layers=24, scale=0.02, **sizes)
-    layers: list[Choice] = [(ParentAttention(), ParentFfn())] * 24
-    layers[3], layers[7] = (ParentAttention(), MlpFfn(width=1024)), (NoOpAttention(), ParentFfn())
-    realise(define(layers), parent, random_pieces(load_parent(parent), layers), tmp_path / "models" / "best")
-    (tmp_path / "text.txt").write_text("\n\n".join(f"document {i} of many" for i in range(200)))
-    program = make_program(tmp_path, attention=[ParentAttention()], ffn=[ParentFfn()])
-    (tmp_path / "program.json").write_text(with_uptrain(program, tokens=128).model_dump_json())
-    # freed memory goes back to the system at once, so that what is measured is what is in use
-    at_once = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "131072")
-    assert_both_pass(tmp_path, "memory", **at_once)
-
-
-CODE = """
-import sys
-from pathlib import Path
-from puzzledsl.ir.nodes import Program
-from puzzledsl.uptrain import train
-from tests.uptrain.cases import Case, Recorder, run
-train.CHECKPOINT_S, train.CHECKPOINT_SHARE = 0.0, 1e9
-class Steps(Recorder):
-    def log(self, event, **fields):
-        if event == "uptrain_step":
-            print(fields["step"], flush=True)
-base = Path(sys.argv[1])
-run(Case(base, Program.from_json((base / "program.json").read_text())), base / "broken", base / "work", Steps())
-"""
-
-
-def steps_until(kill_at: int | None, base: Path) -> list[int]:
-    """The steps that were done until the end, or until the process was killed as soon as it told of one."""
-    command, seen = [sys.executable, "-c", CODE, str(base)], []
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            seen.append(int(line))
-            if seen[-1] == kill_at:
-                process.kill()
-                break
-    assert process.returncode == (0 if kill_at is None else -9)
-    return seen
-
-
-def test_killed_outright_it_goes_on_and_writes_what_an_unbroken_run_writes(tmp_path: Path) -> None:
-    case = make_case(tmp_path, tokens=40 * 64, dtype="bf16", micro_batch=3)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of both processes' figures, `found-RANK.json`."""
+    base = tmp_path_factory.mktemp("two")
+    for family in DISTINCT:
+        save_family(base / "families" / family, family)
+    case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
     (case.base / "program.json").write_text(case.program.model_dump_json())
-    run(case, tmp_path / "unbroken", tmp_path / "work1")
-    assert steps_until(7, tmp_path)[-1] == 7
-    first, *_, last = steps_until(23, tmp_path)
-    assert 6 <= first <= 8 and last == 23
-    assert 22 <= steps_until(None, tmp_path)[0] <= 24
-    for path in (tmp_path / "unbroken").iterdir():
-        assert (tmp_path / "broken" / path.name).read_bytes() == path.read_bytes(), path.name
+    Store(base / "of_one").save("state", {"cut": CUT, "same": torch.arange(4.0)}, {"step": "7"})
+    launch(base, *TORCHRUN)
+    return base
+
+
+def launch(base: Path, *torchrun: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, "-m", "tests.uptrain.two_ranks", str(base)]
+    done = subprocess.run(command, env=environment, cwd=base, capture_output=True, text=True, timeout=560)
+    assert done.returncode == 0, done.stderr[-6000:]
+
+
+def read_both(base: Path) -> list[dict[str, Any]]:
+    return [json.loads((base / f"found-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def found(base: Path) -> list[dict[str, Any]]:
+    return read_both(base)
+
+
+def assert_halved(family: str, entry: dict[str, Any]) -> None:
+    for name in ("parent", "child"):
+        assert entry[name]["equal"], f"{name}'s weights are those of its files, to the bit"
+        assert entry[name]["held"] <= entry[name]["rows"]
+        assert entry[name]["off"] < 1e-4
+    if family in DENSE:
+        assert entry["reads"]["sum"] < 0.55 and entry["reads"]["largest"] <= 0.5, "and no more"
+
+
+@pytest.mark.parametrize("family", DISTINCT)
+def test_each_reads_its_half_of_parent_and_child(found, family) -> None:
+    for one in found:
+        assert_halved(family, one["families"][family])
+
+
+@pytest.mark.slow
+def test_so_it_is_in_every_other_family(tmp_path: Path) -> None:
+    others = [family for family in FAMILIES if family not in DISTINCT]
+    for family in others:
+        save_family(tmp_path / "families" / family, family)
+    launch(tmp_path, *TORCHRUN)
+    for one in read_both(tmp_path):
+        assert sorted(one["families"]) == sorted(others)
+        for family, entry in one["families"].items():
+            assert_halved(family, entry)
+
+
+def test_a_torn_checkpoint_is_never_read(found) -> None:
+    for rank in range(2):
+        torn = found[rank]["torn"]
+        assert {"state-0-0.safetensors", "state-0-1.safetensors", "state.json"} == set(torn["files"])
+        assert torn["intact"] and torn["restored"]
+        assert len(torn["read"]) == 7 * len(torn["files"]) and not any(torn["read"] + torn["loaded"])
+
+
+def test_rank_0_decides_what_is_read(found) -> None:
+    assert found[0]["disagreeing"] and found[1]["disagreeing"]
+
+
+def test_a_run_of_one_process_goes_on_with_two_and_back(base, found) -> None:
+    assert found[0]["of_one"] and found[1]["of_one"]
+    store, into = Store(base / "of_two"), {"cut": torch.zeros(5, 3), "same": torch.zeros(4)}
+    assert store.contents("state") == (set(into), {"step": "8"})
+    store.load("state", into)
+    assert torch.equal(into["cut"], CUT) and torch.equal(into["same"], torch.arange(4.0))
+    store.save("state", into, {"step": "9"})
+    assert sorted(path.name for path in (base / "of_two").iterdir()) == [
+        "state-1-0.safetensors",
+        "state.json",
+    ]
+
+
+def test_only_waiting_for_rank_0_is_patient(found) -> None:
+    day, half_an_hour = 24 * 3600, 1800
+    assert found[0]["timeouts"] == [7 * day, half_an_hour]
+
+
+def test_rank_0_computes_for_all_and_fails_for_all(found) -> None:
+    assert [one["together"]["asked"] for one in found] == [1, 0]
+    assert [(one["together"]["value"], one["together"]["failed"]) for one in found] == [("x", "E1704")] * 2
+
+
+@pytest.fixture(scope="module")
+def alone(base: Path) -> list[dict[str, Any]]:
+    case, progress = base / "case", Recorder()
+    from puzzledsl.ir.nodes import Program
+
+    program = Program.from_json((case / "program.json").read_text())
+    folders = case / "parent", case / "models" / "best", case / "alone", case, case / "work1", case / "tokens"
+    run_uptrain(UptrainInputs(program, "final", *folders, progress))
+    return progress.named("uptrain_step")
+
+
+@pytest.mark.parametrize("means", ["plain", "offloaded"])
+def test_the_losses_are_those_of_one_process(found, alone, means) -> None:
+    steps = found[0]["trainings"][means]["steps"]
+    assert len(steps) == len(alone) == STEPS
+    for one, two in zip(steps, alone, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_only_rank_0_hashes_and_tokenises(found) -> None:
+    first, second = (one["trainings"] for one in found)
+    assert first["hashed"] and first["tokenised"] and not second["hashed"] and not second["tokenised"]

@@ -62,7 +62,7 @@ def aftermath(w: Writer) -> None:
         w.uptrains.append(Stage(name, search.space))
     children = [*w.uptrains, *w.searches]
     if w.maybe(0.4):
-        name, of = w.name("judged"), w.pick(children)
+        name, of = w.name("verdict"), w.pick(children)
         others = [s.name for s in children if s.space.name == of.space.name and s is not of]
         body = w.some(["items = 200", f"data = {w.pick(w.data)}", "tokens = 4Ki"])
         body += [f"full = {' + '.join([of.name, *w.some(others, 0)])}"] * w.maybe(0.3)

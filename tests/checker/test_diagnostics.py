@@ -76,6 +76,7 @@ MEASURED = "hardware m = measured(device: cpu)"
         ("space w of p {", "bld w of p {", "E0222"),
         ("ffn = mlp", "ffn: mlp", "E0001"),
         ("linear | noop,", "linear || noop,", "E0006"),
+        ("50%) | noop }", "50%) | noop, layers[0].ffn = }", "E0001"),
         ("score kl of w = table", "export kl of w = table", "E0222"),
         ("scenario chat on h", "scenario chat h", "E0001"),
         ("128 -> 64", "128, 64", "E0210"),

@@ -76,11 +76,12 @@ def test_the_published_schema_is_that_of_the_ir() -> None:
         ("let a = sum(i for i in 0..20_000)", "E0220"),
         (search("for i in 0..20_000 { require layers[0].ffn is noop }"), "E0220"),
         (space(f"attention = gqa(kv_heads: {' | '.join(['1'] * 60)}, window: {' | '.join(map(str, range(1, 60)))})"), "E0220"),
+        (search("let a = all(layers[i mod 4].ffn is noop for i in 0..99)\n require all(a or layers[0].ffn is noop for i in 0..99)"), "E0220"),
         ("let a = " + "(" * 101 + "1" + ")" * 101, "E0012"),
         ("fn f(n) = f(n)\nlet a = f(1)", "E0220"),
         ("let a = 1e60 * 1e60 * 1e60 * 1e60 * 1e60 * 1e60", "E0220"),
     ],
-    ids=range(7),
+    ids=range(8),
 )  # fmt: skip
 def test_too_much_is_a_diagnostic(tmp_path: Path, text: str, expected: str) -> None:
     assert set(codes(tmp_path, text).split()) == {expected}

@@ -57,14 +57,14 @@ def files(folder: Path, **texts: str) -> str:
 
 @pytest.mark.states("use.some", "use.all", "use.as")
 def test_what_use_imports(tmp_path: Path) -> None:
-    f = 'use "g.pzl" (c)\nlet a = 1\nlet b = c\n'
+    f = 'use "g.pzl" (c)\nlet a = 1\nlet b = c\nfn twice(x) = 2 * x\n'
     g = "let c = 3\n"
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" (a)\nassert a == 1') == ""
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" (a)\nassert b == 3') == "E0201"
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" (a, nope)') == "E0213"
     assert files(tmp_path, f=f, g=g, main='use "f.pzl"\nassert a + b == 4') == ""
     assert files(tmp_path, f=f, g=g, main='use "f.pzl"\nassert c == 3') == "E0201"
-    assert files(tmp_path, f=f, g=g, main='use "f.pzl" as f\nassert f.a + f.b == 4') == ""
+    assert files(tmp_path, f=f, g=g, main='use "f.pzl" as f\nassert f.twice(f.a) + f.b == 5') == ""
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" as f\nassert a == 1') == "E0201"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import more
-from tests.documents import ROOT, Block, Runner, blocks, documents, fits, sessions
+from tests.documents import ROOT, Runner, blocks, documents, fits, sessions
 
 LONG = ROOT / "docs" / "examples.md"
 """The page of commands whose programs `tests/examples` compiles and solves."""
@@ -37,13 +37,6 @@ def test_what_readme_and_the_example_use_is_installed() -> None:
     assert {package.split(">")[0] for package in extras["explore"]} == {"starlette", "uvicorn"}
     assert "puzzledsl[explore]" in extras["examples"], "`make demo` installs it"
     assert ".[examples]" in (ROOT / "Makefile").read_text("utf-8")
-
-
-# ---------------------------------------------------------------- the tests of the test
-
-
-def problems(folder: Path, *page: Block) -> list[str]:
-    return list(Runner(folder).run(list(page)))
 
 
 def test_a_line_of_dots_stands_for_any_lines() -> None:

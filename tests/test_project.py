@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
 
 
-def test_coverage_is_measured_of_all_that_never_imports_torch() -> None:
+def test_what_is_measured_and_mutated_is_there() -> None:
     """What the import contract forbids torch is not among what coverage leaves out."""
     contracts = TOOLS["importlinter"]["contracts"]
     (without_torch,) = (c for c in contracts if c["name"].startswith("Text to solution"))
@@ -26,9 +26,6 @@ def test_coverage_is_measured_of_all_that_never_imports_torch() -> None:
     }
     assert named.isdisjoint(left_out)
     assert all((ROOT / "puzzledsl" / package).is_dir() for package in left_out)
-
-
-def test_what_is_mutated_and_the_tests_that_look_are_there() -> None:
     mutmut = TOOLS["mutmut"]
     for pattern in (*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"]):
         assert list(ROOT.glob(pattern)), pattern

@@ -1,14 +1,19 @@
-"""Structure of the package: no circles of imports, no crowded folder, no retired name."""
+"""Structure of the package: imports, folders, names, docstrings and diagnostics."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Set
+import graphlib
+import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import puzzledsl
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.cli.commands.explain import all_codes
 
 PACKAGE = Path(puzzledsl.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -25,24 +30,31 @@ RETIRED_DEFINITIONS = RETIRED | set(
 """Words that name no file, class or function. A variable may have them: dual prices, the following token."""
 
 
+Nodes = list[ast.AST]
+
+
+def nodes_of(path: Path) -> Nodes:
+    return [*ast.walk(ast.parse(path.read_text("utf-8")))]
+
+
 @pytest.fixture(scope="module")
-def trees() -> dict[Path, ast.Module]:
-    """The package's files, parsed."""
-    return {path: ast.parse(path.read_text("utf-8")) for path in FILES}
+def nodes() -> dict[Path, Nodes]:
+    """The nodes of every file of the package."""
+    return {path: nodes_of(path) for path in FILES}
 
 
 # ---------------------------------------------------------------- imports
 
 
-def module_of(path: Path, root: Path = PACKAGE) -> str:
-    """Return the dotted name of a file below the package, without the package's."""
-    parts = path.relative_to(root).with_suffix("").parts
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file of the package, without the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
+def imported(nodes: Nodes) -> Iterator[str]:
     """Yield every module or name that a file imports from the package, also in functions and for types alone."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=str(module), level=0):
                 yield from (f"{module}.{alias.name}" for alias in node.names)
@@ -52,69 +64,33 @@ def imported(tree: ast.Module) -> Iterator[str]:
                 pass
 
 
-def import_graph(sources: Mapping[str, ast.Module]) -> dict[str, set[str]]:
-    """Return module -> modules it imports, of the modules given by name."""
+def test_files_import_each_other_in_no_circle(nodes: dict[Path, Nodes]) -> None:
+    names = {module_of(path) for path in FILES}
     graph: dict[str, set[str]] = {}
-    for name, tree in sources.items():
-        targets = (full.removeprefix("puzzledsl.") for full in imported(tree))
-        found = {target if target in sources else target.rpartition(".")[0] for target in targets}
-        graph[name] = (found & sources.keys()) - {name}
-    return graph
-
-
-def circles(graph: Mapping[str, Set[str]]) -> list[set[str]]:
-    """Return the strongly connected components of more than one module (Kosaraju 1978)."""
-    order: list[str] = []
-    seen: set[str] = set()
-
-    def visit(node: str, edges: Mapping[str, Set[str]], out: list[str]) -> None:
-        if node not in seen:
-            seen.add(node)
-            for target in sorted(edges[node]):
-                visit(target, edges, out)
-            out.append(node)
-
-    for node in graph:
-        visit(node, graph, order)
-    backward: dict[str, set[str]] = {node: set() for node in graph}
-    for node, targets in graph.items():
-        for target in targets:
-            backward[target].add(node)
-    seen.clear()
-    components = []
-    for node in reversed(order):
-        component: list[str] = []
-        visit(node, backward, component)
-        components.append(set(component))
-    return [component for component in components if len(component) > 1]
-
-
-def test_files_import_each_other_in_no_circle(trees: dict[Path, ast.Module]) -> None:
-    graph = import_graph({module_of(path): tree for path, tree in trees.items()})
+    for path in FILES:
+        targets = (full.removeprefix("puzzledsl.") for full in imported(nodes[path]))
+        found = {target if target in names else target.rpartition(".")[0] for target in targets}
+        graph[module_of(path)] = (found & names) - {module_of(path)}
     assert sum(map(len, graph.values())) > len(FILES), "the imports were not found"
-    found = [sorted(circle) for circle in circles(graph)]
-    assert not found, f"files that import each other: {found}"
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
 
 
 # ---------------------------------------------------------------- folders
 
 
 def test_no_folder_has_more_than_twenty_modules() -> None:
-    counts: dict[str, int] = {}
-    for path in FILES:
-        folder = path.parent.relative_to(PACKAGE.parent).as_posix()
-        counts[folder] = counts.get(folder, 0) + (path.name != "__init__.py")
-    crowded = {folder: count for folder, count in counts.items() if count > MOST_MODULES}
+    counts = Counter(path.parent.relative_to(PACKAGE) for path in FILES if path.name != "__init__.py")
+    crowded = {str(folder): count for folder, count in counts.items() if count > MOST_MODULES}
     assert not crowded, f"split these folders: {crowded}"
 
 
 # ---------------------------------------------------------------- names
 
 
-def retired_names(tree: ast.Module) -> set[str]:
+def retired_names(nodes: Nodes) -> set[str]:
     """Return the retired names among the identifiers of a file; a leading `_` makes no difference."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         names, words = [], RETIRED
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -133,14 +109,10 @@ def retired_names(tree: ast.Module) -> set[str]:
     return found
 
 
-def test_no_retired_name_is_left(trees: dict[Path, ast.Module]) -> None:
-    found = set()
+def test_no_retired_name_is_left(nodes: dict[Path, Nodes]) -> None:
     for path in FILES:
-        place = path.relative_to(PACKAGE)
-        parts = set(place.with_suffix("").parts)
-        words = retired_names(trees[path]) | (parts & RETIRED_DEFINITIONS)
-        found |= {f"{place.as_posix()}: {word}" for word in words}
-    assert not found, "\n".join(["retired names:", *sorted(found)])
+        parts = {*path.relative_to(PACKAGE).with_suffix("").parts}
+        assert retired_names(nodes[path]) | (parts & RETIRED_DEFINITIONS) == set(), path
 
 
 # ---------------------------------------------------------------- private names
@@ -156,10 +128,10 @@ OF_A_LIBRARY = {
 """Library -> the one file that may use its private names, which says why nothing public does."""
 
 
-def private_names(tree: ast.Module) -> set[str]:
+def private_names(nodes: Nodes) -> set[str]:
     """Return the private names that a file uses and neither defines nor inherits."""
     own, used = set(), set()
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 own.add(name)
@@ -181,12 +153,60 @@ def private_names(tree: ast.Module) -> set[str]:
     return {name for name in used - own if name.startswith("_") and not name.endswith("__")}
 
 
-def test_private_names_of_a_library_stand_in_its_one_file(trees: dict[Path, ast.Module]) -> None:
+def test_private_names_of_a_library_stand_in_its_one_file(nodes: dict[Path, Nodes]) -> None:
     """The files that travel with a checkpoint run without the package, so they have their own."""
     allowed = set(OF_A_LIBRARY.values())
     found = {
         str(path.relative_to(PACKAGE)): names
         for path in FILES
-        if "remote" not in path.parts and (names := private_names(trees[path]))
+        if "remote" not in path.parts and (names := private_names(nodes[path]))
     }
     assert found.keys() == allowed, {path: found[path] for path in found.keys() - allowed}
+
+
+# ---------------------------------------------------------------- docstrings and diagnostics
+
+OPENING = re.compile(r"\s*(What|How|Where|Whether|Of|That)\b")
+
+
+def test_docstrings_open_with_a_verb_or_a_noun_phrase(nodes: dict[Path, Nodes]) -> None:
+    """Also strings that document an assignment; never a question word or a dangling "of" or "that"."""
+    others = (PACKAGE.parent / folder for folder in ("benchmarks", "examples", "scripts"))
+    found = nodes | {path: nodes_of(path) for folder in others for path in folder.rglob("*.py")}
+    for path in found:
+        for node in found[path]:
+            match node:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    assert not OPENING.match(text), f"{path}:{node.lineno}: {text.strip().splitlines()[0]}"
+                case _:
+                    pass
+
+
+def test_a_diagnostic_is_a_class_of_at_most_eight_lines(nodes: dict[Path, Nodes]) -> None:
+    found = set()
+    for path in FILES:
+        for node in nodes[path]:
+            if isinstance(node, ast.ClassDef) and any(keyword.arg == "code" for keyword in node.keywords):
+                assert (node.end_lineno or 0) - node.lineno < 8, (path, node.name)
+                found.add(node.name)
+    assert found == {kind.__name__ for kind in all_codes().values()}
+
+
+def test_every_report_fills_the_words_of_its_message(nodes: dict[Path, Nodes]) -> None:
+    """Every field of a template is given by each place that reports it: else the message would be a KeyError."""
+    kinds: dict[str, list[type[Diagnostic]]] = {}
+    for kind in all_codes().values():
+        kinds.setdefault(kind.__name__, []).append(kind)
+    reports = 0
+    for path in FILES:
+        for node in nodes[path]:
+            match node:
+                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in kinds:
+                    given = {k.arg for k in node.keywords}
+                case _:
+                    continue
+            texts = [kind.template + ("" if "help" in given else kind.help_template) for kind in kinds[name]]
+            wanted = [{*re.findall(r"(?<!\{)\{(\w+)", text)} - {"help"} for text in texts]
+            assert None in given or any(words <= given for words in wanted), (path, node.lineno, name)
+            reports += None not in given
+    assert reports > 150

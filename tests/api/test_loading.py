@@ -29,12 +29,8 @@ def test_mistakes_are_diagnostics_with_their_lines(
     (note,) = caught.value.__notes__
     assert run(["check", str(file)]) == 1
     assert note.startswith(capsys.readouterr().err.strip())
-
-
-def test_a_file_that_is_not_there_is_a_diagnostic(tmp_path: Path) -> None:
-    with pytest.raises(pzl.DiagnosticError) as caught:
+    with pytest.raises(pzl.DiagnosticError, match="no such file"):
         pzl.load(tmp_path / "nowhere.pzl")
-    assert caught.value.diagnostics[0].code == "E0016"
 
 
 def test_warnings_are_kept(tmp_path: Path) -> None:

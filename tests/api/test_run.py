@@ -10,6 +10,7 @@ import torch
 
 import puzzledsl as pzl
 from puzzledsl.cli.main import run
+from tests.checker.programs import TINY
 from tests.pipeline.tiny_program import write_tiny_program
 
 
@@ -69,12 +70,7 @@ def test_a_stage_that_is_none_is_a_value_error(program: pzl.Program) -> None:
 
 
 def test_a_parent_without_weights_is_a_diagnostic(tmp_path: Path) -> None:
-    text = """\
-parent p = shape(family: llama, layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, intermediate: 128, vocab: 99)
-space w of p { attention = parent | noop, ffn = parent | noop }
-data d = text("d.txt")
-bld b of w { train = attention + ffn, tokens = 1Ki }
-"""
+    text = TINY + 'data d = text("d.txt")\nbld b of w { train = attention + ffn, tokens = 1Ki }\n'
     (tmp_path / "d.txt").write_text("a word")
     with pytest.raises(pzl.DiagnosticError) as caught:
         pzl.parse(text, folder=tmp_path).run()

@@ -74,19 +74,11 @@ class Sample(Diagnostic, code="T0001"):
     template = "sample"
 
 
-def test_a_near_spelling_is_help_and_fix() -> None:
-    diagnostic = Sample(span(4, 5), near=Near("abc", alone=True))
-    assert diagnostic.help == "did you mean `abc`?"
-    assert safe_fixes([diagnostic], "f") == [(diagnostic, Fix.replace(span(4, 5), "abc"))]
-    assert safe_fixes([diagnostic], "g") == []
-
-
-def test_a_spelling_that_is_not_alone_is_only_offered() -> None:
-    diagnostic = Sample(span(4, 5), near=Near("abc", alone=False))
-    assert [fix.safe for fix in diagnostic.fixes] == [False]
-    assert safe_fixes([diagnostic], "f") == []
-
-
-def test_two_safe_fixes_are_a_choice() -> None:
-    both = (Fix.replace(span(4, 5), "x"), Fix.replace(span(4, 5), "y"))
-    assert safe_fixes([Sample(span(4, 5), fixes=both)], "f") == []
+def test_a_fix_is_safe_where_it_is_the_only_one() -> None:
+    alone, among = (Sample(span(4, 5), near=Near("abc", alone=alone)) for alone in (True, False))
+    assert alone.help == "did you mean `abc`?"
+    assert safe_fixes([alone], "f") == [(alone, Fix.replace(span(4, 5), "abc"))]
+    assert safe_fixes([alone], "g") == safe_fixes([among], "f") == []
+    assert [fix.safe for fix in among.fixes] == [False]
+    two = (Fix.replace(span(4, 5), "x"), Fix.replace(span(4, 5), "y"))
+    assert safe_fixes([Sample(span(4, 5), fixes=two)], "f") == []

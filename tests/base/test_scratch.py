@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,11 +33,9 @@ def holder(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.
     place.joinpath("tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(place / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    command = [sys.executable, "-c", HOLD, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
         try:
             yield process
         finally:
@@ -50,31 +47,27 @@ def names(place: Path) -> list[str]:
     return sorted([*os.listdir(place), *os.listdir(place / "tmp")])
 
 
-def test_leftovers_of_a_killed_process_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("killed", [True, False])
+def test_leftovers_go_when_their_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
     with holder(tmp_path, monkeypatch) as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert len(names(tmp_path)) == 4
-        sweep_scratch()
-        write_text(tmp_path / "notes.txt", "")
-        assert names(tmp_path) == ["notes.txt", "tmp"]
-
-
-def test_what_a_living_process_holds_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with holder(tmp_path, monkeypatch):
         before = names(tmp_path)
+        if killed:
+            process.kill()
+            process.wait()
         sweep_scratch()
         write_text(tmp_path / "notes.txt", "")
-        assert names(tmp_path) == sorted([*before, "notes.txt"])
+        assert len(before) == 4
+        assert names(tmp_path) == (["notes.txt", "tmp"] if killed else sorted([*before, "notes.txt"]))
 
 
 def test_the_next_command_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with holder(tmp_path, monkeypatch) as process:
         process.kill()
         process.wait()
-        subprocess.run(
-            [sys.executable, "-m", "puzzledsl.cli.main", "--version"], check=True, capture_output=True
-        )
+        command = [sys.executable, "-m", "puzzledsl.cli.main", "--version"]
+        subprocess.run(command, check=True, capture_output=True)
         assert os.listdir(tmp_path / "tmp") == []
 
 
@@ -95,8 +88,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (out / "weights").read_text() == "one"
     with appearing(out) as new:
         (new / "other").write_text("three")
-    assert os.listdir(out) == ["other"]
-    assert os.listdir(tmp_path) == ["child"]
+    assert os.listdir(out) == ["other"] and os.listdir(tmp_path) == ["child"]
     assert out.stat().st_mode & 0o777 == 0o755
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.compare import ProgramChanges, as_text, compare
+from puzzledsl.changes.compare import ProgramChanges, as_text, compare, requirement_text
 from puzzledsl.ir.nodes import Program
 from puzzledsl.plan.bld import bld_plan
-from tests.checker.programs import NEMOTRON, lowered
+from tests.checker.programs import NEMOTRON, TINY, lowered
 
 BASE = """\
 param most: Ratio = 90%
@@ -37,78 +37,67 @@ export out of final = hf("child")
 """
 
 
-@pytest.fixture
-def changed(tmp_path: Path):  # type: ignore[no-untyped-def]
+Edit = tuple[str, str]
+
+
+def edited(folder: Path, *edits: Edit, **settings: str) -> Program:
+    """BASE with replacements, lowered."""
+    text = BASE
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    return lowered(folder, text, **settings)
+
+
+def changes(folder: Path, *edits: Edit, **settings: str) -> ProgramChanges:
     """Differences between BASE and BASE with replacements."""
-
-    def changes(*edits: tuple[str, str], **settings: str) -> ProgramChanges:
-        text = BASE
-        for old, new in edits:
-            assert old in text
-            text = text.replace(old, new)
-        return compare(lowered(tmp_path, BASE), lowered(tmp_path, text, **settings))
-
-    def program(*edits: tuple[str, str]) -> Program:
-        text = BASE
-        for old, new in edits:
-            text = text.replace(old, new)
-        return lowered(tmp_path, text)
-
-    changes.program = program  # type: ignore[attr-defined]
-    return changes
+    return compare(edited(folder), edited(folder, *edits, **settings))
 
 
-def told(changes: ProgramChanges) -> dict[str, list[str]]:
+def told(found: ProgramChanges) -> dict[str, list[str]]:
     """Declaration -> its details, in words."""
     return {
         f"{c.sign} {c.kind} {c.name}": [f"{d.sign} {d.what}: {d.old} -> {d.new}" for d in c.details]
-        for c in changes.changes
+        for c in found.changes
     }
-
-
-def test_a_program_changes_nothing_to_itself(tmp_path: Path) -> None:
-    program = lowered(tmp_path, BASE)
-    assert not compare(program, program)
-    assert as_text(compare(program, program)) == "No changes: both programs mean the same."
 
 
 def test_comments_places_and_order_change_nothing(tmp_path: Path) -> None:
-    head, rest = BASE.split("data mix", 1)
-    other = "# a comment\n\n## A doc comment.\ndata mix" + rest + head
-    assert told(compare(lowered(tmp_path, BASE), lowered(tmp_path, other))) == {}
-
-
-def test_a_compiled_program_is_the_program(tmp_path: Path) -> None:
     program = lowered(tmp_path, BASE)
-    assert not compare(Program.from_json(program.canonical_json()), program)
+    head, rest = BASE.split("data mix", 1)
+    moved = lowered(tmp_path, "# a comment\n\n## A doc comment.\ndata mix" + rest + head)
+    for same in (program, moved, Program.from_json(program.canonical_json())):
+        assert not compare(same, program) and told(compare(program, same)) == {}
+    assert as_text(compare(program, program)) == "No changes: both programs mean the same."
 
 
-def test_a_bound_that_moves_is_the_same_requirement(changed) -> None:  # type: ignore[no-untyped-def]
-    changes = changed(most="80%")
-    assert told(changes) == {
-        "~ param most": ["~ value: 90% -> 80%"],
-        "~ search best": ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"],
-        "~ search small": ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"],
-    }
-    assert changes.pieces["pieces"].make == 0
+def test_a_bound_that_moves_is_the_same_requirement(tmp_path: Path) -> None:
+    found = changes(tmp_path, most="80%")
+    moved = ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"]
+    assert told(found) == {
+        "~ param most": ["~ value: 90% -> 80%"], "~ search best": moved, "~ search small": moved
+    }  # fmt: skip
+    assert found.pieces["pieces"].make == 0
 
 
-def test_alternatives_are_told_by_layers(changed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    changes = changed(("mlp(width: 50%)", "mlp(width: 25%)"), ("layers[0] = parent", "layers[0, 3] = parent"))
-    assert told(changes)["~ space w"] == [
+def test_alternatives_are_told_by_layers(tmp_path: Path) -> None:
+    found = changes(
+        tmp_path, ("mlp(width: 50%)", "mlp(width: 25%)"), ("layers[0] = parent", "layers[0, 3] = parent")
+    )
+    assert told(found)["~ space w"] == [
         "- layer 3 attention: gqa2 | noop -> ",
         "- layers 1..2, 4..5 ffn: mlp96 -> ",
         "- layer 3 ffn: mlp96 | noop -> ",
         "+ layers 1..2, 4..5 ffn:  -> mlp48",
     ]
-    pieces = changes.pieces["pieces"]
+    pieces = found.pieces["pieces"]
     assert (pieces.make, pieces.keep, pieces.drop, pieces.tokens) == (4, 4, 6, 4 * 1024)
 
 
-def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ignore[no-untyped-def]
+def test_what_follows_from_the_space_is_told_once(tmp_path: Path) -> None:
     """Without a no-op, `count(attention is noop)` counts nothing, and still is the requirement it was."""
-    changes = changed(("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)"))
-    assert list(told(changes)) == ["~ space w"]
+    found = changes(tmp_path, ("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)"))
+    assert list(told(found)) == ["~ space w"]
 
 
 @pytest.mark.parametrize(
@@ -131,73 +120,71 @@ def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ign
          "- require: layers[i].attention is noop implies layers[i-1].attention is not noop -> "),
     ],
 )  # fmt: skip
-def test_each_difference_is_told(changed, old: str, new: str, where: str, detail: str) -> None:  # type: ignore[no-untyped-def]
-    assert detail in told(changed((old, new)))[f"~ {where}"]
+def test_each_difference_is_told(tmp_path: Path, old: str, new: str, where: str, detail: str) -> None:
+    assert detail in told(changes(tmp_path, (old, new)))[f"~ {where}"]
 
 
 def test_a_rate_is_told_with_its_unit_and_a_place_is_none(tmp_path: Path) -> None:
     busy = BASE.replace("batch(4, 128 -> 64)", "traffic(2 req/s, 128 -> 64)")
     program = lowered(tmp_path, busy)
     assert told(compare(program, lowered(tmp_path, f"# a comment\n\n{busy}"))) == {}
-    assert told(compare(program, lowered(tmp_path, busy.replace("2 req/s", "3 req/s")))) == {
-        "~ scenario chat": ["~ traffic.rate: 2 req/s -> 3 req/s"],
-        **{
-            f"~ search {name}": ["~ require: chat.max_rate >= 2 req/s -> chat.max_rate >= 3 req/s"]
-            for name in ("best", "small")
-        },
-    }
+    found = told(compare(program, lowered(tmp_path, busy.replace("2 req/s", "3 req/s"))))
+    assert found.pop("~ scenario chat") == ["~ traffic.rate: 2 req/s -> 3 req/s"]
+    faster = ["~ require: chat.max_rate >= 2 req/s -> chat.max_rate >= 3 req/s"]
+    assert found == {"~ search best": faster, "~ search small": faster}
 
 
-def test_a_table_of_a_narrower_space_is_the_same_requirement(changed) -> None:  # type: ignore[no-untyped-def]
+def test_a_table_of_a_narrower_space_is_the_same_requirement(tmp_path: Path) -> None:
     """An alternative that was removed has no cell; one that stayed has the cell it had."""
     table = "  require sum(l.ffn.width * l.attention.kv_heads for l in layers) <= 999\n  prefer -params"
     narrower = ("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)")
-    both = compare(*(changed.program(("  prefer -params", table), *more) for more in ((), (narrower,))))
+    both = compare(*(edited(tmp_path, ("  prefer -params", table), *more) for more in ((), (narrower,))))
     assert list(told(both)) == ["~ space w"]
-    other = changed.program(("  prefer -params", table.replace("kv_heads for", "kv_heads * 2 for")), narrower)
-    found = told(compare(changed.program(("  prefer -params", table)), other))
+    other = edited(
+        tmp_path, ("  prefer -params", table.replace("kv_heads for", "kv_heads * 2 for")), narrower
+    )
+    found = told(compare(edited(tmp_path, ("  prefer -params", table)), other))
     assert list(found) == ["~ space w", "~ search best", "~ search small"]
 
 
-def test_another_limit_of_a_structure_is_one_change(changed) -> None:  # type: ignore[no-untyped-def]
+def test_another_limit_of_a_structure_is_one_change(tmp_path: Path) -> None:
     """So it is where an alternative goes that the structure speaks of."""
     goal = "  minimize kl"
     narrower = ("mlp(width: 50%) | noop", "mlp(width: 50%)")
     for text in ("runs(attention is noop)", "longest(attention is noop)", "distinct(ffn.width)"):
         two, one = (f"{goal}\n  require {text} <= {most}" for most in (2, 1))
-        old, new = changed.program((goal, two)), changed.program((goal, one))
-        other = changed.program((goal, two), narrower)
+        old, new = edited(tmp_path, (goal, two)), edited(tmp_path, (goal, one))
+        other = edited(tmp_path, (goal, two), narrower)
         (detail,) = told(compare(old, new))["~ search best"]
         assert detail.startswith("~ require: ") and "<= 2 -> " in detail and detail.endswith("<= 1")
         assert "~ search best" not in told(compare(old, other))
     alike = (goal, f"{goal}\n  require layers[1].ffn same as layers[2].ffn")
-    assert "~ search best" not in told(compare(changed.program(alike), changed.program(alike, narrower)))
+    assert "~ search best" not in told(compare(edited(tmp_path, alike), edited(tmp_path, alike, narrower)))
 
 
-def test_other_depths_are_told(changed) -> None:  # type: ignore[no-untyped-def]
-    details = told(changed(("layers: 6", "layers: 7"), ("in 1..5", "in 1..5")))["~ space w"]
+def test_other_depths_are_told(tmp_path: Path) -> None:
+    details = told(changes(tmp_path, ("layers: 6", "layers: 7"), ("in 1..5", "in 1..5")))["~ space w"]
     assert details[0] == "~ layers: 6 -> 7"
 
 
-def test_declarations_come_and_go(changed) -> None:  # type: ignore[no-untyped-def]
-    changes = changed(("search small of best { minimize params }", "search tiny of best { maximize params }"))
-    assert {(c.sign, c.kind, c.name) for c in changes.changes} == {
-        ("+", "search", "tiny"),
-        ("-", "search", "small"),
-    }
-    assert as_text(changes).endswith("Plan: 1 to add, 0 to change, 1 to remove.")
+def test_declarations_come_and_go(tmp_path: Path) -> None:
+    found = changes(
+        tmp_path, ("search small of best { minimize params }", "search tiny of best { maximize params }")
+    )
+    assert told(found).keys() == {"+ search tiny", "- search small"}
+    assert as_text(found).endswith("Plan: 1 to add, 0 to change, 1 to remove.")
 
 
-def test_many_instances_of_a_for_are_one_line(changed) -> None:  # type: ignore[no-untyped-def]
+def test_many_instances_of_a_for_are_one_line(tmp_path: Path) -> None:
     loop = BASE[BASE.index("  for i") : BASE.index("  prefer")]
-    assert told(changed((loop, "")))["~ search best"] == [
+    assert told(changes(tmp_path, (loop, "")))["~ search best"] == [
         "- require: layers[i].attention is noop implies layers[i-1].attention is not noop (5 times) -> "
     ]
 
 
-def test_pieces_are_set_differences_of_jobs(changed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    old = lowered(tmp_path, BASE)
-    new = lowered(tmp_path, BASE.replace("kv_heads: 2", "kv_heads: 2 | 1").replace("50%", "50% | 25%"))
+def test_pieces_are_set_differences_of_jobs(tmp_path: Path) -> None:
+    old = edited(tmp_path)
+    new = edited(tmp_path, ("kv_heads: 2", "kv_heads: 2 | 1"), ("50%", "50% | 25%"))
     before, after = ({job.id for job in bld_plan(p, "pieces")} for p in (old, new))
     pieces = compare(old, new).pieces["pieces"]
     assert (pieces.make, pieces.keep, pieces.drop) == (len(after - before), len(after & before), 0)
@@ -205,37 +192,51 @@ def test_pieces_are_set_differences_of_jobs(changed, tmp_path: Path) -> None:  #
     assert (back.make, back.keep, back.drop) == (0, len(before), len(after - before))
 
 
-def test_a_renamed_bld_keeps_its_pieces(changed) -> None:  # type: ignore[no-untyped-def]
-    changes = changed(("bld pieces", "bld parts"), ("kl of pieces", "kl of parts"))
-    assert changes.pieces["parts"].make == 0
+def test_a_renamed_bld_keeps_its_pieces(tmp_path: Path) -> None:
+    found = changes(tmp_path, ("bld pieces", "bld parts"), ("kl of pieces", "kl of parts"))
+    assert found.pieces["parts"].make == 0
 
 
 def test_the_paper_program_on_a_smaller_budget(tmp_path: Path) -> None:
     text = NEMOTRON.read_text("utf-8")
     old, new = lowered(tmp_path, text), lowered(tmp_path, text.replace("<= 51.5B", "<= 49B"))
-    changes = compare(old, new)
-    assert told(changes) == {
+    found = compare(old, new)
+    assert told(found) == {
         f"~ search {name}": ["~ require: params <= 51.5B -> params <= 49B"]
         for name in ("nemotron51b", "maxparams")
     }
-    assert changes.waiting == ("pairs",)
-    assert as_text(changes).startswith(
+    assert found.waiting == ("pairs",)
+    assert as_text(found).startswith(
         "~ search nemotron51b\n    ~ require: params <= 51.5B -> params <= 49B\n"
         "~ search maxparams\n    ~ as nemotron51b\n"
     )
 
 
-REFINED = (
-    ("parent p = shape(", 'parent p = hf("nowhere", shape: shape('),
-    ("vocab: 256)", "vocab: 256))"),
-    ("search small of best { minimize params }", "search rule of best { prefer params }"),
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layers[3].attention is noop",
+        "layers[3].ffn is not noop",
+        "layers[1].attention is gqa",
+        "layers[1].attention is noop or (layers[2].ffn is noop and layers[3].ffn is noop)",
+        "layers[1].attention is noop implies layers[0].attention is not noop",
+        "(layers[1].attention is noop or layers[2].attention is noop) implies layers[0].ffn is not noop",
+        "not (layers[1].attention is noop and layers[2].attention is noop)",
+        "1 <= runs(l is noop for l in layers[1..]) < 3",
+        "longest(attention is not noop) == 2",
+        "distinct(ffn.width) <= 2",
+        "layers[1] same as layers[2]",
+        "params <= 1M",
+        "chat.memory <= 3GiB",
+        "chat.latency <= 1.5x",
+        "2 * kl - params / 1M >= 1",
+        "count(attention is gqa) <= 2",
+        "count(layers[0, 2].attention is noop) >= 1",
+        "sum(l.ffn.width * l.attention.kv_heads for l in layers[1..2]) <= 9",
+    ],
 )
-
-
-def refined(*edits: tuple[str, str]) -> str:
-    """BASE with a parent that has weights, and edits."""
-    text = BASE
-    for old, new in (*REFINED, *edits):
-        assert old in text
-        text = text.replace(old, new)
-    return text
+def test_a_requirement_is_told_as_it_is_written(tmp_path: Path, text: str) -> None:
+    """Statements about layers can be written again; amounts are told in the units that were meant."""
+    program = lowered(tmp_path, f"{TINY}search s of w {{\n  minimize kl\n  require {text}\n}}\n")
+    [found] = program.searches["s"].requirements
+    assert requirement_text(found) == text

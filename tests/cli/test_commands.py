@@ -1,4 +1,4 @@
-"""Commands as a user types them: exit codes, streams, and what is never loaded."""
+"""Commands as a user types them: exit codes, streams, growth of their work, and what is never loaded."""
 
 from __future__ import annotations
 
@@ -7,46 +7,61 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
+from tests.checker.programs import NEMOTRON, ROOT, TINY
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = {
-    "nemotron51b": ROOT / "examples" / "nemotron51b.pzl",
-    "smollm2": ROOT / "examples" / "smollm2" / "smollm2.pzl",
-}
+SMOLLM2 = ROOT / "examples" / "smollm2" / "smollm2.pzl"
 PROBE = """
 import sys
 from puzzledsl.cli.main import run
 code = run(sys.argv[1:])
-heavy = sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers'})
-print('HEAVY', heavy, file=sys.stderr)
+print("LOADED", *sys.modules, file=sys.stderr)
 sys.exit(code)
 """
+HEAVY = {"torch", "transformers", "safetensors", "pandas", "jinja2", "pygls", "ray"}
+FOR_LATER_STAGES = HEAVY | {"ortools", "numpy", "pydantic", "pydantic_core", "lark"}
+PRETTY = {"rich", "pygments", "markdown_it"}
 
 
-def pzl(*arguments: str | Path, timeout: int = 120) -> subprocess.CompletedProcess[str]:
+def pzl(*arguments: str | Path) -> tuple[int, str, str, set[str]]:
+    """The exit code, the output, the errors, and the modules that are loaded when the command ends."""
     command = [sys.executable, "-c", PROBE, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    said, _, modules = ran.stderr.rpartition("LOADED ")
+    return ran.returncode, ran.stdout, said, set(modules.split())
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_check_is_light_and_warns_of_missing_texts_alone(name: str) -> None:
-    result = pzl("check", EXAMPLES[name])
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith("no errors\n")
-    assert result.stderr.endswith("HEAVY []\n")
-    assert set(re.findall(r"^\w+\[(.*)\]", result.stderr, re.MULTILINE)) <= {"W1209"}
+@pytest.mark.parametrize("program", [NEMOTRON, SMOLLM2], ids=lambda path: path.stem)
+def test_check_is_light_and_warns_of_missing_texts_alone(program: Path) -> None:
+    code, out, err, loaded = pzl("check", program)
+    assert code == 0 and out.endswith("no errors\n")
+    assert set(re.findall(r"^\w+\[(.*)\]", err, re.MULTILINE)) <= {"W1209"}
+    assert not loaded & (FOR_LATER_STAGES | PRETTY)
+    assert {name for name in loaded if name.startswith("puzzledsl.cli.commands.")} == {
+        "puzzledsl.cli.commands.check"
+    }
+    assert not {f"puzzledsl.{part}" for part in ("pieces", "plan", "search", "export", "server", "costs")} & (
+        loaded
+    )
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_compile_is_light_and_repeatable(name: str, tmp_path: Path) -> None:
+def test_other_commands_of_the_front_end_are_light() -> None:
+    code, out, err, loaded = pzl("fmt", "--check", NEMOTRON, SMOLLM2)
+    assert code == 0, out + err
+    assert not loaded & (FOR_LATER_STAGES | PRETTY)
+    assert not pzl("--help")[3] & (FOR_LATER_STAGES | {"puzzledsl.checker"})
+
+
+def test_compile_is_light_and_repeatable(tmp_path: Path) -> None:
     for build in ("one", "two"):
-        result = pzl("compile", EXAMPLES[name], "-o", tmp_path / build)
-        assert result.returncode == 0, result.stderr
-        assert "HEAVY []" in result.stderr
+        code, _, err, loaded = pzl("compile", NEMOTRON, "-o", tmp_path / build)
+        assert code == 0, err
+        assert not loaded & HEAVY
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert Path("ir.json") in files
     for path in files:
@@ -54,72 +69,86 @@ def test_compile_is_light_and_repeatable(name: str, tmp_path: Path) -> None:
 
 
 def test_solve_without_scores_names_the_command(tmp_path: Path) -> None:
-    result = pzl("solve", EXAMPLES["nemotron51b"], "nemotron51b", "-o", tmp_path)
-    assert result.returncode == 1
-    assert "E0610" in result.stderr and "pzl score" in result.stderr
-    assert "HEAVY []" in result.stderr
+    code, _, err, loaded = pzl("solve", NEMOTRON, "nemotron51b", "-o", tmp_path)
+    assert code == 1 and "E0610" in err and "pzl score" in err
+    assert not loaded & HEAVY
+
+
+def calls_of_check(path: Path) -> int:
+    """Return the number of Python functions that checking a program calls."""
+    count = 0
+
+    def tally(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(tally)
+    try:
+        found = check(path, {})
+    finally:
+        sys.setprofile(None)
+    assert not found.diagnostics
+    return count
+
+
+def test_work_grows_in_proportion_to_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "program.pzl"
+    search = "search s{} of w {{\n  minimize kl\n  require chat.memory <= {}MiB\n  require count(ffn is noop) <= 2\n}}\n"
+    counts = []
+    for copies in (1, 20, 40, 80):  # the first loads the grammar
+        path.write_text(TINY + "".join(search.format(i, i + 1) for i in range(copies)), "utf-8")
+        counts.append(calls_of_check(path))
+    first, second = counts[2] - counts[1], counts[3] - counts[2]
+    assert second < 2.2 * first
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("arguments", "code", "said"),
     [
-        (["--help"], 0),
-        (["check"], 2),
-        (["chek", "x.pzl"], 2),
-        (["check", "nowhere.pzl"], 1),
-        (["--version"], 0),
+        (["check"], 2, "FILE"),
+        (["check", "nowhere.pzl"], 1, "E0016"),
+        (["--version"], 0, ""),
+        (["check", str(NEMOTRON), "--set", "headroom"], 2, "--set"),
+        (["check", str(NEMOTRON), "--set", "hedroom=90%"], 1, "headroom"),
     ],
 )
-def test_exit_codes(arguments: list[str], code: int) -> None:
-    assert pzl(*arguments).returncode == code
-
-
-def test_a_wrong_setting_is_a_usage_error() -> None:
-    assert pzl("check", EXAMPLES["nemotron51b"], "--set", "headroom").returncode == 2
-    result = pzl("check", EXAMPLES["nemotron51b"], "--set", "hedroom=90%")
-    assert result.returncode == 1 and "headroom" in result.stderr
+def test_exit_codes(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == code
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("command", "place"),
     [("compile", "/proc/x"), ("compile", "/dev/null/x"), ("run", "/proc/x"), ("run", "file")],
 )
-def test_a_place_that_takes_no_build_is_told(command: str, place: str, tmp_path: Path) -> None:
+def test_a_place_that_takes_no_build_is_told(
+    command: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("here already")
-    result = pzl(command, EXAMPLES["smollm2"], "-o", tmp_path / place)
-    assert result.returncode == 1, result.stderr
-    assert f"error[E0608]: cannot write `{tmp_path / place}" in result.stderr
+    assert run([command, str(SMOLLM2), "-o", str(tmp_path / place)]) == 1
+    assert f"error[E0608]: cannot write `{tmp_path / place}" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "here already"
-
-
-def test_fmt_leaves_the_examples_alone() -> None:
-    result = pzl("fmt", "--check", *EXAMPLES.values())
-    assert result.returncode == 0, result.stdout
-
-
-class _Stdin:
-    def __init__(self, text: str) -> None:
-        self.buffer = io.BytesIO(text.encode())
 
 
 @pytest.mark.parametrize(
     ("text", "arguments", "code", "out"),
     [
-        ("let   a=3\r\n", (), 0, "let a = 3\r\n"),
-        ("let a = 3\n", ("--check",), 0, ""),
-        ("let   a=3\n", ("--check",), 1, "would reformat -\n"),
-        ("let a =\n", (), 1, ""),
+        ("let   a=3\r\n", [], 0, "let a = 3\r\n"),
+        ("\ufefflet   a=3\n", [], 0, "\ufefflet a = 3\n"),
+        ("let a = 3\n", ["--check"], 0, ""),
+        ("let   a=3\n", ["--check"], 1, "would reformat -\n"),
+        ("let a =\n", [], 1, ""),
     ],
 )
 def test_fmt_reads_stdin(
     text: str,
-    arguments: tuple[str, ...],
+    arguments: list[str],
     code: int,
     out: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", _Stdin(text))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert run(["fmt", "-", *arguments]) == code
     said = capsys.readouterr()
     assert said.out == out

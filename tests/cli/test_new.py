@@ -31,7 +31,7 @@ def assert_sound(path: Path) -> None:
 
 
 def test_the_shipped_names_are_all_found() -> None:
-    assert list(std_parents()) == list(PUBLISHED_PARAMS)
+    assert [*PUBLISHED_PARAMS] == PARENTS
     assert set(DATASHEETS) <= set(shipped_profiles())
 
 
@@ -103,10 +103,7 @@ def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) 
     Path("my model.gguf").write_bytes(b"GGUF")
     assert run(["new", "-", "--parent", "my model.gguf"]) == 1
     said = capsys.readouterr()
-    assert (
-        said.out == ""
-        and "error[E0622]: no parent `my model.gguf`: its weights go into a directory" in said.err
-    )
+    assert said.out == "" and "error[E0622]: no parent `my model.gguf`: its weights go into" in said.err
     assert "= help: name the program: `pzl new my_model --parent 'my model.gguf'`" in said.err
     assert [path.name for path in Path().iterdir()] == ["my model.gguf"]
 
@@ -119,11 +116,13 @@ def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) 
         (["--parent", "nothing/like/it"], "E0622", f"shapes: {next(iter(std_parents()))}, "),
         (["--hardware", "h100"], "E0623", "did you mean `h100_sxm`?"),
         (["--hardware", "abacus"], "E0623", "profiles: measured, h100_sxm, "),
+        (["--parent", "config.json"], "E0622", "it is a file; a parent is a directory"),
     ],
 )
 def test_typos_are_told(
     arguments: list[str], code: str, help: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("config.json").write_text("{}", "utf-8")
     assert run(["new", *arguments]) == 1
     said = capsys.readouterr().err
     assert f"error[{code}]" in said and help in said
@@ -141,13 +140,7 @@ def test_a_directory_misspelt_is_told_its_neighbour(given: str, capsys: pytest.C
     assert f'did you mean `hf("{given.replace("qwn", "qwen")}")`?' in capsys.readouterr().err
 
 
-def test_a_file_is_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("config.json").write_text("{}", "utf-8")
-    assert run(["new", "start", "--parent", "config.json"]) == 1
-    assert "it is a file; a parent is a directory" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("parent", ["smollm2_135m", "llama3_1_8b", "qwen3_30b_a3b"])
+@pytest.mark.parametrize("parent", ["smollm2_135m", "qwen3_30b_a3b", *more("llama3_1_8b")])
 @pytest.mark.parametrize("engine", ["torch", "mlx", "llama_cpp", "vllm"])
 def test_every_engine_starts_with_a_speed_or_with_quality(engine: str, parent: str) -> None:
     for keep in ([], ["--keep", "95%"]):

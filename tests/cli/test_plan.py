@@ -38,23 +38,12 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "old.pzl", "new.pzl", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["summary"] == {"add": 0, "change": 2, "remove": 0}
-    assert found["changes"][0] == {
-        "action": "change",
-        "kind": "search",
-        "name": "best",
-        "details": [
-            {"what": "goal", "old": "minimize kl", "new": "minimize 2 * kl"},
-            {
-                "what": "require",
-                "old": "count(attention is noop) <= 2",
-                "new": "count(attention is noop) <= 3",
-            },
-        ],
-    }
+    best = found["changes"][0]
+    assert (best["action"], best["kind"], best["name"]) == ("change", "search", "best")
+    assert best["details"][0] == {"what": "goal", "old": "minimize kl", "new": "minimize 2 * kl"}
 
 
-def test_exit_codes() -> None:
-    assert run(["plan", "old.pzl", "new.pzl"]) == 0
+def test_a_program_with_mistakes_has_no_plan() -> None:
     Path("bad.pzl").write_text(BASE.replace("minimize kl", "minimize kll"))
     assert run(["plan", "old.pzl", "bad.pzl"]) == 1
     assert run(["plan", "bad.pzl", "old.pzl"]) == 1

@@ -77,58 +77,39 @@ def test_json_is_the_lowered_space(program: Path, capsys: pytest.CaptureFixture[
         for choice in it.layers:
             children *= len(choice.attention) * len(choice.ffn)
         assert isclose(space["log10_children"], log10(children))
-
-
-def test_every_alternative_has_its_parameters(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lowered = check(program, {}).program
-    assert lowered is not None
-    space = lowered.spaces["w"]
-    shape = lowered.parents["p"].shape
-    expected = {a.name: a.params(shape) for choice in space.layers for a in choice.attention}
-    found = shown(capsys, "w.pzl", "w")["w"]["alternatives"]
-    assert {each["name"]: each["params"] for each in found["attention"]} == expected
-    assert found["attention"][0] == {
-        "name": "parent",
-        "heads": 8,
-        "kv_heads": 4,
-        "window": 0,
-        "params": expected["parent"],
-        "active_params": expected["parent"],
-    }
-    mlp = next(each for each in found["ffn"] if each["name"] == "mlp64")
+        shape = lowered.parents["p"].shape
+        wanted = {a.name: a.params(shape) for choice in it.layers for a in choice.attention}
+        assert {a["name"]: a["params"] for a in space["alternatives"]["attention"]} == wanted
+    parent, *_ = shown(capsys, "w.pzl", "w")["w"]["alternatives"]["attention"]
+    size = {"params": wanted["parent"], "active_params": wanted["parent"]}
+    assert parent == {"name": "parent", "heads": 8, "kv_heads": 4, "window": 0, **size}
+    [mlp] = (f for f in shown(capsys, "w.pzl", "w")["w"]["alternatives"]["ffn"] if f["name"] == "mlp64")
     assert mlp["width"] == 64 and mlp["rounded_from"] == {"30%": "288/5"}
 
 
 def test_the_paper_space_has_54_alternatives_a_layer(capsys: pytest.CaptureFixture[str]) -> None:
-    space = shown(capsys, str(NEMOTRON), "wide")["wide"]
-    assert len(space["layers"]) == 80
-    assert max(len(x["attention"]) * len(x["ffn"]) for x in space["layers"]) == 54
+    layers = shown(capsys, str(NEMOTRON), "wide")["wide"]["layers"]
+    assert len(layers) == 80 and max(len(x["attention"]) * len(x["ffn"]) for x in layers) == 54
     assert run(["show", str(NEMOTRON)]) == 0
     said = capsys.readouterr().out
     assert "\n10..40, 42..78 by 2  parent | gqa4 | gqa2 | gqa1 | linear | noop  " in said
     assert "space narrow of llama: known once `nemotron51b` is solved" in said
     assert "mlp24832  24,832      610.3M      86.6%      77  rounded: 87% is 24944.6\n" in said
-
-
-def test_an_unknown_space_is_a_did_you_mean(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", str(NEMOTRON), "wdie"]) == 1
     assert "did you mean `wide`?" in capsys.readouterr().err
 
 
-def test_layers_of_several_kinds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("m.pzl").write_text(
+def test_layers_of_several_kinds(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text(
         "parent p = shape(family: gpt_oss, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n"
         "  experts: 8, top_k: 2, expert_width: 48)\n"
         "space w of p { attention = gqa(kv_heads: 4 | 2), ffn = moe(experts: 8 | 4) }\n"
     )
-    assert run(["show", "m.pzl"]) == 0
+    assert run(["show", "w.pzl"]) == 0
     said = capsys.readouterr().out
     assert "  layers 0, 2: window 128, 8 experts of 48, 2 a token\n" in said
     assert "  layers 1, 3: all tokens, 8 experts of 48, 2 a token\n" in said
-    [space] = shown(capsys, "m.pzl").values()
+    [space] = shown(capsys, "w.pzl").values()
     found = space["alternatives"]["attention"]
     assert [(a["name"], a["window"], a["layers"]) for a in found] == [
         *[("parent", 128, [0, 2]), ("parent", 0, [1, 3])],

@@ -22,7 +22,6 @@ _FOLDER = re.compile(r"^\| `(\w+)` \| (.+) \|$", re.MULTILINE)
 
 
 def section(title: str) -> str:
-    """Return the text of one section of the page."""
     (found,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     return str(found)
 
@@ -31,7 +30,7 @@ HOPS = _HOP.findall(section("The walk"))
 
 
 def defines(path: Path, name: str) -> bool:
-    """Return True if a file defines a function, or `Class.method`, of this name."""
+    """True if a file defines a function, or `Class.method`, of this name."""
     body: list[ast.stmt] = ast.parse(path.read_text("utf-8")).body
     *classes, function = name.split(".")
     for owner in classes:
@@ -39,11 +38,13 @@ def defines(path: Path, name: str) -> bool:
     return any(isinstance(s, ast.FunctionDef) and s.name == function for s in body)
 
 
-def test_the_walk_is_short_and_numbered() -> None:
+def test_the_walk_is_short_and_numbered_and_never_returns_to_a_folder() -> None:
     rows = [line for line in section("The walk").splitlines() if line.startswith("| ")][1:]
     assert len(HOPS) == len(rows), "a row is not `| number | [`function`](file) | sentence |`"
     assert [int(number) for number, *_ in HOPS] == list(range(1, len(HOPS) + 1))
     assert 20 <= len(HOPS) <= MOST_HOPS
+    folders = [folder for folder, _ in groupby(file.split("/")[1] for _, _, file, _ in HOPS)]
+    assert len(folders) == len(set(folders)) > 5, "the walk returns to a folder"
 
 
 @pytest.mark.parametrize(("number", "name", "file", "sentence"), HOPS, ids=[hop[1] for hop in HOPS])
@@ -53,17 +54,10 @@ def test_a_hop_names_a_function_that_exists(number: str, name: str, file: str, s
     assert sentence.startswith("Gets ") and " gives " in sentence and sentence.endswith(".")
 
 
-def test_the_walk_never_returns_to_a_folder() -> None:
-    folders = [folder for folder, _ in groupby(file.split("/")[1] for _, _, file, _ in HOPS)]
-    assert len(folders) == len(set(folders)) > 5, folders
-
-
 def test_the_map_has_every_folder_in_the_order_of_imports() -> None:
-    contract = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ][0]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
     named = [folder for folder, _ in _FOLDER.findall(section("The folders"))]
-    assert named == contract["layers"][::-1]
+    assert named == tools["importlinter"]["contracts"][0]["layers"][::-1]
 
 
 def test_a_function_that_is_missing_is_found(tmp_path: Path) -> None:
@@ -72,8 +66,6 @@ def test_a_function_that_is_missing_is_found(tmp_path: Path) -> None:
     assert defines(path, "f") and defines(path, "A.g")
     assert not defines(path, "g") and not defines(path, "A") and not defines(path, "B.g")
 
-
-# ---------------------------------------------------------------- the trace of a check
 
 FIVE_LINES = """\
 parent p = shape(family: llama, layers: 30, hidden: 576, heads: 9, kv_heads: 3, head_dim: 64, intermediate: 1536, vocab: 49152)

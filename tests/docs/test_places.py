@@ -1,14 +1,34 @@
-"""The how-tos that extend the code name every place there is, and no place that is not."""
+"""Pages made from the code are what it makes; how-tos that extend it name every place there is, and none that is not."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from puzzledsl.cli.app import COMMANDS
+from puzzledsl.ir.engines import RUNTIMES
+from scripts.reference import PAGES as MADE
 from tests.documents import ROOT
+
+
+@cache
+def made(name: str) -> str:
+    return "\n".join(MADE[name]())
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_page_is_up_to_date(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text("utf-8") == made(name), "run `python scripts/reference.py`"
+
+
+def test_every_command_has_a_section_and_every_runtime_a_column() -> None:
+    assert {*re.findall(r"^### pzl ([\w-]+)", made("cli.md"), re.MULTILINE)} == {*COMMANDS}
+    assert all(f"| {runtime.title}" in made("std.md") for runtime in RUNTIMES.values())
+
 
 HOWTO = ROOT / "docs" / "howto"
 PAGES = sorted(HOWTO.glob("add-*.md"))
@@ -27,12 +47,6 @@ def places(page: Path) -> Iterator[tuple[Path, str]]:
 
 def has_word(path: Path, word: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", path.read_text("utf-8")) is not None
-
-
-def files_with(pattern: str) -> set[str]:
-    """Files of the product in which a pattern occurs."""
-    sources = [*(ROOT / "puzzledsl").rglob("*.py"), *(ROOT / "spaces").rglob("*.pzl")]
-    return {str(p.relative_to(ROOT)) for p in sources if re.search(pattern, p.read_text("utf-8"))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -54,4 +68,6 @@ def test_every_place_named_exists(page: Path) -> None:
 )
 def test_every_place_that_knows_the_model_to_follow_is_named(page: str, pattern: str) -> None:
     text = (HOWTO / page).read_text("utf-8")
-    assert sorted(path for path in files_with(pattern) if path not in text) == []
+    sources = [*(ROOT / "puzzledsl").rglob("*.py"), *(ROOT / "spaces").rglob("*.pzl")]
+    knowing = [str(p.relative_to(ROOT)) for p in sources if re.search(pattern, p.read_text("utf-8"))]
+    assert sorted(path for path in knowing if path not in text) == []

@@ -14,7 +14,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.server.document import units
 from puzzledsl.syntax.highlight import CLASSES, classified
 from tests.editors.conftest import VSCODE, Node
-from tests.server.texts import PROGRAM, ROOT
+from tests.server.texts import ROOT
 
 TEXTMATE = runpy.run_path(str(ROOT / "editors" / "textmate.py"), run_name="textmate")
 GRAMMAR = VSCODE / "syntaxes" / "pzl.tmLanguage.json"
@@ -42,14 +42,8 @@ layers[.. where index in 1..3].attention = if true then 1.5 else .5
 
 def sources() -> dict[str, str]:
     """Every program at hand, right and wrong."""
-    folders = [
-        ROOT / "spaces",
-        ROOT / "examples",
-        ROOT / "tests" / "syntax",
-        ROOT / "tests" / "checker",
-        ROOT / "tests" / "cli",
-    ]
-    paths = sorted(p for folder in folders for p in folder.glob("**/*.pzl") if "build" not in p.parts)
+    folders = "spaces", "examples", "tests/syntax", "tests/checker", "tests/cli"
+    paths = [p for folder in folders for p in (ROOT / folder).glob("**/*.pzl") if "build" not in p.parts]
     found = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8", "replace") for p in paths}
     return {"every class": EVERY_CLASS, **{name: text.replace("\r", "") for name, text in found.items()}}
 
@@ -88,26 +82,19 @@ def test_every_token_has_the_scope_of_its_class(node: Node) -> None:
             assert all(wanted in scopes for scopes in parts), (name, token.line, str(token), its_class, parts)
 
 
-def test_blanks_and_nothing_else_are_without_a_scope(node: Node) -> None:
-    (found,) = scopes_of(node, [EVERY_CLASS])
+def test_blanks_alone_are_without_a_scope_and_escapes_have_one(node: Node) -> None:
+    (found, escaped) = scopes_of(node, [EVERY_CLASS, 'use "a\\"b"'])
     lines = EVERY_CLASS.split("\n")
     for line, start, end, scopes in found:
         text = lines[line].encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le")
         assert (len(scopes) == 1) == (not text.strip()), (line, text, scopes)
-
-
-def test_escapes_in_strings_are_told_apart(node: Node) -> None:
-    (found,) = scopes_of(node, ['use "a\\"b"'])
-    assert [s for _, start, end, s in found if (start, end) == (6, 8)] == [
+    assert [s for _, start, end, s in escaped if (start, end) == (6, 8)] == [
         ["source.pzl", "string.quoted.double.pzl", "constant.character.escape.pzl"]
     ]
 
 
 def test_the_extension_starts_and_stops_the_server(node: Node) -> None:
     assert "# fail 0" in node("--test", "--test-reporter=tap", "test/extension.test.js")
-
-
-# ---------------------------------------------------------------- the other files
 
 
 BASE = """\
@@ -138,12 +125,9 @@ def test_every_snippet_is_right_as_it_stands(name: str, tmp_path: Path) -> None:
     text = expanded(snippet["body"])
     assert "$" not in text
     path = tmp_path / "program.pzl"
-    base = BASE.split("\n", 1)[1] if name.startswith("Use") else BASE
-    base = (
-        base.replace("h100_sxm(gpus: 1)", "measured(device: cpu, memory: 1GiB)")
-        if name.startswith("Use")
-        else base
-    )
+    base = BASE
+    if name.startswith("Use"):
+        base = BASE.split("\n", 1)[1].replace("h100_sxm(gpus: 1)", "measured(device: cpu, memory: 1GiB)")
     path.write_text(base + text + "\n", "utf-8")
     found = check(path, {}).diagnostics
     assert [str(d.message) for d in found if d.severity == "error"] == []  # it may be unused, so far
@@ -151,20 +135,5 @@ def test_every_snippet_is_right_as_it_stands(name: str, tmp_path: Path) -> None:
 
 def test_every_kind_has_a_snippet_but_those_of_one_word() -> None:
     prefixes = {s["prefix"] for s in SNIPPETS.values()}
-    assert {
-        "parent",
-        "hardware",
-        "scenario",
-        "space",
-        "bld",
-        "score",
-        "search",
-        "frontier",
-        "uptrain",
-        "eval",
-        "export",
-    } <= prefixes
-
-
-def test_the_program_of_the_server_tests_has_no_error_token() -> None:
-    assert "error" not in {its_class for _, its_class in classified(PROGRAM)}
+    kinds = "parent hardware scenario space bld score search frontier uptrain eval export"
+    assert {*kinds.split()} <= prefixes

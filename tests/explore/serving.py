@@ -27,11 +27,6 @@ class Served:
     address: str
     process: subprocess.Popen[str]
 
-    def end(self) -> int:
-        """Press Ctrl-C; the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=60)
-
 
 @contextmanager
 def served(file: Path, *options: str) -> Iterator[Served]:
@@ -89,10 +84,3 @@ class Page:
     def text(self, selector: str) -> str:
         """Visible text, with single blanks."""
         return " ".join(self.page.inner_text(selector).split())
-
-    def latencies(self) -> list[float]:
-        """Milliseconds from each move to its picture."""
-        found: list[float] = self.page.evaluate(
-            "() => performance.getEntriesByName('answer').map((entry) => entry.duration)"
-        )
-        return found

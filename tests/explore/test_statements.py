@@ -57,24 +57,26 @@ def test_positions_are_round_and_contain_the_bound(value: int, whole: bool) -> N
 def test_a_bound_of_another_unit_is_refused(sheet: Sheet, text: str) -> None:
     with pytest.raises(BadQuestion):
         sheet.requirements(Question.read({"bounds": {"0": text}}))
+    with pytest.raises(BadQuestion):
+        changed_lines(sheet, Question({0: text}))
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        [],
-        {"bounds": {"99": "1x"}},
-        {"off": [99]},
-        {"off": ["x"]},
-        {"choices": [{"layer": 6, "sub_block": "ffn", "kind": "pin", "names": ["noop"]}]},
-        {"choices": [{"layer": 1, "sub_block": "ffn", "kind": "pin", "names": ["gqa2"]}]},
-        {"choices": [{"layer": 1, "sub_block": "mlp", "kind": "pin", "names": ["noop"]}]},
-        {"choices": [{"layer": 1, "sub_block": "ffn", "kind": "forbid", "names": []}]},
-    ],
-)
+@pytest.mark.parametrize("value", [[], {"bounds": {"99": "1x"}}, {"off": [99]}, {"off": ["x"]}], ids=str)
 def test_a_question_that_no_page_asks_is_refused(sheet: Sheet, value: object) -> None:
     with pytest.raises(BadQuestion):
         sheet.requirements(Question.read(value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"layer": 6}, {"names": ["gqa2"]}, {"sub_block": "mlp"}, {"kind": "forbid", "names": []}],
+    ids=str,
+)
+def test_a_choice_that_no_page_offers_is_refused(sheet: Sheet, change: dict[str, object]) -> None:
+    choice = {"layer": 1, "sub_block": "ffn", "kind": "pin", "names": ["noop"]}
+    assert sheet.requirements(Question.read({"choices": [choice]}))
+    with pytest.raises(BadQuestion):
+        sheet.requirements(Question.read({"choices": [choice | change]}))
 
 
 def test_a_bound_that_is_a_mistake_is_told_in_the_checkers_words(sheet: Sheet) -> None:

@@ -52,19 +52,10 @@ def seeds() -> tuple[bytes, ...]:
     folders = [ROOT / "tests" / "checker" / "errors", ROOT / "tests" / "syntax" / "errors"]
     wrong = [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.pzl"))]
     right = [SMALL.encode()] * 60 + [TINY.encode()] * 25 + [(TINY + SEARCH).encode(), SEARCH.encode()] * 5
-    pieces = [b for i in range(12) for b in _blocks(program(random.Random(i)))]
-    return (
-        *right,
-        *wrong,
-        *pieces,
-        *(path.read_bytes() for path in sorted((ROOT / "examples").glob("*.pzl"))),
-    )
-
-
-def _blocks(text: str) -> list[bytes]:
-    """The declarations of a program, a few together."""
-    lines = text.encode().split(b"\n")
-    return [b"\n".join(lines[i : i + 8]) for i in range(0, len(lines), 8)]
+    lines = [line for i in range(12) for line in program(random.Random(i)).encode().split(b"\n")]
+    pieces = [b"\n".join(lines[i : i + 8]) for i in range(0, len(lines), 8)]
+    examples = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.pzl"))]
+    return (*right, *wrong, *pieces, *examples)
 
 
 def raw(chance: random.Random) -> bytes:
@@ -87,7 +78,7 @@ def edited(chance: random.Random) -> bytes:
     """A program after some edits."""
     text = chance.choice(seeds())
     for _ in range(chance.choice([1, 1, 2, 3, 5, 9])):
-        text = chance.choice(_EDITS)(text, chance)
+        text = _edited_once(text, chance)
     return text
 
 
@@ -108,69 +99,38 @@ def _at(text: bytes, chance: random.Random) -> tuple[int, int]:
     return start, min(len(text), start + chance.choice([0, 1, 1, 2, 5, 20, 200]))
 
 
-def _delete(text: bytes, chance: random.Random) -> bytes:
+HUGE = "0 -1 1e999999 1e15 0.1 99999999999999999999 7x 3GiB 1/0".split()
+
+
+def _edited_once(text: bytes, chance: random.Random) -> bytes:
+    """A part deleted, doubled, moved or replaced; a word, a byte, a part of another program or another number put in."""
     start, stop = _at(text, chance)
-    return text[:start] + text[stop:]
+    before, part, behind = text[:start], text[start:stop], text[stop:]
+    word = chance.choice(WORDS).encode()
+    match chance.choice("delete double insert insert replace replace flip move splice number".split()):
+        case "delete":
+            return before + behind
+        case "double":
+            return before + part * chance.choice([2, 2, 3, 31]) + behind
+        case "insert":
+            return before + chance.choice([b"", b" "]) + word + b" " + part + behind
+        case "replace":
+            return before + word + behind
+        case "flip":
+            return before + bytes([chance.randrange(256)]) + text[start + 1 :]
+        case "move":
+            rest = before + behind
+            at = chance.randrange(len(rest) + 1)
+            return rest[:at] + part + rest[at:]
+        case "splice":
+            other = chance.choice(seeds())
+            first, last = _at(other, chance)
+            return before + other[first:last] + part + behind
+        case _:
+            at = chance.choice([i for i, byte in enumerate(text) if 48 <= byte <= 57] or [len(text)])
+            return text[:at] + chance.choice([*HUGE, "9" * 400]).encode() + text[at + 1 :]
 
 
-def _double(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _at(text, chance)
-    return text[:stop] + text[start:stop] * chance.choice([1, 1, 2, 30]) + text[stop:]
-
-
-def _insert(text: bytes, chance: random.Random) -> bytes:
-    start, _ = _at(text, chance)
-    return text[:start] + chance.choice(["", " "]).encode() + chance.choice(WORDS).encode() + text[start:]
-
-
-def _replace(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _at(text, chance)
-    return text[:start] + chance.choice(WORDS).encode() + text[stop:]
-
-
-def _flip(text: bytes, chance: random.Random) -> bytes:
-    start, _ = _at(text, chance)
-    return text[:start] + bytes([chance.randrange(256)]) + text[start + 1 :]
-
-
-def _move(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _at(text, chance)
-    rest = text[:start] + text[stop:]
-    at = chance.randrange(len(rest) + 1)
-    return rest[:at] + text[start:stop] + rest[at:]
-
-
-def _splice(text: bytes, chance: random.Random) -> bytes:
-    other = chance.choice(seeds())
-    start, stop = _at(other, chance)
-    at = chance.randrange(len(text) + 1)
-    return text[:at] + other[start:stop] + text[at:]
-
-
-def _numbers(text: bytes, chance: random.Random) -> bytes:
-    """Another number in the place of one."""
-    digits = [i for i, byte in enumerate(text) if 48 <= byte <= 57]
-    if not digits:
-        return text
-    at = chance.choice(digits)
-    huge = [
-        b"0",
-        b"-1",
-        b"1e999999",
-        b"9" * 400,
-        b"1e15",
-        b"0.1",
-        b"99999999999999999999",
-        b"7x",
-        b"3GiB",
-        b"1/0",
-    ]
-    return text[:at] + chance.choice(huge) + text[at + 1 :]
-
-
-_EDITS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    *(_delete, _double, _insert, _insert, _replace, _replace, _flip, _move, _splice, _numbers),
-)
 KINDS: dict[str, tuple[float, Callable[[random.Random], bytes]]] = {
     "raw bytes": (0.2, raw),
     "words in no order": (0.15, soup),

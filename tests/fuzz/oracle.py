@@ -6,14 +6,14 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.render import render_all
-from puzzledsl.checker.check import check
+from puzzledsl.checker.check import Checked, check
 from puzzledsl.syntax.format import format_source
 
 HANG_S = 2.0
@@ -25,28 +25,31 @@ class Hang(BaseException):
 
 @dataclass(frozen=True)
 class Answer:
-    """Return the faults of the answer (empty if there are none) and the CPU seconds that it took."""
+    """The faults of the answer (empty if there are none), the CPU seconds that it took, and what it says."""
 
     problems: tuple[str, ...]
     seconds: float
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def answer(data: bytes, path: Path, limit_s: float = HANG_S) -> Answer:
     """Check, render and format `data`, written to `path`; what takes `limit_s` of CPU time hangs."""
     path.write_bytes(data)
     start = time.process_time()
+    said: tuple[Diagnostic, ...] = ()
     try:
         with _limited(limit_s):
-            problems = _problems(data, path)
+            found = check(path, {})
+            said = tuple(found.diagnostics)
+            problems = _problems(data, found)
     except Hang:
         problems = [f"hangs: {_where(traceback.format_exc())}"]
     except Exception:
         problems = [_where(traceback.format_exc())]
-    return Answer(tuple(problems), time.process_time() - start)
+    return Answer(tuple(problems), time.process_time() - start, said)
 
 
-def _problems(data: bytes, path: Path) -> list[str]:
-    found = check(path, {})
+def _problems(data: bytes, found: Checked) -> list[str]:
     unread = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     problems = [p for d in found.diagnostics for p in _outside(d, found.sources, unread)]
     if (found.program is None) != any(d.severity == "error" for d in found.diagnostics):
@@ -54,11 +57,8 @@ def _problems(data: bytes, path: Path) -> list[str]:
     if sum(data) % 4:  # the rest is less likely to go wrong, and takes longer
         return problems
     render_all(found.diagnostics, found.sources, color=False)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return problems
-    format_source(text)
+    with suppress(UnicodeDecodeError):
+        format_source(data.decode("utf-8"))
     return problems
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.check import check
+from tests.cases import cases
 from tests.checker.programs import TINY
 from tests.fuzz.inputs import KINDS
 from tests.fuzz.oracle import answer
@@ -16,10 +16,11 @@ LIMIT_S = 30.0
 """A hang, not a slow machine; the benchmark's limit is 2 s."""
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_input_is_too_strange(tmp_path: Path, kind: str) -> None:
     make = KINDS[kind][1]
-    for seed in range(150):
+    for seed in range(cases(200)):
         data = make(random.Random(f"{kind} {seed}"))
         assert not answer(data, tmp_path / "input.pzl", LIMIT_S).problems, data
 
@@ -63,6 +64,8 @@ EXTREMES: dict[str, str | bytes] = {
     "a function that grows": "fn f(x) = f(x * x)\nlet a = f(1e100)",
     "a function of many": "fn f(n) = if n < 1 then 0 else f(n - 1)\nlet a = f(100000)",
     "products": "let a = " + " * ".join(["99999999999999999999"] * 90),
+    "a setting that is no expression": TINY + "bld b of w { train = ) }",
+    "a metric of data, without a scenario": 'data d = text("a")\nlet x = d.memory',
     "a quotient": "let a = " + " / ".join(["99999999999999999999"] * 90),
 }
 
@@ -73,8 +76,8 @@ def test_extremes_get_a_diagnostic(tmp_path: Path, name: str) -> None:
     extreme = EXTREMES[name]
     data = extreme if isinstance(extreme, bytes) else extreme.encode()
     path = tmp_path / "input.pzl"
-    assert not answer(data, path, LIMIT_S).problems
-    found = check(path, {}).diagnostics
-    assert all(len(d.message) < 2_000 for d in found)
+    found = answer(data, path, LIMIT_S)
+    assert not found.problems
+    assert all(len(d.message) < 2_000 for d in found.diagnostics)
     if name != "a long comparison":  # which is merely false
-        assert any(d.severity == "error" for d in found)
+        assert any(d.severity == "error" for d in found.diagnostics)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+from pydantic import BaseModel
 
 from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.base.build_dir import BuildDir
@@ -80,12 +82,17 @@ uptrain final of fast { loss = 1 * kld + 1 * cosine, tokens = 20M }
 eval all of final = tasks("hellaswag.jsonl")
 """
 
+Record = TypeVar("Record", bound=BaseModel)
 LAYERS = 30
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
+def but(record: Record, **update: Any) -> Record:
+    """A record with other values of some fields."""
+    return record.model_copy(update=update)
+
+
 def the_program(folder: Path) -> Program:
-    """What SOURCE means."""
     path = folder / "smol.pzl"
     write_text(path, SOURCE)
     found = check(path, {})
@@ -114,26 +121,20 @@ def child_of(hurry: float) -> tuple[LayerAssignment, ...]:
     for i in range(LAYERS):
         layer = choice_of(i, hurry)
         if layer.attention == "noop" and layers[-1].attention == "noop":
-            layer = layer.model_copy(update={"attention": "gqa1"})
+            layer = but(layer, attention="gqa1")
         layers.append(layer)
     return tuple(layers)
 
 
 def the_scores(program: Program) -> ScoreTable:
     """What each alternative loses: more where it keeps less, most in layers of its own."""
-    harm = {
-        "gqa1": 0.2,
-        "linear": 0.8,
-        "noop": 1.0,
-        "mlp1152": 0.05,
-        "mlp768": 0.15,
-        "mlp384": 0.4,
-        "mlp154": 0.6,
-    }
+    harm = {"gqa1": 0.2, "noop": 1.0, "mlp1152": 0.05, "mlp768": 0.15, "mlp384": 0.4, "mlp154": 0.6}
 
     def layer(i: int, names: list[str], phase: float) -> dict[str, float]:
         scale = 0.002 + 0.03 * (1 - wave(i, phase)) ** 3
-        return {n: 0.0 if n == "parent" else scale * harm.get(n, 0.9) for n in names}
+        return {
+            n: 0.0 if n == "parent" else scale * (0.8 if n == "linear" else harm.get(n, 0.9)) for n in names
+        }
 
     layers = program.spaces["wide"].layers
     return ScoreTable(
@@ -152,22 +153,12 @@ def solved(
     metrics: dict[str, float] = {}
     for name, tables in costs.scenarios.items():
         metrics |= {f"{name}.{k}": float(v) for k, v in metrics_of(tables[0], layers).items()}
-    metrics["params"] = float(
-        costs.params_fixed
-        + sum(
-            a[x.attention] + f[x.ffn]
-            for a, f, x in zip(costs.params_attention, costs.params_ffn, layers, strict=True)
-        )
-    )
-    metrics["kl"] = sum(
-        a[x.attention] + f[x.ffn] for a, f, x in zip(scores.attention, scores.ffn, layers, strict=True)
-    )
-    return Solution(
-        objective=metrics["kl"],
-        layers=layers,
-        batches={n: t[0].batch for n, t in costs.scenarios.items()},
-        metrics=metrics,
-    )
+    params = zip(costs.params_attention, costs.params_ffn, layers, strict=True)
+    metrics["params"] = float(costs.params_fixed + sum(a[x.attention] + f[x.ffn] for a, f, x in params))
+    lost = zip(scores.attention, scores.ffn, layers, strict=True)
+    metrics["kl"] = sum(a[x.attention] + f[x.ffn] for a, f, x in lost)
+    batches = {n: tables[0].batch for n, tables in costs.scenarios.items()}
+    return Solution(objective=metrics["kl"], layers=layers, batches=batches, metrics=metrics)
 
 
 @dataclass(frozen=True)
@@ -185,7 +176,6 @@ class Built:
 
 
 def make_build(root: Path, program: Program) -> Built:
-    """Write every artefact."""
     build, costs, scores = BuildDir(root), cost_table(program, "wide"), the_scores(program)
     parent = solved(program, costs, scores, (PARENT,) * LAYERS)
     results: dict[str, SearchResult] = {}
@@ -193,16 +183,12 @@ def make_build(root: Path, program: Program) -> Built:
     for name, hurry in hurries.items():
         layers = child_of(hurry)
         if name == "uniform":
-            layers = (LayerAssignment(attention="gqa1", ffn="mlp384"),) * 30
-            layers = (parent.layers[0], *layers[1:-1], parent.layers[0])
+            layers = (PARENT, *[LayerAssignment(attention="gqa1", ffn="mlp384")] * (LAYERS - 2), PARENT)
         if name == "drop":
-            drop = [
-                LayerAssignment(attention="parent", ffn="noop" if i % 2 else "parent") for i in range(LAYERS)
-            ]
-            layers = (*drop[:-1], parent.layers[0])
+            layers = (PARENT, but(PARENT, ffn="noop")) * (LAYERS // 2 - 1) + (PARENT, PARENT)
         solution = solved(program, costs, scores, layers)
         if name == "large":
-            solution = solution.model_copy(update={"objective": solution.metrics["params"]})
+            solution = but(solution, objective=solution.metrics["params"])
         bound = solution.objective * 0.99998 if name == "fast" else None
         results[name] = SearchResult(
             search=name,
@@ -214,30 +200,21 @@ def make_build(root: Path, program: Program) -> Built:
             solutions=(solution,),
             parent_metrics=parent.metrics,
         )
-    results["dream"] = SearchResult.model_validate(
-        {
-            "search": "dream",
-            "status": "infeasible",
-            "conflict": [
-                {
-                    "line": 25,
-                    "text": "require chat.throughput >= 9x",
-                    "because": "a dream",
-                    "reachable": "3.12x",
-                },
-                {"line": 28, "text": "require params >= 0.5x", "reachable": "0.31x"},
-            ],
-        }
-    )
+    conflict = [
+        {"line": 25, "text": "require chat.throughput >= 9x", "because": "a dream", "reachable": "3.12x"},
+        {"line": 28, "text": "require params >= 0.5x", "reachable": "0.31x"},
+    ]
+    dream = {"search": "dream", "status": "infeasible", "conflict": conflict}
+    results["dream"] = SearchResult.model_validate(dream)
     evaluation = the_evaluation(parent, results)
     points = []
     for step in range(7):
         solution = solved(program, costs, scores, child_of(step * 0.12))
         target = parent.metrics["chat.throughput"] * (1 + step / 3)
         state = {"status": "infeasible"} if step == 6 else {"status": "optimal", "solutions": (solution,)}
-        points.append(
-            FrontierPoint(target=target, result=SearchResult.model_validate({"search": "fast", **state}))
-        )
+        result = SearchResult.model_validate({"search": "fast", **state})
+        points.append(FrontierPoint(target=target, result=result))
+    shape = program.parents["smol"].shape
     pieces = tuple(
         Piece(
             job=job,
@@ -248,9 +225,7 @@ def make_build(root: Path, program: Program) -> Built:
             tokens=job.tokens,
         )
         for job in bld_plan(program, "pieces")
-        for share in [
-            1 - (job.attention or job.ffn or NoOpFfn()).params(program.parents["smol"].shape) / 2.7e6
-        ]
+        for share in [1 - (job.attention or job.ffn or NoOpFfn()).params(shape) / 2.7e6]
     )
     built = Built(program, build, SOURCE, costs, scores, results, evaluation, pieces)
     save = {
@@ -272,52 +247,34 @@ def the_evaluation(parent: Solution, results: dict[str, SearchResult]) -> Evalua
         for name, prompt in (("chat", 128), ("rag", 2048)):
             m = {k.split(".")[1]: v for k, v in solution.metrics.items() if k.startswith(name + ".")}
             batch = solution.batches[name]
-            figures[f"{name}.prefill_tokens_per_s"] = Figure(
-                value=batch * prompt / m["ttft"] / error, unit="tok/s"
-            )
-            figures[f"{name}.decode_tokens_per_s"] = Figure(value=batch / m["tpot"] / error**2, unit="tok/s")
+            prefill, decode = batch * prompt / m["ttft"] / error, batch / m["tpot"] / error**2
+            figures[f"{name}.prefill_tokens_per_s"] = Figure(value=prefill, unit="tok/s")
+            figures[f"{name}.decode_tokens_per_s"] = Figure(value=decode, unit="tok/s")
             figures[f"{name}.latency_s"] = Figure(value=m["latency"] * error**1.5, unit="s")
             figures[f"{name}.throughput"] = Figure(value=m["throughput"] / error**1.5, unit="tok/s")
         return figures
 
-    fast = results["fast"].solutions[0]
-
     def sizes(solution: Solution) -> dict[str, Figure]:
         params = solution.metrics["params"]
-        return {
-            "params": Figure(value=params),
-            "checkpoint_bytes": Figure(value=2 * params + 5120, unit="bytes"),
-        }
+        checkpoint = Figure(value=2 * params + 5120, unit="bytes")
+        return {"params": Figure(value=params), "checkpoint_bytes": checkpoint}
 
-    def quality(
-        kl: float, perplexity: float, agreement: float, accuracy: float | None = None
-    ) -> dict[str, Figure]:
-        figures = {
-            "kl": Figure(value=kl, stderr=kl / 30),
-            "perplexity": Figure(value=perplexity),
-            "top1_agreement": Figure(value=agreement),
-        }
+    def quality(kl: float, perplexity: float, agreement: float, accuracy: float = 0) -> dict[str, Figure]:
+        figures = {"kl": Figure(value=kl, stderr=kl / 30), "perplexity": Figure(value=perplexity)}
+        figures["top1_agreement"] = Figure(value=agreement)
         return figures | ({"hellaswag": Figure(value=accuracy, stderr=0.0155)} if accuracy else {})
 
-    models = [
-        ModelFigures(
-            model="parent",
-            figures={
-                **sizes(parent),
-                **timed(parent, 1.021),
-                "perplexity": Figure(value=19.2134),
-                "hellaswag": Figure(value=0.4312, stderr=0.0157),
-            },
-        ),
-        ModelFigures(
-            model="fast",
-            figures={**sizes(fast), **timed(fast, 1.043), **quality(0.13571, 22.418, 0.8123, 0.4071)},
-        ),
-        ModelFigures(model="final", figures={**sizes(fast), **quality(0.08834, 20.907, 0.8517, 0.4183)}),
-        ModelFigures(model="greedy", figures=quality(0.2112, 24.61, 0.77)),
-        ModelFigures(model="uniform", figures=quality(0.398, 29.02, 0.69)),
-        ModelFigures(model="drop", figures=quality(0.77, 41.5, 0.58)),
-    ]
+    fast = results["fast"].solutions[0]
+    of_parent = {"perplexity": Figure(value=19.2134), "hellaswag": Figure(value=0.4312, stderr=0.0157)}
+    figures = {
+        "parent": {**sizes(parent), **timed(parent, 1.021), **of_parent},
+        "fast": {**sizes(fast), **timed(fast, 1.043), **quality(0.13571, 22.418, 0.8123, 0.4071)},
+        "final": {**sizes(fast), **quality(0.08834, 20.907, 0.8517, 0.4183)},
+        "greedy": quality(0.2112, 24.61, 0.77),
+        "uniform": quality(0.398, 29.02, 0.69),
+        "drop": quality(0.77, 41.5, 0.58),
+    }
+    models = [ModelFigures(model=name, figures=shown) for name, shown in figures.items()]
     return Evaluation(eval="all", models=tuple(models), comparisons=comparisons())
 
 
@@ -325,21 +282,11 @@ def comparisons() -> tuple[ModelComparison, ...]:
     """What the child, and the child trained further, keep: the accuracies above, and a task at which both guess."""
 
     def kept(child: float, low: float, high: float) -> dict[str, Kept]:
-        asked, guessed = (
-            {"parent": 0.4312, "chance": 0.25, "items": 1000},
-            {"parent": 0.262, "chance": 0.25, "items": 570},
-        )
-        one = Kept(
-            verdict="above_chance",
-            plain=child / 0.4312,
-            chance_corrected=(child - 0.25) / (0.4312 - 0.25),
-            low=low,
-            high=high,
-            child=child,
-            figures=("hellaswag",),
-            **asked,
-        )
-        at_chance = Kept(verdict="parent_at_chance", plain=0.96, child=0.2515, figures=("puns",), **guessed)
+        asked = {"parent": 0.4312, "chance": 0.25, "items": 1000, "figures": ("hellaswag",), "child": child}
+        rates = {"plain": child / 0.4312, "chance_corrected": (child - 0.25) / (0.4312 - 0.25)}
+        one = Kept.model_validate({"verdict": "above_chance", "low": low, "high": high, **asked, **rates})
+        guessed = {"parent": 0.262, "chance": 0.25, "items": 570, "figures": ("puns",), "child": 0.2515}
+        at_chance = Kept.model_validate({"verdict": "parent_at_chance", "plain": 0.96, **guessed})
         return {"hellaswag": one, "puns": at_chance, "pooled": one}
 
     return (

@@ -14,27 +14,22 @@ from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
 pytestmark = pytest.mark.slow
 __all__ = ["browser"]
 
-NUMBERS = "() => [...document.querySelectorAll('data')].map((d) => [Number(d.value), d.textContent])"
 
-
-@pytest.fixture(scope="module")
-def report(built: Any) -> Path:
-    """The page of the whole build."""
-    return write_report(built.program, built.build, built.source)
+Opened = Callable[[int, str], tuple[Any, list[str]]]
 
 
 @pytest.fixture
-def opened(browser: Any, report: Path) -> Iterator[Callable[..., tuple[Any, list[str]]]]:
-    """Opens the page; what went wrong is in the list, by then and later."""
-    pages = []
+def opened(browser: Any, built: Any) -> Iterator[Opened]:
+    """Opens the page of the whole build; what went wrong is in the list, by then and later."""
+    report, pages = write_report(built.program, built.build, built.source).as_uri(), []
 
     def open_page(width: int, scheme: str) -> tuple[Any, list[str]]:
         page, said = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme), []
         page.on("console", lambda message: said.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
         page.on("request", lambda request: said.append(f"request: {request.url}"))
-        page.goto(report.as_uri())
-        said.remove(f"request: {report.as_uri()}")
+        page.goto(report)
+        said.remove(f"request: {report}")
         pages.append(page)
         return page, said
 
@@ -45,7 +40,7 @@ def opened(browser: Any, report: Path) -> Iterator[Callable[..., tuple[Any, list
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_it_opens_without_a_fault(opened: Any, width: int, scheme: str) -> None:
+def test_it_opens_without_a_fault(opened: Opened, width: int, scheme: str) -> None:
     page, said = opened(width, scheme)
     assert page.evaluate(OVERFLOW) == []
     assert page.evaluate(CONTRAST) == []
@@ -55,18 +50,7 @@ def test_it_opens_without_a_fault(opened: Any, width: int, scheme: str) -> None:
     assert said == []
 
 
-def test_its_numbers_are_the_artefacts(opened: Any, built: Any) -> None:
-    """As the browser shows them: measured figures, the search's, the library's means."""
-    page, _ = opened(1280, "light")
-    shown = {value for value, text in page.evaluate(NUMBERS) if text}
-    for model in built.evaluation.models:
-        if model.model in ("parent", "fast", "final"):
-            assert {figure.value for figure in model.figures.values()} <= shown, model.model
-    fast = built.results["fast"]
-    assert {fast.objective, fast.bound, fast.gap} <= shown
-
-
-def test_a_layer_is_read_out(opened: Any, built: Any) -> None:
+def test_a_layer_is_read_out(opened: Opened, built: Any) -> None:
     page, said = opened(1280, "light")
     layer = built.results["fast"].solutions[0].layers[7]
     page.hover(".strip .cells:nth-of-type(4) i:nth-child(8)")
@@ -80,7 +64,7 @@ def test_a_layer_is_read_out(opened: Any, built: Any) -> None:
     assert said == []
 
 
-def test_a_line_of_the_source_is_a_click_away(opened: Any) -> None:
+def test_a_line_of_the_source_is_a_click_away(opened: Opened) -> None:
     page, said = opened(390, "dark")
     link = page.locator(".requirements a").first
     link.click()
@@ -88,7 +72,7 @@ def test_a_line_of_the_source_is_a_click_away(opened: Any) -> None:
     assert [s for s in said if not s.startswith("request: ") or "#" not in s] == []
 
 
-def test_it_prints(opened: Any, tmp_path: Path) -> None:
+def test_it_prints(opened: Opened, tmp_path: Path) -> None:
     page, _ = opened(1280, "dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -41,26 +41,19 @@ def test_lines_are_simulated_and_points_are_measured(
     assert "300 req/s, 256 → 64 tokens, at most 16 at once" in text
     assert text.count("simulated") >= 2 and "measured, seed" not in text
     figures = {name: 0.5 + i for i, name in enumerate(FIGURES)}
-    child = LoadRun(
-        model="child",
-        asked=9.0,
-        seed=7,
-        requests=10,
-        prompt_pace=1.0,
-        token_pace=1.0,
-        predicted=figures,
-        measured={**figures, "tpot": 0.125},
-    )
+    paces = {
+        "prompt_pace": 1.0,
+        "token_pace": 1.0,
+        "predicted": figures,
+        "measured": figures | {"tpot": 0.125},
+    }
+    child = LoadRun.model_validate({"model": "child", "asked": 9.0, "seed": 7, "requests": 10, **paces})
     answer = SearchResult.from_json((tmp_path / "build" / "solutions" / "best.json").read_bytes())
     layers = answer.solutions[0].layers
     (tmp_path / "build" / "load").mkdir()
-    for of, seen in (
-        (layers[:-1], False),
-        (layers, True),
-    ):  # an answer of before, whose points are not this child's
-        check = LoadCheck(
-            search="best", layers=of, scenario="busy", engine="llama.cpp", at_most=16, runs=(child,)
-        )
+    run_of = {"search": "best", "scenario": "busy", "engine": "llama.cpp", "at_most": 16, "runs": (child,)}
+    for of, seen in ((layers[:-1], False), (layers, True)):  # first the points of another child
+        check = LoadCheck.model_validate({"layers": of, **run_of})
         (tmp_path / "build" / "load" / "best.json").write_text(check.canonical_json())
         text = reported(tmp_path, capsys)
         assert ("measured, seed 7" in text) == seen

@@ -42,7 +42,7 @@ from puzzledsl.ir.tables import (
     TextGap,
 )
 from puzzledsl.report.subject import Artefacts, load_artefacts
-from tests.report.conftest import LAYERS, PARENT, Built, child_of, solved
+from tests.report.conftest import LAYERS, PARENT, Built, but, child_of, solved
 
 Variant = Callable[[Built], Artefacts]
 VARIANTS: dict[str, Variant] = {}
@@ -66,15 +66,14 @@ def finished(built: Built) -> Artefacts:
 def changed(found: Artefacts, **update: Any) -> Artefacts:
     """Changes to the main search's best child."""
     fast = found.results["fast"]
-    best = fast.solutions[0].model_copy(update=update)
-    found.results["fast"] = fast.model_copy(update={"solutions": (best, *fast.solutions[1:])})
+    best = but(fast.solutions[0], **update)
+    found.results["fast"] = but(fast, solutions=(best, *fast.solutions[1:]))
     return found
 
 
 def declared(found: Artefacts, kind: str, name: str, **update: Any) -> Artefacts:
-    """Changes to a declaration of the program."""
     declarations = getattr(found.program, kind)
-    declarations = {**declarations, name: declarations[name].model_copy(update=update)}
+    declarations = {**declarations, name: but(declarations[name], **update)}
     found.program = found.program.model_copy(update={kind: declarations})
     return found
 
@@ -84,7 +83,7 @@ def measured(
 ) -> Artefacts:
     """Changes to the figures of every model, and to the evaluation."""
     evaluation = found.evaluations["all"]
-    models = tuple(m.model_copy(update={"figures": figures(m.model, m.figures)}) for m in evaluation.models)
+    models = tuple(but(m, figures=figures(m.model, m.figures)) for m in evaluation.models)
     found.evaluations["all"] = evaluation.model_copy(update={"models": models, **more})
     return found
 
@@ -124,10 +123,10 @@ def kept(built: Built, case: dict[str, Any]) -> Artefacts:
     found = finished(built)
     evaluation = found.evaluations["all"]
     final = evaluation.comparisons[1]
-    pooled = final.kept["pooled"].model_copy(update=case)
-    comparison = final.model_copy(update={"kept": {**final.kept, "hellaswag": pooled, "pooled": pooled}})
+    pooled = but(final.kept["pooled"], **case)
+    comparison = but(final, kept={**final.kept, "hellaswag": pooled, "pooled": pooled})
     others = [c for c in evaluation.comparisons if c is not final]
-    found.evaluations["all"] = evaluation.model_copy(update={"comparisons": (*others, comparison)})
+    found.evaluations["all"] = but(evaluation, comparisons=(*others, comparison))
     return found
 
 
@@ -147,13 +146,11 @@ def texts_disagree(built: Built) -> Artefacts:
     for model in evaluation.models:
         kl = model.figures.get("kl", Figure(value=0))
         texts = {"prose": {"kl": kl}, "code": {"kl": far if model.model == "final" else kl}}
-        models.append(model.model_copy(update={"texts": texts}))
+        models.append(but(model, texts=texts))
     gap = TextGap(near="prose", far="code", near_kl=0.08834, far_kl=1.41)
-    told = [
-        c.model_copy(update={"text_gap": gap if c.model == "final" else None}) for c in evaluation.comparisons
-    ]
+    told = [but(c, text_gap=gap if c.model == "final" else None) for c in evaluation.comparisons]
     update = {"models": tuple(models), "comparisons": tuple(told), "texts": ("prose", "code")}
-    found.evaluations["all"] = evaluation.model_copy(update=update)
+    found.evaluations["all"] = but(evaluation, **update)
     return found
 
 
@@ -163,7 +160,7 @@ def children_in_full(built: Built) -> Artefacts:
     names = ("final", "greedy")
     found = declared(finished(built), "evals", "all", full=names)
     was = found.evaluations["all"].comparisons
-    comparisons = tuple(c.model_copy(update={"kept": was[0].kept if c.model in names else {}}) for c in was)
+    comparisons = tuple(but(c, kept=was[0].kept if c.model in names else {}) for c in was)
 
     def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
         others = {k: f for k, f in was.items() if k != "hellaswag" or model == "parent"}
@@ -206,11 +203,9 @@ def answers(built: Built, case: Repetition) -> Artefacts:
     prompt = AnsweredPrompt(prompt="The sea & more", source="heldout", continuation=" is blue.", answers=said)
     given = AnsweredPrompt(prompt="Why?", answers=said)
     was = found.evaluations["all"]
-    told = [
-        c.model_copy(update={"repetition": case if c.model == "final" else None}) for c in was.comparisons
-    ]
+    told = [but(c, repetition=case if c.model == "final" else None) for c in was.comparisons]
     update = {"answers": (prompt, given), "comparisons": tuple(told)}
-    found.evaluations["all"] = was.model_copy(update=update)
+    found.evaluations["all"] = but(was, **update)
     problems = (Problem(code="E0001", message="no <room>"),)
     found.failures.append(Failure(stage="export", name="ship", problems=problems))
     return found
@@ -283,33 +278,28 @@ def bounds(built: Built) -> Artefacts:
     heads = next(r for r in reversed(was) if isinstance(r, LinearRequirement))
     layers = found.results["fast"].solutions[0].layers
     have = sum({"parent": 3, "gqa1": 1}.get(x.attention, 0) for x in layers)
-    stated: list[Any] = [
-        heads.model_copy(update={"op": op, "bound": Fraction(have)}) for op in ("<=", ">=", "==", "<", ">")
-    ]
+    stated: list[Any] = [but(heads, op=op, bound=Fraction(have)) for op in ("<=", ">=", "==", "<", ">")]
     lefts = (
         linear((1, ScoreTerm(score="other"))),
         linear((2, WIDTHS), constant=1),
         linear((1, TABLE)),
         linear((1, ParamsTerm())),
     )
-    stated += [heads.model_copy(update={"left": left}) for left in lefts]
+    stated += [but(heads, left=left) for left in lefts]
     facts = linear((1, FactTerm(sub_block="attention", attribute="kv_heads", layers=(0, 1))))
     for op in (">=", "<"):
         formula = Or(
             operands=(Compare.model_validate({"left": facts, "op": op, "bound": 0}), Or(operands=()))
         )
         stated.append(LogicRequirement(formula=formula, where=was[0].where))
-    apart = (
-        r.model_copy(update={"where": r.where.model_copy(update={"line": 50 + i})})
-        for i, r in enumerate(stated)
-    )
+    apart = (but(r, where=but(r.where, line=50 + i)) for i, r in enumerate(stated))
     return changed(declared(found, "searches", "fast", requirements=tuple(apart)), metrics={})
 
 
 @variant
 def a_requirement_missed(built: Built) -> Artefacts:
     found = finished(built)
-    found.results["fast"] = found.results["drop"].model_copy(update={"search": "fast"})
+    found.results["fast"] = but(found.results["drop"], search="fast")
     found.evaluations.clear()
     return found
 
@@ -322,7 +312,7 @@ def nothing_measured(built: Built) -> Artefacts:
 def parameters(built: Built, case: float) -> Artefacts:
     """No speed at all, and so many times the parent's parameters."""
     found = Artefacts(built.program, results=finished(built).results)
-    fast = found.results["fast"].model_copy(update={"parent_metrics": {"params": 1e9}})
+    fast = but(found.results["fast"], parent_metrics={"params": 1e9})
     found.results = {"fast": fast}
     return changed(found, metrics={"params": case * 1e9})
 
@@ -349,8 +339,8 @@ each(
 def another_table_of_costs(built: Built) -> Artefacts:
     found = changed(finished(built), metrics={})
     [costs] = found.costs["wide"].scenarios["chat"]
-    shorter = costs.model_copy(update={"attention": ({"parent": costs.attention[0]["parent"]},) * LAYERS})
-    found.costs["wide"] = found.costs["wide"].model_copy(update={"scenarios": {"chat": (shorter,)}})
+    shorter = but(costs, attention=({"parent": costs.attention[0]["parent"]},) * LAYERS)
+    found.costs["wide"] = but(found.costs["wide"], scenarios={"chat": (shorter,)})
     return found
 
 
@@ -361,11 +351,11 @@ def pairs_scored_together(built: Built) -> Artefacts:
     names = [f"{x.attention}/{x.ffn}" for x in layers]
     [costs] = table.scenarios["chat"]
     sums = tuple(
-        {name: a[x.attention].model_copy(update={"decode_ns": 10**6 * (i + 1), "prefill_ns": 0})}
+        {name: but(a[x.attention], decode_ns=10**6 * (i + 1), prefill_ns=0)}
         for i, (a, x, name) in enumerate(zip(costs.attention, layers, names, strict=True))
     )
-    together = costs.model_copy(update={"pairs": sums})
-    found.costs["wide"] = table.model_copy(update={"scenarios": {**table.scenarios, "chat": (together,)}})
+    together = but(costs, pairs=sums)
+    found.costs["wide"] = but(table, scenarios={**table.scenarios, "chat": (together,)})
     scores = tuple({name: 0.5 + i} for i, name in enumerate(names))
     found.scores["kl"] = ScoreTable(score="kl", metric="kl_divergence", samples=1, unit="block", pairs=scores)
     return found
@@ -375,7 +365,7 @@ def pairs_scored_together(built: Built) -> Artefacts:
 def runs_of_dropped_layers(built: Built) -> Artefacts:
     found, dropped = finished(built), LayerAssignment(attention="noop", ffn="noop")
     runs = (RunScore(first=3, length=2, value=0.5), RunScore(first=7, length=2, value=9.0))
-    found.scores["kl"] = found.scores["kl"].model_copy(update={"runs": runs})
+    found.scores["kl"] = but(found.scores["kl"], runs=runs)
     return changed(found, layers=tuple(dropped if i in (3, 4, 8) else PARENT for i in range(LAYERS)))
 
 
@@ -384,10 +374,10 @@ def windows(built: Built) -> Artefacts:
     found = finished(built)
     two = tuple(GqaAttention(kv_heads=3, window=w, sinks=4) for w in (192, 64))
     layers = built.program.spaces["wide"].layers
-    wider = tuple(c.model_copy(update={"attention": (*c.attention, *two)}) for c in layers)
+    wider = tuple(but(c, attention=(*c.attention, *two)) for c in layers)
     declared(found, "spaces", "wide", layers=wider)
     was = found.results["fast"].solutions[0].layers
-    child = [x.model_copy(update={"attention": two[i % 2].name}) for i, x in enumerate(was)]
+    child = [but(x, attention=two[i % 2].name) for i, x in enumerate(was)]
     return changed(found, layers=tuple(child))
 
 
@@ -438,20 +428,13 @@ def refined(built: Built, case: Mapping[str, float]) -> Artefacts:
     return found
 
 
-each(
-    "refined",
-    refined,
-    plain={},
-    far={"model": 6.0},
-    drawn={"drawn": 0.41},
-    optimum={"optimum": 0.3},
-)
+each("refined", refined, plain={}, far={"model": 6.0}, drawn={"drawn": 0.41}, optimum={"optimum": 0.3})
 
 
 @variant
 def refined_unproven(built: Built) -> Artefacts:
     found = refined(built, {})
-    found.results["fast"] = found.results["fast"].model_copy(update={"status": "feasible"})
+    found.results["fast"] = but(found.results["fast"], status="feasible")
     return found
 
 
@@ -459,23 +442,23 @@ def refined_unproven(built: Built) -> Artefacts:
 def refined_in_another_space(built: Built) -> Artefacts:
     found = refined(built, {})
     was = found.refinements["fast"]
-    few = was.solution.model_copy(update={"layers": was.solution.layers[:3]})
-    child = was.children[0].model_copy(update={"layers": few.layers})
-    found.refinements["fast"] = was.model_copy(update={"solution": few, "children": (child,)})
+    few = but(was.solution, layers=was.solution.layers[:3])
+    child = but(was.children[0], layers=few.layers)
+    found.refinements["fast"] = but(was, solution=few, children=(child,))
     return found
 
 
 @variant
 def a_frontier_of_losses_close_together(built: Built) -> Artefacts:
     def raised(result: SearchResult) -> SearchResult:
-        solutions = [s.model_copy(update={"objective": s.objective + 1}) for s in result.solutions]
-        return result.model_copy(update={"solutions": tuple(solutions)})
+        solutions = [but(s, objective=s.objective + 1) for s in result.solutions]
+        return but(result, solutions=tuple(solutions))
 
     found = finished(built)
     found.results = {"fast": raised(found.results["fast"])}
     curve = found.frontiers["curve"]
-    points = tuple(p.model_copy(update={"result": raised(p.result)}) for p in curve.points)
-    found.frontiers["curve"] = curve.model_copy(update={"points": points})
+    points = tuple(but(p, result=raised(p.result)) for p in curve.points)
+    found.frontiers["curve"] = but(curve, points=points)
     return found
 
 
@@ -483,5 +466,5 @@ def a_frontier_of_losses_close_together(built: Built) -> Artefacts:
 def a_frontier_of_one_point(built: Built) -> Artefacts:
     found = finished(built)
     curve = found.frontiers["curve"]
-    found.frontiers["curve"] = curve.model_copy(update={"points": (curve.points[0], curve.points[-1])})
+    found.frontiers["curve"] = but(curve, points=(curve.points[0], curve.points[-1]))
     return found

@@ -47,28 +47,34 @@ class Server:
         return found
 
     def ask(self, method: str, params: Any = None) -> Any:
-        """Send a request and return its result. Messages that come before it are kept for `published`."""
+        """Send a request and return its result. Raises RuntimeError with the reason of a refusal.
+
+        Messages that come before the answer are kept for `published`.
+        """
         self.number += 1
         self.send(method, params, self.number)
         while True:
             message = self.receive()
             if message.get("id") == self.number and "method" not in message:
-                return message.get("result")
+                if "error" in message:
+                    raise RuntimeError(message["error"]["message"])
+                return message["result"]
             self.waiting.append(message)
 
-    def published(self, version: int) -> list[dict[str, Any]]:
-        """Return the diagnostics of a version of the text, once they come."""
+    def published(self, version: int | None, uri: str = "") -> list[dict[str, Any]]:
+        """Return the diagnostics of a version of a text (of the only one by default), once they come."""
         while True:
             message = self.waiting.popleft() if self.waiting else self.receive()
-            if message.get("method") == "textDocument/publishDiagnostics":
-                params = message["params"]
-                if params.get("version") == version:
-                    found: list[dict[str, Any]] = params["diagnostics"]
-                    return found
+            if message.get("method") != "textDocument/publishDiagnostics":
+                continue
+            params = message["params"]
+            if params.get("version") == version and uri in ("", params["uri"]):
+                found: list[dict[str, Any]] = params["diagnostics"]
+                return found
 
-    def initialize(self) -> None:
+    def initialize(self, **more: Any) -> None:
         """Begin the session as an editor does."""
-        self.ask("initialize", {"processId": None, "rootUri": None, "capabilities": {}})
+        self.ask("initialize", {"processId": None, "rootUri": None, "capabilities": {}, **more})
         self.send("initialized", {})
 
     def end(self) -> tuple[int, str]:

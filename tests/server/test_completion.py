@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from puzzledsl.ir.metric_records import metrics_under
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import kinds, words
 from puzzledsl.language.kinds import ATTENTION, FFN, HARDWARE_FACTS, KINDS, PROFILE
-from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.completion import complete
 from tests.server.texts import PROGRAM, marked
@@ -27,98 +27,80 @@ def after(tail: str) -> str:
     return PROGRAM + tail
 
 
-EXACT = {
-    "a new line": (after("‸"), {*KIND_NAMES, *TOP_KEYWORDS}),
-    "a kind half written": (after("sea‸"), {*KIND_NAMES, *TOP_KEYWORDS}),
-    "the name of a declaration": (after("search n‸"), set()),
-    "behind a name": (after("search n ‸"), {"of"}),
-    "behind the name of a scenario": (after("scenario n ‸"), {"on"}),
-    "a target": (after("search n of ‸"), {"w", "cpsat"}),
-    "a target half written": (after("score n of b‸"), {"b", "w"}),
-    "hardware of a scenario": (after("scenario n on ‸"), {"h", "h100_sxm"}),
-    "the type of a parameter": (after("param x: ‸"), set(words.TYPES)),
-    "metrics": (after("let x = chat.‸"), CHAT),
-    "metrics of traffic": (after("scenario busy on h = traffic(2 req/s, 8 -> 8)\nlet x = busy.‸"), BUSY),
-    "metrics of a scenario by another name": (after("let c = chat\nlet x = c.‸"), CHAT),
-    "of a name that is nobody's": (after("let c = nobody\nlet x = c.‸"), set()),
-    "a number that is not at its end": (after("let x = 3.‸"), set()),
-    "metrics, half written": (after("let x = chat.lat‸"), CHAT),
-    "facts of a parent": (after("let x = p.‸"), set(kinds.PARENT_FACTS)),
-    "facts of hardware": (after("let x = h.‸"), set(HARDWARE_FACTS)),
-    "a layer": (after("search n of w { require layers[3].‸"), set(words.LAYER_FACTS)),
+EXACT: dict[str, tuple[str, Collection[str]]] = {
+    "a new line": ("‸", {*KINDS, *TOP_KEYWORDS}),
+    "the name of a declaration": ("search n‸", set()),
+    "behind a name": ("search n ‸", {"of"}),
+    "behind the name of a scenario": ("scenario n ‸", {"on"}),
+    "a target": ("search n of ‸", {"w", "cpsat"}),
+    "a target half written": ("score n of b‸", {"b", "w"}),
+    "hardware of a scenario": ("scenario n on ‸", {"h", "h100_sxm"}),
+    "the type of a parameter": ("param x: ‸", words.TYPES),
+    "metrics of traffic": ("scenario busy on h = traffic(2 req/s, 8 -> 8)\nlet x = busy.‸", BUSY),
+    "metrics of a scenario by another name": ("let c = chat\nlet x = c.‸", CHAT),
+    "of a name that is nobody's": ("let c = nobody\nlet x = c.‸", set()),
+    "a number that is not at its end": ("let x = 3.‸", set()),
+    "a number with half a unit": ("let x = 8m‸", set()),
+    "metrics, half written": ("let x = chat.lat‸", CHAT),
+    "facts of a parent": ("let x = p.‸", kinds.PARENT_FACTS),
+    "facts of hardware": ("let x = h.‸", HARDWARE_FACTS),
+    "a layer": ("search n of w { require layers[3].‸", words.LAYER_FACTS),
     "alternatives of several patterns": (
-        after("search n of w { require layers[1].attention is not (noop | ‸"),
-        set(ATTENTION),
+        "search n of w { require layers[1].attention is not (noop | ‸",
+        ATTENTION,
     ),
-    "sub-blocks": (after("search n of w { require layers.‸"), {"attention", "ffn"}),
+    "sub-blocks": ("search n of w { require layers.‸", {"attention", "ffn"}),
     "a selection of layers": (
-        after("search n of w { require layers[1.. where index > 2].‸"),
-        set(words.LAYER_FACTS),
+        "search n of w { require layers[1.. where index > 2].‸",
+        words.LAYER_FACTS,
     ),
     "facts of a sub-block": (
-        after("search n of w { require layers[3].ffn.‸"),
-        set(words.SUB_BLOCK_FACTS["ffn"]),
+        "search n of w { require layers[3].ffn.‸",
+        words.SUB_BLOCK_FACTS["ffn"],
     ),
     "facts of every attention": (
-        after("search n of w { minimize sum(attention.‸"),
-        set(words.SUB_BLOCK_FACTS["attention"]),
+        "search n of w { minimize sum(attention.‸",
+        words.SUB_BLOCK_FACTS["attention"],
     ),
     "a variable over layers": (
-        after("search n of w { for l in layers[1..] { require l.‸"),
-        set(words.LAYER_FACTS),
+        "search n of w { for l in layers[1..] { require l.‸",
+        words.LAYER_FACTS,
     ),
-    "nothing behind a number's dot": (after("let x = p.layers.‸"), set()),
-    "settings": (after("bld n of w {\n  ‸"), {*KINDS["bld"].settings, "let", "assert"}),
+    "nothing behind a number's dot": ("let x = p.layers.‸", set()),
     "settings behind a comma": (
-        after("bld n of w { tokens = 1, ‸"),
+        "bld n of w { tokens = 1, ‸",
         {*KINDS["bld"].settings, "let", "assert"},
     ),
     "statements of a search": (
-        after("search n of w {\n  minimize kl\n  ‸"),
+        "search n of w {\n  minimize kl\n  ‸",
         {"solver", "realise", "refine", *KINDS["search"].statements},
     ),
     "statements behind a broken one": (
-        after("search n of w {\n  minimize = (\n}\nsearch m of w {\n  ‸"),
+        "search n of w {\n  minimize = (\n}\nsearch m of w {\n  ‸",
         {"solver", "realise", "refine", *KINDS["search"].statements},
     ),
     "settings of a section": (
-        after("hardware n { efficiency { ‸"),
+        "hardware n { efficiency { ‸",
         set(KINDS["hardware"].sections["efficiency"].settings),
     ),
     "initialisers": (
-        after("space n of w { init { gqa = ‸"),
+        "space n of w { init { gqa = ‸",
         {"least_squares", "mean_pool", "few", "headroom"},
     ),
-    "words of a closed list": (
-        after("bld n of w { loss = ‸"),
-        {"normalized_mse", "few", "headroom"},
-    ),
-    "what is trained": None,
-    "data": (after("bld n of w { data = ‸"), {"d", "few", "headroom"}),
-    "alternatives of a pattern": (
-        after("search n of w { require layers[1].attention is ‸"),
-        set(ATTENTION),
-    ),
-    "alternatives of a negated pattern": (
-        after("search n of w { require layers[1].ffn is not l‸"),
-        set(FFN),
-    ),
-    "alternatives to remove": (after("space n of w { layers[1].ffn -= ‸"), set(FFN)),
-    "alternatives to keep": (after("space n of w { layers[1].attention &= ‸"), set(ATTENTION)),
-    "behind a value": None,
-    "a comment": (after("# sea‸"), set()),
-    "a string": (after('assert true because "sea‸'), set()),
-    "a file": None,
-    "names of a file": None,
+    "words of a closed list": ("bld n of w { loss = ‸", {"normalized_mse", "few", "headroom"}),
+    "data": ("bld n of w { data = ‸", {"d", "few", "headroom"}),
+    "alternatives of a pattern": ("search n of w { require layers[1].attention is ‸", ATTENTION),
+    "alternatives of a negated pattern": ("search n of w { require layers[1].ffn is not l‸", FFN),
+    "alternatives to remove": ("space n of w { layers[1].ffn -= ‸", FFN),
+    "alternatives to keep": ("space n of w { layers[1].attention &= ‸", ATTENTION),
+    "a comment": ("# sea‸", set()),
+    "a string": ('assert true because "sea‸', set()),
 }
-EXACT = {name: case for name, case in EXACT.items() if case is not None}
 
 
-@pytest.mark.parametrize(("text", "wanted"), EXACT.values(), ids=EXACT.keys())
-def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
-    found = labels(text, tmp_path)
-    assert set(found) == wanted
-    assert len(found) == len(set(found))
+@pytest.mark.parametrize(("tail", "wanted"), EXACT.values(), ids=EXACT.keys())
+def test_offers_just_this(tail: str, wanted: Collection[str], tmp_path: Path) -> None:
+    assert sorted(labels(after(tail), tmp_path)) == sorted(wanted)
 
 
 @pytest.mark.parametrize(
@@ -127,14 +109,12 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("parent n = ‸", {"hf", "shape"}, {"let"}),
         ("hardware n = ‸", {"measured", "table", "h100_sxm", "h"}, set()),
         ("hardware n = h100_sxm(‸", set(PROFILE), set()),
-        ("hardware n = h100_sxm(gpus: 1, ‸", set(PROFILE), set()),
         ("hardware n = h100_sxm(dtype: ‸", {"fp8", "bf16"}, set(PROFILE)),
         ("space n of p { attention = parent(‸", {"dtype", "kv_cache"}, {"window"}),
         ("space n of p { attention = parent(kv_cache: ‸", {"full", "fp8", "q8_0"}, {"q4_0"}),
         ("data n = ‸", {"text", "jsonl", "parquet", "hf", "mix", "d"}, set()),
         ('data n = jsonl("c", messages: m, loss: ‸', {"all", "answers"}, {"messages", "d"}),
         ("data n = mix(‸", {"d"}, {"chat", "w"}),
-        ("data n = mix(d: 1, ‸", {"d"}, {"chat", "w"}),
         ("data n = mix(d: ‸", {"few", "headroom"}, set()),
         ("score n of b = replace_one(‸", {"kl_divergence", "samples", "unit"}, set()),
         ("score n of b = replace_one(kl_divergence, unit: ‸", {"block", "subblock"}, {"samples"}),
@@ -149,11 +129,7 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("space n of p { ffn = mlp(width: 50%) | ‸", set(FFN), {"gqa"}),
         ("space n of p { ffn = mlp(‸", {"width", "round"}, {"kv_heads"}),
         ("space n of w { layers[2].ffn |= ‸", set(FFN), {"gqa"}),
-        (
-            "space n of w { ‸",
-            {"attention", "ffn", "layers", "init", "for", "let", "assert"},
-            {"require"},
-        ),
+        ("space n of w { ‸", {"attention", "ffn", "layers", "init", "for", "let", "assert"}, {"require"}),
         ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),
         ("let x = half(‸", {"x", "few", "sum"}, set()),
         ("fn f(mine, yours) = ‸", {"mine", "yours", "few"}, set()),
@@ -161,7 +137,6 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("search n of w { let mine = 1\n  require params <= ‸", {"mine", "few"}, set()),
         ("search n of w { for i in 1..3 { require layers[‸", {"i"}, set()),
         ("search n of w { require params ‸", {"because", "and", "implies"}, {"few", "sum"}),
-        ("search n of w { require layers[1] ‸", {"same as", "is"}, {"few", "sum"}),
         ("search n of w { require layers[1] sa‸", {"same as"}, {"few"}),
         ("search n of w { require layers[1] same ‸", {"as", "and"}, {"few"}),
         ("search n of w { require layers[1] same as ‸", {"layers", "attention"}, {"and"}),
@@ -173,10 +148,6 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
     found = set(labels(after(tail), tmp_path))
     assert wanted <= found
     assert not unwanted & found
-
-
-def test_a_number_is_not_completed(tmp_path: Path) -> None:
-    assert labels("let x = 8‸", tmp_path) == labels("let x = 8m‸", tmp_path) == []
 
 
 def test_files_and_their_names(tmp_path: Path) -> None:
@@ -194,37 +165,25 @@ def test_files_and_their_names(tmp_path: Path) -> None:
     assert labels('use "inner/lib.pzl" ‸', tmp_path) == ["as"]
     assert "h200" in labels('use "std/hardware.pzl" (‸', tmp_path)
     assert labels('use "inner/lib.pzl" as lib\nlet x = lib.‸', tmp_path) == ["one", "two"]
-    for nothing in (
-        'use "nowhere.pzl" (‸',
-        "use lib (‸",
-        'use "inner/lib.pzl"‸',
-        'use "inner/lib.pzl" (one) ‸',
-    ):
+    for nothing in ('use "no.pzl" (‸', "use lib (‸", 'use "inner/lib.pzl"‸', 'use "inner/lib.pzl" (one) ‸'):
         assert labels(nothing, tmp_path) == [], nothing
 
 
 @pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.settings])
 def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Path) -> None:
     """Each is written with a value that is wrong at most in itself: the setting's name is not."""
-    target = {
-        "hardware": "",
-        "eval": " of cpsat",
-        "uptrain": " of cpsat",
-        "bld": " of w",
-        "search": " of w",
-        "space": " of p",
-        "judge": " of p",
-    }
+    target = {"eval": "cpsat", "uptrain": "cpsat", "bld": "w", "search": "w", "space": "p", "judge": "p"}
+    of = f" of {target[kind]}" if kind in target else ""
     for name in KINDS[kind].settings:
-        document, *_ = marked(after(f"{kind} n{target[kind]} {{ {name} = 1 }}\n‸"), tmp_path)
+        document, *_ = marked(after(f"{kind} n{of} {{ {name} = 1 }}\n‸"), tmp_path)
         said = [type(d).__name__ for d in document.inspected[0].diagnostics if f"`{name}`" in d.message]
         assert "UnknownKey" not in said, name
 
 
 def test_a_name_is_offered_as_soon_as_it_is_declared(tmp_path: Path) -> None:
-    long = "".join(f"let a{i} = {i}\n" for i in range(500))
+    long = "".join(f"let a{i} = {i}\n" for i in range(100))
     document, line, column = marked(long + "let x = ‸", tmp_path)
     before = {i.label for i in complete(document, line, column)}
-    assert {"a0", "a499"} <= before
+    assert {"a0", "a99"} <= before
     document, line, column = marked(long + "let new = 1\nlet x = ‸", tmp_path, document.project)
     assert {i.label for i in complete(document, line, column)} - before == {"new"}

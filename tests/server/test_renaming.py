@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.diagnostics import Sink
-from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.navigation import RenameRefused, prepare, rename
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.parse import parse
+from tests.cases import cases
 from tests.generated import program
 from tests.server.texts import NEMOTRON, PROGRAM, marked, opened, place_of
 
@@ -54,55 +52,29 @@ def without_places(value: object) -> object:
     return [without_places(v) for v in value] if isinstance(value, list) else value
 
 
-def declared_in(text: str, folder: Path) -> list[tuple[str, int, int]]:
-    document = opened(text, folder)
-    return [(o.name, o.span.line, o.span.column) for o in document.names if o.role == "declares"]
-
-
-@pytest.mark.parametrize("text", [PROGRAM, NEMOTRON.read_text("utf-8")], ids=["small", "nemotron"])
-def test_a_renamed_program_means_the_same(text: str, tmp_path: Path) -> None:
-    before = opened(text, tmp_path)
-    declared = declared_in(text, tmp_path)
-    for name, line, column in random.Random(1).sample(declared, 9):
-        (changed,) = applied(before, line, column, NEW).values()
-        assert changed != text
-        after = opened(changed, tmp_path, project=Project(folders=[tmp_path]))
-        assert meaning_of(before) == meaning_of(after, NEW, name), name
-
-
-def test_every_name_of_a_tree_is_bound_once() -> None:
-    text = NEMOTRON.read_text("utf-8")
-    module = parse(text, "x", Sink())
-    names = [n for n in tree.walk(module) if isinstance(n, tree.Name)]
-    document = Project().document(NEMOTRON)
-    assert document is not None
-    found = [o.span for o in occurrences(document.file)]
-    assert len(found) == len(set(found))
-    assert {(s.line, s.column) for s in found} == {(n.span.line, n.span.column) for n in names}
-
-
-def generated(folder: Path) -> Iterator[tuple[int, Document]]:
-    """Generated programs that check; what a runtime cannot hold is another test's business."""
+def texts() -> Iterator[str]:
+    """Programs of a person, and generated ones; what a runtime cannot hold is another test's business."""
+    yield PROGRAM
+    yield NEMOTRON.read_text("utf-8")
     for seed in range(1000, 1040):
-        text = re.sub(r"^export .*\n", "", program(random.Random(seed)), flags=re.MULTILINE)
-        document = opened(text, folder, project=Project(folders=[folder]))
-        if document.inspected[0].program is not None:
-            yield seed, document
+        yield re.sub(r"^export .*\n", "", program(random.Random(seed)), flags=re.MULTILINE)
 
 
-def test_names_of_generated_programs(tmp_path: Path) -> None:
-    """Every name of a valid program is known, and renaming any keeps what the program means."""
-    programs = list(islice(generated(tmp_path), 8))
-    assert len(programs) == 8
-    for seed, before in programs:
-        names = [n for n in tree.walk(before.file.module) if isinstance(n, tree.Name)]
-        assert {o.span for o in before.names} == {n.span for n in names}, seed
-        assert [o.name for o in before.names if o.symbol is None] == [], seed
+@pytest.mark.drawn
+def test_every_name_is_known_once_and_renaming_any_keeps_what_the_program_means(tmp_path: Path) -> None:
+    documents = (opened(text, tmp_path, project=Project(folders=[tmp_path])) for text in texts())
+    programs = list(islice((d for d in documents if d.inspected[0].program is not None), cases(16)))
+    assert len(programs) == cases(16)
+    for number, before in enumerate(programs):
+        spans = [o.span for o in before.names]
+        assert len(spans) == len({*spans})
+        assert {*spans} == {n.span for n in tree.walk(before.file.module) if isinstance(n, tree.Name)}
+        assert [o.name for o in before.names if o.symbol is None] == []
         declared = [o for o in before.names if o.role == "declares"]
-        for chosen in random.Random(seed).sample(declared, 2):
+        for chosen in random.Random(number).sample(declared, 4 if number < 2 else 2):
             (changed,) = applied(before, chosen.span.line, chosen.span.column, NEW).values()
             after = opened(changed, tmp_path, project=Project(folders=[tmp_path]))
-            assert meaning_of(before) == meaning_of(after, NEW, chosen.name), (seed, chosen.name)
+            assert meaning_of(before) == meaning_of(after, NEW, chosen.name), (before.text, chosen.name)
 
 
 def test_a_word_of_the_same_name_stays(tmp_path: Path) -> None:
@@ -110,21 +82,6 @@ def test_a_word_of_the_same_name_stays(tmp_path: Path) -> None:
     (changed,) = applied(document, line, column, NEW).values()
     assert f"search {NEW} of w" in changed
     assert "solver = cpsat" in changed
-
-
-WORDS = """\
-param mode: fast | small = fast
-let few = 3
-let same = mode == small
-let other = if same then few else 0
-"""
-
-
-def test_words_of_a_parameter_are_taken(tmp_path: Path) -> None:
-    document, line, column = marked(WORDS.replace("let few", "let f‸ew"), tmp_path)
-    assert document.inspected[0].diagnostics == ()
-    with pytest.raises(RenameRefused, match="`small` stands for something else"):
-        rename(document, line, column, "small")
 
 
 def test_across_files(tmp_path: Path) -> None:
@@ -164,7 +121,11 @@ def test_edits_name_the_version_they_are_for(tmp_path: Path) -> None:
         ("let ‸a = 1\n", "2b", "is no name"),
         ("let ‸a = 1\n", "", "is no name"),
         ("let ‸a = 1\n", "require", "is a word of the language"),
-        ("let ‸a = 1\nlet b = 2\n", "b", "something else"),
+        (
+            "param m: fast | small = fast\nlet f‸ew = m == small\n",
+            "small",
+            "`small` stands for something else",
+        ),
         ("let ‸a = 1\nlet b = a\nlet c = b\n", "b", "something else"),
         ("let a = 1\nfn f(‸b) = a + b\n", "a", "something else"),
         ("let ‸a = 1\nfn f(b) = a + b\n", "b", "something else"),

@@ -15,7 +15,7 @@ from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.navigation import hover
 from puzzledsl.server.problems import formatting, semantic_tokens
-from tests.cases import cases
+from tests.cases import ALL, cases
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 
@@ -34,33 +34,29 @@ def ask_everything(document: Document, line: int, column: int) -> None:
         navigation.rename(document, line, column, "brand_new")
 
 
-def cuts(text: str, every: int) -> list[int]:
-    return list(range(0, len(text), every))
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_a_text_cut_off_anywhere(part: int, tmp_path: Path) -> None:
+@pytest.mark.drawn
+def test_a_text_cut_off_anywhere(tmp_path: Path) -> None:
     """As it is while it is written, the cursor at its end."""
-    for end in cuts(PROGRAM, 23)[part::4]:
+    for end in range(0, len(PROGRAM), len(PROGRAM) // cases(60)):
         text = PROGRAM[:end]
         document = opened(text, tmp_path, project=Project(folders=[tmp_path]))
         ask_everything(document, text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
+@pytest.mark.drawn
 def test_a_text_with_a_line_missing(tmp_path: Path) -> None:
     lines = PROGRAM.split("\n")
-    for gone in range(0, len(lines), 2):
+    for gone in range(0, len(lines), len(lines) // cases(len(lines))):
         text = "\n".join(lines[:gone] + lines[gone + 1 :])
-        ask_everything(
-            opened(text, tmp_path, project=Project(folders=[tmp_path])), min(gone + 1, len(lines) - 1), 5
-        )
+        document = opened(text, tmp_path, project=Project(folders=[tmp_path]))
+        ask_everything(document, min(gone + 1, len(lines) - 1), 5)
 
 
 def test_every_place_of_a_program() -> None:
     document = Project().document(NEMOTRON)
     assert document is not None
     for number, line in enumerate(document.lines.lines, 1):
-        for column in range(1, len(line) + 2, 5):
+        for column in range(1, len(line) + 2, 5 if ALL else 15):
             hover(document, number, column)
             complete(document, number, column)
             navigation.definition(document, number, column)
@@ -75,19 +71,10 @@ def test_any_text(tmp_path: Path, text: str, data: st.DataObject) -> None:
     ask_everything(document, line, column)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "\ufefflet a = 1\r\nlet b = a\r\n",
-        "(" * 3000,
-        "let a = a\n",
-        'use "program.pzl"\n',
-        "\x00\x00",
-        "{" * 500,
-        "x" * (1 << 21),
-    ],
-)
+ODD = ["", "\ufefflet a = 1\r\nlet b = a\r\n", "(" * 3000, "let a = a\n", 'use "program.pzl"\n', "\x00\x00"]
+
+
+@pytest.mark.parametrize("text", [*ODD, "{" * 500, "x" * (1 << 21)], ids=range(8))
 def test_odd_texts(text: str, tmp_path: Path) -> None:
     document = opened(text, tmp_path)
     ask_everything(document, 1, 1)

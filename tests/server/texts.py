@@ -40,7 +40,7 @@ search cpsat of w {
 }
 assert half(4) == 2
 """
-"""A program without mistakes that uses most of the language. `cpsat` is a search and a word; both are meant."""
+"""A program without mistakes. `cpsat` is a search and a word; both are meant."""
 
 
 def opened(text: str, folder: Path, name: str = "program.pzl", project: Project | None = None) -> Document:

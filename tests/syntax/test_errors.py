@@ -16,8 +16,7 @@ PROGRAMS = sorted(FOLDER.glob("*.pzl"))
 
 def check(path: Path) -> tuple[list[Diagnostic], Mapping[str, str]]:
     sink = Sink()
-    text = read_source(path, sink)
-    if text is None:
+    if (text := read_source(path, sink)) is None:
         return sink.items, {}
     parse(text, str(path), sink)
     return sink.items, {str(path): text}
@@ -28,22 +27,13 @@ def test_the_words_of_a_mistake(program: Path) -> None:
     assert_golden(program, check)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"), [("none.pzl", "no such file"), ("", "is a directory"), ("a\0b", "null byte")]
+)
+def test_a_path_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
     sink = Sink()
-    assert read_source(tmp_path / "none.pzl", sink) is None
-    assert [(d.code, "no such file" in d.message) for d in sink] == [("E0016", True)]
-
-
-def test_a_folder(tmp_path: Path) -> None:
-    sink = Sink()
-    assert read_source(tmp_path, sink) is None
-    assert [d.code for d in sink] == ["E0016"]
-
-
-def test_a_path_that_cannot_be(tmp_path: Path) -> None:
-    sink = Sink()
-    assert read_source(f"{tmp_path}/a\0b", sink) is None
-    assert [d.code for d in sink] == ["E0016"]
+    assert read_source(f"{tmp_path}/{name}", sink) is None
+    assert [(d.code, why in d.message) for d in sink] == [("E0016", True)]
 
 
 def test_a_file_too_large(tmp_path: Path) -> None:
@@ -59,5 +49,4 @@ def test_a_file_too_large(tmp_path: Path) -> None:
 def test_too_many_mistakes(line: str) -> None:
     sink = Sink()
     parse(f"{line}\n" * 500, "garbage.pzl", sink)
-    assert len(sink.items) == MAX_MISTAKES + 1
-    assert sink.items[-1].code == "E0013"
+    assert len(sink.items) == MAX_MISTAKES + 1 and sink.items[-1].code == "E0013"

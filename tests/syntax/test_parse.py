@@ -12,10 +12,8 @@ NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
 
 
 def good(text: str) -> tree.Module:
-    sink = Sink()
-    module = parse(text, "a.pzl", sink)
-    assert not sink.items
-    assert not module.broken
+    module = parse(text, "a.pzl", sink := Sink())
+    assert not sink.items and not module.broken
     return module
 
 
@@ -27,8 +25,7 @@ def value(text: str) -> tree.Expr:
 
 def statements(text: str) -> tuple[tree.Stmt, ...]:
     (item,) = good("space s of p {\n" + text + "\n}").items
-    assert isinstance(item, tree.Decl)
-    assert item.body is not None
+    assert isinstance(item, tree.Decl) and item.body is not None
     return item.body
 
 
@@ -42,11 +39,6 @@ def test_same_as_is_one_operator_and_same_a_name() -> None:
     assert value("a\n same as b") == value("a same as\n b") == value("(a) same \t as (b)")
     (item,) = good('use "f.pzl" as same').items
     assert isinstance(item, tree.Use) and item.alias is not None and item.alias.text == "same"
-
-
-def test_the_whole_of_the_paper_parses() -> None:
-    module = good(NEMOTRON.read_text("utf-8"))
-    assert len(module.items) == 22
 
 
 @pytest.mark.parametrize(
@@ -64,7 +56,6 @@ def test_the_whole_of_the_paper_parses() -> None:
         ("i in 3..78", "i in (3..78)"),
         ("if a then b else if c then d else e", "if a then b else (if c then d else e)"),
         ("f(1,)", "f(1)"),
-        ("200 tok/s", "200 tok/s"),
     ],
 )
 def test_precedence(left: str, right: str) -> None:
@@ -74,15 +65,11 @@ def test_precedence(left: str, right: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "batch(256, 128 -> 1024)",
         "batch(64 | 128 | 256, 128 -> 1024)",
         'hf("x", revision: "main", shape: s)',
-        "sum(l.ffn.width for l in layers[40..])",
         "sum(l.ffn.width for l in layers[40..] where l.index mod 2 == 1)",
-        'text("a.txt", "b.txt")',
         "layers[..1, -1]",
         "layers[..]",
-        "layers[-4..-1]",
         "layers[where index > 3]",
         "[1, 2, 3,]",
         "1 <= a < 3",
@@ -93,15 +80,13 @@ def test_forms(text: str) -> None:
 
 
 def test_edits_take_patterns() -> None:
-    one, two, three = statements(
-        "layers[2..9].attention -= noop\n"
+    one, two = statements(
         "layers[40.. where index mod 2 == 1].ffn &= mlp(width: >= 25%)\n"
-        "layers[0].attention &= gqa(kv_heads: 8 | 4) | linear"
+        "layers[0].attention -= gqa(kv_heads: 8 | 4) | linear"
     )
     assert isinstance(one, tree.Assign) and isinstance(one.value, tree.Pattern)
-    assert isinstance(two, tree.Assign) and isinstance(two.value, tree.Pattern)
-    assert [(f.name.text, f.op) for f in two.value.fields] == [("width", ">=")]
-    assert isinstance(three, tree.Assign) and isinstance(three.value, tree.PatternChoice)
+    assert [(f.name.text, f.op) for f in one.value.fields] == [("width", ">=")]
+    assert isinstance(two, tree.Assign) and isinstance(two.value, tree.PatternChoice)
 
 
 def test_commas_and_newlines_separate_statements() -> None:
@@ -109,13 +94,9 @@ def test_commas_and_newlines_separate_statements() -> None:
 
 
 def test_where_a_newline_does_not_end_a_statement() -> None:
-    one_line = statements('ffn = f(1, 2) | noop\nrequire a + b <= 3 and c because "d"')
-    assert (
-        statements(
-            'ffn =\n    f(1,\n  2\n)\n  # why\n\n  | noop\nrequire a +\n b\n<= 3\n and c\n because "d"'
-        )
-        == one_line
-    )
+    one_line = 'ffn = f(1, 2) | noop\nrequire a + b <= 3 and c because "d"'
+    broken = 'ffn =\n    f(1,\n  2\n)\n  # why\n\n  | noop\nrequire a +\n b\n<= 3\n and c\n because "d"'
+    assert statements(broken) == statements(one_line)
 
 
 def test_doc_comments_belong_to_the_next_declaration() -> None:
@@ -142,6 +123,7 @@ def test_spans() -> None:
 
 def test_line_ends_marks_and_tabs_are_no_matter(tmp_path: Path) -> None:
     text = NEMOTRON.read_text("utf-8")
+    assert len(good(text).items) == 22
     assert good("\ufeff" + text.replace("\n", "\r\n").replace("  require", "\trequire")) == good(text)
     path = tmp_path / "a.pzl"
     path.write_bytes(b"\xef\xbb\xbflet a = 1\r\nlet b = 2\r")

@@ -37,9 +37,10 @@ def is_a_mistake(changed: str, line: int) -> bool:
     return bool(lines_of_mistakes("\n".join(lines)))
 
 
+@pytest.mark.drawn
 def test_planted_mistakes_are_found_where_they_are() -> None:
     planted = located = reported = 0
-    for seed in range(25):
+    for seed in range(cases(50)):
         chance = random.Random(seed)
         text, places = plant(NEMOTRON, chance.randint(1, 6), chance)
         mistakes = [line for line in places if is_a_mistake(text, line)]
@@ -47,7 +48,7 @@ def test_planted_mistakes_are_found_where_they_are() -> None:
         planted += len(mistakes)
         located += sum(any(abs(line - at) <= 1 for at in found) for line in mistakes)
         reported += len(found)
-    assert planted > 60
+    assert planted > cases(50) * 2
     assert located >= 0.95 * planted
     assert reported - located < 0.2 * planted
 
@@ -96,27 +97,20 @@ def test_nothing_nests_too_deep(text: str) -> None:
 
 def test_the_last_mistake_may_stand_anywhere() -> None:
     """Reading ends where the parser may end, not in the midst of the statement with the mistake too many."""
-    for count in range(95, 105):
+    for count in range(98, 102):
         assert lines_of_mistakes("search s of w {\n minimize kl\n}x\n }\n" * count + "a.b")
-
-
-def test_a_misspelt_kind_is_read_as_the_one_meant() -> None:
-    module = parse("serch s of w { minimise kl }", "a.pzl", Sink())
-    assert module.items == parse("search s of w { minimize kl }", "a.pzl", Sink()).items
-    assert module.broken
 
 
 def test_a_declaration_keeps_what_could_be_read() -> None:
     (item,) = parse("search s of w = = 3 {\n  minimize kl\n  require <= 2\n}", "a.pzl", Sink()).items
-    assert isinstance(item, tree.Decl)
-    assert isinstance(item.value, tree.Literal_)  # a doubled `=` is one
-    assert item.body is not None
-    assert [type(statement) for statement in item.body] == [tree.Objective, tree.Require]
+    assert isinstance(item, tree.Decl) and isinstance(item.value, tree.Literal_)  # a doubled `=` is one
+    assert [type(statement) for statement in item.body or ()] == [tree.Objective, tree.Require]
 
 
 @pytest.mark.parametrize(
     ("slip", "meant"),
     [
+        ("serch s of w { minimize kl }", "search s of w { minimize kl }"),
         ("bld b of w { tokens 1B }", "bld b of w { tokens = 1B }"),
         ("bld b of w { lr <= 1e-4 }", "bld b of w { lr = 1e-4 }"),
         ("bld b form w { tokens = 1B }", "bld b of w { tokens = 1B }"),
@@ -130,12 +124,11 @@ def test_a_declaration_keeps_what_could_be_read() -> None:
 )
 def test_a_slip_of_one_token_loses_nothing(slip: str, meant: str) -> None:
     module = parse(slip, "a.pzl", sink := Sink())
-    assert len(sink.items) == 1
+    assert len(sink.items) == 1 and module.broken
     assert unparse(module) == unparse(parse(meant, "a.pzl", Sink()))
 
 
 def test_statements_behind_an_early_brace_come_home() -> None:
     (item,) = parse("search s of w {\n  minimize kl\n}\n  solutions 3\n}", "a.pzl", Sink()).items
     assert isinstance(item, tree.Decl)
-    assert item.body is not None
-    assert [type(statement) for statement in item.body] == [tree.Objective, tree.Solutions]
+    assert [type(statement) for statement in item.body or ()] == [tree.Objective, tree.Solutions]

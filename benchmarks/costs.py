@@ -131,7 +131,7 @@ def expert_lines() -> Iterator[str]:
                 yield from (f"  {line.strip()} (release {other})" for line in by_group(held, errors))
 
 
-HYBRIDS = (  # model, the transformer, experts' efficiency, published ratio
+HYBRIDS: tuple[tuple[str, str, str, dict[str, str], float], ...] = (
     ("h100_sxm", "nemotron_nano_9b_v2", "qwen3_8b", {}, 6.3),
     ("h200", "nemotron_3_nano_30b_a3b", "qwen3_30b_a3b", {"dtype": "fp8", "kv_dtype": "fp8"}, 3.3),
     ("h200", "nemotron_3_nano_30b_a3b", "gpt_oss_20b", {"dtype": "fp8", "kv_dtype": "fp8"}, 2.2),

@@ -147,7 +147,7 @@ class Session:
         modules: dict[Path, list[int]] = {}
         for test in sorted(tests, key=lambda t: (-kills[t], reached.cost_s[t])):
             modules.setdefault(self.items[test].path, []).append(test)
-        order, spent_s = [], 0.0
+        order, spent_s = list[int](), 0.0
         for path in sorted(
             modules, key=lambda p: (-kills[modules[p][0]], reached.setup_s[p] + reached.cost_s[modules[p][0]])
         ):
@@ -236,7 +236,7 @@ def session(
     mutants: Sequence[Mutant], tests: Sequence[str], budget_s: float, note: Callable[[Mutant, Status], None]
 ) -> set[str]:
     """Find the fate of each mutant, but for those of functions, the answer, that run at import."""
-    trampoline.record_trampoline_hit = _hit
+    vars(trampoline)["record_trampoline_hit"] = _hit
     trampoline.set_mutant_under_test("stats")
     import puzzledsl.base.units  # noqa: F401
 

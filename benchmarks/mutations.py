@@ -139,7 +139,7 @@ def _leading(made: MutatedFile, text: Sequence[str], name: str) -> list[str]:
     """The comments and decorators before the `def` of a copy."""
     span = made.line_span_by_function_name[name]
     found = text[span.start - 1 : span.end]
-    return found[: next(i for i, line in enumerate(found) if re.match(r"\s*(async )?def ", line))]
+    return [*found[: next(i for i, line in enumerate(found) if re.match(r"\s*(async )?def ", line))]]
 
 
 def _lines(made: MutatedFile, text: Sequence[str], name: str, own: str) -> list[str]:
@@ -175,7 +175,7 @@ def _statement(function: Sequence[str], low: int, high: int) -> Iterable[int]:
     return sorted({*range(low, high), *range(inner.lineno - 1, head if body else inner.end_lineno or high)})
 
 
-class MutatedModules(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+class MutatedModules(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):  # type: ignore[misc]
     """Imports the modules that are mutated from the source that holds their mutants."""
 
     def __init__(self, sources: dict[str, str], paths: dict[str, Path]) -> None:
@@ -186,7 +186,8 @@ class MutatedModules(importlib.abc.MetaPathFinder, importlib.machinery.SourceFil
             return None
         return importlib.util.spec_from_file_location(fullname, self.paths[fullname], loader=self)
 
-    def get_filename(self, fullname: str) -> str:
+    def get_filename(self, fullname: str | None = None) -> str:
+        assert fullname is not None, "importlib names the module"
         return str(self.paths[fullname])
 
     def get_code(self, fullname: str) -> CodeType:

@@ -208,7 +208,7 @@ class Pool:
 
     @property
     def _space(self) -> Space:
-        return self._ctx.program.spaces["small"]  # type: ignore[no-any-return]
+        return self._ctx.program.spaces["small"]
 
     @cached_property
     def _candidates(self) -> Any:
@@ -246,7 +246,7 @@ class Pool:
 def _judges(inputs: RefineInputs) -> list[str]:
     from puzzledsl.ir.references import judged_by
 
-    return [judged.judge for judged in judged_by(inputs.program.searches[inputs.search])]
+    return [judged.judge for judged in judged_by(inputs.program.searches[inputs.name])]
 
 
 def _child(parts: list[dict[str, str]]) -> Child:

@@ -71,7 +71,7 @@ def highs(problem: Problem, limit_s: float) -> Said:
 
 def cbc(problem: Problem, limit_s: float) -> Said:
     """CBC through PuLP, as its users call it: no gap is tolerated."""
-    import pulp
+    import pulp  # type: ignore[import-untyped]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PuLP's of what PuLP 4 will call otherwise
@@ -109,8 +109,9 @@ RIVALS: dict[str, Callable[[Problem, float], Said]] = {"highs": highs, "cbc": cb
 def _scaled(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """The goal in its own units, and rows whose largest coefficient is 1: what a careful user would pass."""
     tops = np.maximum(np.abs(problem.matrix).max(axis=1, initial=0), 1)
-    cost = problem.goal.values * float(problem.goal.unit)
-    return cost, problem.matrix / tops[:, None], problem.limits / tops
+    cost = problem.goal.values.astype(np.float64) * float(problem.goal.unit)
+    rows, limits = (each.astype(np.float64) for each in (problem.matrix, problem.limits))
+    return cost, rows / tops[:, None], limits / tops
 
 
 def _value(problem: Problem, taken: NDArray[np.float64]) -> int | None:

@@ -15,6 +15,7 @@ import argparse
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ CONTEXT = 256
 REPETITIONS = 7
 ATTENTION = (GqaAttention(kv_heads=2), GqaAttention(kv_heads=1), LinearAttention())
 FFN = (*(MlpFfn(width=width) for width in (1152, 768, 384, 152)), LinearFfn())
-PAPER = nodes.Initialisers(gqa="mean_pool", mlp="channel_contribution")
+PAPER = nodes.Initialisers.model_validate({"gqa": "mean_pool", "mlp": "channel_contribution"})
 
 
 def parent() -> PreTrainedModel:
@@ -60,7 +61,7 @@ def parent() -> PreTrainedModel:
     return model.eval().requires_grad_(False)
 
 
-def job(layer: int, alternative: Alternative) -> BldJob:
+def job(layer: int, alternative: Any) -> BldJob:
     """A piece to make."""
     attention = isinstance(alternative, GqaAttention | LinearAttention)
     return BldJob(
@@ -108,12 +109,13 @@ def piece_flop(alternative: Alternative, positions: float) -> float:
 @contextmanager
 def in_bfloat16(wanted: bool) -> Iterator[None]:
     """Training's passes in bfloat16, or not, whatever this machine is good at."""
-    before = piece_state.faster_in_bfloat16
-    piece_state.faster_in_bfloat16 = lambda device: wanted  # type: ignore[attr-defined]
+    names = vars(piece_state)
+    before = names["faster_in_bfloat16"]
+    names["faster_in_bfloat16"] = lambda device: wanted
     try:
         yield
     finally:
-        piece_state.faster_in_bfloat16 = before  # type: ignore[attr-defined]
+        names["faster_in_bfloat16"] = before
 
 
 class Bench:

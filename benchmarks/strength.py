@@ -9,9 +9,9 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-UNNOTICED = ("survived", "not reached")
+UNNOTICED: tuple[Literal["survived", "not reached"], ...] = ("survived", "not reached")
 SLACK = 0.5
 """Per cent that a share may lie below the recorded one: what chance moves."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +87,8 @@ class Loaded:
 def best_of_all(meaning: Meaning, tables: Tables) -> tuple[Fraction, ...] | None:
     """Goal and preferences of the best of all children at the first batches; None where none meets the requirements."""
     ends = ENDS if tables.world.ends else ENDS[:1]
-    every = (
-        Child(tables, layers, tables.first_batches, end) for *layers, end in product(*tables.choices, ends)
-    )
+    drawn: Iterable[Any] = product(*tables.choices, ends)
+    every = (Child(tables, layers, tables.first_batches, end) for *layers, end in drawn)
     ranked = sorted(((_values(meaning, child), child) for child in every), key=_as_floats)
     for _, same in groupby(ranked, key=_as_floats):
         if found := [values for values, child in same if meaning.holds(child)]:

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import product
 
+from puzzledsl.costs.metrics import fits
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, Solution
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify.verify import Violation, verify
 
-
-@dataclass(frozen=True)
-class Best:
-    """The best child of all, its exact objective and its batches."""
-
-    child: Child
-    objective: Fraction
+Layers = tuple[LayerAssignment, ...]
 
 
-def all_children(tables: Tables) -> Iterator[Child]:
-    """Every child at every combination of batches, in canonical order of the layers, smallest batches first."""
-    per_layer = [
+def every_choice(tables: Tables) -> Iterator[Layers]:
+    """Every choice for all layers, in the order of the space."""
+    names = [
         [LayerAssignment(attention=a.name, ffn=f.name) for a, f in product(choice.attention, choice.ffn)]
         for choice in tables.layers
     ]
+    yield from product(*names)
+
+
+def all_children(tables: Tables) -> Iterator[Child]:
+    """Every child at every combination of batches, in the order of the space, smallest batches first."""
     for batches in tables.batch_choices():
-        for layers in product(*per_layer):
+        for layers in every_choice(tables):
+            yield Child(tables, layers, batches)
+
+
+def own_batches(tables: Tables, layers: Layers) -> dict[str, int]:
+    """Each scenario's largest batch that fits, every one tried; 0 where none does."""
+    return {
+        name: max((b for b in tables.candidates(name) if fits(tables.at(name, b), layers)), default=0)
+        for name in tables.scenarios
+    }
+
+
+def children_at_own_batches(tables: Tables) -> Iterator[Child]:
+    """Every child that fits, at its own batches, in the order of the space."""
+    for layers in every_choice(tables):
+        batches = own_batches(tables, layers)
+        if all(batches.values()):
             yield Child(tables, layers, batches)
 
 
 def acceptable(child: Child, without: frozenset[int] = frozenset()) -> bool:
-    """Whether a child's batches fit and its requirements hold, but for those in `without`."""
+    """True if a child's batches fit and its requirements hold, but for those in `without`."""
     return all(child.fits(name) for name in child.tables.scenarios) and all(
         child.meets(r) for i, r in enumerate(child.tables.search.requirements) if i not in without
     )
+
+
+def objective(child: Child) -> Fraction:
+    """The exact objective of a child."""
+    return child.linear(child.tables.search.objective)
 
 
 def violations(
@@ -52,28 +72,27 @@ def apart(one: Child, other: Child) -> int:
     return sum(a != b for a, b in zip(one.layers, other.layers, strict=True))
 
 
-def brute_force(
-    program: Program,
-    search: str,
-    costs: CostTable,
-    scores: Mapping[str, ScoreTable],
-    before: tuple[Child, ...] = (),
-) -> Best | None:
-    """The best acceptable child that is far enough from those `before`.
+def best_of(tables: Tables, children: Iterable[Child]) -> list[Child]:
+    """The answers of a search: each the best acceptable child that is far enough from those before it.
 
-    By objective, then preferences, then batches, then order.
+    By objective, then preferences, then batches, then the order of the space.
     """
+    search, picked = tables.search, list[Child]()
+    goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
+
+    def rank(child: Child) -> tuple[list[Fraction], tuple[int, ...]]:
+        ranks = [child.linear(goal) * (1 if sense == "minimize" else -1) for goal, sense in goals]
+        return ranks, tuple(child.batches.values())
+
+    for child in sorted(filter(acceptable, children), key=rank):
+        if len(picked) < search.solutions and all(apart(child, b) >= max(1, search.apart) for b in picked):
+            picked.append(child)
+    return picked
+
+
+def brute_force(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> list[Child]:
+    """The answers of a search by trying all children."""
     tables = tables_of(program, search, costs, scores)
-    here = tables.search
-    goals = [
-        (here.objective, here.sense),
-        *((p.goal, p.sense) for p in here.preferences),
-    ]
-    best: tuple[list[Fraction], Child] | None = None
-    for child in all_children(tables):
-        if not acceptable(child) or any(apart(child, b) < max(1, here.apart) for b in before):
-            continue
-        key = [child.linear(g) * (1 if sense == "minimize" else -1) for g, sense in goals]
-        if best is None or key < best[0]:
-            best = (key, child)
-    return None if best is None else Best(best[1], best[1].linear(here.objective))
+    return best_of(tables, all_children(tables))

@@ -13,12 +13,14 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.verify import log_softmax, prepare
-from tests.export.test_families import OTHERS, PARENTS
 from tests.export.variants import (
     G1,
     MIXTURE,
+    MOE,
     NA,
     NF,
+    OF_PARENTS,
+    OTHERS,
     STEPS,
     TOLERANCE,
     VARIANTS,
@@ -34,12 +36,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 HEAD = {"head_dim": 32, "hidden": 64}
 """vLLM's attention on the CPU takes heads of 32 numbers and more. Here hidden / heads is 16."""
 CASES = {
-    name: Variant(v.layers, v.family, v.sizes | {k: x for k, x in HEAD.items() if k not in v.sizes})
-    for name, v in VARIANTS.items()
-} | {
-    f"{name}-mixture": Variant(MIXTURE, family, {**sizes, **HEAD})
-    for name, (family, sizes) in PARENTS.items()
-    if family in ("mistral", "qwen2")
+    name: Variant(v.layers, v.family, HEAD | v.sizes)
+    for name, v in (VARIANTS | {n: OF_PARENTS[n] for n in ("mistral-mixture", "qwen2-mixture")}).items()
 }
 YARN = {
     "rope_type": "yarn",
@@ -57,7 +55,7 @@ GROUPED = {
     "qwen3-tied": Variant(((NA, F), (G1, M), (A, NF)), "qwen3", HEAD | {"tied": True}),
 } | {
     name: Variant(v.layers, v.family, v.sizes | HEAD)
-    for name, v in OTHERS.items()
+    for name, v in (OTHERS | MOE).items()
     if name not in ("mistral-window", "qwen3-two-windows", "qwen3-first-tokens")
 }
 """Families that its Transformers backend runs, with the code in the directory."""
@@ -90,17 +88,10 @@ def of_the_backend(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     return answers(GROUPED, tmp_path_factory.mktemp("vllm"))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_vllm_computes_what_the_oracle_does(of_its_model: Answers, name: str) -> None:
-    check(name, *of_its_model[name])
-
-
-@pytest.mark.parametrize("name", GROUPED)
-def test_its_transformers_backend_does_too(of_the_backend: Answers, name: str) -> None:
-    check(name, *of_the_backend[name])
-
-
-def check(name: str, made: Made, found: np.ndarray, greedy: list[int]) -> None:
+@pytest.mark.parametrize("name", [*CASES, *GROUPED])
+def test_vllm_computes_what_the_oracle_does(request: pytest.FixtureRequest, name: str) -> None:
+    answers = request.getfixturevalue("of_its_model" if name in CASES else "of_the_backend")
+    made, found, greedy = answers[name]
     delta = np.abs(found - log_softmax(made.logits)).max()
     print(f"{name}: {delta:.2e}")
     assert delta <= TOLERANCE

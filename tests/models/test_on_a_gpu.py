@@ -25,16 +25,11 @@ def parent_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("gpu") / "parent")
 
 
-@pytest.mark.parametrize(
-    ("capability", "dtype"), [((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)]
-)
-def test_parents_run_in_bfloat16_where_a_gpu_has_it(parent_dir: Path, capability: tuple[int, int], dtype):
-    with pretended_gpu(capability=capability):
-        device, found = placement(parent_dir)
-    assert device.type == "cuda" and found == dtype
-
-
-def test_an_old_gpu_takes_bfloat16_only_for_large_parents(parent_dir: Path):
+def test_parents_run_in_bfloat16_where_a_gpu_has_it(parent_dir: Path):
+    """An old one takes it only for large parents."""
+    for capability, dtype in (((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)):
+        with pretended_gpu(capability=capability):
+            assert placement(parent_dir) == (torch.device("cuda"), dtype)
     stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
     with pretended_gpu(3 * stored, capability=(7, 5)):
         assert placement(parent_dir)[1] == torch.bfloat16

@@ -25,21 +25,21 @@ ATTENTION = (
     GqaAttention(kv_heads=1, kv_cache="q8_0"),
 )
 MODEL = {"layers": 2, "hidden": 64, "head_dim": 32}
-SETTINGS = {"tokens": 64, "calibration_tokens": 128}
+FFN = (ParentFfn(), MlpFfn(width=16))
 
 
 def made(folder: Path, family: str = "llama", **changes: object) -> Case:
-    given = {"attention": ATTENTION, "ffn": (ParentFfn(), MlpFfn(width=16)), "model": MODEL}
-    return Case(folder, make_program(folder, family, **given, **SETTINGS, **changes))  # type: ignore[arg-type]
+    return Case.of(folder, family, attention=ATTENTION, ffn=FFN, model=MODEL, **changes)
 
 
 @pytest.mark.states("space.kv-cache")
 @pytest.mark.parametrize("mode", ["decoupled", "coupled"])
 def test_types_of_caches_share_pieces(mode: str, tmp_path: Path) -> None:
-    given = {"ffn": (ParentFfn(), MlpFfn(width=16)), "model": MODEL, "mode": mode}
-    with_types = bld_plan(make_program(tmp_path, attention=ATTENTION, **given), "b")  # type: ignore[arg-type]
-    without = (ParentAttention(), GqaAttention(kv_heads=1))
-    assert with_types == bld_plan(make_program(tmp_path, attention=without, **given), "b")  # type: ignore[arg-type]
+    with_types, without = (
+        bld_plan(make_program(tmp_path, attention=attention, ffn=FFN, model=MODEL, mode=mode), "b")
+        for attention in (ATTENTION, (ParentAttention(), GqaAttention(kv_heads=1)))
+    )
+    assert with_types == without
 
 
 @torch.no_grad()

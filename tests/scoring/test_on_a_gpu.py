@@ -14,18 +14,15 @@ from puzzledsl.alternatives.linear import NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.scoring.measures import Divergence, Vocabulary
-from tests.pieces.train.bld_programs import make_program
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.scoring.cases import Case
-from tests.scoring.test_replace_one import forget
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Pieces that were made on a CPU."""
-    base = tmp_path_factory.mktemp("gpu")
     attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24), NoOpFfn())
-    return Case(base, make_program(base, attention=attention, ffn=ffn, model={"layers": 3}))
+    return Case.of(tmp_path_factory.mktemp("gpu"), attention=attention, ffn=ffn, model={"layers": 3})
 
 
 def singles(table: Any) -> list[float]:
@@ -35,11 +32,9 @@ def singles(table: Any) -> list[float]:
 @pytest.mark.parametrize(("capability", "close"), [((7, 0), 1e-4), ((9, 0), 0.1)])
 def test_scores_come_back_from_the_gpu(case: Case, capability: tuple[int, int], close: float):
     method = {"metric": "kl_divergence", "samples": 48}
-    forget(case)
-    here = case.score(**method)
-    forget(case)
+    here = case.anew(**method)
     with pretended_gpu(capability=capability) as gpu:
-        there = case.score(**method)
+        there = case.anew(**method)
         assert gpu.waits_in("scoring/measures.py").total() < 60
     assert singles(there) == pytest.approx(singles(here), rel=close, abs=1e-3)
 

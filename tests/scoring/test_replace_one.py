@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,60 +16,39 @@ from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Silent
 from puzzledsl.data.counts import Budget
-from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures
-from puzzledsl.scoring.run import ScoreInputs, run_score
-from tests.assembled import assemble
 from tests.blocks import token_blocks
-from tests.pieces.train.bld_programs import make_program
-from tests.scoring.cases import Case
+from tests.scoring.cases import PARENT, Case
 from tests.tiles import cut
 from tests.tiny import FAMILIES, tiny_tokenizer
 
-SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+FFN = (ParentFfn(), MlpFfn(width=16), LinearFfn())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_scores_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -> None:
-    case = Case(tmp_path, make_program(tmp_path, family, model={"layers": 2}, **SETTINGS))
-    # 45 positions are three blocks of 16 whether or not each block's last position has a label
-    tables = {
-        metric: case.score(metric=metric, samples=45) for metric in ("kl_divergence", "lm_loss", "cosine")
-    }
+    """45 positions are three blocks of 16 whether or not each block's last position has a label."""
+    case = Case.of(tmp_path, family, model={"layers": 2})
+    tables = {m: case.score(metric=m, samples=45) for m in ("kl_divergence", "lm_loss", "cosine")}
     for layer, choice in enumerate(case.program.spaces["w"].layers):
         expected = {a.name: case.naive(layer, a, ParentFfn(), 45) for a in choice.attention[1:]}
         expected |= {"ffn " + f.name: case.naive(layer, ParentAttention(), f, 45) for f in choice.ffn[1:]}
         for metric, table in tables.items():
             assert table.metric == metric and table.samples == 45
             assert table.unit == "subblock" and not table.pairs
-            scores = table.attention[layer] | {
-                f"ffn {name}": value for name, value in table.ffn[layer].items()
-            }
+            ffn = {f"ffn {name}": value for name, value in table.ffn[layer].items()}
             wanted = {name: figures[metric] for name, figures in expected.items()}
-            assert scores == pytest.approx(wanted, abs=1e-5)
+            assert table.attention[layer] | ffn == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """One program for several tests."""
-    base = tmp_path_factory.mktemp("small")
     attention = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
-    return Case(
-        base,
-        make_program(base, attention=attention, ffn=(ParentFfn(), MlpFfn(width=16), LinearFfn()), **SETTINGS),
-    )
+    return Case.of(tmp_path_factory.mktemp("small"), attention=attention, ffn=FFN)
 
 
 @torch.no_grad()
@@ -90,76 +68,37 @@ def test_pairs_are_measured_together(small: Case) -> None:
 def test_small_tiles_and_groups_change_nothing(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = small.score(metric="kl_divergence", samples=40)
     cut(monkeypatch, logit_positions=7, logit_tokens=10, group_tokens=16)
-    forget(small)
-    parts = small.score(metric="kl_divergence", samples=40)
+    parts = small.anew(metric="kl_divergence", samples=40)
     for a, b in zip(whole.attention + whole.ffn, parts.attention + parts.ffn, strict=True):
         assert a == pytest.approx(b, abs=1e-6)
 
 
 def test_any_number_of_threads_finds_the_same_bytes(small: Case) -> None:
     """A product that is split among threads would have other last digits."""
-    before, found = torch.get_num_threads(), set()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            forget(small)
-            found.add(small.score(metric="kl_divergence", samples=40).canonical_json())
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
+    found = set()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.add(small.anew(metric="kl_divergence", samples=40).canonical_json())
+        assert torch.get_num_threads() == threads
     assert len(found) == 1
 
 
 def test_a_damaged_figure_is_measured_again(small: Case) -> None:
-    forget(small)
-    whole = small.score().canonical_json()
-    (kept,) = figures_of(small)
-    right = kept.read_text()
-    lines = right.splitlines(keepends=True)
+    whole = small.anew().canonical_json()
+    (kept,) = small.kept()
+    lines = kept.read_text().splitlines(keepends=True)
     assert len(lines) > 4
     kept.write_text("".join([*lines[:2], lines[2].replace("[", "{", 1), *lines[3:]]))
     assert small.score().canonical_json() == whole
     assert kept.read_text().splitlines()[-1] == lines[2].rstrip()
 
 
-class Interrupting(Silent):
-    """Ends the run after some replacements."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.left -= amount
-        if self.left <= 0:
-            raise KeyboardInterrupt
-
-
-def figures_of(case: Case) -> list[Path]:
-    return list((case.base / "build" / "scores" / "figures").glob("*"))
-
-
-def forget(case: Case) -> None:
-    for path in figures_of(case):
-        path.unlink()
-
-
 def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget(small)
-    whole = small.score().canonical_json()
-    forget(small)
-    arguments = (
-        small.program,
-        "s",
-        small.base / "parent",
-        small.base,
-        small.library,
-        small.jobs,
-        small.base / "cut",
-    )
+    whole = small.anew().canonical_json()
+    small.forget()
     for after in (1, 4):
-        with pytest.raises(KeyboardInterrupt):
-            run_score(ScoreInputs(*arguments, Interrupting(after)))
-        (kept,) = figures_of(small)
+        small.interrupted(after)
+        (kept,) = small.kept()
         with kept.open("a") as file:
             file.write('[2, "ffn", "li')  # torn while it was written
     measured = []
@@ -167,7 +106,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: 
     monkeypatch.setattr(
         measures.Divergence, "figures", lambda self, normed: measured.append(1) or original(self, normed)
     )
-    assert run_score(ScoreInputs(*arguments, Silent())).canonical_json() == whole
+    assert small.score("cut").canonical_json() == whole
     assert len(measured) == 12 - 4 and not (small.base / "cut").exists()
 
 
@@ -181,23 +120,18 @@ def test_all_metrics_come_from_one_pass(small: Case, monkeypatch: pytest.MonkeyP
 
 
 def test_figures_of_other_pieces_are_not_used(small: Case) -> None:
-    forget(small)
-    right = small.score().ffn
-    (kept,) = figures_of(small)
-    kept.write_text(
-        json.dumps({"key": "other"}) + "\n" + json.dumps([0, "ffn", "linear", {"kl_divergence": 9.0}]) + "\n"
-    )
+    right = small.anew().ffn
+    (kept,) = small.kept()
+    lines = {"key": "other"}, [0, "ffn", "linear", {"kl_divergence": 9.0}]
+    kept.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert small.score().ffn == right
 
 
 def test_scoring_text_is_behind_the_training_text(small: Case) -> None:
     budget = Budget.of(small.program.blds["b"])
-    data = small.program.data["mix"]
-    used = token_blocks(
-        data, small.base, tiny_tokenizer(), context=16, tokens=16 * budget.blocks, seed=budget.seed
-    )
-    for block in small.tokens(40).tolist():
-        assert block not in used.tolist()
+    given = {"context": 16, "tokens": 16 * budget.blocks, "seed": budget.seed}
+    used = token_blocks(small.program.data["mix"], small.base, tiny_tokenizer(), **given).tolist()
+    assert not any(block in used for block in small.tokens(40).tolist())
 
 
 def failure(case: Case, **method: Any) -> tuple[str, str]:
@@ -207,22 +141,18 @@ def failure(case: Case, **method: Any) -> tuple[str, str]:
     return diagnostic.code, diagnostic.message
 
 
-def test_mistakes_are_diagnostics(small: Case) -> None:
+def test_mistakes_are_diagnostics(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     assert failure(small, metric="kl_divergence", samples=10**6)[0] == "E1204"
     assert failure(small, metric="accuracy", tasks="nothing.jsonl")[0] == "E1206"
     (small.base / "bad.jsonl").write_text('{"context": "a", "choices": ["b"], "answer": 0}\n')
     assert failure(small, metric="accuracy", tasks="bad.jsonl")[0] == "E1207"
-    small_jobs = small.jobs
-    try:
-        small.jobs = tuple(job for job in small.jobs if job.sub_block == "ffn")
-        code, message = failure(small, metric="kl_divergence", samples=8)
-        assert code == "E1501" and "`gqa1`" in message
-    finally:
-        small.jobs = small_jobs
+    monkeypatch.setattr(small, "jobs", tuple(job for job in small.jobs if job.sub_block == "ffn"))
+    code, message = failure(small, metric="kl_divergence", samples=8)
+    assert code == "E1501" and "`gqa1`" in message
 
 
 def test_a_damaged_piece_is_a_diagnostic(tmp_path: Path) -> None:
-    case = Case(tmp_path, make_program(tmp_path, ffn=(ParentFfn(),), **SETTINGS))
+    case = Case.of(tmp_path, ffn=(ParentFfn(),), model={"layers": 1})
     file = case.library.root / f"{case.jobs[0].id}.safetensors"
     file.write_bytes(file.read_bytes()[:-4])
     code, message = failure(case, metric="kl_divergence", samples=8)
@@ -260,21 +190,13 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
     (small.base / "tasks.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     table = small.score(metric="accuracy", tasks="tasks.jsonl", samples=20)
     assert table.samples == 20
-    parent = load_parent(small.base / "parent")
-    expected = naive_accuracy(parent, items[:20])
-    pieces = {(j.layer, j.attention, j.ffn): j.id for j in small.jobs}
-    drops = []
+    parent, drops = naive_accuracy(load_parent(small.base / "parent"), items[:20]), []
     for layer in range(3):
-        plain = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
-        for f in (MlpFfn(width=16), LinearFfn()):
-            layers = [plain] * 3
-            layers[layer] = LayerDefinition(
-                attention=ParentAttention(), ffn=f, ffn_piece=pieces[layer, None, f]
-            )
-            definition = ModelDefinition(name="n", search="n", parent="p", layers=tuple(layers))
-            child = assemble(load_parent(small.base / "parent"), definition, small.library.load)
-            drops.append(expected - naive_accuracy(child, items[:20]))
-            assert table.ffn[layer][f.name] == pytest.approx(drops[-1])
+        for ffn in FFN[1:]:
+            layers = [PARENT] * 3
+            layers[layer] = (ParentAttention(), ffn)
+            drops.append(parent - naive_accuracy(small.assembled(layers), items[:20]))
+            assert table.ffn[layer][ffn.name] == pytest.approx(drops[-1])
     assert len(set(drops)) > 1, "the replacements differ, or this shows nothing"
 
 

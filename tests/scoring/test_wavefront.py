@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedModel
 
-from puzzledsl.base.progress import Progress
-from puzzledsl.models.placement import Pages, paged_parent
-from puzzledsl.scoring import run as subject
+from puzzledsl.models.placement import Pages
 from puzzledsl.scoring import sweep as wavefront
-from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiles import cut
 
@@ -24,12 +18,11 @@ METHOD: dict[str, Any] = {"metric": "kl_divergence", "samples": 40, "runs": (2, 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    base = tmp_path_factory.mktemp("case")
-    return Case(base, make_program(base, "llama", model={"layers": LAYERS}, tokens=0))
+    return Case.of(tmp_path_factory.mktemp("case"), model={"layers": LAYERS}, tokens=0)
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+def reads(paged: list[int], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Number of times that each layer is read, from now on with a parent of which one page is in memory."""
     found: Counter[str] = Counter()
     pin = Pages.pin
@@ -38,16 +31,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         found[page.name] += page.name.startswith("model.layers.")
         pin(self, page)
 
-    def paged(parent_dir: Path, progress: Progress, **given: object) -> PreTrainedModel:
-        return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
-
     monkeypatch.setattr(Pages, "pin", spy)
-    monkeypatch.setattr(subject, "reachable_parent", paged)
     return found
-
-
-def forget(case: Case) -> None:
-    shutil.rmtree(case.base / "build" / "scores", ignore_errors=True)
 
 
 @pytest.mark.parametrize("tokens", [8, 512])
@@ -56,8 +41,7 @@ def test_two_reads_of_every_layer_are_enough(
 ) -> None:
     """One for the parent itself, by which replacements are measured, and one for all of them; also with several groups."""
     cut(monkeypatch, group_tokens=tokens)
-    forget(case)
-    case.score(**METHOD)
+    case.anew(**METHOD)
     assert [reads[f"model.layers.{n}"] for n in range(LAYERS)] == [2] * LAYERS
 
 
@@ -65,14 +49,12 @@ def test_two_reads_of_every_layer_are_enough(
 def test_waves_that_fit_into_memory_find_the_same(
     room_bytes: int, case: Case, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    forget(case)
-    expected = case.score(**METHOD).canonical_json()
-    kept = {path: path.read_bytes() for path in (case.base / "build" / "scores").rglob("*.jsonl")}
+    expected = case.anew(**METHOD).canonical_json()
+    kept = {path: path.read_bytes() for path in case.kept()}
     assert kept
-    forget(case)
     reads = request.getfixturevalue("reads")
     monkeypatch.setattr(wavefront, "_room_bytes", lambda device: room_bytes)
-    assert case.score(**METHOD).canonical_json() == expected
+    assert case.anew(**METHOD).canonical_json() == expected
     assert {path: path.read_bytes() for path in kept} == kept
     top = reads[f"model.layers.{LAYERS - 1}"]
     replacements = 8 * LAYERS + 3

@@ -1,53 +1,54 @@
-"""Small searches with scores of runs of dropped layers, and the best children by trying all."""
+"""Small searches with scores of runs of dropped layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import product
 from random import Random
 from typing import Any
 
-from puzzledsl.alternatives.alternative import SubBlock
+from hypothesis import strategies as st
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.alternatives.linear import LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import (
-    And,
-    Is,
-    LayerChoice,
-    Logic,
-    LogicRequirement,
-    Longest,
-    ParamsTerm,
-    Program,
-    Requirement,
-    Runs,
-)
-from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
+from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import And, Is, LayerChoice, LogicRequirement, ParamsTerm
+from puzzledsl.ir.tables import RunScore
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
-from tests.search.instances import KL, Instance, _cost_table, _score_table, alone, at, program_of, require
+from tests.oracles import all_children
+from tests.search.instances import (
+    KL,
+    Instance,
+    alone,
+    at,
+    problems,
+    program_of,
+    random_costs,
+    random_scores,
+    require,
+)
 
-FREE = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(), NoOpFfn()))
-NARROW = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(NoOpFfn(), LinearFfn()))
-KEPT = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(), MlpFfn(width=8)))
-ONE_ATTENTION = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(),))
+BOTH = (ParentAttention(), NoOpAttention())
+FREE = LayerChoice(attention=BOTH, ffn=(ParentFfn(), NoOpFfn()))
+NARROW = LayerChoice(attention=BOTH, ffn=(NoOpFfn(), LinearFfn()))
+KEPT = LayerChoice(attention=BOTH, ffn=(ParentFfn(), MlpFfn(width=8)))
+ONE_ATTENTION = LayerChoice(attention=BOTH, ffn=(ParentFfn(),))
 ONE_FFN = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(), NoOpFfn()))
 """Layers of one sub-block, which is all that goes when they are dropped."""
-Layers = tuple[LayerAssignment, ...]
 
 
-def dropped(layer: int) -> Logic:
+def dropped(layer: int) -> nodes.Logic:
     """Neither sub-block of a layer is left."""
-    parts: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-    return And(operands=tuple(Is(layer=layer, sub_block=part, alternatives=("noop",)) for part in parts))
+    return And(operands=tuple(Is(layer=layer, sub_block=s, alternatives=("noop",)) for s in SUB_BLOCKS))
 
 
-def with_runs(instance: Instance, runs: Sequence[RunScore], name: str = "kl") -> Instance:
+def with_runs(instance: Instance, runs: Sequence[RunScore]) -> Instance:
     """The same with scores of runs."""
-    table = instance.scores[name].model_copy(update={"runs": tuple(runs)})
-    return Instance(instance.program, instance.costs, {**instance.scores, name: table})
+    table = instance.scores["kl"].model_copy(update={"runs": tuple(runs)})
+    return Instance(instance.program, instance.costs, {"kl": table})
 
 
 def drawn_runs(rng: Random, layers: int, longest: int, exact: bool = True) -> list[RunScore]:
@@ -60,19 +61,28 @@ def drawn_runs(rng: Random, layers: int, longest: int, exact: bool = True) -> li
     ]
 
 
-def _in_parent(program: Program, layers: Sequence[LayerChoice]) -> Program:
+def run_searches(exact: bool = True) -> st.SearchStrategy[Instance]:
+    """Any small search, at any batches, with preferences and formulas, and with scores of runs."""
+
+    def drawn(instance: Instance, seed: int) -> Instance:
+        rng = Random(seed)
+        return with_runs(instance, drawn_runs(rng, len(instance.layers), rng.randint(2, 4), exact=exact))
+
+    return st.builds(drawn, problems(exact=exact, droppable=True), st.integers(0, 10**6))
+
+
+def _in_parent(program: nodes.Program, layers: Sequence[LayerChoice]) -> nodes.Program:
     """The program with a parent whose layers of one sub-block have no other."""
     parent = program.parents["tiny"]
-    shape = parent.shape.with_layers(
-        [
-            {
-                "mixer": "none" if choice == ONE_FFN else "attention",
-                "ffn": "none" if choice == ONE_ATTENTION else "dense",
-            }
-            for choice in layers
-        ]
-    )
-    return program.model_copy(update={"parents": {"tiny": parent.model_copy(update={"shape": shape})}})
+    kinds = [
+        {
+            "mixer": "none" if choice == ONE_FFN else "attention",
+            "ffn": "none" if choice == ONE_ATTENTION else "dense",
+        }
+        for choice in layers
+    ]
+    parent = parent.model_copy(update={"shape": parent.shape.with_layers(kinds)})
+    return program.model_copy(update={"parents": {"tiny": parent}})
 
 
 def run_instance(seed: int) -> Instance:
@@ -82,19 +92,18 @@ def run_instance(seed: int) -> Instance:
     """
     rng = Random(seed)
     kinds = (FREE, NARROW, KEPT, ONE_ATTENTION, ONE_FFN)
-    layers = tuple(
-        rng.choices(kinds, (7, 2, 1, 2, 2) if seed % 3 == 0 else (7, 2, 1, 0, 0), k=rng.randint(2, 6))
-    )
-    tables = _cost_table(rng, layers, (2,), False), {"kl": _score_table(rng, layers, True)}
+    weights = (7, 2, 1, 2, 2) if seed % 3 == 0 else (7, 2, 1, 0, 0)
+    layers = tuple(rng.choices(kinds, weights, k=rng.randint(2, 6)))
+    tables = random_costs(rng, layers, (2,), False), {"kl": random_scores(rng, layers, True)}
     instance = Instance(_in_parent(program_of(layers, (2,)), layers), *tables)
     instance = with_runs(instance, drawn_runs(rng, len(layers), rng.randint(2, 4)))
-    requirements: list[Requirement] = [
+    requirements: list[nodes.Requirement] = [
         require(ParamsTerm(), "<=", _share(instance, ParamsTerm(), rng), line=3)
     ]
     if rng.random() < 0.4:
         requirements.append(require(KL, rng.choice(["<=", ">="]), _share(instance, KL, rng), line=4))
     if rng.random() < 0.4:
-        kind: type[Runs | Longest] = rng.choice([Runs, Longest])
+        kind: type[nodes.Runs | nodes.Longest] = rng.choice([nodes.Runs, nodes.Longest])
         formula = kind(statements=tuple(map(dropped, range(len(layers)))), at_most=rng.choice([1, 2]))
         requirements.append(LogicRequirement(formula=formula, where=at(5)))
     return instance.with_search(
@@ -112,34 +121,5 @@ def _share(instance: Instance, term: Any, rng: Random) -> Fraction:
 
 
 def children_of(instance: Instance) -> list[Child]:
-    """Every child, in the order of the space, at the first batch of each scenario that the search mentions."""
-    tables = tables_of(*instance.args)
-    batches = {name: tables.candidates(name)[0] for name in tables.scenarios}
-    pairs = [
-        [LayerAssignment(attention=a.name, ffn=f.name) for a, f in product(c.attention, c.ffn)]
-        for c in tables.layers
-    ]
-    return [Child(tables, layers, batches) for layers in product(*pairs)]
-
-
-def best_children(instance: Instance) -> list[tuple[Fraction, Layers]]:
-    """The answers that a search has, by trying all children: each the first of the best that are apart from those before."""
-    search = instance.search
-    meeting = [c for c in children_of(instance) if all(map(c.meets, search.requirements))]
-    sign = 1 if search.sense == "minimize" else -1
-    ranked = sorted(
-        ((c.linear(search.objective), c.layers) for c in meeting), key=lambda found: sign * found[0]
-    )
-    picked: list[tuple[Fraction, Layers]] = []
-    for value, layers in ranked:
-        far = all(
-            sum(a != b for a, b in zip(layers, other, strict=True)) >= search.apart for _, other in picked
-        )
-        if far and len(picked) < search.solutions:
-            picked.append((value, layers))
-    return picked
-
-
-def scored(instance: Instance) -> ScoreTable:
-    """The table with the runs."""
-    return instance.scores["kl"]
+    """Every child, in the order of the space."""
+    return list(all_children(tables_of(*instance.args)))

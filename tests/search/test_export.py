@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
@@ -21,10 +22,9 @@ from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
-from tests.cases import cases
-from tests.search.instances import Instance, problems
-
-quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
+from tests.oracles import objective
+from tests.search.instances import Instance, problems, quick
+from tests.search.run_instances import run_instance
 
 
 def solve_plainly(model: bytes) -> list[str] | None:
@@ -60,13 +60,22 @@ def check(args: Any) -> None:
     batches = {n: result.solutions[0].batches[n] for n in tables.scenarios}
     child = Child(tables, layers, batches)
     assert all(child.meets(r) for r in tables.search.requirements)
-    assert float(child.linear(tables.search.objective)) == result.objective
+    assert float(objective(child)) == result.objective
 
 
-@quick
-@given(problems())
-def test_plain_or_tools_finds_the_same_optimum(instance: Instance) -> None:
-    check(instance.args)
+def of_runs(seed: int) -> Instance:
+    return run_instance(seed).with_search(solutions=1)
+
+
+@pytest.mark.parametrize(
+    "strategy", [problems(), st.builds(of_runs, st.integers(0, 10**6))], ids=["any", "runs"]
+)
+@quick(25)
+@given(st.data())
+def test_plain_or_tools_finds_the_same_optimum(
+    strategy: st.SearchStrategy[Instance], data: st.DataObject
+) -> None:
+    check(data.draw(strategy).args)
 
 
 def test_the_ways_that_the_page_rules_out_fail() -> None:
@@ -74,18 +83,14 @@ def test_the_ways_that_the_page_rules_out_fail() -> None:
     from ortools.sat import cp_model_pb2
     from ortools.sat.python import cp_model
 
-    proto = cp_model_pb2.CpModelProto.FromString(cpsat_model(*synthetic_args()))
+    program, costs, scores = synthetic(seed=2, layers=4)
+    proto = cp_model_pb2.CpModelProto.FromString(cpsat_model(program, "best", costs, scores))
     model = cp_model.CpModel()
     if hasattr(model.proto, "parse_text_format"):
         assert not hasattr(model.proto, "ParseFromString")
     with pytest.raises((AttributeError, TypeError)):
         cp_model.CpSolver().solve(proto)
     assert [name for name in dir(model) if "file" in name.lower()] == ["ExportToFile", "export_to_file"]
-
-
-def synthetic_args() -> Any:
-    program, costs, scores = synthetic(seed=2, layers=4)
-    return program, "best", costs, scores
 
 
 def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Path) -> None:

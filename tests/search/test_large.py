@@ -6,11 +6,12 @@ import re
 from fractions import Fraction
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import pytest
 
 from benchmarks.problems import build_problem
-from benchmarks.synthetic import synthetic
+from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import CpSat, Program
 from puzzledsl.ir.tables import SearchResult
@@ -35,13 +36,14 @@ def test_the_core_has_the_optimum_of_the_whole(seed: int) -> None:
     assert result.bound == float(bound)
 
 
+def answer(inputs: Inputs, **search: Any) -> SearchResult:
+    program, costs, scores = with_search(inputs, **search)
+    return solve_search(program, "best", costs, scores)
+
+
 def test_eighty_layers_are_solved_to_the_optimum_in_seconds() -> None:
-    program, costs, scores = synthetic(seed=5, speedup=Fraction(2))
-    search = program.searches["best"].model_copy(
-        update={"solver": CpSat(time_s=Fraction(30)), "solutions": 3, "apart": 3}
-    )
-    program = program.model_copy(update={"searches": {"best": search}})
-    result = solve_search(program, "best", costs, scores)
+    inputs = synthetic(seed=5, speedup=Fraction(2))
+    result = answer(inputs, solver=CpSat(time_s=Fraction(30)), solutions=3, apart=3)
     assert result.status == "optimal"
     assert result.gap is not None and result.gap < 1e-12
     objectives = [s.objective for s in result.solutions]
@@ -49,10 +51,7 @@ def test_eighty_layers_are_solved_to_the_optimum_in_seconds() -> None:
 
 
 def test_a_time_limit_still_leaves_an_answer_with_its_bound() -> None:
-    program, costs, scores = synthetic(seed=5)
-    search = program.searches["best"].model_copy(update={"solver": CpSat(time_s=Fraction(1, 1000))})
-    program = program.model_copy(update={"searches": {"best": search}})
-    result = solve_search(program, "best", costs, scores)
+    result = answer(synthetic(seed=5), solver=CpSat(time_s=Fraction(1, 1000)))
     assert result.status == "feasible"
     assert result.objective is not None and result.bound is not None and result.gap is not None
     assert result.bound < result.objective
@@ -77,7 +76,7 @@ search s of wide {{ minimize kl, {body} }}
 def large(folder: Path, rate: float, body: str) -> tuple[Program, SearchResult]:
     program = read(folder, LARGE.format(rate=rate, body=body))
     _, _, made = synthetic(seed=0)
-    (kl,) = [table.model_copy(update={"score": "kl"}) for table in made.values()][:1]
+    kl = next(iter(made.values())).model_copy(update={"score": "kl"})
     began = process_time()
     found = solve_search(program, "s", cost_table(program, "wide"), {"kl": kl})
     assert process_time() - began < 5

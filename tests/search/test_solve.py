@@ -2,74 +2,113 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.problems import build_problems
+from puzzledsl import load
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir.metric_records import TERMS
-from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
+from puzzledsl.ir.nodes import CountTerm, CpSat, LayerChoice, ParamsTerm, Preference
+from puzzledsl.search.answer import child_figures
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import tables_of
-from tests.cases import cases
-from tests.oracles import all_children, apart, brute_force, violations
-from tests.search.instances import ATTENTION, FFN, HERE, Instance, alone, chat, plain_instance, problems
+from puzzledsl.search.solve import direction, solve_search
+from puzzledsl.search.tables import Tables, tables_of
+from tests.oracles import (
+    acceptable,
+    all_children,
+    brute_force,
+    children_at_own_batches,
+    objective,
+    violations,
+)
+from tests.search.auto_instances import auto_searches
+from tests.search.instances import (
+    ATTENTION,
+    FFN,
+    HERE,
+    KL,
+    Instance,
+    alike,
+    alone,
+    chat,
+    plain_instance,
+    problems,
+    quick,
+    require,
+    swept,
+)
+from tests.search.run_instances import run_instance, run_searches
 
-quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@quick
-@given(problems())
-def test_solver_is_brute_force(instance: Instance) -> None:
+def several(instance: Instance, apart: int) -> Instance:
+    return instance.with_search(solutions=3, apart=apart)
+
+
+def tied(layers: int, goal: str, ratio: str) -> Instance:
+    """Alike layers, a goal that hardly tells models apart, and a budget."""
+    count = CountTerm(sub_block="ffn", alternatives=("parent",), layers=tuple(range(layers)))
+    return plain_instance(
+        (LayerChoice(attention=ATTENTION[:3], ffn=FFN[:3]),) * layers,
+        objective=alone(ParamsTerm() if goal == "params" else count),
+        sense="maximize",
+        requirements=(require(chat("latency"), "<=", ratio=ratio),),
+    )
+
+
+KINDS = {
+    "any": problems(),
+    "several answers": st.builds(several, problems(max_layers=3), st.integers(1, 3)),
+    "alike layers": problems().map(alike),
+    "many equal answers": st.builds(
+        tied, st.integers(2, 3), st.sampled_from(["params", "count"]), st.sampled_from(["0.9", "0.75", "0.6"])
+    ),
+    "runs": run_searches(),
+    "runs of more layers": st.builds(run_instance, st.integers(0, 10**6)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@quick(25)
+@given(st.data())
+def test_the_solver_is_brute_force(kind: str, data: st.DataObject) -> None:
+    instance = data.draw(KINDS[kind])
     result, best = solve_search(*instance.args), brute_force(*instance.args)
-    if best is None:
+    assert [s.layers for s in result.solutions] == [child.layers for child in best]  # ties: the space's order
+    if not best:
         assert result.status == "infeasible"
         return
-    assert result.status == "optimal"
-    assert result.gap == 0
-    assert result.objective == result.bound == float(best.objective)
-    assert result.solutions[0].layers == best.child.layers  # ties are decided in the order of the space
-    assert {n: result.solutions[0].batches[n] for n in best.child.batches} == best.child.batches
+    assert (result.status, result.gap) == ("optimal", 0)
+    assert result.objective == result.bound == float(objective(best[0]))
+    assert {n: result.solutions[0].batches[n] for n in best[0].batches} == best[0].batches
 
 
-@quick
-@given(problems(exact=False))
-def test_long_decimals_are_within_the_rounding(instance: Instance) -> None:
+@pytest.mark.parametrize("strategy", [problems(exact=False), run_searches(exact=False)], ids=["any", "runs"])
+@quick(25)
+@given(st.data())
+def test_long_decimals_are_within_the_rounding(
+    strategy: st.SearchStrategy[Instance], data: st.DataObject
+) -> None:
+    instance = data.draw(strategy)
     result, best = solve_search(*instance.args), brute_force(*instance.args)
-    assert (best is None) == (result.status == "infeasible")
-    if best is None or result.objective is None or result.bound is None:
+    assert (not best) == (result.status == "infeasible")
+    if not best or result.objective is None or result.bound is None:
         return
-    exact = float(best.objective)
+    exact = float(objective(best[0]))
     off = 1e-9 * (1 + abs(exact))
-    assert abs(result.objective - exact) <= off
     low, high = sorted((result.bound, result.objective))
-    assert low <= exact <= high
-    assert high - low <= off
+    assert low <= exact <= high and abs(result.objective - exact) <= off and high - low <= off
 
 
-@quick
-@given(problems(max_layers=3), st.integers(1, 3))
-def test_several_solutions_are_each_the_best_given_those_before(instance: Instance, apart_by: int) -> None:
-    instance = instance.with_search(solutions=3, apart=apart_by)
-    tables = tables_of(*instance.args)
-    result = solve_search(*instance.args)
-    before: tuple[Child, ...] = ()
-    for solution in result.solutions:
-        best = brute_force(*instance.args, before=before)
-        assert best is not None
-        assert solution.layers == best.child.layers
-        child = Child(tables, solution.layers, best.child.batches)
-        assert all(apart(child, b) >= apart_by for b in before)
-        before += (child,)
-    if len(result.solutions) < 3:
-        assert brute_force(*instance.args, before=before) is None
-
-
-@quick
+@quick(25)
 @given(problems(), st.integers(0, 5), st.sampled_from([1, 3]))
 def test_the_answer_depends_on_no_seed_and_no_workers(instance: Instance, seed: int, workers: int) -> None:
     one = solve_search(*instance.args)
@@ -77,11 +116,10 @@ def test_the_answer_depends_on_no_seed_and_no_workers(instance: Instance, seed: 
     assert solve_search(*other.args, workers=workers) == one
 
 
-@quick
+@quick(25)
 @given(problems())
 def test_every_solution_verifies_and_reports_what_the_cost_stage_computes(instance: Instance) -> None:
-    result = solve_search(*instance.args)
-    for solution in result.solutions:
+    for solution in solve_search(*instance.args).solutions:
         assert violations(*instance.args, solution) == []
         for costs in instance.costs.scenarios["chat"]:
             if costs.batch == solution.batches["chat"]:
@@ -92,53 +130,20 @@ def test_every_solution_verifies_and_reports_what_the_cost_stage_computes(instan
                 }
 
 
-@quick
-@given(problems())
-def test_rows_and_goals_say_what_the_metrics_say(instance: Instance) -> None:
+@pytest.mark.parametrize("kind", ["any", "runs of more layers"])
+@quick(25)
+@given(st.data())
+def test_rows_and_goals_say_what_the_metrics_say(kind: str, data: st.DataObject) -> None:
     """The integers that are solved and the fractions that verify are two implementations of one meaning."""
+    instance = data.draw(KINDS[kind])
     tables = tables_of(*instance.args)
     at = {tuple(sorted(p.batches.items())): p for p in build_problems(*instance.args)}
-    for child in all_children(tables):
+    for child in [*all_children(tables)][:1000]:
         problem = at[tuple(sorted(child.batches.items()))]
         chosen = problem.indices(child.layers)
-        assert chosen is not None
-        assert problem.goal.in_units(problem.goal.of(chosen)) == child.linear(tables.search.objective)
-        meets = all(map(child.meets, tables.search.requirements)) and all(map(child.fits, tables.scenarios))
-        assert problem.is_feasible(chosen) == meets
-
-
-@quick
-@given(problems())
-def test_tightening_never_improves_and_dropping_never_worsens(instance: Instance) -> None:
-    whole = solve_search(*instance.args)
-    for index in range(len(instance.search.requirements)):
-        kept = tuple(r for i, r in enumerate(instance.search.requirements) if i != index)
-        looser = solve_search(*instance.with_search(requirements=kept).args)
-        if whole.objective is not None:
-            assert looser.objective is not None
-            better = looser.objective - whole.objective
-            assert better <= 0 if instance.search.sense == "minimize" else better >= 0
-
-
-@quick
-@given(problems(logic=False), st.data())
-def test_adding_an_alternative_never_worsens(instance: Instance, data: st.DataObject) -> None:
-    space = instance.program.spaces["wide"]
-    layer = data.draw(st.integers(0, len(space.layers) - 1))
-    choice = space.layers[layer]
-    if len(choice.attention) == 1:
-        return
-    fewer = choice.model_copy(update={"attention": choice.attention[1:]})
-    layers = (*space.layers[:layer], fewer, *space.layers[layer + 1 :])
-    program = instance.program.model_copy(
-        update={"spaces": {"wide": space.model_copy(update={"layers": layers})}}
-    )
-    narrow = solve_search(program, "best", instance.costs, instance.scores)
-    wide = solve_search(*instance.args)
-    if narrow.objective is not None:
-        assert wide.objective is not None
-        sign = 1 if instance.search.sense == "minimize" else -1
-        assert sign * wide.objective <= sign * narrow.objective
+        assert chosen is not None and problem.choice(chosen) == child.layers
+        assert problem.goal.in_units(problem.goal.of(chosen)) == objective(child)
+        assert problem.is_feasible(chosen) == acceptable(child)
 
 
 def test_a_preference_decides_between_batches_that_the_objective_cannot() -> None:
@@ -152,3 +157,127 @@ def test_a_preference_decides_between_batches_that_the_objective_cannot() -> Non
         result = solve_search(*instance.with_search(preferences=(wish,)).args)
         assert result.objective == 0
         assert result.solutions[0].batches == {"chat": batch}
+
+
+def test_forty_alike_layers_are_solved() -> None:
+    instance = plain_instance(
+        (LayerChoice(attention=ATTENTION, ffn=FFN),) * 40,
+        objective=alone(ParamsTerm()),
+        sense="maximize",
+        requirements=(require(chat("latency"), "<=", ratio="0.6"),),
+    )
+    assert solve_search(*instance.args).status == "optimal"
+
+
+def test_the_largest_child_in_three_budgets_is_proven_by_counting(tmp_path: Path) -> None:
+    text = (EXAMPLES / "infeasible.pzl").read_text().replace(">= 2.5x", ">= 1.4x")
+    text = text.replace("  maximize params\n", "  maximize params\n  solver = cpsat(gap: 0.1%)\n")
+    (tmp_path / "feasible.pzl").write_text(text)
+    answer = load(tmp_path / "feasible.pzl").solve("small")
+    assert (answer.status, answer.proved_by) == ("optimal", "CP-SAT")
+
+
+# ---------------------------------------------------------------- figures of any child
+
+
+def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:
+    """Assert for each choice of layers that `child_figures` takes its best acceptable batches, and says if there are none."""
+    by_layers: dict[Any, list[Child]] = defaultdict(list)
+    for child in children:
+        by_layers[child.layers].append(child)
+    better = min if tables.search.sense == "minimize" else max
+    for layers, candidates in by_layers.items():
+        figures, good = child_figures(tables, layers), [c for c in candidates if acceptable(c)]
+        assert figures.feasible == bool(good)
+        if good:
+            assert figures.objective == better(map(objective, good))
+        assert [r.holds for r in figures.requirements] == [
+            Child(tables, layers, figures.batches).meets(r) for r in tables.search.requirements
+        ]
+
+
+@quick(20)
+@given(problems(max_layers=3))
+def test_listed_batches_are_tried(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    are_those_of_enumeration(tables, [*all_children(tables)])
+
+
+@quick(20)
+@given(auto_searches(most=8))
+def test_an_automatic_batch_is_the_largest_that_fits(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    are_those_of_enumeration(tables, [*children_at_own_batches(tables)])
+
+
+@quick(20)
+@given(problems())
+def test_a_solution_has_these_figures(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    for solution in solve_search(*instance.args).solutions:
+        given = {name: solution.batches[name] for name in tables.scenarios}
+        figures = child_figures(tables, solution.layers, given)
+        assert figures.feasible and violations(*instance.args, solution) == []
+        assert figures.batches == solution.batches and float(figures.objective) == solution.objective
+        assert {name: float(value) for name, value in figures.metrics.items()} == solution.metrics
+
+
+# ---------------------------------------------------------------- frontiers
+
+
+LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 3
+
+
+@quick(15)
+@given(problems(max_layers=3))
+def test_each_point_is_the_search_with_one_more_requirement(instance: Instance) -> None:
+    latency, asked = chat("latency"), instance.search.requirements
+    assume(not any(r.kind == "linear" and r.left.terms[0].term == latency for r in asked))
+    result = swept(instance, latency, 0, "1/20000000", points=3)
+    for point, target in zip(result.points, ("0", "1/40000000", "1/20000000"), strict=True):
+        assert point.target == float(Fraction(target))
+        more = (*asked, require(latency, "<=", target))
+        alone = solve_search(*instance.with_search(requirements=more).args)
+        assert (point.result.status, point.result.objective) == (alone.status, alone.objective)
+
+
+def test_a_sweep_of_the_required_metric_replaces_its_bound() -> None:
+    instance = plain_instance(
+        LAYERS,
+        requirements=(
+            require(chat("throughput"), ">=", ratio="2.17"),
+            require(ParamsTerm(), ">=", ratio="0.2"),
+        ),
+        solutions=3,
+    )
+    result = swept(instance, chat("throughput"), 1, 3, points=5, times=True)
+    parent = result.points[0].result.parent_metrics["chat.throughput"]
+    objectives = []
+    for point, ratio in zip(result.points, (1, 1.5, 2, 2.5, 3), strict=True):
+        assert abs(point.target - ratio * parent) <= 1e-9 * point.target
+        [solution] = point.result.solutions
+        assert solution.metrics["chat.throughput"] >= point.target * (1 - 1e-12)
+        objectives.append(solution.objective)
+    assert objectives[0] == 0
+    assert objectives == sorted(set(objectives))
+
+
+@pytest.mark.parametrize(
+    ("op", "of_the_sweep"), [(">=", ">="), (">", ">="), ("<=", "<="), ("<", "<="), ("==", None)]
+)
+@pytest.mark.parametrize(
+    ("term", "natural"), [(chat("throughput"), ">="), (chat("latency"), "<="), (ParamsTerm(), "<=")]
+)
+def test_a_sweep_bounds_as_the_search_does(
+    op: str, of_the_sweep: str | None, term: Any, natural: str
+) -> None:
+    """An equation says no side; nor does a bound on something else."""
+    search = plain_instance(LAYERS, requirements=(require(KL, "<", 3), require(term, op, 1))).search
+    assert direction(search, term) == (of_the_sweep or natural)
+
+
+def test_points_without_a_child_are_crosses_on_the_axis() -> None:
+    term = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
+    instance = plain_instance(LAYERS, requirements=(require(term, "<=", 3),))
+    points = swept(instance, term, -1, 1, points=3).points
+    assert [p.result.status for p in points] == ["infeasible", "optimal", "optimal"]

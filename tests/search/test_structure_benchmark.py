@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import structure
-from benchmarks.structure import LAYERS, LIMIT_S, SEEDS, between_ways, plan
-from benchmarks.structure_checks import CHECKS, Loaded, deadline, same_bytes
+from benchmarks.structure import LIMIT_S, SEEDS
+from benchmarks.structure_checks import Loaded, deadline, same_bytes
 from benchmarks.structure_form import Form
 from benchmarks.structure_forms import FORMS
-from benchmarks.structure_runs import Judged, Said, Text, texts_of, time_faults
+from benchmarks.structure_runs import Judged, Said, Text, texts_of
 from benchmarks.structure_text import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +25,6 @@ SLICE = (
     "widths_tied", "heads_never_grow", "few_gaps_in_four", "gaps_counted", "one_gap_or_short_ones", "two_attentions",
     "weighted_by_depth", "preferences", "several_answers", "full_embedding_or_full_middle",
 )  # fmt: skip
-MOST = 600
 
 
 def rows(anchor: str) -> list[str]:
@@ -69,17 +66,6 @@ def test_forms_name_rules_that_exist_and_programs_name_their_forms_rules() -> No
                 assert any(figure in each.text for each in small(form)), figure
 
 
-def test_the_plan_is_a_pairwise_cover_of_at_most_600_programs() -> None:
-    texts = plan([*FORMS], LAYERS, SEEDS, LIMIT_S)
-    assert len({t.name for t in texts}) == len(texts) <= MOST
-    for form in PLAIN:
-        mine = [t for t in texts if t.form == form.name]
-        for way in {t.way for t in mine}:
-            worlds = [t.world for t in mine if t.way == way]
-            assert {w.layers for w in worlds} == {*LAYERS} and {w.seed for w in worlds} == {*SEEDS}
-    assert {(t.world.layers, t.world.seed) for t in texts} == {(n, s) for n in LAYERS for s in SEEDS}
-
-
 # ---------------------------------------------------------------- a slice of it
 
 
@@ -107,23 +93,6 @@ def check(form: Form, folder: Path, seed: int = 0) -> None:
     assert all(each == answers[0] for each in answers), answers
 
 
-@pytest.mark.more
-def test_the_quick_run_goes_through_the_command_line_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    places = ["--results", str(tmp_path / "results.jsonl"), "--folder", str(tmp_path / "programs")]
-    monkeypatch.setattr(sys, "argv", ["structure", "--quick", "--only", "two_attentions", *places])
-    monkeypatch.setattr(structure, "texts_of", lambda *form: texts_of(*form)[:1])  # one way of each
-    said = []
-    for _ in range(2):
-        with pytest.raises(SystemExit):
-            structure.main()
-        said.append(capsys.readouterr().out)
-        assert "1 of 1 programs" in said[-1] and "wrong: 0 (target: 0)" in said[-1]
-    assert said[0].endswith(said[1])
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
-
-
 def test_an_explanation_of_80_layers_ends_with_the_limit(tmp_path: Path) -> None:
     """One second: the search is infeasible at once, and each bound of its explanation takes a tenth."""
     assert deadline(291, tmp_path / "one") == {}
@@ -133,79 +102,27 @@ def test_the_same_bytes_for_any_seed_and_number_of_workers(tmp_path: Path) -> No
     assert same_bytes(0, tmp_path) == {}
 
 
-# ---------------------------------------------------------------- faults are told
-
-
-@pytest.mark.parametrize("kind", ["", "wrong", "better or proven by CP-SAT alone"])
-def test_a_check_goes_on_and_ends_with_1_where_something_is_wrong(
-    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[int] = []
-
-    def found(seed: int, folder: Path) -> dict[str, str]:
-        asked.append(seed)
-        return {kind: "two layers"} if kind and seed == 1 else {}
-
-    monkeypatch.setitem(CHECKS, "random", found)
-    for number in (2, 3):
-        places = ["--random", str(number), "--results", str(tmp_path / "results.jsonl")]
-        monkeypatch.setattr(sys, "argv", ["structure", *places])
-        with pytest.raises(SystemExit) as ended:
-            structure.main()
-        assert ended.value.code == (kind == "wrong")
-        assert f"wrong: {int(kind == 'wrong')} (target: 0) of {number}" in capsys.readouterr().out
-    assert asked == [0, 1, 2]
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    """A right answer beside the same one."""
-    folder = tmp_path_factory.mktemp("judged")
-    loaded = Loaded(small(FORMS["heads_tied"])[0], folder)
+def test_wrong_answers_are_told(tmp_path: Path) -> None:
+    """A right answer beside the same one, and wrong ones."""
+    loaded = Loaded(small(FORMS["heads_tied"])[0], tmp_path)
     answer: dict[str, Any] = json.loads(loaded.solve().canonical_json())
     names = tuple((x["attention"], x["ffn"]) for x in answer["solutions"][0]["layers"])
-    return Judged(loaded.text, loaded.tables, answer, Said(1.0, 0.5, "OPTIMAL", (names,)))
 
+    def judged(**changes: Any) -> Judged:
+        said = Said(1.0, 0.5, "OPTIMAL", (names,))
+        return Judged(loaded.text, loaded.tables, {**answer, **changes}, said)
 
-def changed(judged: Judged, **changes: Any) -> list[str]:
-    """The mistakes of another answer."""
-    return [*Judged(judged.text, judged.tables, {**judged.answer, **changes}, judged.said).mistakes()]
+    def mistakes(**changes: Any) -> str:
+        return "\n".join(judged(**changes).mistakes())
 
-
-def test_wrong_answers_are_told(judged: Judged) -> None:
-    assert changed(judged) == [] and judged.worse() == ""
-    parent = [{"layers": [{"attention": "parent", "ffn": "parent"}] * 4, "batches": {}, "metrics": {}}]
-    mixed = [{**parent[0], "layers": [*parent[0]["layers"][:3], {"attention": "noop", "ffn": "noop"}]}]
-    assert "our answer breaks a requirement" in changed(judged, solutions=parent)  # the budget
-    assert "our answer breaks a requirement" in changed(judged, solutions=mixed)  # the tie
-    assert changed(judged, status="infeasible", solutions=[], objective=None, bound=None) == [
-        "CP-SAT has an answer to what we call infeasible"
-    ]
-    worst = [{**parent[0], "layers": [{"attention": "noop", "ffn": "noop"}] * 4}]
-    assert any("optimal, CP-SAT has" in m for m in changed(judged, solutions=worst))
-    assert any("a bound of" in m for m in changed(judged, bound=judged.answer["objective"] * 2))
-    assert any("we call" in m for m in changed(judged, objective=judged.answer["objective"] * 2))
-
-
-@pytest.mark.parametrize(
-    ("status", "ours_s", "kinds"),
-    [
-        ("optimal", 1.7, []),
-        ("optimal", 1.9, ["slow"]),
-        ("feasible", 10.4, ["unproven", "slow"]),
-        ("unknown", 10.6, ["late", "unproven", "none", "slow"]),
-    ],
-)
-def test_missed_times_are_told(status: str, ours_s: float, kinds: list[str]) -> None:
-    assert [kind for kind, _ in time_faults(status, ours_s, Said(1.0, 0.5, "OPTIMAL", ()), 10.0)] == kinds
-
-
-def test_ways_that_differ_are_told() -> None:
-    def record(way: str, layers: str, seconds: float) -> dict[str, Any]:
-        return {"name": f"tied.{way}.16.0", "status": "optimal", "layers": [layers], "ours_s": seconds}
-
-    assert between_ways([record("a", "x", 0.1), record("b", "x", 0.4)]) == ([], [])
-    assert between_ways([record("a", "x", 0.1), record("b", "y", 0.9)]) == (
-        ["tied.b.16.0/a"],
-        ["tied.b.16.0/a"],
-    )
+    assert mistakes() == judged().worse() == ""
+    parent, noop = ({"attention": name, "ffn": name} for name in ("parent", "noop"))
+    for layers in ([parent] * 4, [*[parent] * 3, noop]):  # the budget, and the tie
+        wrong = [{"layers": layers, "batches": {}, "metrics": {}}]
+        assert "our answer breaks a requirement" in mistakes(solutions=wrong)
+    worst = [{"layers": [noop] * 4, "batches": {}, "metrics": {}}]
+    assert "optimal, CP-SAT has" in mistakes(solutions=worst)
+    nothing = mistakes(status="infeasible", solutions=[], objective=None, bound=None)
+    assert nothing == "CP-SAT has an answer to what we call infeasible"
+    assert "a bound of" in mistakes(bound=answer["objective"] * 2)
+    assert "we call" in mistakes(objective=answer["objective"] * 2)

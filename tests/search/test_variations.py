@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from benchmarks.synthetic import synthetic
+from benchmarks.synthetic import synthetic, with_search
 from puzzledsl.api.session import Variations
 from puzzledsl.ir.nodes import Is, LinearRequirement, LogicRequirement, Not, Requirement, Where
 from puzzledsl.ir.tables import SearchResult, WhyResult
@@ -23,9 +23,8 @@ INPUTS = synthetic(layers=8, attention=4, ffn=5, seed=3, batches=(128, 256))
 
 
 def fresh(requirements: Sequence[Requirement]) -> SearchResult:
-    program, costs, scores = INPUTS
-    search = program.searches["best"].model_copy(update={"requirements": tuple(requirements)})
-    return solve_search(program.model_copy(update={"searches": {"best": search}}), "best", costs, scores)
+    program, costs, scores = with_search(INPUTS, requirements=tuple(requirements))
+    return solve_search(program, "best", costs, scores)
 
 
 def warm() -> Variations:
@@ -54,9 +53,8 @@ def drawn(rng: np.random.Generator) -> list[Requirement]:
 
 
 def test_a_warm_answer_is_that_of_a_fresh_solve() -> None:
-    rng, variations, count = np.random.default_rng(5), warm(), 60
-    statuses = set()
-    for _ in range(count):
+    rng, variations, statuses = np.random.default_rng(5), warm(), set()
+    for _ in range(30):
         asked = drawn(rng)
         got, wanted = variations.solve(asked, time_s=20), fresh(asked)
         statuses.add(got.status)
@@ -68,7 +66,7 @@ def test_a_warm_answer_is_that_of_a_fresh_solve() -> None:
 def test_threads_share_the_tables() -> None:
     """A page asks for an answer while points of a frontier are solved."""
     rng, variations = np.random.default_rng(8), warm()
-    asked = [drawn(rng) for _ in range(80)]
+    asked = [drawn(rng) for _ in range(40)]
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

@@ -26,6 +26,10 @@ class Works(Silent):
 
     def __init__(self, counter: FlopCounterMode) -> None:
         self.all, self.units, self._counter, self._before = 0.0, list[tuple[float, int]](), counter, 0
+        self.left = 0
+
+    def start(self, task: str, total: int) -> None:
+        self.left = total
 
     def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
         assert work is not None
@@ -35,6 +39,7 @@ class Works(Silent):
         self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
     ) -> None:
         assert work is not None and (work == 0 or not kept)
+        self.left -= amount
         if not kept:
             now = self._counter.get_total_flops()
             self.units.append((work, now - self._before))
@@ -62,7 +67,7 @@ def works(layers: Sequence[Choice], folder: Path, work: str) -> Works:
 )
 def test_a_layer_of_a_child_counts_by_its_own_sub_blocks(layers: list[Choice], tmp_path: Path) -> None:
     found = works(layers, tmp_path, "work")
-    assert sum(work for work, _ in found.units) == pytest.approx(found.all)
+    assert sum(work for work, _ in found.units) == pytest.approx(found.all) and found.left == 0
     rates = [flop / work for work, flop in found.units[:-1]]  # the last compares
     assert max(rates) < 1.25 * min(rates)
 

@@ -2,88 +2,76 @@
 
 from __future__ import annotations
 
-import shutil
+import pickle
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
 from puzzledsl.cluster.ray_tasks import RayExecutor
-from puzzledsl.cluster.tasks import Cluster, Executor
+from puzzledsl.cluster.tasks import Cluster
 from puzzledsl.ir import nodes
-from puzzledsl.pieces.store.library import Library, StageInputs
+from puzzledsl.models.errors import ParentNotFinite
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.run import run_bld
-from puzzledsl.plan.bld import bld_plan
-from tests.cluster.ray_here import MARKS, Killer
+from tests.cluster.ray_here import MARKS, Killer, ray_with
 from tests.interrupting import Interrupting
-from tests.pieces.train.bld_programs import make_program
+from tests.pieces.train.bld_programs import contents, make_pieces, make_program
 from tests.pipeline.tiny_program import write_tiny_program
 
 pytestmark = MARKS
 SHORT = {"tokens": 640, "calibration_tokens": 128}  # ten steps
-DEMO = Path(__file__).parents[3] / "examples" / "smollm2"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(
-    program: nodes.Program, base: Path, build: str, on: str | None = None, progress: Progress | None = None
+    program: nodes.Program, base: Path, build: str, on: str, progress: Progress | None = None
 ) -> dict[str, bytes]:
-    library, work = Library(base / build / "library"), base / build / "work"
-    jobs = bld_plan(program, "b")
-    executor = RayExecutor(Cluster(on)) if on else Executor()
-    given = (program, "b", base / "parent", base, library, jobs, work, progress or Silent(), executor)
-    run_bld(StageInputs(*given))
-    return contents(library.root)
+    return contents(make_pieces(program, base, build, progress, RayExecutor(Cluster(on))))
 
 
-def contents(library: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in library.iterdir() if not p.name.startswith(".")}
+@contextmanager
+def two_nodes() -> Iterator[tuple[Any, Any]]:
+    """A cluster of two raylets, which are two nodes to Ray, and the second of them."""
+    ray, cluster_utils = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        yield cluster, second
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.mark.slow
 def test_ray_makes_the_same_bytes_and_a_killed_worker_costs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray")
     monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
     program = make_program(tmp_path, **SHORT)
-    expected = make(program, tmp_path, "here")
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    try:
+    expected = contents(make_pieces(program, tmp_path, "here"))
+    with ray_with(3):
         assert make(program, tmp_path, "ray", "local") == expected
         killer = Killer(3, 9)
         assert make(program, tmp_path, "killed", "local", killer) == expected
         assert len(killer.killed) == 2 and killer.lost >= 2
-    finally:
-        ray.shutdown()
 
 
 @pytest.mark.slow
 def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two raylets are two nodes to Ray. One is ended in the middle: its stage is made again on the other."""
-    ray = pytest.importorskip("ray")
-    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    """One is ended in the middle: its stage is made again on the other."""
     monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
     program = make_program(tmp_path, **SHORT)
-    expected = make(program, tmp_path, "here")
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
+    expected = contents(make_pieces(program, tmp_path, "here"))
 
     class Leaving(Silent):
         steps = 0
@@ -93,14 +81,11 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
             if self.steps == 3:
                 cluster.remove_node(second, allow_graceful=False)
 
-    try:
+    with two_nodes() as (cluster, second):
         with pytest.raises(KeyboardInterrupt):
             make(program, tmp_path, "two", cluster.address, Interrupting(5))
         assert make(program, tmp_path, "two", cluster.address) == expected
         assert make(program, tmp_path, "leaving", cluster.address, Leaving()) == expected
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.mark.slow
@@ -110,55 +95,28 @@ def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture
     here, there = tmp_path / "here", tmp_path / "there"
     assert run(["bld", str(program), "-o", str(here)]) == 0
     assert run(["bld", str(program), "-o", str(there), "--on", "local"]) == 0
-    assert contents(there / "library") == contents(here / "library")
+    assert contents(Library(there / "library")) == contents(Library(here / "library"))
     assert run(["run", str(program), "-o", str(there), "--on", "local", "--until", "score"]) == 0
     assert "bld pieces: up to date" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (DEMO / "parent").is_dir(), reason="needs what `make demo` downloads")
-def test_two_nodes_finish_the_pieces_of_the_demo(tmp_path: Path) -> None:
-    """The demo's parent and space, with fewer tokens."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils")
-    import ray
-
-    for name in ("parent", "data"):
-        (tmp_path / name).symlink_to(DEMO / name)
-    source = (DEMO / "smollm2.pzl").read_text()
-    whole = "tokens = 4Ki, context = 512, batch = 4, calibration = 8Ki"
-    assert whole in source
-    source = source.replace(whole, "tokens = 512, context = 256, batch = 1, calibration = 1Ki")
-    (tmp_path / "small.pzl").write_text(source)
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
-        assert run(["bld", str(tmp_path / "small.pzl"), "--on", cluster.address]) == 0
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    library = tmp_path / "build" / "library"
-    pieces = Library(library).pieces()  # two windows and a linear map for each layer
-    assert len(pieces) == 3 * 30 and all(Library(library).has(piece.job.id) for piece in pieces)
+def refused(program: nodes.Program, base: Path, on: str) -> Diagnostic:
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, base, "ray", on)
+    return caught.value.diagnostics[0]
 
 
 @pytest.mark.parametrize("on", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_a_cluster_that_is_not_there_is_told_at_once(on: str, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    program = make_program(tmp_path, **SHORT)
-    with pytest.raises(DiagnosticError) as caught:
-        make(program, tmp_path, "ray", on)
-    assert caught.value.diagnostics[0].code == "E1422" and "refused" in caught.value.diagnostics[0].message
+    diagnostic = refused(make_program(tmp_path, **SHORT), tmp_path, on)
+    assert diagnostic.code == "E1422" and "refused" in diagnostic.message
 
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    program = make_program(tmp_path, **SHORT)
-    with pytest.raises(DiagnosticError) as caught:
-        make(program, tmp_path, "ray", "local")
-    (diagnostic,) = caught.value.diagnostics
+    monkeypatch.setitem(sys.modules, "ray", None)
+    diagnostic = refused(make_program(tmp_path, **SHORT), tmp_path, "local")
     assert diagnostic.code == "E1421" and "pip install 'puzzledsl[ray]'" in diagnostic.help
-    shutil.rmtree(tmp_path / "ray")
 
 
 def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +126,7 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
         raise Exception("The current node timed out during startup.")
 
     pretended = SimpleNamespace(is_initialized=lambda: False, init=init)
-    monkeypatch.setitem(__import__("sys").modules, "ray", pretended)
+    monkeypatch.setitem(sys.modules, "ray", pretended)
     with pytest.raises(DiagnosticError) as caught:
         _ = Cluster("local").ray
     (diagnostic,) = caught.value.diagnostics
@@ -176,10 +134,6 @@ def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.Monke
 
 
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:
-    import pickle
-
-    from puzzledsl.models.errors import ParentNotFinite
-
     error = DiagnosticError(ParentNotFinite(None, sub_block="ffn", layer=3, dtype="float32"))
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) and again.diagnostics[0].code == "E1412"

@@ -1,4 +1,4 @@
-"""Nonlinear least squares on all maps of a module."""
+"""Nonlinear least squares on all maps of a module, and their curvature as Kronecker products; also on a GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.pieces.initialise.gauss_newton import Fit
+from puzzledsl.pieces.initialise import gauss_newton
+from puzzledsl.pieces.initialise.gauss_newton import Fit, Point, _shares, curvatures, downhill
+from tests.pretended_gpu import Gpu
 
 Batch = tuple[Tensor, Tensor]
 
@@ -33,9 +35,12 @@ def batches(teacher: nn.Module, count: int, seed: int, rows: int = 200) -> list[
         return [(x, teacher(x)) for x in inputs]
 
 
+def maps_of(module: nn.Module) -> list[nn.Linear]:
+    return [linear for linear in module.modules() if isinstance(linear, nn.Linear)]
+
+
 def fit_of(module: nn.Module, fitted: list[Batch], unseen: list[Batch]) -> Fit[Batch]:
-    linears = [linear for linear in module.modules() if isinstance(linear, nn.Linear)]
-    return Fit(linears, lambda batch: module(batch[0]) - batch[1], fitted, unseen)
+    return Fit(maps_of(module), lambda batch: module(batch[0]) - batch[1], fitted, unseen)
 
 
 def error(module: nn.Module, seen: list[Batch]) -> float:
@@ -68,6 +73,10 @@ def test_a_narrow_ffn_comes_nearer_on_what_was_not_fitted(teacher: Narrow, seed:
     assert error(student, elsewhere) < 0.6 * before
 
 
+def is_unchanged(module: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(module.state_dict()[name], weight) for name, weight in before.items())
+
+
 def test_what_is_worse_on_unseen_batches_is_taken_back(teacher: Narrow) -> None:
     torch.manual_seed(0)
     student = Narrow(12)
@@ -75,15 +84,14 @@ def test_what_is_worse_on_unseen_batches_is_taken_back(teacher: Narrow) -> None:
         opposed = [(x, 2 * student(x) - teacher(x)) for x, _ in batches(teacher, 1, seed=5)]
     before = copy.deepcopy(student.state_dict())
     assert not fit_of(student, batches(teacher, 3, seed=0), opposed).run()
-    assert all(torch.equal(student.state_dict()[name], weight) for name, weight in before.items())
+    assert is_unchanged(student, before)
 
 
 def test_a_perfect_student_stays_as_it_is(teacher: Narrow) -> None:
     student = copy.deepcopy(teacher).requires_grad_(True)
     seen = batches(teacher, 3, seed=0)
     assert not fit_of(student, seen[:2], seen[2:]).run()
-    for name, weight in teacher.state_dict().items():
-        assert torch.equal(student.state_dict()[name], weight)
+    assert is_unchanged(student, teacher.state_dict())
 
 
 def test_the_same_input_gives_the_same_bytes(teacher: Narrow) -> None:
@@ -93,8 +101,7 @@ def test_the_same_input_gives_the_same_bytes(teacher: Narrow) -> None:
     seen = batches(teacher, 4, seed=0)
     for student in (one, other):
         fit_of(student, seen[:3], seen[3:]).run()
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name])
+    assert is_unchanged(one, other.state_dict())
 
 
 def test_a_point_without_a_finite_error_is_passed_over(teacher: Narrow) -> None:
@@ -106,13 +113,101 @@ def test_a_point_without_a_finite_error_is_passed_over(teacher: Narrow) -> None:
 
     def residual(batch: Batch) -> Tensor:
         made: Tensor = student(batch[0]) - batch[1]
-        moved = max(
-            float((w.detach() - s).abs().max()) for w, s in zip(student.parameters(), start, strict=True)
-        )
-        return made * float("nan") if moved > 0.02 and first else made
+        moved = [(w.detach() - s).abs().max() for w, s in zip(student.parameters(), start, strict=True)]
+        return made * float("nan") if max(moved) > 0.02 else made
 
-    first = True
-    linears = [linear for linear in student.modules() if isinstance(linear, nn.Linear)]
-    assert Fit(linears, residual, seen[:3], seen[3:]).run()
-    first = False
+    assert Fit(maps_of(student), residual, seen[:3], seen[3:]).run()
     assert error(student, seen) < before
+
+
+# ---------------------------------------------------------------- curvature
+
+
+class Gated(nn.Module):
+    """Two maps that read one input, and one behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = (nn.Linear(*size, bias=False) for size in ((6, 5), (6, 4), (9, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.down(torch.cat([self.gate(x), self.up(x)], -1))
+        return made
+
+
+def test_one_map_s_newton_step_is_its_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual is linear in one map, so its curvature is the Hessian: a step lands on the optimum, but for probes' noise."""
+    monkeypatch.setattr(gauss_newton, "DAMPING", 1e-6)
+    torch.manual_seed(0)
+    x = torch.randn(4000, 6) * torch.arange(1.0, 7)
+    linear, wanted = nn.Linear(6, 3, bias=False), torch.randn(3, 6)
+    found = curvatures([linear], linear, [x])
+    with torch.enable_grad():
+        residual = linear(x) - x @ wanted.T
+    torch.autograd.backward(residual, residual.detach() / len(x))
+    gradient = linear.weight.grad
+    assert gradient is not None
+    step = downhill(found, [gradient])[0]
+    assert torch.dist(linear.weight + step, wanted) < 0.1 * torch.dist(linear.weight, wanted)
+
+
+def test_maps_of_one_input_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = Gated(), torch.randn(50, 6)
+    assert [c.maps for c in curvatures(maps_of(module), module, [x])] == [(0, 1), (2,)]
+    monkeypatch.setattr(gauss_newton, "STACKED_OUTPUTS", 8)
+    assert [c.maps for c in curvatures(maps_of(module), module, [x])] == [(0,), (1,), (2,)]
+
+
+def test_nothing_is_left_behind() -> None:
+    module, x = Gated(), torch.randn(50, 6)
+    before = copy.deepcopy(module.state_dict())
+    first, again = (curvatures(maps_of(module), module, [x[:25], x[25:]]) for _ in range(2))
+    assert is_unchanged(module, before)
+    assert all(linear.weight.grad is None and not linear._forward_hooks for linear in maps_of(module))
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.outputs, other.outputs), "probes are seeded"
+
+
+def test_an_input_that_is_always_zero() -> None:
+    linear = nn.Linear(3, 2, bias=False)
+    found = curvatures([linear], linear, [torch.zeros(10, 3)])
+    assert all(bool(step.isfinite().all()) for step in downhill(found, [torch.ones(2, 3)]))
+
+
+# ---------------------------------------------------------------- on a GPU: sums over batches stay there until they are known
+
+
+def on_gpu(count: int, *shape: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*shape, generator=generator).to("cuda") for _ in range(count)]
+
+
+def test_the_inner_products_of_a_step_are_read_together(pretended: Gpu) -> None:
+    known = [Point([], on_gpu(6, 2, 5, 3), [], 0.0) for _ in range(4)]
+    pretended.waits.clear()
+    shares = _shares(known)
+    assert pretended.waits.total() == 1 and abs(sum(shares) - 1) < 1e-9
+
+
+def test_a_point_waits_twice_however_many_batches_there_are(pretended: Gpu) -> None:
+    waits = []
+    for count in (2, 5):
+        linear, wanted = (nn.Linear(6, 4, bias=False).to("cuda") for _ in range(2))
+        data = on_gpu(count + 1, 8, 6)
+
+        def residual(x: Tensor, linear: nn.Module = linear, wanted: nn.Module = wanted) -> Tensor:
+            made: Tensor = linear(x) - wanted(x).detach()
+            return made
+
+        fit = Fit([linear], residual, data[:-1], data[-1:])
+        pretended.waits.clear()
+        fit.run(points=1)
+        waits.append(pretended.waits.total())
+    assert waits[0] == waits[1]
+
+
+def test_probes_are_drawn_where_they_are_used(pretended: Gpu) -> None:
+    linear, data = nn.Linear(6, 4, bias=False).to("cuda"), on_gpu(4, 8, 6)
+    pretended.waits.clear()
+    (curvature,) = curvatures([linear], linear, data)
+    assert curvature.inputs.is_cuda and not pretended.waits_in("copy")

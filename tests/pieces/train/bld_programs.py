@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.cluster.tasks import Executor
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.access import shape_of
+from puzzledsl.pieces.store.library import Library, StageInputs
+from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.plan.bld import bld_plan
 from tests.tiny import save_tiny, tiny_model
 
 WHERE = nodes.Where(file="p.pzl", line=1, column=1, end_line=1, end_column=9)
@@ -54,14 +60,8 @@ def make_program(
         write_text(base)
     shape = shape_of(tiny_model(family, **sizes).config)
     choice = nodes.LayerChoice(attention=tuple(attention), ffn=tuple(ffn))
-    settings = {
-        "tokens": 256,
-        "context": 16,
-        "batch": 4,
-        "calibration_tokens": 256,
-        "seed": 3,
-        "data": "mix",
-    } | bld
+    usual = {"tokens": 256, "context": 16, "batch": 4, "calibration_tokens": 256, "seed": 3, "data": "mix"}
+    settings = usual | bld
     settings.setdefault("lr", nodes.Schedule(peak=3e-3, warmup=0.1))
     method = method or nodes.ReplaceOne(metric="kl_divergence", samples=40)
     parent = nodes.Parent(name="p", source=nodes.HfSource(id="parent"), shape=shape, where=WHERE)
@@ -74,3 +74,49 @@ def make_program(
         blds={"b": nodes.Bld(name="b", space="w", mode=mode, where=WHERE, **settings)},  # type: ignore[arg-type]
         scores={"s": nodes.Score(name="s", bld="b", space="w", method=method, where=WHERE)},
     )
+
+
+def make_pieces(
+    program: nodes.Program,
+    base: Path,
+    build: str = "build",
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Library:
+    """The library of `base/build`, with all pieces of bld `b`."""
+    library, jobs = Library(base / build / "library"), bld_plan(program, "b")
+    given = program, "b", base / "parent", base, library, jobs, base / build / "work", progress or Silent()
+    run_bld(StageInputs(*given, executor or Executor()))
+    assert len(library.pieces()) == len(jobs) and not (base / build / "work").exists()
+    return library
+
+
+def contents(library: Library) -> dict[str, bytes]:
+    """The files of a library."""
+    return {path.name: path.read_bytes() for path in library.root.iterdir() if not path.name.startswith(".")}
+
+
+class Log(Silent):
+    """Remembers all events."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.fields: list[dict[str, Any]] = []
+
+    def log(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+        self.fields.append(fields)
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        """What was said of each event of a name."""
+        return [fields for name, fields in zip(self.events, self.fields, strict=True) if name == event]
+
+
+def exit_code(action: Callable[[], object]) -> int:
+    """The exit code of a fork of this process that does something."""
+    if (child := os.fork()) == 0:
+        try:
+            action()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
-import multiprocessing
 import os
-from collections.abc import Iterator
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +17,55 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttent
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.base.progress import Silent
 from puzzledsl.data.counts import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
 from puzzledsl.models import placement as placing
-from puzzledsl.models import placement as this_device
 from puzzledsl.models.families.access import layers as layers_of
-from puzzledsl.models.families.access import norm_behind
+from puzzledsl.models.families.access import norm_behind, shape_of
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import run as bld_run
+from puzzledsl.pieces.train import sweep
+from puzzledsl.pieces.train.layer_trainer import walk_layers
 from puzzledsl.pieces.train.piece_state import MicroBatches, PieceState, normalized_mse
 from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
 from tests.assembled import assemble
 from tests.blocks import token_blocks
 from tests.interrupting import Interrupting
-from tests.pieces.train.bld_programs import make_program, write_text
-from tests.tiny import FAMILIES, tiny_tokenizer
+from tests.pieces.train.bld_programs import (
+    Log,
+    contents,
+    exit_code,
+    make_pieces,
+    make_program,
+    write_text,
+)
+from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer, tiny_tokens
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def run(
-    program: nodes.Program, base: Path, build: str = "build", progress: Progress | None = None
-) -> Library:
-    library = Library(base / build / "library")
-    work = base / build / "work" / "bld" / "b"
-    run_bld(
-        StageInputs(
-            program, "b", base / "parent", base, library, bld_plan(program, "b"), work, progress or Silent()
-        )
-    )
-    return library
-
-
-def content(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in root.iterdir() if not path.name.startswith(".")}
+FEW: dict[str, Any] = {
+    "attention": (ParentAttention(), GqaAttention(kv_heads=1)),
+    "ffn": (ParentFfn(), MlpFfn(width=24)),
+}
+PAIRS: dict[str, Any] = {
+    "mode": "coupled",
+    "attention": (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention()),
+    "ffn": (ParentFfn(), MlpFfn(width=16), LinearFfn()),
+    "model": {"layers": 2},
+}
 
 
 def held_out(program: nodes.Program, base: Path) -> torch.Tensor:
     budget = Budget.of(program.blds["b"])
-    tokens = budget.blocks * budget.context
-    blocks = token_blocks(
-        program.data["mix"], base, tiny_tokenizer(), context=budget.context, tokens=tokens, seed=budget.seed
-    )
+    given = {"context": budget.context, "tokens": budget.blocks * budget.context, "seed": budget.seed}
+    blocks = token_blocks(program.data["mix"], base, tiny_tokenizer(), **given)
     return blocks[budget.calibration + budget.training :]
 
 
@@ -79,10 +73,9 @@ def held_out(program: nodes.Program, base: Path) -> torch.Tensor:
 def measured_loss(base: Path, piece: Piece, library: Library, tokens: torch.Tensor) -> float:
     """Normalised MSE of what a piece's sub-block (or block) adds, from a whole parent and a whole child."""
     job = piece.job
-    parent = load_parent(base / "parent")
-    child = load_parent(base / "parent")
-    count = int(parent.config.num_hidden_layers)
-    layers = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * count
+    parent, child = (load_parent(base / "parent") for _ in range(2))
+    plain = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
+    layers = [plain] * int(parent.config.num_hidden_layers)
     layers[job.layer] = LayerDefinition(
         attention=job.attention or ParentAttention(),
         ffn=job.ffn or ParentFfn(),
@@ -108,13 +101,22 @@ def measured_loss(base: Path, piece: Piece, library: Library, tokens: torch.Tens
     return float((output - target).square().sum() / target.square().sum())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_piece_fits_and_has_the_loss_it_says(family: str, tmp_path: Path) -> None:
-    program = make_program(tmp_path, family, **SHORT)
-    library = run(program, tmp_path)
-    jobs = bld_plan(program, "b")
+@pytest.mark.parametrize(
+    ("family", "given", "count"),
+    [
+        *((family, {}, 18) for family in FAMILIES),
+        *((family, PAIRS, 2 * (9 - 2)) for family in ("llama", "gemma3_text", "phi3")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_piece_fits_and_has_the_loss_it_says(
+    family: str, given: dict[str, Any], count: int, tmp_path: Path
+) -> None:
+    """Coupled pieces are trained on the whole block."""
+    program = make_program(tmp_path, family, **given, **SHORT)
+    library, jobs = make_pieces(program, tmp_path), bld_plan(program, "b")
     pieces = {piece.job.id: piece for piece in library.pieces()}
-    assert set(pieces) == {job.id for job in jobs} and len(jobs) == 18
+    assert set(pieces) == {job.id for job in jobs} and len(jobs) == count
     tokens = held_out(program, tmp_path)
     for job in jobs:
         piece = pieces[job.id]
@@ -123,72 +125,72 @@ def test_every_piece_fits_and_has_the_loss_it_says(family: str, tmp_path: Path) 
         if job.layer == 1:
             loss = measured_loss(tmp_path, piece, library, tokens)
             assert piece.loss_final == pytest.approx(loss, rel=1e-3, abs=1e-6)
-    assert not (tmp_path / "build" / "work" / "bld" / "b").exists()
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi3"])
-def test_coupled_pieces_are_trained_on_the_whole_block(family: str, tmp_path: Path) -> None:
-    attention = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
-    ffn = (ParentFfn(), MlpFfn(width=16), LinearFfn())
-    program = make_program(
-        tmp_path, family, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, **SHORT
-    )
-    library = run(program, tmp_path)
-    jobs = bld_plan(program, "b")
-    pieces = {piece.job.id: piece for piece in library.pieces()}
-    assert set(pieces) == {job.id for job in jobs} and len(jobs) == 2 * (9 - 2)
-    tokens = held_out(program, tmp_path)
-    for job in jobs:
-        assert {name: tuple(t.shape) for name, t in library.load(job.id).items()} == job.shapes
-        assert pieces[job.id].loss_final <= pieces[job.id].loss_initial
-        loss = measured_loss(tmp_path, pieces[job.id], library, tokens)
-        assert pieces[job.id].loss_final == pytest.approx(loss, rel=1e-3)
 
 
 def test_enough_training_makes_pieces_better(tmp_path: Path) -> None:
-    attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24))
-    settings = {"tokens": 2048, "calibration_tokens": 512, "lr": nodes.Schedule(peak=1e-2, warmup=0.1)}
-    library = run(make_program(tmp_path, attention=attention, ffn=ffn, **settings), tmp_path)
+    lr = nodes.Schedule(peak=1e-2, warmup=0.1)
+    library = make_pieces(make_program(tmp_path, **FEW, tokens=2048, calibration_tokens=512, lr=lr), tmp_path)
     assert len(library.pieces()) == 6
     for piece in library.pieces():
         assert piece.loss_final < 0.97 * piece.loss_initial and piece.tokens == 2048
 
 
-def steps_of(base: Path, peak: float) -> tuple[nodes.Program, list[dict[str, Any]]]:
-    """A run of 320 steps at this rate: the program, and what is said of its pieces."""
-    settings = {
-        "tokens": 320 * 16 * 4,
-        "calibration_tokens": 512,
-        "lr": nodes.Schedule(peak=peak, warmup=0.1),
-    }
+def test_training_moves_the_router_and_the_experts_of_a_mixture(tmp_path: Path) -> None:
+    ffn = [ParentFfn(), MoeFfn(experts=4, top_k=2, width=8)]
+    given = {"attention": [ParentAttention()], "ffn": ffn, "model": {"layers": 1, "mlp_only_layers": []}}
+    untrained, trained = (
+        make_pieces(make_program(tmp_path, "qwen3_moe", **given, tokens=tokens), tmp_path, str(tokens))
+        for tokens in (0, 2048)
+    )
+    (first,), (last,) = untrained.pieces(), trained.pieces()
+    assert last.loss_final < last.loss_initial
+    before, after = untrained.load(first.job.id), trained.load(last.job.id)
+    assert set(before) == set(after) == set(first.job.shapes)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "gate.weight" in moved
+    assert {name.split(".")[1] for name in moved if name.startswith("experts.")} == {"0", "1", "2", "3"}
+
+
+@torch.no_grad()
+def test_a_coupled_piece_of_a_layer_without_an_ffn_is_its_attention() -> None:
+    model, tokens = tiny_model("nemotron_h", layers=2), tiny_tokens(2, 12)
+    job = BldJob(
+        id="0", bld="b", layer=1, sub_block="block", attention=GqaAttention(kv_heads=1), ffn=ParentFfn(),
+        shapes={}, init="least_squares", loss="normalized_mse", tokens=0, context=12, batch=2,
+        lr=nodes.Schedule(peak=1e-3, warmup=0), calibration_tokens=24, seed=0,
+    )  # fmt: skip
+    statistics = dict(walk_layers(model, [tokens]))[1]
+    student = Student.build(job, model, statistics, Initialisers(), shape_of(model.config).at(1))
+    runner = LayerRunner(model)
+    hidden = runner.run_layer(0, runner.embed(tokens))
+    trace = runner.trace_layer(1, hidden)
+    made, _ = student.trained["self_attn"](trace.attention_input, **trace.attention_kwargs)
+    torch.testing.assert_close(student.forward(hidden, trace), made)
+    assert torch.equal(student.target(trace), trace.attention_added)
+    assert layers_of(model)[1].mixer is not student.trained["self_attn"]
+
+
+@pytest.mark.parametrize(
+    ("peak", "tokens", "kept"), [(1e-15, (40 + 5 * 20) * 64, "initial"), (1e-3, 320 * 64, "trained")]
+)
+def test_a_student_that_learns_nothing_more_stops_early(
+    tmp_path: Path, peak: float, tokens: int, kept: str
+) -> None:
+    """Steps too small to change a weight: examined every 20, from the warm-up's end, and patient for five. Others go on."""
     program = make_program(
-        base,
+        tmp_path,
         attention=(ParentAttention(),),
         ffn=(ParentFfn(), MlpFfn(width=16)),
         model={"layers": 1},
-        **settings,
+        tokens=320 * 16 * 4,
+        calibration_tokens=512,
+        lr=nodes.Schedule(peak=peak, warmup=0.1),
     )
-    write_text(base, 12000)
-    logged: list[dict[str, Any]] = []
-
-    class Log(Silent):
-        def log(self, event: str, **fields: object) -> None:
-            if event == "piece":
-                logged.append(fields)
-
-    run(program, base, "build", Log())
-    return program, logged
-
-
-def test_a_student_that_learns_nothing_more_stops_early(tmp_path: Path) -> None:
-    """Steps too small to change a weight: examined every 20, from the warm-up's end, and patient for five."""
-    _, (piece,) = steps_of(tmp_path, 1e-15)
-    assert piece["tokens"] == (40 + 5 * 20) * 64 and piece["kept"] == "initial"
-
-
-def test_a_student_that_still_learns_is_taught_to_the_end(tmp_path: Path) -> None:
-    _, (piece,) = steps_of(tmp_path, 1e-3)
-    assert piece["tokens"] == 320 * 64 and piece["kept"] == "trained"
+    write_text(tmp_path, 12000)
+    log = Log()
+    make_pieces(program, tmp_path, progress=log)
+    (piece,) = log.named("piece")
+    assert (piece["tokens"], piece["kept"]) == (tokens, kept)
 
 
 def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
@@ -222,14 +224,14 @@ def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
 
 
 def test_a_ruinous_rate_keeps_the_initial_weights(tmp_path: Path) -> None:
-    ffn = (ParentFfn(), MlpFfn(width=24))
-    program = make_program(
-        tmp_path, attention=(ParentAttention(),), ffn=ffn, lr=nodes.Schedule(peak=1e3), **SHORT
-    )
-    untrained = make_program(
-        tmp_path, attention=(ParentAttention(),), ffn=ffn, tokens=0, calibration_tokens=128
-    )
-    ruined, initial = run(program, tmp_path, "a"), run(untrained, tmp_path, "b")
+    given = {
+        "attention": (ParentAttention(),),
+        "ffn": (ParentFfn(), MlpFfn(width=24)),
+        "calibration_tokens": 128,
+    }
+    program = make_program(tmp_path, **given, tokens=128, lr=nodes.Schedule(peak=1e3))
+    untrained = make_program(tmp_path, **given, tokens=0)
+    ruined, initial = make_pieces(program, tmp_path, "a"), make_pieces(untrained, tmp_path, "b")
     for job, plain in zip(bld_plan(program, "b"), bld_plan(untrained, "b"), strict=True):
         kept, made = ruined.load(job.id), initial.load(plain.id)
         assert all(torch.equal(kept[name], made[name]) for name in kept)
@@ -240,55 +242,62 @@ def test_a_ruinous_rate_keeps_the_initial_weights(tmp_path: Path) -> None:
 def test_linear_pieces_by_least_squares_are_not_trained(tmp_path: Path) -> None:
     attention, ffn = (ParentAttention(), LinearAttention()), (ParentFfn(), LinearFfn())
     program = make_program(tmp_path, attention=attention, ffn=ffn, **SHORT)
-    assert {piece.tokens for piece in run(program, tmp_path, "solved").pieces()} == {0}
+    assert {piece.tokens for piece in make_pieces(program, tmp_path).pieces()} == {0}
+
+
+def test_a_layer_is_gone_before_the_next_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep has the pieces and the statistics of one layer in memory at a time."""
+    build, made, left = sweep.initialised, [], []
+
+    def noted(*given: object) -> list[PieceState]:
+        gc.collect()
+        left.extend(kind for kind, reference in made if reference() is not None)
+        pieces = build(*given)  # type: ignore[arg-type]
+        made.extend((type(each).__name__, weakref.ref(each)) for each in (*pieces, given[-1]))
+        return pieces
+
+    monkeypatch.setattr(sweep, "initialised", noted)
+    make_pieces(make_program(tmp_path, **FEW, **SHORT), tmp_path)
+    assert len(made) >= 4 and not left
 
 
 # ---------------------------------------------------------------- resuming
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    program = make_program(tmp_path, **SHORT)
-    whole = content(run(program, tmp_path, "whole").root)
-    for after in (2, 8, 8, 12):
+    program = make_program(tmp_path, **FEW, **SHORT)
+    whole = contents(make_pieces(program, tmp_path, "whole"))
+    for after in (1, 3, 3, 5):
         with pytest.raises(KeyboardInterrupt):
-            run(program, tmp_path, "cut", Interrupting(after))
-    assert content(run(program, tmp_path, "cut").root) == whole
+            make_pieces(program, tmp_path, "cut", Interrupting(after))
+    assert contents(make_pieces(program, tmp_path, "cut")) == whole
 
 
-def _killed_at(base: Path, program: str, batches: int) -> None:
-    torch.set_num_threads(1)
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **FEW, **SHORT)
+    whole = contents(make_pieces(program, tmp_path, "whole"))
     original, seen = MicroBatches.through, []
 
     def through(*given: Any) -> torch.Tensor:
         seen.append(1)
-        if len(seen) > batches:
+        if len(seen) > 6:  # held out, two steps, held out again: in the middle of layer 1
             os._exit(9)
         return original(*given)
 
-    MicroBatches.through = through  # type: ignore[method-assign]
-    run(nodes.Program.from_json(program), base, "killed")
+    def run_until_killed() -> None:
+        MicroBatches.through = through  # type: ignore[method-assign]
+        make_pieces(program, tmp_path, "killed")
 
-
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    program = make_program(tmp_path, ffn=(ParentFfn(), MlpFfn(width=24)), **SHORT)
-    whole = content(run(program, tmp_path, "whole").root)
-    # held out, two steps, held out again: in the middle of layer 1
-    arguments = (tmp_path, program.canonical_json(), 6)
-    process = multiprocessing.get_context("spawn").Process(target=_killed_at, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode == 9
-    left = sorted(path.name for path in (tmp_path / "killed" / "work" / "bld" / "b").glob("hidden-*.bin"))
-    assert left == ["hidden-1.bin"]
+    assert exit_code(run_until_killed) == 9
+    assert [path.name for path in (tmp_path / "killed" / "work").glob("hidden-*.bin")] == ["hidden-1.bin"]
     assert 0 < len(Library(tmp_path / "killed" / "library").pieces()) < len(bld_plan(program, "b"))
-    assert content(run(program, tmp_path, "killed").root) == whole
+    assert contents(make_pieces(program, tmp_path, "killed")) == whole
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = make_program(tmp_path, **SHORT)
-    library = run(program, tmp_path)
-    whole = content(library.root)
-    jobs = bld_plan(program, "b")
+    program = make_program(tmp_path, **FEW, **SHORT)
+    library, jobs = make_pieces(program, tmp_path), bld_plan(program, "b")
+    whole = contents(library)
     (library.root / f"{jobs[0].id}.safetensors").unlink()
     damaged = library.root / f"{jobs[-1].id}.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0\0")
@@ -297,61 +306,48 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         Library, "write", lambda self, job, *a, **k: made.append(job.id) or original(self, job, *a, **k)
     )
-    assert content(run(program, tmp_path).root) == whole
+    assert contents(make_pieces(program, tmp_path)) == whole
     assert sorted(made) == sorted((jobs[0].id, jobs[-1].id))
     monkeypatch.setattr(bld_run, "reachable_parent", lambda *_, **__: pytest.fail("nothing is to be made"))
-    run(program, tmp_path)
+    make_pieces(program, tmp_path)
 
 
 def test_another_parent_or_text_makes_everything_anew(tmp_path: Path) -> None:
-    program = make_program(tmp_path, **SHORT)
-    first = content(run(program, tmp_path).root)
+    program = make_program(tmp_path, **FEW, **SHORT)
+    first = contents(make_pieces(program, tmp_path))
     (tmp_path / "text.txt").write_text("lo mi su ka ra ne to\n\n" * 200)
-    second = content(run(program, tmp_path).root)
+    second = contents(make_pieces(program, tmp_path))
     assert set(first) == set(second) and all(first[name] != second[name] for name in first)
 
 
 # ---------------------------------------------------------------- mistakes
 
 
-def failure(program: nodes.Program, base: Path) -> tuple[str, str]:
-    with pytest.raises(DiagnosticError) as caught:
-        run(program, base)
-    return caught.value.diagnostics[0].code, caught.value.diagnostics[0].message
-
-
 def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert failure(make_program(tmp_path, tokens=10**7), tmp_path)[0] == "E1204"
-    assert failure(make_program(tmp_path, data=None), tmp_path)[0] == "E1401"
+    def failure(**given: Any) -> tuple[str, str]:
+        with pytest.raises(DiagnosticError) as caught:
+            make_pieces(make_program(tmp_path, **given), tmp_path)
+        return caught.value.diagnostics[0].code, caught.value.diagnostics[0].message
+
+    assert failure(tokens=10**7)[0] == "E1204"
+    assert failure(data=None)[0] == "E1401"
     usage = type("Usage", (), {"free": 10_000})
     with monkeypatch.context() as patch:
         patch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
-        patch.setattr(this_device, "free_bytes", lambda _: -(1 << 40))  # nor can any piece be trained
+        patch.setattr(placing, "free_bytes", lambda _: -(1 << 40))  # nor can any piece be trained
         for _ in range(2):
-            code, message = failure(make_program(tmp_path, **SHORT), tmp_path)
+            code, message = failure(**FEW, **SHORT)
             assert code == "E1402" and "9.766KiB is free" in message
     moe = MoeFfn(experts=4, top_k=1, width=8)
-    assert failure(make_program(tmp_path, ffn=(ParentFfn(), moe), **SHORT), tmp_path)[0] == "E0711"
+    assert failure(ffn=(ParentFfn(), moe), **SHORT)[0] == "E0711"
 
 
 def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
-    program = make_program(tmp_path, **SHORT)
-    jobs: list[BldJob] = [
-        job.model_copy(update={"tokens": 64 * (i + 1)}) for i, job in enumerate(bld_plan(program, "b"))
-    ]
+    program, library = make_program(tmp_path, **SHORT), Library(tmp_path / "l")
+    jobs = [j.model_copy(update={"tokens": 64 * (i + 1)}) for i, j in enumerate(bld_plan(program, "b"))]
+    given = program, "b", tmp_path / "parent", tmp_path, library, jobs, tmp_path / "w", Silent()
     with pytest.raises(ValueError, match="one token budget"):
-        run_bld(
-            StageInputs(
-                program,
-                "b",
-                tmp_path / "parent",
-                tmp_path,
-                Library(tmp_path / "l"),
-                jobs,
-                tmp_path / "w",
-                Silent(),
-            )
-        )
+        run_bld(StageInputs(*given))
 
 
 def test_the_loss_is_what_it_says() -> None:
@@ -371,10 +367,9 @@ def test_pieces_of_a_parent_that_fits_in_bfloat16_only(
 ) -> None:
     """As on a GPU that is too small for float32. What is trained is float32; what is stored is the parent's dtype."""
     monkeypatch.setattr(placing, "placement", lambda directory: (torch.device("cpu"), torch.bfloat16))
-    program = make_program(tmp_path, mode=mode, tokens=128, calibration_tokens=2048)
-    library = run(program, tmp_path)
-    pieces = list(library.pieces())
-    assert len(pieces) == len(bld_plan(program, "b"))
+    given = PAIRS if mode == "coupled" else FEW
+    library = make_pieces(make_program(tmp_path, **given, tokens=128, calibration_tokens=2048), tmp_path)
+    pieces = library.pieces()
     for piece in pieces:
         assert math.isfinite(piece.loss_initial) and piece.loss_final <= piece.loss_initial
         assert all(weight.dtype == torch.bfloat16 for weight in library.load(piece.job.id).values())

@@ -10,38 +10,20 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir import nodes
+from puzzledsl.base.progress import Progress
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import LayerTrace
-from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.pieces.train import piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import Order, walk_layers
 from puzzledsl.pieces.train.piece_state import EVALUATE, STEP, MicroBatches, PieceState
-from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.pieces.train.stage import Enter
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
-from tests.pieces.train.bld_programs import make_program
+from tests.pieces.train.bld_programs import Log, contents, make_pieces, make_program
 
-SHORT: dict[str, Any] = {
-    "tokens": 320,
-    "calibration_tokens": 128,
-    "model": {"layers": 2},
-}  # five steps of 4 sequences
-
-
-class Log(Silent):
-    """Remembers sentences about memory."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def log(self, event: str, **fields: object) -> None:
-        if event == "memory":
-            self.said.append(str(fields["text"]))
+SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128, "model": {"layers": 2}}  # five steps
 
 
 class Layer:
@@ -96,34 +78,12 @@ def test_dot_products_are_within_what_cublas_counts(monkeypatch: pytest.MonkeyPa
 # ---------------------------------------------------------------- out of memory
 
 
-def make(
-    program: nodes.Program, base: Path, build: str, progress: Progress | None = None, disk: int = 1 << 40
-) -> dict[str, bytes]:
-    library, work = Library(base / build / "library"), base / build / "work"
-    jobs = bld_plan(program, "b")
-    run_bld(StageInputs(program, "b", base / "parent", base, library, jobs, work, progress or Silent()))
-    assert len(library.pieces()) == len(jobs)
-    return {p.name: p.read_bytes() for p in library.root.glob("*.safetensors")}
-
-
-def limited(monkeypatch: pytest.MonkeyPatch, sequences: int) -> None:
-    """Let a piece in training run out of memory with more than so many sequences."""
-    forward = Student.forward
-
-    def failing(self: Student, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        if torch.is_grad_enabled() and len(hidden_BSH) > sequences:
-            raise torch.OutOfMemoryError(f"out of memory with {len(hidden_BSH)} sequences")
-        return forward(self, hidden_BSH, trace)
-
-    monkeypatch.setattr(Student, "forward", failing)
-
-
 @pytest.mark.parametrize("making", ["sweep", "stream"])
 def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
     making: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = make_program(tmp_path, **SHORT)
-    expected = make(program, tmp_path, "whole")
+    expected = contents(make_pieces(program, tmp_path, "whole"))
     disk = 1 << 40 if making == "sweep" else 10_000
     monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: type("Usage", (), {"free": disk}))
     name = "_swept" if making == "sweep" else "_streamed"
@@ -139,13 +99,20 @@ def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
 
     monkeypatch.setattr(bld_run, name, failing)
     log = Log()
-    assert make(program, tmp_path, "parts", log) == expected
-    assert sum(parts) == len(bld_plan(program, "b")) and max(parts) <= 6 and len(parts) == len(log.said) + 1
+    assert contents(make_pieces(program, tmp_path, "parts", log)) == expected
+    assert sum(parts) == len(bld_plan(program, "b")) and max(parts) <= 6
+    assert len(parts) == log.events.count("memory") + 1
 
 
 def test_a_single_piece_that_does_not_fit_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = make_program(tmp_path, **SHORT)
-    limited(monkeypatch, 0)
+    forward = Student.forward
+
+    def failing(self: Student, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError(f"out of memory with {len(hidden_BSH)} sequences")
+        return forward(self, hidden_BSH, trace)
+
+    monkeypatch.setattr(Student, "forward", failing)
     with pytest.raises(DiagnosticError) as caught:
-        make(program, tmp_path, "none")
+        make_pieces(make_program(tmp_path, **SHORT), tmp_path)
     assert caught.value.diagnostics[0].code == "E1403"

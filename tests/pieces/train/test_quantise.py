@@ -19,11 +19,9 @@ from puzzledsl.ir.tables import Piece
 from puzzledsl.models.precision.gptq import codes_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.run import FLATTERED
-from tests.pieces.train.bld_programs import make_program
-from tests.pieces.train.test_bld_run import run
-from tests.uptrain.cases import Recorder
+from tests.pieces.train.bld_programs import Log, make_pieces, make_program
 
-SIZES = {"hidden": 64, "head_dim": 16, "intermediate": 96, "scale": 0.15}
+SIZES = {"hidden": 64, "head_dim": 16, "intermediate": 96, "scale": 0.15, "layers": 2}
 ATTENTION = (ParentAttention(), ParentAttention(dtype="q4_0"), GqaAttention(kv_heads=1, dtype="int4"))
 FFN: tuple[FfnAlternative, ...] = (
     ParentFfn(dtype="q4_0"),
@@ -35,13 +33,13 @@ FFN: tuple[FfnAlternative, ...] = (
 SHORT = {"tokens": 512, "context": 32, "batch": 2, "calibration_tokens": 1024}
 
 
-def made(base: Path, quantise: str = "gptq", **more: object) -> tuple[nodes.Program, Library]:
+def made(base: Path, quantise: str = "gptq", **more: object) -> Library:
     given = {"attention": ATTENTION, "ffn": FFN, "model": SIZES, **SHORT, **more}
     program = make_program(base, **given)  # type: ignore[arg-type]
     init = nodes.Initialisers.model_validate({"quantise": quantise})
     space = program.spaces["w"].model_copy(update={"init": init})
     program = program.model_copy(update={"spaces": {"w": space}})
-    return program, run(program, base, quantise)
+    return make_pieces(program, base, quantise)
 
 
 def pieces(library: Library) -> dict[tuple[int, str], Piece]:
@@ -54,7 +52,7 @@ def pieces(library: Library) -> dict[tuple[int, str], Piece]:
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Library]:
     base = tmp_path_factory.mktemp("quantised")
-    return {method: made(base, method)[1] for method in ("gptq", "nearest")}
+    return {method: made(base, method) for method in ("gptq", "nearest")}
 
 
 @pytest.mark.parametrize("method", ["gptq", "nearest"])
@@ -82,14 +80,14 @@ def test_compensated_pieces_are_nearer_than_rounded_ones_in_every_layer(
 
 def test_a_quantised_piece_starts_from_its_unquantised_one(libraries: dict[str, Library]) -> None:
     found = pieces(libraries["gptq"])
-    for layer in range(3):
+    for layer in range(2):
         whole, small = found[layer, "mlp40"], found[layer, "mlp40@q4_0"]
         assert whole.loss_initial < small.loss_initial < 1.3 * whole.loss_initial
 
 
 def test_a_coupled_piece_trains_what_is_not_quantised(tmp_path: Path) -> None:
     attention, ffn = (GqaAttention(kv_heads=1),), (ParentFfn(dtype="q4_0"),)
-    _, library = made(tmp_path, mode="coupled", attention=attention, ffn=ffn)
+    library = made(tmp_path, mode="coupled", attention=attention, ffn=ffn)
     for piece in library.pieces():
         assert piece.tokens == 512
         for name, weight in library.load(piece.job.id).items():
@@ -100,10 +98,10 @@ def test_a_coupled_piece_trains_what_is_not_quantised(tmp_path: Path) -> None:
 def test_experts_are_quantised_too(tmp_path: Path) -> None:
     ffn = (MoeFfn(experts=4, top_k=2, width=32, dtype="q8_0"), ParentFfn(dtype="int8"))
     sizes = {**SIZES, "moe_intermediate_size": 32, "mlp_only_layers": []}
-    _, library = made(
+    library = made(
         tmp_path, family="qwen3_moe", model=sizes, attention=(ParentAttention(),), ffn=ffn, tokens=0
     )
-    assert len(library.pieces()) == 6
+    assert len(library.pieces()) == 4
     for piece in library.pieces():
         assert piece.job.ffn is not None and piece.job.ffn.dtype is not None
         weights = library.load(piece.job.id)
@@ -125,7 +123,7 @@ def test_a_parent_that_comes_from_a_four_bit_file_is_told(tmp_path: Path, bits: 
             step = (groups.amax(-1, keepdim=True) - low) / (2**bits - 1)
             weights[name] = (low + step * ((groups - low) / step).round()).view(weight.shape)
     save_file(weights, path, metadata={"format": "pt"})
-    progress = Recorder()
-    run(program, tmp_path, progress=progress)
-    warned = [fields["text"] for fields in progress.named("warning")]
+    log = Log()
+    make_pieces(program, tmp_path, progress=log)
+    warned = [fields["text"] for fields in log.named("warning")]
     assert warned == ([FLATTERED] if told else [])

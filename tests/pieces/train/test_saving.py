@@ -36,34 +36,37 @@ def order_in(base: Path) -> Order:
     return Order("b", base / "parent", jobs, budget, init, tokens, base / "library", base / "work")
 
 
-def begun(order: Order) -> Stage:
+def initialised(order: Order) -> Stage:
     """A stage of both layers with initialised pieces."""
     stage = Stage(order, 0, 2)
     for batch in order.calibration_batches():
         assert stage.calibrate(stage.embed(batch)) is None, "no stage is above"
     stage.initialise()
-    for batch in order.held_out_batches():
-        stage.evaluate(stage.embed(batch))
-    stage.begin()
     return stage
 
 
-def test_a_state_is_recorded_when_all_of_it_is_written(tmp_path: Path) -> None:
+def begin(stage: Stage, order: Order) -> None:
+    for batch in order.held_out_batches():
+        stage.evaluate(stage.embed(batch))
+    stage.begin()
+
+
+def test_a_state_is_recorded_when_all_of_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order, recorded = order_in(tmp_path), []
 
     class Recording(SavedState):
         def commit(self, step: int) -> None:
             recorded.append(step)
-            restored = Stage(order, 0, 2)
-            restored.restore(step)
+            Stage(order, 0, 2).restore(step)
             super().commit(step)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "SavedState", Recording)
-        patch.setattr(streaming, "SAVED_STEPS", 2)
-        patch.setattr(streaming, "SAVED_SHARE", float("inf"))
-        (tmp_path / "work").mkdir()
-        stream(order, Executor(), lambda piece, kept: None, Silent())
+    monkeypatch.setattr(streaming, "SavedState", Recording)
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
+    monkeypatch.setattr(streaming, "SAVED_SHARE", float("inf"))
+    (tmp_path / "work").mkdir()
+    stream(order, Executor(), lambda piece, kept: None, Silent())
     assert recorded == [0, 2, 4, 5]
 
 
@@ -92,15 +95,10 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.Monkey
 
 def test_initial_weights_are_read_when_the_end_needs_them(tmp_path: Path) -> None:
     order = order_in(tmp_path)
-    stage = Stage(order, 0, 2)
-    for batch in order.calibration_batches():
-        assert stage.calibrate(stage.embed(batch)) is None, "no stage is above"
-    stage.initialise()
+    stage = initialised(order)
     pieces = [*stage._all()]
     before = [piece.initial() for piece in pieces]
-    for batch in order.held_out_batches():
-        stage.evaluate(stage.embed(batch))
-    stage.begin()
+    begin(stage, order)
     for piece, initial in zip(pieces, before, strict=True):
         assert piece.initial().keys() == initial.keys()
         assert all(torch.equal(piece.initial()[name], weight) for name, weight in initial.items())
@@ -129,7 +127,8 @@ def test_activations_are_sealed_as_they_are_written(tmp_path: Path, monkeypatch:
 
 def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_path: Path) -> None:
     order = order_in(tmp_path)
-    stage = begun(order)
+    stage = initialised(order)
+    begin(stage, order)
     stage.step(stage.embed(order.training_batches()[0]))
     states = [each for each in stage._all() if each.state_dict()]
     for state in states:

@@ -12,13 +12,13 @@ import pytest
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.progress import Silent
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models import placement
-from puzzledsl.pieces.store.library import Library, StageInputs
-from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.run import ScoreInputs, run_score
-from tests.pieces.train.bld_programs import make_program
+from tests.pieces.train.bld_programs import Log, make_pieces, make_program
 
 LIMIT_BYTES = 24 << 20
 MODEL = {"layers": 30, "hidden": 256, "heads": 4, "kv_heads": 4, "head_dim": 64, "intermediate": 512}
@@ -33,24 +33,18 @@ import ctypes, gc, json, os, resource, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.ir.nodes import Program
-from puzzledsl.pieces.store.library import Library, StageInputs
 from puzzledsl.models.machine import _used_by_this_process
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.run import ScoreInputs
-from puzzledsl.scoring.run import run_score
-from tests.pieces.train.test_small_memory import Log
+from tests.pieces.train.bld_programs import Log
+from tests.pieces.train.test_small_memory import both_stages
 
-def both_stages(base, log):
+def limited(base, log):
     program = Program.from_json((base / "program.json").read_text())
-    jobs, library, work = bld_plan(program, "b"), Library(base / "limited" / "library"), base / "limited" / "work"
-    run_bld(StageInputs(program, "b", base / "parent", base, library, jobs, work, log))
-    return run_score(ScoreInputs(program, "s", base / "parent", base, library, jobs, work, log))
+    return both_stages(program, base, "limited", log)[1]
 
 base, log = Path(sys.argv[1]), Log()
-both_stages(base / "warm", Log())
+limited(base / "warm", Log())
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 used = _used_by_this_process()["VmData"]
@@ -63,19 +57,15 @@ if (child := os.fork()) == 0:
     os._exit(1)
 _, status = os.waitpid(child, 0)
 assert status == 0, "the limit does not bind"
-(base / "limited.json").write_text(both_stages(base, log).canonical_json())
+(base / "limited.json").write_text(limited(base, log).canonical_json())
 print(json.dumps(log.events))
 """
 
 
-class Log(Silent):
-    """Remembers the names of events."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def log(self, event: str, **fields: object) -> None:
-        self.events.append(event)
+def both_stages(program: Program, base: Path, build: str, log: Log) -> tuple[Library, ScoreTable]:
+    library = make_pieces(program, base, build, log)
+    given = program, "s", base / "parent", base, library, bld_plan(program, "b")
+    return library, run_score(ScoreInputs(*given, base / build / "work", log))
 
 
 def limited(base: Path) -> list[str]:
@@ -88,13 +78,12 @@ def limited(base: Path) -> list[str]:
 
 
 def test_reading_layer_by_layer_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = make_program(tmp_path, tokens=64, calibration_tokens=64)
-    jobs, made = bld_plan(program, "b"), []
+    program = make_program(tmp_path, tokens=64, calibration_tokens=64, model={"layers": 2})
+    made = []
     for name, room_bytes in (("free", 1 << 40), ("small", 1000)):
         monkeypatch.setattr(placement, "room_bytes", lambda room=room_bytes: room)
-        log, library, work = Log(), Library(tmp_path / name / "library"), tmp_path / name / "work"
-        run_bld(StageInputs(program, "b", tmp_path / "parent", tmp_path, library, jobs, work, log))
-        table = run_score(ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, jobs, work, log))
+        log = Log()
+        library, table = both_stages(program, tmp_path, name, log)
         assert log.events.count("paged") == (2 if name == "small" else 0)
         made.append((library.pieces(), table.canonical_json()))
     assert made[0] == made[1]
@@ -114,10 +103,6 @@ def test_bld_and_scoring_of_a_parent_that_does_not_fit(tmp_path: Path) -> None:
     assert weights_bytes > 3 * LIMIT_BYTES
     assert limited(tmp_path).count("paged") == 2, "BLD and scoring both read the parent layer by layer"
 
-    jobs, library = bld_plan(program, "b"), Library(tmp_path / "free" / "library")
-    work = tmp_path / "free" / "work"
-    run_bld(StageInputs(program, "b", tmp_path / "parent", tmp_path, library, jobs, work, Silent()))
-    table = run_score(ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, jobs, work, Silent()))
+    library, table = both_stages(program, tmp_path, "free", Log())
     assert (tmp_path / "limited.json").read_text() == table.canonical_json()
-    made = Library(tmp_path / "limited" / "library")
-    assert len(made.pieces()) == len(jobs) and made.pieces() == library.pieces()
+    assert Library(tmp_path / "limited" / "library").pieces() == library.pieces()

@@ -8,37 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
 
 from puzzledsl.ir.logic import holds
-from puzzledsl.ir.nodes import (
-    And,
-    Compare,
-    Distinct,
-    Implies,
-    Is,
-    Linear,
-    Logic,
-    Not,
-    Or,
-    Same,
-    TableTerm,
-    Taken,
-    WeightedTerm,
-)
+from puzzledsl.ir.nodes import And, Compare, Distinct, Implies, Is, Logic, Not, Or, Same, TableTerm, Taken
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.cpsat.solve import model_of, run_cpsat
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.instance import Effort, Goal, Problem, Row
 from puzzledsl.search.problem.normal_form import Formula
-from tests.cases import cases
-from tests.search.instances import _formulas, counted
+from tests.search.instances import counted, formulas, quick, total
 
-NAMES = ("noop", "parent", "gqa2")
-PAIRS = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(NAMES[:2], ("noop", "parent")))
+PAIRS = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(("noop", "parent"), repeat=2))
 COLUMNS = Columns.of((PAIRS, PAIRS))
-quick: Any = settings(deadline=None, max_examples=cases(20), suppress_health_check=list(HealthCheck))
 
 
 def solve(model: CpModelProto) -> Any:
@@ -59,15 +42,9 @@ def problem_of(
     *formulas: Logic, columns: Columns = COLUMNS, values: list[int] | None = None, rows: tuple[Row, ...] = ()
 ) -> Problem:
     """A problem with these formulas and rows, and no goal but `values`."""
-    goal = np.array(values or [0] * len(columns), dtype=np.int64)
-    return Problem(
-        name="p",
-        columns=columns,
-        goal=Goal(goal, Fraction(1), Fraction(1, 2), 1, False, True),
-        rows=rows,
-        formulas=tuple(Formula(f"formula {i}", formula) for i, formula in enumerate(formulas)),
-        batches={},
-    )
+    goal = Goal(np.array(values or [0] * len(columns), dtype=np.int64), constant=Fraction(1, 2))
+    named = tuple(Formula(f"formula {i}", formula) for i, formula in enumerate(formulas))
+    return Problem(name="p", columns=columns, goal=goal, rows=rows, formulas=named, batches={})
 
 
 def test_a_layer_has_one_column() -> None:
@@ -94,15 +71,13 @@ def assert_means(formula: Logic) -> None:
 
 def between(op: Any, bound: int, *factors: int) -> Logic:
     """The sum of two or three tables of layers, each times a factor, compared with a bound."""
-    tables = [
-        TableTerm(attention=("noop", "parent"), ffn=(), values=((Fraction(0),), (Fraction(2),)), layers=(0,)),
-        TableTerm(attention=(), ffn=("noop", "parent"), values=((Fraction(1), Fraction(3)),), layers=(1,)),
-        TableTerm(attention=("noop", "parent"), ffn=(), values=((Fraction(5),), (Fraction(0),)), layers=(1,)),
-    ]
-    terms = tuple(
-        WeightedTerm(coefficient=Fraction(f), term=t) for f, t in zip(factors, tables, strict=False)
+    table, two, five = ("noop", "parent"), Fraction(2), Fraction(5)
+    tables = (
+        TableTerm(attention=table, ffn=(), values=((Fraction(0),), (two,)), layers=(0,)),
+        TableTerm(attention=(), ffn=table, values=((Fraction(1), Fraction(3)),), layers=(1,)),
+        TableTerm(attention=table, ffn=(), values=((five,), (Fraction(0),)), layers=(1,)),
     )
-    return Compare(left=Linear(terms=terms), op=op, bound=Fraction(bound))
+    return Compare(left=total(*zip(factors, tables, strict=False)), op=op, bound=Fraction(bound))
 
 
 SUMS = [
@@ -129,8 +104,8 @@ def test_numbers_of_layers_are_compared(formula: Logic) -> None:
     assert_means(formula)
 
 
-@quick
-@given(_formulas(2))
+@quick(20)
+@given(formulas(2))
 def test_a_formula_holds_where_it_is_true(formula: Logic) -> None:
     assert_means(formula)
 

@@ -10,205 +10,224 @@ import pytest
 
 from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
+from puzzledsl.ir.nodes import Distinct, Taken
 from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.sweep import Index, SuffixTable, sweep_of
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.portfolio.branching import bound_enough, within_gap
+from puzzledsl.search.portfolio import minimise as core
+from puzzledsl.search.portfolio.branching import Ledger, bound_enough, within_gap
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Effort
+from puzzledsl.search.problem.instance import Effort, Outcome, Problem
+from puzzledsl.search.problem.normal_form import Formula
 from tests.cases import ALL, cases
-from tests.search.random_problems import FAMILIES, every_answer, random_problem
+from tests.search.integer_problems import (
+    FAMILIES,
+    FIGURES,
+    answers_of,
+    check_minimum,
+    first_of_the_best,
+    random_problem,
+    structured_problem,
+    values_of,
+)
 
 pytestmark = pytest.mark.drawn
 EACH = cases(40)  # problems of each family
+of_each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def effort(**more: Any) -> Effort:
+    return replace(Effort.of(60), **more)
+
+
+@of_each_family
 def test_the_minimum_is_that_of_all_models(family: str) -> None:
     for seed in range(EACH):
         problem = random_problem(family, seed)
-        answers = every_answer(problem)
-        found = minimise(problem, Effort.of(60))
-        assert found.proven, seed
-        if not len(answers):
-            assert found.chosen is None, seed
-            continue
-        values = problem.goal.values[answers].sum(axis=1)
-        assert found.chosen is not None
-        assert found.value == found.bound == values.min(), seed
-        assert found.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
+        check_minimum(problem, answers_of(problem), minimise(problem, effort()), seed)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("figures", FIGURES)
+def test_with_structure_too(figures: str) -> None:
+    solvable = decided = 0
+    for seed in range(EACH):
+        problem = structured_problem(figures, seed)
+        answers = answers_of(problem)
+        check_minimum(problem, answers, minimise(problem, effort()), seed)
+        solvable += bool(len(answers))
+        decided += len(answers) < len(answers_of(replace(problem, formulas=())))
+    assert not ALL or (solvable > EACH // 3 and decided > EACH // 3)
+
+
+def said(found: Outcome) -> tuple[Any, ...]:
+    chosen = None if found.chosen is None else found.chosen.tolist()
+    return found.value, found.bound, found.proven, chosen
+
+
+@of_each_family
 @pytest.mark.parametrize("together", [1, 5])
 def test_few_models_at_a_time_end_at_the_same_one(
     family: str, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(EACH // 4):
         problem = random_problem(family, seed)
-        whole = minimise(problem, Effort.of(60))
+        whole = minimise(problem, effort())
         with monkeypatch.context() as patched:
             patched.setattr(sweeps, "TOGETHER", together)
             patched.setattr(sweeps, "MANY", together)
-            found = minimise(problem, Effort.of(60))
-        assert (found.value, found.proven) == (whole.value, whole.proven)
-        assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]
+            assert said(minimise(problem, effort())) == said(whole), seed
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("most", [2, 10, 1000])
-def test_a_model_whose_end_is_looked_up_is_the_same(
-    family: str, most: int, monkeypatch: pytest.MonkeyPatch
+@of_each_family
+def test_without_sweeps_and_with_several_workers_it_is_the_same(family: str) -> None:
+    """CP-SAT alone on the core, of any seed and number of workers, gives the same model."""
+    for seed in range(4):
+        problem = random_problem(family, seed)
+        swept = minimise(problem, effort())
+        for workers, solver_seed in ((1, 0), (1, 5), (2, 1), (4, 3)):
+            given = replace(Effort.of(60, seed=solver_seed, workers=workers), labels=0)
+            assert said(minimise(problem, given)) == said(swept), seed
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+@of_each_family
+@pytest.mark.parametrize(("together", "suffixes"), [(1, 0), (3, 0), (0, 2), (0, 10), (0, 1000)])
+def test_a_sweep_of_everything_ends_at_the_best(
+    family: str, together: int, suffixes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first layer on, however few of the last layers are listed: the first of the best of all models."""
-    looked_up = []
-
-    plain = Index.pairs
+    """However many models at a time; or with ends looked up from the first layer on, however few last layers are listed."""
+    looked_up, plain = [], Index.pairs
 
     def spied(*args: Any) -> Any:
         looked_up.append(args)
         return plain(*args)
 
-    monkeypatch.setattr(sweeps, "FIRST_SUFFIXES", 0)
-    monkeypatch.setattr(sweeps, "MORE_SUFFIXES", 1)
-    monkeypatch.setattr(
-        sweeps,
-        "SuffixTable",
-        lambda layout, resources, _, deadline: SuffixTable(layout, resources, most, deadline),
-    )
-    monkeypatch.setattr(Index, "pairs", spied)
+    def table(layout: Any, resources: Any, _: int, deadline: float) -> SuffixTable:
+        return SuffixTable(layout, resources, suffixes, deadline)
+
+    if together:
+        monkeypatch.setattr(sweeps, "TOGETHER", together)
+    else:
+        monkeypatch.setattr(sweeps, "FIRST_SUFFIXES", 0)
+        monkeypatch.setattr(sweeps, "MORE_SUFFIXES", 1)
+        monkeypatch.setattr(sweeps, "SuffixTable", table)
+        monkeypatch.setattr(Index, "pairs", spied)
     for seed in range(EACH):
         problem = random_problem(family, seed)
-        bound, answers = lagrangian_bound(problem), every_answer(problem)
+        bound, answers = lagrangian_bound(problem), answers_of(problem)
         top = int(problem.columns.most(problem.goal.values).sum())
         if sweep_of(problem, bound, top) is None or not len(answers):
             continue
-        values = problem.goal.values[answers].sum(axis=1)
-        for limit in (top, int(values.min())):
+        least = int(values_of(problem, answers).min())
+        for limit in (top, least):
             sweep = sweep_of(problem, bound, limit)
             assert sweep is not None
             swept = sweep.run()
-            assert swept.proven and swept.value == values.min(), seed
-            assert swept.chosen is not None
-            assert swept.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
-    assert (
-        looked_up or not ALL or most < 1000 or family == "roomy"
-    )  # where all rows are roomy, none has a price
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("together", [1, 3])
-def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
-    family: str, together: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However far above the bound it looks, and whatever it comes upon on the way."""
-    monkeypatch.setattr(sweeps, "TOGETHER", together)
-    for seed in range(EACH):
-        problem = random_problem(family, seed)
-        bound, answers = lagrangian_bound(problem), every_answer(problem)
-        most = int(problem.columns.most(problem.goal.values).sum())
-        sweep = sweep_of(problem, bound, most)
-        if sweep is None or not len(answers):
-            continue
-        values = problem.goal.values[answers].sum(axis=1)
-        swept = sweep.run()
-        assert swept.proven and swept.value == values.min(), seed
-        assert swept.chosen is not None
-        assert problem.goal.of(swept.chosen) == swept.value, seed
+            assert swept.proven and swept.value == least, seed
+            assert swept.chosen is not None and problem.goal.of(swept.chosen) == least, seed
+            if suffixes:  # the first of the best
+                assert swept.chosen.tolist() == first_of_the_best(problem, answers), seed
+    # where all rows are roomy, none has a price
+    assert looked_up or not ALL or suffixes < 1000 or family == "roomy"
 
 
 def test_a_sweep_that_looks_further_ends_at_the_same_answer() -> None:
     """Among half a million models, where good answers are come upon before and after the best one."""
     program, costs, scores = synthetic(80, 6, 9, 9, requirements=3)
     problem = build_problem(program, "best", costs, scores)
-    bound = lagrangian_bound(problem)
-    best = minimise(problem, Effort.of(60))
+    bound, best = lagrangian_bound(problem), minimise(problem, effort())
     assert best.value is not None and best.proven
     for most in (best.value, best.value + (best.value - bound.value) // 20):
-        keep = bound.within(most)
-        sweep = sweep_of(problem.only(keep), bound, most)
+        sweep = sweep_of(problem.only(bound.within(most)), bound, most)
         assert sweep is not None
         swept = sweep.run()
         assert swept.proven and swept.value == best.value
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_without_sweeps_and_with_several_workers_it_is_the_same(family: str) -> None:
-    """CP-SAT alone on the core, of any seed and number of workers, gives the same model."""
-    for seed in range(4):
-        problem = random_problem(family, seed)
-        swept = minimise(problem, Effort.of(60))
-        for workers, solver_seed in ((1, 0), (1, 5), (2, 1), (4, 3)):
-            effort = replace(Effort.of(60, seed=solver_seed, workers=workers), labels=0)
-            asked = minimise(problem, effort)
-            assert (asked.value, asked.bound, asked.proven) == (swept.value, swept.bound, swept.proven)
-            assert asked.chosen is None or asked.chosen.tolist() == list(swept.chosen)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_up_to_a_limit_is_only_said_where_there_is_nothing(family: str) -> None:
-    for seed in range(EACH // 4):
-        problem = random_problem(family, seed)
-        answers = every_answer(problem)
-        values = np.sort(problem.goal.values[answers].sum(axis=1))
-        for at_most in (values[:1] - 1).tolist() + values[:1].tolist():
-            found = minimise(problem, Effort.of(60), at_most=at_most)
-            assert found.proven
-            assert (found.chosen is not None) == (at_most >= values[0])
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_cores_alone_settle_whether_there_is_an_answer_up_to_a_limit(family: str) -> None:
-    """A limit between what one batch reaches and what another has found is proven by CP-SAT, and not given up."""
-    effort = replace(Effort.of(60), labels=0)
-    for seed in range(EACH // 4):
-        problem = random_problem(family, seed)
-        values = problem.goal.values[every_answer(problem)].sum(axis=1)
-        top = int(problem.columns.most(problem.goal.values).sum())
-        least = int(values.min(initial=top + 1))
-        for at_most in sorted({least - 1, least, least + 50, top}):
-            found = minimise(problem, effort, at_most=at_most)
-            assert found.proven, (seed, at_most)
-            assert found.value == (least if least <= min(at_most, top) else None), (seed, at_most)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@of_each_family
 def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "TOGETHER", 2)
     for seed in range(EACH // 2):
         problem = random_problem(family, seed)
-        bound, answers = lagrangian_bound(problem), every_answer(problem)
+        bound, answers = lagrangian_bound(problem), answers_of(problem)
         if bound.infeasible or not len(answers):
             continue
-        values = problem.goal.values[answers].sum(axis=1)
-        stopped = 0
+        values, stopped = values_of(problem, answers), 0
         for work in (-1, 3, 9, 27):
             sweep = sweep_of(problem, bound, int(values.max()))
             assert sweep is not None
             swept = sweep.run(work)
-            stopped += not swept.proven
             if not swept.proven:
+                stopped += 1
                 assert swept.bound is not None and swept.bound <= values.min()
                 assert swept.value is None or swept.value >= values.min()
         assert stopped or not ALL
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(cases(20)))
+@pytest.mark.parametrize("typical", [1, 150, 5000])
+def test_an_index_loses_no_part_that_leaves_little_enough(seed: int, typical: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, parts, models = int(rng.integers(1, 5)), 300, 40
+    use = rng.integers(0, 100, (rows, parts))
+    room = rng.integers(-10, 130, (rows, models))
+    weights, left = rng.integers(1, 9, rows), rng.integers(0, 300, models)
+    goal, spare = rng.integers(0, 50, parts), rng.integers(-5, 60, models)
+    slack = rng.integers(0, 60, parts)
+    found = Index(np.vstack([goal, use]), slack, weights, typical).pairs(
+        np.vstack([spare, room]), left, parts * models
+    )
+    assert found is not None
+    pairs = set(zip(found[0].tolist(), found[1].tolist(), strict=True))
+    rest = room[:, :, None] - use[:, None]
+    fits = (rest >= 0).all(axis=0) & (goal <= spare[:, None])
+    good = fits & (np.tensordot(weights, rest, axes=1) + slack <= left[:, None])
+    assert {*zip(*(place.tolist() for place in good.nonzero()), strict=True)} <= pairs
+    assert all(fits[pair] for pair in pairs)
+    assert len(pairs) == len(found[0]) <= found[2]
+
+
+def test_an_index_gives_up_beyond_the_pairs_to_try() -> None:
+    use, models = np.zeros((1, 50), dtype=np.int64), np.full(4, 10)
+    index = Index(np.vstack([use, use]), use[0], np.ones(1), 10)
+    assert index.pairs(np.vstack([models, models]), models, 200) is not None
+    assert index.pairs(np.vstack([models, models]), models, 199) is None
+
+
+# ---------------------------------------------------------------- limits, bounds and several answers
+
+
+@of_each_family
+@pytest.mark.parametrize("labels", [None, 0], ids=["all engines", "CP-SAT alone"])
+def test_whether_there_is_an_answer_up_to_a_limit_is_proven(family: str, labels: int | None) -> None:
+    """A limit between what one batch reaches and what another has found is settled, and not given up."""
+    given = effort() if labels is None else effort(labels=labels)
+    for seed in range(EACH // 4):
+        problem = random_problem(family, seed)
+        top = int(problem.columns.most(problem.goal.values).sum())
+        least = int(values_of(problem, answers_of(problem)).min(initial=top + 1))
+        for at_most in sorted({least - 1, least, least + 50, top}):
+            found = minimise(problem, given, at_most=at_most)
+            assert found.proven, (seed, at_most)
+            assert found.value == (least if least <= min(at_most, top) else None), (seed, at_most)
+            assert (found.chosen is None) == (found.value is None), (seed, at_most)
+
+
+@of_each_family
 def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> None:
     for seed in range(EACH // 4):
         problem = random_problem(family, seed)
-        answers = every_answer(problem)
-        picked: list[Ints] = []
-        left_open = problem
-        while len(picked) < 4 and (found := minimise(left_open, Effort.of(60))).chosen is not None:
+        answers, picked, left_open = answers_of(problem), list[Ints](), problem
+        while len(picked) < 4 and (found := minimise(left_open, effort())).chosen is not None:
             assert found.proven
             picked.append(found.chosen)
             left_open = left_open.with_rows(problem.apart_from(problem.choice(found.chosen), 2))
-        values = problem.goal.values[answers].sum(axis=1)
-        left = answers[np.argsort(values, kind="stable")]
+        left = answers[np.argsort(values_of(problem, answers), kind="stable")]
         for answer in picked:
             assert answer.tolist() == left[0].tolist()
             left = left[(left != answer).sum(axis=1) >= 2]
@@ -228,33 +247,77 @@ def test_a_stop_at_the_clock_is_never_called_proven() -> None:
     for family in FAMILIES:
         problem = random_problem(family, 1)
         found = minimise(problem, Effort.of(-1.0))
-        if found.proven:
-            assert found.chosen is None or found.value == found.bound
+        assert not found.proven or found.chosen is None or found.value == found.bound
         assert run_cpsat(problem, Effort.of(-1.0)).proven is False
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@of_each_family
 def test_bounds_beyond_any_sum_are_no_bounds_or_a_proof_that_there_is_no_answer(family: str) -> None:
     """Prices of a problem without an answer may prove a bound of any size."""
     problem = random_problem(family, 0)
     plain, wide = (
-        run_cpsat(problem, Effort.of(60), at_least=a, at_most=b) for a, b in ((None, None), (-(2**70), 2**70))
+        run_cpsat(problem, effort(), at_least=a, at_most=b) for a, b in ((None, None), (-(2**70), 2**70))
     )
     assert (plain.bound, plain.proven) == (wide.bound, wide.proven)
-    none = run_cpsat(problem, Effort.of(60), at_least=2**70)
+    none = run_cpsat(problem, effort(), at_least=2**70)
     assert none.proven and none.chosen is None
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@of_each_family
 def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(solve, "LARGEST_PLACE", 3)
     for seed in range(EACH // 8):
         problem = random_problem(family, seed)
-        whole = minimise(problem, Effort.of(60))
-        if whole.chosen is None:
-            continue
-        with monkeypatch.context() as patched:
-            patched.setattr(solve, "LARGEST_PLACE", 3)
-            found = solve.canonical_answer(problem, lagrangian_bound(problem), whole.chosen, Effort.of(60))
-        assert found.tolist() == whole.chosen.tolist(), seed
+        whole = minimise(problem, effort())
+        if whole.chosen is not None:
+            found = solve.canonical_answer(problem, lagrangian_bound(problem), whole.chosen, effort())
+            assert found.tolist() == whole.chosen.tolist(), seed
+
+
+# ---------------------------------------------------------------- case by case
+
+
+def with_few_kinds(problem: Problem, most: int) -> Problem:
+    """The problem with at most so many different attentions."""
+    names = tuple(sorted({choice.attention for choice in problem.columns.choices}))
+    layers = tuple(range(problem.columns.layers))
+    taken = Taken(attention=names, ffn=(), values=tuple((name,) for name in names), layers=layers)
+    return replace(problem, formulas=(Formula("few", Distinct(taken=(taken,), at_most=most)),))
+
+
+def by_cases(problem: Problem) -> Outcome | None:
+    """The outcome case by case; None if there are no cases."""
+    found, bound = core.cases_of(problem), lagrangian_bound(problem)
+    ledger = Ledger(problem, bound, effort(), bound.value, None)
+
+    def of_case(part: Problem, bound: object, most: int) -> Outcome:
+        return minimise(part, effort(), at_most=most)
+
+    return None if found is None else ledger.outcome(core.by_cases(ledger, found, of_case), core.CASES)
+
+
+@of_each_family
+def test_case_by_case_it_is_the_same(family: str) -> None:
+    """Whatever the limit on the number of kinds of layers."""
+    seen = 0
+    for seed in range(cases(12)):
+        for most in (1, 2, 3):
+            problem = with_few_kinds(random_problem(family, seed), most)
+            if (found := by_cases(problem)) is not None:
+                seen += 1
+                answers = answers_of(replace(problem, formulas=()))
+                answers = answers[problem.meeting_formulas(answers)] if len(answers) else answers
+                check_minimum(problem, answers, found, (seed, most))
+    assert seen >= 10 or not ALL
+
+
+def test_statements_that_share_choices_give_no_cases() -> None:
+    problem = with_few_kinds(random_problem("roomy", 1), 2)
+    logic = problem.formulas[0].logic
+    assert isinstance(logic, Distinct)
+    [own] = logic.taken
+    halves = tuple(("even" if i % 2 else "odd",) for i in range(len(own.attention)))
+    both = logic.model_copy(update={"taken": (own, own.model_copy(update={"values": halves}))})
+    assert core.cases_of(replace(problem, formulas=(Formula("few", both),))) is None

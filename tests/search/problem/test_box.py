@@ -4,56 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.checker.check import check
 from puzzledsl.costs.roofline import AnyBatch
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.nodes import Frontier, Preference, Requirement, RooflineHardware
-from puzzledsl.ir.tables import Solution
+from puzzledsl.ir.nodes import Preference, Requirement, RooflineHardware
+from puzzledsl.ir.tables import SearchResult, Solution
 from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.solve import solve_frontier, solve_search
+from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.cases import cases
-from tests.oracles import violations
+from tests.oracles import best_of, children_at_own_batches, objective, violations
 from tests.profiles import any_batch, mixed_any_batch
-from tests.search.auto_instances import all_children, an_instance, auto_searches, best_of_all
-from tests.search.instances import HERE, KL, Instance, alone, chat, require
+from tests.search.auto_instances import an_instance, auto_searches
+from tests.search.instances import HERE, KL, Instance, alone, chat, quick, require, swept
 
 
+@quick(40)
 @given(auto_searches())
-@settings(max_examples=cases(40), deadline=None)
 def test_the_answer_is_the_best_over_every_batch(instance: Instance) -> None:
-    result, best = solve_search(*instance.args), best_of_all(instance)
-    if best is None:
+    tables = tables_of(*instance.args)
+    result, best = solve_search(*instance.args), best_of(tables, children_at_own_batches(tables))
+    if not best:
         assert result.status == "infeasible"
         return
     assert result.status == "optimal"
     (solution,) = result.solutions
-    problem = Builder(best.tables).at(best.batches)
+    problem = Builder(tables).at(best[0].batches)
     if not all(goal.exact for goal in (problem.goal, *problem.preferences)):
         return  # equal integers are not equal goals then
-    assert {name: solution.batches[name] for name in best.batches} == best.batches
-    assert solution.layers == best.layers
-    assert solution.objective == float(best.linear(instance.search.objective))
+    assert {name: solution.batches[name] for name in best[0].batches} == best[0].batches
+    assert solution.layers == best[0].layers
+    assert solution.objective == float(objective(best[0]))
 
 
+@quick(100)
 @given(auto_searches(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_a_box_is_a_relaxation_of_every_batch_inside(instance: Instance, rng: Random) -> None:
     """Each model that meets the requirements, at its own batches, meets the rows of any box around, and its goal is no better
     than the box's."""
     tables = tables_of(*instance.args)
     builder = Builder(tables)
-    for child in list(all_children(tables))[:40]:
+    for child in [*children_at_own_batches(tables)][:40]:
         if not all(child.meets(r) for r in tables.search.requirements):
             continue
         low = {n: rng.randint(1, b) for n, b in child.batches.items()}
@@ -66,18 +68,17 @@ def test_a_box_is_a_relaxation_of_every_batch_inside(instance: Instance, rng: Ra
         assert (use <= problem.limits).all(), [
             r.name for r, u in zip(problem.rows, use, strict=True) if u > r.limit
         ]
-        value = child.linear(tables.search.objective)
-        rank = value if tables.search.sense == "minimize" else -value
+        rank = objective(child) if tables.search.sense == "minimize" else -objective(child)
         assert problem.goal.rank(problem.goal.of(chosen)) <= rank
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("kind", [any_batch, mixed_any_batch], ids=["alike", "mixed"])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(cases(40)))
 def test_latency_is_within_its_bounds_at_every_batch(
     seed: int, kind: Callable[[Random, int], AnyBatch]
 ) -> None:
-    made = kind(Random(seed), 60)
-    rng = Random(seed)
+    made, rng = kind(Random(seed), 60), Random(seed)
     low = rng.randint(1, 30)
     high = rng.randint(low, 60)
     for batch in range(low, high + 1):
@@ -97,17 +98,9 @@ def test_halves_are_the_box() -> None:
         box = Box(("a", "b"), low, high)
         if box.is_single:
             continue
-        one, other = box.halves()
-
-        def inside(part: Box) -> set[tuple[int, int]]:
-            return {
-                (a, b)
-                for a in range(part.low[0], part.high[0] + 1)
-                for b in range(part.low[1], part.high[1] + 1)
-            }
-
-        assert inside(one) | inside(other) == inside(box)
-        assert inside(one) and inside(other) and not inside(one) & inside(other)
+        one, other = ({*product(*map(range, p.low, [n + 1 for n in p.high]))} for p in box.halves())
+        assert one | other == {*product(*map(range, low, [n + 1 for n in high]))}
+        assert one and other and not one & other
 
 
 # ---------------------------------------------------------------- a large one
@@ -134,6 +127,10 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Box]:
     return boxes
 
 
+def singles(boxes: list[Box]) -> int:
+    return len({box for box in boxes if box.is_single})
+
+
 def fixed(instance: Instance, batch: int) -> Instance:
     """The same at one batch, with the memory that it must fit."""
     program = instance.program
@@ -152,7 +149,7 @@ def test_a_large_search_is_proven_with_few_of_its_batches_tried(built: list[Box]
     instance = large()
     result = solve_search(*instance.args)
     assert result.status == "optimal" and result.gap == 0
-    assert len(built) <= 150 and len({b for b in built if b.is_single}) <= 60
+    assert len(built) <= 150 and singles(built) <= 60
     batch = result.solutions[0].batches["chat"]
     assert 1 < batch < 1024
     for near in (batch - 1, batch + 1):
@@ -174,58 +171,55 @@ def test_the_batch_can_be_bounded_and_aimed_at() -> None:
     assert top.status == "optimal" and top.objective == top.solutions[0].batches["chat"] >= wanted
 
 
-ALIKE = """
+PROGRAM = """
 use "std/hardware.pzl" (h100_sxm)
-parent p = shape(family: llama, layers: 16, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
+parent p = shape(family: llama, layers: {layers}, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
   intermediate: 14336, vocab: 128256)
-space w of p { attention = gqa(kv_heads: 8 | 4 | 2 | 1) | noop, ffn = mlp(width: 100% | 50% | 25%) | noop }
-hardware card = h100_sxm(memory: 24GB, max_batch: 1024)
+space w of p {{ attention = {attention}, ffn = {ffn} }}
+hardware card = h100_sxm(memory: {memory}MB, max_batch: 1024)
 scenario chat on card = batch(auto, 512 -> 512)
-search tight of w { maximize params, require chat.batch >= 700 because "many users", require params >= 60% * p.params }
+search s of w {{ {body} }}
 """
+
+
+def solved(folder: Path, **given: object) -> SearchResult:
+    (folder / "program.pzl").write_text(PROGRAM.format(**given))
+    program = check(folder / "program.pzl").program
+    assert program is not None
+    result = solve_search(program, "s", cost_table(program, "w"), {})
+    assert result.status == "optimal"
+    return result
 
 
 def test_layers_that_cost_alike_leave_gaps_at_most_batches(tmp_path: Path) -> None:
     """Few sums of caches are just so large that one batch fits and the next does not: most batches have hardly any model."""
-    file = tmp_path / "alike.pzl"
-    file.write_text(ALIKE)
-    program = check(file).program
-    assert program is not None
-    result = solve_search(program, "tight", cost_table(program, "w"), {})
-    assert result.status == "optimal" and result.solutions[0].batches["chat"] >= 700
-
-
-ROOM = """
-use "std/hardware.pzl" (h100_sxm)
-parent p = shape(family: llama, layers: 8, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
-  intermediate: 14336, vocab: 128256)
-space w of p {{ attention = gqa(kv_heads: 8 | 4 | 2), ffn = mlp(width: 100% | 50%) }}
-hardware card = h100_sxm(memory: {memory}MB, max_batch: 1024)
-scenario chat on card = batch(auto, 512 -> 512)
-search fast of w {{ maximize chat.throughput, require sum(attention.kv_heads) >= 40 }}
-"""
+    body = 'maximize params, require chat.batch >= 700 because "many users", require params >= 60% * p.params'
+    attention, ffn = "gqa(kv_heads: 8 | 4 | 2 | 1) | noop", "mlp(width: 100% | 50% | 25%) | noop"
+    result = solved(tmp_path, layers=16, attention=attention, ffn=ffn, memory=24_000, body=body)
+    assert result.solutions[0].batches["chat"] >= 700
 
 
 def test_the_answer_varies_smoothly_with_the_memory(tmp_path: Path) -> None:
     """More memory is never worse. A step of memory gains no more than the sequences that it holds, and one that just fits."""
-    file, step = tmp_path / "room.pzl", 50 * 10**6
+    body = "maximize chat.throughput, require sum(attention.kv_heads) >= 40"
+    given = {
+        "layers": 8,
+        "attention": "gqa(kv_heads: 8 | 4 | 2)",
+        "ffn": "mlp(width: 100% | 50%)",
+        "body": body,
+    }
     before: Solution | None = None
     batches = set()
-    for memory in range(8_000 * 10**6, 11_000 * 10**6, step):
-        file.write_text(ROOM.format(memory=memory // 10**6))
-        program = check(file).program
-        assert program is not None
-        result = solve_search(program, "fast", cost_table(program, "w"), {})
-        assert result.status == "optimal"
-        (after,) = result.solutions
+    for memory in range(8_000, 9_600, 50):
+        (after,) = solved(tmp_path, memory=memory, **given).solutions
         batch = after.batches["chat"]
         batches.add(batch)
         if before is not None:
-            sequences = step / (after.metrics["chat.kv_cache"] / batch) + 1
+            sequences = 50 * 10**6 / (after.metrics["chat.kv_cache"] / batch) + 1
             assert before.objective <= after.objective
             assert after.objective * (batch - sequences) / batch <= before.objective
         before = after
-    assert len(batches) > 40
+    assert len(batches) > 20
 
 
 @pytest.mark.slow
@@ -240,29 +234,16 @@ def test_a_batch_in_conflict_is_explained_without_trying_every_one(built: list[B
     assert solve_search(*large(roomier).args).status == "optimal"
     less = narrow.model_copy(update={"bound": Fraction(int(item.reachable) - 20)})
     assert solve_search(*large(less).args).status == "infeasible"
-    assert len({b for b in built if b.is_single}) < 600
+    assert singles(built) < 600
 
 
 @pytest.mark.more
 def test_a_frontier_of_batches_is_monotone_and_solves_few_of_them(built: list[Box]) -> None:
-    instance = large()
-    term = chat("throughput")
-    frontier = Frontier(
-        name="f",
-        search="best",
-        term=term,
-        low=Fraction(2),
-        high=Fraction(5, 2),
-        times_parent=True,
-        points=4,
-        where=HERE,
-    )
-    program = instance.program.model_copy(update={"frontiers": {"f": frontier}})
-    points = solve_frontier(program, "f", instance.costs, instance.scores).points
+    points = swept(large(), chat("throughput"), 2, "5/2", points=4, times=True).points
     objectives = [p.result.objective for p in points]
     assert all(p.result.status == "optimal" for p in points)
     assert objectives == sorted(objectives, key=float)
-    assert len({b for b in built if b.is_single}) < 400
+    assert singles(built) < 400
 
 
 def test_an_old_table_of_some_batches_still_loads_and_solves() -> None:

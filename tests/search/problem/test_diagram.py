@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
 from puzzledsl.ir.nodes import And, Implies, Is
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
-from puzzledsl.search.portfolio import minimise as core
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
-from puzzledsl.search.portfolio.minimise import Portfolio
+from puzzledsl.search.portfolio.minimise import Portfolio, minimise
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.columns import Columns, Ints
 from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of
 from puzzledsl.search.problem.instance import Effort, Problem, presolve
 from puzzledsl.search.problem.normal_form import Formula
-from tests.search.structured import FIGURES, answers_of, structured_problem
+from tests.cases import ALL, cases
+from tests.search.integer_problems import (
+    FIGURES,
+    answers_of,
+    check_minimum,
+    every_model,
+    first_of_the_best,
+    structured_problem,
+    values_of,
+)
 
-EACH = 25
+pytestmark = pytest.mark.drawn
+EACH = cases(25)
 
 
 def with_diagram(problem: Problem) -> Problem:
@@ -32,11 +40,6 @@ def on_a_path(made: Diagram, chosen: Ints) -> bool:
     for layer, table in zip(made.order, made.next, strict=True):
         state = int(table[state, made.classes[chosen[layer]]]) if state != DEAD else DEAD
     return made.feasible and state != DEAD
-
-
-def every_model(columns: Columns) -> Ints:
-    spans = [range(begin, end) for begin, end in pairwise(columns.start.tolist())]
-    return np.array([*product(*spans)], dtype=np.int64)
 
 
 @pytest.mark.parametrize("figures", FIGURES)
@@ -73,12 +76,8 @@ def test_no_answer_is_below_the_bound_over_paths_or_its_slacks(figures: str) -> 
         problem = with_diagram(structured_problem(figures, seed))
         answers = answers_of(problem)
         rng = np.random.default_rng(seed)
-        dear = certify(problem, rng.uniform(0, 1e12, len(problem.rows)))
-        for bound in (
-            lagrangian_bound(problem),
-            certify(problem, rng.uniform(0, 3, len(problem.rows))),
-            dear,
-        ):
+        priced = [certify(problem, rng.uniform(0, dear, len(problem.rows))) for dear in (3, 1e12)]
+        for bound in (lagrangian_bound(problem), *priced):
             assert not (bound.infeasible and len(answers)), seed
             for chosen in answers:
                 value = problem.goal.of(chosen)
@@ -94,15 +93,10 @@ def test_each_engine_alone_proves_the_first_of_the_best(
     """Branching with so few labels a node that it branches."""
     monkeypatch.setattr("puzzledsl.search.portfolio.branching.LABELS", 3)
     ended = 0
-    for seed in range(EACH if engine != "CP-SAT" else EACH // 3):
+    for seed in range(EACH if engine != "CP-SAT" else cases(8)):
         problem = structured_problem(figures, seed)
-        presolved = presolve(problem)
-        answers = answers_of(problem)
-        if presolved is None:
-            assert not len(answers), seed
-            continue
-        bound = lagrangian_bound(presolved.problem)
-        if bound.infeasible:
+        presolved, answers = presolve(problem), answers_of(problem)
+        if presolved is None or (bound := lagrangian_bound(presolved.problem)).infeasible:
             assert not len(answers), seed
             continue
         ledger = Ledger(presolved.problem, bound, Effort.of(60), bound.value, None)
@@ -113,14 +107,11 @@ def test_each_engine_alone_proves_the_first_of_the_best(
         else:
             done = Portfolio(ledger, True).cpsat(ledger.effort)
         ended += done
-        if not done:
-            continue
-        if not len(answers):
-            assert ledger.chosen is None, seed
-            continue
-        values = problem.goal.values[answers].sum(axis=1)
-        assert ledger.chosen is not None and ledger.lower == ledger.value == values.min(), seed
-        assert presolved.origin[ledger.chosen].tolist() == answers[int(np.argmin(values))].tolist(), seed
+        if done:
+            assert (ledger.chosen is None) == (not len(answers)), seed
+        if done and ledger.chosen is not None:
+            assert ledger.lower == ledger.value == values_of(problem, answers).min(), seed
+            assert presolved.origin[ledger.chosen].tolist() == first_of_the_best(problem, answers), seed
     assert ended
 
 
@@ -132,15 +123,9 @@ def test_formulas_that_are_too_large_for_a_diagram_have_the_same_answer(
     left_out = 0
     for seed in range(EACH):
         problem = structured_problem(figures, seed)
-        made = diagram_of(problem.columns, problem.formulas)
-        left_out += made is None
-        answers = answers_of(problem)
-        found = core.minimise(problem, Effort.of(60))
-        assert found.proven and (found.chosen is None) == (not len(answers)), seed
-        if found.chosen is not None:
-            values = problem.goal.values[answers].sum(axis=1)
-            assert found.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
-    assert left_out
+        left_out += diagram_of(problem.columns, problem.formulas) is None
+        check_minimum(problem, answers_of(problem), minimise(problem, Effort.of(60)), seed)
+    assert left_out or not ALL
 
 
 def test_tied_layers_far_apart_are_neighbours_in_the_diagram() -> None:
@@ -152,15 +137,10 @@ def test_tied_layers_far_apart_are_neighbours_in_the_diagram() -> None:
 
     def same(one: int, other: int) -> And:
         parts = [("attention", p.attention) for p in pairs] + [("ffn", p.ffn) for p in pairs]
-        return And(
-            operands=tuple(
-                Implies(
-                    condition=Is(layer=one, sub_block=part, alternatives=(name,)),
-                    consequence=Is(layer=other, sub_block=part, alternatives=(name,)),
-                )
-                for part, name in parts
-            )
+        sides = (
+            [Is(layer=i, sub_block=part, alternatives=(name,)) for i in (one, other)] for part, name in parts
         )
+        return And(operands=tuple(Implies(condition=a, consequence=b) for a, b in sides))
 
     made = diagram_of(columns, [Formula(f"tie {i}", same(i, i + 6)) for i in range(6)])
     assert made is not None and made.whole

@@ -1,4 +1,4 @@
-"""Requirements that are rows, and those that are formulas: which they are changes no answer."""
+"""Requirements that are rows, and those that are formulas: which they are changes no answer. Sums in rows are exact."""
 
 from __future__ import annotations
 
@@ -7,33 +7,26 @@ from itertools import product
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import NoOpAttention
-from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LayerChoice, LinearRequirement, Term
 from puzzledsl.search.problem import problem as building
+from puzzledsl.search.problem.metrics import combined
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from tests.search.instances import KL, Instance, alone, chat, plain_instance, require
+from tests.search.instances import ATTENTION, FFN, KL, Instance, alone, chat, plain_instance, require
 
-CHOICE = LayerChoice(
-    attention=(ParentAttention(), GqaAttention(kv_heads=2), NoOpAttention()),
-    ffn=(ParentFfn(), MlpFfn(width=16)),
-)
-FIRST, LAST = tuple(range(6)), tuple(range(3, 9))
+CHOICE = LayerChoice(attention=(*ATTENTION[:2], ATTENTION[4]), ffn=FFN[:2])
+FIRST, LAST, EVERY = tuple(range(6)), tuple(range(3, 9)), tuple(range(9))
 
 
 def heads(layers: tuple[int, ...]) -> FactTerm:
-    """The KV heads of layers."""
     return FactTerm(sub_block="attention", attribute="kv_heads", layers=layers)
 
 
 def drops(layers: tuple[int, ...]) -> CountTerm:
-    """The number of layers without attention."""
     return CountTerm(sub_block="attention", alternatives=("noop",), layers=layers)
 
 
@@ -41,20 +34,19 @@ def instance(seed: int, *requirements: LinearRequirement) -> Instance:
     """Nine layers with scores of their own."""
     made = plain_instance((CHOICE,) * 9, objective=alone(KL), requirements=requirements)
     rng = Random(seed)
+    table = made.scores["kl"]
     part = {
         name: tuple(
-            {key: rng.randint(1, 99) / 100 if value else 0.0 for key, value in of.items()}
-            for of in getattr(made.scores["kl"], name)
+            {key: rng.randint(1, 99) / 100 if value else 0.0 for key, value in of.items()} for of in values
         )
-        for name in ("attention", "ffn")
+        for name, values in (("attention", table.attention), ("ffn", table.ffn))
     }
-    return replace(made, scores={"kl": made.scores["kl"].model_copy(update=part)})
+    return replace(made, scores={"kl": table.model_copy(update=part)})
 
 
 def local(made: Instance) -> list[int | None]:
     """The numbers of the requirements that are formulas; the others are rows."""
-    builder = Builder(tables_of(*made.args))
-    problem = next(iter(builder.all()))
+    problem = next(iter(Builder(tables_of(*made.args)).all()))
     found = [formula.requirement for formula in problem.formulas]
     assert {row.requirement for row in problem.rows if row.requirement is not None}.isdisjoint(found)
     return found
@@ -65,10 +57,10 @@ def local(made: Instance) -> list[int | None]:
     [
         ([heads(FIRST)], ["=="], [0]),  # 3 ** 6 rows
         ([heads(FIRST)], [">="], [0]),
-        ([heads(tuple(range(9)))], [">="], []),  # 3 ** 9 rows
-        ([heads(tuple(range(9)))], ["=="], [0]),
-        ([heads(tuple(range(9)))], [">=", "<="], [0, 1]),
-        ([drops(tuple(range(9)))], ["<="], [0]),  # 2 ** 9 rows
+        ([heads(EVERY)], [">="], []),  # 3 ** 9 rows
+        ([heads(EVERY)], ["=="], [0]),
+        ([heads(EVERY)], [">=", "<="], [0, 1]),
+        ([drops(EVERY)], ["<="], [0]),  # 2 ** 9 rows
         ([chat("memory")], ["<="], []),
     ],
 )
@@ -95,3 +87,10 @@ def test_rows_and_formulas_have_the_same_answers(seed: int, monkeypatch: pytest.
     other = solve_search(*made.args)
     assert (found.status, found.objective) == (other.status, other.objective)
     assert [s.layers for s in found.solutions] == [s.layers for s in other.solutions]
+
+
+@pytest.mark.parametrize("factor", [1, -7, 2**62, 10**19, -(10**25)])
+@pytest.mark.parametrize("values", [[], [0, 0, 0], [0, 3, -5], [2**40, -(2**40)]])
+def test_sums_of_products_that_int64_cannot_hold_are_exact(values: list[int], factor: int) -> None:
+    found = combined([(factor, np.array(values, dtype=np.int64)), (3, np.array(values, dtype=object))])
+    assert [int(value) for value in found] == [value * (factor + 3) for value in values]

@@ -9,10 +9,6 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.metrics import linear_metrics, metrics_of
 from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term
 from puzzledsl.search import tables
@@ -20,14 +16,9 @@ from puzzledsl.search.problem import metrics, problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.residuals import Residuals
 from puzzledsl.search.solve import solve_search
-from tests.search.instances import KL, Instance, alone, at, chat, plain_instance, require
+from tests.search.instances import ATTENTION, FFN, KL, Instance, alone, at, chat, plain_instance, require
 
-LAYERS = (
-    LayerChoice(
-        attention=(ParentAttention(), GqaAttention(kv_heads=2), NoOpAttention()),
-        ffn=(ParentFfn(), MlpFfn(width=16), NoOpFfn()),
-    ),
-) * 3
+LAYERS = (LayerChoice(attention=(*ATTENTION[:2], ATTENTION[4]), ffn=(*FFN[:2], FFN[4])),) * 3
 MEMORY = require(chat("memory"), "<=", 13_000)
 FASTER = require(chat("throughput"), ">=", ratio=Fraction(3, 2))
 DROPS = tuple(Is(layer=layer, sub_block="attention", alternatives=("noop",)) for layer in (0, 1))

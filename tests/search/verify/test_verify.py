@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice, product
+from pathlib import Path
+from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from benchmarks.structure import LIMIT_S
+from benchmarks.structure_checks import Loaded
+from benchmarks.structure_form import Form
+from benchmarks.structure_forms import FORMS
+from benchmarks.structure_runs import texts_of
+from benchmarks.structure_text import ENDS, SMALL, Child
+from puzzledsl.costs.metrics import fits
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import LayerChoice
-from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.ir.references import places_of
+from puzzledsl.ir.tables import Assignment, EndsAssignment, LayerAssignment, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import Violation
-from tests.cases import cases
-from tests.oracles import acceptable, all_children, violations
-from tests.search.instances import Instance, chat, plain_instance, problems, require
-
-quick: Any = settings(deadline=None, max_examples=cases(25), suppress_health_check=list(HealthCheck))
+from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.verify.verify import Violation, verify
+from tests.cases import more
+from tests.oracles import acceptable, all_children, children_at_own_batches, violations
+from tests.search.auto_instances import auto_searches
+from tests.search.instances import ATTENTION, FFN, Instance, chat, plain_instance, problems, quick, require
+from tests.search.run_instances import run_searches
+from tests.search.test_traffic import every_child, is_right, question, read, scores
 
 
 def solved(instance: Instance) -> Solution:
@@ -30,7 +44,7 @@ def solved(instance: Instance) -> Solution:
     return result.solutions[0]
 
 
-@quick
+@quick(25)
 @given(problems(max_layers=3))
 def test_verify_says_of_every_child_whether_it_is_acceptable(instance: Instance) -> None:
     tables = tables_of(*instance.args)
@@ -39,26 +53,28 @@ def test_verify_says_of_every_child_whether_it_is_acceptable(instance: Instance)
         assert (violations(*instance.args, solution) == []) == acceptable(child)
 
 
-@quick
-@given(problems(), st.data())
-def test_another_choice_with_the_old_figures_is_found_out(instance: Instance, data: st.DataObject) -> None:
-    solution = solved(instance)
-    tables = tables_of(*instance.args)
+@pytest.mark.parametrize("strategy", [problems(), run_searches()], ids=["any", "runs"])
+@quick(25)
+@given(st.data())
+def test_another_choice_with_the_old_figures_is_found_out(
+    strategy: st.SearchStrategy[Instance], data: st.DataObject
+) -> None:
+    instance = data.draw(strategy)
+    solution, tables = solved(instance), tables_of(*instance.args)
     layer = data.draw(st.integers(0, len(solution.layers) - 1))
-    choice = tables.layers[layer]
-    other = LayerAssignment(
-        attention=data.draw(st.sampled_from(choice.attention)).name,
-        ffn=data.draw(st.sampled_from(choice.ffn)).name,
+    attention, ffn = (
+        data.draw(st.sampled_from(names)).name
+        for names in (tables.layers[layer].attention, tables.layers[layer].ffn)
     )
+    other = LayerAssignment(attention=attention, ffn=ffn)
     layers = (*solution.layers[:layer], other, *solution.layers[layer + 1 :])
     corrupted = solution.model_copy(update={"layers": layers})
-    batches = {name: solution.batches[name] for name in tables.scenarios}
-    honest = solution_of(tables, layers, batches)
-    assume(honest != corrupted or violations(*instance.args, honest))
+    right = solution_of(tables, layers, {name: solution.batches[name] for name in tables.scenarios})
+    assume(right != corrupted or violations(*instance.args, right))
     assert violations(*instance.args, corrupted)
 
 
-@quick
+@quick(25)
 @given(problems(), st.data(), st.sampled_from([-1.0, 1.0, 1e-6]))
 def test_any_changed_figure_is_found_out(instance: Instance, data: st.DataObject, by: float) -> None:
     solution = solved(instance)
@@ -73,7 +89,7 @@ def test_any_changed_figure_is_found_out(instance: Instance, data: st.DataObject
     assert violations(*instance.args, corrupted)
 
 
-@quick
+@quick(25)
 @given(problems(), st.sampled_from(["attention", "ffn"]))
 def test_a_choice_outside_the_space_is_found_out(instance: Instance, part: str) -> None:
     solution = solved(instance)
@@ -82,7 +98,7 @@ def test_a_choice_outside_the_space_is_found_out(instance: Instance, part: str) 
     assert [v.kind for v in violations(*instance.args, corrupted)] == ["choice"]
 
 
-@quick
+@quick(25)
 @given(problems())
 def test_a_missing_layer_metric_or_batch_is_found_out(instance: Instance) -> None:
     solution = solved(instance)
@@ -103,7 +119,7 @@ def test_verifying_imports_no_solver_and_no_array_library() -> None:
     assert run.stdout.strip() == "set()"
 
 
-TWO_LAYERS = (LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(), NoOpFfn())),) * 2
+TWO_LAYERS = (LayerChoice(attention=(ATTENTION[0], ATTENTION[4]), ffn=(FFN[0], FFN[4])),) * 2
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 NOOP = LayerAssignment(attention="noop", ffn="noop")
 
@@ -117,9 +133,7 @@ def roomy(capacity_bytes: int | None = None, batches: tuple[int, ...] = (2,), **
         only.model_copy(update={"batch": batch, "capacity_bytes": capacity_bytes, "reserve_bytes": batch})
         for batch in batches
     )
-    return Instance(
-        instance.program, instance.costs.model_copy(update={"scenarios": {"chat": entries}}), instance.scores
-    )
+    return replace(instance, costs=instance.costs.model_copy(update={"scenarios": {"chat": entries}}))
 
 
 def honest(instance: Instance, *layers: LayerAssignment, batch: int = 2) -> Solution:
@@ -137,29 +151,32 @@ def test_a_right_answer_is_not_complained_of() -> None:
         assert violations(*roomy().args, honest(roomy(), *layers)) == []
 
 
-def test_too_few_and_too_many_layers() -> None:
-    right = honest(roomy(), PARENT, NOOP)
-    assert said(roomy(), right, layers=(PARENT,)) == [("shape", "1 layers instead of 2")]
-    assert said(roomy(), right, layers=(PARENT,) * 3) == [("shape", "3 layers instead of 2")]
+WRONG = LayerAssignment(attention="gqa2", ffn="mlp16")
 
 
-def test_every_choice_outside_the_space_is_named() -> None:
-    wrong = LayerAssignment(attention="gqa2", ffn="mlp16")
-    found = said(roomy(), honest(roomy(), PARENT, NOOP), layers=(wrong, PARENT))
-    assert found == [
-        ("choice", "layer 0 may not have attention gqa2"),
-        ("choice", "layer 0 may not have ffn mlp16"),
-    ]
-    found = said(
-        roomy(), honest(roomy(), PARENT, NOOP), layers=(NOOP, wrong.model_copy(update={"ffn": "noop"}))
-    )
-    assert found == [("choice", "layer 1 may not have attention gqa2")]
-
-
-def test_a_batch_without_costs_is_named() -> None:
-    right = honest(roomy(), PARENT, NOOP)
-    assert said(roomy(), right, batches={"chat": 3}) == [("batch", "scenario chat has no batch 3")]
-    assert said(roomy(), right, batches={}) == [("batch", "scenario chat has no batch None")]
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"layers": (PARENT,)}, [("shape", "1 layers instead of 2")]),
+        ({"layers": (PARENT,) * 3}, [("shape", "3 layers instead of 2")]),
+        (
+            {"layers": (WRONG, PARENT)},
+            [("choice", "layer 0 may not have attention gqa2"), ("choice", "layer 0 may not have ffn mlp16")],
+        ),
+        (
+            {"layers": (NOOP, WRONG.model_copy(update={"ffn": "noop"}))},
+            [("choice", "layer 1 may not have attention gqa2")],
+        ),
+        ({"batches": {"chat": 3}}, [("batch", "scenario chat has no batch 3")]),
+        ({"batches": {}}, [("batch", "scenario chat has no batch None")]),
+        (
+            {"batches": {"chat": 2, "other": 5}},
+            [("batch", "the batches are {'chat': 2}, not {'chat': 2, 'other': 5}")],
+        ),
+    ],
+)
+def test_every_layer_choice_and_batch_that_is_not_there_is_named(changes: Any, expected: Any) -> None:
+    assert said(roomy(), honest(roomy(), PARENT, NOOP), **changes) == expected
 
 
 def test_a_batch_that_does_not_fit_or_leaves_room_is_named() -> None:
@@ -191,9 +208,6 @@ def test_every_figure_that_is_not_the_tables_is_named_with_both() -> None:
     assert said(instance, right, objective=right.objective + 1) == [
         ("objective", f"the objective is {right.objective!r}, not {right.objective + 1!r}")
     ]
-    assert said(instance, right, batches={"chat": 2, "other": 5}) == [
-        ("batch", "the batches are {'chat': 2}, not {'chat': 2, 'other': 5}")
-    ]
     assert said(instance, right, metrics={**right.metrics, "params": 1.0}) == [
         ("metric", f"params is {params!r}, not 1.0")
     ]
@@ -210,8 +224,97 @@ def test_every_figure_that_is_not_the_tables_is_named_with_both() -> None:
 def test_wrong_figures_and_broken_requirements_are_said_together() -> None:
     instance = roomy(requirements=(require(chat("memory"), "<=", 0, line=7),))
     right = honest(instance, PARENT, NOOP)
-    found = violations(*instance.args, right.model_copy(update={"objective": 0.5}))
-    assert found == [
-        Violation("requirement", "requirement 1 `line 7` does not hold"),
-        Violation("objective", f"the objective is {right.objective!r}, not 0.5"),
+    assert said(instance, right, objective=0.5) == [
+        ("requirement", "requirement 1 `line 7` does not hold"),
+        ("objective", f"the objective is {right.objective!r}, not 0.5"),
     ]
+
+
+# ---------------------------------------------------------------- batches
+
+
+@quick(40)
+@given(auto_searches())
+def test_of_any_batch_on_a_profile_the_largest_is_right(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    for child in [*children_at_own_batches(tables)][::7]:
+        own = dict(child.batches)
+        met = all(child.meets(requirement) for requirement in tables.search.requirements)
+        assert (complaints(tables, child.layers, own) == []) == met
+        for name in own:
+            for other in {own[name] - 1, own[name] + 1} & {*tables.candidates(name)}:
+                wrong = complaints(tables, child.layers, {**own, name: other})
+                assert "batch" in {each.kind for each in wrong}
+
+
+@pytest.mark.parametrize("seed", [0, 1, *more(2, 3, 4, 5)])
+def test_under_traffic_the_least_that_sustains_it_is_right(tmp_path: Path, seed: int) -> None:
+    asked = question(tmp_path, seed)
+    program = read(tmp_path, asked.text)
+    costs = cost_table(program, "w")
+    tables = tables_of(program, "s", costs, {"kl": scores()})
+    every = [*every_child(costs, asked.traffic)]
+    for child in every[::9]:
+        batches = {name: least(tables, name, child.layers) for name in places_of(tables.search)}
+        found = complaints(tables, child.layers, batches)
+        assert (found == []) == is_right(asked, child, every[0]), found
+        for name, batch in batches.items():
+            for other in {batch - 1, batch + 1} & {*tables.candidates(name)}:
+                is_own = tables.costs.scenarios[name][0].is_own
+                assert not is_own or complaints(tables, child.layers, {**batches, name: other})
+
+
+def least(tables: Tables, name: str, layers: Sequence[Assignment]) -> int:
+    """The least number of sequences that fits, else the most."""
+    numbers = tables.candidates(name)
+    return next((n for n in numbers if fits(tables.at(name, n), layers)), max(numbers))
+
+
+def complaints(tables: Tables, layers: Sequence[Assignment], batches: dict[str, int]) -> list[Violation]:
+    solution = solution_of(tables, layers, batches)
+    return verify(tables.program, tables.search, tables.costs, tables.scores, solution)
+
+
+# ---------------------------------------------------------------- searches as text
+
+
+PLAIN = [form for form in FORMS.values() if not form.join]
+OF_EACH = 8
+
+
+def drawn(loaded: Loaded, rng: Random) -> Iterator[Child]:
+    """All children once, in any order, at any listed batches; first those with few layers changed."""
+    world = loaded.tables
+    batches = {name: [each["batch"] for each in costs] for name, costs in world.costs["scenarios"].items()}
+    parent = [each[0] for each in world.choices]
+    nearly = [
+        [*parent[:i], other, *parent[i + 1 :]] for i, each in enumerate(world.choices) for other in each
+    ]
+    every = [*map(list, product(*world.choices))]
+    for layers in (*rng.sample(nearly, 8), *rng.sample(every, len(every))):
+        ends = rng.choice(ENDS) if loaded.text.world.ends else ENDS[0]
+        yield Child(world, layers, {name: rng.choice(of) for name, of in batches.items()}, ends)
+
+
+@pytest.mark.parametrize("form", PLAIN, ids=lambda form: form.name)
+def test_what_a_text_means_is_what_is_accepted(form: Form, tmp_path: Path) -> None:
+    """As many children that are meant are tried as others, where there are so many; the first way and the last, in two worlds."""
+    met = 0
+    for seed, way in ((1, 0), (2, -1)):
+        text = texts_of(form, 4, seed, LIMIT_S, SMALL)[way]
+        loaded, rng = Loaded(text, tmp_path / str(seed)), Random(text.name)
+        meant = (child for child in drawn(loaded, rng) if text.meaning.holds(child))
+        others = (child for child in drawn(loaded, rng) if not text.meaning.holds(child))
+        for child in (*islice(meant, OF_EACH), *islice(others, OF_EACH)):
+            found = complaints_of(loaded, child)
+            assert (found == []) == text.meaning.holds(child), found
+            met += not found
+    assert met
+
+
+def complaints_of(loaded: Loaded, child: Child) -> list[Violation]:
+    """The verifier's, of a child with the figures that the solver's own evaluation gives it."""
+    tables = tables_of(loaded.ir, "best", loaded.costs, loaded.scores)
+    layers = [LayerAssignment(attention=layer.attention, ffn=layer.ffn) for layer in child]
+    ends = [EndsAssignment(embedding=child.ends[0], head=child.ends[1])] * loaded.text.world.ends
+    return complaints(tables, (*layers, *ends), {name: child.batches[name] for name in tables.scenarios})

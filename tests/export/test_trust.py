@@ -88,16 +88,11 @@ def test_one_byte_is_refused_for_every_engine(
 
 
 DOUBLED = """
-
 _forward = DeciLMForCausalLM.forward
-
-
 def _doubled(self, *args, **kwargs):
     found = _forward(self, *args, **kwargs)
     found.logits = found.logits * 2
     return found
-
-
 DeciLMForCausalLM.forward = _doubled
 """
 

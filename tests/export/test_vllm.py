@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.verify import log_softmax, prepare
+from tests.export.test_storage_types import unquantised
 from tests.export.variants import (
     G1,
     MIXTURE,
@@ -40,14 +40,9 @@ CASES = {
     for name, v in (VARIANTS | {n: OF_PARENTS[n] for n in ("mistral-mixture", "qwen2-mixture")}).items()
 }
 YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 64,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-    "truncate": False,
-}
+    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+    "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+}  # fmt: skip
 GROUPED = {
     "qwen3-yarn": Variant(((A, F), (NA, M), (G1, F)), "qwen3", HEAD | {"rope_parameters": YARN}),
     "qwen3-linear-rope": Variant(((A, F), (G1, M)), "qwen3", HEAD | VARIANTS["linear_rope"].sizes),
@@ -109,9 +104,7 @@ def test_a_compressed_child_is_as_near_as_its_weights_in_bfloat16(tmp_path: Path
     )
     made = make(Variant(layers, sizes=HEAD | {"intermediate": 96}), tmp_path)
     child = from_directory(made.child)
-    plain = replace(
-        child, layers=tuple((a.in_precision(None), f.in_precision(None)) for a, f in child.layers)
-    )
+    plain = unquantised(child)
     paths = [
         prepare(each, made.child, "vllm", tmp_path / name, "bf16")
         for name, each in (("compressed", child), ("plain", plain))

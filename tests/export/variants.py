@@ -30,13 +30,9 @@ A, F = ParentAttention(), ParentFfn()
 G1, LA, NA = GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention()
 M, LF, NF = MlpFfn(width=20), LinearFfn(), NoOpFfn()
 LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,8 @@ def test_attention_in_float32_is_not_grouped(parent_dir: Path, pretended: Gpu):
         with torch.autocast("cuda", torch.bfloat16):
             on_gpu(tokens.to("cuda"))
     torch.testing.assert_close(found.cpu(), expected)
-    assert {dtype: grouped for dtype, grouped, _ in pretended.attention} == {
-        torch.float32: False,
-        torch.bfloat16: True,
-    }
+    grouped = {dtype: grouped for dtype, grouped, _ in pretended.attention}
+    assert grouped == {torch.float32: False, torch.bfloat16: True}
 
 
 def test_no_call_is_looked_at_on_a_gpu(parent_dir: Path, pretended: Gpu, monkeypatch: pytest.MonkeyPatch):
@@ -67,9 +65,8 @@ def test_products_of_bfloat16_keep_their_digits(pretended: Gpu):
     a, b = (torch.randn(64, 48).bfloat16().to("cuda") for _ in range(2))
     found = product(a.T, b)
     assert found.dtype == torch.float32 and set(+pretended.flop) == {torch.bfloat16}
-    torch.testing.assert_close(
-        found.double().cpu(), a.T.double().cpu() @ b.double().cpu(), rtol=1e-5, atol=1e-4
-    )
+    wanted = a.T.double().cpu() @ b.double().cpu()
+    torch.testing.assert_close(found.double().cpu(), wanted, rtol=1e-5, atol=1e-4)
     gram = self_product(a)
     assert torch.equal(gram.cpu(), gram.T.cpu())
 

@@ -14,10 +14,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory, load_checkpoint, load_child
 from puzzledsl.child.checkpoint.write import realise, write_checkpoint
@@ -29,7 +28,7 @@ from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.assembled import assemble
 from tests.cases import more
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, Choice, define, random_pieces
-from tests.export.variants import LLAMA3
+from tests.export.variants import G1, LA, LLAMA3, NA, NF, A, F
 from tests.oracle_forward import oracle_logits
 from tests.tiny import FAMILIES, HYBRIDS, MIXTURES, save_tiny, tiny_model, tiny_tokens
 
@@ -148,14 +147,12 @@ def test_an_all_parent_child_is_stock_transformers(
             assert torch.equal(found, expected)
 
 
-WITHOUT: list[Choice] = [(NoOpAttention(), ParentFfn()), (LinearAttention(), ParentFfn())]
+WITHOUT: list[Choice] = [(NA, F), (LA, F)]
 
 
 @pytest.mark.parametrize("position", [1, *more(0, 2)], ids=["middle", "first", "last"])
 @pytest.mark.parametrize(
-    "choice",
-    [(a, ParentFfn()) for a in ATTENTIONS] + [(ParentAttention(), f) for f in FFNS],
-    ids=lambda c: "-".join(a.name for a in c),
+    "choice", [(a, F) for a in ATTENTIONS] + [(A, f) for f in FFNS], ids=lambda c: "-".join(a.name for a in c)
 )
 def test_each_alternative_anywhere(tmp_path: Path, position: int, choice: Choice) -> None:
     choices = [PARENT] * 3
@@ -171,7 +168,7 @@ def test_a_child_without_any_attention(tmp_path: Path) -> None:
 @pytest.mark.parametrize("turn", range(len(ATTENTIONS) + 1))
 def test_each_alternative_of_each_family_anywhere(tmp_path: Path, family: str, turn: int) -> None:
     """Over all turns, the first, the middle and the last layer have every alternative."""
-    attentions, ffns = (*ATTENTIONS, ParentAttention()), (*FFNS, ParentFfn())
+    attentions, ffns = (*ATTENTIONS, A), (*FFNS, F)
     choices = [(attentions[(turn + i) % len(attentions)], ffns[(turn + i) % len(ffns)]) for i in range(3)]
     Made(tmp_path, choices, family).agrees(tiny_tokens(1, 9))
 
@@ -181,9 +178,9 @@ def test_each_alternative_of_each_family_anywhere(tmp_path: Path, family: str, t
 def test_mixtures_of_other_sizes_anywhere(tmp_path: Path, family: str, turn: int) -> None:
     """The layer of this turn has another mixture, the others have the parent's, a dense FFN, and windows that forget."""
     extra = {"mlp_only_layers": []} if family == "qwen3_moe" else {}
-    choices = [(GqaAttention(kv_heads=2, window=5), ParentFfn()), (ParentAttention(), MlpFfn(width=12))]
+    choices = [(GqaAttention(kv_heads=2, window=5), F), (A, MlpFfn(width=12))]
     smaller = MoeFfn(experts=4 - turn, top_k=1 + turn % 2, width=16 - 8 * (turn % 2))
-    choices.insert(turn, (ParentAttention(), smaller))
+    choices.insert(turn, (A, smaller))
     Made(tmp_path, choices, family, **extra).agrees(tiny_tokens(1, 12))
 
 
@@ -247,21 +244,21 @@ def test_the_cache_holds_attention_layers_only(tmp_path: Path) -> None:
 def test_sliding_layers_keep_their_kind_of_cache(tmp_path: Path, family: str) -> None:
     """A parent that mixes full and sliding-window layers: slots are numbered within each kind."""
     sliding = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}
-    made = Made(tmp_path, [WITHOUT[0], PARENT, (LinearAttention(), NoOpFfn()), PARENT], family, **sliding)
+    made = Made(tmp_path, [WITHOUT[0], PARENT, (LA, NF), PARENT], family, **sliding)
     child = load_child(made.out)
     kinds = [child.config.layer_types[layers_of(child)[i].self_attn.layer_idx] for i in (1, 3)]
     assert kinds == ["full_attention", "sliding_attention"]
     made.agrees(tiny_tokens(2, 7))
 
 
-@pytest.mark.parametrize("ffn", [MlpFfn(width=20), ParentFfn()])
+@pytest.mark.parametrize("ffn", [MlpFfn(width=20), F])
 def test_a_coupled_piece_brings_both_halves(tmp_path: Path, ffn: MlpFfn | ParentFfn) -> None:
     """A job whose FFN is the parent's stores its attention only."""
-    made = Made(tmp_path, [(GqaAttention(kv_heads=1), ffn)])
+    made = Made(tmp_path, [(G1, ffn)])
     block = {f"self_attn.{k}": v for k, v in made.pieces("attention-0").items()}
     if made.definition.layers[0].ffn_piece is not None:
         block |= {f"mlp.{k}": v for k, v in made.pieces("ffn-0").items()}
-    layer = LayerDefinition(attention=GqaAttention(kv_heads=1), ffn=ffn, block_piece="b")
+    layer = LayerDefinition(attention=G1, ffn=ffn, block_piece="b")
     coupled = ModelDefinition(name="c", search="c", parent="p", layers=(layer,))
     before = contents(made.out)
     realise(coupled, made.parent, {"b": block}.__getitem__, made.out)
@@ -394,7 +391,7 @@ def test_a_piece_that_does_not_fit_is_a_diagnostic(
 ) -> None:
     parent = save_tiny(tmp_path / "parent", layers=1)
     piece = None if weights is None else "attention-0"
-    layer = LayerDefinition(attention=LinearAttention(), ffn=ParentFfn(), attention_piece=piece)
+    layer = LayerDefinition(attention=LA, ffn=F, attention_piece=piece)
     definition = ModelDefinition(name="c", search="c", parent="p", layers=(layer,))
     found = problem(realise, definition, parent, {"attention-0": weights}.__getitem__, tmp_path / "out")
     assert isinstance(found, PieceDoesNotFit) and reason in found.message
@@ -413,7 +410,7 @@ BROKEN: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("changes", BROKEN)
 def test_a_broken_child_is_a_diagnostic(tmp_path: Path, changes: dict[str, object]) -> None:
-    made = Made(tmp_path, [(NoOpAttention(), ParentFfn()), (GqaAttention(kv_heads=1), NoOpFfn())])
+    made = Made(tmp_path, [(NA, F), (G1, NF)])
     path = made.out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     assert isinstance(problem(load_child, made.out), NotAChild)

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.child.checkpoint.contents import from_directory
@@ -21,11 +20,9 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import paged_parent
 from tests.child.checkpoint.test_checkpoint import Made, contents
 from tests.children import PARENT, Choice
+from tests.export.variants import G1, LA, LF, NA, NF, A, F
 from tests.tiny import tiny_tokens
 
-A, F = PARENT
-NA, LA, NF, LF = NoOpAttention(), LinearAttention(), NoOpFfn(), LinearFfn()
-G1 = GqaAttention(kv_heads=1)
 CHILD: list[Choice] = [
     (NA, MlpFfn(width=30)),
     (GqaAttention(kv_heads=2, window=7, sinks=2), NF),

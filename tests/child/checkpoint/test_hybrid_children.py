@@ -9,26 +9,25 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.contents import load_child
 from tests.cases import more
 from tests.child.checkpoint.test_checkpoint import LAYERS, Made, generate
 from tests.children import MIXED as DENSE
 from tests.children import PARENT, Choice
 from tests.doubled import logits_in_float64
+from tests.export.variants import G1, LA, LF, NA, NF, A, F
 from tests.tiny import HYBRIDS, tiny_tokens
 
 ATTENTIONS = (
-    GqaAttention(kv_heads=1),
+    G1,
     GqaAttention(kv_heads=4),
     GqaAttention(kv_heads=2, window=5),
     GqaAttention(kv_heads=4, window=5, sinks=2),
 )
-OF_MIXERS = (LinearAttention(), NoOpAttention())
-OF_FFNS = (LinearFfn(), NoOpFfn())
+OF_MIXERS = (LA, NA)
+OF_FFNS = (LF, NF)
 OF_MIXTURES = (
     MoeFfn(experts=4, top_k=2, width=16),
     MoeFfn(experts=6, top_k=1, width=8),
@@ -37,16 +36,16 @@ OF_MIXTURES = (
 )
 # One layer a row: family, layer (kinds of layers repeat: the first, a middle and the last of each), alternatives.
 CASES = [
-    *(("nemotron_h", layer, (a, ParentFfn())) for layer in (0, 4, 8) for a in OF_MIXERS),
-    *(("nemotron_h", layer, (a, ParentFfn())) for layer in (1, 5, 9) for a in (*ATTENTIONS, *OF_MIXERS)),
-    *(("nemotron_h", layer, (ParentAttention(), f)) for layer in (2, 6, 10) for f in (MlpFfn(width=17), *OF_FFNS)),
-    *(("nemotron_h", layer, (ParentAttention(), f)) for layer in (3, 7, 11) for f in OF_MIXTURES),
-    *(("qwen3_next", layer, (a, ParentFfn())) for layer in (0, 2) for a in OF_MIXERS),
-    *(("qwen3_next", layer, (a, ParentFfn())) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
-    *(("qwen3_next", layer, (ParentAttention(), f)) for layer in (0, 1, 3) for f in OF_MIXTURES),
-    *(("qwen3_5_text", layer, (a, ParentFfn())) for layer in (0, 2) for a in OF_MIXERS),
-    *(("qwen3_5_text", layer, (a, ParentFfn())) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
-    *(("qwen3_5_text", layer, (ParentAttention(), f)) for layer in (0, 1, 3) for f in (MlpFfn(width=17), *OF_FFNS)),
+    *(("nemotron_h", layer, (a, F)) for layer in (0, 4, 8) for a in OF_MIXERS),
+    *(("nemotron_h", layer, (a, F)) for layer in (1, 5, 9) for a in (*ATTENTIONS, *OF_MIXERS)),
+    *(("nemotron_h", layer, (A, f)) for layer in (2, 6, 10) for f in (MlpFfn(width=17), *OF_FFNS)),
+    *(("nemotron_h", layer, (A, f)) for layer in (3, 7, 11) for f in OF_MIXTURES),
+    *(("qwen3_next", layer, (a, F)) for layer in (0, 2) for a in OF_MIXERS),
+    *(("qwen3_next", layer, (a, F)) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
+    *(("qwen3_next", layer, (A, f)) for layer in (0, 1, 3) for f in OF_MIXTURES),
+    *(("qwen3_5_text", layer, (a, F)) for layer in (0, 2) for a in OF_MIXERS),
+    *(("qwen3_5_text", layer, (a, F)) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
+    *(("qwen3_5_text", layer, (A, f)) for layer in (0, 1, 3) for f in (MlpFfn(width=17), *OF_FFNS)),
 ]  # fmt: skip
 MIDDLE = (4, 5, 6, 7)
 """Layers of nemotron_h in the middle, one of each kind, and the alternatives that `make test` puts there."""
@@ -78,31 +77,21 @@ def test_each_alternative_in_first_middle_and_last_layer(
 
 MIXED = {
     "nemotron_h": [
-        (NoOpAttention(), ParentFfn()),
-        (GqaAttention(kv_heads=1), ParentFfn()),
-        (ParentAttention(), MlpFfn(width=17)),
-        (ParentAttention(), NoOpFfn()),
+        (NA, F),
+        (G1, F),
+        (A, MlpFfn(width=17)),
+        (A, NF),
         PARENT,
-        (NoOpAttention(), ParentFfn()),
-        (ParentAttention(), LinearFfn()),
-        (ParentAttention(), MoeFfn(experts=3, top_k=1, width=8)),
-        (LinearAttention(), ParentFfn()),
-        (GqaAttention(kv_heads=2, window=5), ParentFfn()),
-        (ParentAttention(), NoOpFfn()),
-        (ParentAttention(), LinearFfn()),
+        (NA, F),
+        (A, LF),
+        (A, MoeFfn(experts=3, top_k=1, width=8)),
+        (LA, F),
+        (GqaAttention(kv_heads=2, window=5), F),
+        (A, NF),
+        (A, LF),
     ],
-    "qwen3_next": [
-        (NoOpAttention(), LinearFfn()),
-        (LinearAttention(), NoOpFfn()),
-        PARENT,
-        (GqaAttention(kv_heads=1), MoeFfn(experts=3, top_k=1, width=8)),
-    ],
-    "qwen3_5_text": [
-        (NoOpAttention(), LinearFfn()),
-        (LinearAttention(), NoOpFfn()),
-        PARENT,
-        (GqaAttention(kv_heads=1), MlpFfn(width=17)),
-    ],
+    "qwen3_next": [(NA, LF), (LA, NF), PARENT, (G1, MoeFfn(experts=3, top_k=1, width=8))],
+    "qwen3_5_text": [(NA, LF), (LA, NF), PARENT, (G1, MlpFfn(width=17))],
 }
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing import layer as experts
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
@@ -26,6 +25,7 @@ from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from tests.children import Choice, define, random_pieces
+from tests.export.variants import A, F
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
 
 FAMILIES = (*MIXTURES, *SPARSE_HYBRIDS)
@@ -100,9 +100,7 @@ def test_healed_experts_are_nearer_to_the_parent(
     monkeypatch.setattr(experts, "MOST_CHANNELS", most)
     model = tiny_model(family, layers=4)
     mixed = [index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe"]
-    chosen: list[Choice] = [
-        (ParentAttention(), SMALLER if index in mixed else ParentFfn()) for index in range(4)
-    ]
+    chosen: list[Choice] = [(A, SMALLER if index in mixed else F) for index in range(4)]
     pieces = random_pieces(model, chosen)
     texts = tiny_tokens(96, 16, seed=1), tiny_tokens(8, 16, seed=2)
     result = heal(model, define(chosen).layers, pieces, *texts, tmp_path, Silent())

@@ -13,9 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
@@ -34,13 +32,14 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from tests.blocks import token_blocks
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
+from tests.export.variants import G1, NA, NF, A, F
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_pieces, make_program
 from tests.tiny import FAMILIES, save_tiny, tiny_tokenizer, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(24, 16, seed=1), tiny_tokens(4, 16, seed=2)
 AROUND: list[Choice] = [PARENT, *MIXED, PARENT]
-DROPPED: Choice = (NoOpAttention(), NoOpFfn())
+DROPPED: Choice = (NA, NF)
 
 
 def healed(directory: Path, layers: list[Choice], work: Path, progress: Any = None, **options: Any) -> Healed:
@@ -108,7 +107,7 @@ def test_pieces_below_which_nothing_changed_are_fitted_to_the_parent_alone(tmp_p
 
 
 def test_of_a_coupled_piece_both_halves_are_healed_and_so_is_the_parents(tmp_path: Path) -> None:
-    attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24))
+    attention, ffn = (A, G1), (F, MlpFfn(width=24))
     sizes: dict[str, Any] = {"model": {"layers": 2}, "tokens": 128}
     program = make_program(tmp_path, mode="coupled", attention=attention, ffn=ffn, **sizes)
     library = make_pieces(program, tmp_path)
@@ -162,7 +161,7 @@ def test_killed_it_ends_in_the_same_bytes_and_fits_no_layer_twice(
 def test_healing_brings_children_of_each_kind_of_layer_back(tmp_path: Path, family: str) -> None:
     """Factors, norms behind and joined projections: after a dropped attention and a dropped FFN."""
     model = load_parent(save_tiny(tmp_path / "parent", family, layers=4, scale=0.15))
-    dropped = [PARENT, (NoOpAttention(), ParentFfn()), PARENT, (ParentAttention(), NoOpFfn())]
+    dropped = [PARENT, (NA, F), PARENT, (A, NF)]
     texts = tiny_tokens(64, 32), tiny_tokens(16, 32, seed=1)
     healed = heal(model, define(dropped).layers, {}.__getitem__, *texts, tmp_path / "work", Silent())
     assert healed.kl_after < 0.8 * healed.kl_before

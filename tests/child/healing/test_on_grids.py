@@ -10,7 +10,7 @@ import torch
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import from_directory, load_child
@@ -20,13 +20,14 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import codes_of
 from tests.child.healing.test_healing import CALIBRATION, HELD_OUT, kl_of, same_files
 from tests.children import PARENT, Choice, define, random_pieces
+from tests.export.variants import A, F
 from tests.interrupting import Interrupting
 from tests.tiny import save_tiny
 
 LAYERS: list[Choice] = [
     (ParentAttention(dtype="fp8"), MlpFfn(width=32, dtype="int4")),
-    (GqaAttention(kv_heads=1, dtype="int8"), ParentFfn()),
-    (ParentAttention(), LinearFfn(dtype="int4")),
+    (GqaAttention(kv_heads=1, dtype="int8"), F),
+    (A, LinearFfn(dtype="int4")),
     PARENT,
 ]
 SIZES = {"layers": 4, "hidden": 32}

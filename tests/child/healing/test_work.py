@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.families.load import load_parent
 from tests.children import PARENT, Choice, define, random_pieces
+from tests.export.variants import NA, NF, A, F
 from tests.tiny import save_tiny, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(64, 16, seed=1), tiny_tokens(4, 16, seed=2)
-NARROW: Choice = (ParentAttention(), MlpFfn(width=16))
+NARROW: Choice = (A, MlpFfn(width=16))
 
 
 class Works(Silent):
@@ -60,9 +59,9 @@ def works(layers: Sequence[Choice], folder: Path, work: str) -> Works:
     "layers",
     [
         [PARENT, NARROW, PARENT, PARENT],
-        [PARENT, PARENT, (NoOpAttention(), ParentFfn()), NARROW],
-        [(ParentAttention(), NoOpFfn()), PARENT, (NoOpAttention(), NoOpFfn()), PARENT],
-        [PARENT, NARROW, PARENT, (NoOpAttention(), NoOpFfn())],
+        [PARENT, PARENT, (NA, F), NARROW],
+        [(A, NF), PARENT, (NA, NF), PARENT],
+        [PARENT, NARROW, PARENT, (NA, NF)],
     ],
 )
 def test_a_layer_of_a_child_counts_by_its_own_sub_blocks(layers: list[Choice], tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
@@ -29,6 +28,7 @@ from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.families.stored import inventory
 from tests.cases import cases
 from tests.children import PARENT, Choice, define, random_pieces
+from tests.export.variants import A
 from tests.families.test_corrupted_configs import fields_of
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
@@ -54,7 +54,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def children(parents: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made: dict[str, Path] = {}
-    choices: list[Choice] = [(ParentAttention(), MoeFfn(experts=3, top_k=2, width=8)), PARENT, PARENT]
+    choices: list[Choice] = [(A, MoeFfn(experts=3, top_k=2, width=8)), PARENT, PARENT]
     for family in MIXTURES:
         parent = parents[family]
         made[family] = tmp_path_factory.mktemp("children") / family

@@ -56,20 +56,16 @@ MIXED: tuple[Choice, ...] = (
 
 def define(layers: Sequence[Choice], name: str = "child") -> ModelDefinition:
     """A definition whose pieces are called `attention-0`, `ffn-0` …"""
-    return ModelDefinition(
-        name=name,
-        search=name,
-        parent="tiny",
-        layers=tuple(
-            LayerDefinition(
-                attention=attention,
-                ffn=ffn,
-                attention_piece=f"attention-{index}" if attention.trainable else None,
-                ffn_piece=f"ffn-{index}" if ffn.trainable else None,
-            )
-            for index, (attention, ffn) in enumerate(layers)
-        ),
+    found = tuple(
+        LayerDefinition(
+            attention=attention,
+            ffn=ffn,
+            attention_piece=f"attention-{index}" if attention.trainable else None,
+            ffn_piece=f"ffn-{index}" if ffn.trainable else None,
+        )
+        for index, (attention, ffn) in enumerate(layers)
     )
+    return ModelDefinition(name=name, search=name, parent="tiny", layers=found)
 
 
 def random_pieces(parent: PreTrainedModel, layers: Sequence[Choice]) -> Pieces:

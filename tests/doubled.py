@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,7 @@ from transformers import AutoModelForCausalLM
 class Doubled(TorchFunctionMode):
     """Inside, `float()` is `double()`, and every float32 that is asked for by name is a float64."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function with float64 in place of float32."""
         if func is torch.Tensor.float:
             func = torch.Tensor.double

@@ -93,7 +93,8 @@ def _ffn(
     if block.get("replace_with_linear"):
         return x @ layer["mlp.linear.weight"].T
     if any(".experts." in name for name in layer):
-        return mixture(x, layer, config, block)
+        own = {name.removeprefix("mlp."): w for name, w in layer.items() if name.startswith("mlp.")}
+        return mixture(x, own, config, block)
     gate, up = _linear(x, layer, "mlp.gate_proj"), _linear(x, layer, "mlp.up_proj")
     if config.get("hidden_activation") == "gelu_pytorch_tanh":
         gate = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
@@ -119,22 +120,35 @@ def _attention(
     k, v = stored(k, v, block.get("kv_cache"))
     kinds = config.get("layer_types") or ["sliding_attention"] * (index + 1)
     own = config.get("sliding_window") if kinds[index] == "sliding_attention" else None
-    window = block.get("window_length") or own or length
-    outputs = []
+    found = attend(q, k, v, block, _sharpness(config, dim), own, layer.get("self_attn.sinks"))
+    return _linear(found, layer, "self_attn.o_proj")
+
+
+def attend(
+    q: Array,
+    k: Array,
+    v: Array,
+    block: dict[str, Any],
+    sharpness: float,
+    own: int | None = None,
+    sinks: Array | None = None,
+) -> Array:
+    """Causal attention of all heads, (S, N D), within the parent's own window and a child's; `sinks`: a logit of each head."""
+    length, outputs = len(q), []
+    window, first = block.get("window_length") or own or length, block.get("num_sink_tokens") or 0
     for head in range(q.shape[1]):
         shared = head * k.shape[1] // q.shape[1]
-        logits = q[:, head] @ k[:, shared].T * _sharpness(config, dim)
+        logits = q[:, head] @ k[:, shared].T * sharpness
         row, column = np.indices(logits.shape)
-        sinks = block.get("num_sink_tokens") or 0
-        logits[(column > row) | ((column <= row - window + sinks) & (column >= sinks))] = -np.inf
+        logits[(column > row) | ((column <= row - window + first) & (column >= first))] = -np.inf
         if own:
             logits[column <= row - own] = -np.inf
-        if "self_attn.sinks" in layer:  # a column without a value
-            logits = np.column_stack([logits, np.full(length, layer["self_attn.sinks"][head])])
+        if sinks is not None:  # a column without a value
+            logits = np.column_stack([logits, np.full(length, sinks[head])])
         chances = np.exp(logits - logits.max(-1, keepdims=True))
         chances = chances / chances.sum(-1, keepdims=True)
         outputs.append(chances[:, :length] @ v[:, shared])
-    return _linear(np.concatenate(outputs, -1), layer, "self_attn.o_proj")
+    return np.concatenate(outputs, -1)
 
 
 def _sharpness(config: dict[str, Any], dim: int) -> float:

@@ -5,12 +5,14 @@ Shapes: S positions, H hidden, N query heads, D head_dim, E experts.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 from tests import oracle_forward
 from tests.oracle_mixers import Array, Weights, delta_net, mamba2, silu
+from tests.oracle_mixtures import mixture
 
 Config = dict[str, Any]
 Block = dict[str, Any]
@@ -19,18 +21,7 @@ Block = dict[str, Any]
 def logits(config: Config, weights: Weights, token_ids: list[int]) -> Array:
     """Logits (S, vocabulary) of one sequence."""
     own = _nemotron_h if config.get("base_model_type", config["model_type"]) == "nemotron_h" else _qwen3_next
-    return own(config, _unprefixed(weights), token_ids)
-
-
-def _unprefixed(weights: Weights) -> Weights:
-    return {
-        name.replace("backbone.", "model.", 1) if name.startswith("backbone.") else name: weight
-        for name, weight in weights.items()
-    }
-
-
-def _layer(weights: Weights, index: int) -> Weights:
-    return _inside(weights, f"model.layers.{index}.")
+    return own(config, {re.sub("^backbone", "model", name): w for name, w in weights.items()}, token_ids)
 
 
 def _inside(weights: Weights, prefix: str) -> Weights:
@@ -53,7 +44,7 @@ def _norm(x: Array, scale: Array, eps: float) -> Array:
 def _nemotron_h(config: Config, weights: Weights, token_ids: list[int]) -> Array:
     x, eps = weights["model.embeddings.weight"][token_ids], config["layer_norm_epsilon"]
     for index, kind in enumerate(config["layers_block_type"]):
-        layer, (attention, ffn) = _layer(weights, index), _blocks(config, index)
+        layer, (attention, ffn) = _inside(weights, f"model.layers.{index}."), _blocks(config, index)
         own = _inside(layer, "mixer.")
         block = attention if kind in ("linear_attention", "full_attention") else ffn
         if block.get("no_op"):
@@ -79,21 +70,7 @@ def _attention(x: Array, own: Weights, config: Config, block: Block) -> Array:
         (x @ own[f"{name}.weight"].T).reshape(len(x), -1, config["head_dim"])
         for name in ("q_proj", "k_proj", "v_proj")
     )
-    return _attend(q, k, v, block) @ own["o_proj.weight"].T
-
-
-def _attend(q: Array, k: Array, v: Array, block: Block) -> Array:
-    """Causal attention of all heads, (S, N D), within a child's window."""
-    window, sinks = block.get("window_length") or len(q), block.get("num_sink_tokens") or 0
-    outputs = []
-    for head in range(q.shape[1]):
-        shared = head * k.shape[1] // q.shape[1]
-        scores = q[:, head] @ k[:, shared].T / np.sqrt(q.shape[-1])
-        row, column = np.indices(scores.shape)
-        scores[(column > row) | ((column <= row - window + sinks) & (column >= sinks))] = -np.inf
-        chances = np.exp(scores - scores.max(-1, keepdims=True))
-        outputs.append(chances / chances.sum(-1, keepdims=True) @ v[:, shared])
-    return np.concatenate(outputs, -1)
+    return oracle_forward.attend(q, k, v, block, config["head_dim"] ** -0.5) @ own["o_proj.weight"].T
 
 
 def _squared_relu_ffn(x: Array, up: Array, down: Array) -> Array:
@@ -128,7 +105,7 @@ def _expert(own: Weights, name: str, expert: int) -> Array:
 def _qwen3_next(config: Config, weights: Weights, token_ids: list[int]) -> Array:
     x, eps = weights["model.embed_tokens.weight"][token_ids], config["rms_norm_eps"]
     for index, kind in enumerate(config["layer_types"]):
-        layer, (attention, ffn) = _layer(weights, index), _blocks(config, index)
+        layer, (attention, ffn) = _inside(weights, f"model.layers.{index}."), _blocks(config, index)
         mixer = "linear_attn." if kind == "linear_attention" else "self_attn."
         if not attention.get("no_op"):
             own, normed = _inside(layer, mixer), _norm(x, 1 + layer["input_layernorm.weight"], eps)
@@ -143,9 +120,10 @@ def _qwen3_next(config: Config, weights: Weights, token_ids: list[int]) -> Array
             if ffn.get("replace_with_linear"):
                 x = x + normed @ own["linear.weight"].T
             elif "gate.weight" in own:
-                x = x + _softmax_mixture(normed, own, config, ffn)
+                x = x + mixture(normed, own, config, ffn)
             else:
-                x = x + _silu_ffn(normed, own, "")
+                gate, up, down = (own[f"{name}_proj.weight"] for name in ("gate", "up", "down"))
+                x = x + silu(normed @ gate.T) * (normed @ up.T) @ down.T
     head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
     return _norm(x, 1 + weights["model.norm.weight"], eps) @ weights[head].T
 
@@ -162,32 +140,5 @@ def _gated_attention(x: Array, own: Weights, config: Config, block: Block) -> Ar
     k, v = (made(name).reshape(len(x), -1, dim) for name in ("k_proj", "v_proj"))
     q, k = _norm(q, 1 + own["q_norm.weight"], eps), _norm(k, 1 + own["k_norm.weight"], eps)
     q, k = (oracle_forward._rotate(each, config, 0) for each in (q, k))
-    gated = _attend(q, k, v, block) / (1 + np.exp(-gate.reshape(len(x), -1)))
+    gated = oracle_forward.attend(q, k, v, block, dim**-0.5) / (1 + np.exp(-gate.reshape(len(x), -1)))
     return gated @ own["o_proj.weight"].T + own.get("o_proj.bias", 0.0)
-
-
-def _silu_ffn(x: Array, own: Weights, prefix: str) -> Array:
-    gate, up, down = (own[f"{prefix}{name}_proj.weight"] for name in ("gate", "up", "down"))
-    return silu(x @ gate.T) * (x @ up.T) @ down.T
-
-
-def _softmax_mixture(x: Array, own: Weights, config: Config, block: Block) -> Array:
-    """Experts weighted by the softmax over all, made to add up to one, and a shared expert with a gate of its own."""
-    scores = np.exp(x @ own["gate.weight"].T)
-    scores /= scores.sum(-1, keepdims=True)
-    shared = 1 / (1 + np.exp(-(x @ own["shared_expert_gate.weight"].T)))
-    output = shared * _silu_ffn(x, own, "shared_expert.")
-    top_k = block.get("num_experts_per_tok") or config["num_experts_per_tok"]
-    for token, score in enumerate(scores):
-        chosen = np.argsort(-score)[:top_k]
-        shares = score[chosen] / (score[chosen].sum() if config.get("norm_topk_prob", True) else 1)
-        for expert, share in zip(chosen, shares, strict=True):
-            both = own.get("experts.gate_up_proj")
-            if both is None:
-                output[token] += share * _silu_ffn(x[token], own, f"experts.{expert}.")
-            else:
-                gate, up = np.split(both[expert], 2)
-                output[token] += share * (
-                    own["experts.down_proj"][expert] @ (silu(gate @ x[token]) * (up @ x[token]))
-                )
-    return output

@@ -28,9 +28,8 @@ def mamba2(x: Array, layer: Weights, config: dict[str, Any]) -> Array:
     state, outputs = np.zeros((heads, channels, size)), np.zeros_like(values)
     for t in range(len(x)):
         decay = np.exp(-step[t] * np.exp(layer["A_log"]))
-        state = decay[:, None, None] * state + step[t][:, None, None] * np.einsum(
-            "np,ns->nps", values[t], writes[t]
-        )
+        written = step[t][:, None, None] * np.einsum("np,ns->nps", values[t], writes[t])
+        state = decay[:, None, None] * state + written
         outputs[t] = np.einsum("nps,ns->np", state, reads[t]) + layer["D"][:, None] * values[t]
     gated = (outputs.reshape(len(x), -1) * silu(gate)).reshape(len(x), groups, -1)
     normed = gated / np.sqrt((gated**2).mean(-1, keepdims=True) + config["layer_norm_epsilon"])

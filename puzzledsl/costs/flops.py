@@ -76,6 +76,5 @@ def fixed_flop(shape: Shape, work: Workload) -> int:
 def met_weights(shape: Shape) -> tuple[tuple[int, ...], int]:
     """Return the weights of the parent that a token meets: of each layer, and of the head."""
     halves = ParentAttention(), ParentFfn()
-    return tuple(sum(half.size(own).active for half in halves) for own in shape.each), fixed_size(
-        shape
-    ).active
+    layers = (sum(half.size(own).active for half in halves) for own in shape.each)
+    return tuple(layers), fixed_size(shape).active

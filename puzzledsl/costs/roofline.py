@@ -122,14 +122,6 @@ def product_s(hardware: RooflineHardware, params: int, tokens: int, dtype: str, 
     return seconds + 2 * chosen * tokens / (peak * share)
 
 
-def kv_read_s(hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload) -> Fraction:
-    """Seconds to read the batch's keys and values in one decode step at the mean context."""
-    own = alternative.alone(shape)
-    tokens = work.batch * mean_context(work.prompt, work.output, own.attended)
-    one = kv_bytes_per_token(hardware, shape, own.cached_heads, alternative.cache)
-    return tokens * one / bandwidth(hardware)
-
-
 def attention_scores_s(
     hardware: RooflineHardware, shape: Shape, heads: int, window: int | None, work: Workload
 ) -> Fraction:
@@ -152,7 +144,9 @@ def mixing_s(
     own = alternative.alone(shape)
     if own.cached_heads:
         prefill = attention_scores_s(hardware, shape, own.query_heads, own.attended, work)
-        decode = kv_read_s(hardware, shape, alternative, work)
+        tokens = work.batch * mean_context(work.prompt, work.output, own.attended)
+        one = kv_bytes_per_token(hardware, shape, own.cached_heads, alternative.cache)
+        decode = tokens * one / bandwidth(hardware)
     if flop := scan_flop(own, hardware.gpus):
         prefill += _mixing_s(hardware, flop * work.batch * work.prompt)
     if state := state_bytes(hardware, shape, alternative):
@@ -253,14 +247,9 @@ def fixed_line(
     """
     # the type that the head is multiplied in: that of other quantised matrices if it is quantised
     dtype = head_dtype(hardware) if head.dtype is None else activation_dtype(hardware)
-    active, read = (
-        size_on(hardware, shape, head).active,
-        end_bytes(hardware, shape, head) / bandwidth(hardware),
-    )
-    time, flop = (
-        Pass(read, product_s(hardware, active, 1, dtype)),
-        Fraction(fixed_flop(shape, Workload(1, 1, 1))),
-    )
+    read = end_bytes(hardware, shape, head) / bandwidth(hardware)
+    time = Pass(read, product_s(hardware, size_on(hardware, shape, head).active, 1, dtype))
+    flop = Fraction(fixed_flop(shape, Workload(1, 1, 1)))
     stored = fixed_bytes(hardware, shape, embedding, head)
     params = facts.fixed_params(shape, untied=stored_apart(embedding, head, tied=shape.tied))
     return CostLine(params, stored, NO_TIME, time, time, flop, flop)

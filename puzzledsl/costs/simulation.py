@@ -66,10 +66,8 @@ class Engine:
     def serve(self, requests: Sequence[Request]) -> list[Latency]:
         """Return the latencies of requests in the order of their arrival."""
         waiting, now, found = deque(enumerate(requests)), 0, dict[int, Latency]()
-        left, first = (
-            dict[int, int](),
-            dict[int, int](),
-        )  # of running requests: tokens to come, time of the first token
+        left = dict[int, int]()  # tokens to come of running requests
+        first = dict[int, int]()  # and the times of their first tokens
         while waiting or left:
             if not left:
                 now = max(now, waiting[0][1].arrival_ns)

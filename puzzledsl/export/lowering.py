@@ -109,7 +109,9 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         child = as_family(child, engine.as_family)
     if child.shape.tied and isinstance(engine.tied, Lowered):
         child = untied(child)
-    if _needs_biases(child, engine):
+    each = [(a, own) for own, pair in zip(child.shape.each, child.layers, strict=True) for a in pair]
+    answers = [alternative.support(engine, own, first=False) for alternative, own in each]
+    if any(isinstance(a, Lowered) and a.way in ("biased_ffn", "extra_layer") for a in answers):
         child = with_ffn_biases(child)
     zeros = _Zeros(child.shape, child.dtype)
     layers: list[_Layer] = []
@@ -368,15 +370,6 @@ def _idle(engine: Architecture, zeros: _Zeros) -> _Layer:
     layer = _Layer(zeros.shape, NoOpAttention(), NoOpFfn(), {})
     attention = Lowered(way="zero_attention", into="attention whose output is zero")
     return _lower_ffn(_lower_attention(layer, attention, engine, zeros)[0], engine, zeros)
-
-
-def _needs_biases(child: ChildFiles, engine: Architecture) -> bool:
-    answers = [
-        alternative.support(engine, own, first=False)
-        for own, layer in zip(child.shape.each, child.layers, strict=True)
-        for alternative in layer
-    ]
-    return any(isinstance(a, Lowered) and a.way in ("biased_ffn", "extra_layer") for a in answers)
 
 
 def _is_empty(layer: _Layer) -> bool:

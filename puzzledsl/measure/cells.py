@@ -332,7 +332,9 @@ def measure_costs(
                 update = {"capacity_bytes": capacity}
                 tables[scenario.name] = tuple(each.model_copy(update=update) for each in costs)
                 timings += own_timings
-                said = (f"measured on {place.machine}, {place.dtype}{_shared(place)}", *checks)
+                own, depth = place.layers_with_weights, place.shape.layers
+                shared = "" if own == depth else f", with the weights of {own} of {depth} layers"
+                said = (f"measured on {place.machine}, {place.dtype}{shared}", *checks)
                 provenance[scenario.name] = "; ".join(said)
     shutil.rmtree(work, ignore_errors=True)
     layers = [*zip(shape.each, here.layers, strict=True)]
@@ -356,9 +358,3 @@ def _efforts(place: Place, scenarios: Sequence[Scenario], workload: Workload) ->
     turns, prefill = CHECK_ROUNDS, needs_prefill(scenarios, workload)
     one = served_work(place.shape, workload, turns, prefill=prefill)
     return one, served_work(place.shape, workload, 2 * turns, prefill=prefill)
-
-
-def _shared(place: Place) -> str:
-    """Say which share of the parent's weights was in memory; empty if all were."""
-    own, depth = place.layers_with_weights, place.shape.layers
-    return "" if own == depth else f", with the weights of {own} of {depth} layers"

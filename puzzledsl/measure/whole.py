@@ -105,10 +105,7 @@ class _InPlace:
 
     def __init__(self, layer: Any) -> None:
         self._keys, self._values = _with_room(layer.keys), _with_room(layer.values)
-        layer.keys, layer.values = (
-            self._keys[:, :, :-1],
-            self._values[:, :, :-1],
-        )  # lengths are read from them
+        layer.keys, layer.values = self._keys[:, :, :-1], self._values[:, :, :-1]  # whose lengths are read
 
     def __call__(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any

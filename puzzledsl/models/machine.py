@@ -96,15 +96,11 @@ def _rooms(*, unused: bool = False) -> Iterator[int]:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     yield machine if unused else _table(Path("/proc/meminfo")).get("MemAvailable", machine // 2)
     yield from _left_in_control_groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), unused=unused)
-    used = {} if unused else _used_by_this_process()
+    used = {} if unused else _table(Path("/proc/self/status"))
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY:
             yield soft - used.get(name, 0)
-
-
-def _used_by_this_process() -> dict[str, int]:
-    return _table(Path("/proc/self/status"))
 
 
 def _table(path: Path) -> dict[str, int]:

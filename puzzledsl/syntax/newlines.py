@@ -131,8 +131,11 @@ class _Layout:
         elif not self.opened:
             ends = {"_NL"} | _BRACES | ASSIGNS
             here = list(takewhile(lambda t: t.type not in ends, reversed(self.out)))
-            # `name: value`, `layersi]`, `measured2)` and `texttexts + "…")` have lost their opener
+            # `name: value`, `layersi]`, `layers-1]`, `measured2)` and `texttexts + "…")` have lost their opener
             lost = any(t.type == "COLON" or re.fullmatch(r"layers\w+", t) for t in here)
+            lost |= any(
+                t == "layers" and u.type in ("ADD", "RANGE") for t, u in zip(here[1:], here, strict=False)
+            )
             lost |= any(t.type == "NAME" and t[-1:].isdigit() for t in here[:1])
             lost |= any(t.type == "NAME" and t not in _CALLED and t.startswith(_CALLED) for t in here)
             place = "arguments" if text == "(" else "layers"
@@ -202,6 +205,7 @@ class _Layout:
             inside = self.out[next(i for i, token in enumerate(self.out) if token is opener) :]
             named = any(token.type == "COLON" for token in inside)
             lost |= named and [t.type for t in self.out[end - 2 : end]] == ["COMMA", "NAME"]  # nor of a value
+            lost |= named and inside[1].type == opener.type  # `f((x, y: z)`: brackets hold one thing
             four = zip(inside, inside[1:], inside[2:], inside[3:], strict=False)  # as in `f((x)`
             twice = [b for a, b, _, c in four if a.type == b.type == opener.type and c.type == kind]
             fix = Fix.insert(where, text, safe=False)

@@ -180,21 +180,6 @@ def announced(ranks: Ranks) -> Iterator[str]:
         yield heard[0]
 
 
-def shares(rows_GT: Tensor, micro: int, ranks: Ranks) -> list[tuple[Tensor, float]]:
-    """Return this process's micro-batches of a step, each with its share of the step's blocks.
-
-    Every process gets the same number of them. Micro-batch i belongs to rank i mod world; one that only keeps a
-    process in step with the others has share 0.
-    """
-    blocks = len(rows_GT)
-    micro = max(1, min(micro, -(-blocks // ranks.world)))
-    cuts = list(torch.split(rows_GT, micro))
-    rounds = -(-len(cuts) // ranks.world)
-    mine = [cuts[i] for i in range(ranks.rank, len(cuts), ranks.world)]
-    found = [(rows, len(rows) / blocks) for rows in mine]
-    return found + [(cuts[0], 0.0)] * (rounds - len(found))
-
-
 @dataclass(frozen=True, slots=True)
 class Sharding:
     """The way in which both models are cut.

@@ -34,7 +34,7 @@ from puzzledsl.uptrain.model import (
     prepare_training,
     recompute_layers,
 )
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, Sharding, embedding_of, gathered, reshard, shares
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, Sharding, embedding_of, gathered, reshard
 from puzzledsl.uptrain.state import BEST, Store, TrainingProgress, TrainingState, adamw
 
 
@@ -50,16 +50,19 @@ def micro_batches(ids_GT: Tensor, learned_GT: Tensor | None, micro: int, ranks: 
     """Return this process's micro-batches of a step, each with its share of the positions that count in the whole step.
 
     So the step's losses are means over all positions that count, however they are spread over blocks and processes. `learned_GT`:
-    bool, or None where all count. Every process gets the same number of micro-batches (see `shares`).
+    bool, or None where all count. Every process gets the same number: micro-batch i belongs to rank i mod world, one that only
+    keeps a process in step with the others has share 0.
     """
-    cuts = shares(ids_GT, micro, ranks)
-    if learned_GT is None:
-        return [MicroBatch(ids_BT, share) for ids_BT, share in cuts]
-    total = max(1, int(learned_GT.sum()))
-    found = []
-    for (ids_BT, share), (learned_BT, _) in zip(cuts, shares(learned_GT, micro, ranks), strict=True):
-        learned_M = learned_BT.flatten().nonzero().flatten()
-        found.append(MicroBatch(ids_BT, len(learned_M) / total if share else 0.0, learned_M))
+    blocks = len(ids_GT)
+    micro = max(1, min(micro, -(-blocks // ranks.world)))
+    starts, found = range(0, blocks, micro), []
+    total = blocks if learned_GT is None else max(1, int(learned_GT.sum()))
+    for number in range(ranks.rank, -(-len(starts) // ranks.world) * ranks.world, ranks.world):
+        mine = number < len(starts)
+        rows = slice(starts[number], starts[number] + micro) if mine else slice(micro)
+        learned_M = None if learned_GT is None else learned_GT[rows].flatten().nonzero().flatten()
+        counted = len(ids_GT[rows]) if learned_M is None else len(learned_M)
+        found.append(MicroBatch(ids_GT[rows], counted / total if mine else 0.0, learned_M))
     return found
 
 

@@ -31,12 +31,8 @@ def test_a_type_changes_the_name_and_no_weight(plain, cache, dtype) -> None:
     assert made.trainable == made.of_piece.trainable
     assert made.weights(LLAMA_8B) == plain.weights(LLAMA_8B)
     assert made.size(LLAMA_8B) == made.of_piece.size(LLAMA_8B)
-    assert (
-        from_entry(
-            "attention", entry_of(made, LLAMA_8B) | {"no_op": False, "replace_with_linear": False}, LLAMA_8B
-        )
-        == made
-    )
+    entry = {"no_op": False, "replace_with_linear": False} | entry_of(made, LLAMA_8B)
+    assert from_entry("attention", entry, LLAMA_8B) == made
     assert made.in_cache(None) == made.of_piece
 
 
@@ -48,9 +44,8 @@ def test_other_names_are_none(name: str) -> None:
 
 
 def test_nothing_is_written_without_a_type() -> None:
-    assert "kv_cache" not in ParentAttention().model_dump_json() and "kv_cache" not in entry_of(
-        ParentAttention(), LLAMA_8B
-    )
+    plain = ParentAttention()
+    assert "kv_cache" not in plain.model_dump_json() and "kv_cache" not in entry_of(plain, LLAMA_8B)
     assert ParentAttention(kv_cache="fp8").model_dump(mode="json") == {"kv_cache": "fp8", "kind": "parent"}
     assert ParentFfn().cache is None and LinearAttention().cache is None
 
@@ -65,17 +60,12 @@ def test_what_a_layer_cannot_store() -> None:
     assert "keeps no keys and values" in storage_misfit(ParentAttention(kv_cache="fp8"), matrix)
 
 
-def test_an_entry_with_another_type_is_refused() -> None:
+def test_an_entry_with_another_type_is_refused_and_a_child_that_rounds_is_no_parent() -> None:
     entry = {"no_op": False, "replace_with_linear": False, "n_heads_in_group": 4, "kv_cache": "q4_0"}
     with pytest.raises(ValueError, match="`q4_0` is no type of a KV cache"):
         from_entry("attention", entry, LLAMA_8B)
-
-
-def test_a_child_that_rounds_is_no_parent() -> None:
-    entries = [
-        {"attention": {"n_heads_in_group": 4, "kv_cache": "fp8"}, "ffn": {"intermediate_size": 14336}},
-        {"attention": {"n_heads_in_group": 4}, "ffn": {"intermediate_size": 14336}},
-    ]
+    attentions = {"n_heads_in_group": 4, "kv_cache": "fp8"}, {"n_heads_in_group": 4}
+    entries = [{"attention": attention, "ffn": {"intermediate_size": 14336}} for attention in attentions]
     content = {"hidden_size": 4096, "block_configs": entries}
     two = LLAMA_8B.model_copy(update={"layers": 2})
     with pytest.raises(BadConfig, match="layer 0 rounds keys and values to fp8"):
@@ -85,10 +75,9 @@ def test_a_child_that_rounds_is_no_parent() -> None:
 def test_bytes_are_those_of_codes_and_scales() -> None:
     assert {name: cache.bytes for name, cache in CACHES.items()} == {"fp8": 1, "q8_0": Fraction(34, 32)}
     weights = PRECISIONS["q8_0"]
-    assert CACHES["q8_0"].bytes == Fraction(weights.bits, 8) + Fraction(
-        weights.scale_bytes, weights.groups[0]
-    )
-    assert CACHES["q8_0"].group == weights.groups[0]
+    scales = Fraction(weights.scale_bytes, weights.groups[0])
+    assert CACHES["q8_0"].bytes == Fraction(weights.bits, 8) + scales
+    assert CACHES["q8_0"].group == weights.groups[0] and all(cache.flags for cache in CACHES.values())
 
 
 def test_options_name_the_layers_that_stay_as_they_are() -> None:

@@ -19,16 +19,9 @@ from puzzledsl.families.block_configs import entry_of, from_entry
 from puzzledsl.ir.facts import layer_kinds
 
 SIZES: dict[str, Any] = {
-    "family": "llama",
-    "layers": 4,
-    "hidden": 64,
-    "heads": 8,
-    "kv_heads": 4,
-    "head_dim": 8,
-    "intermediate": 192,
-    "vocab": 256,
-    "tied": False,
-}
+    "family": "llama", "layers": 4, "hidden": 64, "heads": 8, "kv_heads": 4, "head_dim": 8, "intermediate": 192,
+    "vocab": 256, "tied": False,
+}  # fmt: skip
 DENSE = Shape(**SIZES)
 MIXTURE = Shape(**SIZES, ffn="moe", experts=8, top_k=2, expert_width=32, shared_width=16)
 STATE = Shape(
@@ -54,9 +47,6 @@ ONLY_FFN = Shape(**SIZES, mixer="none")
 def test_where_each_fits(kind: type[Alternative], fits: set[str]) -> None:
     layers = {"dense": DENSE, "mixture": MIXTURE, "state": STATE, "ffn": ONLY_FFN}
     assert {name for name, own in layers.items() if not kind.unfit(own)} == fits
-
-
-def test_every_difference_belongs_to_a_sub_block() -> None:
     assert sorted((*FIELDS_OF["attention"], *FIELDS_OF["ffn"])) == sorted(LAYER_FIELDS)
 
 
@@ -83,11 +73,8 @@ def test_fewer_query_heads(alternative: GqaAttention, name: str, heads: int) -> 
 
 
 def test_todays_attention_keeps_its_json() -> None:
-    assert GqaAttention(kv_heads=2, window=64).model_dump(mode="json") == {
-        "kind": "gqa",
-        "kv_heads": 2,
-        "window": 64,
-    }
+    written = GqaAttention(kv_heads=2, window=64).model_dump(mode="json")
+    assert written == {"kind": "gqa", "kv_heads": 2, "window": 64}
     assert "num_attention_heads" not in entry_of(GqaAttention(kv_heads=2), DENSE)
 
 
@@ -100,14 +87,8 @@ def test_figures_of_the_parent() -> None:
     attention, windowed = ParentAttention(), DENSE.model_copy(update={"window": 64})
     assert attention.answers_to("gqa", DENSE)
     assert not attention.answers_to("gqa", STATE)
-    assert (
-        attention.figure("window", windowed)
-        == GqaAttention(kv_heads=2).figure("window", windowed)
-        == Fraction(64)
-    )
-
-
-def test_the_width_that_a_token_uses() -> None:
+    assert attention.figure("window", windowed) == Fraction(64)
+    assert GqaAttention(kv_heads=2).figure("window", windowed) == Fraction(64)
     assert [own.ffn_width for own in (DENSE, MIXTURE, STATE)] == [192, 80, 0]
 
 
@@ -123,13 +104,14 @@ def test_layers_with_a_like_sub_block_are_one_group() -> None:
 def test_kinds_of_layers_in_words() -> None:
     assert layer_kinds(DENSE) == []
     assert layer_kinds(MIXTURE) == ["every layer: 8 experts of 32, 2 a token, 16 shared"]
+    each = [
+        ("mamba2", "none", None),
+        ("attention", "none", 64),
+        ("none", "dense", None),
+        ("mamba2", "none", None),
+    ]
     hybrid = STATE.with_layers(
-        [
-            {"mixer": "mamba2", "ffn": "none", "window": None},
-            {"mixer": "attention", "ffn": "none", "window": 64},
-            {"mixer": "none", "ffn": "dense", "window": None},
-            {"mixer": "mamba2", "ffn": "none", "window": None},
-        ]
+        [{"mixer": mixer, "ffn": ffn, "window": window} for mixer, ffn, window in each]
     )
     assert layer_kinds(hybrid) == [
         "layers 0, 3: Mamba2",

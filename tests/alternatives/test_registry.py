@@ -21,16 +21,8 @@ from puzzledsl.families.block_configs import from_entry
 from puzzledsl.ir.nodes import LayerChoice
 
 LLAMA_8B = Shape(
-    family="llama",
-    layers=32,
-    hidden=4096,
-    heads=32,
-    kv_heads=8,
-    head_dim=128,
-    intermediate=14336,
-    vocab=128256,
-    tied=False,
-)
+    family="llama", layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, intermediate=14336, vocab=128256, tied=False
+)  # fmt: skip
 EXAMPLES: tuple[Alternative, ...] = (
     ParentAttention(),
     GqaAttention(kv_heads=4),
@@ -46,12 +38,9 @@ EXAMPLES: tuple[Alternative, ...] = (
 )
 
 
-def test_there_is_an_example_of_each() -> None:
-    assert {type(example) for example in EXAMPLES} == {*ATTENTION.values(), *FFN.values()}
-
-
 @pytest.mark.parametrize("sub_block", SUB_BLOCKS)
 def test_each_is_under_its_word_and_sub_block(sub_block) -> None:
+    assert {type(example) for example in EXAMPLES} == {*ATTENTION.values(), *FFN.values()}
     for word, kind in KINDS[sub_block].items():
         assert (kind.kind, kind.sub_block) == (word, sub_block)
         assert kind.summary.endswith(".")
@@ -60,20 +49,16 @@ def test_each_is_under_its_word_and_sub_block(sub_block) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda a: f"{a.sub_block}-{a.name}")
-def test_names_are_canonical_in_their_sub_block_alone(example: Alternative) -> None:
+def test_names_are_canonical_in_their_sub_block_alone_and_parts_make_up_the_whole(
+    example: Alternative,
+) -> None:
     assert is_canonical(example.name, example.sub_block)
     assert not is_canonical(example.name + "x", example.sub_block)
     (other,) = {*SUB_BLOCKS} - {example.sub_block}
     assert is_canonical(example.name, other) == (example.kind in KINDS[other])
-
-
-@pytest.mark.parametrize(
-    "example", [e for e in EXAMPLES if e.kind != "moe"], ids=lambda a: f"{a.sub_block}-{a.name}"
-)
-def test_parts_on_several_gpus_make_up_the_whole(example: Alternative) -> None:
-    """The GPUs' matrices add up if everything divides: 8 key/value heads, and no router, which every GPU has."""
-    for gpus in (1, 2, 4) if example.kind != "gqa" else (1, 2):
-        assert gpus * example.size(LLAMA_8B, gpus).matrices == example.size(LLAMA_8B).matrices
+    if example.kind != "moe":  # several GPUs' matrices add up if all divides: key/value heads, no router
+        for gpus in (1, 2, 4) if example.kind != "gqa" else (1, 2):
+            assert gpus * example.size(LLAMA_8B, gpus).matrices == example.size(LLAMA_8B).matrices
 
 
 def test_a_module_that_no_package_has_is_an_error() -> None:

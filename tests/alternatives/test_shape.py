@@ -12,7 +12,9 @@ PLAIN = Shape(
 )
 
 
-def test_every_field_of_a_layer_is_one_of_a_shape() -> None:
+def test_a_family_is_named_after_its_file_and_every_field_of_a_layer_is_one_of_a_shape() -> None:
+    assert list(FAMILIES) == sorted(FAMILIES)
+    assert all(FAMILIES[name].model_type == name for name in FAMILIES)
     assert set(LAYER_FIELDS) <= set(Shape.model_fields)
     assert set(LAYER_FIELDS) == set(LayerShape.model_fields) - {"layers"}
 
@@ -45,19 +47,9 @@ def test_a_copy_works_out_its_layers_anew() -> None:
 
 def test_a_qwen_s_upper_layers_have_windows() -> None:
     content = {
-        "model_type": "qwen2",
-        "num_hidden_layers": 4,
-        "hidden_size": 8,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "intermediate_size": 16,
-        "vocab_size": 9,
-    }
+        "model_type": "qwen2", "num_hidden_layers": 4, "hidden_size": 8, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "intermediate_size": 16, "vocab_size": 9,
+    }  # fmt: skip
     windows = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 3}
     assert shape_of_config(content).window is None
     assert [own.window for own in shape_of_config(content | windows).each] == [None, None, None, 64]
-
-
-def test_a_family_is_named_after_its_file() -> None:
-    assert list(FAMILIES) == sorted(FAMILIES)
-    assert all(FAMILIES[name].model_type == name for name in FAMILIES)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -16,6 +17,7 @@ from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import read_config
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.nodes import Shape
+from tests.cases import more
 from tests.checker.programs import checked, lowered, mistakes
 
 PLAIN = Shape(
@@ -23,45 +25,43 @@ PLAIN = Shape(
 )
 
 
-def test_attention_parameters_by_hand() -> None:
+BIASED = PLAIN.model_copy(
+    update={"attention_bias": True, "output_bias": True, "qk_norm": True, "mlp_bias": True}
+)
+
+
+def test_parameters_by_hand() -> None:
     matrices = 10 * 24 + 2 * 10 * 12 + 24 * 10
-    assert ParentAttention().params(PLAIN) == matrices + 10
-    assert GqaAttention(kv_heads=2).params(PLAIN) == ParentAttention().params(PLAIN)
+    assert ParentAttention().params(PLAIN) == GqaAttention(kv_heads=2).params(PLAIN) == matrices + 10
     assert GqaAttention(kv_heads=1).params(PLAIN) == matrices - 2 * 10 * 6 + 10
-    biased = PLAIN.model_copy(update={"attention_bias": True, "output_bias": True, "qk_norm": True})
-    assert ParentAttention().params(biased) == matrices + 10 + (24 + 12 + 12) + 10 + 2 * 6
-
-
-def test_ffn_parameters_by_hand() -> None:
+    assert ParentAttention().params(BIASED) == matrices + 10 + (24 + 12 + 12) + 10 + 2 * 6
     assert ParentFfn().params(PLAIN) == 3 * 10 * 7 + 10
     assert MlpFfn(width=5).params(PLAIN) == 3 * 10 * 5 + 10
+    assert MlpFfn(width=5).params(BIASED) == 3 * 10 * 5 + (5 + 5 + 10) + 10
     assert MoeFfn(experts=3, top_k=1, width=2).params(PLAIN) == 10 * 3 + 3 * (3 * 10 * 2) + 10
-    biased = PLAIN.model_copy(update={"mlp_bias": True})
-    assert MlpFfn(width=5).params(biased) == 3 * 10 * 5 + (5 + 5 + 10) + 10
-
-
-def test_linear_and_noop() -> None:
     assert LinearAttention().params(PLAIN) == LinearFfn().params(PLAIN) == 10 * 10 + 10
     assert NoOpAttention().params(PLAIN) == NoOpFfn().params(PLAIN) == 0
-
-
-def test_tied_embeddings_count_once() -> None:
     untied = PLAIN.model_copy(update={"tied": False})
-    assert facts.total_params(untied) - facts.total_params(PLAIN) == 11 * 10
+    assert facts.total_params(untied) - facts.total_params(PLAIN) == 11 * 10, "tied embeddings count once"
 
 
-def test_facts_of_alternatives() -> None:
-    assert [
-        facts.fact(a, "kv_heads", PLAIN)
-        for a in (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
-    ] == [2, 1, 0]
-    assert [
-        facts.fact(a, "width", PLAIN) for a in (ParentFfn(), MlpFfn(width=5), LinearFfn(), NoOpFfn())
-    ] == [7, 5, 0, 0]
-    assert facts.fact(GqaAttention(kv_heads=1, window=8), "window", PLAIN) == 8
-    assert facts.fact(MoeFfn(experts=4, top_k=2, width=3), "width", PLAIN) == 12
+@pytest.mark.parametrize(
+    ("alternative", "name", "value"),
+    [
+        (ParentAttention(), "kv_heads", 2),
+        (GqaAttention(kv_heads=1), "kv_heads", 1),
+        (NoOpAttention(), "kv_heads", 0),
+        (ParentFfn(), "width", 7),
+        (MlpFfn(width=5), "width", 5),
+        (LinearFfn(), "width", 0),
+        (MoeFfn(experts=4, top_k=2, width=3), "width", 12),
+        (GqaAttention(kv_heads=1, window=8), "window", 8),
+    ],
+)
+def test_facts_of_alternatives(alternative: Alternative, name: str, value: int) -> None:
+    assert facts.fact(alternative, name, PLAIN) == value
     with pytest.raises(ValueError, match="colour"):
-        facts.fact(NoOpFfn(), "colour", PLAIN)
+        facts.fact(alternative, "colour", PLAIN)
 
 
 # ---------------------------------------------------------------- config.json
@@ -90,39 +90,36 @@ def shape_of(folder: Path, **changes: object) -> Shape:
     return found
 
 
-def test_head_dim_is_its_own_number(tmp_path: Path) -> None:
-    assert shape_of(tmp_path).head_dim == 12
-    assert shape_of(tmp_path, head_dim=None).head_dim == 12
-    assert shape_of(tmp_path, head_dim=16).head_dim == 16
-    assert shape_of(tmp_path, model_type="qwen3").head_dim == 128
+@pytest.mark.parametrize("family", ["llama", *more("mistral", "qwen2", "qwen3")])
+def test_defaults_are_those_of_transformers(tmp_path: Path, family: str) -> None:
+    """Against the library itself, for the switches that change parameters."""
+    from transformers import AutoConfig
 
-
-def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
-    """Against the library itself, for every family and the switches that change parameters."""
-    transformers = pytest.importorskip("transformers")
-    for family in ("llama", "mistral", "qwen2", "qwen3"):
-        for changes in ({}, {"head_dim": 20}, {"num_key_value_heads": 4}, {"tie_word_embeddings": True}):
-            written = config(tmp_path, model_type=family, **changes)
-            found = read_config(written)
-            theirs = transformers.AutoConfig.from_pretrained(written.parent)
-            assert found is not None
-            assert found.kv_heads == theirs.num_key_value_heads
-            assert found.head_dim == (getattr(theirs, "head_dim", None) or 48 // 4)
-            assert found.tied == theirs.tie_word_embeddings
+    for changes in (
+        {},
+        {"head_dim": 20},
+        {"head_dim": None},
+        {"num_key_value_heads": 4},
+        {"tie_word_embeddings": True},
+    ):
+        found = shape_of(tmp_path, model_type=family, **changes)
+        theirs = AutoConfig.from_pretrained(tmp_path / "model")
+        assert found.kv_heads == theirs.num_key_value_heads
+        assert found.head_dim == (getattr(theirs, "head_dim", None) or 48 // 4)
+        assert found.tied == theirs.tie_word_embeddings
 
 
 def test_biases_by_family(tmp_path: Path) -> None:
     flags = ("attention_bias", "output_bias", "mlp_bias", "qk_norm")
-
-    def found(**changes: object) -> tuple[bool, ...]:
-        return tuple(getattr(shape_of(tmp_path, **changes), flag) for flag in flags)
-
-    assert found() == (False, False, False, False)
-    assert found(attention_bias=True, mlp_bias=True) == (True, True, True, False)
-    assert found(model_type="qwen2") == (True, False, False, False)
-    assert found(model_type="qwen3") == (False, False, False, True)
-    assert found(model_type="qwen3", attention_bias=True) == (True, True, False, True)
-    assert found(model_type="mistral") == (False, False, False, False)
+    both = {"attention_bias": True, "mlp_bias": True}
+    for changes, expected in (
+        (both, (True, True, True, False)),
+        ({"model_type": "qwen2"}, (True, False, False, False)),
+        ({"model_type": "qwen3", "attention_bias": True}, (True, True, False, True)),
+        ({"model_type": "mistral"}, (False, False, False, False)),
+    ):
+        shape = shape_of(tmp_path, **changes)
+        assert tuple(getattr(shape, flag) for flag in flags) == expected
 
 
 @pytest.mark.parametrize(
@@ -144,29 +141,31 @@ def test_a_config_that_cannot_be_used(tmp_path: Path, changes: dict[str, object]
         read_config(config(tmp_path, **changes))
 
 
-def test_windows_are_those_of_every_layer(tmp_path: Path) -> None:
-    """Mistral's default is what transformers takes for a config that does not mention it."""
-    assert [
-        shape_of(tmp_path, model_type="mistral", sliding_window=w).window for w in (8, None, "absent")
-    ] == [8, None, 4096]
-    assert shape_of(tmp_path, model_type="qwen2", use_sliding_window=False, sliding_window=8).window is None
+@pytest.mark.parametrize(
+    ("changes", "window"),
+    [
+        ({"model_type": "mistral", "sliding_window": 8}, 8),
+        ({"model_type": "mistral", "sliding_window": None}, None),
+        ({"model_type": "mistral"}, 4096),  # transformers' default
+        ({"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 8}, None),
+    ],
+)
+def test_windows_are_those_of_every_layer(
+    tmp_path: Path, changes: dict[str, object], window: int | None
+) -> None:
+    assert shape_of(tmp_path, **changes).window == window
 
 
-def test_a_config_larger_than_any_is_not_read(tmp_path: Path) -> None:
+def test_a_config_larger_than_any_or_that_the_system_does_not_read(tmp_path: Path) -> None:
     path = config(tmp_path)
     path.write_bytes(path.read_bytes() + b" " * (1 << 20))
     with pytest.raises(BadConfig, match="it is larger than any"):
         read_config(path)
-
-
-def test_a_config_that_the_system_does_not_read(tmp_path: Path) -> None:
-    path = config(tmp_path)
     path.unlink()
     path.symlink_to("/proc/self/mem")  # a file for whoever asks, whose first page no process has
-    if not path.is_file():
-        pytest.skip("no /proc here")
-    with pytest.raises(BadConfig, match=r"it cannot be read \("):
-        read_config(path)
+    if path.is_file():
+        with pytest.raises(BadConfig, match=r"it cannot be read \("):
+            read_config(path)
 
 
 def test_a_parent_of_almost_this_name(tmp_path: Path) -> None:
@@ -185,8 +184,7 @@ def test_a_config_that_is_none(tmp_path: Path, content: bytes) -> None:
 
 def test_a_directory_needs_no_shape(tmp_path: Path) -> None:
     config(tmp_path, head_dim=16)
-    parent = lowered(tmp_path, 'parent p = hf("model")\nassert p.head_dim == 16 and p.params > 0\n').parents[
-        "p"
-    ]
+    text = 'parent p = hf("model")\nassert p.head_dim == 16 and p.params > 0\n'
+    parent = lowered(tmp_path, text).parents["p"]
     assert parent.source == nodes.HfSource(id="model")
     assert parent.shape == shape_of(tmp_path, head_dim=16)

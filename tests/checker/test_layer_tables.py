@@ -9,10 +9,9 @@ from typing import NamedTuple
 import pytest
 
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.tables import tables_of
 from tests.checker.programs import lowered, mistakes
 from tests.oracles import all_children, brute_force, objective
 
@@ -47,9 +46,6 @@ class Layer(NamedTuple):
 Law = Callable[[Sequence[Layer]], bool]
 LAWS: dict[str, Law] = {
     "layers[0].attention.kv_heads * layers[0].ffn.width <= 384": lambda c: c[0].kv * c[0].width <= 384,
-    "sum(l.attention.kv_heads * l.ffn.width for l in layers) >= 500": lambda c: (
-        sum(x.kv * x.width for x in c) >= 500
-    ),
     "sum(l.attention.kv_heads * l.ffn.width for l in layers) <= 0.5x": lambda c: (
         sum(x.kv * x.width for x in c) <= 0.5 * 2 * 4 * 192
     ),
@@ -64,18 +60,10 @@ LAWS: dict[str, Law] = {
         lambda c: sum(x.width // 100 + (x.kv > 0) + (x.kv >= 2) for x in c) <= 3
     ),
     "mean(attention.kv_heads) >= 1.5": lambda c: sum(x.kv for x in c) / 2 >= 1.5,
-    "mean(l.ffn.width for l in layers) <= 96": lambda c: sum(x.width for x in c) / 2 <= 96,
     "sum(if l.attention is noop then l.ffn.width else 10 for l in layers) <= 110": lambda c: (
         sum(x.width if x.attention == "noop" else 10 for x in c) <= 110
     ),
-    "count(l.attention is noop and l.ffn is noop for l in layers) == 1": lambda c: (
-        sum(x == ("noop", "noop") for x in c) == 1
-    ),
     "count(l is noop for l in layers) == 1": lambda c: sum(x == ("noop", "noop") for x in c) == 1,
-    "count(l.attention.kv_heads < 4 and l.ffn.width < 192 for l in layers) <= 1": lambda c: (
-        sum(x.kv < 4 and x.width < 192 for x in c) <= 1
-    ),
-    "layers[0].attention.kv_heads >= 2 implies layers[0].ffn.width >= 96": lambda c: c[0].kv < 2 or c[0].width >= 96,
     "layers[0].attention.kv_heads * layers[0].ffn.width >= 384 implies layers[1].ffn is noop": lambda c: (
         c[0].kv * c[0].width < 384 or c[1].ffn == "noop"
     ),
@@ -83,19 +71,16 @@ LAWS: dict[str, Law] = {
     "layers[0].attention.kv_heads != 2 and layers[1].ffn.width != layers[1].attention.kv_heads": lambda c: (
         c[0].kv != 2 and c[1].width != c[1].kv
     ),
-    "not layers[0].ffn.width <= 96": lambda c: c[0].width > 96,
     "not (layers[0].ffn.width <= 96 and layers[1] is noop)": lambda c: (
         not (c[0].width <= 96 and c[1] == ("noop", "noop"))
     ),
     "all(l.attention.kv_heads + l.ffn.width >= 1 for l in layers)": lambda c: all(x.kv + x.width >= 1 for x in c),
     "any(l.ffn.width == 48 * l.attention.kv_heads for l in layers)": lambda c: any(x.width == 48 * x.kv for x in c),
-    "layers[0].attention is (noop | linear)": lambda c: c[0].attention in ("noop", "linear"),
     "layers[0].attention is not (noop | gqa(kv_heads: <= 2))": lambda c: c[0].attention not in ("noop", "gqa2"),
     "sum(l.attention.kv_heads for l in layers where l.index > 0) <= 2": lambda c: c[1].kv <= 2,
     "layers[0].ffn.width * 0 + layers[1].ffn.width <= 96": lambda c: c[1].width <= 96,
     # what cancels out is the constant that is left
     "(layers[0].ffn.width - layers[0].ffn.width + 2) * layers[1].ffn.width <= 200": lambda c: c[1].width <= 100,
-    "layers[1].ffn.width * (layers[0].ffn.width - layers[0].ffn.width + 2) <= 200": lambda c: c[1].width <= 100,
     "sum(ffn.width) / (sum(ffn.width) - sum(ffn.width) + 2) <= 100": lambda c: sum(x.width for x in c) <= 200,
     "layers[sum(ffn.width) - sum(ffn.width) + 1].ffn is noop": lambda c: c[1].ffn == "noop",
     "max(layers[0].ffn.width) <= 96": lambda c: c[0].width <= 96,
@@ -111,7 +96,6 @@ LAWS: dict[str, Law] = {
     # constants fold away
     "layers[0].ffn is noop and p.layers == 2": lambda c: c[0].ffn == "noop",
     "p.layers == 3 or layers[0].ffn is noop": lambda c: c[0].ffn == "noop",
-    "layers[0].ffn is noop or p.layers == 3": lambda c: c[0].ffn == "noop",
     "layers[0].ffn is noop or layers[0].ffn.width < 0": lambda c: c[0].ffn == "noop",
     "layers[0].ffn.width >= 0 implies layers[1].ffn is noop": lambda c: c[1].ffn == "noop",
     "layers[0].ffn is noop implies p.layers == 3": lambda c: c[0].ffn != "noop",
@@ -122,26 +106,19 @@ LAWS: dict[str, Law] = {
 }  # fmt: skip
 
 
-def tables(folder: Path, condition: str) -> tuple[Program, Tables]:
-    program = lowered(folder, PROGRAM + f"search s of w {{\n  minimize kl\n  require {condition}\n}}\n")
-    scores = ScoreTable(score="kl", metric="table", samples=0, **SCORES)  # type: ignore[arg-type]
-    return program, tables_of(program, "s", cost_table(program, "w"), {"kl": scores})
-
-
 @pytest.mark.parametrize("condition", LAWS)
-def test_it_means_what_it_says(tmp_path: Path, condition: str) -> None:
-    _, known = tables(tmp_path, condition)
+def test_it_means_what_it_says_and_the_search_finds_the_best_child_that_meets_it(
+    tmp_path: Path, condition: str
+) -> None:
+    program = lowered(tmp_path, PROGRAM + f"search s of w {{\n  minimize kl\n  require {condition}\n}}\n")
+    scores = {"kl": ScoreTable(score="kl", metric="table", samples=0, **SCORES)}  # type: ignore[arg-type]
+    known = tables_of(program, "s", cost_table(program, "w"), scores)
     both = set()
     for child in all_children(known):
         wanted = LAWS[condition]([Layer(x.attention, x.ffn) for x in child.layers])
         assert all(child.meets(r) for r in known.search.requirements) == wanted, child.layers
         both.add(wanted)
     assert both == {True, False}
-
-
-@pytest.mark.parametrize("condition", LAWS)
-def test_the_search_finds_the_best_child_that_meets_it(tmp_path: Path, condition: str) -> None:
-    program, known = tables(tmp_path, condition)
     result = solve_search(program, "s", known.costs, known.scores)
     best = brute_force(program, "s", known.costs, known.scores)[0]
     assert result.status == "optimal"
@@ -153,11 +130,8 @@ def test_the_search_finds_the_best_child_that_meets_it(tmp_path: Path, condition
     [
         ("layers[0].attention.kv_heads * layers[1].ffn.width <= 3", "E0308"),
         ("params * layers[0].ffn.width <= 3", "E0308"),
-        ("sum(ffn.width) * sum(attention.kv_heads) <= 3", "E0308"),
-        ("1 / sum(ffn.width) <= 3", "E0308"),
         ("layers[0].ffn.width / layers[0].attention.kv_heads <= 3", "E0306"),
         ("min(ffn.width) >= 3", "E0307"),
-        ("max(l.ffn.width for l in layers) <= 3", "E0307"),
         ("abs(sum(ffn.width)) <= 3", "E0307"),
         ("sum(ffn.width) mod 2 == 0", "E0307"),
         ("sum(ffn.width) != 96", "E0314"),

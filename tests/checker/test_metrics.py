@@ -21,13 +21,8 @@ NAMES = st.sampled_from(["parent", "noop"])
 @st.composite
 def scenario_costs(draw: st.DrawFn) -> ScenarioCosts:
     layers = draw(st.integers(1, 4))
-    pairs = draw(
-        st.lists(
-            st.dictionaries(st.sampled_from(["parent/noop", "noop/noop"]), costs_st),
-            min_size=layers,
-            max_size=layers,
-        )
-    )
+    of_a_layer = st.dictionaries(st.sampled_from(["parent/noop", "noop/noop"]), costs_st)
+    pairs = draw(st.lists(of_a_layer, min_size=layers, max_size=layers))
     return ScenarioCosts(
         scenario="s",
         batch=draw(st.integers(1, 512)),
@@ -43,9 +38,7 @@ def scenario_costs(draw: st.DrawFn) -> ScenarioCosts:
 
 @given(costs=scenario_costs(), data=st.data())
 def test_metrics_are_their_definitions(costs: ScenarioCosts, data: st.DataObject) -> None:
-    layers = [
-        LayerAssignment(attention=data.draw(NAMES), ffn=data.draw(NAMES)) for _ in range(len(costs.attention))
-    ]
+    layers = [LayerAssignment(attention=data.draw(NAMES), ffn=data.draw(NAMES)) for _ in costs.attention]
     parts = [costs.fixed]
     for i, layer in enumerate(layers):
         pair = costs.pairs[i].get(f"{layer.attention}/{layer.ffn}") if costs.pairs else None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.ir import nodes
-from tests.checker.programs import TINY, lowered, mistakes
+from tests.checker.programs import TINY, lowered
 
 ALL = (0, 1, 2, 3)
 MEMORY = nodes.MetricTerm(scenario="chat", metric="memory")
@@ -34,7 +34,6 @@ def terms(value: nodes.Linear) -> list[tuple[Any, Any]]:
 @pytest.mark.parametrize(
     ("condition", "op", "bound", "coefficients"),
     [
-        ("chat.memory <= 8GiB", "<=", 8 * 2**30, [(1, MEMORY)]),
         ("8GiB >= chat.memory", "<=", 8 * 2**30, [(1, MEMORY)]),
         ("chat.memory < h.memory / 2", "<", 8 * 2**30, [(1, MEMORY)]),
         ("2 * chat.memory - 1GiB <= 8GiB", "<=", 9 * 2**30, [(2, MEMORY)]),
@@ -46,10 +45,8 @@ def terms(value: nodes.Linear) -> list[tuple[Any, Any]]:
             30,
             [(1, LATENCY), (-1, nodes.MetricTerm(scenario="chat", metric="ttft"))],
         ),
-        ("chat.throughput >= 200 tok/s", ">=", 200, [(1, THROUGHPUT)]),
         ("2 * chat.throughput >= 200 tok/s", ">=", 100, [(1, THROUGHPUT)]),
         ("-chat.throughput <= -200 tok/s", ">=", 200, [(1, THROUGHPUT)]),
-        ("params <= 51.5B", "<=", 51_500_000_000, [(1, nodes.ParamsTerm())]),
         ("params == 1M", "==", 10**6, [(1, nodes.ParamsTerm())]),
         (
             "kl + 2 * params / 1B > 3",
@@ -98,12 +95,14 @@ def test_sums_of_facts(tmp_path: Path, text: str, expected: list[tuple[int, Any]
 @pytest.mark.parametrize(
     ("text", "names", "layers"),
     [
-        ("count(attention is noop)", ("noop",), ALL),
         ("count(attention is not noop)", ("parent", "gqa2", "gqa1", "linear"), ALL),
         ("count(layers[1..].attention is gqa(kv_heads: <= 2))", ("gqa2", "gqa1"), (1, 2, 3)),
         ("count(attention is gqa)", ("parent", "gqa2", "gqa1"), ALL),
-        ("count(attention is parent)", ("parent",), ALL),
-        ("count(l.attention is linear for l in layers[0..1])", ("linear",), (0, 1)),
+        (
+            "count(l.attention is not linear for l in layers[0..1])",
+            ("parent", "gqa2", "gqa1", "noop"),
+            (0, 1),
+        ),
     ],
 )
 def test_counts(tmp_path: Path, text: str, names: tuple[str, ...], layers: tuple[int, ...]) -> None:
@@ -113,30 +112,24 @@ def test_counts(tmp_path: Path, text: str, names: tuple[str, ...], layers: tuple
     assert found.bound == 2
 
 
-def test_counting_a_negation_counts_the_rest(tmp_path: Path) -> None:
-    found = linear(tmp_path, "count(l.ffn is not noop for l in layers) >= 3")
-    term = nodes.CountTerm(sub_block="ffn", alternatives=("parent", "mlp96"), layers=ALL)
-    assert (terms(found.left), found.bound) == ([(1, term)], 3)
+def noop(layer: int) -> nodes.Is:
+    return nodes.Is(layer=layer, sub_block="ffn", alternatives=("noop",))
 
 
 def test_logic(tmp_path: Path) -> None:
-    body = "require layers[0].ffn is noop or not layers[1].ffn is noop implies layers[2].attention is gqa(kv_heads: <= 2)"
-    (found,) = search(tmp_path, body).requirements
+    body = "layers[0].ffn is noop or not layers[1].ffn is noop implies layers[2].attention is gqa(kv_heads: <= 2)"
+    (found,) = search(tmp_path, f"require {body}").requirements
     assert isinstance(found, nodes.LogicRequirement)
-    noop = [nodes.Is(layer=i, sub_block="ffn", alternatives=("noop",)) for i in (0, 1)]
     assert found.formula == nodes.Implies(
-        condition=nodes.Or(operands=(noop[0], nodes.Not(operand=noop[1]))),
+        condition=nodes.Or(operands=(noop(0), nodes.Not(operand=noop(1)))),
         consequence=nodes.Is(layer=2, sub_block="attention", alternatives=("gqa2", "gqa1")),
     )
-
-
-def test_all_and_any(tmp_path: Path) -> None:
-    body = "require all(l.ffn is noop for l in layers[0..1]) implies any(attention is parent)"
+    body = "require all(l.ffn is noop for l in layers[0..1]) implies any(ffn is noop)"
     (found,) = search(tmp_path, body).requirements
-    assert isinstance(found, nodes.LogicRequirement) and isinstance(found.formula, nodes.Implies)
-    condition, consequence = found.formula.condition, found.formula.consequence
-    assert isinstance(condition, nodes.And) and len(condition.operands) == 2
-    assert isinstance(consequence, nodes.Or) and len(consequence.operands) == 4
+    assert isinstance(found, nodes.LogicRequirement)
+    assert found.formula == nodes.Implies(
+        condition=nodes.And(operands=(noop(0), noop(1))), consequence=nodes.Or(operands=tuple(map(noop, ALL)))
+    )
 
 
 def test_let_fn_and_if_work_on_symbols(tmp_path: Path) -> None:
@@ -150,17 +143,3 @@ def test_let_fn_and_if_work_on_symbols(tmp_path: Path) -> None:
         [(2, nodes.FactTerm(sub_block="ffn", attribute="width", layers=(0, 1)))],
         [(1, MEMORY)],
     ]
-
-
-def test_mistakes_in_one_run(tmp_path: Path) -> None:
-    body = [
-        "require chat.memory <= 3",
-        "require nothing <= 3",
-        "require layers[9].ffn is noop",
-        "require kl * params <= 1",
-    ]
-    text = TINY + "search s of w {\n  minimize kl\n  " + "\n  ".join(body) + "\n}\n"
-    first = TINY.count("\n") + 3
-    assert mistakes(tmp_path, text) == [
-        ("E0301", first), ("E0201", first + 1), ("E0401", first + 2), ("E0308", first + 3),
-    ]  # fmt: skip

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
 from tests.cases import cases
-from tests.checker.programs import lowered, mistakes
+from tests.checker.programs import checked, lowered
 
 LAYERS, HEADS, KV_HEADS, WIDTH = 6, 16, 8, 512
 PARENT = (
@@ -23,12 +21,8 @@ PARENT = (
 )
 
 
-@dataclass
-class Written:
-    """A choice as source text, and the canonical names it must become, in order."""
-
-    text: str
-    names: list[str] = field(default_factory=list)
+Written = tuple[str, list[str]]
+"""A choice as source text, and the canonical names it must become, in order."""
 
 
 @st.composite
@@ -36,20 +30,19 @@ def attention_choices(draw: st.DrawFn) -> Written:
     parts: list[Written] = []
     for kind in draw(st.lists(st.sampled_from(["parent", "gqa", "linear", "noop"]), min_size=1, max_size=4)):
         if kind != "gqa":
-            parts.append(Written(kind, [kind]))
+            parts.append((kind, [kind]))
             continue
         heads = draw(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=4))
         windows = draw(st.none() | st.lists(st.sampled_from([None, 512, 8192]), min_size=1, max_size=3))
-        text = f"gqa(kv_heads: {' | '.join(map(str, heads))}"
-        if windows is not None:
-            text += f", window: {' | '.join('full' if w is None else str(w) for w in windows)}"
+        said = " | ".join(str(w or "full") for w in windows or [])
+        text = f"gqa(kv_heads: {' | '.join(map(str, heads))}" + (f", window: {said})" if said else ")")
         names = [
             "parent" if kv == KV_HEADS and window is None else f"gqa{kv}" + (f"w{window}" if window else "")
             for kv in heads
             for window in (windows or [None])
         ]
-        parts.append(Written(text + ")", names))
-    return _joined(parts)
+        parts.append((text, names))
+    return joined(parts)
 
 
 @st.composite
@@ -57,26 +50,26 @@ def ffn_choices(draw: st.DrawFn) -> Written:
     parts: list[Written] = []
     for kind in draw(st.lists(st.sampled_from(["parent", "mlp", "linear", "noop"]), min_size=1, max_size=4)):
         if kind != "mlp":
-            parts.append(Written(kind, [kind]))
+            parts.append((kind, [kind]))
             continue
         shares = draw(st.lists(st.integers(20, 90) | st.just(100), min_size=1, max_size=4))
         multiple = draw(st.sampled_from([None, 1, 32, 64]))
         text = f"mlp(width: {' | '.join(f'{share}%' for share in shares)}"
         text += f", round: {multiple})" if multiple else ")"
-        parts.append(Written(text, [_mlp(share, multiple or 1) for share in shares]))
-    return _joined(parts)
+        parts.append((text, [mlp(share, multiple or 1) for share in shares]))
+    return joined(parts)
 
 
-def _mlp(share: int, multiple: int) -> str:
+def mlp(share: int, multiple: int) -> str:
     exact = Fraction(share * WIDTH, 100)
     below = exact // multiple * multiple
     width = below if exact - below < Fraction(multiple, 2) else below + multiple
     return "parent" if width == WIDTH else f"mlp{width}"
 
 
-def _joined(parts: list[Written]) -> Written:
-    names = [name for part in parts for name in part.names]
-    return Written(" | ".join(part.text for part in parts), list(dict.fromkeys(names)))
+def joined(parts: list[Written]) -> Written:
+    names = [name for _, names in parts for name in names]
+    return " | ".join(text for text, _ in parts), list(dict.fromkeys(names))
 
 
 def names_of(space: nodes.Space, sub_block: str) -> list[list[str]]:
@@ -86,11 +79,11 @@ def names_of(space: nodes.Space, sub_block: str) -> list[list[str]]:
 @given(attention_choices(), ffn_choices())
 @settings(max_examples=cases(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_choices_multiply_out(attention: Written, ffn: Written) -> None:
-    text = PARENT + f"space w of p {{\n  attention = {attention.text}\n  ffn = {ffn.text}\n}}\n"
+    text = PARENT + f"space w of p {{\n  attention = {attention[0]}\n  ffn = {ffn[0]}\n}}\n"
     with tempfile.TemporaryDirectory() as folder:
         space = lowered(Path(folder), text).spaces["w"]
-    assert names_of(space, "attention") == [attention.names] * LAYERS
-    assert names_of(space, "ffn") == [ffn.names] * LAYERS
+    assert names_of(space, "attention") == [attention[1]] * LAYERS
+    assert names_of(space, "ffn") == [ffn[1]] * LAYERS
 
 
 SLICES = st.sampled_from(
@@ -132,11 +125,9 @@ def test_overrides_in_order(edits: list[tuple[tuple[str, set[int]], tuple[str, s
         rows = [edit(row) if i in layers else row for i, row in enumerate(rows)]
     text = PARENT + "space w of p {\n" + "\n".join(lines) + "\n}\n"
     with tempfile.TemporaryDirectory() as folder:
-        if all(rows):
-            found = [m for m in mistakes(Path(folder), text) if m[0] != "W0412"]
-            assert found == []
-            program = check(Path(folder) / "program.pzl", {}).program
-            assert program is not None
-            assert names_of(program.spaces["w"], "attention") == rows
-        else:
-            assert "E0403" in [code for code, _ in mistakes(Path(folder), text)]
+        found = checked(Path(folder), text)
+    if all(rows):
+        assert {d.code for d in found.diagnostics} <= {"W0412"} and found.program is not None
+        assert names_of(found.program.spaces["w"], "attention") == rows
+    else:
+        assert "E0403" in {d.code for d in found.diagnostics}

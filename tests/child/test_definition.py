@@ -20,7 +20,8 @@ def solution(*pairs: str) -> Solution:
     return Solution(objective=0, layers=tuple(layers))
 
 
-CHILD = solution("gqa1/mlp32", "parent/noop", "noop/linear")
+NAMES = ("gqa1/mlp32", "parent/noop", "noop/linear")
+CHILD = solution(*NAMES)
 
 
 def test_every_trainable_choice_gets_its_piece(program: Build) -> None:
@@ -29,11 +30,7 @@ def test_every_trainable_choice_gets_its_piece(program: Build) -> None:
     by_id = {j.id: j for j in jobs}
     child = model_definition(whole, "best", CHILD, jobs)
     assert (child.name, child.search, child.parent) == ("best", "best", "p")
-    assert [(x.attention.name, x.ffn.name) for x in child.layers] == [
-        ("gqa1", "mlp32"),
-        ("parent", "noop"),
-        ("noop", "linear"),
-    ]
+    assert [f"{x.attention.name}/{x.ffn.name}" for x in child.layers] == [*NAMES]
     for index, layer in enumerate(child.layers):
         for alternative, piece in ((layer.attention, layer.attention_piece), (layer.ffn, layer.ffn_piece)):
             assert (piece is None) == (alternative.name in ("parent", "noop"))
@@ -49,8 +46,6 @@ def test_pairs_trained_together_are_preferred(program: Build) -> None:
     child = model_definition(whole, "best", CHILD, (*bld_plan(whole, "decoupled"), *coupled))
     first, second, third = child.layers
     by_id = {j.id: j for j in coupled}
-    assert first.block_piece is not None
-    assert third.block_piece is not None
     assert by_id[first.block_piece].layer == 0
     assert by_id[third.block_piece].ffn == third.ffn
     assert second.block_piece is None  # parent/noop: nothing to train
@@ -59,17 +54,12 @@ def test_pairs_trained_together_are_preferred(program: Build) -> None:
 
 def test_a_missing_piece_says_where_and_what_to_write(program: Build) -> None:
     whole = program(sub_blocks=("ffn",))
+    chosen = solution("gqa1/noop", "noop/mlp32", "gqa1/parent")
     with pytest.raises(DiagnosticError, match="chose attention `gqa1` in layers 0, 2") as caught:
-        model_definition(
-            whole,
-            "best",
-            solution("gqa1/noop", "noop/mlp32", "gqa1/parent"),
-            bld_plan(whole, "decoupled"),
-        )
+        model_definition(whole, "best", chosen, bld_plan(whole, "decoupled"))
     (diagnostic,) = caught.value.diagnostics
     assert "train = attention + ffn" in diagnostic.help
-    assert diagnostic.span is not None
-    assert diagnostic.span.line == 3
+    assert diagnostic.span is not None and diagnostic.span.line == 3
 
 
 def test_a_piece_that_no_bld_makes_is_asked_for(program: Build) -> None:
@@ -81,9 +71,8 @@ def test_a_piece_that_no_bld_makes_is_asked_for(program: Build) -> None:
     without = whole.model_copy(update={"blds": {}})
     with pytest.raises(DiagnosticError) as caught:
         model_definition(without, "best", chosen, ())
-    assert [d.help for d in caught.value.diagnostics] == [
-        "declare `bld pieces of wide { train = attention + ffn, … }`"
-    ] * 2
+    help_line = "declare `bld pieces of wide { train = attention + ffn, … }`"
+    assert [d.help for d in caught.value.diagnostics] == [help_line] * 2
 
 
 def test_a_child_of_parents_and_noops_needs_no_pieces(program: Build) -> None:

@@ -14,6 +14,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.cli.checking import FixRun
 from puzzledsl.cli.main import run
 from tests.cases import cases
+from tests.cli.conftest import Pzl
 
 SOUND = """\
 use "std/hardware.pzl" (h100_sxm)
@@ -60,10 +61,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("wide.pzl")
 
 
-def test_json_is_the_documented_document(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_documented_document(program: Path, pzl: Pzl) -> None:
     program.write_text(SOUND.replace("chat.memory", "chat.memroy"))
-    assert run(["check", "wide.pzl", "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(pzl("check", "wide.pzl", "--json", code=1).out)
     assert found["format_version"] == "1.0"
     assert found["diagnostics"] == [
         {
@@ -79,22 +79,18 @@ def test_json_is_the_documented_document(program: Path, capsys: pytest.CaptureFi
     ]
 
 
-def test_places_are_in_the_file_that_was_used(
-    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_places_are_in_the_file_that_was_used(program: Path, tmp_path: Path, pzl: Pzl) -> None:
     Path("parts").mkdir()
     Path("parts/my sizes.pzl").write_text("let limit = 12GIB\nlet other = 3\n")
     program.write_text('use "parts/my sizes.pzl"\n' + SOUND.replace("12GiB", "limit"))
-    run(["check", str(tmp_path / "wide.pzl"), "--json"])
-    (found,) = json.loads(capsys.readouterr().out)["diagnostics"]
+    (found,) = json.loads(pzl("check", tmp_path / "wide.pzl", "--json", code=1).out)["diagnostics"]
     assert Path(found["file"]) == tmp_path / "parts" / "my sizes.pzl" and found["start"]["line"] == 1
 
 
 @pytest.mark.parametrize(("right", "wrong"), SLIPS, ids=lambda text: text.strip().split("\n")[0])
-def test_a_slip_is_mended(right: str, wrong: str, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slip_is_mended(right: str, wrong: str, program: Path, pzl: Pzl) -> None:
     program.write_text(SOUND.replace(right, wrong))
-    assert run(["check", "wide.pzl", "--fix"]) == 0
-    said = capsys.readouterr()
+    said = pzl("check", "wide.pzl", "--fix")
     assert said.out.startswith("fixed wide.pzl:") and said.out.endswith("no errors\n")
     assert said.err == ""
     mended = check(program, {}).program
@@ -122,10 +118,9 @@ def test_a_used_file_is_mended_and_a_shipped_one_never(program: Path) -> None:
     assert Path("sizes.pzl").read_text() == "let limit = 12GiB\n"
 
 
-def test_with_json_only_the_document_is_on_stdout(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_only_the_document_is_on_stdout(program: Path, pzl: Pzl) -> None:
     program.write_text(SOUND.replace("12GiB", "12GIB"))
-    assert run(["check", "wide.pzl", "--fix", "--json"]) == 0
-    said = capsys.readouterr()
+    said = pzl("check", "wide.pzl", "--fix", "--json")
     assert json.loads(said.out)["diagnostics"] == []
     assert said.err == "fixed wide.pzl:13:26: write `12GiB` [E0103]\n"
 
@@ -171,19 +166,14 @@ def test_an_unused_import_is_left_out_and_then_nothing_is_warned_of(program: Pat
 WARNS = SOUND.replace("layers[..1].attention -= noop", "layers[..1].attention -= linear")
 
 
-def test_warnings_alone_are_no_failure_unless_denied(
-    program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_alone_are_no_failure_unless_denied(program: Path, pzl: Pzl) -> None:
     program.write_text(WARNS)
-    assert run(["check", "wide.pzl"]) == 0
-    assert "warning[W0412]" in capsys.readouterr().err
-    assert run(["check", "wide.pzl", "--deny", "warnings"]) == 1
-    assert run(["check", "wide.pzl", "--deny", "W0412"]) == 1
+    assert "warning[W0412]" in pzl("check", "wide.pzl").err
+    pzl("check", "wide.pzl", "--deny", "warnings", code=1)
+    pzl("check", "wide.pzl", "--deny", "W0412", code=1)
 
 
-def test_denying_what_is_no_warning_is_a_usage_error(
-    program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_denying_what_is_no_warning_is_a_usage_error(program: Path, pzl: Pzl) -> None:
     program.write_text(SOUND)
     for options, said in {
         "--deny warning": "did you mean `warnings`?",
@@ -192,8 +182,7 @@ def test_denying_what_is_no_warning_is_a_usage_error(
         "--allow warnings": "warnings",
         "--allow W1209 --deny W1209": "`W1209` is denied as well",
     }.items():
-        assert run(["check", "wide.pzl", *options.split()]) == 2
-        assert said in capsys.readouterr().err
+        assert said in pzl("check", "wide.pzl", *options.split(), code=2).err
 
 
 STAGES = """\
@@ -207,25 +196,27 @@ eval seen of small = tasks("tasks.jsonl") { data = other }
 """
 
 
-def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_that_later_stages_need_are_missed(program: Path, pzl: Pzl) -> None:
     program.write_text(SOUND + STAGES)
     Path("b.txt").write_text("here")
-    assert run(["check", "wide.pzl", "--json"]) == 0
-    found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1209"]
+    found = [
+        d for d in json.loads(pzl("check", "wide.pzl", "--json").out)["diagnostics"] if d["code"] == "W1209"
+    ]
     assert [(d["start"]["line"], d["message"]) for d in found] == [
         (15, "no file matches `a/*.txt`, needed by bld `pieces` and score `right`"),
         (16, "no file matches `c.jsonl`, needed by eval `seen`, bld `pieces` and score `right`"),
         (21, "no file matches `tasks.jsonl`, needed by eval `seen`"),
         (20, "no file matches `tasks.jsonl`, needed by score `right`"),
     ]
-    assert run(["check", "wide.pzl", "--deny", "W1209"]) == 1
-    capsys.readouterr()
-    assert run(["check", "wide.pzl", "--deny", "warnings", "--allow", "W1209", "--allow", "W1216"]) == 0
-    assert "W1209" not in capsys.readouterr().err
+    pzl("check", "wide.pzl", "--deny", "W1209", code=1)
+    assert (
+        "W1209"
+        not in pzl("check", "wide.pzl", "--deny", "warnings", "--allow", "W1209", "--allow", "W1216").err
+    )
     Path("a").mkdir()
     for name in ("a/1.txt", "c.jsonl", "tasks.jsonl"):
         Path(name).write_text("here")
-    assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
+    pzl("check", "wide.pzl", "--deny", "W1209")
 
 
 @pytest.mark.parametrize(
@@ -251,13 +242,12 @@ BROKEN = Path(__file__).parent / "broken"
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BROKEN.glob("*.pzl")))
 def test_a_broken_program_is_told_word_for_word(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl
 ) -> None:
     monkeypatch.chdir(BROKEN)
     monkeypatch.setenv("NO_COLOR", "1")
     words = ["solve", "-o", str(tmp_path)] if name == "impossible_requirement" else ["check"]
-    assert run([*words, f"{name}.pzl"]) == 1
-    said = capsys.readouterr()
+    said = pzl(*words, f"{name}.pzl", code=1)
     assert said.out == ""
     golden = BROKEN / f"{name}.err"
     if os.environ.get("PZL_UPDATE_GOLDENS"):

@@ -12,8 +12,8 @@ from types import FrameType
 import pytest
 
 from puzzledsl.checker.check import check
-from puzzledsl.cli.main import run
 from tests.checker.programs import NEMOTRON, ROOT, TINY
+from tests.cli.conftest import Pzl
 
 SMOLLM2 = ROOT / "examples" / "smollm2" / "smollm2.pzl"
 PROBE = """
@@ -28,7 +28,7 @@ FOR_LATER_STAGES = HEAVY | {"ortools", "numpy", "pydantic", "pydantic_core", "la
 PRETTY = {"rich", "pygments", "markdown_it"}
 
 
-def pzl(*arguments: str | Path) -> tuple[int, str, str, set[str]]:
+def process(*arguments: str | Path) -> tuple[int, str, str, set[str]]:
     """The exit code, the output, the errors, and the modules that are loaded when the command ends."""
     command = [sys.executable, "-c", PROBE, *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -38,7 +38,7 @@ def pzl(*arguments: str | Path) -> tuple[int, str, str, set[str]]:
 
 @pytest.mark.parametrize("program", [NEMOTRON, SMOLLM2], ids=lambda path: path.stem)
 def test_check_is_light_and_warns_of_missing_texts_alone(program: Path) -> None:
-    code, out, err, loaded = pzl("check", program)
+    code, out, err, loaded = process("check", program)
     assert code == 0 and out.endswith("no errors\n")
     assert set(re.findall(r"^\w+\[(.*)\]", err, re.MULTILINE)) <= {"W1209"}
     assert not loaded & (FOR_LATER_STAGES | PRETTY)
@@ -51,15 +51,15 @@ def test_check_is_light_and_warns_of_missing_texts_alone(program: Path) -> None:
 
 
 def test_other_commands_of_the_front_end_are_light() -> None:
-    code, out, err, loaded = pzl("fmt", "--check", NEMOTRON, SMOLLM2)
+    code, out, err, loaded = process("fmt", "--check", NEMOTRON, SMOLLM2)
     assert code == 0, out + err
     assert not loaded & (FOR_LATER_STAGES | PRETTY)
-    assert not pzl("--help")[3] & (FOR_LATER_STAGES | {"puzzledsl.checker"})
+    assert not process("--help")[3] & (FOR_LATER_STAGES | {"puzzledsl.checker"})
 
 
 def test_compile_is_light_and_repeatable(tmp_path: Path) -> None:
     for build in ("one", "two"):
-        code, _, err, loaded = pzl("compile", NEMOTRON, "-o", tmp_path / build)
+        code, _, err, loaded = process("compile", NEMOTRON, "-o", tmp_path / build)
         assert code == 0, err
         assert not loaded & HEAVY
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
@@ -69,7 +69,7 @@ def test_compile_is_light_and_repeatable(tmp_path: Path) -> None:
 
 
 def test_solve_without_scores_names_the_command(tmp_path: Path) -> None:
-    code, _, err, loaded = pzl("solve", NEMOTRON, "nemotron51b", "-o", tmp_path)
+    code, _, err, loaded = process("solve", NEMOTRON, "nemotron51b", "-o", tmp_path)
     assert code == 1 and "E0610" in err and "pzl score" in err
     assert not loaded & HEAVY
 
@@ -112,21 +112,18 @@ def test_work_grows_in_proportion_to_the_program(tmp_path: Path) -> None:
         (["check", str(NEMOTRON), "--set", "hedroom=90%"], 1, "headroom"),
     ],
 )
-def test_exit_codes(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(arguments) == code
-    assert said in capsys.readouterr().err
+def test_exit_codes(arguments: list[str], code: int, said: str, pzl: Pzl) -> None:
+    assert said in pzl(*arguments, code=code).err
 
 
 @pytest.mark.parametrize(
     ("command", "place"),
     [("compile", "/proc/x"), ("compile", "/dev/null/x"), ("run", "/proc/x"), ("run", "file")],
 )
-def test_a_place_that_takes_no_build_is_told(
-    command: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_place_that_takes_no_build_is_told(command: str, place: str, tmp_path: Path, pzl: Pzl) -> None:
     (tmp_path / "file").write_text("here already")
-    assert run([command, str(SMOLLM2), "-o", str(tmp_path / place)]) == 1
-    assert f"error[E0608]: cannot write `{tmp_path / place}" in capsys.readouterr().err
+    said = pzl(command, SMOLLM2, "-o", tmp_path / place, code=1).err
+    assert f"error[E0608]: cannot write `{tmp_path / place}" in said
     assert (tmp_path / "file").read_text() == "here already"
 
 
@@ -146,10 +143,9 @@ def test_fmt_reads_stdin(
     code: int,
     out: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    pzl: Pzl,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert run(["fmt", "-", *arguments]) == code
-    said = capsys.readouterr()
+    said = pzl("fmt", "-", *arguments, code=code)
     assert said.out == out
     assert ("error[E0001]: unexpected end of line\n --> -:1:8" in said.err) == text.endswith("=\n")

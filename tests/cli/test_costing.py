@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cli.main import run
-from tests.cli.test_commands import pzl
+from tests.cli.conftest import Pzl
+from tests.cli.test_commands import process
 
 PROGRAM = """\
 use "std/parents.pzl" (smollm2_135m)
@@ -33,17 +33,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_cost_shows_the_parent_then_a_child(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["cost", str(file)]) == 0
-    parent = capsys.readouterr().out
+def test_cost_shows_the_parent_then_a_child(file: Path, pzl: Pzl) -> None:
+    parent = pzl("cost", str(file)).out
     assert parent.startswith("parent p, scenario chat on card: batch 64, 128 -> 64 tokens\n")
     assert "  0-29    parent     parent " in parent and "desk" not in parent
-    assert run(["cost", str(file), "--solution", "s"]) == 1  # not solved yet
-    assert "pzl solve" in capsys.readouterr().err
-    assert run(["solve", str(file)]) == 0
-    capsys.readouterr()
-    assert run(["cost", str(file), "--solution", "s", "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
+    assert "pzl solve" in pzl("cost", file, "--solution", "s", code=1).err  # not solved yet
+    pzl("solve", str(file))
+    (told,) = json.loads(pzl("cost", str(file), "--solution", "s", "--json").out)
     assert told["model"] == "child s" and len(told["layers"]) == 30
     assert told["metrics"]["latency"] <= 0.6 * told["parent_metrics"]["latency"]
     solution = json.loads((file.parent / "build" / "solutions" / "s.json").read_text())["solutions"][0]
@@ -55,19 +51,16 @@ def test_cost_shows_the_parent_then_a_child(file: Path, capsys: pytest.CaptureFi
     ("option", "name", "message"),
     [("--scenario", "chatt", "chat"), ("--solution", "t", "`t`"), ("--scenario", "desk", "pzl measure")],
 )
-def test_cost_says_what_it_cannot_show(
-    file: Path, option: str, name: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["cost", str(file), option, name]) == 1
-    assert message in capsys.readouterr().err
+def test_cost_says_what_it_cannot_show(file: Path, option: str, name: str, message: str, pzl: Pzl) -> None:
+    assert message in pzl("cost", str(file), option, name, code=1).err
 
 
 def test_it_loads_no_torch(file: Path) -> None:
-    code, _, err, loaded = pzl("cost", file)
+    code, _, err, loaded = process("cost", file)
     assert code == 0 and not loaded & {"torch", "transformers"}, err
 
 
-def test_a_sub_block_that_is_not_there_is_none(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sub_block_that_is_not_there_is_none(file: Path, pzl: Pzl) -> None:
     file.write_text(
         'use "std/hardware.pzl" (h200)\n'
         'parent n = shape(family: nemotron_h, pattern: "MM-*E", hidden: 64, heads: 8, kv_heads: 2, head_dim: 8,\n'
@@ -75,8 +68,7 @@ def test_a_sub_block_that_is_not_there_is_none(file: Path, capsys: pytest.Captur
         "  mixer: mamba2(heads: 4, head_dim: 8, groups: 2, state: 8))\n"
         "scenario chat on h200 = batch(1, 16 -> 16)\n"
     )
-    assert run(["cost", str(file)]) == 0
-    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    rows = [line.split()[:3] for line in pzl("cost", str(file)).out.splitlines()]
     assert [row for row in rows if row and row[0][0].isdigit()] == [
         ["0-1", "parent", "none"],
         ["2", "none", "parent"],

@@ -17,9 +17,9 @@ from puzzledsl.base.render import render
 from puzzledsl.base.resources import Explanation
 from puzzledsl.checker.check import Checked, check
 from puzzledsl.cli.commands.explain import all_codes, listing, reference
-from puzzledsl.cli.main import run
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import TOP_KEYWORDS
+from tests.cli.conftest import Pzl
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = """\
@@ -136,29 +136,24 @@ def test_docs_are_made_from_the_golden_files() -> None:
     assert page == reference(list(EXPLANATIONS.values())), "run `pzl explain --markdown > docs/errors.md`"
 
 
-def test_explain_prints_message_text_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_prints_message_text_and_examples(pzl: Pzl) -> None:
     for spelling in ("E0301", "e0301", "e301", "301"):
-        assert run(["explain", spelling]) == 0
-        said = capsys.readouterr().out
+        said = pzl("explain", spelling).out
         assert said.startswith(
             "error[E0301]: `…` compares … with …\n\nA comparison of two different dimensions.\n"
         )
         assert "\nWrong:\n\n    search s" in said and "<= 12_000" in said and "<= 12GiB" in said
 
 
-def test_a_number_is_enough_and_an_unknown_code_is_a_did_you_mean(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["explain", "412"]) == 0
-    assert capsys.readouterr().out.startswith("warning[W0412]: ")
-    assert run(["explain", "E0320"]) == 2
-    said = re.sub(r"[\s│]+", " ", capsys.readouterr().err)  # without the frame that typer draws
+def test_a_number_is_enough_and_an_unknown_code_is_a_did_you_mean(pzl: Pzl) -> None:
+    assert pzl("explain", "412").out.startswith("warning[W0412]: ")
+    said = re.sub(r"[\s│]+", " ", pzl("explain", "E0320", code=2).err)  # without the frame that typer draws
     assert "there is no code `E0320`; did you mean `E0310`?" in said
-    assert run(["explain", "nonsense"]) == 2
-    assert "`pzl explain` lists them" in re.sub(r"[\s│]+", " ", capsys.readouterr().err)
+    assert "`pzl explain` lists them" in re.sub(r"[\s│]+", " ", pzl("explain", "nonsense", code=2).err)
 
 
-def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["explain"]) == 0
-    said = capsys.readouterr().out
+def test_without_a_code_all_are_listed(pzl: Pzl) -> None:
+    said = pzl("explain").out
     assert said == listing(list(EXPLANATIONS.values()))
     assert [line.split()[0] for line in said.split("\n") if re.match("  [EW]", line)] == list(all_codes())
 

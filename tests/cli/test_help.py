@@ -14,16 +14,15 @@ import pytest
 import typer.main
 
 from puzzledsl.cli.app import EXAMPLES, PANELS, application
-from puzzledsl.cli.main import run
+from tests.cli.conftest import Pzl
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_shows_how(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([name, "--help"]) == 0
-    said = capsys.readouterr().out
+def test_every_command_shows_how(name: str, pzl: Pzl) -> None:
+    said = pzl(name, "--help").out
     if not hasattr(COMMANDS[name], "commands"):
         assert re.search(rf"\bpzl {name}\b", said), "add a line to cli/app.py"
 
@@ -42,9 +41,8 @@ def test_every_example_is_understood(line: str) -> None:
         assert isinstance(context, click.Context) or context.params is not None
 
 
-def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--help"]) == 0
-    said = capsys.readouterr().out
+def test_the_first_help_says_what_there_is(pzl: Pzl) -> None:
+    said = pzl("--help").out
     places = [said.index(f"\n{panel}:\n") for panel in PANELS]
     assert places == sorted(places) and "Exit codes: 0 done" in said
 
@@ -68,24 +66,21 @@ def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
         (["report", "x.pzl", "--figures", "out"], "as CSV"),
     ],
 )
-def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(words) == 2
-    assert meant in capsys.readouterr().err
+def test_a_typo_is_a_did_you_mean(words: list[str], meant: str, pzl: Pzl) -> None:
+    assert meant in pzl(*words, code=2).err
 
 
 def test_a_file_without_its_ending_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("wide.pzl").write_text("let a = 1\n")
     for word in ("wide", "wdie.pzl", "wide.pz"):
-        assert run(["check", word]) == 1
-        assert capsys.readouterr().err == (
+        assert pzl("check", word, code=1).err == (
             f"error[E0016]: cannot read `{word}`: no such file or directory\n"
             f" --> {word}:1:1\n  = help: did you mean `wide.pzl`?\n\n"
         )
-    assert run(["check", "."]) == 1
-    assert "cannot read `.`: is a directory" in capsys.readouterr().err
+    assert "cannot read `.`: is a directory" in pzl("check", ".", code=1).err
 
 
 def test_bash_completes_what_a_user_installs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from puzzledsl.cli.commands.new import std_parents
 from puzzledsl.cli.main import run
 from puzzledsl.syntax.format import format_source
 from tests.cases import more
+from tests.cli.conftest import Pzl
 from tests.families.test_children import decilm
 from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS
 
@@ -78,31 +79,27 @@ def test_a_child_is_offered_what_its_widest_attention_allows(tmp_path: Path) -> 
     assert_sound(Path("start.pzl"))
 
 
-def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_never_overwritten_unasked(pzl: Pzl) -> None:
     Path("mine.pzl").write_text("# mine\n")
-    assert run(["new", "mine.pzl"]) == 1
+    assert "error[E0621]: `mine.pzl` exists" in pzl("new", "mine.pzl", code=1).err
     assert Path("mine.pzl").read_text() == "# mine\n"
-    assert "error[E0621]: `mine.pzl` exists" in capsys.readouterr().err
-    assert run(["new", "mine.pzl", "--force"]) == 0
+    pzl("new", "mine.pzl", "--force")
     assert_sound(Path("mine.pzl"))
 
 
-def test_what_is_suggested_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_suggested_can_be_typed(pzl: Pzl) -> None:
     """In commands that `pzl new` and helps name, a shell finds the file."""
-    assert run(["new", "x y.pzl"]) == 0
-    commands = re.findall(r"pzl [a-z]+ '.+?'", capsys.readouterr().out)
+    commands = re.findall(r"pzl [a-z]+ '.+?'", pzl("new", "x y.pzl").out)
     assert commands == ["pzl check 'x y.pzl'", "pzl show 'x y.pzl'", "pzl run 'x y.pzl'"]
     for command in commands:
         assert Path(shlex.split(command)[-1]).is_file()
-    assert run(["why", "x y.pzl"]) == 1
-    helps = re.findall(r"`pzl [a-z]+ ([^`]+)`", capsys.readouterr().err)
+    helps = re.findall(r"`pzl [a-z]+ ([^`]+)`", pzl("why", "x y.pzl", code=1).err)
     assert helps == ["'x y.pzl'", "'x y.pzl' kl", "'x y.pzl'"], "what is not there yet is made by these"
 
 
-def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_printed_program_writes_no_parent(pzl: Pzl) -> None:
     Path("my model.gguf").write_bytes(b"GGUF")
-    assert run(["new", "-", "--parent", "my model.gguf"]) == 1
-    said = capsys.readouterr()
+    said = pzl("new", "-", "--parent", "my model.gguf", code=1)
     assert said.out == "" and "error[E0622]: no parent `my model.gguf`: its weights go into" in said.err
     assert "= help: name the program: `pzl new my_model --parent 'my model.gguf'`" in said.err
     assert [path.name for path in Path().iterdir()] == ["my model.gguf"]
@@ -119,25 +116,23 @@ def test_a_printed_program_writes_no_parent(capsys: pytest.CaptureFixture[str]) 
         (["--parent", "config.json"], "E0622", "it is a file; a parent is a directory"),
     ],
 )
-def test_typos_are_told(
-    arguments: list[str], code: str, help: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_typos_are_told(arguments: list[str], code: str, help: str, pzl: Pzl) -> None:
     Path("config.json").write_text("{}", "utf-8")
-    assert run(["new", *arguments]) == 1
-    said = capsys.readouterr().err
+    said = pzl("new", *arguments, code=1).err
     assert f"error[{code}]" in said and help in said
     assert list(Path().glob("*.pzl")) == []
 
 
 @pytest.mark.parametrize("given", ["./tinyqwn", "tinyqwn"])
-def test_a_directory_misspelt_is_told_its_neighbour(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_misspelt_is_told_its_neighbour(given: str, pzl: Pzl) -> None:
     Path("tinyqwen").mkdir()
     Path("tinyqwen/config.json").write_text("{}", "utf-8")
-    assert run(["new", "start", "--parent", given]) == 1
-    assert f"did you mean `{given.replace('qwn', 'qwen')}`?" in capsys.readouterr().err
+    assert (
+        f"did you mean `{given.replace('qwn', 'qwen')}`?"
+        in pzl("new", "start", "--parent", given, code=1).err
+    )
     Path("mine.pzl").write_text(f'parent p = hf("{given}")\n', "utf-8")
-    assert run(["check", "mine.pzl"]) == 1
-    assert f'did you mean `hf("{given.replace("qwn", "qwen")}")`?' in capsys.readouterr().err
+    assert f'did you mean `hf("{given.replace("qwn", "qwen")}")`?' in pzl("check", "mine.pzl", code=1).err
 
 
 @pytest.mark.parametrize("parent", ["smollm2_135m", "qwen3_30b_a3b", *more("llama3_1_8b")])
@@ -159,6 +154,5 @@ def test_every_engine_starts_with_a_speed_or_with_quality(engine: str, parent: s
 
 
 @pytest.mark.parametrize("given", [["--engine", "llamacpp"], ["--keep", "high"], ["--keep", "120%"]])
-def test_options_that_mean_nothing(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["new", "start", *given]) == 2
-    assert given[1] in capsys.readouterr().err and not Path("start.pzl").exists()
+def test_options_that_mean_nothing(given: list[str], pzl: Pzl) -> None:
+    assert given[1] in pzl("new", "start", *given, code=2).err and not Path("start.pzl").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.cli.main import run
+from tests.cli.conftest import Pzl
 
 PROGRAM = """\
 parent p = shape(family: llama, layers: 2, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)
@@ -35,12 +36,9 @@ def test_an_output_that_takes_nothing_is_no_fault_of_ours(here: Path, words: lis
 
 
 @pytest.mark.parametrize("command", ["compile", "run"])
-def test_a_build_directory_in_a_loop_of_links(
-    here: Path, command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_build_directory_in_a_loop_of_links(here: Path, command: str, pzl: Pzl) -> None:
     (here / "round").symlink_to("round")
-    assert run([command, str(here / "my.pzl"), "-o", str(here / "round" / "build")]) == 1
-    said = capsys.readouterr().err
+    said = pzl(command, str(here / "my.pzl"), "-o", str(here / "round" / "build"), code=1).err
     assert "Too many levels of symbolic links" in said and "round" in said
 
 
@@ -72,19 +70,16 @@ def test_fmt_keeps_the_mark_and_the_line_ends(here: Path, mark: bytes, end: byte
     assert formatted.count(b"\n") == formatted.count(end)
 
 
-def test_new_dash_prints_the_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_dash_prints_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["new", "-", "--hardware", "h100_sxm"]) == 0
-    assert "\nsearch " in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert "\nsearch " in pzl("new", "-", "--hardware", "h100_sxm").out and not list(tmp_path.iterdir())
 
 
 def test_a_file_that_begins_with_a_dash_is_a_file(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, pzl: Pzl
 ) -> None:
     monkeypatch.chdir(here)
     (here / "my.pzl").rename("-my.pzl")
     for given in (["check", "-my.pzl"], ["check", "--", "-my.pzl"], ["fmt", "-my.pzl"]):
-        assert run(given) == 0, capsys.readouterr().err
-    assert run(["check", "-other.pzl"]) == 2 and "No such option" in capsys.readouterr().err
+        pzl(*given)
+    assert "No such option" in pzl("check", "-other.pzl", code=2).err

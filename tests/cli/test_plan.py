@@ -9,6 +9,7 @@ import pytest
 
 from puzzledsl.cli.main import run
 from tests.changes.test_compare import BASE
+from tests.cli.conftest import Pzl
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +19,9 @@ def _programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("new.pzl").write_text(BASE.replace("minimize kl", "minimize 2 * kl").replace("<= 2\n", "<= 3\n"))
 
 
-def test_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", "old.pzl", "new.pzl"]) == 0
+def test_text(pzl: Pzl) -> None:
     assert (
-        capsys.readouterr().out
+        pzl("plan", "old.pzl", "new.pzl").out
         == """\
 ~ search best
     ~ goal: minimize kl -> minimize 2 * kl
@@ -34,9 +34,8 @@ Plan: 0 to add, 2 to change, 0 to remove.
     )
 
 
-def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", "old.pzl", "new.pzl", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_json(pzl: Pzl) -> None:
+    found = json.loads(pzl("plan", "old.pzl", "new.pzl", "--json").out)
     assert found["summary"] == {"add": 0, "change": 2, "remove": 0}
     best = found["changes"][0]
     assert (best["action"], best["kind"], best["name"]) == ("change", "search", "best")
@@ -49,18 +48,15 @@ def test_a_program_with_mistakes_has_no_plan() -> None:
     assert run(["plan", "bad.pzl", "old.pzl"]) == 1
 
 
-def test_a_build_directory_is_what_was_compiled(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["compile", "old.pzl", "-o", "build"]) == 0
+def test_a_build_directory_is_what_was_compiled(pzl: Pzl) -> None:
+    pzl("compile", "old.pzl", "-o", "build")
     for before, after in (("build", "old"), ("build/ir.json", "new"), (".", "new")):  # its build/ is found
-        capsys.readouterr()
-        assert run(["plan", before, f"{after}.pzl"]) == 0
-        assert capsys.readouterr().out.startswith("No changes") == (after == "old")
+        assert pzl("plan", before, f"{after}.pzl").out.startswith("No changes") == (after == "old")
 
 
-def test_what_is_no_program_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_program_is_told(pzl: Pzl) -> None:
     Path("empty").mkdir()
     Path("odd.json").write_text("{}")
     for what in ("empty", "odd.json", "none.json"):
-        assert run(["plan", what, "old.pzl"]) == 1
-        said = capsys.readouterr().err
+        said = pzl("plan", what, "old.pzl", code=1).err
         assert "error[E0624]: no program in `" in said and "`pzl compile` writes it" in said

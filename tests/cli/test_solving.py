@@ -11,6 +11,7 @@ import pytest
 from puzzledsl.cli.main import run
 from tests.api.programs import PROGRAM as BASE
 from tests.api.programs import write_program
+from tests.cli.conftest import Pzl
 
 PROGRAM = (
     BASE.replace("param speedup: Ratio = 1.3x\n", "")
@@ -25,15 +26,8 @@ def program(tmp_path: Path) -> Path:
     return write_program(tmp_path, PROGRAM)
 
 
-def printed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> tuple[str, str]:
-    capsys.readouterr()
-    assert run([str(a) for a in arguments]) == code
-    captured = capsys.readouterr()
-    return captured.out, captured.err
-
-
-def test_the_json_has_exactly_the_documented_keys(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, err = printed(capsys, 1, "solve", program, "--json")
+def test_the_json_has_exactly_the_documented_keys(program: Path, pzl: Pzl) -> None:
+    out, err = pzl("solve", program, "--json", code=1)
     found: list[dict[str, Any]] = json.loads(out)
     keys = "search status objective bound gap seconds found_by proved_by solutions conflict".split()
     assert [list(result) for result in found] == [keys, keys]
@@ -52,41 +46,39 @@ def test_the_json_has_exactly_the_documented_keys(program: Path, capsys: pytest.
     assert "E0501" in err
 
 
-def test_a_goal_that_is_one_metric_has_its_unit(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_goal_that_is_one_metric_has_its_unit(program: Path, pzl: Pzl) -> None:
     goal = "search fast of wide { minimize chat.latency, require params >= 50% * llama.params }\n"
     program.write_text(PROGRAM + goal)
-    out, _ = printed(capsys, 0, "solve", program, "fast")
+    out, _ = pzl("solve", program, "fast")
     latency = next(line.split()[1] for line in out.splitlines() if line.startswith("  chat.latency"))
     assert latency.endswith("s") and f"optimal (objective {latency}, bound {latency}, gap 0)" in out
 
 
-def test_json_is_one_list_whatever_is_wrong(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_list_whatever_is_wrong(program: Path, pzl: Pzl) -> None:
     (program.parent / "kl.csv").unlink()
-    out, err = printed(capsys, 1, "solve", program, "--json")
+    out, err = pzl("solve", program, "--json", code=1)
     assert [(each["search"], each["status"]) for each in json.loads(out)] == [
         ("best", "error"),
         ("none", "error"),
     ]
     assert json.loads(out)[0]["diagnostics"][0]["code"] == "E0511" and "E0511" in err
     program.write_text(program.read_text().replace("chat.throughput", "chat.througput"))
-    out, err = printed(capsys, 1, "solve", program, "--json")
+    out, err = pzl("solve", program, "--json", code=1)
     [whole] = json.loads(out)
     assert (whole["search"], whole["status"]) == ("", "error")
     assert whole["diagnostics"][0]["code"] == "E0206" and "E0206" in err
 
 
-def test_what_is_on_disk_is_the_same_byte_for_byte(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_on_disk_is_the_same_byte_for_byte(program: Path, pzl: Pzl) -> None:
     files = [program.parent / "build" / "solutions" / f"{name}.json" for name in ("best", "none")]
-    printed(capsys, 1, "solve", program)
+    pzl("solve", program, code=1)
     before = [file.read_bytes() for file in files]
-    printed(capsys, 1, "solve", program)
+    pzl("solve", program, code=1)
     assert [file.read_bytes() for file in files] == before
 
 
-def test_an_infeasible_search_says_what_would_do_and_it_does(
-    program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, err = printed(capsys, 1, "solve", program, "none")
+def test_an_infeasible_search_says_what_would_do_and_it_does(program: Path, pzl: Pzl) -> None:
+    _, err = pzl("solve", program, "none", code=1)
     assert "these 2 conflict" in err
     [advice] = [line for line in err.splitlines() if "= help: write `" in line]
     literal, line = advice.split("`")[1], int(advice.split("in line ")[1].split(":")[0])
@@ -94,12 +86,12 @@ def test_an_infeasible_search_says_what_would_do_and_it_does(
     bound = "95% * llama.params" if line == 18 else "1.6x"
     text[line - 1] = text[line - 1].replace(bound, literal)
     program.write_text("\n".join(text) + "\n")
-    out, _ = printed(capsys, 0, "solve", program, "none", "--json")
+    out, _ = pzl("solve", program, "none", "--json")
     assert json.loads(out)[0]["status"] == "optimal"
 
 
-def test_a_frontier_is_a_table_and_a_csv(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = printed(capsys, 0, "frontier", program)
+def test_a_frontier_is_a_table_and_a_csv(program: Path, pzl: Pzl) -> None:
+    out, _ = pzl("frontier", program)
     assert "frontier curve: 4 of 4 points proven" in out
     head, *rows = (program.parent / "build" / "search" / "curve.csv").read_text().splitlines()
     assert head.startswith("bound:chat.throughput[tok/s],times_parent,status,objective,proven_bound,gap,")
@@ -110,7 +102,6 @@ def test_time_that_runs_out_is_never_called_optimal(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program.write_text(PROGRAM.replace("  solutions 3 apart 1\n", "  solver = cpsat(time: 1ms)\n"))
-    capsys.readouterr()
     code = run(["solve", str(program), "best", "--json"])
     captured = capsys.readouterr()
     [found] = json.loads(captured.out)
@@ -125,25 +116,21 @@ def test_time_that_runs_out_is_never_called_optimal(
 @pytest.mark.parametrize(
     ("command", "name", "meant"), [("solve", "bets", "best"), ("frontier", "curv", "curve")]
 )
-def test_a_misspelt_name_is_a_question(
-    command: str, name: str, meant: str, program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, err = printed(capsys, 1, command, program, name)
+def test_a_misspelt_name_is_a_question(command: str, name: str, meant: str, program: Path, pzl: Pzl) -> None:
+    _, err = pzl(command, program, name, code=1)
     assert f"did you mean `{meant}`?" in err
 
 
-def test_points_that_are_one_child_are_said_to_be_one(
-    program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_points_that_are_one_child_are_said_to_be_one(program: Path, pzl: Pzl) -> None:
     text = PROGRAM.replace("1x..4x", "0.1x..1x")
     program.write_text(text.replace("  solutions 3 apart 1\n", ""))
-    out, _ = printed(capsys, 0, "frontier", program)
+    out, _ = pzl("frontier", program)
     assert "note: points 1 to 4 are one child; no other metric is bounded" in out
     held = "  require chat.latency <= 0.8x\n  require chat.memory <= 2x\n"
     program.write_text(text.replace("  solutions 3 apart 1\n", held))
-    out, _ = printed(capsys, 0, "frontier", program)
-    printed(capsys, 1, "solve", program)
-    assert run(["report", str(program)]) == 0
+    out, _ = pzl("frontier", program)
+    pzl("solve", program, code=1)
+    pzl("report", str(program))
     page = (program.parent / "build" / "report.html").read_text("utf-8")
     assert "Points 1 to 4 are one child; of the other bounds <code>chat.latency" in page
     assert (

@@ -10,7 +10,8 @@ import pytest
 from puzzledsl.cli.main import run
 from puzzledsl.ir.tables import WhyResult
 from tests.cases import cases, more
-from tests.cli.test_solving import printed, program
+from tests.cli.conftest import Pzl
+from tests.cli.test_solving import program
 
 __all__ = ["program"]  # a fixture
 
@@ -22,16 +23,14 @@ def layers_of(out: str) -> list[list[str]]:
     return [line.split() for line in table[1:]]
 
 
-def test_the_whole_search_has_a_line_a_layer_and_its_margins(
-    program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, err = printed(capsys, 0, "why", program, "best")
+def test_the_whole_search_has_a_line_a_layer_and_its_margins(program: Path, pzl: Pzl) -> None:
+    out, err = pzl("why", program, "best")
     assert err == "" and "\x1b" not in out
     assert out.startswith("search best: minimize kl, optimum 0.6 (proven)")
     rows = layers_of(out)
     assert [row[0] for row in rows] == list("012345")
     assert "  line 13: chat.throughput >= 1.3x" in out and "without it saves 0.6" in out
-    found = WhyResult.from_json(printed(capsys, 0, "why", program, "best", "--json")[0])
+    found = WhyResult.from_json(pzl("why", program, "best", "--json")[0])
     assert len(found.sub_blocks) == 12 and found.proven
 
 
@@ -46,7 +45,7 @@ def test_the_whole_search_has_a_line_a_layer_and_its_margins(
     ],
 )
 def test_a_regret_is_that_of_a_program_that_requires_the_alternative(
-    program: Path, capsys: pytest.CaptureFixture[str], rules: str
+    program: Path, pzl: Pzl, rules: str
 ) -> None:
     head = program.read_text()[: program.read_text().index("search best")]
     alternatives = {"attention": ("parent", "gqa2", "noop"), "ffn": ("parent", "mlp2048", "noop")}
@@ -61,10 +60,9 @@ def test_a_regret_is_that_of_a_program_that_requires_the_alternative(
         for number, (layer, sub_block, name) in enumerate(asked)
     ]
     program.write_text(head + "\n".join(searches) + "\n")
-    capsys.readouterr()
-    run(["solve", str(program), "--json"])  # 1: some alternatives have no child
-    best, *others = (each["objective"] for each in json.loads(capsys.readouterr().out))
-    found = json.loads(printed(capsys, 0, "why", program, "best", "--json")[0])
+    solved = pzl("solve", program, "--json", code=None).out  # some alternatives may have no child
+    best, *others = (each["objective"] for each in json.loads(solved))
+    found = json.loads(pzl("why", program, "best", "--json")[0])
     regrets = {
         (s["layer"], s["sub_block"], r["alternative"]): (r["at_least"], r["at_most"])
         for s in found["sub_blocks"]
@@ -81,43 +79,38 @@ def test_a_regret_is_that_of_a_program_that_requires_the_alternative(
     [("layers[2].ffn", ["ffn"]), ("2", ["attention", "ffn"]), (" layers[ 2 ] . attention", ["attention"])],
 )
 def test_a_place_lists_its_alternatives_and_writes_nothing(
-    program: Path, capsys: pytest.CaptureFixture[str], place: str, sub_blocks: list[str]
+    program: Path, pzl: Pzl, place: str, sub_blocks: list[str]
 ) -> None:
-    out, _ = printed(capsys, 0, "why", program, "best", place)
+    out, _ = pzl("why", program, "best", place)
     for sub_block in sub_blocks:
         assert f"layers[2].{sub_block}: " in out
-    found = json.loads(printed(capsys, 0, "why", program, "best", place, "--json")[0])
+    found = json.loads(pzl("why", program, "best", place, "--json")[0])
     assert [s["sub_block"] for s in found["sub_blocks"]] == sub_blocks and found["margins"] == []
 
 
 @pytest.mark.parametrize("place", ["layer2", "layers[2].mlp", "6", "-1", ""])
-def test_what_is_no_place_is_a_usage_error(
-    program: Path, capsys: pytest.CaptureFixture[str], place: str
-) -> None:
-    out, err = printed(capsys, 2, "why", program, "best", "--", place)
+def test_what_is_no_place_is_a_usage_error(program: Path, pzl: Pzl, place: str) -> None:
+    out, err = pzl("why", program, "best", "--", place, code=2)
     assert out == "" and "PLACE" in err
 
 
-def test_the_only_search_needs_no_name(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_only_search_needs_no_name(program: Path, pzl: Pzl) -> None:
     for place in ([], ["layers[2]"]):
-        assert "which of the searches? best, none" in printed(capsys, 2, "why", program, *place)[1]
+        assert "which of the searches? best, none" in pzl("why", program, *place, code=2)[1]
     text = program.read_text()
     program.write_text(text[: text.index("search none")])
-    assert printed(capsys, 0, "why", program)[0].startswith("search best: ")
-    assert "layers[2].ffn: " in printed(capsys, 0, "why", program, "layers[2].ffn")[0]
+    assert pzl("why", program)[0].startswith("search best: ")
+    assert "layers[2].ffn: " in pzl("why", program, "layers[2].ffn")[0]
 
 
-def test_a_search_without_a_solution_says_what_conflicts(
-    program: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, err = printed(capsys, 1, "why", program, "none")
+def test_a_search_without_a_solution_says_what_conflicts(program: Path, pzl: Pzl) -> None:
+    out, err = pzl("why", program, "none", code=1)
     assert out == "" and "E0501" in err
-    _, err = printed(capsys, 1, "why", program, "bets")
+    _, err = pzl("why", program, "bets", code=1)
     assert "did you mean `best`?" in err
 
 
 def test_no_time_at_all_is_said(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    capsys.readouterr()
     code = run(["why", str(program), "best", "--time", "0"])
     out, err = capsys.readouterr()
     if code == 0:  # an answer needs no time
@@ -126,12 +119,12 @@ def test_no_time_at_all_is_said(program: Path, capsys: pytest.CaptureFixture[str
         assert code == 1 and "E0507" in err and "CP-SAT in 0 s" in err and "`--time 1`" in err
 
 
-def test_a_requirement_that_cannot_be_tightened(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_requirement_that_cannot_be_tightened(program: Path, pzl: Pzl) -> None:
     text = program.read_text().replace(
         "require chat.throughput >= 1.3x because", "require count(ffn is noop) >= 6 because"
     )
     program.write_text(text)
-    out, _ = printed(capsys, 0, "why", program, "best")
+    out, _ = pzl("why", program, "best")
     assert "1 tighter cannot be met; 1 looser saves " in out
     rows = layers_of(out)
     assert all(row[4:] == ["noop", "parent", "cannot", "be", "met"] for row in rows)

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from puzzledsl.cli.main import run
-from tests.cluster.demo_program import write_demo_program
 from tests.cluster.ray_here import MARKS, descendants, ray_with, workers
 from tests.pipeline.tiny_program import write_tiny_program
 
@@ -42,27 +41,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_tiny_program(tmp_path_factory.mktemp("program"))
     assert run(["run", str(file), "-o", str(file.parent / "here"), "--until", "eval"]) == 0
     return file
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = write_demo_program(tmp_path_factory.mktemp("demo"))
-    torch.set_num_threads(1)
-    assert run(["run", str(file), "-o", str(file.parent / "here"), "--until", "eval"]) == 0
-    return file
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_example_is_the_same_with_any_number_of_workers(count: int, demo: Path) -> None:
-    there = demo.parent / f"with-{count}"
-    torch.set_num_threads(1)
-    with ray_with(count):
-        assert run(["run", str(demo), "-o", str(there), "--until", "eval", "--on", "local"]) == 0
-    expected = outputs(demo.parent / "here")
-    assert {name.split("/")[0] for name in expected} >= {"scores", "models", "library", "quality.json"}
-    assert outputs(there) == expected
 
 
 @pytest.mark.slow

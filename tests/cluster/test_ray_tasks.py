@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,19 +21,14 @@ class Lost(Exception):
     """The loss of a worker."""
 
 
-class Handle:
+def handle(make: Callable[[], Any]) -> Future[Any]:
     """A result that is there at once, or an error."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        try:
-            self.value, self.error = make(), None
-        except Exception as error:
-            self.value, self.error = None, error
-
-    def get(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
+    made: Future[Any] = Future()
+    try:
+        made.set_result(make())
+    except Exception as error:
+        made.set_exception(error)
+    return made
 
 
 class Actor:
@@ -42,15 +38,15 @@ class Actor:
 
     def __init__(self, part: Any, lost_at: frozenset[int]) -> None:
         self._part, self._lost_at, self._is_lost = part, lost_at, False
-        self.call = SimpleNamespace(remote=lambda *given: Handle(lambda: self._call(*given)))
-        self.ready = SimpleNamespace(remote=lambda: Handle(lambda: None))
+        self.call = SimpleNamespace(remote=lambda *given: handle(lambda: self._call(*given)))
+        self.ready = SimpleNamespace(remote=lambda: handle(lambda: None))
 
     def _call(self, method: str, *arguments: Any) -> Any:
         if next(Actor.calls) in self._lost_at:
             self._is_lost = True
         if self._is_lost:
             raise Lost("killed")
-        return getattr(self._part, method)(*(a.get() if isinstance(a, Handle) else a for a in arguments))
+        return getattr(self._part, method)(*(a.result() if isinstance(a, Future) else a for a in arguments))
 
 
 class Pretended:
@@ -63,7 +59,7 @@ class Pretended:
         Actor.calls = itertools.count()
         ray = SimpleNamespace(
             wait=lambda handles, num_returns, timeout: (list(handles)[:num_returns], []),
-            get=lambda handle, timeout=None: handle.get(),
+            get=lambda handle, timeout=None: handle.result(),
         )
         self.cluster = SimpleNamespace(ray=ray, on="local")
 
@@ -114,29 +110,33 @@ class Part:
         return "odd" if self.number % 2 else "even"
 
 
-SPEC = TeamSpec(Part)
-
-
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_tasks, "LOOK_S", 0.0)
     monkeypatch.setattr(ray_tasks, "WAIT_S", 0.0)
 
 
-def doubled(pretended: Pretended, count: int, spec: TeamSpec = SPEC) -> list[tuple[int, int]]:
-    teams = RayTeams(cast(Workers, pretended), spec, Silent())
-    tasks = [Task.call(n, "double", n) for n in range(count)]
-    found = [(cast(int, task.name), result) for task, result in teams.run(tasks)]
+def ray_teams(pretended: Pretended, *, alone: bool = False) -> RayTeams:
+    return RayTeams(cast(Workers, pretended), TeamSpec(Part, alone=alone), Silent())
+
+
+def doubled(pretended: Pretended, count: int) -> list[tuple[int, int]]:
+    teams = ray_teams(pretended)
+    found = [(cast(int, task.name), result) for task, result in teams.run(doubling(count))]
     teams.end()
     return found
 
 
-@pytest.mark.parametrize("free", [1, 2, 4])
+def doubling(count: int) -> list[Task]:
+    return [Task.call(n, "double", n) for n in range(count)]
+
+
+@pytest.mark.parametrize("free", [1, 2, 4, 12])
 def test_each_task_is_done_once_by_any_number_of_workers(free: int) -> None:
+    """There are no more teams than tasks."""
     pretended = Pretended(free)
-    found = doubled(pretended, 9)
-    assert sorted(found) == [(n, 2 * n) for n in range(9)]
-    assert len(pretended.started) == free and pretended.used == 0
+    assert sorted(doubled(pretended, 9)) == [(n, 2 * n) for n in range(9)]
+    assert len(pretended.started) == min(free, 9) and pretended.used == 0
 
 
 @pytest.mark.parametrize("lost", [{0}, {3}, {2, 9}, {4, 5, 6}])
@@ -151,17 +151,11 @@ def test_workers_that_join_get_tasks_without_any_loss() -> None:
     assert len(doubled(pretended, 40)) == 40 and len(pretended.started) == 3
 
 
-def test_no_more_teams_than_tasks() -> None:
-    pretended = Pretended(8)
-    doubled(pretended, 3)
-    assert len(pretended.started) == 3
-
-
 def test_teams_stay_for_the_next_list() -> None:
     pretended = Pretended(2)
-    teams = RayTeams(cast(Workers, pretended), SPEC, Silent())
+    teams = ray_teams(pretended)
     for _ in range(3):
-        assert len(list(teams.run([Task.call(n, "double", n) for n in range(4)]))) == 4
+        assert len(list(teams.run(doubling(4)))) == 4
     assert len(pretended.started) == 2
 
 
@@ -172,9 +166,8 @@ def test_a_task_that_ends_every_worker_ends_the_run() -> None:
 
 
 def test_a_mistake_is_raised_and_no_loss() -> None:
-    teams = RayTeams(cast(Workers, Pretended(2)), TeamSpec(Part), Silent())
     with pytest.raises(KeyError, match="a mistake"):
-        list(teams.run([Task.call("bad", "fail")]))
+        list(ray_teams(Pretended(2)).run([Task.call("bad", "fail")]))
 
 
 def test_without_any_worker_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +214,7 @@ def test_a_team_is_lost_with_a_member_and_a_mistake_is_no_loss() -> None:
 def test_timing_uses_one_kind_of_device_and_one_task_a_worker() -> None:
     Part.numbers = itertools.count()
     pretended = Pretended(4)
-    teams = RayTeams(cast(Workers, pretended), TeamSpec(Part, alone=True), Silent())
+    teams = ray_teams(pretended, alone=True)
     kinds = {result for _, result in teams.run([Task.call(n, "kind") for n in range(12)])}
     assert kinds == {"even"} and len(pretended.started) == 4
 
@@ -231,7 +224,7 @@ def test_workers_of_another_kind_alone_end_the_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ray_tasks, "ALONE_S", 0.0)
     Part.numbers = itertools.count()
     pretended = Pretended(2)
-    teams = RayTeams(cast(Workers, pretended), TeamSpec(Part, alone=True), Silent())
+    teams = ray_teams(pretended, alone=True)
     assert len(list(teams.run([Task.call(n, "kind") for n in range(4)]))) == 4
     teams._teams = [team for team in teams._teams if not team.is_alike]
     assert len(teams._teams) == 1

@@ -15,7 +15,6 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Cluster, Executor
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.measure.cells import measure_costs
 from puzzledsl.scoring.run import run_score
 from tests.cluster.ray_here import MARKS, Killer, ray_with
@@ -49,18 +48,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(base, make_program(base, "llama"))
 
 
-def scored(
-    case: Case, method: dict[str, Any], executor: Executor | None = None, progress: Progress | None = None
-) -> ScoreTable:
+def scored(case: Case, method: str, **changes: Executor | Progress) -> str:
     """The table, with nothing known from before unless the run before was interrupted."""
-    declaration = case.program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**method)})
-    program = case.program.model_copy(update={"scores": {"s": declaration}})
-    given = replace(case.inputs("work"), program=program)
-    if executor is not None:
-        given = replace(given, executor=executor)
-    if progress is not None:
-        given = replace(given, progress=progress)
-    return run_score(given)
+    declared = case.program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**METHODS[method])})
+    program = case.program.model_copy(update={"scores": {"s": declared}})
+    return run_score(replace(case.inputs("work"), program=program, **changes)).canonical_json()  # type: ignore[arg-type]
 
 
 def forget(case: Case) -> None:
@@ -71,27 +63,26 @@ def forget(case: Case) -> None:
 def test_scores_are_those_of_one_process_and_a_killed_worker_costs_none(
     case: Case, two_workers: Executor
 ) -> None:
-    method = METHODS["plain"]
-    expected = scored(case, method).canonical_json()
+    expected = scored(case, "plain")
     cached = sorted((case.base / "build").rglob("figures*/*"))
     contents = [sorted(path.read_bytes().splitlines()) for path in cached]
     assert cached
     forget(case)
     killer = Killer(5)
-    assert scored(case, method, two_workers, killer).canonical_json() == expected
+    assert scored(case, "plain", executor=two_workers, progress=killer) == expected
     assert len(killer.killed) == 1 and killer.lost >= 1
     assert [sorted(path.read_bytes().splitlines()) for path in cached] == contents  # in the order of arrival
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", METHODS)
 def test_every_kind_of_score_is_the_same(name: str, case: Case, two_workers: Executor) -> None:
     forget(case)
-    expected = scored(case, METHODS[name]).canonical_json()
+    expected = scored(case, name)
     forget(case)
     with pytest.raises(KeyboardInterrupt):
-        scored(case, METHODS[name], two_workers, Interrupting(4))
-    assert scored(case, METHODS[name], two_workers).canonical_json() == expected
+        scored(case, name, executor=two_workers, progress=Interrupting(4))
+    assert scored(case, name, executor=two_workers) == expected
 
 
 @pytest.mark.slow
@@ -100,11 +91,10 @@ def test_times_are_measured_on_workers_and_a_killed_one_costs_no_round(
 ) -> None:
     """One worker has the machine for itself, so it takes all processors of the cluster."""
     made, killer = measured_program(tmp_path), Killer(3)
-    given = (made, "w", tmp_path / "parent", tmp_path / "work", killer)
-    table = measure_costs(*given, two_workers)
+    given = (made, "w", tmp_path / "parent", tmp_path / "work")
+    (costs,) = measure_costs(*given, killer, two_workers).scenarios["chat"]
     assert len(killer.killed) == 1 and killer.lost >= 1
-    (costs,) = table.scenarios["chat"]
-    alone = measure_costs(made, "w", tmp_path / "parent", tmp_path / "work", Silent()).scenarios["chat"][0]
+    (alone,) = measure_costs(*given, Silent()).scenarios["chat"]
     assert [list(layer) for layer in costs.ffn] == [list(layer) for layer in alone.ffn]
     assert costs.ffn[0]["noop"].prefill_ns < costs.ffn[0]["parent"].prefill_ns
     assert not (tmp_path / "work").exists()

@@ -1,25 +1,36 @@
-"""KV bytes against the caches that transformers fills, in every family, with windows and without."""
+"""KV bytes against the caches that transformers fills, in every family, with windows and without; and against vLLM's pages."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel, StaticCache
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.parent import ParentAttention
-from puzzledsl.checker.check import shipped_profiles
+from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import CACHE_BYTES
 from puzzledsl.costs.roofline import line_of
+from puzzledsl.export.write import write_export
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.measure.whole import Widths, sizes_of
 from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_parent
 from tests.assembled import assemble
-from tests.children import MIXED, define, random_pieces
+from tests.cases import more
+from tests.child.checkpoint.test_checkpoint import Made
+from tests.children import MIXED, Choice, define, random_pieces
+from tests.costs.cases import PROFILES
 from tests.profiles import kv_cache_bytes
 from tests.tiny import tiny_model, tiny_tokens
 
@@ -42,7 +53,7 @@ def model_of(name: str) -> PreTrainedModel:
 
 
 def float32(page: int) -> RooflineHardware:
-    return shipped_profiles()["h100_sxm"].model_copy(update={"kv_dtype": "fp32", "page_tokens": page})
+    return PROFILES["h100_sxm"].model_copy(update={"kv_dtype": "fp32", "page_tokens": page})
 
 
 def counted(shape: Shape, page: int = 1) -> int:
@@ -70,33 +81,24 @@ def read_in_last_step(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_kv_bytes_are_those_that_transformers_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@torch.inference_mode()
+def test_kv_bytes_are_those_that_transformers_reads_and_allocates(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cache that grows, and in a static one."""
     model = model_of(name)
     shape = shape_of(model.config)
     assert (shape.window is not None) == ("window" in name)
     assert counted(shape) == read_in_last_step(model, monkeypatch)
     own = sizes_of(shape, ParentAttention(), WORK, Widths.of(torch.float32))  # type: ignore[arg-type]
     assert shape.layers * own["kv_cache_bytes"] == counted(shape)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@torch.inference_mode()
-def test_kv_bytes_are_those_that_a_static_cache_allocates(name: str) -> None:
-    model = model_of(name)
     cache = StaticCache(config=model.config, max_cache_len=PROMPT + OUTPUT)
     model(tiny_tokens(BATCH, PROMPT), cache=cache, use_cache=True)
-    allocated = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    assert counted(shape_of(model.config)) == allocated
-
-
-@pytest.mark.parametrize("page", [1, 2, 7, 16, 64])
-def test_pages_are_whole(page: int) -> None:
-    shape = shape_of(model_of("qwen2").config)
-    assert counted(shape, page) * (PROMPT + OUTPUT) == counted(shape) * (-(-(PROMPT + OUTPUT) // page) * page)
+    assert counted(shape) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
 @pytest.mark.parametrize(("cache", "number"), [("fp8", Fraction(1)), ("q8_0", Fraction(34, 32))])
-@pytest.mark.parametrize("stored", ["fp32", "bf16", "fp8", "q8_0"])
+@pytest.mark.parametrize("stored", ["bf16", "q8_0", *more("fp32", "fp8")])
 def test_a_type_of_its_own_comes_before_the_hardware_s(cache: str, number: Fraction, stored: str) -> None:
     hardware = float32(1).model_copy(update={"kv_dtype": stored})
     shape = shape_of(model_of("llama").config)
@@ -105,12 +107,10 @@ def test_a_type_of_its_own_comes_before_the_hardware_s(cache: str, number: Fract
         held = kv_cache_bytes(float32(1), shape, plain, WORK)
         assert kv_cache_bytes(hardware, shape, own, WORK) == ceil(held * number / 4)
         assert kv_cache_bytes(hardware, shape, plain, WORK) == ceil(held * CACHE_BYTES[stored] / 4)
-        lines = [line_of(hardware, shape, a, WORK) for a in (own, plain)]
-        read = [line.decode.attention for line in lines]
-        assert read[0] * CACHE_BYTES[stored] == read[1] * number and read[0] > 0
-        assert lines[0].weights_bytes == lines[1].weights_bytes and lines[0].prefill.ns(1) == lines[
-            1
-        ].prefill.ns(1)
+        ours, theirs = (line_of(hardware, shape, a, WORK) for a in (own, plain))
+        read = ours.decode.attention
+        assert read * CACHE_BYTES[stored] == theirs.decode.attention * number and read > 0
+        assert (ours.weights_bytes, ours.prefill.ns(1)) == (theirs.weights_bytes, theirs.prefill.ns(1))
 
 
 def test_a_policy_that_grows_holds_half_the_output_on_the_mean() -> None:
@@ -131,3 +131,48 @@ def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.Monkey
     assert sum(held) == read_in_last_step(child, monkeypatch)
     unlimited = kv_cache_bytes(float32(1), shape, GqaAttention(kv_heads=2), WORK)
     assert held[3] * (PROMPT + OUTPUT) == unlimited * 5
+
+
+VENV = Path(os.environ.get("PZL_VLLM_VENV") or Path(sys.prefix).parent / ".venv-vllm")
+SPACE_GIB = 1
+CHILD: tuple[Choice, ...] = (
+    (ParentAttention(), ParentFfn()),
+    (GqaAttention(kv_heads=2), MlpFfn(width=64)),
+    (NoOpAttention(), ParentFfn()),
+    (GqaAttention(kv_heads=1), NoOpFfn()),
+    (ParentAttention(), MlpFfn(width=128)),
+)
+SCRIPT = """
+import json, sys
+import vllm
+llm = vllm.LLM(model=sys.argv[1], dtype="bfloat16", enforce_eager=True, trust_remote_code=True, max_model_len=128,
+               max_num_seqs=2, enable_prefix_caching=False, skip_tokenizer_init=True)
+config = llm.llm_engine.vllm_config.cache_config
+json.dump({"pages": config.num_gpu_blocks, "page_tokens": config.block_size}, open(sys.argv[2], "w"))
+llm.llm_engine.engine_core.shutdown()
+"""
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": str(SPACE_GIB),
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (VENV / "bin" / "python").exists(), reason="needs vLLM: make vllm")
+def test_pages_that_vllm_has_are_those_that_fit(tmp_path: Path) -> None:
+    made = Made(tmp_path, CHILD, hidden=64, heads=8, kv_heads=4, head_dim=32, intermediate=128, vocab=260)
+    target = tmp_path / "for-vllm"
+    write_export(made.out, target, "hf", "vllm")
+    answer = tmp_path / "answer.json"
+    command = [str(VENV / "bin" / "python"), "-c", SCRIPT, str(target), str(answer)]
+    variables = {**os.environ, **ENVIRONMENT, "PYTHONPATH": ""}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
+    assert answer.exists(), done.stderr[-3000:]
+    reported = json.loads(answer.read_text())
+    shape = shape_of(load_parent(made.parent).config)
+    page = reported["page_tokens"]
+    hardware = PROFILES["h100_sxm"].model_copy(update={"kv_dtype": "bf16", "page_tokens": page})
+    one_page = sum(kv_cache_bytes(hardware, shape, attention, Workload(1, page, 0)) for attention, _ in CHILD)
+    assert reported["pages"] == SPACE_GIB * 2**30 // one_page

@@ -1,12 +1,17 @@
-"""Conversations, and tokenizers with the chat templates that they are written in."""
+"""Conversations, tokenizers with the chat templates that they are written in, and declarations of text."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from transformers import PreTrainedTokenizerFast
 
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.data.documents import Text, documents
+from puzzledsl.data.streams import TokenRows, token_rows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Where
 from tests.tiny import tiny_tokenizer
@@ -65,7 +70,39 @@ def write_chats(path: Path, chats: list[list[dict[str, str]]], field: str = "mes
     return path
 
 
-def chat_data(path: str, loss: str = "answers", **more: object) -> nodes.Data:
+def chat_data(path: str, loss: str = "answers") -> nodes.Data:
     """`data d = jsonl(path, messages: messages, loss: answers)`."""
-    source = nodes.JsonlData(paths=(path,), messages="messages", loss=loss, **more)
-    return nodes.Data(name="d", source=source, where=WHERE)
+    return data(nodes.JsonlData(paths=(path,), messages="messages", loss=loss))
+
+
+def data(source: Any, name: str = "d") -> nodes.Data:
+    return nodes.Data(name=name, source=source, where=WHERE)
+
+
+def text(*paths: str) -> nodes.Data:
+    return data(nodes.TextData(paths=paths))
+
+
+def jsonl(*paths: str, column: str = "text") -> nodes.Data:
+    return data(nodes.JsonlData(paths=paths, column=column))
+
+
+def texts_of(source: nodes.Data, base: Path) -> list[Text]:
+    return [document for document in documents(source, base) if isinstance(document, Text)]
+
+
+def read(
+    source: nodes.Data, base: Path, tokenizer: Any = None, *, cache: str = "cache", **sizes: Any
+) -> TokenRows:
+    """Blocks of four tokens, unless sizes are given."""
+    settings = {"context": 4, "tokens": 4, "seed": 0} | sizes
+    return token_rows(source, base, tokenizer or chat_tokenizer(), cache=base / cache, **settings)
+
+
+def failure(source: nodes.Data, base: Path, **sizes: Any) -> Diagnostic:
+    """The only diagnostic of reading it, at its declaration."""
+    with pytest.raises(DiagnosticError) as caught:
+        read(source, base, **sizes)
+    (problem,) = caught.value.diagnostics
+    assert problem.span is not None and problem.span.line == WHERE.line
+    return problem

@@ -10,7 +10,6 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.chat import ChatWriter
 from puzzledsl.data.documents import Conversation, Place, TokenDocument
-from puzzledsl.data.streams import token_rows
 from puzzledsl.ir import nodes
 from tests.data.chats import (
     ANSWER,
@@ -24,8 +23,11 @@ from tests.data.chats import (
     QWEN3,
     STRICT,
     THINKING,
+    WHERE,
     chat_data,
     chat_tokenizer,
+    failure,
+    read,
     write_chats,
 )
 
@@ -54,12 +56,6 @@ def test_answers_are_the_assistants_words_and_the_end_of_its_turn(template: str)
     assert list(found.ids) == tokenizer.apply_chat_template([system, *LONG], return_dict=False)
 
 
-def test_a_template_that_writes_the_last_answer_otherwise() -> None:
-    """The answer begins behind the generation prompt: the model writes the rest."""
-    text = learned_text(written(THINKING, LONG), THINKING)
-    assert text == "It is 4.<|im_end|><think>\n\n</think>\n\nYes, 4.<|im_end|>"
-
-
 def test_thoughts_in_contents_and_calls_of_tools() -> None:
     """Thoughts are learned where they are written; a call is a part of the answer."""
     thinking = [
@@ -77,17 +73,15 @@ def test_thoughts_in_contents_and_calls_of_tools() -> None:
     assert last == "<think>\n\n</think>\n\nIt is 4.\n<tool_call>add</tool_call><|im_end|>"
 
 
-def test_a_conversation_that_begins_with_an_answer() -> None:
+def test_answers_of_unusual_templates_and_conversations() -> None:
+    """An answer begins behind the generation prompt: the model writes the rest."""
+    text = learned_text(written(THINKING, LONG), THINKING)
+    assert text == "It is 4.<|im_end|><think>\n\n</think>\n\nYes, 4.<|im_end|>"
     assert learned_text(written(CHATML, [ANSWER, MORE, END]), CHATML) == "It is 4.<|im_end|>Yes, 4.<|im_end|>"
-
-
-def test_with_all_tokens_nothing_is_left_out() -> None:
-    found = written(CHATML, LONG, answers=False)
-    assert found.learned is None and list(found.ids) == list(written(CHATML, LONG).ids)
-
-
-def test_a_template_that_writes_the_day_writes_the_same_one_every_day() -> None:
-    assert chat_tokenizer().decode(written(DATED, LONG, answers=False).ids).startswith("26 Jul 2024")
+    plain = written(CHATML, LONG, answers=False)
+    assert plain.learned is None and list(plain.ids) == list(written(CHATML, LONG).ids)
+    dated = chat_tokenizer().decode(written(DATED, LONG, answers=False).ids)
+    assert dated.startswith("26 Jul 2024"), "a template that writes the day writes the same one every day"
 
 
 @pytest.mark.parametrize(
@@ -121,30 +115,20 @@ def test_positions_that_count_are_those_before_a_token_of_an_answer(tmp_path: Pa
     """Every block of a file with questions of all lengths, against the tokens of the whole text."""
     chats = [[{"role": "user", "content": "why " * i}, ANSWER, MORE, END] for i in range(1, 9)]
     write_chats(tmp_path / "chat.jsonl", chats)
-    tokenizer = chat_tokenizer()
-    place = Place.of(chat_data("chat.jsonl"), tmp_path)
-    documents = list(
-        ChatWriter(place, tokenizer, answers=True).write([Conversation(tuple(c)) for c in chats])
-    )
+    writer = ChatWriter(Place.of(chat_data("chat.jsonl"), tmp_path), chat_tokenizer(), answers=True)
+    documents = list(writer.write([Conversation(tuple(c)) for c in chats]))
     ids = [i for each in documents for i in each.ids]
     learned = [m for each in documents for m in each.learned or ()]
-    size = {"context": 7, "tokens": 7 * (len(ids) // 7), "seed": 0}
-    rows = token_rows(chat_data("chat.jsonl"), tmp_path, tokenizer, **size, cache=tmp_path / "cache")
+    size = {"context": 7, "tokens": 7 * (len(ids) // 7)}
+    rows = read(chat_data("chat.jsonl"), tmp_path, **size)
     counted = rows.learned(slice(None))
     assert rows.masked and counted is not None
     blocks = {tuple(ids[i : i + 7]): learned[i + 1 : i + 7] for i in range(0, len(ids) - 6, 7)}
     for block, counts in zip(rows[:].tolist(), counted.tolist(), strict=True):
         assert counts == [*blocks[tuple(block)], False]
-    plain = token_rows(chat_data("chat.jsonl", "all"), tmp_path, tokenizer, **size, cache=tmp_path / "cache")
+    plain = read(chat_data("chat.jsonl", "all"), tmp_path, **size)
     assert torch.equal(plain[:], rows[:]) and plain.learned(slice(None)) is None
     assert plain.digest() != rows.digest()
-
-
-def failure(tmp_path: Path, source: nodes.Data) -> tuple[str, str]:
-    with pytest.raises(DiagnosticError) as caught:
-        token_rows(source, tmp_path, chat_tokenizer(), context=4, tokens=4, seed=0, cache=tmp_path / "cache")
-    (problem,) = caught.value.diagnostics
-    return problem.code, problem.message
 
 
 @pytest.mark.parametrize(
@@ -163,56 +147,45 @@ def test_a_record_that_is_no_conversation_is_named_by_its_line(
     tmp_path: Path, chat: object, said: str
 ) -> None:
     write_chats(tmp_path / "chat.jsonl", [LONG, chat])  # type: ignore[list-item]
-    code, message = failure(tmp_path, chat_data("chat.jsonl"))
-    assert code == "E1211" and "chat.jsonl:2`" in message and said in message
+    problem = failure(chat_data("chat.jsonl"), tmp_path)
+    assert problem.code == "E1211" and "chat.jsonl:2`" in problem.message and said in problem.message
 
 
 def test_other_forms_of_messages(tmp_path: Path) -> None:
     """ShareGPT's names, contents in parts, and fields that are null."""
-    plain = [LONG]
-    sharegpt = [
-        [{"from": {"user": "human", "assistant": "gpt"}[m["role"]], "value": m["content"]} for m in LONG]
-    ]
-    parts = [[{**m, "content": [{"type": "text", "text": m["content"]}], "name": None} for m in LONG]]
-    found = []
-    for number, chats in enumerate((plain, sharegpt, parts)):
-        write_chats(tmp_path / f"{number}.jsonl", chats)  # type: ignore[arg-type]
-        source, size = chat_data(f"{number}.jsonl"), {"context": 4, "tokens": 40, "seed": 0}
-        rows = token_rows(source, tmp_path, chat_tokenizer(), **size, cache=tmp_path / "cache")
-        found.append(rows.digest())
-    assert len(set(found)) == 1
+    names = {"user": "human", "assistant": "gpt"}
+    sharegpt = [{"from": names[m["role"]], "value": m["content"]} for m in LONG]
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}], "name": None} for m in LONG]
+    found = set()
+    for number, chat in enumerate((LONG, sharegpt, parts)):
+        write_chats(tmp_path / f"{number}.jsonl", [chat])  # type: ignore[list-item]
+        found.add(read(chat_data(f"{number}.jsonl"), tmp_path, tokens=40).digest())
+    assert len(found) == 1
 
 
 def test_conversations_without_answers(tmp_path: Path) -> None:
     write_chats(tmp_path / "chat.jsonl", [[QUESTION], [MORE]])
-    code, message = failure(tmp_path, chat_data("chat.jsonl"))
-    assert code == "E1213" and "no conversation has an answer" in message
+    problem = failure(chat_data("chat.jsonl"), tmp_path)
+    assert problem.code == "E1213" and "no conversation has an answer" in problem.message
     write_chats(tmp_path / "other.jsonl", [LONG], "chat")
-    assert failure(tmp_path, chat_data("other.jsonl"))[0] == "E1203"
+    assert failure(chat_data("other.jsonl"), tmp_path).code == "E1203"
 
 
 def test_a_mix_of_text_and_answers_counts_all_of_the_text(tmp_path: Path) -> None:
     """Blocks of the text count but for their last position, those of chats by their answers, in any order that the seed gives."""
     (tmp_path / "t.txt").write_text("\n\n".join(f"note {i}" for i in range(40)))
-    write_chats(
-        tmp_path / "chat.jsonl",
-        [[QUESTION, ANSWER, {"role": "user", "content": f"{i}?"}, END] for i in range(9)],
-    )
-    chats = chat_data("chat.jsonl").source
-    assert isinstance(chats, nodes.JsonlData)
-    parts = (
-        nodes.MixPart(name="t", weight=1, source=nodes.TextData(paths=("t.txt",))),
-        nodes.MixPart(name="c", weight=1, source=chats),
-    )
-    mixed = nodes.Data(name="m", source=nodes.MixData(parts=parts), where=chat_data("x").where)
-    size = {"context": 8, "tokens": 8 * 40, "seed": 0}
-    rows = token_rows(mixed, tmp_path, chat_tokenizer(), **size, cache=tmp_path / "cache")
+    chats = [[QUESTION, ANSWER, {"role": "user", "content": f"{i}?"}, END] for i in range(9)]
+    write_chats(tmp_path / "chat.jsonl", chats)
+    sources = {"t": nodes.TextData(paths=("t.txt",)), "c": chat_data("chat.jsonl").source}
+    parts = tuple(nodes.MixPart(name=n, weight=1, source=source) for n, source in sources.items())  # type: ignore[arg-type]
+    mixed = nodes.Data(name="m", source=nodes.MixData(parts=parts), where=WHERE)
+    size = {"context": 8, "tokens": 8 * 40}
+    rows = read(mixed, tmp_path, **size)
     counted = rows.learned(slice(None))
     assert counted is not None and not counted[:, -1].any()
     of_text, of_chats = counted[::2], counted[1::2]
     assert of_text[:, :-1].all() and 0 < of_chats.float().mean() < 0.6
-    half = {**size, "tokens": 8 * 20, "cache": tmp_path / "cache"}
-    alone = token_rows(chat_data("chat.jsonl"), tmp_path, chat_tokenizer(), **half)
+    alone = read(chat_data("chat.jsonl"), tmp_path, context=8, tokens=8 * 20)
     assert torch.equal(alone[:], rows[:][1::2]) and torch.equal(alone.learned(slice(None)), of_chats)
-    again = token_rows(mixed, tmp_path, chat_tokenizer(), **size, cache=tmp_path / "again")
+    again = read(mixed, tmp_path, cache="again", **size)
     assert again.digest() == rows.digest() and again.part(3, 9).digest() == rows.part(3, 9).digest()

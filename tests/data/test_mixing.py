@@ -16,7 +16,7 @@ from puzzledsl.data.documents import documents, files_of
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.stamps import data_fingerprint
 from tests.blocks import token_blocks
-from tests.data.test_token_blocks import WHERE
+from tests.data.chats import WHERE, failure, text
 from tests.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -47,10 +47,6 @@ def test_most_blocks_is_where_a_part_runs_out(data: st.DataObject, weights: list
     assert any(order.count(part) > count for part, count in enumerate(available))
 
 
-def plain(name: str) -> nodes.Data:
-    return nodes.Data(name=name, source=nodes.TextData(paths=(f"{name}.txt",)), where=WHERE)
-
-
 def mix(**weights: int) -> nodes.Data:
     parts = tuple(
         nodes.MixPart(name=name, weight=weight, source=nodes.TextData(paths=(f"{name}.txt",)))
@@ -74,7 +70,7 @@ def blocks(data: nodes.Data, base: Path, count: int, cache: Path | None = None) 
 
 def test_a_mix_takes_turns_between_its_parts(base: Path) -> None:
     """Each part gives its blocks in the order that it has alone."""
-    corpus, stories = blocks(plain("corpus"), base, 20), blocks(plain("stories"), base, 10)
+    corpus, stories = blocks(text("corpus.txt"), base, 20), blocks(text("stories.txt"), base, 10)
     mixed = blocks(mix(corpus=2, stories=1), base, 30)
     order = turns([2, 1], 30)
     assert [row for row, part in zip(mixed, order, strict=True) if part == 0] == corpus
@@ -85,16 +81,14 @@ def test_a_mix_takes_turns_between_its_parts(base: Path) -> None:
 def test_a_mix_reads_the_caches_of_its_parts(base: Path) -> None:
     alone = blocks(mix(corpus=2, stories=1), base, 9)
     cache = base / "cache"
-    blocks(plain("corpus"), base, 1, cache), blocks(plain("stories"), base, 1, cache)
+    blocks(text("corpus.txt"), base, 1, cache), blocks(text("stories.txt"), base, 1, cache)
     files = {path.name for path in cache.iterdir()}
     assert blocks(mix(corpus=2, stories=1), base, 9, cache) == alone
     assert {path.name for path in cache.iterdir()} == files
 
 
 def test_the_part_that_is_too_short_is_named(base: Path) -> None:
-    with pytest.raises(DiagnosticError) as caught:
-        blocks(mix(corpus=1, stories=1), base, 200)
-    (problem,) = caught.value.diagnostics
+    problem = failure(mix(corpus=1, stories=1), base, context=8, tokens=8 * 200)
     assert problem.code == "E1208" and "`mixed` draws 800 tokens from `stories`" in problem.message
     most = int(problem.help.split("at most ")[1].split(" ")[0])
     assert len(blocks(mix(corpus=1, stories=1), base, most // 8)) == most // 8
@@ -108,14 +102,12 @@ def test_files_documents_and_fingerprint_are_those_of_the_parts(base: Path) -> N
     assert len(list(documents(data, base))) == 440
     before = data_fingerprint(data, base)
     assert before != data_fingerprint(mix(corpus=1, stories=1), base)
-    assert before != data_fingerprint(plain("corpus"), base)
+    assert before != data_fingerprint(text("corpus.txt"), base)
     (base / "stories.txt").write_text("another story")
     assert before != data_fingerprint(data, base)
 
 
 def test_a_missing_file_is_told_of_its_part(base: Path) -> None:
     (base / "stories.txt").unlink()
-    with pytest.raises(DiagnosticError) as caught:
-        files_of(mix(corpus=2, stories=1), base)
-    (problem,) = caught.value.diagnostics
+    problem = failure(mix(corpus=2, stories=1), base)
     assert problem.code == "E1201" and "`stories`" in problem.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -12,20 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data import streams
 from puzzledsl.data.counts import counts_in, counts_of, in_words
-from puzzledsl.data.documents import Place, Text, documents
-from puzzledsl.data.streams import Making, token_rows
+from puzzledsl.data.documents import Place, Text
+from puzzledsl.data.streams import Making
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import TextCounts
-from tests.data.chats import ANSWER, MORE, QUESTION, WHERE, chat_data, chat_tokenizer, write_chats
+from tests.data.chats import (
+    ANSWER,
+    MORE,
+    QUESTION,
+    chat_data,
+    chat_tokenizer,
+    data,
+    failure,
+    read,
+    texts_of,
+    write_chats,
+)
 from tests.tiny import tiny_tokenizer
 from tests.uptrain.cases import Recorder
-
-
-def data(source: nodes.PlainData, name: str = "d") -> nodes.Data:
-    return nodes.Data(name=name, source=source, where=WHERE)
 
 
 def rows_of(base: Path, texts: list[str], name: str = "d.jsonl") -> nodes.JsonlData:
@@ -39,18 +46,13 @@ def made(source: nodes.PlainData, base: Path) -> tuple[list[str], TextCounts]:
     return [tokenizer.decode(ids, skip_special_tokens=True) for ids in making.tokens()], making.counts
 
 
-# ---------------------------------------------------------------- copies, parts, take
-
-
 def test_exact_copies_are_dropped_unless_kept(tmp_path: Path) -> None:
     source = rows_of(tmp_path, ["a", "b", "a", "c", "a", " a"])
     texts, counts = made(source, tmp_path)
     assert texts == ["a", "b", "c", " a"] and (counts.documents, counts.duplicates) == (4, 2)
     texts, counts = made(source.model_copy(update={"duplicates": "keep"}), tmp_path)
-    assert texts == ["a", "b", "a", "c", "a", " a"] and (counts.duplicates, counts.copies_dropped) == (
-        2,
-        False,
-    )
+    assert texts == ["a", "b", "a", "c", "a", " a"]
+    assert (counts.duplicates, counts.copies_dropped) == (2, False)
     (tmp_path / "t.txt").write_text("x\n\ny\n\nx")
     paragraphs = nodes.TextData(paths=("t.txt",))
     assert made(paragraphs, tmp_path)[0] == ["x", "y", "x"]
@@ -93,23 +95,13 @@ def test_take_is_the_first_tokens(tmp_path_factory: pytest.TempPathFactory, take
     assert counts.cut_tokens == (next(end for end in ends if end >= take) - take if take <= 19 else 0)
 
 
-# ---------------------------------------------------------------- counts
-
-
 def test_counts_are_told_once_and_stay_with_the_tokens(tmp_path: Path) -> None:
     cache, progress = tmp_path / "tokens", Recorder()
     source = rows_of(tmp_path, ["abc", "abc", "de"]).model_copy(update={"take": 6})
     declared = {"d": data(source), "unread": data(nodes.TextData(paths=("none.txt",)), "unread")}
     for _ in range(2):
-        token_rows(
-            declared["d"],
-            tmp_path,
-            tiny_tokenizer(),
-            context=3,
-            tokens=6,
-            seed=0,
-            cache=cache,
-            progress=progress,
+        read(
+            declared["d"], tmp_path, tiny_tokenizer(), cache="tokens", context=3, tokens=6, progress=progress
         )
     (told,) = progress.named("text")
     line = "data `d`: 2 documents, 6 tokens; 1 exact duplicates dropped; `take` ends it, 1 tokens of the last document cut"
@@ -123,13 +115,9 @@ def test_counts_are_told_once_and_stay_with_the_tokens(tmp_path: Path) -> None:
 def test_a_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, progress = rows_of(tmp_path, ["abc", "de", "f"]), Recorder()
     monkeypatch.setattr(streams, "TELL_S", 0.0)
-    size = {"context": 2, "tokens": 4, "seed": 0}
-    token_rows(data(source), tmp_path, tiny_tokenizer(), **size, cache=tmp_path / "t", progress=progress)
-    assert [(told["documents"], told["tokens"]) for told in progress.named("reading_text")] == [
-        (1, 4),
-        (2, 7),
-        (3, 9),
-    ]
+    read(data(source), tmp_path, tiny_tokenizer(), progress=progress)
+    told = [(told["documents"], told["tokens"]) for told in progress.named("reading_text")]
+    assert told == [(1, 4), (2, 7), (3, 9)]
 
 
 def test_answers_are_counted(tmp_path: Path) -> None:
@@ -139,11 +127,8 @@ def test_answers_are_counted(tmp_path: Path) -> None:
     counts = making.counts
     assert (counts.documents, counts.duplicates, counts.unanswered) == (2, 1, 1)
     assert counts.learned_tokens == 2 * (len("It is 4.") + 1) < counts.tokens
-    said = in_words(counts)
-    assert (
-        f"({counts.learned_tokens} of them answers)" in said
-        and "1 conversations without an answer left out" in said
-    )
+    assert f"({counts.learned_tokens} of them answers)" in in_words(counts)
+    assert "1 conversations without an answer left out" in in_words(counts)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +139,8 @@ def test_answers_are_counted(tmp_path: Path) -> None:
     ],
 )
 def test_a_source_without_text(tmp_path: Path, texts: list[str], part: Any, reason: str) -> None:
-    source = rows_of(tmp_path, texts).model_copy(update={"part": part})
-    with pytest.raises(DiagnosticError) as caught:
-        token_rows(data(source), tmp_path, tiny_tokenizer(), context=2, tokens=2, seed=0, cache=tmp_path)
-    (problem,) = caught.value.diagnostics
+    problem = failure(data(rows_of(tmp_path, texts).model_copy(update={"part": part})), tmp_path)
     assert problem.code == "E1214" and reason in problem.message
-
-
-# ---------------------------------------------------------------- Parquet and data sets
 
 
 def parquet(path: Path, records: list[dict[str, Any]]) -> None:
@@ -170,17 +149,12 @@ def parquet(path: Path, records: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(records), path, row_group_size=2)
 
 
-def texts_of(source: nodes.PlainData, base: Path) -> list[tuple[str, str]]:
-    return [(d.text, d.at) for d in documents(data(source), base) if isinstance(d, Text)]
-
-
 def test_parquet_rows_in_order_without_null(tmp_path: Path) -> None:
     parquet(tmp_path / "b.parquet", [{"body": "one"}, {"body": None}, {"body": "two"}, {"body": " "}])
     source = nodes.ParquetData(paths=("*.parquet",), column="body")
-    assert texts_of(source, tmp_path) == [("one", "b.parquet:1"), ("two", "b.parquet:3")]
-    with pytest.raises(DiagnosticError) as caught:
-        texts_of(source.model_copy(update={"column": "text"}), tmp_path)
-    assert "E1203" in str(caught.value.diagnostics[0].code) and "body" in caught.value.diagnostics[0].help
+    assert texts_of(data(source), tmp_path) == [Text("one", "b.parquet:1"), Text("two", "b.parquet:3")]
+    problem = failure(data(source.model_copy(update={"column": "text"})), tmp_path)
+    assert problem.code == "E1203" and "body" in problem.help
 
 
 def test_conversations_in_parquet_are_those_of_json_lines(tmp_path: Path) -> None:
@@ -188,11 +162,8 @@ def test_conversations_in_parquet_are_those_of_json_lines(tmp_path: Path) -> Non
     write_chats(tmp_path / "c.jsonl", chats)
     parquet(tmp_path / "c.parquet", [{"messages": chat} for chat in chats])
     columnar = nodes.ParquetData(paths=("c.parquet",), messages="messages", loss="answers")
-    digests = {
-        token_rows(d, tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0, cache=tmp_path / "t").digest()
-        for d in (chat_data("c.jsonl"), data(columnar))
-    }
-    assert len(digests) == 1
+    one, two = (read(source, tmp_path, tokens=40) for source in (chat_data("c.jsonl"), data(columnar)))
+    assert one.digest() == two.digest()
 
 
 def test_a_directory_of_a_data_set_is_read_by_the_real_library(
@@ -202,40 +173,38 @@ def test_a_directory_of_a_data_set_is_read_by_the_real_library(
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     for split, count in (("train", 5), ("test", 3)):
-        parquet(
-            tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet",
-            [{"body": f"{split} {i}"} for i in range(count)],
-        )
+        path = tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet"
+        parquet(path, [{"body": f"{split} {i}"} for i in range(count)])
     source = nodes.HfData(id="set", split="test", column="body")
-    assert texts_of(source, tmp_path) == [(f"test {i}", f"set:{i + 1}") for i in range(3)]
-    with pytest.raises(DiagnosticError) as caught:
-        texts_of(source.model_copy(update={"split": "validation"}), tmp_path)
-    (problem,) = caught.value.diagnostics
+    assert texts_of(data(source), tmp_path) == [Text(f"test {i}", f"set:{i + 1}") for i in range(3)]
+    problem = failure(data(source.model_copy(update={"split": "validation"})), tmp_path)
     assert problem.code == "E1202" and "validation" in problem.message and "the split" in problem.help
 
 
-def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
+def offline(*args: object, **kwargs: object) -> Any:
+    raise ConnectionError("Couldn't reach 'owner/name' on the Hub (LocalEntryNotFoundError)\nmore")
 
-    def offline(*args: object, **kwargs: object) -> None:
-        raise ConnectionError("Couldn't reach 'owner/name' on the Hub (LocalEntryNotFoundError)\nmore")
 
-    monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(DiagnosticError) as caught:
-        texts_of(nodes.HfData(id="owner/name"), tmp_path)
-    (problem,) = caught.value.diagnostics
-    assert problem.code == "E1202" and "Couldn't reach" in problem.message and "more" not in problem.message
+def breaking(*args: object, **kwargs: object) -> Any:
+    yield {"text": "one"}
+    raise TimeoutError("timed out")
+
+
+@pytest.mark.parametrize(
+    ("hub", "said"), [(offline, "Couldn't reach"), (breaking, "behind row 1: timed out")]
+)
+def test_a_hub_that_cannot_be_reached_or_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: Any, said: str
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("datasets"), "load_dataset", hub)
+    problem = failure(data(nodes.HfData(id="owner/name")), tmp_path)
+    assert problem.code == "E1202" and said in problem.message and "more" not in problem.message
     assert "connect to the hub" in problem.help
 
 
-def test_a_hub_that_breaks_off_says_behind_which_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
-
-    def breaking(*args: object, **kwargs: object) -> Any:
-        yield {"text": "one"}
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr(datasets, "load_dataset", breaking)
-    with pytest.raises(DiagnosticError) as caught:
-        texts_of(nodes.HfData(id="owner/name"), tmp_path)
-    assert "behind row 1: timed out" in caught.value.diagnostics[0].message
+def test_a_hub_data_set_without_its_package_is_a_diagnostic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    problem = failure(data(nodes.HfData(id="someone/something")), tmp_path)
+    assert problem.code == "E1205" and "`datasets`" in problem.message

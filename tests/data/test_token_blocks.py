@@ -1,45 +1,31 @@
-"""Text becomes token blocks: every token once, in an order of the seed, from any kind of file."""
+"""Text becomes token blocks: every token once, in an order of the seed, from any kind of file; read when they are asked for."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import seal
-from puzzledsl.data.documents import Text, documents
-from puzzledsl.data.streams import fingerprint
+from puzzledsl.data import streams
+from puzzledsl.data.documents import Place, Text
+from puzzledsl.data.streams import Stream, TokenRows, fingerprint, token_rows
 from puzzledsl.ir import nodes
 from tests.blocks import token_blocks
+from tests.data.chats import data, failure, jsonl, read, text, texts_of
 from tests.tiny import tiny_tokenizer
 
-WHERE = nodes.Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)
 END = 2
-
-
-def text(*paths: str) -> nodes.Data:
-    return nodes.Data(name="mix", source=nodes.TextData(paths=paths), where=WHERE)
-
-
-def jsonl(*paths: str, column: str = "text") -> nodes.Data:
-    return nodes.Data(name="mix", source=nodes.JsonlData(paths=paths, column=column), where=WHERE)
-
-
-def texts_of(source: nodes.Data, base: Path) -> list[str]:
-    return [document.text for document in documents(source, base) if isinstance(document, Text)]
-
-
-def failure(source: nodes.Data, base: Path, tokens: int = 8) -> tuple[str, str, str]:
-    with pytest.raises(DiagnosticError) as caught:
-        token_blocks(source, base, tiny_tokenizer(), context=4, tokens=tokens, seed=0)
-    (diagnostic,) = caught.value.diagnostics
-    assert diagnostic.span is not None and diagnostic.span.line == 3
-    return diagnostic.code, diagnostic.message, diagnostic.help
 
 
 def test_blocks_are_the_packed_documents_in_another_order(tmp_path: Path) -> None:
@@ -55,18 +41,16 @@ def test_blocks_are_the_packed_documents_in_another_order(tmp_path: Path) -> Non
     assert sorted(pairs.tolist()) == sorted(cut)
 
 
-@given(
-    st.lists(
-        st.text(st.characters(codec="ascii", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e"), max_size=9),
-        max_size=6,
-    )
-)
+LINES = st.text(st.characters(codec="ascii", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e"), max_size=9)
+
+
+@given(st.lists(LINES, max_size=6))
 def test_blank_lines_separate_documents(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     base = tmp_path_factory.mktemp("text")
     kept = ["\n".join(line for line in part.split("\n") if line.strip()) for part in parts]
     kept = [part for part in kept if part]
     (base / "x.txt").write_text("\n\n".join(kept), newline="")
-    assert texts_of(text("x.txt"), base) == kept
+    assert [each.text for each in texts_of(text("x.txt"), base)] == kept
 
 
 def test_a_smaller_request_is_a_prefix_and_the_seed_decides(tmp_path: Path) -> None:
@@ -111,8 +95,6 @@ def test_another_tokenizer_is_another_fingerprint() -> None:
 
 
 def test_a_tokenizer_that_begins_documents_is_let_to(tmp_path: Path) -> None:
-    from tokenizers.processors import TemplateProcessing
-
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
@@ -130,40 +112,93 @@ def test_jsonl_and_parquet_and_a_local_data_set_hold_the_same_documents(tmp_path
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (tmp_path / "hub").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "hub" / "train-00000.parquet")
-    hub = nodes.Data(name="mix", source=nodes.HfData(id="hub", column="body"), where=WHERE)
-    expected = ["first\n\nstill first", "second"]
-    assert texts_of(jsonl("d.jsonl", column="body"), tmp_path) == expected
-    assert texts_of(jsonl("hub/*.parquet", column="body"), tmp_path) == expected
-    assert texts_of(hub, tmp_path) == expected
+    hub = data(nodes.HfData(id="hub", column="body"))
+    for source in (jsonl("d.jsonl", column="body"), jsonl("hub/*.parquet", column="body"), hub):
+        assert [each.text for each in texts_of(source, tmp_path)] == ["first\n\nstill first", "second"]
 
 
 def test_too_little_text_says_how_much_there_is(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("abcdefg")
-    code, message, help = failure(text("a.txt"), tmp_path, tokens=100)
-    assert code == "E1204" and "has 8 tokens" in message and "100 are needed" in message and "8" in help
+    problem = failure(text("a.txt"), tmp_path, tokens=100)
+    assert problem.code == "E1204" and "8" in problem.help
+    assert "has 8 tokens" in problem.message and "100 are needed" in problem.message
 
 
-def test_missing_and_unreadable_files_are_diagnostics(tmp_path: Path) -> None:
-    assert failure(text("nothing/*.txt"), tmp_path)[0] == "E1201"
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 10)
-    code, message, _ = failure(text("latin.txt"), tmp_path)
-    assert code == "E1202" and "UTF-8" in message
-    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
-    code, message, _ = failure(jsonl("bad.jsonl"), tmp_path)
-    assert code == "E1202" and "line 2" in message
-    (tmp_path / "other.jsonl").write_text('{"body": "fine"}\n')
-    code, message, help = failure(jsonl("other.jsonl"), tmp_path)
-    assert code == "E1203" and "`text`" in message and "body" in help
-    (tmp_path / "list.jsonl").write_text("[1]\n")
-    assert failure(jsonl("list.jsonl"), tmp_path)[0] == "E1203"
-    (tmp_path / "no.parquet").write_bytes(b"not parquet")
-    assert failure(jsonl("no.parquet"), tmp_path)[0] == "E1202"
+@pytest.mark.parametrize(
+    ("name", "content", "code", "said"),
+    [
+        ("nothing/*.txt", None, "E1201", ""),
+        ("latin.txt", b"caf\xe9 " * 10, "E1202", "UTF-8"),
+        ("bad.jsonl", b'{"text": "fine"}\n{"text": \n', "E1202", "line 2"),
+        ("other.jsonl", b'{"body": "fine"}\n', "E1203", "`text`"),
+        ("list.jsonl", b"[1]\n", "E1203", ""),
+        ("no.parquet", b"not parquet", "E1202", ""),
+    ],
+)
+def test_missing_and_unreadable_files_are_diagnostics(
+    tmp_path: Path, name: str, content: bytes | None, code: str, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    problem = failure(text(name) if name.endswith("txt") else jsonl(name), tmp_path)
+    assert problem.code == code and said in problem.message
+    assert name != "other.jsonl" or "body" in problem.help
 
 
-def test_a_hub_data_set_without_its_package_is_a_diagnostic(
+def folders(base: Path) -> tuple[nodes.Data, dict[str, object]]:
+    (base / "a.txt").write_text("\n\n".join(f"document {i} of many" for i in range(90)))
+    return text("a.txt"), {"context": 8, "tokens": 400, "seed": 3, "cache": base / "cache"}
+
+
+def test_parts_are_slices_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, settings = folders(tmp_path)
+    whole = token_blocks(source, tmp_path, tiny_tokenizer(), **settings)
+    found = token_rows(source, tmp_path, tiny_tokenizer(), **settings)
+    assert whole.dtype == torch.int64 and found.shape == tuple(whole.shape) == (50, 8)
+    assert torch.equal(found[:], whole) and torch.equal(found[7:19], whole[7:19])
+    assert torch.equal(found.part(4, 20).part(3)[2:5], whole[9:12]) and len(found.part(48)) == 2
+    monkeypatch.setattr(streams, "DIGEST_TOKENS", 24)
+    assert found.digest() == hashlib.sha256(whole.numpy().tobytes()).hexdigest()
+
+
+def test_another_process_maps_the_same_files(tmp_path: Path) -> None:
+    """Rows are small when they are pickled, whatever the text; the file is neither tokenised nor checked again."""
+    source, settings = folders(tmp_path)
+    found = token_rows(source, tmp_path, tiny_tokenizer(), **settings)
+    (file,) = (tmp_path / "cache").iterdir()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # of its seal
+    travelling = pickle.dumps(found)
+    file.write_bytes(content)
+    assert file.name.encode() in travelling and len(travelling) < 4000
+    assert torch.equal(pickle.loads(travelling)[:], found[:])
+
+
+def test_a_data_set_of_the_hub_is_read_once_for_a_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    source = nodes.Data(name="mix", source=nodes.HfData(id="someone/something"), where=WHERE)
-    code, message, _ = failure(source, tmp_path)
-    assert code == "E1205" and "`datasets`" in message
+    """Every stage has the same text, whatever becomes of it on the hub."""
+    source, asked = data(nodes.HfData(id="someone/something")), []
+
+    def elsewhere(place: Place) -> Iterator[Text]:
+        asked.append(place)
+        return iter([Text(f"text {i}") for i in range(40)])
+
+    monkeypatch.setattr(streams, "documents_at", elsewhere)
+    plain = read(source, tmp_path, cache="other", tokens=64)
+    for _ in range(2):
+        kept = read(source, tmp_path, tokens=64)
+        assert torch.equal(kept[:], plain[:])
+    assert len(asked) == 2
+
+
+def test_a_large_text_is_not_in_memory(tmp_path: Path) -> None:
+    path, context = tmp_path / "large.npy", 1024
+    np.save(path, np.zeros(4 << 20, dtype=np.int32))
+    tracemalloc.start()
+    found = TokenRows([Stream(path)], np.zeros(4096, "u2"), np.arange(4096), context)
+    found[100:104]
+    found.digest()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 8 * streams.DIGEST_TOKENS < 8 * 4096 * context

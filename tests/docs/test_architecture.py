@@ -60,13 +60,6 @@ def test_the_map_has_every_folder_in_the_order_of_imports() -> None:
     assert named == tools["importlinter"]["contracts"][0]["layers"][::-1]
 
 
-def test_a_function_that_is_missing_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "a.py"
-    path.write_text("def f(): ...\nclass A:\n    def g(self): ...\n")
-    assert defines(path, "f") and defines(path, "A.g")
-    assert not defines(path, "g") and not defines(path, "A") and not defines(path, "B.g")
-
-
 FIVE_LINES = """\
 parent p = shape(family: llama, layers: 30, hidden: 576, heads: 9, kv_heads: 3, head_dim: 64, intermediate: 1536, vocab: 49152)
 space w of p {

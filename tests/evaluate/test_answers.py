@@ -8,17 +8,14 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import load_checkpoint
-from puzzledsl.data.chat import Asked, prompts_of_file
-from puzzledsl.evaluate import bench as models
+from puzzledsl.data.chat import prompts_of_file
 from puzzledsl.evaluate.compare import repetition, repetition_of
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS, MOST, prompts_of
-from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Answer
 from puzzledsl.models.families.load import load_tokenizer
-from tests.evaluate.test_run import with_eval
+from tests.evaluate.cases import evaluated, with_eval
 from tests.uptrain.cases import Case, make_case
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}[assistant]"
@@ -29,12 +26,10 @@ def case(tmp_path_factory) -> Case:
     return make_case(tmp_path_factory.mktemp("answers"))
 
 
-def evaluated(case: Case, work, **settings):
-    case = with_eval(case, tasks=(), **settings)
-    given = (case.parent, case.base, case.base / "tokens", work, Silent())
-    return run_eval(
-        EvalInputs(case.program, "e", {"best": case.child, "other": case.child}, {"best"}, *given)
-    )
+def asked(case: Case, work, **settings):
+    """The evaluation of two children, of which one is in full."""
+    children = {"best": case.child, "other": case.child}
+    return evaluated(with_eval(case, tasks=(), **settings), work, models=children)
 
 
 def greedy(model, ids: list[int], end: int) -> list[int]:
@@ -45,7 +40,7 @@ def greedy(model, ids: list[int], end: int) -> list[int]:
 
 
 def test_beginnings_of_documents_are_answered_by_the_parent_and_by_models_in_full(case, tmp_path):
-    found = evaluated(case, tmp_path / "work")
+    found = asked(case, tmp_path / "work")
     assert len(found.answers) == 3 and {p.source for p in found.answers} == {"mix"}
     assert all(set(p.answers) == {"parent", "best"} for p in found.answers)
     texts = "\n\n".join(path.read_text() for path in case.base.glob("*.txt"))
@@ -55,7 +50,7 @@ def test_beginnings_of_documents_are_answered_by_the_parent_and_by_models_in_ful
     best, other = found.comparisons
     assert best.repetition.parent == pytest.approx(sum(parent) / 3)
     assert best.repetition.child == pytest.approx(sum(child) / 3) and other.repetition is None
-    assert evaluated(case, tmp_path / "again") == found
+    assert asked(case, tmp_path / "again") == found
 
 
 def test_a_text_whose_blocks_have_no_end_of_a_document_gives_beginnings_of_blocks(case, tmp_path):
@@ -75,29 +70,18 @@ def test_given_prompts_are_answered_as_greedy_decoding_does(case, tmp_path):
     """Token by token, from full logits; texts of the program, and of a file, of which the first 16 count."""
     tokenizer, model = load_tokenizer(case.parent), load_checkpoint(case.child)
     texts = ("kara lone", "sura mito kane")
-    found = evaluated(case, tmp_path / "work", prompts=nodes.Prompts(texts=texts))
+    found = asked(case, tmp_path / "work", prompts=nodes.Prompts(texts=texts))
     for text, prompt in zip(texts, found.answers, strict=True):
         ids = greedy(model, tokenizer(text)["input_ids"], tokenizer.eos_token_id)
         assert (prompt.prompt, prompt.source, prompt.continuation) == (text, "", "")
-        said = prompt.answers["best"]
-        assert said == Answer(
-            text=tokenizer.decode(ids, skip_special_tokens=True),
-            tokens=len(ids),
-            repetition=repetition_of(ids),
-        )
-    (case.base / "many.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"kara {i}"}) + "\n" for i in range(20))
-    )
-    many = evaluated(case, tmp_path / "more", prompts=nodes.Prompts(path="many.jsonl"))
+        said = tokenizer.decode(ids, skip_special_tokens=True)
+        expected = Answer(text=said, tokens=len(ids), repetition=repetition_of(ids))
+        assert prompt.answers["best"] == expected
+    lines = [json.dumps({"prompt": f"kara {i}"}) + "\n" for i in range(20)]
+    (case.base / "many.jsonl").write_text("".join(lines))
+    many = asked(case, tmp_path / "more", prompts=nodes.Prompts(path="many.jsonl"))
     assert [p.prompt for p in many.answers] == [f"kara {i}" for i in range(MOST)]
-    assert evaluated(case, tmp_path / "none", prompts=nodes.Prompts()).answers == ()
-
-
-def test_a_model_that_is_read_layer_by_layer_answers_nothing(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "free_bytes", lambda device: 1000)
-    found = evaluated(case, tmp_path / "little")
-    assert found.answers == () and all("kl" in m.figures for m in found.models)
-    assert all(c.repetition is None for c in found.comparisons)
+    assert asked(case, tmp_path / "none", prompts=nodes.Prompts()).answers == ()
 
 
 def test_repetition_is_the_share_of_runs_that_were_there_before():
@@ -114,18 +98,6 @@ def test_repetition_is_the_share_of_runs_that_were_there_before():
     assert repetition([], []) is None
 
 
-# ---------------------------------------------------------------- files
-
-
-def test_a_text_is_a_users_message_where_the_tokenizer_has_a_template(case):
-    tokenizer = load_tokenizer(case.parent)
-    asked = Asked.of("kara lone", "prompt 1")
-    assert asked.ids(tokenizer, None) == tokenizer("kara lone")["input_ids"]
-    tokenizer.chat_template = TEMPLATE
-    expected = tokenizer("[user] kara lone[assistant]", add_special_tokens=False)["input_ids"]
-    assert asked.ids(tokenizer, None) == expected
-
-
 def test_files_of_prompts(case, tmp_path):
     text, lines = tmp_path / "p.txt", tmp_path / "p.jsonl"
     text.write_text("Once upon\na time\n\n\n  \nWhy?\n")
@@ -137,6 +109,10 @@ def test_files_of_prompts(case, tmp_path):
     with pytest.raises(DiagnosticError, match=r"line 3 of .* no chat template"):
         two.ids(load_tokenizer(case.parent), None)
     tokenizer = load_tokenizer(case.parent)
+    assert one.ids(tokenizer, None) == tokenizer("Once")["input_ids"]
+    tokenizer.chat_template = TEMPLATE
+    expected = tokenizer("[user] Once[assistant]", add_special_tokens=False)["input_ids"]
+    assert one.ids(tokenizer, None) == expected, "a text is a user's message where there is a template"
     tokenizer.chat_template = "{{ raise_exception('only users speak') }}"
     with pytest.raises(DiagnosticError, match=r"the chat template refuses it .only users speak"):
         two.ids(tokenizer, None)
@@ -160,18 +136,20 @@ def test_a_line_that_is_no_prompt_is_told_with_its_place(tmp_path, line, reason)
     with pytest.raises(DiagnosticError) as error:
         prompts_of_file(path, None)
     (problem,) = error.value.diagnostics
-    assert problem.code == "E1221" and problem.message.startswith(
-        f"line 2 of `{path}` is no prompt: {reason}"
-    )
+    assert problem.code == "E1221"
+    assert problem.message.startswith(f"line 2 of `{path}` is no prompt: {reason}")
 
 
-def test_a_file_without_prompts_and_one_that_is_too_long(case, tmp_path):
-    for name, content in {"none.txt": "\n\n", "binary.txt": "ä".encode("latin-1")}.items():
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        with pytest.raises(DiagnosticError) as error:
-            prompts_of_file(path, None)
-        assert error.value.diagnostics[0].code == "E1220"
+@pytest.mark.parametrize("content", [b"\n\n", "ä".encode("latin-1")])
+def test_a_file_without_prompts(tmp_path, content):
+    path = tmp_path / "p.txt"
+    path.write_bytes(content)
     with pytest.raises(DiagnosticError) as error:
-        evaluated(case, tmp_path / "work", prompts=nodes.Prompts(texts=("kara " * 3000,)))
-    assert error.value.diagnostics[0].code == "E1221" and "leave room for an answer" in str(error.value)
+        prompts_of_file(path, None)
+    assert error.value.diagnostics[0].code == "E1220"
+
+
+def test_a_prompt_that_is_too_long(case, tmp_path):
+    with pytest.raises(DiagnosticError, match="leave room for an answer") as error:
+        asked(case, tmp_path / "work", prompts=nodes.Prompts(texts=("kara " * 3000,)))
+    assert error.value.diagnostics[0].code == "E1221"

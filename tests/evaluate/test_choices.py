@@ -87,8 +87,10 @@ def test_against_an_independent_forward(child, monkeypatch, share, budget):
     directory, model = child
     monkeypatch.setitem(choices.ROW_TOKENS, "cpu", budget)
     monkeypatch.setattr(choices, "CHUNK_TOKENS", 4)
-    asked = questions()
-    found = log_likelihoods(model, asked, share_context=share)
+    asked, heard = questions(), []
+    found = log_likelihoods(model, asked, share_context=share, advance=lambda items, _: heard.append(items))
+    assert sum(heard) == len(asked), "each item is finished once"
+    assert not torch.is_inference_mode_enabled()
     for item, row in zip(asked, found, strict=True):
         for choice, value in zip(item, row, strict=True):
             logits = oracle_logits(directory, list(choice.ids))
@@ -122,13 +124,6 @@ def test_models_that_take_no_mask_or_forget_do_not_share():
     assert not can_share(model, 12)
 
 
-@pytest.mark.parametrize("share", [True, False])
-def test_items_are_finished_once_each(child, share):
-    heard = []
-    log_likelihoods(child[1], questions(6), share_context=share, advance=lambda items, _: heard.append(items))
-    assert sum(heard) == 6
-
-
 def test_greedy_choices_are_what_greedy_decoding_writes(child):
     _, model = child
     ids = [30, 40, 50]
@@ -139,13 +134,6 @@ def test_greedy_choices_are_what_greedy_decoding_writes(child):
     for share in (True, False):
         [[yes, no]] = score_choices(model, asked, share_context=share, greedy=True)
         assert (yes.greedy, no.greedy) == (True, False)
-
-
-def test_chance_is_one_of_the_choices():
-    asked = [Item("c", ("a", "b"), 0), Item("c", ("a", "b", "c", "d"), 0)]
-    found = answers("quiz", asked, [[-1.0, -2.0], [-2.0, -1.0, -3.0, -4.0]])
-    assert found.right == {"quiz": (1, 0), "quiz_norm": (1, 0)}
-    assert found.chances == {"quiz": (0.5, 0.25), "quiz_norm": (0.5, 0.25)}
 
 
 def test_only_scored_positions_reach_the_head(child, monkeypatch):
@@ -161,41 +149,24 @@ def test_only_scored_positions_reach_the_head(child, monkeypatch):
 
 
 def test_accuracy_counts_wholes_and_characters():
-    asked = [Item("c", ("ab", "abcdefgh"), 1), Item("c", ("ab", "abcd"), 0), Item("c", ("a", "b"), 1)]
+    asked = [
+        Item("c", ("ab", "abcdefgh"), 1),
+        Item("c", ("ab", "abcd"), 0),
+        Item("c", ("a", "b", "c", "d"), 1),
+    ]
     scores = [
         [-3.0, -4.0],
         [-1.0, -3.0],
-        [-2.0, -2.0],
-    ]  # the last: equal, so the first counts, which is wrong
-    right = answers("quiz", asked, scores).right
-    assert right == {"quiz": (0, 1, 0), "quiz_norm": (1, 1, 0)}
-    figures = accuracy_figures(right)
+        [-2.0, -2.0, -3.0, -4.0],
+    ]  # the first of equals counts, which is wrong
+    found = answers("quiz", asked, scores)
+    assert found.right == {"quiz": (0, 1, 0), "quiz_norm": (1, 1, 0)}
+    assert found.chances == {"quiz": (0.5, 0.5, 0.25), "quiz_norm": (0.5, 0.5, 0.25)}
+    figures = accuracy_figures(found.right)
     assert figures["quiz"].value == pytest.approx(1 / 3)
     assert figures["quiz_norm"].value == pytest.approx(2 / 3)
     assert figures["quiz_norm"].stderr == pytest.approx((2 / 9 / 2) ** 0.5)
     assert accuracy_figures({"one": (1.0,)})["one"].stderr is None
-
-
-def test_lengths_count_only_where_they_should():
-    asked = [Item("c", ("no", "yes"), 1, normalised=False), Item("c", ("a", "b"), 0)]
-    assert answers("quiz", asked, [[-2.0, -2.4], [-1.0, -2.0]]).right == {"quiz": (0, 1)}
-
-
-def test_contexts_that_differ_share_their_beginning(child):
-    """Choices with a context each give the same log-probabilities in one row as in two."""
-    _, model = child
-    ends = [(4, 6, 7), (5, 6, 7)]
-    asked = [tuple(EncodedChoice((1, 2, 3, *end), 4) for end in ends)]
-    assert len(shared_row(asked[0]).ids) < sum(len(choice.ids) for choice in asked[0])
-    together = log_likelihoods(model, asked, share_context=True)
-    apart = log_likelihoods(model, asked, share_context=False)
-    np.testing.assert_allclose(np.array(together), np.array(apart), rtol=1e-5)
-
-
-def test_padding_does_not_matter(child):
-    _, model = child
-    asked = questions(5, seed=3)
-    together = log_likelihoods(model, asked, share_context=True)
-    alone = [log_likelihoods(model, [item], share_context=True)[0] for item in asked]
-    np.testing.assert_allclose(np.array(together), np.array(alone), rtol=1e-5)
-    assert torch.is_inference_mode_enabled() is False
+    plain = [Item("c", ("no", "yes"), 1, normalised=False), Item("c", ("a", "b"), 0)]
+    found = answers("quiz", plain, [[-2.0, -2.4], [-1.0, -2.0]])
+    assert found.right == {"quiz": (0, 1)}, "lengths count only where they should"

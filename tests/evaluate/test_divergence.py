@@ -52,14 +52,11 @@ def test_against_an_independent_forward(pair, monkeypatch, chunk):
         assert [block.means[f"top{k}_agreement"] for k in (1, 5, 10)] == agreed == sorted(agreed)
         nexts = q[np.arange(11), row.numpy()[1:]]
         assert block.means["perplexity"] == pytest.approx(-nexts.mean(), rel=1e-4)
-    figures = divergence_figures(found)
-    assert figures["kl"].value == pytest.approx(statistics.fmean(b.means["kl"] for b in found))
-    assert figures["perplexity"].value == pytest.approx(
-        math.exp(statistics.fmean(b.means["perplexity"] for b in found))
-    )
-    assert figures["kl"].stderr == pytest.approx(
-        statistics.stdev(b.means["kl"] for b in found) / math.sqrt(3)
-    )
+    figures, kl = divergence_figures(found), [block.means["kl"] for block in found]
+    assert figures["kl"].value == pytest.approx(statistics.fmean(kl))
+    assert figures["kl"].stderr == pytest.approx(statistics.stdev(kl) / math.sqrt(3))
+    perplexity = math.exp(statistics.fmean(block.means["perplexity"] for block in found))
+    assert figures["perplexity"].value == pytest.approx(perplexity)
 
 
 def test_a_parent_agrees_with_itself(pair):
@@ -73,7 +70,5 @@ def test_bfloat16_states_are_scored_in_float32():
     states, head = torch.randn(6, 8, generator=g).bfloat16(), torch.randn(40, 8, generator=g).bfloat16()
     ids = torch.arange(6)
     block = compare_block(ids, states, head, states, head)
-    log_p = (states @ head.T).double().log_softmax(-1)
-    assert block.means["perplexity"] == pytest.approx(
-        -log_p[:-1].gather(1, ids[1:, None]).mean().item(), rel=1e-5
-    )
+    nexts = (states @ head.T).double().log_softmax(-1)[:-1].gather(1, ids[1:, None])
+    assert block.means["perplexity"] == pytest.approx(-nexts.mean().item(), rel=1e-5)

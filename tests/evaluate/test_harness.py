@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from types import SimpleNamespace
 
@@ -26,10 +25,9 @@ from puzzledsl.evaluate.prompts import Prompt, continuations
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.child.checkpoint.test_hybrid_children import MIXED
 from tests.children import define, random_pieces
-from tests.evaluate.test_run import run as evaluate
-from tests.evaluate.test_run import with_eval
+from tests.evaluate.cases import figures_of, with_eval, write_quiz
 from tests.tiles import cut
-from tests.tiny import save_tiny
+from tests.tiny import save_tiny, tiny_tokens
 from tests.uptrain.cases import Case, make_case
 
 TASK = """\
@@ -50,12 +48,7 @@ metric_list:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> Case:
     made = make_case(tmp_path_factory.mktemp("harness"))
-    lines = [
-        {"context": f"kara {i}", "choices": ["lone mito", f"x{i} sura kane", "q"], "answer": i % 3}
-        for i in range(9)
-    ]
-    path = made.base / "quiz.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = write_quiz(made, 9)
     (made.base / "lm_eval").mkdir()
     (made.base / "lm_eval" / "quiz_again.yaml").write_text(TASK.format(path=path))
     return made
@@ -66,33 +59,25 @@ def model(case):
     return load_checkpoint(case.child)
 
 
-def test_an_ending_scores_as_in_full_logits(model):
-    dice = torch.Generator().manual_seed(0)
-    rows = [
-        (torch.randint(4, 260, (n,), generator=dice).tolist(), k)
-        for n, k in ((9, 3), (14, 1), (5, 4), (6, 0))
-    ]
-    told = []
-    for (ids, length), (value, greedy) in zip(rows, endings(model, rows, told.append), strict=True):
+def test_an_ending_scores_as_in_full_logits(model, monkeypatch):
+    """Endings of one question read their context once; questions that begin alike but are not neighbours stay apart."""
+    read, told = [], []
+    monkeypatch.setattr(choices, "shared_row", lambda item: read.append(len(item)) or shared_row(item))
+    same = [([7, 8, 9], 1), ([7, 8, 10, 11], 2), ([7, 8], 0), ([5, 6], 1), ([7, 8, 12], 1)]
+    rows = same + [(tiny_tokens(1, n, seed=n)[0].tolist(), k) for n, k in ((9, 3), (14, 1), (5, 4), (6, 0))]
+    best = [7, 8]
+    while len(best) < 5:
+        best.append(int(model(torch.tensor([best])).logits[0, -1].argmax()))
+    rows += [(best, 3), ([*best[:4], (best[4] + 1) % 260], 3)]
+    found = endings(model, rows, told.append)
+    for (ids, length), (value, greedy) in zip(rows, found, strict=True):
         log_p = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         at = range(len(ids) - length, len(ids))
         assert value == pytest.approx(sum(float(log_p[i - 1, ids[i]]) for i in at), rel=1e-4)
         assert greedy == all(int(log_p[i - 1].argmax()) == ids[i] for i in at)
-    assert sum(told) == len(rows)
-
-
-def test_generation_is_greedy_and_stops(case, model):
-    """Against the argmax of full logits, one token after the other."""
-    tokenizer, ids, said = load_tokenizer(case.parent), [30, 40, 50], []
-    while len(said) < 12 and said[-1:] != [tokenizer.eos_token_id]:
-        said.append(int(model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
-    text = tokenizer.decode(said, skip_special_tokens=True)
-    assert generate(model, tokenizer, Prompt((*ids,), 12, ())) == [text] and len(text) > 3
-    stop = text[2:4]
-    assert generate(model, tokenizer, Prompt((*ids,), 12, (stop,))) == [text[: text.find(stop)]]
-    other = (said[2] + 1) % 260
-    rows = [([*ids, *said[:3]], 3), ([*ids, *said[:2], other], 3)]
-    assert [greedy for _, greedy in endings(model, rows, lambda rows: None)] == [True, False]
+    assert sum(told) == len(rows) and read[:3] == [2, 1, 1]
+    assert found[2] == (0.0, True), "an empty ending is certain"
+    assert [greedy for _, greedy in found[-2:]] == [True, False]
 
 
 def generate(model, tokenizer, *prompts: Prompt) -> list[str]:
@@ -119,14 +104,14 @@ def test_texts_of_a_batch_are_those_of_each_prompt_alone(tmp_path, monkeypatch, 
     parent = save_tiny(tmp_path / "parent", family, layers=len(layers), scale=0.2)
     realise(define(layers), parent, random_pieces(load_parent(parent), layers), tmp_path / "child")
     model, tokenizer = load_checkpoint(tmp_path / "child"), load_tokenizer(parent)
-    dice = torch.Generator().manual_seed(0)
-    starts = [tuple(torch.randint(4, 260, (n,), generator=dice).tolist()) for n in (3, 17, 9, 9, 1, 30)]
+    starts = [tuple(tiny_tokens(1, n, seed=i)[0].tolist()) for i, n in enumerate((3, 17, 9, 9, 1, 30))]
     plain = [Prompt(ids, 8, ()) for ids in starts]
     (first,) = generate(model, tokenizer, plain[1])
     stops = [Prompt(ids, 8, (first[2:4],)) for ids in starts[:3]]
     short = [Prompt(ids, 3, ()) for ids in starts[3:]]
     asked = [prompt for some in zip(plain[:3], stops, short, strict=True) for prompt in some] + plain[3:]
     alone = [generate(model, tokenizer, prompt)[0] for prompt in asked]
+    assert generate(model, tokenizer, stops[1]) == [first[: first.find(first[2:4])]]
     seen = batches_of(monkeypatch, model)
     told: list[int] = []
     assert continuations(model, tokenizer, asked, told.append) == alone
@@ -153,22 +138,10 @@ def test_a_group_is_all_its_tasks():
     assert free.chances == {"d": (0.0,)}, "nor is a text"
 
 
-def test_endings_of_one_question_read_their_context_once(model, monkeypatch):
-    """Questions that begin alike but are not neighbours stay apart; an empty ending is certain."""
-    read = []
-    monkeypatch.setattr(choices, "shared_row", lambda item: read.append(len(item)) or shared_row(item))
-    rows = [([7, 8, 9], 1), ([7, 8, 10, 11], 2), ([7, 8], 0), ([5, 6], 1), ([7, 8, 12], 1)]
-    found = endings(model, rows, lambda rows: None)
-    assert read == [2, 1, 1] and found[2] == (0.0, True)
-    assert [pytest.approx(value, abs=1e-4) for value, _ in found] == [
-        endings(model, [row], lambda rows: None)[0][0] for row in rows
-    ]
-
-
 def test_without_lm_eval_there_is_a_diagnostic(case, monkeypatch, tmp_path):
     monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DiagnosticError) as error:
-        evaluate(with_eval(case, lm_eval=("quiz_again",)), tmp_path)
+        figures_of(with_eval(case, lm_eval=("quiz_again",)), tmp_path)
     assert isinstance(error.value.diagnostics[0], NoHarness)
 
 
@@ -185,7 +158,7 @@ def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
     ours = answers("quiz_again", items, log_likelihoods(model, encoded, share_context=True))
     asked = Harness(("quiz_again",), shots=0, items=7, folder=case.base)
     assert asked.answers(model, tokenizer, None, lambda rows: None) == ours
-    found = evaluate(with_eval(case, lm_eval=("quiz_again",), items=7), tmp_path / "work")
+    found = figures_of(with_eval(case, lm_eval=("quiz_again",), items=7), tmp_path / "work")
     for figures in found.values():
         assert figures["quiz_again"] == figures["quiz"] and figures["quiz_again_norm"] == figures["quiz_norm"]
 
@@ -200,22 +173,22 @@ def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: x")]
+    ("error", "seen"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("CUDA error: x"), RuntimeError),
+        (RuntimeError("no data"), DiagnosticError),
+    ],
 )
-def test_errors_of_the_hardware_pass_through_the_harness(case, model, monkeypatch, error):
+def test_errors_of_the_hardware_pass_through_the_harness(case, model, monkeypatch, error, seen):
     """Whoever runs the worker must see its loss; all other errors are mistakes that are told."""
 
-    def evaluate_with(raised):
-        def simple_evaluate(**given):
-            raise raised
+    def simple_evaluate(**given):
+        raise error
 
-        monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace(simple_evaluate=simple_evaluate))
-        monkeypatch.setattr(harness, "language_model", lambda *given: None)
-        monkeypatch.setattr(Harness, "_manager", lambda self: None)
+    monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace(simple_evaluate=simple_evaluate))
+    monkeypatch.setattr(harness, "language_model", lambda *given: None)
+    monkeypatch.setattr(Harness, "_manager", lambda self: None)
+    with pytest.raises(seen, match=str(error)) as passed:
         Harness(("quiz",), None, 1, case.base).answers(model, None, None, lambda rows: None)
-
-    with pytest.raises(type(error)) as passed:
-        evaluate_with(error)
-    assert passed.value is error
-    with pytest.raises(DiagnosticError, match="no data"):
-        evaluate_with(RuntimeError("no data"))
+    assert (passed.value is error) == (seen is not DiagnosticError)

@@ -54,11 +54,8 @@ def test_one_gives_way_to_the_other_where_both_do_not_fit(case: Case, monkeypatc
     assert held.beside(both) is not None and len(held.loaded) == 2
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_what_fits_no_other_way_is_read_as_it_runs(
-    case: Case, tmp_path: Path, monkeypatch, tied: bool
-) -> None:
-    directories = save_tiny(tmp_path / "tied", tied=tied), case.child
+def test_what_fits_no_other_way_is_read_as_it_runs(case: Case, tmp_path: Path, monkeypatch) -> None:
+    directories = save_tiny(tmp_path / "tied", tied=True), case.child
     progress = Recorder()
     held, ids = Models(progress), tiny_tokens()
     monkeypatch.setattr(models, "free_bytes", lambda device: 1000)
@@ -72,17 +69,13 @@ def test_what_fits_no_other_way_is_read_as_it_runs(
     assert len(progress.named("paged")) == 2
 
 
-def test_a_gpu_holds_what_is_loaded_and_the_next(case: Case, monkeypatch) -> None:
+@pytest.mark.parametrize(("spare_bytes", "held_at_last"), [(8, 2), (-8, 1)])
+def test_a_gpu_holds_what_is_loaded_and_the_next(case: Case, monkeypatch, spare_bytes, held_at_last) -> None:
     """Its memory is known in all, not what is free of it."""
     monkeypatch.setattr(models, "load_checkpoint", lambda directory, **k: torch.nn.Linear(1, 1))
-    held = Models(Recorder())
     total = int((weights_bytes(case.parent, BF16) + weights_bytes(case.child, BF16)) / SHARE)
-    monkeypatch.setattr(models, "free_bytes", lambda device: total + 8)
-    held.get(case.parent, GPU, BF16)
-    held.get(case.child, GPU, BF16)
-    assert len(held.loaded) == 2
-    monkeypatch.setattr(models, "free_bytes", lambda device: total - 8)
+    monkeypatch.setattr(models, "free_bytes", lambda device: total + spare_bytes)
     held = Models(Recorder())
-    held.get(case.parent, GPU, BF16)
-    held.get(case.child, GPU, BF16)
-    assert [copy.directory for copy in held.loaded] == [case.child]
+    for directory in (case.parent, case.child):
+        held.get(directory, GPU, BF16)
+    assert [copy.directory for copy in held.loaded] == [case.parent, case.child][-held_at_last:]

@@ -6,27 +6,32 @@ import csv
 import json
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.forked import pzl
+from examples.mixtures.scores import rows
+from puzzledsl.checker.check import check
+from puzzledsl.ir import facts
+from puzzledsl.ir.nodes import Program
+from tests.cases import more
+from tests.commands import said, told
+from tests.examples import EXAMPLES
+from tests.sizes import active_params
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = sorted(path for path in EXAMPLES.rglob("*.pzl") if path.name != "tour_parts.pzl")
-
-
-def solved(program: str, search: str, build: Path, code: int = 0) -> Any:
-    result = pzl("solve", EXAMPLES / program, search, "-o", build, "--json")
-    assert result.returncode == code, result.stderr
-    return json.loads(result.stdout)[0]
+MIXTURES = EXAMPLES / "mixtures"
+PUBLISHED = {  # parameters, and those of one token, as the models' cards round them
+    "gpt_oss_120b": (116_829_156_672, "116.83B", "5.71B"),  # 5.13B without the embedding
+    "qwen3_30b_a3b": (30_532_122_624, "30.53B", "3.35B"),
+    "nemotron_3_nano": (31_577_940_288, "31.58B", "3.58B"),
+    "gemma3_27b": (27_009_346_304, "27.01B", "27.01B"),
+}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_it_compiles_without_a_word(program: Path, tmp_path: Path) -> None:
-    result = pzl("compile", program, "-o", tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "warning" not in result.stderr
+    code, _, err = said("compile", program, "-o", tmp_path)
+    assert code == 0 and "warning" not in err, err
 
 
 def test_the_set_is_whole() -> None:
@@ -34,13 +39,14 @@ def test_the_set_is_whole() -> None:
         "nemotron51b nemotron49b llama8b_4090 noop_only coupled frontier infeasible smollm2 structure".split()
     )
     assert set(named) <= {path.stem for path in PROGRAMS}
+    assert {path.stem for path in MIXTURES.glob("*.pzl")} == set(PUBLISHED)
 
 
 @pytest.mark.parametrize(
     ("program", "speedup"), [("nemotron49b.pzl", 2.17), ("llama8b_4090.pzl", 1.73)], ids=["49b", "4090"]
 )
 def test_the_largest_child_that_is_fast_enough(program: str, speedup: float, tmp_path: Path) -> None:
-    answer = solved(program, "largest", tmp_path)
+    (answer,) = told("solve", EXAMPLES / program, "largest", "-o", tmp_path)
     assert answer["status"] == "optimal" and answer["gap"] <= 1e-6
     metrics = answer["solutions"][0]["metrics"]
     parent = json.loads((tmp_path / "solutions" / "largest.json").read_text())["parent_metrics"]
@@ -49,17 +55,17 @@ def test_the_largest_child_that_is_fast_enough(program: str, speedup: float, tmp
 
 
 def test_the_frontier_is_proven_and_rises(tmp_path: Path) -> None:
-    result = pzl("frontier", EXAMPLES / "frontier.pzl", "-o", tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert said("frontier", EXAMPLES / "frontier.pzl", "-o", tmp_path)[0] == 0
     with (tmp_path / "search" / "speed.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["optimal"] * 9
-    losses = [float(row["objective"]) for row in rows]
+        points = list(csv.DictReader(file))
+    assert [point["status"] for point in points] == ["optimal"] * 9
+    losses = [float(point["objective"]) for point in points]
     assert losses == sorted(losses)
 
 
 def test_the_simple_child_is_simple(tmp_path: Path) -> None:
-    layers = solved("structure.pzl", "simple", tmp_path)["solutions"][0]["layers"]
+    (answer,) = told("solve", EXAMPLES / "structure.pzl", "simple", "-o", tmp_path)
+    layers = answer["solutions"][0]["layers"]
     gaps = [len(list(run)) for gone, run in groupby(layer["attention"] == "noop" for layer in layers) if gone]
     assert 1 <= len(gaps) <= 3 and max(gaps) <= 2
     ffns = [layer["ffn"] for layer in layers]
@@ -67,9 +73,41 @@ def test_the_simple_child_is_simple(tmp_path: Path) -> None:
 
 
 def test_the_infeasible_one_says_why_and_what_would_do(tmp_path: Path) -> None:
-    answer = solved("infeasible.pzl", "small", tmp_path, code=1)
+    (answer,) = told("solve", EXAMPLES / "infeasible.pzl", "small", "-o", tmp_path, code=1)
     assert answer["status"] == "infeasible"
-    texts = [part["text"] for part in answer["conflict"]]
-    assert [text.split()[0] for text in texts] == ["chat.throughput", "params"]
-    said = pzl("solve", EXAMPLES / "infeasible.pzl", "-o", tmp_path).stderr
-    assert "these 2 of 4 conflict" in said and "(solved and verified)" in said
+    assert [part["text"].split()[0] for part in answer["conflict"]] == ["chat.throughput", "params"]
+    err = said("solve", EXAMPLES / "infeasible.pzl", "-o", tmp_path)[2]
+    assert "these 2 of 4 conflict" in err and "(solved and verified)" in err
+
+
+def mixture(name: str) -> Program:
+    checked = check(MIXTURES / f"{name}.pzl", {})
+    assert checked.program is not None and not checked.diagnostics
+    return checked.program
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_mixture_has_its_published_size_and_scores_that_say_that_they_are_made_up(name: str) -> None:
+    program = mixture(name)
+    (parent,) = program.parents.values()
+    params, total, active = PUBLISHED[name]
+    assert facts.total_params(parent.shape) == params
+    assert f"{params / 1e9:.2f}B" == total
+    assert f"{active_params(parent.shape) / 1e9:.2f}B" == active
+    assert [*program.scores] == ["synthetic"]
+    head = (MIXTURES / f"{name}.pzl").read_text("utf-8").splitlines()[:4]
+    assert any("SYNTHETIC" in line for line in head)
+    lines = (MIXTURES / f"{name}_synthetic.csv").read_text("utf-8").splitlines()
+    assert lines == ["layer,attention,ffn,synthetic", *(",".join(map(str, row)) for row in rows(program))]
+
+
+@pytest.mark.parametrize("name", ["gemma3_27b", *more("nemotron_3_nano", "gpt_oss_120b", "qwen3_30b_a3b")])
+def test_a_mixture_costs_compiles_and_solves_without_weights(name: str, tmp_path: Path) -> None:
+    file = MIXTURES / f"{name}.pzl"
+    assert told("cost", file, "-o", tmp_path)
+    for search in told("solve", file, "-o", tmp_path):
+        assert search["status"] == "optimal"
+        (answer,) = search["solutions"]
+        assert answer["metrics"]["params"] < PUBLISHED[name][0]
+        for part in ("attention", "ffn"):
+            assert len({layer[part] for layer in answer["layers"]}) > 1, "layers differ"

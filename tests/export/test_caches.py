@@ -11,7 +11,7 @@ import pytest
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
-from puzzledsl.alternatives.precision import CACHES, ServedCaches
+from puzzledsl.alternatives.precision import ServedCaches
 from puzzledsl.alternatives.registry import AttentionAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
@@ -25,7 +25,7 @@ from puzzledsl.export.write import write_export
 from puzzledsl.ir.engines import LLAMA_CPP, MLX, TRANSFORMERS, VLLM
 from tests.cases import more
 from tests.export.test_engines import request_for
-from tests.export.variants import NA, F, Made, Variant, make
+from tests.export.variants import NA, A, F, Made, Variant, make
 from tests.oracle_forward import oracle_logits
 
 SIZES = {"hidden": 64, "head_dim": 64, "scale": 0.25}
@@ -61,13 +61,10 @@ def plain_logits(made: Made, folder: Path) -> np.ndarray:
     return oracle_logits(folder, made.prompt)
 
 
-def test_a_checkpoint_says_the_types(of_both: Made) -> None:
+def test_transformers_rounds_by_the_code_of_the_directory(of_both: Made, tmp_path: Path) -> None:
     config = json.loads((of_both.child / "config.json").read_text("utf-8"))
     assert [block["attention"].get("kv_cache") for block in config["block_configs"]] == ["q8_0", "fp8", None]
     assert [a.cache for a, _ in from_directory(of_both.child).layers] == ["q8_0", "fp8", None]
-
-
-def test_transformers_rounds_by_the_code_of_the_directory(of_both: Made, tmp_path: Path) -> None:
     path = prepare(from_directory(of_both.child), of_both.child, "transformers", tmp_path)
     _, found = run("transformers", request_for(path, of_both.prompt))
     near = np.abs(found["logits.0.0"] - of_both.logits).max()
@@ -93,18 +90,13 @@ def test_llama_cpp_rounds_as_it_is_told(of_llama_cpp: Made, tmp_path: Path) -> N
     assert np.linalg.norm(found[True] - of_llama_cpp.logits) < 3 * rounding
 
 
-@pytest.mark.parametrize("dtype", ["q8_0", *more("f32")])
-def test_files_are_verified(of_llama_cpp: Made, dtype: str, tmp_path: Path) -> None:
-    write_gguf(from_directory(of_llama_cpp.child), of_llama_cpp.child, tmp_path / "c.gguf", dtype, name="c")  # type: ignore[arg-type]
-    assert verify_gguf(of_llama_cpp.child, tmp_path / "c.gguf", Silent()).status == "equal"
-
-
-def test_directories_are_verified(of_llama_cpp: Made) -> None:
-    results = {
-        r.engine: r for r in verify(of_llama_cpp.child, ("transformers", "llama_cpp", "mlx"), Silent())
-    }
-    assert [results[e].status for e in ("transformers", "llama_cpp")] == ["equal", "equal"]
-    assert results["mlx"].status == "refused" and "parent@kv_q8_0" in (results["mlx"].reason or "")
+def test_files_and_directories_are_verified(of_llama_cpp: Made, tmp_path: Path) -> None:
+    path = tmp_path / "c.gguf"
+    for dtype in ("q8_0", "f32"):
+        write_gguf(from_directory(of_llama_cpp.child), of_llama_cpp.child, path, dtype, name="c")  # type: ignore[arg-type]
+        assert verify_gguf(of_llama_cpp.child, path, Silent()).status == "equal"
+    own, mlx = sorted(verify(of_llama_cpp.child, ("llama_cpp", "mlx"), Silent()), key=lambda r: r.engine)
+    assert (own.status, mlx.status) == ("equal", "refused") and "parent@kv_q8_0" in (mlx.reason or "")
 
 
 @pytest.mark.states("space.kv-cache-one")
@@ -122,13 +114,9 @@ def test_what_a_runtime_lacks_is_refused(of_both: Made, tmp_path: Path) -> None:
     ("attentions", "family", "flags"),
     [
         ((FP8, GQA_FP8), "llama", "--kv-cache-dtype fp8"),
-        (
-            (FP8, ParentAttention(), GQA_FP8),
-            "llama",
-            "--kv-cache-dtype fp8 --kv-cache-dtype-skip-layers 1",
-        ),
-        ((NA, FP8, ParentAttention()), "qwen3", "--kv-cache-dtype fp8 --kv-cache-dtype-skip-layers 1"),
-        ((ParentAttention(), GqaAttention(kv_heads=1)), "llama", ""),
+        ((FP8, A, GQA_FP8), "llama", "--kv-cache-dtype fp8 --kv-cache-dtype-skip-layers 1"),
+        ((NA, FP8, A), "qwen3", "--kv-cache-dtype fp8 --kv-cache-dtype-skip-layers 1"),
+        ((A, GqaAttention(kv_heads=1)), "llama", ""),
     ],
     ids=["all", "some", "the backend counts layers with a cache", "none"],
 )
@@ -142,15 +130,10 @@ def test_the_card_for_vllm_has_the_options_that_its_parser_takes(
     blocks = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["block_configs"]
     assert not any("kv_cache" in block["attention"] for block in blocks), "vLLM rounds once"
     if flags and (python := python_of("vllm")) is not None:
-        told = subprocess.run(
-            [str(python), "-c", PARSED, *flags.split()],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=True,
-        ).stdout.splitlines()[-1]
+        command = [str(python), "-c", PARSED, *flags.split()]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
         kept = [*map(str, served_caches(from_directory(made.child), VLLM).kept)]
-        assert json.loads(told) == ["fp8", kept]
+        assert json.loads(told.splitlines()[-1]) == ["fp8", kept]
 
 
 PARSED = """\
@@ -170,16 +153,10 @@ def test_vllm_on_this_processor(tmp_path: Path) -> None:
         pytest.skip("vLLM is not installed: run `make vllm`")
     made = child_of(tmp_path, FP8, ParentAttention(), GQA_FP8)
     child = from_directory(made.child)
-    path = prepare(child, made.child, "vllm", tmp_path / "vllm")
-    answer = ask(
-        "vllm", [path], [made.prompt], steps=1, context=128, caches=served_caches(child, VLLM).request
-    )
+    path, caches = prepare(child, made.child, "vllm", tmp_path / "vllm"), served_caches(child, VLLM).request
+    answer = ask("vllm", [path], [made.prompt], steps=1, context=128, caches=caches)
     if not isinstance(answer, Answer):
         assert "AVX-512" in answer.reason or "AMX" in answer.reason
         return
     rounding = np.abs(plain_logits(made, tmp_path / "plain") - made.logits).max()
     assert np.abs(answer.logits[0][0] - made.logits + made.logits.max()).min() < 10 * rounding
-
-
-def test_every_type_has_a_runtime() -> None:
-    assert {name for name, cache in CACHES.items() if cache.flags} == set(CACHES)

@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from puzzledsl.child.checkpoint.contents import from_directory, load_child
-from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
-from puzzledsl.export.verify import prepare
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import rounded_end
 from tests.assembled import assemble
+from tests.cases import more
 from tests.children import define, random_pieces
-from tests.export.test_engines import request_for
+from tests.export.test_engines import same
 from tests.export.variants import G1, A, F, Made, Variant, make
 
 LAYERS = ((A, F), (G1, F))
@@ -32,14 +31,12 @@ CASES = {
 
 
 FEW = [("head", True), ("embedding", False), ("both", False), ("alike", True)]
-REST = [(name, tied) for name in CASES for tied in (True, False) if (name, tied) not in FEW]
+REST = [f"{name} {tied}" for name in CASES for tied in (True, False) if (name, tied) not in FEW]
 
 
-@pytest.fixture(
-    scope="module", params=[*FEW, *(pytest.param(case, marks=pytest.mark.more) for case in REST)], ids=str
-)
+@pytest.fixture(scope="module", params=[*(f"{name} {tied}" for name, tied in FEW), *more(*REST)])
 def case(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[EndsAssignment, bool, Made]:
-    name, tied = request.param
+    name, tied = request.param.split()[0], request.param.endswith("True")
     ends = EndsAssignment(embedding=CASES[name][0], head=CASES[name][1])
     sizes = {**SIZES, "tied": tied}
     return ends, tied, make(Variant(LAYERS, sizes=sizes, ends=ends), tmp_path_factory.mktemp(name))
@@ -91,8 +88,4 @@ def test_a_gguf_file_has_their_types(case: tuple[EndsAssignment, bool, Made], tm
 def test_transformers_computes_what_the_oracle_does(
     case: tuple[EndsAssignment, bool, Made], tmp_path: Path
 ) -> None:
-    *_, made = case
-    path = prepare(from_directory(made.child), made.child, "transformers", tmp_path)
-    _, found = run("transformers", request_for(path, made.prompt))
-    assert np.abs(found["logits.0.0"] - made.logits).max() <= 2e-5
-    assert found["greedy.0.0"] == made.greedy
+    same("transformers", case[2], tmp_path)

@@ -1,5 +1,5 @@
-"""Every alternative in every place, in engines that nobody wrote for it, against a float64 forward written from the
-mathematics: the same logits, and the same 32 greedy tokens through the engine's own KV cache."""
+"""Every alternative in every place and of every family, in engines that nobody wrote for it, against a float64 forward
+written from the mathematics: the same logits, and the same 32 greedy tokens through the engine's own KV cache."""
 
 from __future__ import annotations
 
@@ -9,70 +9,87 @@ import numpy as np
 import pytest
 
 from puzzledsl.alternatives.support import Lowered
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.definition import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.engines.ask import Answer, Crash, ask
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
+from puzzledsl.export.lowering import choose
 from puzzledsl.export.verify import prepare
-from puzzledsl.ir.engines import DECI
+from puzzledsl.ir.engines import DECI, RUNTIMES
 from tests.cases import more
-from tests.export.variants import NF, STEPS, TOLERANCE, VARIANTS, A, F, Made, Variant, make
+from tests.export.variants import (
+    MOE,
+    NF,
+    OF_PARENTS,
+    OTHERS,
+    STEPS,
+    TOLERANCE,
+    VARIANTS,
+    A,
+    F,
+    Made,
+    Variant,
+    make,
+)
 
-ENGINES = ("transformers", "llama_cpp", "mlx")
+ALL = VARIANTS | OF_PARENTS | OTHERS | MOE
+FEW = {
+    *(name for name in VARIANTS if not name.endswith(("_first", "_last"))),
+    *("qwen3-mixture", "smollm2-mixture", "mistral-window", "qwen2-window", "qwen3-two-windows"),
+    *("llama-heads", "qwen3-heads", "qwen3-first-tokens", "granite-mixture"),
+    *MOE,
+}
+"""Each alternative in the middle, mixtures that have some first and last, and each reason why an engine refuses a child."""
+LINEAR = {n for n in OF_PARENTS if n.startswith("qwen3") and n.endswith(("-linear", "-ffn", "-mixture"))}
+NEW = {"olmo2-mixture", "smollm3-mixture", "granite-mixture"}
+WINDOWS = {"mistral-window", "qwen2-window", "qwen3-two-windows", "qwen3-first-tokens"}
+REFUSED = {
+    "llama_cpp": LINEAR | NEW | WINDOWS | {"moe-fewer-a-token", "moe-fewer-of-all"},
+    "vllm": {"qwen3-two-windows", "qwen3-first-tokens"},
+    "mlx": NEW | {"qwen3-first-tokens", "qwen3-heads", "qwen3-heads-tied", "llama-heads", *MOE},
+    "transformers": set[str](),
+}
+GROUPED = {name for name in OF_PARENTS if name.startswith("qwen3")} | {*OTHERS, *MOE}
+"""Children that vLLM runs in its Transformers backend."""
 
 
-ENDS = [name for name in VARIANTS if name.endswith(("_first", "_last"))]
-FEW = [name for name in VARIANTS if name not in ENDS]
-"""Each alternative in the middle, and mixtures that have some first and last."""
-
-
-@pytest.fixture(scope="module", params=[*FEW, *more(*ENDS)])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(VARIANTS[request.param], tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module", params=[name if name in FEW else more(name)[0] for name in ALL])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Made]:
+    return request.param, make(ALL[request.param], tmp_path_factory.mktemp(request.param))
 
 
 def request_for(path: Path, prompt: list[int]) -> dict[str, object]:
-    return {
-        "models": [str(path)],
-        "prompts": [prompt],
-        "steps": STEPS,
-        "context": 128,
-        "threads": 1,
-        "dtype": "float32",
-    }
+    sizes = {"steps": STEPS, "context": 128, "threads": 1, "dtype": "float32"}
+    return {"models": [str(path)], "prompts": [prompt], **sizes}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_computes_what_the_oracle_does(made: Made, engine, tmp_path: Path) -> None:
-    path = prepare(from_directory(made.child), made.child, engine, tmp_path)
-    _, found = run(engine, request_for(path, made.prompt))
+def same(engine: str, made: Made, folder: Path) -> Path:
+    """Have an engine compute what the oracle does: for vLLM, which runs in slow tests, transformers with what it is given."""
+    path = prepare(from_directory(made.child), made.child, engine, folder)  # type: ignore[arg-type]
+    _, found = run("transformers" if engine == "vllm" else engine, request_for(path, made.prompt))
     assert np.abs(found["logits.0.0"] - made.logits).max() <= TOLERANCE
-    assert found["greedy.0.0"] == made.greedy
+    assert found["greedy.0.0"] == made.greedy and len(made.greedy) == STEPS
+    return path
 
 
-@pytest.fixture(scope="module")
-def without_ffn(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(VARIANTS["noop_ffn_middle"], tmp_path_factory.mktemp("ffn"))
-
-
-def unlowered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have children written for llama.cpp as they are."""
-    monkeypatch.setattr("puzzledsl.export.gguf_file.lower", lambda child, _: child)
-
-
-def test_llama_cpp_is_silently_wrong_about_a_missing_ffn(
-    without_ffn: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ["transformers", "llama_cpp", "mlx", "vllm"])
+def test_an_engine_computes_what_the_oracle_does_or_refuses(
+    made: tuple[str, Made], engine, tmp_path: Path
 ) -> None:
-    """Why a removed FFN is lowered there: written as it is, it loads, runs, and gives other numbers."""
-    assert isinstance(DECI.no_ffn, Lowered)
-    right = write(without_ffn, tmp_path / "right.gguf")
-    unlowered(monkeypatch)
-    wrong = write(without_ffn, tmp_path / "wrong.gguf")
-    answers = ask("llama_cpp", [right, wrong], [without_ffn.prompt], steps=STEPS)
-    assert isinstance(answers, Answer)
-    errors = [np.abs(logits[0] - without_ffn.logits).max() for logits in answers.logits]
-    assert errors[0] <= TOLERANCE
-    assert errors[1] > 0.1
+    name, child = made
+    files = from_directory(child.child)
+    if name in REFUSED[engine]:
+        with pytest.raises(DiagnosticError) as caught:
+            prepare(files, child.child, engine, tmp_path)
+        kinds = RuntimeLacksIt | RuntimeLacksWindow | RuntimeLacksFamily
+        assert all(isinstance(d, kinds) for d in caught.value.diagnostics)
+        assert not list(tmp_path.glob("*.gguf"))
+        return
+    if engine == "vllm":
+        assert choose(files, RUNTIMES["vllm"]).grouped == (name in GROUPED)
+    same(engine, child, tmp_path)
 
 
 def write(made: Made, path: Path) -> Path:
@@ -80,10 +97,20 @@ def write(made: Made, path: Path) -> Path:
     return path
 
 
-def test_an_engine_that_crashes_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """llama.cpp aborts the process over a missing FFN in the last layer."""
-    made = make(Variant(((A, F), (A, NF))), tmp_path)
-    unlowered(monkeypatch)
-    answer = ask("llama_cpp", [write(made, tmp_path / "child.gguf")], [made.prompt])
+def test_llama_cpp_is_silently_wrong_about_a_missing_ffn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why a removed FFN is lowered there: written as it is, it loads, runs, and gives other numbers, or aborts the process."""
+    assert isinstance(DECI.no_ffn, Lowered)
+    made = make(VARIANTS["noop_ffn_middle"], tmp_path / "middle")
+    right = write(made, tmp_path / "right.gguf")
+    monkeypatch.setattr("puzzledsl.export.gguf_file.lower", lambda child, _: child)
+    wrong = write(made, tmp_path / "wrong.gguf")
+    answers = ask("llama_cpp", [right, wrong], [made.prompt], steps=STEPS)
+    assert isinstance(answers, Answer)
+    errors = [np.abs(logits[0] - made.logits).max() for logits in answers.logits]
+    assert errors[0] <= TOLERANCE and errors[1] > 0.1
+    last = make(Variant(((A, F), (A, NF))), tmp_path / "last")
+    answer = ask("llama_cpp", [write(last, tmp_path / "child.gguf")], [last.prompt])
     assert isinstance(answer, Crash)
     assert "signal" in answer.reason or "failed" in answer.reason

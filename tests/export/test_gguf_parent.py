@@ -27,14 +27,7 @@ def made(folder: Path, family: str = "llama", kind: str = "F32") -> Path:
     """Write a tiny parent, and the file that llama.cpp's converter would make of it."""
     splits = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     tokenizer = byte_level(pre_tokenizers.Sequence(splits))
-    sizes = {
-        "hidden": 64,
-        "intermediate": 64,
-        "heads": 4,
-        "head_dim": 16,
-        "kv_heads": 2,
-        "vocab": len(tokenizer),
-    }
+    sizes = {"hidden": 64, "intermediate": 64, "head_dim": 16, "vocab": len(tokenizer)}
     parent = save_tiny(folder / "original", family, **sizes)
     tokenizer.save_pretrained(parent)
     model: Any = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)

@@ -24,6 +24,7 @@ from tests.export.variants import (
     LA,
     LF,
     MIXTURE,
+    MOE,
     NA,
     NF,
     OTHER_MIXTURE,
@@ -85,44 +86,27 @@ def test_lowering_is_exact_in_narrow_dtypes(tmp_path: Path, dtype: torch.dtype) 
         (((A, F), (NA, NF)), OPENELM, "qwen3"),
         (((A, F), (NA, F), (A, NF)), OPENELM, "qwen3"),
         (((A, F), (NA, M), (A, NF), (A, M)), STEP35, "qwen3"),
+        (((A, F), (A, LF)), NEMOTRON_NAS, "llama"),
+        (((A, F), (LA, F)), NEMOTRON_NAS, "llama"),
     ],
 )
 def test_what_it_costs_is_what_is_said(layers, engine: Architecture, family: str, tmp_path: Path) -> None:
-    """`extra_params`, which diagnostics show, counts the weights that a lowered child has more."""
+    """`extra_params`, which diagnostics show, counts the weights that a lowered child has more, but for biases of zeros that
+    a linear sub-block brings to the other FFNs: a part in hidden."""
     child = from_directory(make(Variant(layers, family, {"tied": True}), tmp_path).child)
     kept = [pair for pair in layers if pair != (NA, NF) or not engine.drops_empty_layers]
-    asked = [
-        (part, part.support(engine, child.shape, first=i == 0))
-        for i, pair in enumerate(kept)
-        for part in pair
-    ]
+    each = ((part, i == 0) for i, pair in enumerate(kept) for part in pair)
+    asked = [(part, part.support(engine, child.shape, first=first)) for part, first in each]
     asked += [(None, answer) for _, answer in engine.of_model(child.shape, USUAL)]
     said = sum(extra_params(engine, a, child.shape, part) for part, a in asked if isinstance(a, Lowered))
+    if any(LA in pair or LF in pair for pair in layers):
+        biases = 2 * child.shape.intermediate + child.shape.hidden
+        said += sum(biases for pair in layers if pair[1] == F)
     assert params_of(lower(child, engine)) - params_of(child) == said
-
-
-@pytest.mark.parametrize("layer", [(A, LF), (LA, F)], ids=lambda pair: "-".join(a.name for a in pair))
-def test_what_a_linear_one_costs_is_what_is_said(tmp_path: Path, layer) -> None:
-    """Biases of zeros in the other FFNs come on top: a part in hidden."""
-    made = make(Variant(((A, F), layer)), tmp_path)
-    child = from_directory(made.child)
-    found = [part.support(NEMOTRON_NAS, child.shape, first=False) for part in layer]
-    answer = next(a for a in found if isinstance(a, Lowered))
-    biases = sum(
-        2 * child.shape.intermediate + child.shape.hidden for pair in ((A, F), layer) if pair[1] == F
-    )
-    said = extra_params(NEMOTRON_NAS, answer, child.shape) + biases
-    assert params_of(lower(child, NEMOTRON_NAS)) - params_of(child) == said
 
 
 def params_of(child: ChildFiles) -> int:
     return sum(math.prod(weight.shape) for weight in child.weights.values())
-
-
-def test_a_runtime_that_has_everything_changes_nothing(tmp_path: Path) -> None:
-    child = from_directory(make(Variant(MIXTURE), tmp_path).child)
-    lowered = lower(child, DECILM)
-    assert lowered.layers == child.layers and list(lowered.weights) == list(child.weights)
 
 
 def test_padding_changes_widths_and_nothing_else(tmp_path: Path) -> None:
@@ -145,10 +129,16 @@ def test_capabilities_are_said_of_every_engine_with_version_and_source() -> None
         assert runs >= {"llama", "mistral", "qwen2", "qwen3"} and runs <= set(FAMILIES)
 
 
+def test_a_removed_mixture_costs_llama_cpp_an_ffn_as_wide_as_the_dense_ones(tmp_path: Path) -> None:
+    lowered = lower(from_directory(make(MOE["moe-without"], tmp_path).child), STEP35)
+    assert [ffn.name for _, ffn in lowered.layers] == ["moe5k2w16", "parent", "mlp40"]
+
+
 def test_an_empty_layer_is_left_out_where_that_is_free(tmp_path: Path) -> None:
     child = from_directory(make(Variant(((A, F), (NA, NF), (A, M))), tmp_path).child)
     assert len(lower(child, NEMOTRON_NAS).layers) == 2
-    assert len(lower(child, DECILM).layers) == 3
+    lowered = lower(child, DECILM)  # which has everything
+    assert lowered.layers == child.layers and list(lowered.weights) == list(child.weights)
 
 
 def test_windows_stay_with_their_layers(tmp_path: Path) -> None:

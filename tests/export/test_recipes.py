@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ from puzzledsl.export.verify import read_gguf, verify_gguf
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.measured_engines import RECIPES, Recipe
 from tests.cases import more
+from tests.children import Choice
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("llama_cpp_py_sync")
 SIZES = {"hidden": 256, "intermediate": 256, "head_dim": 32, "heads": 8}
 LAYERS = ((NA, F), (GqaAttention(kv_heads=1), NF), (A, MlpFfn(width=72)))
-Disk = namedtuple("Disk", "free")
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +72,11 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     """The same bytes as from llama.cpp alone, by any number of threads, and the same count of fallbacks as in its log."""
     heard = Heard()
     write_export(made.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m", name="x", progress=heard)
-    write_gguf(
-        from_directory(made.child), made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True
-    )
+    child = from_directory(made.child)
+    write_gguf(child, made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True)
     script = str(resources.files("puzzledsl.export.engines") / "worker.py")
-    command = [
-        sys.executable,
-        script,
-        "llama_cpp",
-        "--quantise",
-        tmp_path / "f.gguf",
-        tmp_path / "again.gguf",
-        "15",
-        "3",
-    ]
+    files = tmp_path / "f.gguf", tmp_path / "again.gguf"
+    command = [sys.executable, script, "llama_cpp", "--quantise", *files, "15", "3"]
     log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "x.gguf").read_bytes()
     other = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", log)
@@ -96,8 +87,8 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     assert set(found) == set(plain)
     for name, (_, value) in found.items():
         assert np.linalg.norm(value - plain[name][1]) <= 0.12 * np.linalg.norm(plain[name][1]), name
-    read, own = read_gguf(tmp_path / "f.gguf", from_directory(made.child))
-    lowered, _ = as_llama_cpp(from_directory(made.child), whole_blocks=True)
+    read, own = read_gguf(tmp_path / "f.gguf", child)
+    lowered, _ = as_llama_cpp(child, whole_blocks=True)
     assert own.weights.keys() == lowered.weights.keys()
     assert all(torch.equal(read.weights[n].read(), w.read().float()) for n, w in lowered.weights.items())
     [said] = heard.texts
@@ -120,33 +111,14 @@ def test_an_importance_matrix_lowers_the_kl(tmp_path: Path, recipe: str) -> None
     wanted = own(tokens_NS[16:]).logits.log_softmax(-1)
 
     def kl(importance: Importance | None) -> float:
-        write_recipe(
-            from_directory(made.child),
-            made.child,
-            tmp_path / "x.gguf",
-            RECIPES[recipe],
-            name="x",
-            importance=importance,
-        )
-        rounded = read_gguf(tmp_path / "x.gguf", from_directory(made.child)).rounded
+        child, path = from_directory(made.child), tmp_path / "x.gguf"
+        write_recipe(child, made.child, path, RECIPES[recipe], name="x", importance=importance)
+        rounded = read_gguf(path, child).rounded
         write_checkpoint(rounded, made.child, tmp_path / "rounded", "")
         found = load_checkpoint(tmp_path / "rounded")(tokens_NS[16:]).logits.log_softmax(-1)
         return float((wanted.exp() * (wanted - found)).sum(-1).mean())
 
     assert kl(importance_of(made.child, tokens_NS[:16])) < 0.9 * kl(None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layers", [LAYERS, ((LA, LF), (NA, MlpFfn(width=512)), (NA, NF), (LA, NF))])
-@pytest.mark.parametrize("recipe", list(RECIPES))
-def test_llama_cpp_runs_what_every_recipe_gives(recipe: str, layers, tmp_path: Path) -> None:
-    child = make(Variant(layers, sizes=SIZES | {"scale": 0.05}), tmp_path)
-    done = write_recipe(
-        from_directory(child.child), child.child, tmp_path / "x.gguf", RECIPES[recipe], name="x"
-    )
-    found = verify_gguf(child.child, tmp_path / "x.gguf", Silent())
-    print(f"{recipe}: {done.text}; relative errors {found.error}, of q8_0 {found.own_error}")
-    assert found.status == "equal"
 
 
 def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +142,7 @@ def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "disk_usage", lambda _: Disk(free=1 << 20))
+        patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
         with pytest.raises(OSError, match="No space left") as caught:
             write_recipe(child, made.child, path, RECIPES["q4_0"], name="x")
         assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(path)
@@ -188,29 +160,27 @@ def test_a_child_with_types_of_its_own_is_refused(tmp_path: Path) -> None:
     assert isinstance(found, RecipeOfQuantised) and "`q8_0`" in found.message
 
 
-def slow_cases() -> list[object]:
-    """Each of llama.cpp's architectures: deci, openelm, step35 with a window; and a mixed file."""
-    narrow = (A, MlpFfn(width=128))
-    window = (GqaAttention(kv_heads=2, window=5), F)
-    return [
-        pytest.param(Variant((*LAYERS, (LA, LF)), sizes=SIZES), id="deci"),
-        pytest.param(Variant(((NA, F), (A, NF), narrow), "qwen3", SIZES), id="openelm"),
-        pytest.param(Variant(((A, F), window, narrow), "qwen3", SIZES), id="step35"),
-        pytest.param(
-            Variant(((ParentAttention(dtype="q8_0"), ParentFfn(dtype="q4_0")), (A, F)), sizes=SIZES),
-            id="mixed",
-        ),
-    ]
+SLIM, WINDOW = (A, MlpFfn(width=128)), (GqaAttention(kv_heads=2, window=5), F)
+OF_Q8: Choice = (ParentAttention(dtype="q8_0"), ParentFfn(dtype="q4_0"))
+FILES = {
+    "recipes": Variant(LAYERS, sizes=SIZES | {"scale": 0.05}),
+    "deci": Variant((*LAYERS, (LA, LF)), sizes=SIZES),
+    "linear": Variant(((LA, LF), (NA, MlpFfn(width=512)), (NA, NF), (LA, NF)), sizes=SIZES | {"scale": 0.05}),
+    "openelm": Variant(((NA, F), (A, NF), SLIM), "qwen3", SIZES),
+    "step35": Variant(((A, F), WINDOW, SLIM), "qwen3", SIZES),
+    "mixed": Variant((OF_Q8, (A, F)), sizes=SIZES),
+}
+"""Children of which every recipe is tried; each of llama.cpp's architectures: deci, openelm, step35; and a mixed file."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", slow_cases())
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_is_verified_by_its_own_weights(
-    variant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    child = make(variant, tmp_path)
-    own = any(part.dtype is not None for layer in variant.layers for part in layer)
-    for dtype in ("f32", "q8_0") if own else ("f32", "q4_k_m", "q6_k", "iq4_xs", "q2_k"):
+    child = make(FILES[name], tmp_path)
+    few = ("f32", "q8_0") if name == "mixed" else ("f32", "q4_k_m", "q6_k", "iq4_xs", "q2_k")
+    for dtype in RECIPES if name in ("recipes", "linear") else few:
         path = tmp_path / f"{dtype}.gguf"
         write_export(child.child, path, "gguf", "llama_cpp", dtype)
         status = run(["verify-export", str(child.child), "--gguf", str(path)])

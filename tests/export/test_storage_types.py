@@ -23,7 +23,7 @@ from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.verify import prepare
 from puzzledsl.export.write import write_export
 from tests.children import Choice
-from tests.export.test_engines import request_for
+from tests.export.test_engines import request_for, same
 from tests.export.variants import A, F, Made, Variant, make
 
 SIZES = {"hidden": 64, "intermediate": 96, "head_dim": 16}
@@ -69,10 +69,8 @@ def test_a_mixed_file_has_the_childs_weights_bit_for_bit(mixed: Made, tmp_path: 
     child = from_directory(mixed.child)
     write_gguf(child, mixed.child, tmp_path / "mixed.gguf", "f32", name="tiny")
     write_gguf(unquantised(child), mixed.child, tmp_path / "plain.gguf", "f32", name="tiny")
-    found, plain = (
-        {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / f"{name}.gguf").tensors}
-        for name in ("mixed", "plain")
-    )
+    paths = tmp_path / "mixed.gguf", tmp_path / "plain.gguf"
+    found, plain = ({tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors} for path in paths)
     types = {name: tensor.tensor_type.name for name, tensor in found.items()}
     assert types["blk.0.attn_q.weight"] == "Q8_0" and types["blk.0.ffn_down.weight"] == "Q4_0"
     assert types["blk.1.attn_output.weight"] == "Q5_0" and types["token_embd.weight"] == "F32"
@@ -90,26 +88,28 @@ def test_llama_cpp_is_as_near_to_the_child_as_its_own_rounding_of_activations(
     """It multiplies quantised matrices by activations rounded to 8 bits. Those of its own q8_0 file of the same weights are
     the measure; with all weights as float32, both are the child."""
     pytest.importorskip("gguf")
-    child = from_directory(mixed.child)
-    errors = {}
-    for name, made, dtype in (
-        ("mixed", child, "f32"),
-        ("plain", unquantised(child), "f32"),
-        ("q8_0", unquantised(child), "q8_0"),
-    ):
-        write_gguf(made, mixed.child, tmp_path / f"{name}.gguf", dtype, name="tiny")  # type: ignore[arg-type]
-        _, found = run("llama_cpp", request_for(tmp_path / f"{name}.gguf", mixed.prompt))
-        errors[name] = np.linalg.norm(found["logits.0.0"] - mixed.logits) / np.linalg.norm(mixed.logits)
-    assert errors["plain"] <= 1e-5
-    assert errors["mixed"] <= errors["q8_0"] <= 0.1
+    child, path, errors = from_directory(mixed.child), tmp_path / "x.gguf", []
+    for made, dtype in ((unquantised(child), "f32"), (child, "f32"), (unquantised(child), "q8_0")):
+        write_gguf(made, mixed.child, path, dtype, name="tiny")  # type: ignore[arg-type]
+        _, found = run("llama_cpp", request_for(path, mixed.prompt))
+        errors.append(np.linalg.norm(found["logits.0.0"] - mixed.logits) / np.linalg.norm(mixed.logits))
+    assert errors[0] <= 1e-5 and errors[1] <= errors[2] <= 0.1
 
 
-def test_transformers_reads_a_compressed_child(served: Made, tmp_path: Path) -> None:
+def test_a_compressed_directory_is_what_it_says_and_transformers_reads_it(
+    served: Made, tmp_path: Path
+) -> None:
     pytest.importorskip("compressed_tensors")
-    path = prepare(from_directory(served.child), served.child, "transformers", tmp_path)
-    _, found = run("transformers", request_for(path, served.prompt))
-    assert np.abs(found["logits.0.0"] - served.logits).max() <= 2e-5
-    assert found["greedy.0.0"] == served.greedy
+    same("transformers", served, tmp_path)
+    write_export(served.child, tmp_path / "hf", "hf", "transformers")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())["quantization_config"]
+    assert config["quant_method"] == "compressed-tensors" and config["format"] == "mixed-precision"
+    each = [(group["weights"], group) for group in config["config_groups"].values()]
+    groups = {(w["num_bits"], w["type"], w.get("group_size")): group for w, group in each}
+    assert set(groups) == {(8, "int", None), (4, "int", 64), (4, "int", 32), (8, "float", None)}
+    assert groups[8, "int", None]["targets"][0] == r"re:model\.layers\.(0)\.self_attn\.q_proj$"
+    sizes = [sum(p.stat().st_size for p in d.glob("*.safetensors")) for d in (tmp_path / "hf", served.child)]
+    assert sizes[0] < 0.75 * sizes[1]
 
 
 @pytest.mark.parametrize("heads", [4, 2])
@@ -117,35 +117,17 @@ def test_mlx_computes_what_the_oracle_does(heads: int, tmp_path: Path) -> None:
     """By mlx-lm's own model, and with heads that it does not have by the one in the directory."""
     pytest.importorskip("mlx_lm")
     made = make(Variant(MLX, sizes={**SIZES, "heads": heads}), tmp_path)
-    path = prepare(from_directory(made.child), made.child, "mlx", tmp_path / "mlx")
-    _, found = run("mlx", request_for(path, made.prompt))
-    assert np.abs(found["logits.0.0"] - made.logits).max() <= 2e-5
-    assert found["greedy.0.0"] == made.greedy
+    path = same("mlx", made, tmp_path / "mlx")
     modules = json.loads((path / "config.json").read_text())["quantization"]
     assert modules["model.layers.1.self_attn.q_proj"] == {"group_size": 64, "bits": 4}
     assert modules["model.layers.1.mlp.down_proj"] == {"group_size": 32, "bits": 4}
 
 
-def test_what_a_compressed_directory_says(served: Made, tmp_path: Path) -> None:
-    write_export(served.child, tmp_path / "hf", "hf", "transformers")
-    config = json.loads((tmp_path / "hf" / "config.json").read_text())["quantization_config"]
-    assert config["quant_method"] == "compressed-tensors" and config["format"] == "mixed-precision"
-    groups = {
-        (g["weights"]["num_bits"], g["weights"]["type"], g["weights"].get("group_size")): g
-        for g in config["config_groups"].values()
-    }
-    assert set(groups) == {(8, "int", None), (4, "int", 64), (4, "int", 32), (8, "float", None)}
-    assert groups[8, "int", None]["targets"][0] == r"re:model\.layers\.(0)\.self_attn\.q_proj$"
-    sizes = [sum(p.stat().st_size for p in d.glob("*.safetensors")) for d in (tmp_path / "hf", served.child)]
-    assert sizes[0] < 0.75 * sizes[1]
-
-
 def test_codes_fill_words_from_the_low_end() -> None:
     codes = torch.tensor([[-8.0, -7, 0, 7, 1, -1, 2, -2, 3]])
+    bytes_of_8 = torch.tensor([[-128.0, 127, 0, 1]])
     assert [int(word) & 0xFFFFFFFF for word in packed(codes, 4)[0]] == [0x6A79F810, 0xB]
-    assert [int(word) & 0xFFFFFFFF for word in packed(torch.tensor([[-128.0, 127, 0, 1]]), 8)[0]] == [
-        0x8180FF00
-    ]
+    assert [int(word) & 0xFFFFFFFF for word in packed(bytes_of_8, 8)[0]] == [0x8180FF00]
 
 
 @pytest.mark.parametrize(

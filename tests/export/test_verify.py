@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.child.checkpoint.contents import load_child
+from puzzledsl.child.checkpoint.write import REMOTE_FILES
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.tables import EngineCheck
-from tests.export.variants import MIXTURE, Made, Variant, make
-
-PLAIN = (ParentAttention(), ParentFfn())
+from tests.export.variants import MIXTURE, A, F, Made, Variant, make
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def test_another_answer_is_found(
 
 
 def test_what_an_engine_cannot_represent_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    child = make(Variant((PLAIN, (GqaAttention(kv_heads=2, window=5, sinks=2), ParentFfn()))), tmp_path).child
+    child = make(Variant(((A, F), (GqaAttention(kv_heads=2, window=5, sinks=2), F))), tmp_path).child
     assert run(["verify-export", str(child), "--runtime", "llama_cpp"]) == 1
     said = capsys.readouterr().out
     assert "refused" in said and "`gqa2w5s2` (layer 1)" in said
@@ -61,15 +66,35 @@ def test_an_engine_that_is_not_there(
 
 def test_the_reference_is_the_oracle(made: Made) -> None:
     """`pzl verify-export` compares engines with a reference, which must equal the float64 oracle."""
-    import numpy as np
-    import torch
-
-    from puzzledsl.child.checkpoint.contents import load_child
-
     model = load_child(made.child, dtype=torch.float64)
     logits, greedy = verify.reference(model, made.prompt, len(made.greedy))
     assert np.abs(logits - made.logits).max() < 2e-6  # rotary embeddings are float32 in transformers
     assert greedy == made.greedy
+
+
+def test_model_code_imports_nothing_of_the_package() -> None:
+    """Files that are copied into checkpoints work without it; those of `child/checkpoint/remote` import each other."""
+    for path in REMOTE_FILES.values():
+        source = (resources.files("puzzledsl") / path).read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(from|import) puzzledsl", source, re.MULTILINE), path
+
+
+ALONE = """
+import sys
+sys.modules["puzzledsl"] = None
+import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+ids = torch.tensor([[5, 9, 200]])
+print(model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None, pad_token_id=3).shape[1])
+"""
+
+
+@pytest.mark.more
+def test_the_code_that_comes_along_needs_no_puzzledsl(made: Made, tmp_path: Path) -> None:
+    """In an interpreter in which puzzledsl cannot be imported, transformers loads the child and generates."""
+    command = [sys.executable, "-I", "-c", ALONE, str(made.child)]
+    assert subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout.strip() == b"7"
 
 
 @pytest.mark.parametrize(

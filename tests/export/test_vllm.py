@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,15 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.verify import log_softmax, prepare
-from tests.export.test_families import OTHERS, PARENTS
+from tests.export.test_storage_types import unquantised
 from tests.export.variants import (
     G1,
     MIXTURE,
+    MOE,
     NA,
     NF,
+    OF_PARENTS,
+    OTHERS,
     STEPS,
     TOLERANCE,
     VARIANTS,
@@ -34,22 +36,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 HEAD = {"head_dim": 32, "hidden": 64}
 """vLLM's attention on the CPU takes heads of 32 numbers and more. Here hidden / heads is 16."""
 CASES = {
-    name: Variant(v.layers, v.family, v.sizes | {k: x for k, x in HEAD.items() if k not in v.sizes})
-    for name, v in VARIANTS.items()
-} | {
-    f"{name}-mixture": Variant(MIXTURE, family, {**sizes, **HEAD})
-    for name, (family, sizes) in PARENTS.items()
-    if family in ("mistral", "qwen2")
+    name: Variant(v.layers, v.family, HEAD | v.sizes)
+    for name, v in (VARIANTS | {n: OF_PARENTS[n] for n in ("mistral-mixture", "qwen2-mixture")}).items()
 }
 YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 64,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-    "truncate": False,
-}
+    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+    "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+}  # fmt: skip
 GROUPED = {
     "qwen3-yarn": Variant(((A, F), (NA, M), (G1, F)), "qwen3", HEAD | {"rope_parameters": YARN}),
     "qwen3-linear-rope": Variant(((A, F), (G1, M)), "qwen3", HEAD | VARIANTS["linear_rope"].sizes),
@@ -57,7 +50,7 @@ GROUPED = {
     "qwen3-tied": Variant(((NA, F), (G1, M), (A, NF)), "qwen3", HEAD | {"tied": True}),
 } | {
     name: Variant(v.layers, v.family, v.sizes | HEAD)
-    for name, v in OTHERS.items()
+    for name, v in (OTHERS | MOE).items()
     if name not in ("mistral-window", "qwen3-two-windows", "qwen3-first-tokens")
 }
 """Families that its Transformers backend runs, with the code in the directory."""
@@ -90,17 +83,10 @@ def of_the_backend(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     return answers(GROUPED, tmp_path_factory.mktemp("vllm"))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_vllm_computes_what_the_oracle_does(of_its_model: Answers, name: str) -> None:
-    check(name, *of_its_model[name])
-
-
-@pytest.mark.parametrize("name", GROUPED)
-def test_its_transformers_backend_does_too(of_the_backend: Answers, name: str) -> None:
-    check(name, *of_the_backend[name])
-
-
-def check(name: str, made: Made, found: np.ndarray, greedy: list[int]) -> None:
+@pytest.mark.parametrize("name", [*CASES, *GROUPED])
+def test_vllm_computes_what_the_oracle_does(request: pytest.FixtureRequest, name: str) -> None:
+    answers = request.getfixturevalue("of_its_model" if name in CASES else "of_the_backend")
+    made, found, greedy = answers[name]
     delta = np.abs(found - log_softmax(made.logits)).max()
     print(f"{name}: {delta:.2e}")
     assert delta <= TOLERANCE
@@ -118,9 +104,7 @@ def test_a_compressed_child_is_as_near_as_its_weights_in_bfloat16(tmp_path: Path
     )
     made = make(Variant(layers, sizes=HEAD | {"intermediate": 96}), tmp_path)
     child = from_directory(made.child)
-    plain = replace(
-        child, layers=tuple((a.in_precision(None), f.in_precision(None)) for a, f in child.layers)
-    )
+    plain = unquantised(child)
     paths = [
         prepare(each, made.child, "vllm", tmp_path / name, "bf16")
         for name, each in (("compressed", child), ("plain", plain))

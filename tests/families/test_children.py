@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,13 +23,14 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.cli.main import run
-from puzzledsl.families.block_configs import on_base, to_block_configs
+from puzzledsl.families.block_configs import from_block_configs, on_base, to_block_configs
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import child_of_config, shape_of_config
 from puzzledsl.ir.facts import total_params
 from puzzledsl.models.families.load import load_parent
+from tests.cases import cases
 from tests.child.checkpoint.test_checkpoint import Made
-from tests.children import MIXED, PARENT
+from tests.children import ATTENTIONS, FFNS, MIXED, PARENT
 from tests.families.test_corrupted_configs import VALUES
 from tests.tiny import tiny_tokens
 
@@ -62,22 +64,13 @@ LLAMA_70B = {
 
 def decilm(runs: list[Run], **changes: Any) -> dict[str, Any]:
     """A DeciLM config.json: widths are `ffn_mult`, sizes that differ are null."""
-    attention = {
-        "num_sink_tokens": None,
-        "replace_with_linear": False,
-        "sparsify": None,
-        "unshifted_sink": False,
-    }
-    attention |= {"use_prefill_window_in_sink_attention": False, "window_length": None}
+    both = {"replace_with_linear": False, "sparsify": None}
+    window = {"num_sink_tokens": None, "unshifted_sink": False, "window_length": None}
+    attention = both | window | {"use_prefill_window_in_sink_attention": False}
     blocks = [
         {
             "attention": {"n_heads_in_group": group, "no_op": group is None, **attention},
-            "ffn": {
-                "ffn_mult": multiple,
-                "no_op": multiple is None,
-                "replace_with_linear": False,
-                "sparsify": None,
-            },
+            "ffn": {"ffn_mult": multiple, "no_op": multiple is None, **both},
         }
         for layers, group, multiple in runs
         for _ in range(layers)
@@ -117,8 +110,7 @@ export ship of largest = hf("out", runtime: vllm, lower: true)
     )
     assert run(["check", str(tmp_path / "half.pzl")]) == 0, capsys.readouterr().out
     assert run(["solve", str(tmp_path / "half.pzl"), "largest"]) == 0
-    said = capsys.readouterr().out
-    assert "optimal" in said
+    assert "optimal" in capsys.readouterr().out
 
 
 def test_a_tiny_checkpoint_of_the_kind(tmp_path: Path) -> None:
@@ -142,6 +134,9 @@ def test_a_tiny_checkpoint_of_the_kind(tmp_path: Path) -> None:
         assert torch.equal(load(made.out)(tokens).logits, expected)
 
 
+SMALL = Shape(
+    family="llama", layers=1, hidden=24, heads=8, kv_heads=4, head_dim=8, intermediate=40, vocab=9, tied=False
+)
 ALTERNATIVES: list[tuple[Alternative, dict[str, Any], Alternative]] = [
     (ParentAttention(), {"kv_heads": 2}, GqaAttention(kv_heads=2)),
     (ParentAttention(), {"kv_heads": 4}, ParentAttention()),
@@ -172,18 +167,7 @@ ALTERNATIVES: list[tuple[Alternative, dict[str, Any], Alternative]] = [
 def test_alternatives_in_terms_of_the_first_family(
     alternative: Alternative, changes: Mapping[str, Any], expected: Alternative
 ) -> None:
-    base = Shape(
-        family="llama",
-        layers=1,
-        hidden=24,
-        heads=8,
-        kv_heads=4,
-        head_dim=8,
-        intermediate=40,
-        vocab=9,
-        tied=False,
-    )
-    assert on_base(alternative, base.model_copy(update={**changes, "base": base})) == expected
+    assert on_base(alternative, SMALL.model_copy(update={**changes, "base": SMALL})) == expected
 
 
 def test_what_is_written_is_read() -> None:
@@ -193,6 +177,24 @@ def test_what_is_written_is_read() -> None:
     content = LLAMA_70B | {"num_hidden_layers": 4, "intermediate_size": 40, "num_key_value_heads": 64}
     content["block_configs"] = to_block_configs(MIXED, base)
     assert child_of_config(content) == (base, tuple(MIXED))
+    shape = SMALL.model_copy(update={"heads": 4, "kv_heads": 2})
+    choices = list(itertools.product((*ATTENTIONS, ParentAttention()), (*FFNS, ParentFfn())))
+    assert from_block_configs(to_block_configs(choices, shape), shape) == choices
+    same = [(GqaAttention(kv_heads=2), MlpFfn(width=40))]
+    assert from_block_configs(to_block_configs(same, shape), shape) == [PARENT]
+
+
+@pytest.mark.parametrize("hidden", [24, 576, 4096, 8192])
+def test_ffn_mult_gives_the_width_to_runtimes_that_compute_it(hidden: int) -> None:
+    """int(2 * ffn_mult * H / 3), rounded up to 256, as llama.cpp and vLLM do; elsewhere such a reader finds none."""
+    shape = SMALL.model_copy(update={"hidden": hidden})
+    for width in (*range(256, 30000, 256), 1, 255, 257, 1000):
+        entry = to_block_configs([(ParentAttention(), MlpFfn(width=width))], shape)[0]["ffn"]
+        assert entry["intermediate_size"] == width
+        if width % 256:
+            assert "ffn_mult" not in entry
+        else:
+            assert -(-int(2 * entry["ffn_mult"] * hidden / 3) // 256) * 256 == width
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -207,31 +209,19 @@ BAD_LAYERS: list[tuple[str, dict[str, Any], str]] = [
         {"n_heads_in_group": 7},
         "attention: n_heads_in_group is 7, which does not divide 64 heads",
     ),
-    (
-        "attention",
-        {"num_attention_heads": 12},
-        "attention: n_heads_in_group is 8, which does not divide 12 heads",
-    ),
+    ("attention", {"num_attention_heads": 12}, "n_heads_in_group is 8, which does not divide 12 heads"),
     ("attention", {"n_heads_in_group": None}, "attention: n_heads_in_group is missing"),
     ("attention", {"n_heads_in_group": "8"}, 'attention: n_heads_in_group is "8"'),
     ("attention", {"no_op": "yes"}, 'attention: no_op is "yes"'),
     ("attention", {"window_length": -1}, "attention: window_length is -1"),
-    (
-        "attention",
-        {"window_length": 8, "num_sink_tokens": 8},
-        "attention: num_sink_tokens is 8 of a window of 8",
-    ),
+    ("attention", {"window_length": 8, "num_sink_tokens": 8}, "num_sink_tokens is 8 of a window of 8"),
     ("attention", {"unshifted_sink": True}, "attention.unshifted_sink is true, which is not supported"),
     ("attention", {"sparsify": [1]}, "attention.sparsify is [1], which is not supported"),
     ("attention", {"module": "nobody"}, 'attention: no installed package has the alternative "nobody"'),
     ("ffn", {"ffn_mult": None}, "ffn: intermediate_size is missing"),
     ("ffn", {"ffn_mult": "wide"}, 'ffn.ffn_mult is "wide"'),
     ("ffn", {"intermediate_size": 0}, "ffn: intermediate_size is 0"),
-    (
-        "ffn",
-        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8},
-        "ffn: num_experts is 4",
-    ),
+    ("ffn", {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}, "num_experts is 4"),
 ]
 
 
@@ -261,28 +251,13 @@ def test_a_bad_layer_is_told_with_its_place(
 
 
 FIELDS = {
-    "attention": (
-        "n_heads_in_group",
-        "no_op",
-        "replace_with_linear",
-        "window_length",
-        "num_sink_tokens",
-        "module",
-    ),
-    "ffn": (
-        "ffn_mult",
-        "intermediate_size",
-        "no_op",
-        "replace_with_linear",
-        "num_experts",
-        "module",
-        "arguments",
-    ),
+    "attention": "n_heads_in_group no_op replace_with_linear window_length num_sink_tokens module".split(),
+    "ffn": "ffn_mult intermediate_size no_op replace_with_linear num_experts module arguments".split(),
 }
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(150), deadline=None)
 def test_a_corrupted_child_gives_a_shape_or_a_reason(data: st.DataObject) -> None:
     """Whatever a layer says: a shape with as many layers, or BadConfig."""
     content = decilm([(2, 8, 2.625), (1, None, 1.0), (1, 8, None)])

@@ -76,16 +76,8 @@ TINY = {
 
 def test_a_pattern_is_a_sub_block_a_layer() -> None:
     shape = shape_of_config(NANO_30B)
-    assert [own.mixer for own in shape.each[:7]] == [
-        "mamba2",
-        "none",
-        "mamba2",
-        "none",
-        "mamba2",
-        "attention",
-        "none",
-    ]
-    assert [own.ffn for own in shape.each[:7]] == ["none", "moe", "none", "moe", "none", "none", "moe"]
+    kinds = [f"{own.mixer}/{own.ffn}" for own in shape.each[:7]]
+    assert kinds == [*["mamba2/none", "none/moe"] * 2, "mamba2/none", "attention/none", "none/moe"]
     assert shape.state == StateShape(heads=64, head_dim=64, groups=8, state=128, conv=4)
     assert (shape.gated, shape.rope, shape.router_bias, shape.shared_width) == (False, False, True, 3712)
 
@@ -164,14 +156,21 @@ def test_two_gpus_share_a_mixer_by_groups(family: str) -> None:
         ("nemotron_h", {"use_bias": True}, "use_bias"),
         ("nemotron_h", {"use_conv_bias": False}, "use_conv_bias"),
         ("nemotron_h", {"tie_word_embeddings": True}, "tie_word_embeddings"),
-        ("nemotron_h", {"n_groups": 3}, "groups"),
+        ("nemotron_h", {"n_groups": 3}, "3 groups do not divide the 4 heads"),
         ("nemotron_h", {"num_experts_per_tok": 4}, "top_k"),
+        ("nemotron_h", {"n_routed_experts": 1, "num_local_experts": 1, "num_experts_per_tok": 2}, "top_k=2 is more"),
         ("nemotron_h", {"ssm_state_size": 0}, "ssm_state_size"),
         ("qwen3_next", {"layer_types": ["linear_attention"] * 3}, "layer_types"),
         ("qwen3_next", {"layer_types": ["linear_attention"] * 3 + ["mamba"]}, "layer_types"),
         ("qwen3_next", {"mlp_only_layers": [4]}, "mlp_only_layers"),
         ("qwen3_next", {"linear_num_key_heads": 3}, "groups"),
         ("qwen3_next", {"full_attention_interval": 0}, "full_attention_interval"),
+        ("qwen3_next", {"num_experts_per_tok": 4}, "top_k=4 is more than experts=3"),
+        *(
+            ("nemotron_h", {name: -1}, f"{name} is -1")
+            for name in ("use_conv_bias", "intermediate_size", "moe_shared_expert_intermediate_size", "n_groups")
+        ),
+        *(("qwen3_next", {name: -1}, f"{name} is -1") for name in ("num_experts", "moe_intermediate_size")),
     ],
 )  # fmt: skip
 def test_a_config_that_no_model_can_have(family: str, change: dict[str, Any], said: str) -> None:

@@ -12,14 +12,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES, USUAL, BadLiteral, needed, shape_of_literal
 from puzzledsl.language.kinds import SHAPE
 
-SIZES: dict[str, Any] = {
-    "layers": 6,
-    "hidden": 64,
-    "heads": 8,
-    "head_dim": 8,
-    "intermediate": 192,
-    "vocab": 256,
-}
+SIZES = {"layers": 6, "hidden": 64, "heads": 8, "head_dim": 8, "intermediate": 192, "vocab": 256}
 LAYER_RULES = ("pattern", "attention_every", "full_every", "no_rope_every", "dense_first")
 """Arguments about layers that differ; no fields of a shape."""
 EXPERTS = {"experts": 8, "top_k": 2, "expert_width": 16}
@@ -48,28 +41,23 @@ def test_what_is_written_beats_what_the_family_says() -> None:
     assert own(shape_of_literal(says, {**SIZES, "full_every": 2}), "window") == [64, None] * 3
 
 
-def test_rules_for_layers_may_be_combined() -> None:
+def test_rules_for_layers() -> None:
+    """They may be combined; the first layers of a mixture may be dense; every so many layers has attention."""
     shape = shape_of_literal(family(full_every=2, no_rope_every=3), {**SIZES, "window": 32})
     assert own(shape, "window") == [32, None] * 3
     assert own(shape, "rope") == [True, True, False] * 2
-
-
-def test_the_first_layers_of_a_mixture_may_be_dense() -> None:
     shape = shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS, "dense_first": 2})
     assert own(shape, "ffn") == ["dense"] * 2 + ["moe"] * 4
     assert shape.intermediate == 192
+    shape = shape_of_literal(family(mixer="delta_net", attention_every=3), {**SIZES, "mixer": STATE})
+    assert own(shape, "mixer") == ["delta_net", "delta_net", "attention"] * 2
+    assert shape.state == STATE
 
 
 def test_sizes_that_no_layer_has_are_left_out() -> None:
     assert shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS}).intermediate == 0
     assert shape_of_literal(family(), {**SIZES, **EXPERTS}).experts == 0
     assert shape_of_literal(family(mixer="attention"), {**SIZES, "mixer": STATE}).state is None
-
-
-def test_every_so_many_layers_has_attention() -> None:
-    shape = shape_of_literal(family(mixer="delta_net", attention_every=3), {**SIZES, "mixer": STATE})
-    assert own(shape, "mixer") == ["delta_net", "delta_net", "attention"] * 2
-    assert shape.state == STATE
 
 
 def test_a_pattern_gives_each_layer_one_sub_block() -> None:

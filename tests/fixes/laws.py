@@ -59,7 +59,6 @@ class Tally:
     refused: int = 0
     fixes: int = 0
     repaired: int = 0
-    quoted: int = 0
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -68,7 +67,6 @@ class Tally:
         self.refused += other.refused
         self.fixes += other.fixes
         self.repaired += other.repaired
-        self.quoted += other.quoted
         self.problems += other.problems
 
 
@@ -77,17 +75,12 @@ def hold(broken: Broken) -> Tally:
     before = look_at(broken.path, broken.text)
     tally = Tally(programs=1, refused=int(bool(before.errors)))
     for diagnostic in before.diagnostics:
+        found = [f"quotes {text!r}, which does not parse" for text in misquoted(diagnostic)]
         for fix in diagnostic.fixes:
             if all(edit.span.file == str(broken.path) for edit in fix.edits):
                 tally.fixes += 1
-                tally.problems += [
-                    f"{broken}: {diagnostic!r}: {p}" for p in _wrong(broken, before, diagnostic, fix)
-                ]
-        quoted, bad = quoted_code(diagnostic)
-        tally.quoted += quoted
-        tally.problems += [
-            f"{broken}: {diagnostic!r}: help quotes {text!r}, which does not parse" for text in bad
-        ]
+                found += _wrong(broken, before, diagnostic, fix)
+        tally.problems += [f"{broken}: {diagnostic!r}: {problem}" for problem in found]
     fix_run = FixRun(broken.path, {}, {str(broken.path): broken.text})
     fix_run.run()
     if fix_run.made:
@@ -172,10 +165,8 @@ def _meanings(outcome: Outcome) -> dict[str, Any]:
 def _unaffected(before: Outcome, after: Outcome, edited: set[int]) -> set[str]:
     """Names of the declarations that no edit and no mistake is on, and that name none of the others."""
     assert before.context is not None
-    touched = edited | {n for d in before.errors if d.span for n in range(d.span.line, d.span.end_line + 1)}
-    touched |= {
-        n for d in before.errors for s in d.secondary for n in range(s.span.line, s.span.end_line + 1)
-    }
+    marked = [span for d in before.errors for span in (d.span, *(s.span for s in d.secondary)) if span]
+    touched = edited | {line for span in marked for line in range(span.line, span.end_line + 1)}
     uses: dict[str, set[str]] = {}
     affected: set[str] = set()
     lines = before.text.split("\n")
@@ -239,20 +230,17 @@ PLACES = (
 _MARKS = {*'{}()[]|,:.="#', "..", "->", "|=", "-=", "&=", "s", "x"}
 
 
-def quoted_code(diagnostic: Diagnostic) -> tuple[int, list[str]]:
-    """Return how many pieces of code a help quotes, and those that stand nowhere in the language."""
-    pieces = re.findall(r"`([^`]+)`", diagnostic.help)
-    return len(pieces), [piece for piece in pieces if not _stands_somewhere(piece)]
+def misquoted(diagnostic: Diagnostic) -> list[str]:
+    """Return the pieces of code that a help quotes and that stand nowhere in the language."""
+    return [piece for piece in re.findall(r"`([^`]+)`", diagnostic.help) if not _stands_somewhere(piece)]
 
 
 def _stands_somewhere(piece: str) -> bool:
     if piece.startswith(("pzl ", "pip ", "--", "/")) or piece in _MARKS or piece in KEYWORDS:
         return True
     text = piece.replace("{ … }", "{ x = x }").replace("…", "x")
-    return any(_parses(place.format(text)) for place in PLACES)
-
-
-def _parses(text: str) -> bool:
-    sink = Sink()
-    parse(text + "\n", "quoted.pzl", sink)
-    return not sink.has_errors
+    for place in PLACES:
+        parse(place.format(text) + "\n", "quoted.pzl", sink := Sink())
+        if not sink.has_errors:
+            return True
+    return False

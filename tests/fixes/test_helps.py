@@ -18,12 +18,13 @@ score kl of w = table("kl.csv")
 data corpus = text("c.txt")
 data stories = text("o.txt")
 """
-SHAPE = "shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 1024, vocab: 256"
-MIXTURE = "shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, vocab: 256, experts: 64, top_k: 2)"
 
 
-def search(statement: str) -> str:
-    return f"search s of w {{ minimize kl, {statement} }}"
+def search(condition: str) -> str:
+    return f"search s of w {{ minimize kl, require {condition} }}"
+
+
+CHOSEN = search("params <= 3B") + "\n"
 
 
 def busy(rate: str) -> str:
@@ -34,112 +35,95 @@ def scored(settings: str) -> str:
     return f"bld b of w {{ tokens = 1M, data = corpus }}\nscore d of b = replace_one({settings})"
 
 
+def uptrained(settings: str) -> str:
+    return f"{CHOSEN}uptrain u of s {{ tokens = 1M, data = corpus, {settings} }}"
+
+
 FIXED = {
     "space v of p { ffn = mlp(width: 5O%) }": "space v of p { ffn = mlp(width: 50%) }",
-    search("require params <= 1lOM"): search("require params <= 110M"),
     "space v of p { ffn = mlp(width: 0.75 | 0.5) }": "space v of p { ffn = mlp(width: 75% | 50%) }",
-    search("require chat.throughput >= 300tok/min"): search("require chat.throughput >= 5 tok/s"),
     scored('accuracy(("t.jsonl"), samples: 256'): scored('accuracy("t.jsonl"), samples: 256'),
     scored('accuracy("t.jsonl", samples: 256'): scored('accuracy("t.jsonl"), samples: 256'),
     'score k of w := table("k.csv")': 'score k of w = table("k.csv")',
     busy("120 req/minute"): busy("2 req/s"),
     busy("2 qps"): busy("2 req/s"),
-    busy("2 requests/s"): busy("2 req/s"),
     "bld b of w { tokens = 10M tok, data = corpus }": "bld b of w { tokens = 10M, data = corpus }",
-    search("require layers[0].ffn != noop | linear"): search("require layers[0].ffn is not (noop | linear)"),
-    search("require ffn != noop | linear"): search(
-        "require all(l.ffn is not (noop | linear) for l in layers)"
-    ),
-    search("require layers[0].ffn in [noop, linear]"): search("require layers[0].ffn is (noop | linear)"),
-    search("require count(ffn is mlp512) <= 2"): search("require count(ffn is mlp(width: 512)) <= 2"),
-    search("require count(attention is gqa2) <= 2"): search(
-        "require count(attention is gqa(kv_heads: 2)) <= 2"
-    ),
-    search("require count(ffn.width >= 768) <= 4"): search(
-        "require count(l.ffn.width >= 768 for l in layers) <= 4"
-    ),
-    search("require attention.kv_heads >= 2"): search(
-        "require all(l.attention.kv_heads >= 2 for l in layers)"
-    ),
-    search("require layers[1] is layers[0]"): search("require layers[1] same as layers[0]"),
-    "search s of w { minimize kl require chat.memory <= 8GiB }": search("require chat.memory <= 8GiB"),
-    "space v of p {\n  attention:\n    - parent\n    - gqa(kv_heads: 2)\n}": (
-        "space v of p {\n  attention = parent | gqa(kv_heads: 2)\n}"
-    ),
+    "search s of w { minimize kl require params <= 3B }": search("params <= 3B"),
+    "space v of p {\n  attention:\n    - parent\n    - noop\n}": "space v of p {\n  attention = parent | noop\n}",
     "space v of p { attention = parent |\xa0noop }": "space v of p { attention = parent | noop }",
     "space v of p { attention = parent |\u2009\u3000noop }": "space v of p { attention = parent | noop }",
-    'space v of p { attention = parent | gqa(kv_heads: 4, window: "1Ki") }': (
-        "space v of p { attention = parent | gqa(kv_heads: 4, window: 1Ki) }"
-    ),
+    'space v of p { attention = gqa(4, window: "1Ki") }': "space v of p { attention = gqa(4, window: 1Ki) }",
     "space v of p { ffn = parent(dtype: [full, q8_0]) }": "space v of p { ffn = parent(dtype: full | q8_0) }",
     "data mixed = mix(0.7 * corpus, 0.3 * stories)": "data mixed = mix(corpus: 0.7, stories: 0.3)",
-    "hardware g = measured(engine: llama.cpp, dtype: q8_0)": "hardware g = measured(engine: llama_cpp, dtype: q8_0)",
+    "hardware g = measured(engine: llama.cpp)": "hardware g = measured(engine: llama_cpp)",
     "scenario c on h = batch(1, 128 to 1024)": "scenario c on h = batch(1, 128 -> 1024)",
     "scenario c on h = batch(max, 128 -> 1024)": "scenario c on h = batch(auto, 128 -> 1024)",
-    f'{search("require params <= 3B")}\neval e of s {{ lm_eval = ["arc_easy", "piqa"] }}': (
-        f'{search("require params <= 3B")}\neval e of s {{ lm_eval = "arc_easy, piqa" }}'
+    f'{CHOSEN}eval e of s {{ lm_eval = ["arc_easy", "piqa"] }}': f'{CHOSEN}eval e of s {{ lm_eval = "arc_easy, piqa" }}',
+    f"param speedup: Ratio = 1.2\n{search('chat.throughput >= speedup')}": (
+        f"param speedup: Ratio = 1.2x\n{search('chat.throughput >= speedup')}"
     ),
-    f"param speedup: Ratio = 1.2\n{search('require chat.throughput >= speedup')}": (
-        f"param speedup: Ratio = 1.2x\n{search('require chat.throughput >= speedup')}"
-    ),
-}
+} | {
+    search(mistake): search(meant)
+    for mistake, meant in {
+        "params <= 1lOM": "params <= 110M",
+        "chat.throughput >= 300tok/min": "chat.throughput >= 5 tok/s",
+        "layers[0].ffn != noop | linear": "layers[0].ffn is not (noop | linear)",
+        "ffn != noop | linear": "all(l.ffn is not (noop | linear) for l in layers)",
+        "layers[0].ffn in [noop, linear]": "layers[0].ffn is (noop | linear)",
+        "count(ffn is mlp512) <= 2": "count(ffn is mlp(width: 512)) <= 2",
+        "count(attention is gqa2) <= 2": "count(attention is gqa(kv_heads: 2)) <= 2",
+        "count(ffn.width >= 768) <= 4": "count(l.ffn.width >= 768 for l in layers) <= 4",
+        "attention.kv_heads >= 2": "all(l.attention.kv_heads >= 2 for l in layers)",
+        "layers[1] is layers[0]": "layers[1] same as layers[0]",
+    }.items()
+}  # fmt: skip
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 
 HELPED = {
     'use "std/parents.pzl" (smollm2_135m)\nspace v of smollm2_135m { ffn = parent | noop }': (
         "`parent my_parent = smollm2_135m`, and write `my_parent` here"
     ),
-    search("require talk.memroy <= 5GiB"): "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
-    search("require best.memory <= 5GiB"): "or write `chat.memory`",
-    search("require layers[0].ffn is noop or layers[1].ffn require not noop"): "are separated by `,`",
     "param n: Count = 4\nfn half(k) = k / 2\nassert half(n) = n / 2": "`fn half(…) = …`; one `=` sets, two compare",
-    search("require best.kept >= 95%"): "declare `judge best of PARENT = tasks(…) { data = … }`",
-    search("require best.accuracy >= 95%"): "then write `best.kept`",
     "hardware g = h100": 'write `use "std/hardware.pzl" (h100_sxm)` and `h100_sxm`',
-    search("require head.width >= 2"): "`head is parent(dtype: q8_0)`",
     "parent q = shape(family: llama, layers: 8, hidden: 64, heads: 8, intermediate: 64, vocab: 256)": (
         "`head_dim`: channels of a head"
     ),
-    search(
-        "require layers[0..3] same as layers[4..7]"
-    ): "for i in 0..3 { require layers[i] same as layers[i + 4] }",
-    search(
-        "require layers[4..7] same as layers[0..3]"
-    ): "for i in 4..7 { require layers[i] same as layers[i - 4] }",
-    search(
-        "require layers[0..3].ffn same as layers[4..7].ffn"
-    ): "`for i in 0..3 { require layers[i].ffn same as layers[i + 4].ffn }`",
-    search(
-        "require layers[0.. step 2] same as layers[1.. step 2]"
-    ): "`for i in 0..6 step 2 { require layers[i] same as layers[i + 1] }`",
-    search("require layers[1] same as layers0]"): "write the `[` in front of the layers",
-    search("require layers[0..2] same as layers[4..7]"): "the sides have 3 and 4 layers",
-    search("require layers[2] same as layers[0..1]"): "`all(l same as layers[2] for l in layers[0..1])`",
-    search("require ffn same as ffn"): "`all(l.ffn same as layers[0].ffn for l in layers)`",
-    search("require chat.throughput >= 5ktok/min"): "write `83.33 tok/s`",
-    search("require chat.throughput >= 300tok/m"): "write `5 tok/s`",
-    search("require chat.latency <= 2m"): "minutes are `2min`, millions are `2M`",
     busy("2 req/m"): "write `0.03333 req/s`",
     busy("2 req/day"): "units: ",
     busy("5kreq/s"): "units: ",
     "bld b of w { tokens = 10Mtok, data = corpus }": "write `10M`",
     "bld b of w { tokens = 10Mtokens, data = corpus }": "write `10M`",
     "bld b of w { tokens = 10Gtok, data = corpus }": "units: ",
-    search("require p.num_layers >= 20"): "`count(attention is not noop) >= 20`",
     "space v of p { ffn = parent | moe(experts: 2) }": "a dense FFN has `mlp(width: 50%)`, `linear` and `noop`",
-    "space v of p { attention = parent | gqa(kv_heads: 4, window: none) }": "leaving the setting out",
-    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, batch = 8, micro_batch = 16 }}": "",
-    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, warmup = 100 }}": (
-        "warmup: …)`"
-    ),
-    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, lr = cosine(1e-4, warmup: 100) }}": (
-        "it is a share, such as `5%`"
-    ),
-    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, ema = 99 }}": (
-        "the weights that are best on held-out text are kept"
-    ),
-    f"{search('require params <= 3B')}\nassert s.memory <= 3GiB": "`chat.memory`",
-}
+    "space v of p { attention = gqa(4, window: none) }": "leaving the setting out",
+    uptrained("batch = 8, micro_batch = 16"): "",
+    uptrained("warmup = 100"): "warmup: …)`",
+    uptrained("lr = cosine(1e-4, warmup: 100)"): "it is a share, such as `5%`",
+    uptrained("ema = 99"): "the weights that are best on held-out text are kept",
+    f"{CHOSEN}assert s.memory <= 3GiB": "`chat.memory`",
+} | {
+    search(mistake): said
+    for mistake, said in {
+        "talk.memroy <= 5GiB": "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
+        "best.memory <= 5GiB": "or write `chat.memory`",
+        "layers[0].ffn is noop or layers[1].ffn require not noop": "are separated by `,`",
+        "best.kept >= 95%": "declare `judge best of PARENT = tasks(…) { data = … }`",
+        "best.accuracy >= 95%": "then write `best.kept`",
+        "head.width >= 2": "`head is parent(dtype: q8_0)`",
+        "layers[0..3] same as layers[4..7]": "for i in 0..3 { require layers[i] same as layers[i + 4] }",
+        "layers[4..7] same as layers[0..3]": "for i in 4..7 { require layers[i] same as layers[i - 4] }",
+        "layers[0..3].ffn same as layers[4..7].ffn": "{ require layers[i].ffn same as layers[i + 4].ffn }`",
+        "layers[0.. step 2] same as layers[1.. step 2]": "for i in 0..6 step 2 { require layers[i] same as layers[i + 1] }",
+        "layers[1] same as layers0]": "write the `[` in front of the layers",
+        "layers[0..2] same as layers[4..7]": "the sides have 3 and 4 layers",
+        "layers[2] same as layers[0..1]": "`all(l same as layers[2] for l in layers[0..1])`",
+        "ffn same as ffn": "`all(l.ffn same as layers[0].ffn for l in layers)`",
+        "chat.throughput >= 5ktok/min": "write `83.33 tok/s`",
+        "chat.throughput >= 300tok/m": "write `5 tok/s`",
+        "chat.latency <= 2m": "minutes are `2min`, millions are `2M`",
+        "p.num_layers >= 20": "`count(attention is not noop) >= 20`",
+    }.items()
+}  # fmt: skip
 """A mistake -> what its help says; nothing is certain enough for a fix."""
 
 
@@ -164,51 +148,36 @@ def test_the_help_names_what_was_meant(text: str, tmp_path: Path) -> None:
 
 
 def test_a_number_of_a_param_is_one_mistake_where_it_is_written(tmp_path: Path) -> None:
-    goals = "\n".join(
-        f"search s{i} of w {{ minimize kl, require chat.throughput >= speedup }}" for i in range(2)
-    )
+    goal = "search s{} of w {{ minimize kl, require chat.throughput >= speedup }}"
+    goals = "\n".join(map(goal.format, range(2)))
     [error] = errors_of(f"param speedup: Ratio = 1.2\n{goals}", tmp_path)
     assert error.span is not None and (error.span.line, error.span.column) == (1, 24)
     assert "used here" in [label.text for label in error.secondary]
 
 
 def test_a_parent_without_a_shape_has_no_second_mistake(tmp_path: Path) -> None:
-    found = errors_of(f"parent q = {MIXTURE}\nspace v of q {{ ffn = parent | moe(experts: 8) }}", tmp_path)
-    assert [error.message for error in found] == ["`shape` needs `expert_width`"]
+    mixture = "family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, vocab: 256, experts: 64, top_k: 2"
+    text = f"parent q = shape({mixture})\nspace v of q {{ ffn = parent | moe(experts: 8) }}"
+    assert [error.message for error in errors_of(text, tmp_path)] == ["`shape` needs `expert_width`"]
 
 
-def test_no_help_offers_none(tmp_path: Path) -> None:
-    found = errors_of(f"parent q = {SHAPE}, window: none)", tmp_path)
-    assert [error.code for error in found] == ["E0408", "E0201"] and "leaving the setting out" in found[
-        1
-    ].help
+LAPTOP = "hardware laptop = measured(engine: llama_cpp)\nscenario talk on laptop = batch(1, 8 -> 8)\n"
 
 
-GEMMA = """\
-use "std/parents.pzl" (gemma3_1b)
-parent g = gemma3_1b
-space v of g { attention = parent | noop, ffn = parent | noop }
-score loss of v = table("loss.csv")
-"""
-
-
-def test_a_family_that_a_runtime_lacks_is_no_matter_of_alternatives(tmp_path: Path) -> None:
-    export = 'search s of v { minimize loss }\nexport out of s = gguf("child.gguf")'
-    measured = (
-        "hardware laptop = measured(engine: llama_cpp)\nscenario talk on laptop = batch(1, 8 -> 8)\n"
-        "search s of v { minimize loss, require talk.latency <= 1s }"
-    )
-    for text in (export, measured):
-        [error] = errors_of(f"{GEMMA}{text}", tmp_path)
-        assert "none of its architectures for layers that differ has gemma3_text layers" in error.message
-        assert error.help and "drop" not in error.help
-
-
-def test_an_engine_says_why_it_lacks_a_hybrid_family(tmp_path: Path) -> None:
-    program = (
-        'use "std/parents.pzl" (qwen3_5_9b)\nparent q = qwen3_5_9b\nspace v of q { ffn = parent | noop }\n'
-    )
-    program += 'score loss of v = table("l.csv")\nsearch s of v { minimize loss }\n'
-    for export in ('gguf("child.gguf")', 'mlx("child")', 'hf("child", runtime: vllm)'):
-        [error] = errors_of(f"{program}export out of s = {export}", tmp_path)
-        assert "its layers have no state in attention's place" in error.message and error.help
+@pytest.mark.parametrize(
+    ("parent", "text", "said"),
+    [
+        ("gemma3_1b", 'search s of v { minimize loss }\nexport out of s = gguf("child.gguf")', "has gemma3_text layers"),
+        ("gemma3_1b", LAPTOP + "search s of v { minimize loss, require talk.latency <= 1s }", "has gemma3_text layers"),
+        *(
+            ("qwen3_5_9b", f"search s of v {{ minimize loss }}\nexport out of s = {call}", "no state in attention's place")
+            for call in ('gguf("child.gguf")', 'mlx("child")', 'hf("child", runtime: vllm)')
+        ),
+    ],
+)  # fmt: skip
+def test_a_family_that_a_runtime_lacks_is_no_matter_of_alternatives(
+    parent: str, text: str, said: str, tmp_path: Path
+) -> None:
+    head = f'use "std/parents.pzl" ({parent})\nparent g = {parent}\nspace v of g {{ ffn = parent | noop }}\n'
+    [error] = errors_of(f'{head}score loss of v = table("loss.csv")\n{text}', tmp_path)
+    assert said in error.message and error.help and "drop" not in error.help

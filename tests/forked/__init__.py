@@ -26,39 +26,29 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 """The usual environment. The bits of sums depend on the number of threads."""
 
 
-class _Server:
-    """The server of one environment, and the connection to it."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
-                env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
-        atexit.register(self.end)
-
-    def end(self) -> None:
-        self.socket.close()
-        self.process.wait()
-
-
-_servers: dict[frozenset[tuple[str, str]], _Server] = {}
+_servers: dict[frozenset[tuple[str, str]], socket.socket] = {}
 
 
 def _server(environment: Mapping[str, str]) -> socket.socket:
-    """Return the connection to the server of an environment."""
+    """Return the connection to the server of an environment, which is started when it is first asked for."""
     if environment.get("OMP_NUM_THREADS") != "1":
         raise ValueError("a process with threads cannot be forked: set OMP_NUM_THREADS=1")
     kept = {name: value for name, value in environment.items() if name != CHANGING}
     key = frozenset(kept.items())
     if key not in _servers:
-        _servers[key] = _Server(kept)
-    return _servers[key].socket
+        _servers[key], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+                env={**kept, "PYTHONPATH": os.pathsep.join(paths)},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        atexit.register(process.wait)
+        atexit.register(_servers[key].close)  # before the wait: the last that is registered runs first
+    return _servers[key]
 
 
 class Forked:

@@ -14,6 +14,7 @@ import runpy
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 from pkgutil import walk_packages
@@ -25,6 +26,7 @@ from puzzledsl.base import process
 STAGES = "api child data evaluate export measure models pieces pipeline refining report scoring search uptrain".split()
 LEFT_OUT = ("puzzledsl.child.checkpoint.remote", "puzzledsl.export.engines")
 """Files that travel with a checkpoint; what is imported in an engine's own process."""
+NUMBER = struct.Struct(">i")
 OTHERS = ("tests.tiny", "transformers.models.llama.modeling_llama", "puzzledsl.cli.app")
 
 
@@ -65,10 +67,6 @@ def become(arguments: list[str]) -> int:
     return 0
 
 
-def number(value: int) -> bytes:
-    return value.to_bytes(4, "big", signed=True)
-
-
 def serve(control: socket.socket) -> None:
     """Fork a process for each request until the other side is gone."""
     woken, wake = socket.socketpair()
@@ -85,7 +83,7 @@ def serve(control: socket.socket) -> None:
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     with replies.pop(pid) as reply:
-                        reply.sendall(number(os.waitstatus_to_exitcode(status)))
+                        reply.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
         if control not in ready:
             continue
         request, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 3)
@@ -109,7 +107,7 @@ def serve(control: socket.socket) -> None:
         for descriptor in outputs:
             os.close(descriptor)
         replies[pid] = socket.socket(fileno=status_fd)
-        replies[pid].sendall(number(pid))
+        replies[pid].sendall(NUMBER.pack(pid))
 
 
 if __name__ == "__main__":

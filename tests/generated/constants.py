@@ -5,11 +5,15 @@ from __future__ import annotations
 from tests.generated.writer import Writer
 
 LITERALS = {
-    "Count": ("8", "12", "400", "4Ki", "1_024", "2e3", "0.5", "3.25"),
-    "Bytes": ("80GiB", "1.5TB", "640MiB", "24GB", "3_000kB"),
-    "Time": ("30s", "25ms", "90us", "1.5min", "2h"),
-    "Throughput": ("200 tok/s", "1500 tok/s", "3.5 ktok/s"),
+    "Count": "‹8¦12¦400¦4Ki¦1_024¦2e3¦0.5¦3.25›",
+    "Bytes": "‹80GiB¦1.5TB¦640MiB¦24GB¦3_000kB›",
+    "Time": "‹30s¦25ms¦90us¦1.5min¦2h›",
+    "Throughput": "‹200 tok/s¦1500 tok/s¦3.5 ktok/s›",
 }
+
+PARAMETERS = {
+    "Ratio": "‹95%¦0.9¦1.25›", "Count": "‹12¦400¦4Ki›", "Bool": "‹true¦false›", "Text": '‹"data"¦"out/child"›',
+}  # fmt: skip
 
 
 def constant(w: Writer, dimension: str, depth: int = 2) -> str:
@@ -18,94 +22,69 @@ def constant(w: Writer, dimension: str, depth: int = 2) -> str:
     if known and w.maybe(0.4):
         return w.pick(known)
     if depth == 0 or w.maybe(0.5):
-        return w.pick(LITERALS[dimension])
-    inner = [constant(w, dimension, depth - 1) for _ in range(2)]
+        return w.fill(LITERALS[dimension])
+    one, other = (constant(w, dimension, depth - 1) for _ in range(2))
     options = [
-        f"({inner[0]} + {inner[1]})",
-        f"({factor(w)} * {inner[0]})",
-        f"({inner[0]} / {w.chance.randint(2, 9)})",
-        f"{w.pick(['min', 'max'])}({inner[0]}, {inner[1]})",
-        f"mean([{inner[0]}, {inner[1]}])",
-        f"(if {condition(w)} then {inner[0]} else {inner[1]})",
+        f"({one} + {other})",
+        f"({factor(w)} * {one})",
+        f"({one} / {w.chance.randint(2, 9)})",
+        f"‹min¦max›({one}, {other})",
+        f"mean([{one}, {other}])",
+        f"(if {condition(w)} then {one} else {other})",
     ]
     if dimension == "Count":
         options += [
-            f"ceil({inner[0]})",
-            f"floor({inner[0]} + 1)",
+            f"ceil({one})",
+            f"floor({one} + 1)",
             f"sum(i for i in 1..{w.chance.randint(2, 9)})",
             "sum(i * i for i in [1, 2, 3] where i mod 2 == 1)",
             f"count(i > 2 for i in 0..{w.chance.randint(3, 9)})",
+            *(f"{parent.name}.‹layers¦heads¦hidden¦vocab›" for parent in w.parents),
         ]
-        if w.parents:
-            options.append(f"{w.pick(w.parents).name}.{w.pick(['layers', 'heads', 'hidden', 'vocab'])}")
-    if dimension == "Bytes" and (profiles := [h for h in w.hardware if h.profile]):
-        options += [f"({factor(w)} * {w.pick(profiles).name}.memory)"] * 3
-    functions = w.constants.get("fn", [])
-    if functions:
-        options.append(f"{w.pick(functions)}({inner[0]})")
-    return w.pick(options)
+    if dimension == "Bytes" and w.profiles:
+        options += [f"({factor(w)} * {w.pick(w.profiles)}.memory)"] * 3
+    options += [f"{function}({one})" for function in w.constants.get("fn", [])]
+    return w.fill(w.pick(options))
 
 
 def factor(w: Writer) -> str:
     """A plain number to multiply with."""
-    ratios = w.constants.get("Ratio", [])
-    if ratios and w.maybe(0.5):
-        return w.pick(ratios)
-    return w.pick(["90%", "2", "0.75", "1.25"])
+    return w.pick([*w.constants.get("Ratio", []), "90%", "2", "0.75", "1.25"])
 
 
 def condition(w: Writer) -> str:
     """Something true or false before any search."""
     flags = w.constants.get("Bool", [])
     if flags and w.maybe(0.3):
-        return w.pick(["", "not "]) + w.pick(flags)
+        return w.fill(f"‹¦not ›{w.pick(flags)}")
     left, right = w.chance.randint(1, 9), w.chance.randint(1, 9)
-    text = f"{left} {w.pick(['<', '<=', '>', '>=', '==', '!='])} {right}"
+    text = f"{left} ‹<¦<=¦>¦>=¦==¦!=› {right}"
     if w.parents and w.maybe(0.5):
-        parent = w.pick(w.parents)
-        text = w.pick(
-            [f"{parent.name}.layers > {left}", f'{parent.name}.family == "llama"', f"{left} in 1..{right}"]
-        )
-    if w.maybe(0.2):
-        text += f" {w.pick(['and', 'or'])} {left} in [1, 2, {right}]"
-    return text
+        parent = w.pick(w.parents).name
+        text = f'‹{parent}.layers > {left}¦{parent}.family == "llama"¦{left} in 1..{right}›'
+    return w.fill(text + f" ‹and¦or› {left} in [1, 2, {right}]" * w.maybe(0.2))
 
 
 def definitions(w: Writer) -> None:
-    """`param`s, `let`s, `fn`s and top-level assertions."""
+    """`param`s, `let`s and `fn`s."""
     for _ in range(w.chance.randint(0, 3)):
-        _parameter(w)
+        kind, default = w.pick([*(LITERALS | PARAMETERS).items()])
+        name = w.name("headroom speedup limit knob slack")
+        w.item(f"param {name}: {kind} = {w.fill(default)}")
+        w.constants.setdefault(kind, []).append(name)
     for _ in range(w.chance.randint(0, 3)):
         dimension = w.pick(list(LITERALS))
-        name = w.name(w.pick(["budget", "ceiling", "reserve", "target", "span"]))
+        name = w.name("budget ceiling reserve target span")
         w.item(f"let {name} = {constant(w, dimension)}")
         w.constants.setdefault(dimension, []).append(name)
     if w.maybe(0.4):
-        name, argument = w.name(w.pick(["half", "scaled", "eased"])), w.pick(["x", "amount", "value"])
-        body = w.pick(
-            [f"{argument} / 2", f"1.5 * {argument}", f"if {condition(w)} then {argument} else {argument} * 2"]
-        )
-        w.item(f"fn {name}({argument}) = {body}")
+        name, x = w.name("half scaled eased"), w.pick(["x", "amount", "value"])
+        w.item(w.fill(f"fn {name}({x}) = ‹{x} / 2¦1.5 * {x}¦if {condition(w)} then {x} else {x} * 2›"))
         w.constants.setdefault("fn", []).append(name)
-
-
-def _parameter(w: Writer) -> None:
-    kind = w.pick(["Ratio", "Count", "Bytes", "Time", "Throughput", "Bool", "Text"])
-    name = w.name(w.pick(["headroom", "speedup", "limit", "knob", "slack"]))
-    default = {
-        "Ratio": lambda: w.pick(["95%", "0.9", "1.25"]),
-        "Count": lambda: w.pick(["12", "400", "4Ki"]),
-        "Bool": lambda: w.pick(["true", "false"]),
-        "Text": lambda: w.pick(['"data"', '"out/child"']),
-    }.get(kind, lambda: w.pick(LITERALS[kind]))()
-    w.item(f"param {name}: {kind} = {default}")
-    w.constants.setdefault(kind, []).append(name)
 
 
 def assertion(w: Writer) -> str:
     """A true assertion."""
-    if not w.parents:
-        return f"assert {w.chance.randint(1, 5)} < {w.chance.randint(6, 9)}{w.because()}"
     parent = w.pick(w.parents)
     parts = [
         f"{parent.name}.layers == {parent.layers}",

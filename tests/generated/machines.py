@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from tests.generated.writer import Hardware, Parent, Scenario, Writer
+from tests.generated.writer import Parent, Writer
 
 SHIPPED_PARENTS = (
-    ("llama3_1_8b", 32, 8, 32, 14336),
-    ("llama3_1_70b", 80, 8, 64, 28672),
-    ("llama3_2_1b", 16, 8, 32, 8192),
-    ("qwen2_5_7b", 28, 4, 28, 18944),
-    ("qwen3_8b", 36, 8, 32, 12288),
-    ("smollm2_1_7b", 24, 32, 32, 8192),
+    ("llama3_1_8b", 32, 8, 32),
+    ("llama3_1_70b", 80, 8, 64),
+    ("llama3_2_1b", 16, 8, 32),
+    ("qwen2_5_7b", 28, 4, 28),
+    ("smollm2_1_7b", 24, 32, 32),
 )
-PROFILES = "h100_sxm h200 a100 l40s b200 rtx4090 mi300x".split()
 
 
 def parents(w: Writer) -> None:
@@ -26,147 +24,116 @@ def parents(w: Writer) -> None:
 
 def _shaped(w: Writer) -> None:
     kv_heads = w.pick([2, 4, 8])
-    heads, head_dim = kv_heads * w.pick([1, 2, 4]), w.pick([32, 64, 128])
-    layers, intermediate = w.chance.randint(6, 48), 256 * w.chance.randint(8, 40)
+    heads, layers = kv_heads * w.pick([1, 2, 4]), w.chance.randint(6, 48)
     family = w.pick(["llama", "mistral", "qwen2", "qwen3"])
-    arguments = [
-        f"family: {family}",
-        f"layers: {layers}",
-        f"hidden: {w.pick([512, 1024, 4096])}",
-        f"heads: {heads}",
-        f"kv_heads: {kv_heads}",
-        f"head_dim: {head_dim}",
-        f"intermediate: {intermediate}",
-        f"vocab: {w.pick(['32_000', '128256', '48Ki'])}",
-    ]
-    flags = [f"tied: {w.pick(['true', 'false'])}", f"qk_norm: {'true' if family == 'qwen3' else 'false'}"]
+    flags = ["tied: ‹true¦false›", f"qk_norm: {str(family == 'qwen3').lower()}"]
     flags += ["attention_bias: true"] if family != "mistral" else []
-    arguments += w.some(flags, 0)
-    text = _call("shape", arguments, w)
-    name = w.name(w.pick(["llama", "base", "teacher", "giant"]))
+    gap = "‹ ¦ ¦\n  ›"  # a call on one line, or broken after a comma
+    text = w.fill(
+        f"shape(family: {family}, layers: {layers}, hidden: ‹512¦1024¦4096›,{gap}heads: {heads}, kv_heads: {kv_heads}, "
+        f"head_dim: ‹32¦64¦128›,{gap}intermediate: {256 * w.chance.randint(8, 40)}, vocab: ‹32_000¦128256¦48Ki›"
+        + "".join(f", {flag}" for flag in w.some(flags, 0))
+        + ")"
+    )
+    name = w.name("llama base teacher giant")
     if w.maybe(0.3):
         shape = w.name("figures")
         w.item(*f"let {shape} = {text}".split("\n"))
         text = shape if w.maybe() else f'hf("org/{name}", shape: {shape})'
     w.item(*f"parent {name} = {text}".split("\n"))
-    w.parents.append(Parent(name, layers, kv_heads, heads, intermediate, weights=text.startswith("hf")))
-
-
-def _call(name: str, arguments: list[str], w: Writer) -> str:
-    """A call on one line, or broken after some commas."""
-    if w.maybe(0.6):
-        return f"{name}({', '.join(arguments)})"
-    half = w.chance.randint(1, len(arguments) - 1)
-    return f"{name}({', '.join(arguments[:half])},\n  {', '.join(arguments[half:])})"
+    w.parents.append(Parent(name, layers, kv_heads, heads, weights=text.startswith("hf")))
 
 
 def _shipped(w: Writer) -> None:
-    shape, layers, kv_heads, heads, intermediate = w.pick(SHIPPED_PARENTS)
-    use = w.pick([f'use "std/parents.pzl" ({shape})', 'use "std/parents.pzl" as {}', 'use "std/parents.pzl"'])
-    if "{}" in use:
+    shape, layers, kv_heads, heads = w.pick(SHIPPED_PARENTS)
+    used = any('"std/parents.pzl"' in item[-1] for item in w.items)
+    if used or w.maybe(1 / 3):
         alias = w.name("shapes")
-        use, written = use.replace("{}", alias), f"{alias}.{shape}"
+        use, written = f" as {alias}", f"{alias}.{shape}"
     else:
-        written = shape
-    if not any('"std/parents.pzl"' in item[-1] for item in w.items):
-        w.items.insert(0, [use])
-    else:
-        alias = w.name("shapes")
-        w.items.insert(0, [f'use "std/parents.pzl" as {alias}'])
-        written = f"{alias}.{shape}"
-    name = w.name(w.pick(["llama", "base", "teacher", "giant"]))
-    revision = ', revision: "main"' if w.maybe(0.2) else ""
+        use, written = w.pick(["", f" ({shape})"]), shape
+    w.items.insert(0, [f'use "std/parents.pzl"{use}'])
+    name = w.name("llama base teacher giant")
+    revision = ', revision: "main"' * w.maybe(0.2)
     w.item(f'parent {name} = hf("org/model-{layers}"{revision}, shape: {written})')
-    w.parents.append(Parent(name, layers, kv_heads, heads, intermediate))
+    w.parents.append(Parent(name, layers, kv_heads, heads))
 
 
 def data(w: Writer) -> None:
-    """One to three data sets."""
+    """One to three data sets, and a mix of them."""
     for _ in range(w.pick([1, 1, 2, 3])):
-        name = w.name(w.pick(["mix", "corpus", "heldout", "web"]))
-        source = w.pick(
-            [
-                f'text("corpus/{name}/*.txt")',
-                f'text("{name}.txt", "more/*.txt")',
-                f'jsonl("{name}.jsonl", column: {w.pick(["text", "body"])})',
-                f'hf("org/{name}", split: train, column: text)',
-            ]
+        name = w.name("mix corpus heldout web")
+        sources = (
+            f'text("corpus/{name}/*.txt")',
+            f'text("{name}.txt", "more/*.txt")',
+            f'jsonl("{name}.jsonl", column: ‹text¦body›)',
+            f'hf("org/{name}", split: train, column: text)',
         )
-        w.item(f"data {name} = {source}")
+        w.item(w.fill(f"data {name} = {w.pick(sources)}"))
         w.data.append(name)
     if w.maybe(0.3):
-        weights = ", ".join(f"{name}: {w.pick([1, 2, '50%'])}" for name in w.data)
-        name = w.name("mixed")
-        w.item(f"data {name} = mix({weights})")
+        weights, name = ", ".join(f"{name}: ‹1¦2¦50%›" for name in w.data), w.name("mixed")
+        w.item(w.fill(f"data {name} = mix({weights})"))
         w.data.append(name)
 
 
 def hardware(w: Writer) -> None:
     """Profiles, literal blocks, measured machines and tables."""
-    profile = w.pick(PROFILES)
     if w.maybe(0.75):
+        profile = w.pick("h100_sxm h200 a100 l40s b200 rtx4090 mi300x".split())
         w.items.insert(0, [f'use "std/hardware.pzl" ({profile})'])
-        name = w.name(w.pick(["card", "node", "server"]))
-        w.item(f"hardware {name} = {profile}({', '.join(_changes(w, profile))})")
-        w.hardware.append(Hardware(name, profile=True, linked=True))
+        name = w.name("card node server")
+        changes = [
+            "memory: ‹80GiB¦40GiB¦96GB›",
+            "gpus: ‹1¦2¦4›",
+            "dtype: bf16" if profile == "a100" else "dtype: ‹bf16¦fp8›",
+            "kv_cache: ‹fp8¦bf16›",
+            "kv_fraction: ‹0.85¦90%›",
+            "max_batch: 512",
+        ]
+        w.item(w.fill(f"hardware {name} = {profile}({', '.join(w.some(changes))})"))
+        for known in (w.hardware, w.profiles, w.linked):
+            known.append(name)
     if w.maybe(0.4) or not w.hardware:
         _literal(w)
     if w.maybe(0.3):
         name = w.name("laptop")
-        device = f"device: {w.pick(['cpu', 'cuda', 'mps'])}"
-        more = w.some([f"dtype: {w.pick(['fp32', 'bf16'])}", "memory: 16GiB", "gpus: 1"], 0)
-        w.item(f"hardware {name} = measured({', '.join([device, *more])})")
-        w.hardware.append(Hardware(name, profile=False))
+        more = w.some([", dtype: ‹fp32¦bf16›", ", memory: 16GiB", ", gpus: 1"], 0)
+        w.item(w.fill(f"hardware {name} = measured(device: ‹cpu¦cuda¦mps›{''.join(more)})"))
+        w.hardware.append(name)
     if w.maybe(0.15):
         name = w.name("elsewhere")
         w.item(f'hardware {name} = table("costs/{name}.csv")')
-        w.hardware.append(Hardware(name, profile=False))
-    linked = [h for h in w.hardware if h.linked]
-    if w.maybe(0.25) and linked:
-        name, base = w.name("rack"), w.pick(linked)
+        w.hardware.append(name)
+    if w.maybe(0.25) and w.linked:
+        base, name = w.pick(w.linked), w.name("rack")
         body = w.some(["gpus = 4", "memory = 64GiB", "overhead = 80us", "reserve = 2GB"])
-        w.item(*w.body(f"hardware {name} of {base.name}", body))
-        w.hardware.append(Hardware(name, profile=True, linked=True))
-
-
-def _changes(w: Writer, profile: str) -> list[str]:
-    dtype = "fp8" if profile not in ("a100",) and w.maybe(0.4) else "bf16"
-    options = [
-        f"memory: {w.pick(['80GiB', '40GiB', '96GB'])}",
-        f"gpus: {w.pick([1, 2, 4])}",
-        f"dtype: {dtype}",
-        f"kv_cache: {w.pick(['fp8', 'bf16'])}",
-        f"kv_fraction: {w.pick(['0.85', '90%'])}",
-        "max_batch: 512",
-    ]
-    return w.some(options)
+        w.item(*w.body(f"hardware {name} of {base}", body))
+        for known in (w.hardware, w.profiles, w.linked):
+            known.append(name)
 
 
 def _literal(w: Writer) -> None:
-    name = w.name(w.pick(["custom", "prototype"]))
+    name = w.name("custom prototype")
     peak = w.some(["bf16 = 989TFLOP/s", "fp8 = 1979TFLOP/s", "fp16 = 500TFLOP/s"])
     efficiency = w.some(["compute = 0.564", "bandwidth = 92%", "attention = 0.23", "link = 0.72"])
-    statements = ["memory = 80GB", "bandwidth = 3.35TB/s", "\n".join(w.body("peak", peak))]
-    more = w.some(
-        [
-            "link = 450GB/s",
-            "\n".join(w.body("efficiency", efficiency)),
-            "overhead = 60us",
-            "link_latency = 10us",
-            "reserve = 3GB",
-            "page = 64",
-        ],
-        0,
-    )
-    w.item(*w.body(f"hardware {name}", [*statements, *more]))
-    w.hardware.append(Hardware(name, profile=True, linked="link = 450GB/s" in more))
+    more = [
+        "link = 450GB/s",
+        "\n".join(w.body("efficiency", efficiency)),
+        "overhead = 60us",
+        "link_latency = 10us",
+    ]
+    kept = w.some([*more, "reserve = 3GB", "page = 64"], 0)
+    settings = ["memory = 80GB", "bandwidth = 3.35TB/s", "\n".join(w.body("peak", peak)), *kept]
+    w.item(*w.body(f"hardware {name}", settings))
+    for known in (w.hardware, w.profiles, *([w.linked] if "link = 450GB/s" in kept else [])):
+        known.append(name)
 
 
 def scenarios(w: Writer) -> None:
     """Scenarios that the child must serve."""
     for _ in range(w.chance.randint(1, 3)):
-        name = w.name(w.pick(["chat", "rag", "think", "digest"]))
-        batch = w.pick(["1", "32", "256", "64 | 128 | 256", "auto"])
-        prompt, output = w.pick(["128", "2Ki", "512"]), w.pick(["1024", "128", "4Ki"])
-        w.item(f"scenario {name} on {w.pick(w.hardware).name} = batch({batch}, {prompt} -> {output})")
-        w.scenarios.append(Scenario(name, fixed_batch=batch.isdigit()))
+        name = w.name("chat rag think digest")
+        batch, lengths = "‹1¦32¦256¦64 | 128 | 256¦auto›", "‹128¦2Ki¦512› -> ‹1024¦128¦4Ki›"
+        w.item(w.fill(f"scenario {name} on {w.pick(w.hardware)} = batch({batch}, {lengths})"))
+        w.scenarios.append(name)

@@ -91,36 +91,30 @@ def _misspelt_name(token: Token, chance: random.Random) -> str | None:
     return misspelt(token, chance) if len(token) > 2 else None
 
 
-def _misspelt_kind(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
+def _word(tokens: list[Token]) -> Iterator[tuple[Token, list[str]]]:
+    """Yield the kind that begins a line and the keywords, each with what might stand there instead."""
     if tokens[0].column == 1 and tokens[0] in KINDS:
-        yield _replaced(tokens[0], misspelt(tokens[0], chance))
-
-
-def _wrong_kind(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
-    if tokens[0].column == 1 and tokens[0] in KINDS:
-        yield _replaced(tokens[0], chance.choice([k for k in KINDS if k != tokens[0]]))
-
-
-def _misspelt_keyword(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
+        yield tokens[0], [kind for kind in KINDS if kind != tokens[0]]
     for token in tokens:
-        if token in KEYWORDS and len(token) > 2:
+        if token in KEYWORDS:
+            yield token, sorted(KEYWORDS.keys() - {token})
+
+
+def _misspelt_word(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
+    for token, _ in _word(tokens):
+        if len(token) > 2:
             yield _replaced(token, chance.choice([misspelt(token, chance), *_KEYWORD_SLIPS.get(token, ())]))
 
 
-def _wrong_keyword(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
-    for token in tokens:
-        if token in KEYWORDS:
-            yield _replaced(token, chance.choice(sorted(KEYWORDS.keys() - {token})))
+def _wrong_word(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
+    for token, others in _word(tokens):
+        yield _replaced(token, chance.choice(others))
 
 
 def _wrong_unit(token: Token, chance: random.Random) -> str | None:
     number = token.rstrip("%µ/ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz ")
     unit = chance.choice(_UNITS)
     return number + (" " if "tok" in unit else "") + unit
-
-
-def _bad_unit(token: Token, chance: random.Random) -> str | None:
-    return token + "qb" if token[-1].isalpha() else None
 
 
 def _wrong_operator(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
@@ -163,22 +157,10 @@ def _cut_line(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
         yield (token.column or 1) - 1, 10**6, ""
 
 
-def _lost(kinds: str) -> Mutation:
-    return _over(kinds, lambda token, chance: "")
-
-
-def _doubled(kinds: str, gap: str = "") -> Mutation:
-    return _over(kinds, lambda token, chance: token + gap + token)
-
-
 def _inserted(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
     for token in tokens:
         at = (token.column or 1) - 1
-        yield (
-            at,
-            at,
-            chance.choice(["$ ", "@", "? ", "= ", ") ", "} ", "{ ", "( ", ", ", ". ", "7 ", "| ", "x "]),
-        )
+        yield at, at, chance.choice("$ |@|? |= |) |} |{ |( |, |. |7 |x ".split("|"))
 
 
 def _equals_for_colon(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
@@ -197,24 +179,23 @@ def _swapped_neighbours(tokens: list[Token], chance: random.Random) -> Iterator[
         yield start, end, f"{two} {one}"
 
 
+_BRACKETS = "LBRACE RBRACE LPAR RPAR LSQB RSQB"
+_OTHER_BRACKET = {"(": "[", ")": "]", "[": "(", "]": ")"}
+_OPERATORS = "CMP ADD STAR VBAR ARROW RANGE EQUAL EXTEND REMOVE KEEP IS AND OR IMPLIES COLON"
 MUTATIONS: dict[str, Mutation] = {
-    "lost brace": _lost("LBRACE RBRACE"),
-    "doubled brace": _doubled("LBRACE RBRACE"),
-    "lost bracket": _lost("LPAR RPAR LSQB RSQB"),
-    "doubled bracket": _doubled("LPAR RPAR LSQB RSQB"),
-    "other bracket": _over("LPAR RPAR LSQB RSQB", lambda t, c: {"(": "[", ")": "]", "[": "(", "]": ")"}[t]),
+    "lost bracket": _over(_BRACKETS, lambda token, chance: ""),
+    "doubled bracket": _over(_BRACKETS, lambda token, chance: token * 2),
+    "other bracket": _over("LPAR RPAR LSQB RSQB", lambda token, chance: _OTHER_BRACKET[token]),
     "misspelt name": _over("NAME", _misspelt_name),
-    "misspelt kind": _misspelt_kind,
-    "wrong kind": _wrong_kind,
-    "misspelt keyword": _misspelt_keyword,
-    "wrong keyword": _wrong_keyword,
+    "misspelt word": _misspelt_word,
+    "wrong word": _wrong_word,
     "wrong unit": _over("QUANTITY", _wrong_unit),
-    "bad unit": _over("QUANTITY", _bad_unit),
+    "bad unit": _over("QUANTITY", lambda token, chance: token + "qb" if token[-1].isalpha() else None),
     "wrong operator": _wrong_operator,
-    "lost operator": _lost("CMP ADD STAR VBAR ARROW RANGE EQUAL EXTEND REMOVE KEEP IS AND OR IMPLIES COLON"),
-    "doubled token": _doubled("NAME QUANTITY CMP STAR VBAR EQUAL COMMA STRING", " "),
-    "lost comma": _lost("COMMA"),
-    "lost name": _lost("NAME QUANTITY"),
+    "lost operator": _over(_OPERATORS, lambda token, chance: ""),
+    "doubled token": _over("NAME QUANTITY CMP STAR VBAR EQUAL COMMA STRING", lambda t, chance: f"{t} {t}"),
+    "lost comma": _over("COMMA", lambda token, chance: ""),
+    "lost name": _over("NAME QUANTITY", lambda token, chance: ""),
     "equals for colon": _equals_for_colon,
     "lost quote": _over("STRING", _lost_quote),
     "unknown attribute": _unknown_attribute,

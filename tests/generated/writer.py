@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,21 +12,9 @@ T = TypeVar("T")
 
 # Ends of names. No name is one slip from another, so that a misspelt one is nobody else's.
 _SYLLABLES = "bar den fix gol hum jet kip lod mer nax pol quo rin sab tup vex wol yar zim cro".split()
-REASONS = (
-    "one GPU, no swap",
-    "the paper's claim",
-    "answers must feel instant",
-    "die Vorgabe von 2026, größer nie",
-    "(as agreed)",
-)
-NOTES = (
-    "decode-heavy",
-    "see the table",
-    "measured, not guessed",
-    "für später",
-    'so-called "wide" choice',
-    "{ not code }",
-    "6 x 9",
+_REASON = "‹one GPU, no swap¦the paper's claim¦answers must feel instant¦die Vorgabe von 2026, größer nie¦(as agreed)›"
+_NOTE = (
+    '‹decode-heavy¦see the table¦measured, not guessed¦für später¦so-called "wide" choice¦{ not code }¦6 x 9›'
 )
 
 
@@ -37,21 +26,7 @@ class Parent:
     layers: int
     kv_heads: int
     heads: int
-    intermediate: int
     weights: bool = True  # a checkpoint, not a shape alone
-
-
-@dataclass(frozen=True)
-class Hardware:
-    name: str
-    profile: bool  # has `memory`, `bandwidth`, `gpus` …
-    linked: bool = False  # a profile that may have several GPUs
-
-
-@dataclass(frozen=True)
-class Scenario:
-    name: str
-    fixed_batch: bool
 
 
 @dataclass(frozen=True)
@@ -82,8 +57,10 @@ class Writer:
     names: set[str] = field(default_factory=set)
     parents: list[Parent] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
-    hardware: list[Hardware] = field(default_factory=list)
-    scenarios: list[Scenario] = field(default_factory=list)
+    hardware: list[str] = field(default_factory=list)
+    profiles: list[str] = field(default_factory=list)  # hardware that has `memory`, `bandwidth`, `gpus` …
+    linked: list[str] = field(default_factory=list)  # profiles that may have several GPUs
+    scenarios: list[str] = field(default_factory=list)
     spaces: list[Space] = field(default_factory=list)
     blds: list[Stage] = field(default_factory=list)
     scores: list[Stage] = field(default_factory=list)
@@ -105,11 +82,17 @@ class Writer:
         kept = set(self.chance.sample(range(len(options)), count))
         return [option for i, option in enumerate(options) if i in kept]
 
+    def fill(self, text: str) -> str:
+        """The text with one option in place of each `‹one¦other›`, the innermost first."""
+        while found := re.search("‹([^‹›]*)›", text):
+            text = text[: found.start()] + self.pick(found[1].split("¦")) + text[found.end() :]
+        return text
+
     # ------------------------------------------------------------ text
 
-    def name(self, stem: str) -> str:
-        """A fresh name."""
-        found = stem
+    def name(self, stems: str) -> str:
+        """A fresh name that begins with one of the stems, which blanks part."""
+        stem = found = self.pick(stems.split())
         while found in self.names:
             found = stem + "_" + self.pick(_SYLLABLES) + self.pick(_SYLLABLES)
         self.names.add(found)
@@ -117,22 +100,18 @@ class Writer:
 
     def item(self, *lines: str) -> None:
         """A declaration, with a doc comment, a comment before it or behind one of its lines now and then."""
-        block = [self.remarked(line) for line in lines]
+        block = [f"{line}  # {self.fill(_NOTE)}" if self.maybe(0.06) else line for line in lines]
         if self.maybe(0.1):
-            block.insert(0, f"## {self.pick(NOTES).capitalize()}.")
+            block.insert(0, f"## {self.fill(_NOTE).capitalize()}.")
         elif self.maybe(0.05):
-            block.insert(0, f"# {self.pick(NOTES)}")
+            block.insert(0, f"# {self.fill(_NOTE)}")
         self.items.append(block)
 
-    def remarked(self, line: str) -> str:
-        return f"{line}  # {self.pick(NOTES)}" if self.maybe(0.06) else line
-
-    def body(self, head: str, statements: Sequence[str], close: str = "}") -> list[str]:
+    def body(self, head: str, statements: Sequence[str]) -> list[str]:
         """`head { … }`, a statement a line, or several short ones on one where that is allowed."""
         if statements and sum(map(len, statements)) < 70 and self.maybe(0.3):
-            return [f"{head} {{ {', '.join(statements)} {close}"]
-        lines = [f"{head} {{"]
-        pending = ""
+            return [f"{head} {{ {', '.join(statements)} }}"]
+        lines, pending = [f"{head} {{"], ""
         for statement in statements:
             joined = f"{pending}, {statement}" if pending else statement
             if len(joined) < 70 and "\n" not in joined and self.maybe(0.15):
@@ -140,12 +119,10 @@ class Writer:
                 continue
             lines += [f"  {line}" for line in joined.split("\n")]
             pending = ""
-        if pending:
-            lines.append(f"  {pending}")
-        return [*lines, close]
+        return [*lines, *([f"  {pending}"] if pending else []), "}"]
 
     def because(self) -> str:
-        return f' because "{self.pick(REASONS)}"' if self.maybe(0.3) else ""
+        return f' because "{self.fill(_REASON)}"' if self.maybe(0.3) else ""
 
     def text(self) -> str:
         """The whole program: declarations in their order or, now and then, in any."""

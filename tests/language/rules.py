@@ -30,6 +30,12 @@ MIXTURE = (
     " experts: 64, top_k: 4, expert_width: 64)"
 )
 """A parent's shape with a mixture in every layer."""
+SHAPE = "layers: 2, hidden: 16, heads: 4, head_dim: 4, intermediate: 32, vocab: 64"
+"""Arguments of a small parent's shape, whose family is still to be said."""
+CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, link = 300GB/s, peak { bf16 = 300TFLOP/s } }\n"
+TRAFFIC = "scenario busy on h = traffic(2 req/s, 256 -> 128, at_most: 8)\n"
+WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
+"""parent gqa2 gqa1 linear noop; parent mlp144 mlp96 noop"""
 WEIGHTS = """\
 parent q = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256))
 space v of q { attention = parent | noop, ffn = parent | noop }
@@ -95,3 +101,32 @@ def search(body: str, goal: str = "minimize kl") -> str:
 def refined(body: str, goal: str = "minimize loss") -> str:
     """A search `s` of a space whose parent has weights."""
     return f"{WEIGHTS}search s of v {{\n  {goal}\n  require params <= 0.9x\n  {body}\n}}"
+
+
+def space(body: str) -> str:
+    """A space `v` of `p` with this body."""
+    return f"space v of p {{\n {body}\n}}"
+
+
+def edited(line: str) -> str:
+    """A wide space with an override."""
+    return space(f"{WIDE}\n {line}")
+
+
+def narrowed(body: str) -> str:
+    """A space of the part of another that winners use."""
+    return f"search s of w {{ minimize kl }}\nspace n of w = used_by(s, top: 3)\nspace r of n {{ {body} }}"
+
+
+def mixture(body: str) -> str:
+    """A space of a parent with a mixture in every layer."""
+    return f"parent m = {MIXTURE}\nspace v of m {{\n {body}\n}}"
+
+
+def hybrid(body: str) -> str:
+    """A space of a parent whose layers are of five kinds."""
+    return (
+        'parent m = shape(family: nemotron_h, pattern: "M-M*E", hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n'
+        " intermediate: 192, experts: 8, top_k: 2, expert_width: 48,\n"
+        f" mixer: mamba2(heads: 8, head_dim: 8, groups: 2, state: 16))\nspace v of m {{\n {body}\n}}"
+    )

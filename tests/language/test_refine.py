@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.references import refined_text
 from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.search.solve import solve_frontier
 from tests.language.rules import WEIGHTS, codes, program, refined, search
 
 SCORES = {"gqa2": 0.2, "gqa1": 0.3, "linear": 0.5, "noop": 0.4}
@@ -20,11 +20,9 @@ FFN_SCORES = {"mlp96": 0.1, "noop": 0.9}
 
 @pytest.mark.states("frontier.sweep", "frontier.ends")
 def test_frontiers(tmp_path: Path) -> None:
-    text = (
-        search("")
-        + "\nfrontier f of s = sweep(chat.throughput, 1x..3x, points: 20)\nfrontier g of s = sweep(chat.latency, 1s..3s)"
-    )
-    found = program(tmp_path, text).frontiers
+    curves = {"f": "chat.throughput, 1x..3x, points: 20", "g": "chat.latency, 1s..3s"}
+    text = "".join(f"\nfrontier {name} of s = sweep({curve})" for name, curve in curves.items())
+    found = program(tmp_path, search("") + text).frontiers
     f, g = found["f"], found["g"]
     assert (f.low, f.high, f.times_parent, f.points) == (1, 3, True, 20)
     assert (g.low, g.high, g.times_parent, g.points) == (1, 3, False, 10)
@@ -32,8 +30,6 @@ def test_frontiers(tmp_path: Path) -> None:
 
 @pytest.mark.states("frontier.sweep")
 def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
-    from puzzledsl.search.solve import solve_frontier
-
     found: Program = program(tmp_path, search("") + "\nfrontier f of s = sweep(params, 0.6x..1x, points: 5)")
     scores = ScoreTable(score="kl", metric="table", samples=0, attention=(SCORES,) * 4, ffn=(FFN_SCORES,) * 4)
     points = solve_frontier(found, "f", cost_table(found, "w"), {"kl": scores}).points
@@ -53,12 +49,7 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
 
     found = of("refine = measured(24, healed: 0, samples: 1Ki, data: questions)")
     assert found is not None
-    assert (found.children, found.healed, found.samples, found.data) == (
-        24,
-        0,
-        1024,
-        "questions",
-    )
+    assert (found.children, found.healed, found.samples, found.data) == (24, 0, 1024, "questions")
     found = of("refine = measured(300)", goal="minimize 2 * loss + 3")
     assert found is not None and (found.children, found.data) == (300, None)
     assert of("refine = none") is None and of("") is None
@@ -95,90 +86,6 @@ search g of s { refine = measured(7) }
     searches = program(tmp_path, refined("refine = measured(3)") + others).searches
     children = {name: None if (found := s.refine) is None else found.children for name, s in searches.items()}
     assert children == {"s": 3, "b": 3, "c": 3, "f": None, "g": 7}
-
-
-# ---------------------------------------------------------------- requirements on measured quality
-
-
-JUDGE = 'judge taste of q = tasks("quiz.jsonl") {{ data = unread{more} }}\ndata unread = text("unread.txt")\n'
-
-
-def judged(requirement: str, goal: str = "maximize params", more: str = "", body: str = "") -> str:
-    return JUDGE.format(more=more) + WEIGHTS + f"search s of v {{ {goal}, {requirement}{body} }}\n"
-
-
-@pytest.mark.states("judge.declares", "judge.bound", "judge.first", "judge.measures", "judge.figures")
-@pytest.mark.parametrize(
-    ("text", "figure", "bound", "first"),
-    [
-        ("taste.kl <= 0.05", "kl", "1/20", "1/20"),
-        ("0.05 >= taste.kl", "kl", "1/20", "1/20"),
-        ("taste.kept >= 95%", "kept", "19/20", "1/20"),
-        ("taste.agreement > 0.9", "agreement", "9/10", "1/10"),
-        ("taste.perplexity <= 1.05x", "perplexity", "21/20", "1/20"),
-        ("taste.kept >= 100%", "kept", "1", "1/1000"),
-    ],
-)
-def test_a_bound_on_a_judged_figure_begins_as_a_bound_on_a_score(
-    tmp_path: Path, text: str, figure: str, bound: str, first: str
-) -> None:
-    for goal in ("maximize params", "minimize chat.latency", "minimize loss"):
-        search = program(tmp_path, judged(f"require {text}", goal)).searches["s"]
-        (requirement,) = search.requirements
-        assert isinstance(requirement, nodes.LinearRequirement) and requirement.judged is not None
-        assert (requirement.judged.judge, requirement.judged.figure) == ("taste", figure)
-        assert (requirement.judged.bound, requirement.limit) == (Fraction(bound), Fraction(first))
-        assert requirement.left == nodes.Linear(
-            terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score="loss")),)
-        )
-        assert search.refine is not None and search.refine.children == nodes.JUDGED_CHILDREN
-
-
-@pytest.mark.states("judge.measures")
-def test_a_judged_search_measures_as_many_children_as_it_says(tmp_path: Path) -> None:
-    found = program(tmp_path, judged("require taste.kl <= 0.05", body=", refine = measured(5)"))
-    refine = found.searches["s"].refine
-    assert refine is not None and refine.children == 5
-    more = judged("require taste.kl <= 0.05") + "search more of s { minimize loss }\n"
-    assert len(program(tmp_path, more).searches["more"].requirements) == 1
-
-
-@pytest.mark.states("judge.declares")
-def test_settings_of_a_judge(tmp_path: Path) -> None:
-    text = judged("require taste.kl <= 1", more=", tokens = 2Ki, items = 9, sure = 95%, dtype = bf16")
-    judge = program(tmp_path, text).judges["taste"]
-    assert (judge.parent, judge.tasks, judge.data) == ("q", ("quiz.jsonl",), "unread")
-    assert (judge.tokens, judge.items, judge.sure, judge.dtype) == (2048, 9, Fraction(19, 20), "bf16")
-
-
-@pytest.mark.states("judge.bound", "judge.measures", "judge.apart")
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (judged("require taste.kl + loss <= 0.05"), "E0426"),
-        (judged("require 2 * taste.kl <= 0.05"), "E0426"),
-        (judged("require taste.kl >= 0.05"), "E0426"),
-        (judged("require taste.kl <= 1.1x"), "E0426"),
-        (judged("require taste.perplexity <= 20"), "E0426"),
-        (judged("require taste.kept >= 95"), "E0426"),
-        (judged("require params <= 1x", goal="minimize taste.kl"), "E0426"),
-        (judged("prefer -taste.kl"), "E0426"),
-        (judged("require taste.kl == 0.05"), "E0314"),
-        (judged("require taste.klx <= 0.05"), "E0206"),
-        (judged("require taste.kl <= 0.05 or params <= 1x"), "E0310"),
-        (judged("require taste.kl <= 0.05", body=", refine = none"), "E0429"),
-        (judged("require taste.kl <= 0.05", body=", refine = measured(3, healed: 0)"), "E0215"),
-        (judged("require taste.kl <= 0.05, solutions 2"), "E0422"),
-        (judged("require taste.kl <= 0.05").replace(' = tasks("quiz.jsonl")', ""), ""),
-        (judged("require taste.kept >= 0.9").replace(' = tasks("quiz.jsonl")', ""), "E0427"),
-        (judged("require taste.kl <= 0.05").replace("data = unread", "data = words"), "E0419"),
-        (judged("require taste.kl <= 0.05").replace("data = unread", ""), "E0209"),
-        (judged("require quality >= 95%"), "E0201"),
-        (judged("require params <= 1x") + "frontier f of s = sweep(taste.kl, 0.1..0.2)", "E0426"),
-    ],
-)
-def test_what_a_judged_figure_is_not_for(tmp_path: Path, text: str, expected: str) -> None:
-    assert codes(tmp_path, text).split()[:1] == expected.split()
 
 
 # ---------------------------------------------------------------- searches for looking

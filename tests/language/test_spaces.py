@@ -9,20 +9,8 @@ import pytest
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir import nodes
-from tests.language.rules import MIXTURE, codes, program, refused, search
-
-WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
-"""parent gqa2 gqa1 linear noop; parent mlp144 mlp96 noop"""
-UNEVEN = "parent q = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)\n"
-WINDOWED = "shape(family: mistral, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256, window: 128)"
-
-
-def space(body: str) -> str:
-    return f"space v of p {{\n {body}\n}}"
-
-
-def edited(line: str) -> str:
-    return space(f"{WIDE}\n {line}")
+from puzzledsl.plan.bld import bld_plan
+from tests.language.rules import WIDE, codes, edited, hybrid, mixture, narrowed, program, search, space
 
 
 def names(found: nodes.Space, sub_block: SubBlock, layer: int = 0) -> str:
@@ -34,118 +22,6 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
     """The alternatives of every layer after one override."""
     found = program(folder, edited(line)).spaces["v"]
     return [names(found, sub_block, layer) for layer in range(4)]
-
-
-def narrowed(body: str) -> str:
-    return f"search s of w {{ minimize kl }}\nspace n of w = used_by(s, top: 3)\nspace r of n {{ {body} }}"
-
-
-def mixture(body: str) -> str:
-    return f"parent m = {MIXTURE}\nspace v of m {{\n {body}\n}}"
-
-
-def hybrid(body: str) -> str:
-    return (
-        'parent m = shape(family: nemotron_h, pattern: "M-M*E", hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n'
-        " intermediate: 192, experts: 8, top_k: 2, expert_width: 48,\n"
-        f" mixer: mamba2(heads: 8, head_dim: 8, groups: 2, state: 16))\nspace v of m {{\n {body}\n}}"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        *refused("space.left-out", (space("layers[0] = parent"), "E0209")),
-        *refused("space.alternatives", (space("attention = mlp(width: 50%)"), "E0205"), (space("ffn = gqa(kv_heads: 2)"), "E0205")),
-        *refused("space.kv-heads", (space("attention = gqa(kv_heads: 3)"), "E0207"), (space("attention = gqa(kv_heads: 8)"), "E0207")),
-        *refused(
-            "space.width",
-            (space("ffn = mlp(width: 0)"), "E0404"),
-            (space("ffn = mlp(width: 193)"), "E0404"),
-            (space("ffn = mlp(width: 101%)"), "E0404"),
-        ),
-        *refused(
-            "space.sinks",
-            (space("attention = gqa(kv_heads: 2, sinks: 4)"), "E0223"),
-            (space("attention = gqa(kv_heads: 2, window: full, sinks: 4)"), "E0223"),
-            (space("attention = gqa(kv_heads: 2, window: 64 | 4, sinks: 4)"), "E0223"),
-            (space("attention = gqa(kv_heads: 2, window: 64, sinks: 50%)"), "E0304"),
-            ("parent q = " + WINDOWED + "\nspace v of q { attention = gqa(kv_heads: 2, window: 64, sinks: 4) }", "E0223"),
-        ),
-        *refused(
-            "space.experts",
-            (mixture("ffn = moe(experts: 2, top_k: 3)"), "E0411"),
-            (mixture("ffn = moe(experts: 2)"), "E0411"),
-            (mixture("ffn = moe(experts: 65)"), "E0304"),
-            (mixture("ffn = moe(round: 2)"), "E0209"),
-        ),
-        *refused(
-            "space.heads",
-            (space("attention = gqa(heads: 6, kv_heads: 4)"), "E0224"),
-            (space("attention = gqa(heads: 9)"), "E0304"),
-            (space("attention = gqa(sinks: 2)"), "E0209 E0223"),
-        ),
-        *refused(
-            "space.dtype",
-            (space("ffn = parent(dtype: q4_k)"), "E0305"),
-            (space("ffn = noop(dtype: q8_0)"), "E0204"),
-            (space("ffn = mlp(width: 50%, dtype: 8)"), "E0303"),
-            (hybrid("attention = parent(dtype: q8_0)\n layers[0].attention = parent(dtype: q8_0)"), "E0225"),
-        ),
-        *refused(
-            "space.kv-cache",
-            (space("attention = parent(kv_cache: q8_0)"), "E0225"),
-            (space("attention = parent(kv_cache: fp7)"), "E0305"),
-            (space("attention = linear(kv_cache: fp8)"), "E0204"),
-            (space("ffn = parent(kv_cache: fp8)"), "E0204"),
-            (hybrid("attention = parent\n layers[0].attention = parent(kv_cache: fp8)"), "E0225"),
-        ),
-        *refused(
-            "space.kv-cache-costs",
-            (space("attention = parent(kv_cache: full | fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require chat.kv_cache <= 0.8x }', "E1812"),
-        ),
-        *refused(
-            "space.kv-cache-one",
-            (space("attention = parent(kv_cache: fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require params <= 1x }\nexport e of t = gguf("e.gguf")', "E0472"),
-            (space("attention = parent(kv_cache: fp8)") + '\nscore x of v = table("x.csv")\nsearch t of v { minimize x, require params <= 1x }\nexport e of t = mlx("e")', "E0472"),
-        ),
-        *refused("patterns.kv-cache", (edited("layers[1].attention -= gqa(kv_cache: q4_0)"), "E0305"), (edited("layers[1].attention -= noop(kv_cache: fp8)"), "E0204"), (edited("layers[1].ffn -= parent(kv_cache: fp8)"), "E0204")),
-        *refused(
-            "space.dtype-rows",
-            (UNEVEN + "space v of q { ffn = parent(dtype: q4_0) }", "E0225"),
-            (UNEVEN + "space v of q { attention = gqa(kv_heads: 2, dtype: int4) }", "E0225"),
-            *((space(f"ffn = mlp(width: 40, dtype: {dtype})"), "E0225") for dtype in ("int4", "q4_1", "iq4_nl")),
-        ),
-        *refused("patterns.dtype", (edited("layers[1].ffn -= mlp(dtype: q4)"), "E0305"), (edited("layers[1].ffn -= mlp(dtype: < q4_0)"), "E0303")),
-        *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0417")),
-        *refused(
-            "space.kinds",
-            (hybrid("ffn = moe(experts: 16)"), "E0304"),
-            (hybrid("attention = gqa(kv_heads: 3)"), "E0207"),
-            (hybrid("ffn = mlp(width: 0)"), "E0404"),
-            (hybrid("ffn = mlp(width: nobody)"), "E0201"),
-        ),
-        *refused(
-            "overrides.kinds",
-            (hybrid("ffn = parent\n layers[0].attention = gqa(window: 8Ki)"), "E0417"),
-            (hybrid("ffn = parent\n layers[1].attention |= noop"), "E0417"),
-            (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0417"),
-            (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0417"),
-        ),
-        *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
-        *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
-        *refused("overrides.bounds", (edited("layers[4].ffn = noop"), "E0401"), (edited("layers[2..4].ffn = noop"), "E0401"), (edited("layers[-5].ffn = noop"), "E0401")),
-        *refused("overrides.none", (edited("layers[3..1].ffn = noop"), "E0402"), (edited("layers[where index > 9].ffn = noop"), "E0402")),
-        *refused("overrides.empty", (edited("layers[1].ffn -= noop | mlp"), "E0403"), (edited("layers[1].ffn &= linear"), "E0403")),
-        *refused("overrides.nothing", (edited("layers[1].ffn -= linear"), "W0412"), (edited("layers[1].ffn |= noop"), "W0412")),
-        *refused("patterns.name", (edited("layers[1].ffn -= nope"), "E0205"), (edited("layers[1].ffn -= mlp(height: 3)"), "E0204")),
-        *refused("patterns.several", (search("require layers[0].ffn is noop | mlp"), "E0215")),
-        *refused("used-by.same-space", ("space v of p { ffn = parent | noop }\nsearch s of w { minimize kl }\nspace n of v = used_by(s)", "E0413")),
-        *refused("used-by.init", (narrowed("ffn = parent | noop"), "E0215"), (narrowed("layers[0] = parent"), "E0215")),
-    ],
-)  # fmt: skip
-def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
-    assert codes(tmp_path, text) == expected
 
 
 @pytest.mark.states("space.experts", "space.own-width", "patterns.parents-own")
@@ -186,21 +62,14 @@ def test_each_layer_has_its_own_parent(tmp_path: Path) -> None:
         "parent m = shape(family: gpt_oss, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n"
         " experts: 8, top_k: 2, expert_width: 48)\n"
     )
-    found = program(tmp_path, parent + "space v of m { attention = gqa(window: 8Ki | 64) }").spaces["v"]
+    text = parent + "space v of m { attention = gqa(window: 8Ki | 64) }"
+    found = program(tmp_path, text).spaces["v"]
     assert [names(found, "attention", layer) for layer in (0, 1)] == ["parent gqa4w64", "gqa4w8192 gqa4w64"]
-    said = "count(attention is gqa(window: >= 128)) >= 1"
-    searched = program(
-        tmp_path,
-        f"{parent}space v of m {{ attention = gqa(window: 8Ki | 64) }}\nsearch t of v {{ minimize params, require {said} }}",
-    )
-    [counted] = [
-        r.left.terms for r in searched.searches["t"].requirements if isinstance(r, nodes.LinearRequirement)
-    ]
-    assert [
-        (term.term.layers, term.term.alternatives)
-        for term in counted
-        if isinstance(term.term, nodes.CountTerm)
-    ] == [
+    said = "search t of v { minimize params, require count(attention is gqa(window: >= 128)) >= 1 }"
+    (required,) = program(tmp_path, f"{text}\n{said}").searches["t"].requirements
+    assert isinstance(required, nodes.LinearRequirement)
+    terms = [each.term for each in required.left.terms]
+    assert [(term.layers, term.alternatives) for term in terms if isinstance(term, nodes.CountTerm)] == [
         ((0, 2), ("parent",)),
         ((1, 3), ("gqa4w8192",)),
     ]
@@ -248,27 +117,19 @@ def test_what_choices_mean(tmp_path: Path, rule: str, body: str, attention: str,
 
 
 @pytest.mark.states(
-    "space.choice",
-    "space.left-out",
-    "space.multiply",
-    "space.parents-own",
-    "space.once",
-    "space.width",
-    "space.round",
+    "space.choice", "space.left-out", "space.multiply", "space.once", "space.width", "space.round"
 )
 def test_every_layer_has_the_choice(tmp_path: Path) -> None:
     layers = program(tmp_path, space(WIDE)).spaces["v"].layers
     assert len(layers) == 4 and len(set(layers)) == 1
 
 
+BLD = '\ndata d = text("d")\nbld b of v { tokens = 1k }'
+
+
 @pytest.mark.states("space.parents-own")
 def test_nothing_is_trained_for_the_parents_own(tmp_path: Path) -> None:
-    from puzzledsl.plan.bld import bld_plan
-
-    text = (
-        space("attention = gqa(kv_heads: 4), ffn = mlp(width: 100%)")
-        + '\ndata d = text("d")\nbld b of v { tokens = 1k }'
-    )
+    text = space("attention = gqa(kv_heads: 4), ffn = mlp(width: 100%)") + BLD
     assert bld_plan(program(tmp_path, text), "b") == ()
 
 
@@ -280,11 +141,8 @@ def test_rounding_is_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.states("space.of-space")
 def test_a_space_of_a_space(tmp_path: Path) -> None:
-    text = (
-        space(WIDE)
-        + "\nspace u of v { ffn = parent | linear, layers[1].attention -= linear, init { gqa = mean_pool } }"
-    )
-    found = program(tmp_path, text).spaces
+    narrow = "space u of v { ffn = parent | linear, layers[1].attention -= linear, init { gqa = mean_pool } }"
+    found = program(tmp_path, f"{space(WIDE)}\n{narrow}").spaces
     assert names(found["u"], "attention") == names(found["v"], "attention")
     assert names(found["u"], "attention", 1) == "parent gqa2 gqa1 noop"
     assert names(found["u"], "ffn") == "parent linear"
@@ -293,11 +151,7 @@ def test_a_space_of_a_space(tmp_path: Path) -> None:
 
 @pytest.mark.states("space.dtype")
 def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
-    from puzzledsl.plan.bld import bld_plan
-
-    text = (
-        space("ffn = parent(dtype: full | q8_0 | int4)") + '\ndata d = text("d")\nbld b of v { tokens = 1k }'
-    )
+    text = space("ffn = parent(dtype: full | q8_0 | int4)") + BLD
     jobs = bld_plan(program(tmp_path, text), "b")
     assert [job.ffn.name for job in jobs[:2] if job.ffn] == ["parent@q8_0", "parent@int4"] and len(jobs) == 8
     nearest = text.replace("int4)", "int4), init { quantise = nearest }")
@@ -308,47 +162,17 @@ def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
 
 @pytest.mark.states("space.dtype")
 def test_pieces_without_a_type_keep_their_ids(tmp_path: Path) -> None:
-    from puzzledsl.plan.bld import bld_plan
-
-    more = '\ndata d = text("d")\nbld b of v { tokens = 1k }'
-    plain = bld_plan(program(tmp_path, space("ffn = mlp(width: 50%)") + more), "b")
-    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0), init { quantise = nearest }") + more
+    plain = bld_plan(program(tmp_path, space("ffn = mlp(width: 50%)") + BLD), "b")
+    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0), init { quantise = nearest }") + BLD
     assert {job.id for job in plain} == {job.id for job in bld_plan(program(tmp_path, wide), "b")[::2]}
-
-
-@pytest.mark.states("patterns.dtype")
-def test_patterns_of_types(tmp_path: Path) -> None:
-    wide = "ffn = parent(dtype: full | q8_0 | q4_0) | mlp(width: 50%, dtype: full | q4_0)\n "
-    for pattern, kept in (
-        ("parent", "parent parent@q8_0 parent@q4_0"),
-        ("parent(dtype: full)", "parent"),
-        ("mlp(dtype: q8_0 | q4_0)", "parent@q8_0 parent@q4_0 mlp96@q4_0"),
-        ("mlp(width: 50%, dtype: != q4_0)", "mlp96"),
-    ):
-        found = program(tmp_path, space(f"{wide}layers[0].ffn &= {pattern}")).spaces["v"]
-        assert names(found, "ffn") == kept, pattern
-
-
-@pytest.mark.states("patterns.kv-cache")
-def test_patterns_of_caches(tmp_path: Path) -> None:
-    wide = "attention = parent(kv_cache: full | fp8) | gqa(kv_heads: 2, kv_cache: full | fp8)\n "
-    for pattern, kept in (
-        ("parent", "parent parent@kv_fp8"),
-        ("parent(kv_cache: full)", "parent"),
-        ("gqa(kv_cache: fp8 | q8_0)", "parent@kv_fp8 gqa2@kv_fp8"),
-        ("gqa(kv_heads: 2, kv_cache: != fp8)", "gqa2"),
-        ("gqa(kv_heads: 2)", "gqa2 gqa2@kv_fp8"),
-    ):
-        found = program(tmp_path, space(f"{wide}layers[0].attention &= {pattern}")).spaces["v"]
-        assert names(found, "attention") == kept, pattern
 
 
 @pytest.mark.states("init.choice")
 def test_initialisers(tmp_path: Path) -> None:
-    found = (
-        program(tmp_path, space(f"{WIDE}\n init {{ gqa = mean_pool, moe = least_squares }}")).spaces["v"].init
+    text = space(f"{WIDE}\n init {{ gqa = mean_pool, moe = least_squares }}")
+    assert program(tmp_path, text).spaces["v"].init == nodes.Initialisers(
+        gqa="mean_pool", mlp="least_squares"
     )
-    assert found == nodes.Initialisers(gqa="mean_pool", mlp="least_squares")
 
 
 # ---------------------------------------------------------------- overrides
@@ -368,20 +192,14 @@ def test_the_four_edits(tmp_path: Path) -> None:
 def test_both_sub_blocks_at_once(tmp_path: Path) -> None:
     found = program(tmp_path, edited("layers[0] = parent\n layers[1] -= noop")).spaces["v"]
     assert (names(found, "attention"), names(found, "ffn")) == ("parent", "parent")
-    assert (names(found, "attention", 1), names(found, "ffn", 1)) == (
-        "parent gqa2 gqa1 linear",
-        "parent mlp144 mlp96",
-    )
+    assert names(found, "attention", 1) == "parent gqa2 gqa1 linear"
+    assert names(found, "ffn", 1) == "parent mlp144 mlp96"
 
 
 @pytest.mark.states("overrides.order")
 def test_later_lines_win(tmp_path: Path) -> None:
-    assert changed(tmp_path, "layers[..].ffn = noop\n layers[1].ffn = linear") == [
-        "noop",
-        "linear",
-        "noop",
-        "noop",
-    ]
+    later = changed(tmp_path, "layers[..].ffn = noop\n layers[1].ffn = linear")
+    assert later == ["noop", "linear", "noop", "noop"]
     assert changed(tmp_path, "layers[1].ffn = linear\n layers[..].ffn = noop") == ["noop"] * 4
     before = space(f"layers[1].ffn = linear\n {WIDE}")
     assert names(program(tmp_path, before).spaces["v"], "ffn", 1) == "linear"
@@ -407,13 +225,10 @@ def test_selections(tmp_path: Path, rule: str, subscript: str, layers: set[int])
 
 @pytest.mark.states("overrides.slices", "overrides.negative", "overrides.step", "overrides.where")
 def test_selections_are_the_same_in_a_search(tmp_path: Path) -> None:
-    text = search(
-        "require sum(layers[-2.. step 1 where index > 2].ffn.width) <= 3\n require count(layers[..1, -1].ffn is noop) <= 2"
-    )
-    first, second = (
-        r.left.terms[0].term for r in program(tmp_path, text).searches["s"].requirements if r.kind == "linear"
-    )
-    assert (first.layers, second.layers) == ((3,), (0, 1, 3))  # type: ignore[union-attr]
+    one, other = "layers[-2.. step 1 where index > 2]", "layers[..1, -1]"
+    text = search(f"require sum({one}.ffn.width) <= 3\n require count({other}.ffn is noop) <= 2")
+    found = program(tmp_path, text).searches["s"].requirements
+    assert [r.left.terms[0].term.layers for r in found] == [(3,), (0, 1, 3)]  # type: ignore[union-attr]
 
 
 @pytest.mark.states("overrides.empty")
@@ -425,10 +240,8 @@ def test_a_layer_may_be_empty_between_two_lines(tmp_path: Path) -> None:
 def test_repeated_overrides(tmp_path: Path) -> None:
     line = "for i in 0..3 where i mod 2 == 0 {\n  let j = i + 1\n  layers[j].ffn = noop\n }"
     assert changed(tmp_path, line) == [ALL, "noop", ALL, "noop"]
-    assert (
-        changed(tmp_path, "for l in [0, 3] { for m in [l] { layers[m].ffn -= noop } }")[3]
-        == "parent mlp144 mlp96"
-    )
+    nested = changed(tmp_path, "for l in [0, 3] { for m in [l] { layers[m].ffn -= noop } }")
+    assert nested[3] == "parent mlp144 mlp96"
 
 
 # ---------------------------------------------------------------- patterns
@@ -455,26 +268,62 @@ def test_what_matches(tmp_path: Path, rule: str, pattern: str, kept: str) -> Non
     assert changed(tmp_path, f"layers[1].ffn &= {pattern}")[1] == kept, rule
 
 
-@pytest.mark.states("patterns.tests", "patterns.parents-own", "patterns.percent")
-def test_percentages_and_channels_differ_after_rounding(tmp_path: Path) -> None:
-    wide = "ffn = mlp(width: 30% | 100%, round: 16)\n "  # 57.6 becomes 64, a third
-    for pattern, kept in (("<= 30%", "mlp64"), ("30%", "mlp64"), (">= 64", "mlp64 parent"), ("64", "mlp64")):
-        found = program(tmp_path, space(f"{wide}layers[0].ffn &= mlp(width: {pattern})")).spaces["v"]
-        assert names(found, "ffn") == kept, pattern
-    assert codes(tmp_path, space(f"{wide}layers[0].ffn &= mlp(width: 33%)")) == "E0403"
+@pytest.mark.parametrize(
+    ("sub_block", "choice", "kept"),
+    [
+        pytest.param(
+            "ffn",
+            "mlp(width: 30% | 100%, round: 16)",  # 57.6 becomes 64, a third
+            {"mlp(width: <= 30%)": "mlp64", "mlp(width: 30%)": "mlp64", "mlp(width: >= 64)": "mlp64 parent", "mlp(width: 64)": "mlp64"},
+            marks=pytest.mark.states("patterns.tests", "patterns.parents-own", "patterns.percent"),
+        ),
+        pytest.param(
+            "attention",
+            "gqa(kv_heads: 4 | 2, window: full | 1Ki | 8Ki)",
+            {
+                "gqa(window: full)": "parent gqa2",
+                "gqa(window: >= 4Ki)": "parent gqa4w8192 gqa2 gqa2w8192",
+                "gqa(window: < 4Ki)": "gqa4w1024 gqa2w1024",
+                "gqa(kv_heads: 4, window: <= 8Ki)": "gqa4w1024 gqa4w8192",
+            },
+            marks=pytest.mark.states("patterns.parents-own", "patterns.window"),
+        ),
+        pytest.param(
+            "ffn",
+            "parent(dtype: full | q8_0 | q4_0) | mlp(width: 50%, dtype: full | q4_0)",
+            {
+                "parent": "parent parent@q8_0 parent@q4_0",
+                "parent(dtype: full)": "parent",
+                "mlp(dtype: q8_0 | q4_0)": "parent@q8_0 parent@q4_0 mlp96@q4_0",
+                "mlp(width: 50%, dtype: != q4_0)": "mlp96",
+            },
+            marks=pytest.mark.states("patterns.dtype"),
+        ),
+        pytest.param(
+            "attention",
+            "parent(kv_cache: full | fp8) | gqa(kv_heads: 2, kv_cache: full | fp8)",
+            {
+                "parent": "parent parent@kv_fp8",
+                "parent(kv_cache: full)": "parent",
+                "gqa(kv_cache: fp8 | q8_0)": "parent@kv_fp8 gqa2@kv_fp8",
+                "gqa(kv_heads: 2, kv_cache: != fp8)": "gqa2",
+                "gqa(kv_heads: 2)": "gqa2 gqa2@kv_fp8",
+            },
+            marks=pytest.mark.states("patterns.kv-cache"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_matches_among_others(
+    tmp_path: Path, sub_block: SubBlock, choice: str, kept: dict[str, str]
+) -> None:
+    for pattern, names_kept in kept.items():
+        text = space(f"{sub_block} = {choice}\n layers[0].{sub_block} &= {pattern}")
+        assert names(program(tmp_path, text).spaces["v"], sub_block) == names_kept, pattern
 
 
-@pytest.mark.states("patterns.parents-own", "patterns.window")
-def test_windows(tmp_path: Path) -> None:
-    wide = "attention = gqa(kv_heads: 4 | 2, window: full | 1Ki | 8Ki)\n "
-    for pattern, kept in (
-        ("window: full", "parent gqa2"),
-        ("window: >= 4Ki", "parent gqa4w8192 gqa2 gqa2w8192"),
-        ("window: < 4Ki", "gqa4w1024 gqa2w1024"),
-        ("kv_heads: 4, window: <= 8Ki", "gqa4w1024 gqa4w8192"),
-    ):
-        found = program(tmp_path, space(f"{wide}layers[0].attention &= gqa({pattern})")).spaces["v"]
-        assert names(found, "attention") == kept, pattern
+def test_another_percentage_of_the_same_width_matches_nothing(tmp_path: Path) -> None:
+    text = space("ffn = mlp(width: 30% | 100%, round: 16)\n layers[0].ffn &= mlp(width: 33%)")
+    assert codes(tmp_path, text) == "E0403"
 
 
 @pytest.mark.states("used-by.space")

@@ -15,7 +15,7 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.frozen import type_of
-from puzzledsl.base.settings import Call, Setting, calls_of
+from puzzledsl.base.settings import Setting, calls_of
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.families.registry import FAMILIES
@@ -49,17 +49,10 @@ NOBODY = "zzzzzzzzzzzzzzzz"
 TARGET = {"parent": "p", "space": "w", "hardware": "h", "bld": "b", "search": "q", "uptrain": "u"}
 
 
-def diagnostics(folder: Path, text: str) -> list[Diagnostic]:
+def check_with_base(folder: Path, text: str) -> tuple[Diagnostic, ...]:
     path = folder / "program.pzl"
     path.write_text(BASE + text, "utf-8")
-    return list(check(path, {}).diagnostics)
-
-
-def offered(folder: Path, text: str) -> set[str]:
-    """The names that the checker lists when it meets one it does not know."""
-    found = [d for d in diagnostics(folder, text) if NOBODY in d.message]
-    assert found, text
-    return set(re.findall(r"`(\w+)(?: = …| \{ … \}|\[…\])?`", found[0].help))
+    return check(path, {}).diagnostics
 
 
 def head(kind: str) -> str:
@@ -170,7 +163,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     known = Settings.known
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Settings, "known", note)
-        said = diagnostics(tmp_path_factory.mktemp("table"), EVERYTHING)
+        said = check_with_base(tmp_path_factory.mktemp("table"), EVERYTHING)
     assert [d for d in said if d.severity == "error"] == []
     return found
 
@@ -209,120 +202,72 @@ def test_what_the_table_lacks_cannot_be_read() -> None:
             reader("nobody")
 
 
-@pytest.mark.parametrize(("kind", "key"), [(k, n) for k in ("space", "search") for n in KINDS[k].settings])
-def test_settings_that_are_no_settings_of_a_call_are_read(kind: str, key: str, tmp_path: Path) -> None:
-    said = diagnostics(tmp_path, f"{head(kind)} {{ {key} = {NOBODY} }}\n")
-    assert any(NOBODY in d.message and "setting" not in d.message for d in said)
-
-
 # ---------------------------------------------------------------- what the checker lists
-
-
-def test_what_a_layer_has_is_the_checkers(tmp_path: Path) -> None:
-    text = f"search x of w {{ minimize kl, require layers[1].{NOBODY} == 1 }}\n"
-    assert offered(tmp_path, text) == set(words.LAYER_FACTS)
-
-
-@pytest.mark.parametrize("thing", ["s", "h"])
-def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) -> None:
-    known = {"s": {*metrics_under(traffic=False), *words.SCENARIO_FACTS}, "h": set(HARDWARE_FACTS)}[thing]
-    assert offered(tmp_path, f"let x = {thing}.{NOBODY}\n") == known
-
-
-@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.settings])
-def test_settings_of_a_body_are_the_checkers(kind: str, tmp_path: Path) -> None:
-    listed = offered(tmp_path, f"{head(kind)} {{ {NOBODY} = 1 }}\n")
-    known = {*KINDS[kind].settings, *KINDS[kind].sections}
-    if kind == "search":
-        known |= set(KINDS[kind].statements) - {"let", "assert"}
-    if kind == "space":
-        known |= {"layers"}
-    assert listed == known
-
-
-@pytest.mark.parametrize(("kind", "section"), [(k, s) for k, v in KINDS.items() for s in v.sections])
-def test_settings_of_a_section_are_the_checkers(kind: str, section: str, tmp_path: Path) -> None:
-    text = f"{head(kind)} {{ {section} {{ {NOBODY} = 1 }} }}\n"
-    assert offered(tmp_path, text) == set(KINDS[kind].sections[section].settings)
-
 
 CALLS = [
     (f"{head(k)} = {n}({{}})\n", n, c) for k, v in KINDS.items() if v.value for n, c in v.value.calls.items()
 ]
 CALLS = [(text.replace("of p = used_by", "of w = used_by"), name, call) for text, name, call in CALLS]
-CALLS += [
-    (f"space x of p {{{{ attention = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["attention"].items()
-]
-CALLS += [
-    (f"space x of {'sparse' if n == 'moe' else 'p'} {{{{ ffn = {n}({{}}) }}}}\n", n, c)
-    for n, c in ALTERNATIVES["ffn"].items()
-]
-CALLS += [(f"search x of w {{{{ minimize kl, solver = {n}({{}}) }}}}\n", n, c) for n, c in SOLVERS.items()]
-CALLS += [(f"search x of w {{{{ minimize kl, refine = {n}({{}}) }}}}\n", n, c) for n, c in REFINES.items()]
-CALLS += [(f"bld x of w {{{{ tokens = 1, lr = {n}({{}}) }}}}\n", n, c) for n, c in SCHEDULES.items()]
-CALLS += [(f"score x of b = replace_one({n}({{}}))\n", n, c) for n, c in SCORE_METRICS.items()]
+for place, calls in {
+    "space x of p {{{{ attention = {call} }}}}\n": ALTERNATIVES["attention"],
+    "space x of {parent} {{{{ ffn = {call} }}}}\n": ALTERNATIVES["ffn"],
+    "search x of w {{{{ minimize kl, solver = {call} }}}}\n": SOLVERS,
+    "search x of w {{{{ minimize kl, refine = {call} }}}}\n": REFINES,
+    "bld x of w {{{{ tokens = 1, lr = {call} }}}}\n": SCHEDULES,
+    "score x of b = replace_one({call})\n": SCORE_METRICS,
+}.items():
+    texts = {n: place.format(call=f"{n}({{}})", parent="sparse" if n == "moe" else "p") for n in calls}
+    CALLS += [(texts[name], name, call) for name, call in calls.items()]
 
 
-@pytest.mark.parametrize(("text", "name", "call"), CALLS, ids=lambda v: v if isinstance(v, str) else "")
-def test_arguments_of_a_call_are_the_checkers(text: str, name: str, call: Call, tmp_path: Path) -> None:
-    listed = offered(tmp_path, text.format(f"{NOBODY}: 1"))
-    assert listed == set(call.arguments)
+def body_names(kind: str) -> set[str]:
+    """What a body of this kind may hold, where the checker lists it."""
+    known = {*KINDS[kind].settings, *KINDS[kind].sections}
+    more = {"search": {*KINDS[kind].statements} - {"let", "assert"}, "space": {"layers"}}
+    return known | more.get(kind, set())
 
 
-def test_a_profiles_arguments_are_its_settings(tmp_path: Path) -> None:
-    listed = offered(tmp_path, f"hardware x = h100_sxm({NOBODY}: 1)\n")
-    assert listed == set(KINDS["hardware"].settings)
-
-
-def _positions(call: Call) -> int:
-    return 9 if call.rest else call.positional
-
-
-@pytest.mark.parametrize(("text", "name", "call"), CALLS, ids=lambda v: v if isinstance(v, str) else "")
-def test_a_call_takes_so_many_arguments_without_names(
-    text: str, name: str, call: Call, tmp_path: Path
-) -> None:
-    def too_many(count: int) -> bool:
-        found = diagnostics(tmp_path, text.format(", ".join(["d"] * count)))
-        return any(type(d).__name__ == "TooManyArguments" for d in found)
-
-    assert not too_many(min(_positions(call), 3))
-    assert too_many(_positions(call) + 1) or call.rest
-
-
-WORDS = [
-    (f"{head(k)} {{ {n} = {NOBODY} }}\n", s)
-    for k, v in KINDS.items()
-    for n, s in v.settings.items()
-    if s.words and s.type is not bool and not s.sums and not s.calls
-]
-WORDS += [
-    (text.format(f"{n}: {NOBODY}"), s)
-    for text, _, c in CALLS
-    for n, s in c.arguments.items()
-    if s.words and s.type is not bool and n not in ("window", "batch")
-]
-
-
-@pytest.mark.parametrize(("text", "setting"), WORDS, ids=lambda v: v if isinstance(v, str) else "")
-def test_closed_lists_of_words_are_the_checkers(text: str, setting: Setting, tmp_path: Path) -> None:
-    assert offered(tmp_path, text) == set(setting.words)
-
-
-def _settings() -> list[tuple[str, Setting]]:
-    found = [(f"{k}.{n}", s) for k, v in KINDS.items() for n, s in v.settings.items()]
-    found += [
-        (f"{k}.{p}.{n}", s)
+LISTED: list[tuple[str, set[str]]] = [
+    (f"search x of w {{ minimize kl, require layers[1].{NOBODY} == 1 }}\n", {*words.LAYER_FACTS}),
+    (f"let x = s.{NOBODY}\n", {*metrics_under(traffic=False), *words.SCENARIO_FACTS}),
+    (f"let x = h.{NOBODY}\n", {*HARDWARE_FACTS}),
+    (f"hardware x = h100_sxm({NOBODY}: 1)\n", {*KINDS["hardware"].settings}),
+    *((f"{head(k)} {{ {NOBODY} = 1 }}\n", body_names(k)) for k, v in KINDS.items() if v.settings),
+    *(
+        (f"{head(k)} {{ {name} {{ {NOBODY} = 1 }} }}\n", {*section.settings})
         for k, v in KINDS.items()
-        for p, t in v.sections.items()
-        for n, s in t.settings.items()
-    ]
-    return found + [(f"{name}.{n}", s) for _, name, c in CALLS for n, s in c.arguments.items()]
+        for name, section in v.sections.items()
+    ),
+    *((text.format(f"{NOBODY}: 1"), {*call.arguments}) for text, _, call in CALLS),
+    *(
+        (f"{head(k)} {{ {n} = {NOBODY} }}\n", {*s.words})
+        for k, v in KINDS.items()
+        for n, s in v.settings.items()
+        if s.words and s.type is not bool and not s.sums and not s.calls
+    ),
+    *(
+        (text.format(f"{n}: {NOBODY}"), {*s.words})
+        for text, _, call in CALLS
+        for n, s in call.arguments.items()
+        if s.words and s.type is not bool and n not in ("window", "batch")
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "known"), LISTED, ids=lambda v: v if isinstance(v, str) else "")
+def test_what_the_checker_lists_is_the_tables(text: str, known: set[str], tmp_path: Path) -> None:
+    """It lists the names that may stand in a place when it meets one that it does not know."""
+    said = [d for d in check_with_base(tmp_path, text) if NOBODY in d.message]
+    assert said, text
+    assert set(re.findall(r"`(\w+)(?: = …| \{ … \}|\[…\])?`", said[0].help)) == known
 
 
 def test_everything_is_explained() -> None:
-    assert [name for name, setting in _settings() if not setting.doc] == []
+    owners = [*KINDS.values(), *(section for kind in KINDS.values() for section in kind.sections.values())]
+    settings = [each for owner in owners for each in owner.settings.items()]
+    settings += [each for _, _, call in CALLS for each in call.arguments.items()]
+    assert [name for name, setting in settings if not setting.doc] == []
     assert [name for name, call in kinds.ANYWHERE.items() if not call.doc] == []
-    named = {w for _, s in _settings() for w in s.words if w not in s.calls}
+    named = {w for _, s in settings for w in s.words if w not in s.calls}
     known = {*words.OTHER, *words.DTYPES, *words.VALUES, *words.SUB_BLOCKS}
     assert named - known - set(EXPORTS["gguf"].arguments["dtype"].words) - set(FAMILIES) == set()

@@ -1,4 +1,4 @@
-"""The text of a program, its names and the files it uses."""
+"""The text of a program, its names, the files it uses, values and parameters."""
 
 from __future__ import annotations
 
@@ -6,55 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.diagnostics import Sink
 from puzzledsl.checker.check import check
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS
-from tests.language.rules import PRELUDE, codes, holds, outcome, program, refused, search
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *holds("text.comments", "# a comment { ( [", "let a = 1 # and more\n### three are a comment, too"),
-        *holds(
-            "text.newline",
-            "let a = (1\n+ 2)\nlet b = [1,\n2\n]",
-            "let a = 1 +\n 2\nassert a == 3\nlet b = if a == 3\n  then 1\n  else 2",
-            search("require layers[0].ffn is noop\n  implies layers[1].ffn is noop\n  because \"it is\""),
-            "space v of p\n{ ffn = parent\n    | noop\n}\nassert 1 == 1\n  and 2 == 2\n  or 3 == 3",
-            "let n = count(x > 1 for x in 1..3\n  where x > 2)",
-        ),
-        *holds("text.declaration", "  space v of p {\nffn = parent | noop\n    }\n search s of v { maximize params }"),
-        *holds("text.comma", "space v of p { ffn = parent | noop, layers[0] = parent, }"),
-        *holds("text.names", "let _a9 = 1\nlet A = 2\nlet a = 3\nassert A + _a9 == a"),
-        *holds("names.order", "assert later == 1\nlet later = 1"),
-        *holds("names.local", "let i = 7\n" + search("for i in 0..3 { require layers[i].ffn is not noop }")),
-        *holds("names.local", "let n = 7\nfn f(n) = n\nassert f(1) == 1", "let a = 1\nspace v of p { let a = parent | noop, ffn = a }"),
-        *holds("names.own", "let sum = 3\nlet fp8 = 4\nassert sum + fp8 == 7"),
-        *holds("names.words-win", "search cpsat of w { minimize kl, solver = cpsat }"),
-        *holds("use.std", *(f'use "std/{name}.pzl" as n' for name in ("hardware", "parents", "spaces"))),
-    ],
-)  # fmt: skip
-def test_it_checks(tmp_path: Path, text: str) -> None:
-    program(tmp_path, text)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        *refused("text.comma", ("let a = 1, let b = 2", "E0001")),
-        *refused(
-            "text.declaration", ("space v of p { ffn = parent | noop\nspace u of v { ffn = parent }", "E0002")
-        ),
-        *refused("text.names", ("let 9a = 1", "E0001")),
-        *refused("text.kinds", ("serch s of w { minimize kl }", "E0101")),
-        *refused("names.once", ("let a = 1\nlet a = 2", "E0203"), ("let kl = 1", "E0203")),
-        *refused("names.unknown", ("let a = nothing\nlet b = nothing + nothing", "E0201")),
-        *refused("use.std", ('use "std/nothing.pzl"', "E0211")),
-    ],
-)
-def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
-    assert codes(tmp_path, text) == expected
+from puzzledsl.syntax.parse import parse
+from tests.language.rules import PRELUDE, codes, outcome, program
+from tests.syntax.unparse import unparse
 
 
 @pytest.mark.states("text.utf8")
@@ -85,12 +43,6 @@ def test_a_reserved_word_is_no_name(tmp_path: Path, word: str) -> None:
     assert outcome(tmp_path, f"let {word} = 1").program is None
 
 
-@pytest.mark.states("names.unknown")
-def test_an_unknown_name_has_a_did_you_mean(tmp_path: Path) -> None:
-    (found,) = outcome(tmp_path, "let a = chat.memry / kll\nlet b = chta.latency").diagnostics[:1]
-    assert "did you mean" in found.help
-
-
 # ---------------------------------------------------------------- files
 
 
@@ -105,14 +57,14 @@ def files(folder: Path, **texts: str) -> str:
 
 @pytest.mark.states("use.some", "use.all", "use.as")
 def test_what_use_imports(tmp_path: Path) -> None:
-    f = 'use "g.pzl" (c)\nlet a = 1\nlet b = c\n'
+    f = 'use "g.pzl" (c)\nlet a = 1\nlet b = c\nfn twice(x) = 2 * x\n'
     g = "let c = 3\n"
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" (a)\nassert a == 1') == ""
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" (a)\nassert b == 3') == "E0201"
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" (a, nope)') == "E0213"
     assert files(tmp_path, f=f, g=g, main='use "f.pzl"\nassert a + b == 4') == ""
     assert files(tmp_path, f=f, g=g, main='use "f.pzl"\nassert c == 3') == "E0201"
-    assert files(tmp_path, f=f, g=g, main='use "f.pzl" as f\nassert f.a + f.b == 4') == ""
+    assert files(tmp_path, f=f, g=g, main='use "f.pzl" as f\nassert f.twice(f.a) + f.b == 5') == ""
     assert files(tmp_path, f=f, g=g, main='use "f.pzl" as f\nassert a == 1') == "E0201"
 
 
@@ -135,9 +87,9 @@ def test_circles_are_named(tmp_path: Path) -> None:
 @pytest.mark.states("use.lowered")
 def test_what_is_kept_of_a_used_file(tmp_path: Path) -> None:
     used = "hardware one = measured(device: cpu)\nhardware two = measured(device: cpu)\n"
-    assert files(tmp_path, f=used, main='use "f.pzl"\nscenario s on two = batch(1, 8 -> 8)') == ""
-    assert "two" in program(tmp_path, 'use "f.pzl"\nscenario s on two = batch(1, 8 -> 8)').hardware
-    assert "one" not in program(tmp_path, 'use "f.pzl"\nscenario s on two = batch(1, 8 -> 8)').hardware
+    main = 'use "f.pzl"\nscenario s on two = batch(1, 8 -> 8)'
+    assert files(tmp_path, f=used, main=main) == ""
+    assert {*program(tmp_path, main).hardware} == {"h", "two"}
     assert files(tmp_path, f=used + "let bad = nothing\n", main='use "f.pzl" (one)') == "E0201"
 
 
@@ -153,3 +105,73 @@ def test_the_prelude_is_that_of_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
     for line in PRELUDE.splitlines()[2:]:
         assert line in page
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.states("values.dimensions")
+def test_unlike_dimensions_are_named_with_a_literal_that_would_do(tmp_path: Path) -> None:
+    (found,) = outcome(tmp_path, "assert 80GiB <= 78_000").diagnostics
+    assert found.message == "`<=` compares Bytes with a plain number"
+    assert "78GiB" in found.help
+    program(tmp_path, "assert 80GiB >= 78GiB")
+
+
+@pytest.mark.states("assert.false")
+def test_a_false_assertion_shows_both_sides(tmp_path: Path) -> None:
+    (found,) = outcome(tmp_path, 'let a = 1GiB\nassert a == chat.prompt * 1MiB because "so"').diagnostics
+    assert found.label == "`a` is 1GiB, `chat.prompt * 1MiB` is 128MiB"
+    assert found.notes == ("because so",)
+
+
+@pytest.mark.states("param.set", "param.recorded")
+def test_setting_parameters(tmp_path: Path) -> None:
+    text = "param a: Bytes = 80GiB\nparam m: fast | small = fast"
+    assert program(tmp_path, text).params == {"a": "80GiB", "m": "fast"}
+    assert program(tmp_path, text, a="2 * 40GiB", m="small").params == {"a": "2 * 40GiB", "m": "small"}
+    assert codes(tmp_path, text, a="80") == "E0303"
+    assert codes(tmp_path, text, a="80GiB }") == "E0217"
+    assert codes(tmp_path, text, b="1") == "E0216"
+    assert codes(tmp_path, "param a: Bytes") == "E0218"
+    assert codes(tmp_path, "param a: Bytes", a="1GiB") == ""
+    assert codes(tmp_path, text, m="slow") == "E0305"
+
+
+@pytest.mark.states("values.precedence")
+@pytest.mark.parametrize(
+    ("bare", "bracketed"),
+    [
+        ("if a then b else c | d", "if a then b else (c | d)"),
+        ("a | b implies c", "a | (b implies c)"),
+        ("| a | b", "a | b"),
+        ("a or b implies c or d", "(a or b) implies (c or d)"),
+        ("a and b or c and d", "(a and b) or (c and d)"),
+        ("not a and not b", "(not a) and (not b)"),
+        ("not a == b", "not (a == b)"),
+        ("not a is noop", "not (a is noop)"),
+        ("a..b == c", "(a..b) == c"),
+        ("a in b..c", "a in (b..c)"),
+        ("a + b..c - d", "(a + b)..(c - d)"),
+        ("a + b -> c + d", "(a + b) -> (c + d)"),
+        ("a - b - c", "(a - b) - c"),
+        ("a + b * c mod d", "a + ((b * c) mod d)"),
+        ("a * b / c", "(a * b) / c"),
+        ("-a * b", "(-a) * b"),
+        ("-a.b", "-(a.b)"),
+        ("a.b(c).d[e]", "((a.b)(c)).d[e]"),
+        ("a < b <= c == d", "a < b <= c == d"),
+    ],
+)
+def test_precedence(bare: str, bracketed: str) -> None:
+    sink = Sink()
+    one, other = (unparse(parse(f"let x = {text}\n", "t.pzl", sink)) for text in (bare, bracketed))
+    assert one == other and not sink.items
+
+
+@pytest.mark.states("values.precedence")
+@pytest.mark.parametrize("text", ["a implies b implies c", "a..b..c", "a -> b -> c"])
+def test_what_does_not_chain(text: str) -> None:
+    sink = Sink()
+    parse(f"let x = {text}\n", "t.pzl", sink)
+    assert sink.items

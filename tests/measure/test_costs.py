@@ -1,4 +1,7 @@
-"""The measured table is complete and exact in what can be counted, and measuring goes on where it was interrupted."""
+"""The measured table is complete and exact in what can be counted, and measuring goes on where it was interrupted.
+
+A measured hardware is checked against the machine.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,40 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError
+from puzzledsl.base.diagnostics import CannotRealise, DiagnosticError, SeveralGpus
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
 from puzzledsl.measure import estimate
 from puzzledsl.measure.cells import measure_costs
-from puzzledsl.measure.errors import NoWorkload
+from puzzledsl.measure.errors import NoSuchDevice, NoWorkload
+from puzzledsl.measure.place import device_of, memory_bytes
+from puzzledsl.pipeline.inputs import measured_scenarios
 from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
 from tests.uptrain.cases import Interrupted, Recorder
 
 SIZES = {"layers": 4, "hidden": 96, "intermediate": 384, "heads": 4, "kv_heads": 2, "head_dim": 32}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture
+def few_rounds(monkeypatch) -> None:
+    monkeypatch.setattr(estimate, "ROUNDS", 1)
+    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
+
+
+def hardware(name="here", spec=None, **of) -> nodes.Hardware:
+    return nodes.Hardware(name=name, spec=spec or nodes.MeasuredHardware(**of), where=WHERE)
+
+
+def scenario(name, on, batches=(1,)) -> nodes.Scenario:
+    return nodes.Scenario(name=name, hardware=on, batches=batches, prompt=24, output=6, where=WHERE)
 
 
 def program(base, *, batches=(2,), memory=None, ffn=FFN) -> nodes.Program:
+    """A scenario that is measured and one of a table."""
+    places = {"here": hardware(memory_bytes=memory), "t": hardware("t", nodes.TableHardware(path="t.csv"))}
+    scenarios = {"chat": scenario("chat", "here", batches), "far": scenario("far", "t")}
     made = make_program(base, model=SIZES, ffn=ffn)
-    spec = nodes.MeasuredHardware(memory_bytes=memory)
-    table = nodes.Hardware(name="t", spec=nodes.TableHardware(path="t.csv"), where=WHERE)
-
-    def scenario(name, on, sizes):
-        return nodes.Scenario(name=name, hardware=on, batches=sizes, prompt=24, output=6, where=WHERE)
-
-    return made.model_copy(
-        update={
-            "hardware": {"here": nodes.Hardware(name="here", spec=spec, where=WHERE), "t": table},
-            "scenarios": {"chat": scenario("chat", "here", batches), "far": scenario("far", "t", (1,))},
-        }
-    )
+    return made.model_copy(update={"hardware": places, "scenarios": scenarios})
 
 
 def measure(base, made, progress=None):
@@ -90,9 +93,8 @@ def test_interrupted_measuring_goes_on(tmp_path):
     assert after[:2] == before[:2] and after[2] != before[2] and len(after) == 5
     progress = Recorder()
     measure(tmp_path, made, progress)
-    assert (
-        progress.advanced == progress.named("start")[0]["total"] and len(progress.named("measure_check")) == 3
-    )
+    assert progress.advanced == progress.named("start")[0]["total"]
+    assert len(progress.named("measure_check")) == 3
 
 
 def test_unfinished_work_of_another_workload_is_not_used(tmp_path):
@@ -104,16 +106,12 @@ def test_unfinished_work_of_another_workload_is_not_used(tmp_path):
     assert sorted(map(works.count, set(works))) == [1, 2]
 
 
-def test_several_batches_ascend(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "ROUNDS", 1)
-    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
+def test_several_batches_ascend(tmp_path, few_rounds):
     table = measure(tmp_path, program(tmp_path, batches=(3, 1)))
     assert [costs.batch for costs in table.scenarios["chat"]] == [1, 3]
 
 
-def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "ROUNDS", 1)
-    monkeypatch.setattr(estimate, "CHECK_ROUNDS", 1)
+def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, few_rounds):
     shape = program(tmp_path, batches=()).parents["p"].shape
     sizes = [a.size(shape).params for a in (ATTENTION[0], FFN[0])]
     weights = 4 * (2 * shape.vocab * shape.hidden + shape.hidden + shape.layers * sum(sizes))
@@ -131,3 +129,25 @@ def test_what_cannot_be_built_cannot_be_measured(tmp_path):
     with pytest.raises(DiagnosticError) as error:
         measure(tmp_path, program(tmp_path, ffn=(*FFN, moe)))
     assert isinstance(error.value.diagnostics[0], CannotRealise)
+
+
+@pytest.mark.parametrize(("spec", "problem"), [({"device": "npu"}, NoSuchDevice), ({"gpus": 2}, SeveralGpus)])
+def test_a_device_that_is_not_there_is_a_diagnostic_at_the_declaration(spec, problem):
+    assert device_of(hardware(dtype="bf16")) == (torch.device("cpu"), torch.bfloat16)
+    with pytest.raises(DiagnosticError) as error:
+        device_of(hardware(**spec))
+    (found,) = error.value.diagnostics
+    assert isinstance(found, problem) and found.span is not None
+    assert found.span.line == WHERE.line and found.help
+
+
+def test_only_measured_scenarios_are_measured(tmp_path):
+    made = program(tmp_path)
+    scenarios = {**made.scenarios, "more": scenario("more", "here")}
+    assert measured_scenarios(made.model_copy(update={"scenarios": scenarios})) == ["chat", "more"]
+
+
+def test_memory_is_what_is_declared_or_what_is_there():
+    cpu = torch.device("cpu")
+    assert memory_bytes(hardware(memory_bytes=123), cpu) == 123
+    assert memory_bytes(hardware(), cpu) > 1 << 28

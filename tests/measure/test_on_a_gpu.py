@@ -21,6 +21,7 @@ from puzzledsl.measure.cells import measure_costs
 from puzzledsl.measure.stopwatch import CudaStopwatch, stopwatch_for
 from puzzledsl.measure.whole import Forward, WholeTimer, Workload
 from puzzledsl.models.families.load import load_parent
+from tests.cases import more
 from tests.children import MIXED, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.pretended_gpu import Gpu, pretended_gpu
@@ -47,21 +48,19 @@ def model_of(kind: str, directory: Path, device: str):
     return load_child(directory / "child", device=device)
 
 
-@pytest.fixture(scope="module", params=["llama", "mistral", "gemma3_text", "gpt_oss", "nemotron_h", "child"])
+@pytest.fixture(
+    scope="module", params=["llama", *more("mistral", "gemma3_text", "gpt_oss"), "nemotron_h", "child"]
+)
 def made(request, tmp_path_factory) -> tuple[str, Path]:
     """Full attention, windows of every kind, states, and a child."""
     kind, directory = request.param, tmp_path_factory.mktemp("timed")
     family = "llama" if kind == "child" else kind
     layers = len(MIXED) if kind == "child" else 4 if kind == "nemotron_h" else 3
-    more = {"sliding_window": 5} if kind in ("mistral", "gpt_oss") else {}
-    save_tiny(directory / "parent", family, layers=layers, scale=0.2, **more)
+    window = {"sliding_window": 5} if kind in ("mistral", "gpt_oss") else {}
+    save_tiny(directory / "parent", family, layers=layers, scale=0.2, **window)
     if kind == "child":
-        realise(
-            define(MIXED),
-            directory / "parent",
-            random_pieces(load_parent(directory / "parent"), MIXED),
-            directory / "child",
-        )
+        pieces = random_pieces(load_parent(directory / "parent"), MIXED)
+        realise(define(MIXED), directory / "parent", pieces, directory / "child")
     return kind, directory
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from puzzledsl.checker.check import check
 from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
+from puzzledsl.ir.nodes import Scenario, Traffic
 from puzzledsl.measure.stopwatch import CpuStopwatch, CudaStopwatch, spread, undisturbed
-from puzzledsl.measure.whole import (
-    DECODE_WINDOW,
-    Forward,
-    WholeTimer,
-    Workload,
-    needs_prefill,
-    served_work,
-)
-from puzzledsl.models.families.load import load_parent
+from puzzledsl.measure.whole import DECODE_WINDOW, Forward, WholeTimer, Workload, needs_prefill, served_work
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import frozen, load_parent
 from tests.children import MIXED, define, random_pieces
+from tests.pieces.train.bld_programs import WHERE
 from tests.tiny import FAMILIES, save_tiny, tiny_model
 
 
@@ -49,8 +47,7 @@ def test_its_steps_are_greedy_generation(child, family):
         tokens.append(forward._next)
     ids = forward._ids
     for token in tokens:  # without a cache
-        wanted = model(ids).logits[:, -1].argmax(-1, keepdim=True)
-        assert torch.equal(token, wanted)
+        assert torch.equal(token, model(ids).logits[:, -1].argmax(-1, keepdim=True))
         ids = torch.cat([ids, token], -1)
 
 
@@ -76,12 +73,13 @@ def test_the_window_lies_within_the_generation(prompt, output):
     assert workload.context + workload.window <= prompt + output + 1
 
 
-def test_a_round_runs_one_prompt_and_a_window_of_steps(monkeypatch):
-    calls = []
-    model = tiny_model()
-    model.register_forward_hook(
-        lambda m, args, kwargs, out: calls.append(kwargs["input_ids"].shape), with_kwargs=True
-    )
+def test_a_round_runs_one_prompt_and_a_window_of_steps():
+    calls, model = [], tiny_model()
+
+    def note(module, args, kwargs, out) -> None:
+        calls.append(kwargs["input_ids"].shape)
+
+    model.register_forward_hook(note, with_kwargs=True)
     prefill, steps = WholeTimer(model, Workload(3, 5, 20)).round()
     assert calls == [(3, 5)] + [(3, 1)] * DECODE_WINDOW
     assert prefill > 0 and len(steps) == DECODE_WINDOW
@@ -122,27 +120,46 @@ def test_interruptions_do_not_count():
     assert spread([1.0]) == 0 and spread([1.0, 1.0, 1.0]) == 0 and spread([1.0, 2.0, 3.0]) > 0
 
 
-SECONDS = {1: 12.2, 2: 5.8, 3: 7.4, 4: 6.9, 5: 8.8, 6: 9.3, 7: 9.0, 8: 10.2}
-"""Seconds of a model of SmolLM2-135M in llama.cpp beside its parent, by sequences: 256 tokens and 32, one thread of an EPYC."""
+@pytest.mark.parametrize(("batch", "timed"), [(1, True), (2, False), (8, False)])
+def test_prompts_of_traffic_are_timed_at_one_sequence_and_the_work_of_a_load_is_its_tokens(batch, timed):
+    where = {"name": "s", "hardware": "h", "where": WHERE}
+    busy = Scenario(**where, batches=tuple(range(1, 9)), prompt=256, output=32)
+    chat = Scenario(**where, batches=(1,), prompt=64, output=128)
+    loads = [chat, busy.model_copy(update={"traffic": Traffic(rate=Fraction(1), at_most=8, where=WHERE)})]
+    load, shape = Workload.of(busy, batch), shape_of(tiny_model().config)
+    assert needs_prefill(loads, load) == timed
+    work, less = (served_work(shape, load, 4, prefill=prefill) for prefill in (True, False))
+    assert 0 < less < work
 
 
-def test_the_first_model_in_an_engine_tells_how_long_all_take(tmp_path):
-    path = tmp_path / "busy.pzl"
-    path.write_text(
-        """use "std/parents.pzl" (smollm2_135m)
-parent p = hf("parent", shape: smollm2_135m)
-hardware here = measured(engine: llama_cpp, threads: 1)
-scenario busy on here = traffic(1 req/s, 256 -> 32, at_most: 8)
-scenario chat on here = batch(1, 64 -> 128)
-"""
-    )
-    program = check(path).program
-    shape, busy, chat = program.parents["p"].shape, program.scenarios["busy"], program.scenarios["chat"]
-    assert busy.batches == (*SECONDS,)
-    loads = {n: Workload.of(busy, n) for n in SECONDS}
-    timed = {n: needs_prefill([busy, chat], load) for n, load in loads.items()}
-    assert [n for n in timed if timed[n]] == [1]
-    work = {n: served_work(shape, load, 4, prefill=timed[n]) for n, load in loads.items()}
-    assert sum(work.values()) / work[1] * SECONDS[1] == pytest.approx(sum(SECONDS.values()), rel=0.2)
-    of_chat = served_work(shape, Workload.of(chat, 1), 4, prefill=True)
-    assert of_chat / work[1] * SECONDS[1] == pytest.approx(5.4, rel=0.4)
+class Products(TorchDispatchMode):
+    """Counter of batched products, which multiply a copy of a weight for each sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.batched = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.batched.append(tuple(args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@torch.no_grad()
+def test_the_head_of_a_frozen_model_multiplies_a_slice_as_one_matrix(batch):
+    model = tiny_model().to(torch.bfloat16)
+    vocab, hidden = model.lm_head.weight.shape
+    ids = torch.zeros(batch, 5, dtype=torch.int64)
+    model.requires_grad_(True)
+    wanted = model(ids, logits_to_keep=1).logits
+    model.requires_grad_(False)
+    with Products() as before:
+        model(ids, logits_to_keep=1)
+    assert before.batched == [(batch, hidden, vocab)]
+    frozen(model)
+    with Products() as after:
+        logits = model(ids, logits_to_keep=1).logits
+    assert after.batched == [] and torch.equal(logits, wanted)
+    frozen(model)
+    assert len(model.lm_head._forward_pre_hooks) == 1

@@ -25,16 +25,11 @@ def parent_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("gpu") / "parent")
 
 
-@pytest.mark.parametrize(
-    ("capability", "dtype"), [((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)]
-)
-def test_parents_run_in_bfloat16_where_a_gpu_has_it(parent_dir: Path, capability: tuple[int, int], dtype):
-    with pretended_gpu(capability=capability):
-        device, found = placement(parent_dir)
-    assert device.type == "cuda" and found == dtype
-
-
-def test_an_old_gpu_takes_bfloat16_only_for_large_parents(parent_dir: Path):
+def test_parents_run_in_bfloat16_where_a_gpu_has_it(parent_dir: Path):
+    """An old one takes it only for large parents."""
+    for capability, dtype in (((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)):
+        with pretended_gpu(capability=capability):
+            assert placement(parent_dir) == (torch.device("cuda"), dtype)
     stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
     with pretended_gpu(3 * stored, capability=(7, 5)):
         assert placement(parent_dir)[1] == torch.bfloat16
@@ -49,10 +44,8 @@ def test_attention_in_float32_is_not_grouped(parent_dir: Path, pretended: Gpu):
         with torch.autocast("cuda", torch.bfloat16):
             on_gpu(tokens.to("cuda"))
     torch.testing.assert_close(found.cpu(), expected)
-    assert {dtype: grouped for dtype, grouped, _ in pretended.attention} == {
-        torch.float32: False,
-        torch.bfloat16: True,
-    }
+    grouped = {dtype: grouped for dtype, grouped, _ in pretended.attention}
+    assert grouped == {torch.float32: False, torch.bfloat16: True}
 
 
 def test_no_call_is_looked_at_on_a_gpu(parent_dir: Path, pretended: Gpu, monkeypatch: pytest.MonkeyPatch):
@@ -72,9 +65,8 @@ def test_products_of_bfloat16_keep_their_digits(pretended: Gpu):
     a, b = (torch.randn(64, 48).bfloat16().to("cuda") for _ in range(2))
     found = product(a.T, b)
     assert found.dtype == torch.float32 and set(+pretended.flop) == {torch.bfloat16}
-    torch.testing.assert_close(
-        found.double().cpu(), a.T.double().cpu() @ b.double().cpu(), rtol=1e-5, atol=1e-4
-    )
+    wanted = a.T.double().cpu() @ b.double().cpu()
+    torch.testing.assert_close(found.double().cpu(), wanted, rtol=1e-5, atol=1e-4)
     gram = self_product(a)
     assert torch.equal(gram.cpu(), gram.T.cpu())
 

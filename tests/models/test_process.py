@@ -1,7 +1,12 @@
-"""Loading and running a parent changes nothing of transformers that the models of others in the same process would see."""
+"""Loading and running a parent changes nothing of transformers that the models of others in the same process would see.
+
+The room that is left is the least of what machine, control groups and the process's own limits leave; freed memory is taken
+again without the system's help.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +15,18 @@ import pytest
 import torch
 
 from puzzledsl.families.registry import FAMILIES
+from puzzledsl.models import machine
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.kernels.products import whole_rows
+from puzzledsl.models.kernels import products
+from puzzledsl.models.kernels.products import keep_freed_memory, whole_rows
 from tests.tiny import save_tiny, tiny_tokens
+
+
+def output_of(program: str, *arguments: str) -> list[str]:
+    """Lines that a program prints in a process of its own."""
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
 
 PROBE = """
 import logging, os, sys
@@ -48,12 +62,8 @@ print(sorted(modules - set(sys.modules)))
 
 @pytest.mark.more
 def test_the_models_of_others_stay_as_they_were(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", PROBE, str(save_tiny(tmp_path))], capture_output=True, text=True, check=True
-    )
-    *rest, gone = ran.stdout.splitlines()
-    assert rest == ["[]", "['puzzledsl_sdpa', 'puzzledsl_sdpa']"] * 2, ran.stdout
-    assert gone == "[]"
+    *rest, gone = output_of(PROBE, str(save_tiny(tmp_path)))
+    assert rest == ["[]", "['puzzledsl_sdpa', 'puzzledsl_sdpa']"] * 2 and gone == "[]"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,10 +74,82 @@ def test_whole_rows_give_the_bits_of_a_search_that_finds_none(tmp_path: Path, fa
     plain = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
     with pytest.MonkeyPatch.context() as patch:
         if arguments:
-            patch.setattr("transformers.masking_utils.find_packed_sequence_indices", _no_search)
+            patch.setattr("transformers.masking_utils.find_packed_sequence_indices", pytest.fail)
         found = model.base_model(input_ids=ids_BT, use_cache=False, **arguments)
     assert torch.equal(found.last_hidden_state, plain)
 
 
-def _no_search(position_ids: torch.Tensor) -> None:
-    raise AssertionError("the rows are searched")
+def test_there_is_room_and_less_than_the_machine_has() -> None:
+    assert 0 < machine.room_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+LIMITS = """
+import resource
+from pathlib import Path
+from puzzledsl.models import machine
+for limit, used in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+    taken = machine._table(Path("/proc/self/status"))[used]
+    resource.setrlimit(limit, (taken + (64 << 20), resource.RLIM_INFINITY))
+    print(machine.room_bytes() >> 20)
+    resource.setrlimit(limit, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+def test_a_limit_of_the_process_counts_what_it_uses_already() -> None:
+    assert all(60 <= int(room_mib) <= 64 for room_mib in output_of(LIMITS))
+
+
+def group(path: Path, **files: object) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (path / name.replace("__", ".")).write_text(f"{content}\n")
+
+
+def test_control_groups_of_both_versions(tmp_path: Path) -> None:
+    membership, job = tmp_path / "cgroup", tmp_path / "user" / "job"
+    membership.write_text("0::/user/job\n")
+    stat = "inactive_file 30\nactive_file 30\nfile_dirty 6\nfile_writeback 4\nx 1"
+    group(job, memory__max=1000, memory__current=400, memory__stat=stat)
+    group(tmp_path / "user", memory__max="max", memory__current=1, memory__stat="inactive_file 0")
+    assert list(machine._left_in_control_groups(tmp_path, membership)) == [650]
+    membership.write_text("4:cpu,cpuacct:/\n9:memory:/job\n")
+    whole, endless = tmp_path / "memory", (1 << 63) - 4096
+    stat = "total_inactive_file 90\ntotal_active_file 20\ntotal_dirty 10"
+    group(whole / "job", memory__limit_in_bytes=2000, memory__usage_in_bytes=500, memory__stat=stat)
+    stat = "total_inactive_file 0"
+    group(whole, memory__limit_in_bytes=endless, memory__usage_in_bytes=1, memory__stat=stat)
+    assert list(machine._left_in_control_groups(tmp_path, membership)) == [1600]
+
+
+FAULTS = """
+import ctypes, resource
+from puzzledsl.models.kernels.products import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+assert keep_freed_memory()
+size = 30 << 20
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pieces = [libc.malloc(size) for _ in range(4)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, size)
+    for piece in pieces:
+        libc.free(piece)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.more
+@pytest.mark.skipif(not keep_freed_memory(), reason="not glibc, or less than 2 GiB free")
+def test_freed_memory_is_taken_again() -> None:
+    first, *later = map(int, output_of(FAULTS))
+    assert all(faults < first / 10 for faults in later)
+
+
+def test_without_glibc_or_where_memory_is_short_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products.ctypes, "CDLL", lambda _: object())
+    assert not keep_freed_memory.__wrapped__()
+    monkeypatch.setattr(products, "room_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(products.ctypes, "CDLL", lambda _: pytest.fail("the C library is told"))
+    assert not keep_freed_memory.__wrapped__()

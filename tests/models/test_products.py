@@ -1,4 +1,7 @@
-"""Fast products are `F.linear`'s, forward and backward; small, other and unsupported ones are PyTorch's own."""
+"""Fast products are `F.linear`'s, forward and backward; small, other and unsupported ones are PyTorch's own.
+
+Causal attention in blocks is PyTorch's, and a fused FFN is the FFN, and is fused only for a while.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.kernels import products
+from puzzledsl.models.kernels.attention import fused_ffns
 from puzzledsl.models.kernels.products import (
     NOT_PACKED,
+    SMALLEST_BLOCK,
     PackedWeights,
+    causal_attention,
     fast_products,
+    gated,
     has_fast_products,
+    has_fused_products,
+    is_causal_alone,
     linear,
 )
+from puzzledsl.models.layerwise import LayerRunner
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 needs_fast_products = pytest.mark.skipif(not has_fast_products(), reason="this CPU or PyTorch has none")
+needs_fused_products = pytest.mark.skipif(not has_fused_products(), reason="this CPU or PyTorch has none")
+CPU = torch.device("cpu")
+
+
+def missing(*_: Any) -> Tensor:
+    """An operator that PyTorch lacks."""
+    raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
 
 
 @pytest.fixture
@@ -35,17 +54,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     monkeypatch.setattr(products, "_product", product)
     return seen
-
-
-@pytest.fixture
-def no_fast_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A PyTorch that lacks the operator."""
-
-    def missing(*_: Any) -> Tensor:
-        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
-
-    monkeypatch.setattr(products, "_product", missing)
-    monkeypatch.setattr(products, "has_fast_products", has_fast_products.__wrapped__)
 
 
 def _case(bias: bool, shape: tuple[int, ...] = (3, 70, 256), outputs: int = 192) -> tuple[nn.Linear, Tensor]:
@@ -69,7 +77,7 @@ def test_forward_and_backward_are_those_of_linear(bias: bool, fast: list[tuple[i
     module, x = _case(bias)
     expected = _everything(module, x)
     assert not fast
-    with fast_products(torch.device("cpu")):
+    with fast_products(CPU):
         found = _everything(module, x)
     assert fast == [(3, 70, 256, 192), (3, 70, 192, 256)]  # there, and back to the input
     assert len(found) == len(expected) == (4 if bias else 3)
@@ -79,18 +87,10 @@ def test_forward_and_backward_are_those_of_linear(bias: bool, fast: list[tuple[i
 
 
 @needs_fast_products
-def test_without_gradients_and_by_itself(fast: list[tuple[int, ...]]) -> None:
-    module, x = _case(bias=True)
-    with torch.inference_mode():
-        torch.testing.assert_close(linear(x, module.weight, module.bias), module(x), rtol=1e-5, atol=1e-5)
-    assert len(fast) == 1
-
-
-@needs_fast_products
 def test_what_is_small_or_of_another_kind_is_pytorchs(fast: list[tuple[int, ...]]) -> None:
     module, x = _case(bias=True, shape=(4, 64), outputs=32)
     large, y = _case(bias=True)
-    with fast_products(torch.device("cpu")), torch.no_grad():
+    with fast_products(CPU), torch.no_grad():
         assert torch.equal(module(x), F.linear(x, weight=module.weight, bias=module.bias))
         large.double()(y.double())
         large.bfloat16()(y.bfloat16())
@@ -131,12 +131,13 @@ def test_the_same_bits_in_several_threads_at_once() -> None:
     assert all(torch.equal(f, expected) for f in found)
 
 
-@pytest.mark.usefixtures("no_fast_products")
-def test_where_pytorch_has_no_such_operator_products_are_its_own() -> None:
+def test_where_pytorch_has_no_such_operator_products_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_product", missing)
+    monkeypatch.setattr(products, "has_fast_products", has_fast_products.__wrapped__)
     assert not products.has_fast_products()
     module, x = _case(bias=True)
     expected = _everything(module, x)
-    with fast_products(torch.device("cpu")):
+    with fast_products(CPU):
         found = _everything(module, x)
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
     assert torch.equal(linear(x, module.weight, module.bias), expected[0])
@@ -154,7 +155,7 @@ def test_packed_weights_give_the_same_bits_and_are_found_by_the_weight(fast: lis
     with torch.no_grad():
         expected = linear(x, module.weight, module.bias)
         assert torch.equal(linear(x, module.weight, module.bias, packed), expected)
-        with fast_products(torch.device("cpu"), packed):
+        with fast_products(CPU, packed):
             assert torch.equal(module(x), expected)
     assert len(fast) == 3
 
@@ -166,12 +167,130 @@ def test_what_does_not_fit_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not len(PackedWeights([module.weight]))
 
 
+@needs_fast_products
 def test_an_operator_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert has_fast_products.__wrapped__()
     monkeypatch.setattr(products, "_product", lambda x, w, b=None: F.linear(x, w.to_dense(), b) * 1.001)
     assert not has_fast_products.__wrapped__()
+    for broken in (missing, lambda x, factor, weight, bias=None: x @ weight.T):
+        monkeypatch.setattr(products, "_product_times", broken)
+        assert not has_fused_products.__wrapped__()
+
+
+def tensors(
+    positions: int, kv_heads: int = 4, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(positions)
+    sizes = [(2, heads, positions, 16) for heads in (4, kv_heads, kv_heads)]
+    q, k, v = (torch.randn(size, generator=generator).to(dtype) for size in sizes)
+    return q, k, v
+
+
+@pytest.mark.parametrize("positions", [65, 128, 200, 700])
+@pytest.mark.parametrize(("scale", "kv_heads"), [(None, 4), (0.3, 4), (None, 2)])
+def test_blocks_are_the_whole(positions: int, scale: float | None, kv_heads: int) -> None:
+    q, k, v = tensors(positions, kv_heads)
+    shared = {"scale": scale, "enable_gqa": kv_heads == 2}
+    whole = F.scaled_dot_product_attention(q, k, v, is_causal=True, **shared)
+    torch.testing.assert_close(causal_attention(q, k, v, **shared), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_what_attention_is_answered_in_blocks() -> None:
+    q, k, v = tensors(130)
+    with torch.no_grad():
+        assert is_causal_alone(q, k, v, is_causal=True, attn_mask=None, dropout_p=0.0)
+        assert not is_causal_alone(q, k, v, is_causal=False)
+        assert not is_causal_alone(q, k, v, is_causal=True, dropout_p=0.1)
+        assert not is_causal_alone(q, k, v, is_causal=True, attn_mask=torch.zeros(130, 130))
+        assert not is_causal_alone(q[:, :, -1:], k, v, is_causal=True)
+        assert not is_causal_alone(*tensors(SMALLEST_BLOCK), is_causal=True)
+        assert not is_causal_alone(*tensors(130, dtype=torch.bfloat16), is_causal=True)
+    with torch.enable_grad():
+        assert not is_causal_alone(q, k, v, is_causal=True)
 
 
 @needs_fast_products
-def test_are_found_inside_autocast_too() -> None:
-    with torch.autocast("cpu", torch.bfloat16):
-        assert has_fast_products.__wrapped__()
+def test_fast_products_use_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def noted(*args: Tensor, **others: object) -> Tensor:
+        seen.append(args[0].shape[-2])
+        return causal_attention(*args, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(products, "causal_attention", noted)
+    q, k, v = tensors(130)
+    with torch.no_grad(), fast_products(CPU):
+        whole = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=None, dropout_p=0.0, scale=0.25, is_causal=True
+        )
+        F.scaled_dot_product_attention(q, k, v)
+    assert seen == [130]
+    expected = F.scaled_dot_product_attention(q, k, v, scale=0.25, is_causal=True)
+    torch.testing.assert_close(whole, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "SMALLEST", 0)
+
+
+@needs_fused_products
+@pytest.mark.usefixtures("all_are_large")
+@pytest.mark.parametrize("packs", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_gated_products_are_those_of_pytorch(packs: bool, bias: bool) -> None:
+    torch.manual_seed(0)
+    gate, up = (nn.Linear(48, 112, bias=bias).requires_grad_(False) for _ in range(2))
+    x = 3 * torch.randn(2, 7, 48)
+    packed = PackedWeights([gate.weight, up.weight]) if packs else NOT_PACKED
+    assert len(packed) == 2 * packs
+    with torch.no_grad():
+        torch.testing.assert_close(gated(x, gate, up, packed), F.silu(gate(x)) * up(x), rtol=1e-5, atol=1e-5)
+
+
+@needs_fused_products
+@pytest.mark.usefixtures("all_are_large")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_packed_model_is_the_model(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(family)
+    runner, tokens, fused = LayerRunner(model), tiny_tokens(2, 13), []
+    real = products._product_times
+
+    def count(*arguments: Any) -> torch.Tensor:
+        fused.append(arguments[0].shape)
+        return real(*arguments)
+
+    monkeypatch.setattr(products, "_product_times", count)
+    with torch.no_grad():
+        entering = runner.embed(tokens)
+        expected = runner.passed([entering])[0]
+        assert not fused
+        with runner.packed():
+            torch.testing.assert_close(runner.passed([entering])[0], expected, rtol=1e-5, atol=1e-5)
+        silu = family not in ("gemma3_text", "phi3")
+        dense = sum(own.ffn == "dense" and silu for own in shape_of(model.config).each)
+        assert len(fused) == dense
+        assert torch.equal(runner.passed([entering])[0], expected)
+        assert len(fused) == dense
+
+
+@pytest.mark.usefixtures("all_are_large")
+def test_what_is_not_gated_by_silu_or_wants_gradients_is_run_as_it_is() -> None:
+    class Other(nn.Module):
+        def __init__(self, activation: nn.Module) -> None:
+            super().__init__()
+            self.gate_proj, self.up_proj, self.down_proj = (nn.Linear(8, 8) for _ in range(3))
+            self.act_fn = activation
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x)))
+
+    other, silu, x = Other(nn.GELU()), Other(nn.SiLU()), torch.randn(3, 8)
+    expected = silu(x)
+    with fused_ffns([other, silu, nn.Identity()], NOT_PACKED):
+        assert "forward" not in other.__dict__
+        torch.testing.assert_close(silu(x), expected)
+        assert silu(x).requires_grad
+        silu(x).sum().backward()
+        assert silu.gate_proj.weight.grad is not None

@@ -10,26 +10,24 @@ import pytest
 
 from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates
-from tests.pipeline.test_run import pzl
-from tests.pipeline.tiny_program import write_tiny_program
+from tests.pipeline.tiny_program import ran, write_tiny_program
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `.pzl` file of a program that `pzl run` has done, with its build directory beside it. Not to be changed."""
     program = write_tiny_program(tmp_path_factory.mktemp("finished"))
-    result = pzl("run", program)
-    assert result.returncode == 0, result.stderr
+    ran("run", program)
     return program
 
 
 @pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Callable[[], Path]:
-    """A copy of the finished program, to do anything with."""
+def copied(finished: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the finished program, or of another one, to do anything with."""
 
-    def copy() -> Path:
-        shutil.copytree(finished.parent, tmp_path / "copy")
-        return tmp_path / "copy" / finished.name
+    def copy(program: Path = finished) -> Path:
+        shutil.copytree(program.parent, tmp_path / "copy")
+        return tmp_path / "copy" / program.name
 
     return copy
 

@@ -9,8 +9,7 @@ import pytest
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.export.verify import verify_gguf
-from tests.forked import pzl
-from tests.pipeline.tiny_program import read, write_tiny_program
+from tests.pipeline.tiny_program import ran, read, write_tiny_program
 from tests.tiny import save_tiny
 
 CHOICE = """\
@@ -24,21 +23,17 @@ export kept of best = hf("kept")
 """
 
 
+@pytest.mark.more
 @pytest.mark.states("space.kv-cache", "space.kv-cache-one")
 def test_a_program_with_types_runs_to_its_exports(tmp_path: Path) -> None:
-    program = write_tiny_program(tmp_path)
+    program = write_tiny_program(tmp_path, MORE)
     save_tiny(tmp_path / "parent", layers=3, hidden=64, head_dim=32)
     text = program.read_text()
-    first, rest = text.index("  attention ="), text.index("}\nhardware toy")
-    text = text[:first] + CHOICE + text[rest : text.index("search greedy")] + MORE
-    program.write_text(
-        text.replace("chat.throughput >= 1.2x", "chat.kv_cache <= 0.3x").replace(
-            "minimize kl", "minimize kl, refine = measured(2)"
-        )
-    )
-    result = pzl("run", program, timeout=600)
-    assert result.returncode == 0, result.stderr
-    assert "llama-server -m" in result.stdout and "-ctk q8_0 -ctv q8_0 -fa on" in result.stdout
+    text = text[: text.index("  attention =")] + CHOICE + text[text.index("}\nhardware toy") :]
+    text = text.replace("chat.throughput >= 1.2x", "chat.kv_cache <= 0.3x")
+    program.write_text(text.replace("minimize kl", "minimize kl, refine = measured(2)"))
+    shown = ran("run", program)
+    assert "llama-server -m" in shown and "-ctk q8_0 -ctv q8_0 -fa on" in shown
     build = tmp_path / "build"
     scores = read(build / "scores" / "kl.json")["attention"]
     assert [set(layer) for layer in scores] == [{"parent@kv_q8_0", "gqa1", "gqa1@kv_q8_0"}] * 3

@@ -7,56 +7,101 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
-import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from puzzledsl.pipeline.stamps import Stamps
-from tests.pipeline.chaos import CLEAR, finish, flip, forget_after, kill_after, small_disk, start, wait_for
-from tests.pipeline.test_run import contents
+from tests.interrupting import faults
+from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT, contents, forget_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SEED = int(os.environ.get("PZL_CHAOS_SEED", "1"))
 KILLS, BATCHES = 30, 6
-
-ARTEFACTS: dict[str, str | None] = {
-    # what is hit -> the last stage of which a build has everything when the run goes on
-    "ir.json": "report",
-    "bld/pieces.jsonl": "report",
-    "costs/wide.json": "score",
-    "search/best.pb": "report",
-    "library/*.safetensors": "bld",
-    "library/index.jsonl": "bld",
-    "scores/kl.json": "score",
-    "scores/figures/*.jsonl": "bld",
-    "solutions/best.json": "solve",
-    "solutions/greedy.json": "solve",
-    "models/best/model.safetensors": "realise",
-    "models/best/config.json": "realise",
-    "models/greedy/model.safetensors": "realise",
-    "models/final/model.safetensors": "uptrain",
-    "models/final/uptrain.json": "uptrain",
-    "evals/quality.json": "eval",
-    "tokens/*.npy": None,
-    "report.html": "report",
-    "stamps/bld-pieces.json": "score",
-    "stamps/score-kl.json": "score",
-    "stamps/solve-best.json": "solve",
-    "stamps/realise-best.json": "realise",
-    "stamps/uptrain-final.json": "uptrain",
-    "stamps/eval-quality.json": "eval",
-    "stamps/export-ship.json": "export",
-    "stamps/compile-.json": "report",
-    "../out/model.safetensors": "export",
-    "../out/config.json": "export",
-    "log.jsonl": "score",
+AFTER: dict[str | None, str] = {
+    None: "tokens/*.npy",
+    "bld": "library/*.safetensors library/index.jsonl scores/figures/*.jsonl",
+    "score": "costs/wide.json scores/kl.json stamps/bld-pieces.json stamps/score-kl.json log.jsonl",
+    "solve": "solutions/best.json solutions/greedy.json stamps/solve-best.json",
+    "realise": "models/best/model.safetensors models/best/config.json models/greedy/model.safetensors stamps/realise-best.json",
+    "uptrain": "models/final/model.safetensors models/final/uptrain.json stamps/uptrain-final.json",
+    "eval": "evals/quality.json stamps/eval-quality.json",
+    "export": "stamps/export-ship.json ../out/model.safetensors ../out/config.json",
+    "report": "ir.json bld/pieces.jsonl search/best.pb report.html stamps/compile-.json",
 }
-UNFINISHED = ("bld", "score", "uptrain", "eval")
+"""The last stage of which a build has everything when the run goes on -> what is hit then."""
+UNFINISHED = {"bld": None, "score": "bld", "uptrain": "realise", "eval": "uptrain"}
+"""Stages that are killed in the middle, and the one that has ended before."""
+
+
+CLEAR = 1  # the exit code of a mistake that is told
+
+
+def start(program: Path, build: Path, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+    """`pzl run`, with at most `limit_bytes` in any file it writes."""
+
+    def limited() -> None:
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*COMMAND, "run", str(program), "-o", str(build)]
+    return subprocess.Popen(command, env=ENVIRONMENT, text=True, preexec_fn=limited, **pipes)
+
+
+def finish(program: Path, build: Path, limit_bytes: int | None = None) -> tuple[int, str]:
+    """A whole `pzl run`: its exit code and what it said on stderr."""
+    process = start(program, build, limit_bytes)
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def kill_after(program: Path, build: Path, seconds: float) -> bool:
+    """Start a run and SIGKILL it after so long. False when it had ended by then, as it must: with 0."""
+    process = start(program, build)
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    assert process.returncode == 0, said
+    return False
+
+
+def flip(path: Path, dice: random.Random) -> str:
+    """Flip one bit of one byte; says which."""
+    content = bytearray(path.read_bytes())
+    at, bit = dice.randrange(len(content)), dice.randrange(8)
+    content[at] ^= 1 << bit
+    path.write_bytes(bytes(content))
+    return f"bit {bit} of byte {at} of {path.name}"
+
+
+@contextmanager
+def small_disk(place: Path, size_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A disk of its own at `place`. Yields what makes it larger. Raises PermissionError where nothing may be mounted."""
+
+    def mount(*arguments: str) -> None:
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            raise PermissionError("mounting a disk needs root")
+        result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise PermissionError(result.stderr.strip())
+
+    place.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place))
+    try:
+        yield lambda size: mount("-o", f"remount,size={size}", str(place))
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def right(program: Path, build: Path, finished: Path) -> None:
@@ -65,15 +110,15 @@ def right(program: Path, build: Path, finished: Path) -> None:
     assert contents(program.parent / "out") == contents(finished.parent / "out")
 
 
-def right_or_clear(program: Path, build: Path, finished: Path, what: str, names: set[str]) -> str:
-    """Run: the right result, or exit code 1 and one of the names in what is said. Returns which."""
+def right_or_clear(program: Path, finished: Path, what: str, names: set[str]) -> None:
+    """Run: the right result, or exit code 1 and one of the names in what is said."""
+    build = program.parent / "build"
     code, said = finish(program, build)
     if code == 0:
-        right(program, build, finished)
-        return "right"
+        return right(program, build, finished)
     assert code == CLEAR and "Traceback" not in said and "error[E" in said, (what, code, said)
     assert any(name in said for name in names), (what, said)
-    return "clear"
+    return None
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
@@ -92,9 +137,9 @@ def test_killed_at_random_moments(finished: Path, copied: Callable[[], Path], ba
             continue
         killed += 1
         stamps = Stamps(builds[-1])
-        assert {s.title: stamps.damaged(s) for s in stamps.all() if s.stage not in ("export", "compile")} == {
-            s.title: [] for s in stamps.all() if s.stage not in ("export", "compile")
-        }, f"after kill {killed} of batch {batch}, seed {SEED}"
+        damaged = {s.title: stamps.damaged(s) for s in stamps.all() if s.stage not in ("export", "compile")}
+        assert not any(damaged.values()), f"after kill {killed} of batch {batch}, seed {SEED}: {damaged}"
+        assert faults(builds[-1] / "library") == []
     assert finish(program, builds[-1])[0] == 0
     right(program, builds[-1], finished)
 
@@ -135,14 +180,17 @@ def test_files_that_may_not_grow(finished: Path, copied: Callable[[], Path], att
     right(program, build, finished)
 
 
-@pytest.mark.parametrize("artefact", ARTEFACTS)
-def test_a_flipped_bit_in_an_artefact(finished: Path, copied: Callable[[], Path], artefact: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "artefact"), [(stage, name) for stage, names in AFTER.items() for name in names.split()]
+)
+def test_a_flipped_bit_in_an_artefact(
+    finished: Path, copied: Callable[[], Path], stage: str | None, artefact: str
+) -> None:
     dice, program = random.Random(f"{SEED} {artefact}"), copied()
     build = program.parent / "build"
-    forget_after(program, build, ARTEFACTS[artefact])
+    forget_after(build, stage)
     path = dice.choice(sorted(build.glob(artefact)))
-    what = flip(path, dice)
-    right_or_clear(program, build, finished, what, {path.name})
+    right_or_clear(program, finished, flip(path, dice), {path.name})
 
 
 @pytest.mark.parametrize("stage", UNFINISHED)
@@ -150,27 +198,26 @@ def test_a_flipped_bit_in_unfinished_work(finished: Path, copied: Callable[[], P
     """Killed in the middle of a stage; then a bit flips in each file it had kept to go on from."""
     dice, program = random.Random(f"{SEED} {stage}"), copied()
     build = program.parent / "build"
-    before = {"bld": None, "score": "bld", "uptrain": "realise", "eval": "uptrain"}[stage]
+    work = build / ("scores/figures" if stage == "score" else f"work/{stage}")
+
+    def kept(size: int = 1) -> list[Path]:
+        files = (p for p in sorted(work.rglob("*")) if p.is_file() and p.suffix != ".tmp")
+        return [p for p in files if p.stat().st_size >= size]
+
     for _ in range(20):
-        forget_after(program, build, before)
-        work = build / ("scores/figures" if stage == "score" else f"work/{stage}")
+        forget_after(build, UNFINISHED[stage])
         shutil.rmtree(work, ignore_errors=True)
         process = start(program, build)
-
-        def kept(work: Path = work) -> bool:
-            return any(p.is_file() and p.stat().st_size > 100 and p.suffix != ".tmp" for p in work.rglob("*"))
-
-        caught = wait_for(kept, process)
+        while not (caught := bool(kept(100))) and process.poll() is None:
+            time.sleep(0.002)
         time.sleep(dice.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
-        files = [
-            p for p in sorted(work.rglob("*")) if p.is_file() and p.stat().st_size and p.suffix != ".tmp"
-        ]
+        files = kept()
         ended = any((build / "stamps").glob(f"{stage}-*.json"))  # it reads none of these files again
         if caught and files and not ended:
             break
     else:
         pytest.fail(f"{stage} ended every time before it could be killed")
     hits = [flip(path, dice) for path in files]
-    right_or_clear(program, build, finished, "; ".join(hits), {path.name for path in files})
+    right_or_clear(program, finished, "; ".join(hits), {path.name for path in files})

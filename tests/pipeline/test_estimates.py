@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,13 @@ from puzzledsl.measure import stopwatch
 from puzzledsl.measure.stopwatch import Rates, rates_of
 from puzzledsl.models import machine
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, Estimator, dry_run
+from puzzledsl.pipeline.dry_run import LIBRARIES_BYTES, DryRun, Estimator, dry_run
 from puzzledsl.pipeline.estimates import HEALED_SHARE, healing_flop
 from puzzledsl.pipeline.inputs import solution_of
+from puzzledsl.pipeline.process.reporter import Reporter
 from puzzledsl.pipeline.tasks.children import Realise
 from puzzledsl.plan.memory.stage_plan import device_of
+from tests.commands import said
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.pretended_gpu import pretended_gpu
 
@@ -64,23 +65,40 @@ def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
     assert "memory" in found.as_text().splitlines()[0] and "of memory, " in found.as_text().splitlines()[-1]
 
 
-def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
-    def seconds(stage: str) -> float:
-        steps = {s.status.task.stage: s.seconds for s in dry_run(tiny, None, None).steps}
-        return steps[stage]
+def seconds(found: DryRun, stage: str) -> float:
+    (step,) = (step for step in found.steps if step.status.task.stage == stage)
+    return step.seconds
 
-    score, bld = seconds("score"), seconds("bld")
-    tiny.build.root.mkdir(exist_ok=True)
-    event = {"event": "end", "stage": "bld", "name": "pieces", "seconds": 4 * bld}
-    tiny.build.log.write_text(json.dumps(event) + "\n")
-    assert seconds("bld") == pytest.approx(4 * bld)
-    assert score < seconds("score") < 4 * score + 1e-6
+
+def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
+    before = dry_run(tiny, None, None)
+    score, bld = seconds(before, "score"), seconds(before, "bld")
+    with Reporter(tiny.build.log) as progress:
+        progress.log("end", stage="bld", name="pieces", seconds=4 * bld)
+    after = dry_run(tiny, None, None)
+    assert seconds(after, "bld") == pytest.approx(4 * bld)
+    assert score < seconds(after, "score") < 4 * score + 1e-6
+
+
+def test_what_an_interrupted_task_has_done_is_counted(tiny: Context) -> None:
+    before = dry_run(tiny, None, None)
+    with Reporter(tiny.build.log) as progress:
+        done = {"stage": "score", "name": "kl", "done": 21, "total": 24, "seconds_left": 90.0}
+        progress.log("progress", **done)
+        after = dry_run(tiny, None, None)
+        assert seconds(after, "score") == 90 and "90 s (21 of 24 are done)" in after.as_text()
+        assert seconds(after, "uptrain") == seconds(before, "uptrain")
+        progress.log("end", stage="score", name="kl", seconds=7.0)
+    assert seconds(dry_run(tiny, None, None), "score") == 7
 
 
 def test_healing_is_counted_from_the_first_change_of_a_child(
-    copied: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, known_rates: Rates
+    finished: Path, monkeypatch: pytest.MonkeyPatch, known_rates: Rates
 ) -> None:
-    ctx = loading.context(copied(), None, None)
+    def unknown(*_: object) -> None:
+        raise DiagnosticError()
+
+    ctx = loading.context(finished, None, None)
     known = Realise(ctx, "best").work().flop
     monkeypatch.setattr("puzzledsl.pipeline.inputs.child_so_far", unknown)
     shape, tokens = ctx.program.parents["tiny"].shape, ctx.program.blds["pieces"].heal_tokens
@@ -88,10 +106,6 @@ def test_healing_is_counted_from_the_first_change_of_a_child(
     layers = solution_of(ctx, "best").solutions[0].layers
     first = next(i for i, layer in enumerate(layers) if (layer.attention, layer.ffn) != ("parent", "parent"))
     assert known == healing_flop(shape, tokens, 3 - first)
-
-
-def unknown(*_: object) -> None:
-    raise DiagnosticError()
 
 
 def test_the_probe_is_not_slowed_by_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,15 +142,17 @@ def test_a_dry_run_for_a_device_loads_no_torch(ctx: Context) -> None:
     assert "uptrain child" in done.stdout
 
 
-def test_unknown_devices_and_lone_options_are_refused(ctx: Context) -> None:
-    for options, expected in (
-        (["--dry-run", "--device", "h1000"], "h100_sxm"),
-        (["--device", "h100_sxm"], "--dry-run"),
-        (["--dry-run", "--gpus", "2"], "--device"),
-    ):
-        command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(ctx.file), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2 and expected in done.stderr, done.stderr
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--dry-run --device h1000", "h100_sxm"),
+        ("--device h100_sxm", "--dry-run"),
+        ("--dry-run --gpus 2", "--device"),
+    ],
+)
+def test_unknown_devices_and_lone_options_are_refused(ctx: Context, options: str, expected: str) -> None:
+    code, _, err = said("run", ctx.file, *options.split())
+    assert code == 2 and expected in err
 
 
 def test_a_verdict_on_memory_is_the_same_beside_other_programs(
@@ -145,11 +161,11 @@ def test_a_verdict_on_memory_is_the_same_beside_other_programs(
     """Free memory changes from one moment to the next, so a verdict reads the whole; one of too much says what would help."""
     disk = shutil.disk_usage(tiny.base)  # another program may write
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
-    said = []
+    verdicts = []
     for free in (16 << 30, 1 << 20):
         monkeypatch.setattr(machine, "_table", lambda path, free=free: {"MemAvailable": free})
-        said.append(dry_run(tiny, None, None).as_text().partition("memory on")[2].partition("to do")[0])
-    assert said[0] == said[1] and "too much" not in said[0]
+        verdicts.append(dry_run(tiny, None, None).as_text().partition("memory on")[2].partition("to do")[0])
+    assert verdicts[0] == verdicts[1] and "too much" not in verdicts[0]
     monkeypatch.setattr(machine, "_left", lambda *_, **__: iter([1 << 16]))
     text = dry_run(tiny, None, None).as_text()
     assert "(too much: it is tried all the same, and what is finished is kept)" in text

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.forked import pzl
-from tests.pipeline.tiny_program import SOURCE, write_tiny_program
+from tests.pipeline.tiny_program import SOURCE, ran, read, write_tiny_program
 from tests.tiny import save_tiny, tiny_tokens
 
 SPACES = {
@@ -39,32 +37,34 @@ LAYERS = {"nemotron_h": 8, "qwen3_next": 4, "qwen3_5_text": 4}
 SCORES = """\
 score healed of pieces = replace_one(kl_divergence, samples: 64, healed: 128)
 score blocks of pieces = replace_one(kl_divergence, samples: 64, unit: block)
-score pairs of pieces = replace_one(kl_divergence, samples: 64)
 score dropped of pieces = replace_one(kl_divergence, samples: 64, runs: 2..3)
 score mended of pieces = replace_one(kl_divergence, samples: 64, runs: 2..2, healed: 128)
-search measured of wide { minimize pairs, require chat.throughput >= 1.1x, refine = measured(2) }
+search measured of wide { minimize kl, require chat.throughput >= 1.1x, refine = measured(2) }
 search shallow of wide { minimize dropped, require chat.throughput >= 1.1x }
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", SPACES)
-def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
-    program = write_tiny_program(tmp_path)
-    save_tiny(tmp_path / "parent", family, layers=LAYERS[family])
+def run_of(folder: Path, family: str, more: str) -> None:
+    """The tiny program with the family's space."""
+    program = write_tiny_program(folder)
+    save_tiny(folder / "parent", family, layers=LAYERS[family])
     start, end = SOURCE.index("space wide"), SOURCE.index("hardware toy")
-    text = f"{SOURCE[:start]}space wide of tiny {{\n{SPACES[family]}}}\n{SOURCE[end:]}"
-    program.write_text(text[: text.index("export ship")] + SCORES)
-    done = pzl("run", program, timeout=600)
-    assert done.returncode == 0, done.stderr
-    model = AutoModelForCausalLM.from_pretrained(
+    text = f"{SOURCE[:start]}space wide of tiny {{\n{SPACES[family]}}}\n{SOURCE[end:]}{more}"
+    program.write_text(text)
+    ran("run", program)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", LAYERS)
+def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
+    run_of(tmp_path, family, SCORES)
+    child = AutoModelForCausalLM.from_pretrained(
         tmp_path / "build" / "models" / "final", trust_remote_code=True
     )
-    assert torch.isfinite(model(tiny_tokens()).logits).all()
+    assert torch.isfinite(child(tiny_tokens()).logits).all()
     made = {path.stem for path in (tmp_path / "build" / "scores").glob("*.json")}
-    assert {"kl", "healed", "blocks", "pairs", "dropped", "mended"} <= made
+    assert {"kl", "healed", "blocks", "dropped", "mended"} <= made
     for score in ("dropped", "mended"):  # layers of one sub-block count, too
-        table = json.loads((tmp_path / "build" / "scores" / f"{score}.json").read_text())
-        assert {(run["first"], run["length"]) for run in table["runs"]} >= {
-            (i, 2) for i in range(LAYERS[family] - 1)
-        }
+        table = read(tmp_path / "build" / "scores" / f"{score}.json")
+        pairs = {(i, 2) for i in range(LAYERS[family] - 1)}
+        assert {(run["first"], run["length"]) for run in table["runs"]} >= pairs

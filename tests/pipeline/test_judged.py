@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.base.progress import Silent
 from puzzledsl.cli import loading
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
@@ -19,9 +20,16 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.inputs import costs_of, pieces_of, scores_of
 from puzzledsl.refining.judges import Judges, RefineInputs
-from tests.pipeline.test_run import contents, events, kill_during, pzl
-from tests.pipeline.test_status import said, told_states
-from tests.pipeline.tiny_program import write_tiny_program
+from tests.commands import said
+from tests.pipeline.tiny_program import (
+    SOURCE,
+    contents,
+    events,
+    kill_during,
+    ran,
+    told_states,
+    write_tiny_program,
+)
 
 JUDGED = """
 data tasting = text("tasting.txt")
@@ -35,30 +43,38 @@ eval quality of fast = tasks("items.jsonl") {{ data = corpus, tokens = 256, full
 """
 
 
-def write_judged(folder: Path, kl: str, children: int = 5) -> Path:
+def write_judged(folder: Path, kl: str = "0.3", children: int = 5) -> Path:
     """The tiny program with a judged search, its judge's text and questions."""
     program = write_tiny_program(folder)
-    text = program.read_text()
     words = (folder / "corpus.txt").read_text().split()
     (folder / "tasting.txt").write_text("\n\n".join(" ".join(words[i::7][:40]) for i in range(40)))
     items = (folder / "items.jsonl").read_text()
     (folder / "asked.jsonl").write_text(items.replace("number", "figure"))
-    head = text[: text.index("search best")]
+    head = SOURCE[: SOURCE.index("search best")]
     program.write_text(head + JUDGED.format(kl=kl, children=children))
     return program
+
+
+def replace(program: Path, old: str, new: str) -> None:
+    text = program.read_text()
+    assert old in text
+    program.write_text(text.replace(old, new, 1))
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `.pzl` file of a program that was run. Not to be changed."""
-    program = write_judged(tmp_path_factory.mktemp("judged"), kl="0.3")
-    result = pzl("run", program, timeout=600)
-    assert result.returncode == 0, result.stderr + result.stdout
+    program = write_judged(tmp_path_factory.mktemp("judged"))
+    ran("run", program)
     return program
 
 
 def refinement(program: Path) -> Refinement:
     return Refinement.from_json((program.parent / "build" / "refined" / "fast.json").read_bytes())
+
+
+def ir(program: Path) -> nodes.Program:
+    return nodes.Program.from_json((program.parent / "build" / "ir.json").read_bytes())
 
 
 @pytest.mark.states("judge.answer")
@@ -67,16 +83,14 @@ def test_the_fastest_measured_child_that_meets_the_requirement_is_built(judged: 
     met = [child for child in found.children if not child.missed]
     assert met and found.best in met and found.best.judged["taste.kl"].value <= 0.3
     assert all((child.judged["taste.kl"].value > 0.3) == bool(child.missed) for child in found.children)
-    again = {child.layers: child.judged["taste.kl"].value for child in found.children}
-    assert len(again) == len(found.children)
+    assert len({child.layers for child in found.children}) == len(found.children)
     assert found.solution.layers == found.best.layers
 
 
 @pytest.mark.states("judge.built")
 def test_what_was_judged_is_what_was_built(judged: Path, tmp_path: Path) -> None:
     """An evaluation of the child that was built, on the judge's text and questions, has the same figures."""
-    build, best = judged.parent / "build", refinement(judged).best
-    program = nodes.Program.from_json((build / "ir.json").read_bytes())
+    build, best, program = judged.parent / "build", refinement(judged).best, ir(judged)
     judge = program.judges["taste"]
     evaluation = nodes.Eval(
         name="again",
@@ -101,17 +115,14 @@ def test_what_was_judged_is_what_was_built(judged: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.states("judge.none")
-def test_a_run_whose_children_all_miss_ends_with_what_to_do(judged: Path, tmp_path: Path) -> None:
+def test_a_run_whose_children_all_miss_ends_with_what_to_do(tmp_path: Path) -> None:
     program = write_judged(tmp_path, kl="0.0000001", children=3)
-    text = program.read_text()
-    program.write_text(text.replace("  maximize", "  require params <= 0.9x\n  maximize"))
+    replace(program, "  maximize", "  require params <= 0.9x\n  maximize")
     code, out, err = said("run", program)
     assert code == 1, err
     assert "error[E0609]: none of 3 measured children of `fast` meets `taste.kl <= 0.0000001`" in err
     assert "realise fast: not made" in out + err
-    again = told_states(program)
-    assert again["refine fast"][0] == "done"
-    assert said("run", program)[0] == 1
+    assert told_states(program)["refine fast"][0] == "done"
     code, out, err = said("refine", program, "--json")
     (found,) = json.loads(out)
     assert code == 1 and "E0609" in err and len(found["children"]) == 3
@@ -120,46 +131,40 @@ def test_a_run_whose_children_all_miss_ends_with_what_to_do(judged: Path, tmp_pa
 
 @pytest.mark.states("judge.resumes")
 def test_a_killed_run_measures_no_child_twice(judged: Path, tmp_path: Path) -> None:
-    program = write_judged(tmp_path, kl="0.3")
+    program = write_judged(tmp_path)
     build = program.parent / "build"
     kill_during(program, build, "refine")
-    result = pzl("run", program, "-o", build, timeout=600)
-    assert result.returncode == 0, result.stderr
-    whole = contents(judged.parent / "build")
-    ours = contents(build)
+    ran("run", program, "-o", build)
+    whole, ours = contents(judged.parent / "build"), contents(build)
     same = [name for name in whole if name.startswith(("refined/", "models/", "evals/", "search/"))]
     assert same and all(ours[name] == whole[name] for name in same)
     judgements = [event for event in events(build) if event["event"] == "judged"]
     assert len(judgements) >= len(refinement(program).children)
 
 
-class Counted(Progress):
+class Counted(Silent):
     """Units of a bar that were measured, and that were kept."""
 
-    def __init__(self) -> None:
-        self.measured, self.kept = 0, 0
+    measured = kept = 0
 
-    def advance(
-        self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
-    ) -> None:
+    def advance(self, amount: int = 1, *, kept: bool = False, **more: object) -> None:
         self.kept, self.measured = self.kept + amount * kept, self.measured + amount * (not kept)
 
 
-def test_what_was_measured_of_a_parent_is_counted_as_kept(judged: Path, tmp_path: Path) -> None:
+def test_what_was_measured_of_a_parent_is_counted_as_kept(
+    judged: Path, copied: Callable[[Path], Path]
+) -> None:
     """So that the time that is left is not estimated from units that took none."""
-    shutil.copytree(judged.parent, tmp_path / "copy")
-    build = tmp_path / "copy" / "build"
-    ctx = loading.context(tmp_path / "copy" / judged.name, None, build)
+    ctx = loading.context(copied(judged), None, None)
     jobs = tuple(job for bld in inputs.blds_of(ctx.program, "wide") for job in pieces_of(ctx, bld))
-    scores, library = scores_of(ctx, "fast"), Library(ctx.build.library)
+    tables = {"costs": costs_of(ctx, "wide"), "scores": scores_of(ctx, "fast")}
     found, counts = refinement(judged), []
     for child in found.children[:2]:
-        for path in build.rglob("judged-*"):
+        for path in ctx.build.root.rglob("judged-*"):
             path.unlink()
-        progress = Counted()
-        given = (ctx.program, "fast", judged.parent / "parent", ctx.base, library, jobs)
-        tables = {"costs": costs_of(ctx, "wide"), "scores": scores}
-        judges = Judges(RefineInputs(*given, tmp_path / "work", progress, **tables))
+        progress, library = Counted(), Library(ctx.build.library)
+        given = (ctx.program, "fast", ctx.base / "parent", ctx.base, library, jobs)
+        judges = Judges(RefineInputs(*given, ctx.base / "work", progress, **tables))
         judges.start("children", 1)
         judges.figures(found.solution.model_copy(update={"layers": child.layers}), "1 of 1")
         counts.append((progress.measured, progress.kept))
@@ -168,18 +173,16 @@ def test_what_was_measured_of_a_parent_is_counted_as_kept(judged: Path, tmp_path
 
 
 @pytest.mark.states("judge.apart")
-def test_a_judge_of_documents_that_a_bld_reads_is_refused_by_what_they_say(tmp_path: Path) -> None:
-    program = write_judged(tmp_path, kl="0.3")
+def test_a_judge_reads_no_documents_of_a_bld_and_asks_no_questions_of_an_evaluation(tmp_path: Path) -> None:
+    """They are compared by what they say."""
+    program = write_judged(tmp_path)
+    tasting = (tmp_path / "tasting.txt").read_text()
     (tmp_path / "tasting.txt").write_text((tmp_path / "corpus.txt").read_text().replace(" ", "  "))
     assert said("check", program)[0] == 0
     code, _, err = said("run", program)
     assert code == 1 and "judge `taste` reads documents that bld `pieces` reads, too (" in err
     assert "bld pieces:" not in err.partition("error")[2] and not (tmp_path / "build" / "library").exists()
-
-
-@pytest.mark.states("judge.apart")
-def test_a_judge_asks_other_questions_than_an_evaluation(tmp_path: Path) -> None:
-    program = write_judged(tmp_path, kl="0.3")
+    (tmp_path / "tasting.txt").write_text(tasting)
     (tmp_path / "asked.jsonl").write_text((tmp_path / "items.jsonl").read_text())
     code, _, err = said("run", program)
     assert code == 1 and "judge `taste` reads questions that eval `quality` reads, too (6 of them)" in err
@@ -187,13 +190,12 @@ def test_a_judge_asks_other_questions_than_an_evaluation(tmp_path: Path) -> None
 
 @pytest.mark.states("judge.apart")
 def test_parts_of_one_file_are_apart(tmp_path: Path) -> None:
-    program = write_judged(tmp_path, kl="0.3")
-    text = program.read_text()
-    text = text.replace('data corpus = text("corpus.txt")', 'data corpus = text("corpus.txt", part: 0%..70%)')
-    program.write_text(text.replace('text("tasting.txt")', 'text("corpus.txt", part: 70%..100%)'))
+    program = write_judged(tmp_path)
+    replace(program, 'text("corpus.txt")', 'text("corpus.txt", part: 0%..70%)')
+    replace(program, 'text("tasting.txt")', 'text("corpus.txt", part: 70%..100%)')
     code, _, err = said("run", program, "--until", "bld")
     assert code == 0, err
-    program.write_text(program.read_text().replace("part: 70%", "part: 60%"))
+    replace(program, "part: 70%", "part: 60%")
     code, _, err = said("check", program)
     assert code == 1 and "E0419" in err
 
@@ -204,8 +206,7 @@ def test_the_report_shows_what_was_judged(judged: Path) -> None:
     page = (judged.parent / "build" / "report.html").read_text("utf-8")
     assert "children that were built and judged" in page and "taste.kl &lt;= 0.3" in page
     assert f">{best.judged['taste.kl'].value:.4g}<" in page
-    requirement = nodes.Program.from_json((judged.parent / "build" / "ir.json").read_bytes())
-    (bound,) = requirement.searches["fast"].requirements
+    (bound,) = ir(judged).searches["fast"].requirements
     assert isinstance(bound, nodes.LinearRequirement)
     agreement = bound.model_copy(
         update={
@@ -219,54 +220,49 @@ def test_the_report_shows_what_was_judged(judged: Path) -> None:
 
 def test_one_block_of_text_is_nothing_to_be_sure_of(tmp_path: Path) -> None:
     program = write_judged(tmp_path, kl="0.9", children=1)
-    program.write_text(program.read_text().replace("sure = 50%", "sure = 80%"))
+    replace(program, "sure = 50%", "sure = 80%")
     code, _, err = said("run", program, "--until", "refine")
     assert code == 1 and "none of 1 measured children of `fast` meets `taste.kl <= 0.9`" in err
 
 
-def healed_program(folder: Path) -> Path:
+@pytest.fixture
+def healed(tmp_path: Path) -> Path:
     """A judged program whose children are healed on a text of their own."""
-    program = write_judged(folder, kl="0.9", children=2)
-    (folder / "healing.txt").write_text((folder / "corpus.txt").read_text().replace("cat", "dog"))
-    text = program.read_text().replace(
-        "data = corpus\n}", "data = corpus, heal = 64, heal_data = other\n}", 1
-    )
-    program.write_text(text + 'data other = text("healing.txt")\n')
+    program = write_judged(tmp_path, kl="0.9", children=2)
+    (tmp_path / "healing.txt").write_text((tmp_path / "corpus.txt").read_text().replace("cat", "dog"))
+    replace(program, "data = corpus\n}", "data = corpus, heal = 64, heal_data = other\n}")
+    replace(program, "data tasting", 'data other = text("healing.txt")\ndata tasting')
     return program
 
 
 @pytest.mark.more
-def test_a_child_that_was_healed_to_be_judged_is_built_as_it_was(tmp_path: Path) -> None:
-    program = healed_program(tmp_path)
-    assert said("run", program, "--until", "realise")[0] == 0
-    build = tmp_path / "build"
-    assert sum(event["event"] == "healed" for event in events(build)) == len(refinement(program).children)
+def test_a_child_that_was_healed_to_be_judged_is_built_as_it_was(healed: Path) -> None:
+    build, again = healed.parent / "build", healed.parent / "again"
+    ran("run", healed, "--until", "realise")
+    assert sum(event["event"] == "healed" for event in events(build)) == len(refinement(healed).children)
     assert not [*(build / "work" / "realise").glob("*")]
-    judged_once = contents(build / "models")
-    again = tmp_path / "again"
-    assert said("run", program, "--until", "refine", "-o", str(again))[0] == 0
+    ran("run", healed, "--until", "refine", "-o", again)
     for folder in (again / "work" / "realise").glob("*"):
         shutil.rmtree(folder)
-    assert said("run", program, "--until", "realise", "-o", str(again))[0] == 0
-    assert contents(again / "models") == judged_once
+    ran("run", healed, "--until", "realise", "-o", again)
+    assert contents(again / "models") == contents(build / "models")
 
 
 @pytest.mark.states("judge.resumes")
 @pytest.mark.more
-def test_a_moved_line_judges_nothing_again_and_another_text_of_healing_does(tmp_path: Path) -> None:
-    program = healed_program(tmp_path)
-    figures = tmp_path / "build" / "scores" / "figures"
+def test_a_moved_line_judges_nothing_again_and_another_text_of_healing_does(healed: Path) -> None:
+    figures = healed.parent / "build" / "scores" / "figures"
 
     def judged_files() -> dict[str, int]:
-        assert said("run", program, "--until", "refine")[0] in (0, 1)
+        assert said("run", healed, "--until", "refine")[0] in (0, 1)
         return {path.name: len(path.read_text().splitlines()) for path in figures.glob("judged-*")}
 
     first = judged_files()
-    program.write_text(
-        program.read_text().replace("measured(2)", "measured(3)").replace("bld pieces", "\n\nbld pieces")
-    )
+    replace(healed, "measured(2)", "measured(3)")
+    replace(healed, "bld pieces", "\n\nbld pieces")
     (name,) = first
-    more = judged_files()
-    assert list(more) == [name] and more[name] == first[name] + 1
-    (tmp_path / "healing.txt").write_text((tmp_path / "corpus.txt").read_text().replace("cat", "owl"))
+    assert judged_files() == {name: first[name] + 1}
+    (healed.parent / "healing.txt").write_text(
+        (healed.parent / "corpus.txt").read_text().replace("cat", "owl")
+    )
     assert len(judged_files()) == 2

@@ -2,75 +2,63 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from puzzledsl.pipeline.process.locks import Holder, at_work
-from tests.pipeline.test_run import COMMAND, ENVIRONMENT, contents, events, pzl
+from tests import forked
+from tests.commands import said
+from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT, contents, events
 
 HOLD = """
 import sys, time
 from pathlib import Path
 
-import pytest
 from puzzledsl.cli import loading
 from puzzledsl.pipeline.process.locks import locked
 sys.argv = ["pzl", "run"]
 with locked(loading.context(Path({program!r}), None, None)):
-    print("held", flush=True)
+    Path({program!r}).with_name("held").touch()
     time.sleep(600)
 """
 
 
-def holding(program: Path) -> subprocess.Popen[str]:
-    """A process that holds the build directory."""
-    code = HOLD.format(program=str(program))
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    return process
-
-
 def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
+    """It answers without keeping the answer, or is refused; a killed run's place is taken over."""
     program = copied()
     build = program.parent / "build"
     before = contents(build)
-    process = holding(program)
+    process = forked.start(["-c", HOLD.format(program=str(program))], env=ENVIRONMENT)
     try:
-        said = pzl("solve", program)
-        assert said.returncode == 0, said.stderr
-        assert "objective" in said.stdout
-        assert f"`pzl run`, process {process.pid}, since 2" in said.stderr
-        assert said.stderr.endswith("answers are not kept\n")
-        assert {**contents(build), ".holder.json": ""} == {**before, ".holder.json": ""}
-        said = pzl("why", program, "best")
-        assert said.returncode == 0 and "regret" in said.stdout, said.stderr
-        assert {**contents(build), ".holder.json": ""} == {**before, ".holder.json": ""}
-        for command in ("run", "score", "bld"):
-            result = pzl(command, program)
-            assert result.returncode == 1 and "E0606" in result.stderr
-            assert f"`pzl run`, process {process.pid}, since 2" in result.stderr
-        said = pzl("status", program)
-        assert said.returncode == 0 and said.stdout.startswith(
-            f"at work here: `pzl run`, process {process.pid}"
-        )
+        while not program.with_name("held").exists():
+            assert process.poll() is None
+        holder = f"`pzl run`, process {process.pid}"
+        code, out, err = said("solve", program)
+        assert code == 0 and "objective" in out, err
+        assert f"{holder}, since 2" in err and err.endswith("answers are not kept\n")
+        code, out, err = said("why", program, "best")
+        assert code == 0 and "regret" in out, err
+        assert contents(build) == before
+        for command in ("run", "score"):
+            code, _, err = said(command, program)
+            assert code == 1 and "E0606" in err and f"{holder}, since 2" in err
+        assert said("status", program)[1].startswith(f"at work here: {holder}")
     finally:
         process.kill()
         process.communicate()
     assert at_work(build) is None
-    result = pzl("run", program)
-    assert result.returncode == 0, result.stderr
-    assert f"an earlier run ended in the middle (`pzl run`, process {process.pid}" in result.stderr
+    code, _, err = said("run", program)
+    assert code == 0 and f"an earlier run ended in the middle ({holder}" in err
     assert any(e["event"] == "took_over" for e in events(build))
     assert contents(build) == before
+    with FileLock(build / ".lock"):
+        code, _, err = said("run", program)
+    assert code == 1 and "E0606" in err and "another `pzl`" in err
 
 
 @pytest.mark.more
@@ -98,9 +86,8 @@ def test_a_holder_is_at_work_while_it_lives(tmp_path: Path) -> None:
     mine = Holder.ourselves().model_copy(update={"pid": process.pid})
     (tmp_path / ".holder.json").write_text(mine.canonical_json())
     assert at_work(tmp_path) == mine
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
-    time.sleep(0)
     assert at_work(tmp_path) is None
     elsewhere = mine.model_copy(update={"host": "another"})
     (tmp_path / ".holder.json").write_text(elsewhere.canonical_json())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from puzzledsl.cli.main import run
+from tests.commands import said, told
 from tests.data.chats import CHATML, STRICT, chat_tokenizer
 from tests.pipeline.tiny_program import SOURCE, read
 from tests.tiny import save_tiny
@@ -22,11 +21,7 @@ data hub = hf("set", split: train)
 data corpus = mix(notes: 4, answers: 3, dump: 1, hub: 2)
 data heldout = jsonl(chats, messages: messages, loss: answers, part: 80%..100%)
 """
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    return write_program(tmp_path)
+SYSTEM = '{"messages": [{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}]}'
 
 
 def write_program(base: Path, template: str | None = CHATML) -> Path:
@@ -50,34 +45,24 @@ def write_program(base: Path, template: str | None = CHATML) -> Path:
     (base / "set" / "data").mkdir(parents=True)
     texts = [{"text": f"text {i} of a data set"} for i in range(60)]
     pq.write_table(pa.Table.from_pylist(texts), base / "set" / "data" / "train-00000-of-00001.parquet")
-    (base / "items.jsonl").write_text(
-        "".join(
-            json.dumps({"context": f"n {i}", "choices": ["a", "b"], "answer": 0}) + "\n" for i in range(3)
-        )
-    )
-    text = SOURCE.replace('data corpus = text("corpus.txt")\n', MIX).replace(
-        "{ data = corpus, tokens = 256 }", "{ data = heldout, tokens = 256 }"
-    )
+    items = [{"context": f"n {i}", "choices": ["a", "b"], "answer": 0} for i in range(3)]
+    (base / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    text = SOURCE.replace('data corpus = text("corpus.txt")\n', MIX)
+    text = text.replace("data = corpus, tokens = 256 }", "data = heldout, tokens = 256 }")
     text = text.replace("tokens = 512", "tokens = 256").replace("calibration = 512", "calibration = 256")
     file = base / "own.pzl"
     file.write_text(text[: text.index("search greedy")] + text[text.index("uptrain final") :])
     return file
 
 
-def printed(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
-    assert run(list(command)) == 0
-    return json.loads(capsys.readouterr().out)
-
-
 @pytest.mark.states("data.counts")
-def test_a_run_on_all_kinds_of_text(
-    program: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HOME", str(program.parent / "home"))
-    assert run(["run", str(program)]) == 0
-    said, build = capsys.readouterr().err, program.parent / "build"
-    assert said.count("exact duplicates dropped") == 2 and said.count("`take` ends it") == 1  # once a source
-    texts = printed(capsys, "status", str(program), "--json")["texts"]
+def test_a_run_on_all_kinds_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, build = write_program(tmp_path), tmp_path / "build"
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    code, _, err = said("run", program)
+    assert code == 0, err
+    assert err.count("exact duplicates dropped") == 2 and err.count("`take` ends it") == 1  # once a source
+    texts = told("status", program)["texts"]
     notes, chat, dump, hub = texts["corpus"]
     assert notes["tokens"] == 4000 and notes["stopped"] and dump["documents"] == 90 and hub["documents"] == 60
     assert chat["duplicates"] + texts["heldout"][0]["duplicates"] == 20
@@ -92,31 +77,22 @@ def test_a_run_on_all_kinds_of_text(
     assert 'id="texts"' in page and "exact copies" in page and "what follows these tokens" in page
 
 
-def refused(base: Path, capsys: pytest.CaptureFixture[str], file: Path) -> str:
-    """Return the output of a run that ends before any piece is made."""
-    assert run(["run", str(file)]) == 1
-    assert not (base / "build" / "library").exists() and not (base / "build" / "tokens").exists()
-    return capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("template", "line", "code"),
     [
         (None, None, "E1210"),
-        (
-            STRICT,
-            '{"messages": [{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}]}',
-            "E1212",
-        ),
+        (STRICT, SYSTEM, "E1212"),
         (CHATML, '{"messages": [{"role": "asistant", "content": "x"}]}', "E1211"),
         (CHATML, '{"messages": ', "E1202"),
         (CHATML, '{"text": "hello"}', "E1203"),
     ],
 )
 def test_mistakes_in_chats_are_told_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], template: str | None, line: str | None, code: str
+    tmp_path: Path, template: str | None, line: str | None, code: str
 ) -> None:
-    program = write_program(tmp_path, template)
+    program, build = write_program(tmp_path, template), tmp_path / "build"
     if line is not None:
         (tmp_path / "chats" / "0.jsonl").write_text(line + "\n")
-    assert f"error[{code}]" in refused(tmp_path, capsys, program)
+    status, _, err = said("run", program)
+    assert status == 1 and f"error[{code}]" in err
+    assert not (build / "library").exists() and not (build / "tokens").exists()

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from puzzledsl.ir.tables import (
-    Refinement,
-    SearchResult,
-)
-from tests.pipeline.test_run import contents, events, kill_during, pzl
-from tests.pipeline.test_status import said, told, told_states
-from tests.pipeline.tiny_program import run_with
+from puzzledsl.ir.tables import Refinement, SearchResult
+from tests.commands import said, told
+from tests.pipeline.tiny_program import contents, events, kill_during, ran, run_with, seconds_of, told_states
 
 REFINED = """
 search refined of best { refine = measured(4, healed: 64, samples: 64) }
@@ -33,17 +28,6 @@ def refined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refined")
     run_with(folder, REFINED)
     return folder / "tiny.pzl"
-
-
-@pytest.fixture
-def copied_refined(refined: Path, tmp_path: Path) -> Callable[[], Path]:
-    """A copy of it, to do anything with."""
-
-    def copy() -> Path:
-        shutil.copytree(refined.parent, tmp_path / "copy")
-        return tmp_path / "copy" / refined.name
-
-    return copy
 
 
 def refinement(program: Path) -> Refinement:
@@ -75,28 +59,31 @@ def test_a_search_for_looking_is_solved_and_not_built(refined: Path) -> None:
 
 
 def test_a_refined_search_is_done_once_and_again_only_when_its_inputs_change(
-    copied_refined: Callable[[], Path],
+    refined: Path, copied: Callable[[Path], Path]
 ) -> None:
-    program = copied_refined()
-    assert {state for state, _ in told_states(program).values()} == {"done"}
+    program = copied(refined)
     text = program.read_text()
-    program.write_text(text.replace("measured(4,", "measured(5,"))
-    now = told_states(program)
+
+    def states(old: str, new: str) -> dict[str, tuple[str, str]]:
+        program.write_text(text.replace(old, new))
+        return told_states(program)
+
+    assert {state for state, _ in told_states(program).values()} == {"done"}
+    now = states("measured(4,", "measured(5,")
     assert now["refine refined"] == ("stale", "how children are measured changed")
     assert now["solve refined"][0] == now["realise best"][0] == now["realise rule"][0] == "done"
     assert now["realise refined"] == ("stale", "after refine refined")
-    program.write_text(text.replace(", samples: 64)", ",\n  samples: 64)"))
-    assert told_states(program)["refine refined"][0] == "done"
-    program.write_text(text.replace("1.2x", "1.1x"))
-    now = told_states(program)
+    assert states(", samples: 64)", ",\n  samples: 64)")["refine refined"][0] == "done"
+    now = states("1.2x", "1.1x")
     assert now["solve refined"][0] == "stale" and now["refine refined"][1].startswith("after solve refined")
-    program.write_text(text.replace("refine = measured(4, healed: 64, samples: 64)", "refine = none"))
-    now = told_states(program)
+    now = states("refine = measured(4, healed: 64, samples: 64)", "refine = none")
     assert "refine refined" not in now and now["solve refined"][0] == "done"
 
 
-def test_a_damaged_refinement_is_made_again_and_the_same(copied_refined: Callable[[], Path]) -> None:
-    program = copied_refined()
+def test_a_damaged_refinement_is_made_again_and_the_same(
+    refined: Path, copied: Callable[[Path], Path]
+) -> None:
+    program = copied(refined)
     build = program.parent / "build"
     before, seen = contents(build), len(events(build))
     (build / "refined" / "refined.json").write_text("{}")
@@ -116,7 +103,7 @@ def test_a_damaged_refinement_is_made_again_and_the_same(copied_refined: Callabl
     assert [e["name"] for e in events(build)[seen:] if e["event"] == "end"] == ["refined"]
 
 
-def test_the_command_tells_the_best_child_and_what_is_proven(refined: Path) -> None:
+def test_the_commands_tell_the_best_child_and_what_is_proven(refined: Path) -> None:
     found = refinement(refined)
     code, out, err = said("refine", refined, "refined")
     assert code == 0, err
@@ -129,43 +116,31 @@ def test_the_command_tells_the_best_child_and_what_is_proven(refined: Path) -> N
     assert code == 1 and "E0604" in err and "declared: refined" in err
 
 
-def test_the_solver_says_that_its_answer_is_to_be_refined(copied_refined: Callable[[], Path]) -> None:
-    program = copied_refined()
+def test_the_solver_says_that_its_answer_is_to_be_refined(
+    refined: Path, copied: Callable[[Path], Path]
+) -> None:
+    program = copied(refined)
     code, out, err = said("solve", program)
     assert code == 0, err
-    told_lines = [line for line in out.splitlines() if "`pzl refine` measures around it" in line]
-    assert told_lines == [
+    assert [line for line in out.splitlines() if "`pzl refine` measures around it" in line] == [
         "  the optimum of the scores; `pzl refine` measures around it: measured(4, healed: 64, samples: 64)"
     ]
-    documents = {d["search"]: d for d in told("solve", program)}
-    assert documents["refined"]["refine"] == {
-        "children": 4,
-        "healed": 64,
-        "samples": 64,
-        "data": None,
-    }
-    assert "refine" not in documents["best"] and "refine" not in documents["rule"]
+    documents = {d["search"]: d.get("refine") for d in told("solve", program)}
+    assert documents["refined"] == {"children": 4, "healed": 64, "samples": 64, "data": None}
+    assert documents["best"] is documents["rule"] is None
 
 
 @pytest.mark.usefixtures("known_rates")
-def test_a_dry_run_counts_children(copied_refined: Callable[[], Path], tmp_path: Path) -> None:
-    program, nowhere = copied_refined(), tmp_path / "none"
-
-    def seconds() -> dict[str, float]:
-        steps = told("run", program, "--dry-run", "-o", nowhere)["steps"]
-        stages = [step["stage"] for step in steps]
-        assert stages.index("solve") < stages.index("refine") < stages.index("realise")
-        return {f"{step['stage']} {step['name']}": step["seconds"] for step in steps}
-
-    few = seconds()
+def test_a_dry_run_counts_children(refined: Path, copied: Callable[[Path], Path], tmp_path: Path) -> None:
+    program, nowhere = copied(refined), ("-o", tmp_path / "none")
+    few = seconds_of(program, *nowhere)
+    stages = [task.split()[0] for task in few]
+    assert stages.index("solve") < stages.index("refine") < stages.index("realise")
     program.write_text(program.read_text().replace("measured(4, healed: 64", "measured(4000, healed: 6Ki"))
-    assert seconds()["refine refined"] > few["refine refined"]
-    only = told("run", program, "--dry-run", "-o", nowhere, "--only", "refine")["steps"]
-    assert [step["stage"] for step in only] == ["refine"]
-    until = told("run", program, "--dry-run", "-o", nowhere, "--until", "refine")["steps"]
-    assert "refine" in {step["stage"] for step in until} and "realise" not in {
-        step["stage"] for step in until
-    }
+    assert seconds_of(program, *nowhere)["refine refined"] > few["refine refined"]
+    assert [*seconds_of(program, *nowhere, "--only", "refine")] == ["refine refined"]
+    until = {task.split()[0] for task in seconds_of(program, *nowhere, "--until", "refine")}
+    assert "refine" in until and "realise" not in until
 
 
 def test_a_stage_before_must_be_done(refined: Path, tmp_path: Path) -> None:
@@ -178,7 +153,6 @@ def test_a_stage_before_must_be_done(refined: Path, tmp_path: Path) -> None:
 def test_killed_while_it_measures_it_ends_in_the_same_files(refined: Path, tmp_path: Path) -> None:
     build = tmp_path / "killed"
     kill_during(refined, build, "refine")
-    result = pzl("run", refined, "-o", build)
-    assert result.returncode == 0, result.stderr
+    ran("run", refined, "-o", build)
     assert contents(build) == contents(refined.parent / "build")
     assert not list((build / "work" / "refine").glob("*"))

@@ -2,87 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import signal
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests import forked
-from tests.forked import pzl
-from tests.pipeline.tiny_program import write_tiny_program
+from tests.pipeline.tiny_program import (
+    begun,
+    contents,
+    events,
+    forget_after,
+    kill_during,
+    ran,
+    read,
+    started,
+)
 
-COMMAND = [sys.executable, "-m", "puzzledsl.cli.main"]
-ENVIRONMENT = forked.ONE_THREAD
-VOLATILE = {"log.jsonl", ".lock"}
 KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
 
 
-def contents(build: Path) -> dict[str, str]:
-    """Every file's digest, but for the log of what happened when."""
-    return {
-        str(path.relative_to(build)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(build.rglob("*"))
-        if path.is_file() and path.name not in VOLATILE
-    }
+def test_a_second_run_does_nothing_and_a_flipped_byte_is_made_again(copied: Callable[[], Path]) -> None:
+    program = copied()
+    build = program.parent / "build"
+    before, seen = contents(build), len(events(build))
+    ran("run", program)
+    assert started(build, seen) == [] and contents(build) == before
+    scores = build / "scores" / "kl.json"
+    scores.write_bytes(scores.read_bytes().replace(b"1", b"2", 1))
+    ran("run", program)
+    assert "score kl" in started(build, seen) and contents(build) == before
 
 
-def events(build: Path) -> list[dict[str, str]]:
-    log = build / "log.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-
-
-def kill_during(program: Path, build: Path, stage: str) -> None:
-    """Start a run and SIGKILL it as soon as `stage` has begun."""
-    before = len(events(build))
-    process = forked.start(
-        ["-m", "puzzledsl.cli.main", "run", str(program), "-o", str(build)], env=ENVIRONMENT
-    )
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        if any(e["event"] == "start" and e["stage"] == stage for e in events(build)[before:]):
-            break
-        time.sleep(0.01)
-    assert process.poll() is None, f"the run ended before {stage} began"
-    time.sleep(0.05)
-    process.kill()
-    process.communicate()
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_program(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(program: Path) -> Path:
-    build = program.parent / "unbroken"
-    result = pzl("run", program, "-o", build)
-    assert result.returncode == 0, result.stderr
-    return build
-
-
-def test_a_second_run_does_nothing(program: Path, unbroken: Path) -> None:
-    before, seen = contents(unbroken), len(events(unbroken))
-    result = pzl("run", program, "-o", unbroken)
-    assert result.returncode == 0, result.stderr
-    assert [e for e in events(unbroken)[seen:] if e["event"] == "start"] == []
-    assert contents(unbroken) == before
-
-
-def test_an_evaluation_is_printed_and_stands_in_the_exported_card(program: Path, unbroken: Path) -> None:
-    result = pzl("eval", program, "-o", unbroken)
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    for model in ("best", "final"):
-        start = next(i for i, line in enumerate(lines) if line.startswith(f"accuracy {model} keeps"))
-        assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["items", "pooled"]
-    card = (program.parent / "out" / "README.md").read_text()
-    kl = json.loads((unbroken / "evals" / "quality.json").read_text())["models"][2]["figures"]["kl"]["value"]
+def test_the_export_is_the_child_and_its_card_says_how_good_it_is(finished: Path) -> None:
+    child, exported = finished.parent / "build/models/final", finished.parent / "out"
+    own, card = ((folder / "README.md").read_text("utf-8") for folder in (child, exported))
+    assert card.startswith(own.rstrip())
+    here, there = contents(child), contents(exported)
+    assert here.pop("README.md") != there.pop("README.md")
+    assert here == there and "model.safetensors" in here
+    kl = read(finished.parent / "build/evals/quality.json")["models"][2]["figures"]["kl"]["value"]
     rows = [line.split() for line in card.splitlines()]
     assert card.count("## Quality") == 1 and ["kl", "0", f"{kl:.4g}"] in rows
     assert any(row[:1] == ["pooled"] for row in rows)
@@ -90,85 +49,49 @@ def test_an_evaluation_is_printed_and_stands_in_the_exported_card(program: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # seven whole runs
-def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Path) -> None:
+def test_killed_five_times_it_ends_in_the_same_files(copied: Callable[[], Path], finished: Path) -> None:
+    program = copied()
     build = program.parent / "killed"
     for stage in KILL_AT:
         kill_during(program, build, stage)
-    result = pzl("run", program, "-o", build)
-    assert result.returncode == 0, result.stderr
-    assert contents(build) == contents(unbroken)
-    finished: set[tuple[str, str]] = set()
+    ran("run", program, "-o", build)
+    assert contents(build) == contents(finished.parent / "build")
+    ended: set[tuple[str, str]] = set()
     for event in events(build):
         if event["event"] in ("start", "end"):
             task = (event["stage"], event["name"])
-            assert task not in finished, f"{task} was done twice"
+            assert task not in ended, f"{task} was done twice"
             if event["event"] == "end":
-                finished.add(task)
+                ended.add(task)
 
 
-@pytest.mark.parametrize("stage", ["score", "realise"])  # before CP-SAT has run in the process, and after
-def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path, stage: str) -> None:
-    for attempt in range(10):
-        code, said = interrupted_in(program, program.parent / f"interrupted-{stage}-{attempt}", stage)
-        if code == 0:  # on a busy machine this test may wake up when the run has ended
-            continue
-        assert code == 130, said
-        assert "what was finished is kept" in said and "Traceback" not in said
-        return
+@pytest.mark.parametrize(("after", "stage"), [("bld", "score"), ("score", "realise")])
+def test_an_interrupt_says_that_what_is_finished_is_kept(
+    copied: Callable[[], Path], after: str, stage: str
+) -> None:
+    """Before CP-SAT has run in the process, and after."""
+    program = copied()
+    for _ in range(10):
+        forget_after(program.parent / "build", after)
+        process = begun(program, program.parent / "build", stage)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=200)
+        if process.returncode:  # on a busy machine this test may wake up when the run has ended
+            assert process.returncode == 130, said
+            assert "what was finished is kept" in said and "Traceback" not in said
+            return
     pytest.fail("every run ended before it could be interrupted")
 
 
-def interrupted_in(program: Path, build: Path, stage: str) -> tuple[int, str]:
-    """A run's exit code and what it said, interrupted as soon as `stage` has begun."""
-    process = forked.start(
-        ["-m", "puzzledsl.cli.main", "run", str(program), "-o", str(build)], env=ENVIRONMENT
+def test_healing_is_on_unless_it_is_switched_off(copied: Callable[[], Path], finished: Path) -> None:
+    program, before = copied(), contents(finished.parent / "build")
+    healed = {e["search"]: e["kept"] for e in events(finished.parent / "build") if e["event"] == "healed"}
+    assert healed.keys() == {"best", "greedy", "most"}
+    ran("realise", program, "best", "--no-heal")
+    other = (
+        contents(program.parent / "build/models/best").items()
+        ^ contents(finished.parent / "build/models/best").items()
     )
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not any(e["stage"] == stage for e in events(build) if "stage" in e):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=200)
-    return process.returncode, said
-
-
-def test_a_flipped_byte_is_made_again(program: Path, unbroken: Path) -> None:
-    before = contents(unbroken)
-    scores = unbroken / "scores" / "kl.json"
-    scores.write_bytes(scores.read_bytes().replace(b"1", b"2", 1))
-    result = pzl("run", program, "-o", unbroken)
-    assert result.returncode == 0, result.stderr
-    assert contents(unbroken) == before
-
-
-def test_two_runs_at_once_are_refused(program: Path, unbroken: Path) -> None:
-    from filelock import FileLock
-
-    with FileLock(unbroken / ".lock"):
-        result = pzl("run", program, "-o", unbroken)
-    assert result.returncode == 1
-    assert "E0606" in result.stderr and "another `pzl`" in result.stderr
-
-
-def test_the_export_is_the_child_and_its_card_says_how_good_it_is(program: Path, unbroken: Path) -> None:
-    child, exported = unbroken / "models" / "final", program.parent / "out"
-    card = (child / "README.md").read_text("utf-8")
-    told = (exported / "README.md").read_text("utf-8")
-    assert told.startswith(card.rstrip()) and "## Quality" in told.removeprefix(card.rstrip())
-    here, there = contents(child), contents(exported)
-    assert here.pop("README.md") != there.pop("README.md")
-    assert here == there and "model.safetensors" in here
-
-
-def test_healing_is_on_unless_it_is_switched_off(program: Path, unbroken: Path) -> None:
-    build = program.parent / "unhealed"
-    shutil.copytree(unbroken, build)
-    said = [e for e in events(unbroken) if e["event"] == "healed"]
-    assert {e["search"] for e in said} == {"best", "greedy", "most"}
-    result = pzl("realise", program, "best", "--no-heal", "-o", build)
-    assert result.returncode == 0, result.stderr
-    other = contents(build / "models" / "best").items() ^ contents(unbroken / "models" / "best").items()
-    kept = {e["search"]: e["kept"] for e in said}["best"]
-    assert {name for name, _ in other} == ({"model.safetensors"} if kept == "healed" else set())
-    result = pzl("realise", program, "best", "-o", build)
-    assert result.returncode == 0, result.stderr
-    assert contents(build) == contents(unbroken)
+    assert {name for name, _ in other} == ({"model.safetensors"} if healed["best"] == "healed" else set())
+    ran("realise", program, "best")
+    assert contents(program.parent / "build") == before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.files import write_text
 from puzzledsl.cli import loading
 from puzzledsl.ir import nodes
@@ -14,11 +15,11 @@ from puzzledsl.pipeline.context import Key
 from puzzledsl.pipeline.dry_run import MEANINGS
 from puzzledsl.pipeline.estimates import Work
 from puzzledsl.pipeline.execute import tasks_of
-from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.stamps import Stamps, data_fingerprint, meaning
 from puzzledsl.pipeline.task import DeclaredTask
 from puzzledsl.pipeline.tasks import TASKS
-from tests.pipeline.test_status import said, told, told_states
-from tests.pipeline.tiny_program import write_tiny_program
+from tests.commands import said, told
+from tests.pipeline.tiny_program import told_states, write_tiny_program
 
 
 class Figures(DeclaredTask[nodes.Search]):
@@ -112,3 +113,26 @@ def test_every_input_has_a_name_in_words(finished: Path) -> None:
     for stamp in Stamps(finished.parent / "build").all():
         if stamp.stage not in ("compile", "report"):
             assert stamp.inputs.keys() <= MEANINGS.keys() | program.blds.keys(), stamp.title
+
+
+WHERE = nodes.Where(file="a.pzl", line=1, column=1, end_line=1, end_column=6)
+
+
+def test_a_field_that_leaves_the_language_makes_nothing_stale() -> None:
+    """A space has the digest it had with a width of the whole model."""
+    layer = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
+    space = nodes.Space(name="w", parent="p", layers=(layer,), where=WHERE)
+    assert meaning(space) == "f45bdd18063163b4439663049346ea664c82f4eeaf74e225ac5da951b53ffede"
+
+
+def test_a_local_data_set_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    """A data set of the hub has no files here: its declaration is all that is known of it."""
+    local = nodes.Data(name="d", source=nodes.HfData(id="set"), where=WHERE)
+    of_hub = data_fingerprint(local, tmp_path)
+    columns = local.model_copy(update={"source": nodes.ParquetData(paths=("set/**/*.parquet",))})
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    seen = {of_hub}
+    for rows in (b"rows", b"other rows"):
+        (tmp_path / "set" / "data" / "train.parquet").write_bytes(rows)
+        seen |= {data_fingerprint(local, tmp_path), data_fingerprint(columns, tmp_path)}
+    assert len(seen) == 5

@@ -2,70 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.tiny_program import write_tiny_program
+from tests.pipeline.tiny_program import COMMAND, ENVIRONMENT, events, ran, write_tiny_program
 
 pytestmark = pytest.mark.slow
-PZL = ("-m", "puzzledsl.cli.main")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "NO_COLOR": "1",
-    "PYTHONPATH": str(Path(__file__).parents[2]),
-}
+ROOT = Path(__file__).parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    full = [sys.executable, *map(str, command)]
-    return subprocess.run(full, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+def run(program: Path) -> subprocess.CompletedProcess[str]:
+    """`pzl uptrain` in two processes."""
+    command, paths = [*TORCHRUN, *COMMAND[1:], "uptrain", str(program)], {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=ENVIRONMENT | paths, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained in float32: processors with bfloat16 products would round shards and whole weights differently."""
     path = write_tiny_program(tmp_path_factory.mktemp("torchrun"))
-    path.write_text(
-        path.read_text().replace("lr = cosine(1e-3), data", "dtype = fp32, lr = cosine(1e-3), data")
-    )
-    assert "dtype = fp32" in path.read_text()
-    done = run(*PZL, "run", path, "--until", "realise")
-    assert done.returncode == 0, done.stderr
+    text = path.read_text()
+    path.write_text(text.replace("lr = cosine(1e-3), data", "dtype = fp32, lr = cosine(1e-3), data"))
+    ran("run", path, "--until", "realise")
     return path
 
 
-def steps(build: Path) -> list[dict[str, float]]:
-    events = [json.loads(line) for line in (build / "log.jsonl").read_text().splitlines()]
-    return [event for event in events if event["event"] == "uptrain_step"]
+def test_two_processes_train_as_one_and_then_have_nothing_to_do(program: Path) -> None:
+    def losses() -> list[float]:
+        steps = (event for event in events(program.parent / "build") if event["event"] == "uptrain_step")
+        return [float(step["loss"]) for step in steps]
 
-
-def test_two_processes_train_as_one_and_then_have_nothing_to_do(program):
-    build = program.parent / "build"
-    assert run(*PZL, "uptrain", program).returncode == 0
-    alone = steps(build)
-    (build / "stamps" / "uptrain-final.json").unlink()
-    both = run(*TORCHRUN, *PZL, "uptrain", program)
+    ran("uptrain", program)
+    alone = losses()
+    (program.parent / "build" / "stamps" / "uptrain-final.json").unlink()
+    both = run(program)
     assert both.returncode == 0, both.stderr
-    together = steps(build)[len(alone) :]
-    assert len(together) == len(alone) == 8
-    for one, two in zip(alone, together, strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
-    again = run(*TORCHRUN, *PZL, "uptrain", program)
+    assert len(alone) == 8 and losses()[8:] == pytest.approx(alone, abs=1e-4)
+    again = run(program)
     assert again.returncode == 0, again.stderr
-    assert len(steps(build)) == 2 * len(alone)
+    assert len(losses()) == 16
 
 
-def test_a_diagnostic_is_shown_once_and_ends_all(program):
-    source = program.read_text().replace("cosine(1e-3), data", "constant(1e3), data")
+def test_a_diagnostic_is_shown_once_and_ends_all(program: Path) -> None:
     wrong = program.with_name("wrong.pzl")
-    wrong.write_text(source)
-    done = run(*TORCHRUN, *PZL, "uptrain", wrong)
+    wrong.write_text(program.read_text().replace("cosine(1e-3), data", "constant(1e3), data"))
+    done = run(wrong)
     assert done.returncode != 0
     assert done.stderr.count("error[E1702]") == 1, done.stderr

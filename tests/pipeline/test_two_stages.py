@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.test_run import contents, events, pzl
-from tests.pipeline.tiny_program import read, run_with, write_tiny_program
+from tests.commands import said
+from tests.pipeline.tiny_program import contents, events, ran, read, run_with, started, write_tiny_program
 
 SECOND = """\
 space narrow of wide = used_by(best, top: 4)
@@ -30,26 +30,16 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_waits_for_the_first_search_comes_after_it(build: Path) -> None:
-    order = [(e["stage"], e["name"]) for e in events(build) if e["event"] == "start"]
-    asked = [("solve", "best"), ("bld", "pairs"), ("score", "together"), ("solve", "second")]
-    assert [task for task in order if task in asked] == asked
+    asked = ["solve best", "bld pairs", "score together", "solve second"]
+    assert [task for task in started(build) if task in asked] == asked
 
 
 def test_the_second_search_chooses_among_what_the_first_ones_children_use(build: Path) -> None:
-    used = [
-        [
-            {
-                layers[i][part]
-                for layers in (s["layers"] for s in read(build / "solutions/best.json")["solutions"])
-            }
-            for part in ("attention", "ffn")
-        ]
-        for i in range(3)
-    ]
-    for (attention, ffn), layer in zip(
-        used, read(build / "solutions/second.json")["solutions"][0]["layers"], strict=True
-    ):
-        assert layer["attention"] in attention | {"parent"} and layer["ffn"] in ffn | {"parent"}
+    first = read(build / "solutions/best.json")["solutions"]
+    second = read(build / "solutions/second.json")["solutions"][0]["layers"]
+    for i, layer in enumerate(second):
+        for part in ("attention", "ffn"):
+            assert layer[part] in {"parent", *(child["layers"][i][part] for child in first)}
 
 
 def test_coupled_pieces_are_scored_as_whole_blocks(build: Path) -> None:
@@ -65,35 +55,29 @@ def test_coupled_pieces_are_scored_as_whole_blocks(build: Path) -> None:
 
 def test_a_second_run_does_nothing(build: Path) -> None:
     before, seen = contents(build), len(events(build))
-    result = pzl("run", next(build.parent.glob("*.pzl")))
-    assert result.returncode == 0, result.stderr
-    assert [e for e in events(build)[seen:] if e["event"] == "start"] == []
-    assert contents(build) == before
+    assert said("run", build.parent / "tiny.pzl")[0] == 0
+    assert started(build, seen) == [] and contents(build) == before
 
 
-@pytest.mark.slow
+@pytest.mark.more
 def test_another_answer_narrows_anew(build: Path) -> None:
     """Alternatives that an earlier answer left out come back: the space is the present answer's, as in a new build directory."""
-    program = next(build.parent.glob("*.pzl"))
+    program = build.parent / "tiny.pzl"
     program.write_text(program.read_text().replace("best of wide {", "best of wide { require params <= 0.8x"))
     fresh = build.parent / "fresh"
-    for command in (["run", program], ["run", program, "-o", fresh]):
-        result = pzl(*command)
-        assert result.returncode == 0, result.stderr
+    ran("run", program)
+    ran("run", program, "-o", fresh)
     for name in ("solutions/best.json", "solutions/second.json", "scores/together.json"):
         assert (build / name).read_bytes() == (fresh / name).read_bytes(), name
 
 
 def test_another_programs_solution_narrows_nothing(tmp_path: Path, build: Path) -> None:
-    program = write_tiny_program(tmp_path)
+    program = write_tiny_program(tmp_path, SECOND.replace("used_by(best", "used_by(first"))
     text = program.read_text()
-    text = text[: text.index("search greedy")] + SECOND.replace("used_by(best", "used_by(first")
     program.write_text(text.replace("search best of wide", "search first of wide").replace(" | linear", ""))
     (tmp_path / "build/solutions").mkdir(parents=True)
     foreign = read(build / "solutions/best.json")
     foreign["search"] = "first"
     foreign["solutions"][0]["layers"] *= 2
     (tmp_path / "build/solutions/first.json").write_text(json.dumps(foreign))
-    result = pzl("compile", program)
-    assert result.returncode == 0, result.stderr
-    assert "space narrow: known once `first` is solved" in result.stdout
+    assert "space narrow: known once `first` is solved" in said("compile", program)[1]

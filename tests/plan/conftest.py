@@ -10,97 +10,58 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import (
-    Bld,
-    CpSat,
-    Data,
-    HfSource,
-    Initialisers,
-    LayerChoice,
-    Linear,
-    Parent,
-    Program,
-    Schedule,
-    Search,
-    Shape,
-    Space,
-    TextData,
-    Where,
-)
+from puzzledsl.ir import nodes
 
-CHOICE = LayerChoice(
+CHOICE = nodes.LayerChoice(
     attention=(ParentAttention(), GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention()),
     ffn=(ParentFfn(), MlpFfn(width=32), LinearFfn(), NoOpFfn()),
 )
+SIZES = {"hidden": 64, "heads": 4, "kv_heads": 2, "head_dim": 32, "intermediate": 128, "vocab": 100}
+SMALL = nodes.Shape(family="llama", layers=3, tied=True, **SIZES)
+DEFAULT = nodes.Initialisers()
 
 
-DEFAULT = Initialisers()
-
-
-@pytest.fixture
-def small() -> Shape:
-    return Shape(
-        family="llama",
-        layers=3,
-        hidden=64,
-        heads=4,
-        kv_heads=2,
-        head_dim=32,
-        intermediate=128,
-        vocab=100,
-        tied=True,
+def make_program(
+    line: int = 3,
+    suffix: str = "",
+    layers: tuple[nodes.LayerChoice, ...] = (CHOICE,) * 3,
+    shape: nodes.Shape = SMALL,
+    init: nodes.Initialisers = DEFAULT,
+    parent: str = "checkpoint",
+    data: str = "corpus/*.txt",
+    **changes: object,
+) -> nodes.Program:
+    """The program; other lines and suffixes are the same meaning, written elsewhere and with other names."""
+    here = nodes.Where(file=f"t{suffix}.pzl", line=line, column=1, end_line=line, end_column=9)
+    p, w, mix = f"p{suffix}", f"wide{suffix}", f"mix{suffix}"
+    usual = {"space": w, "tokens": 1000, "lr": nodes.Schedule(peak=1e-4), "data": mix, "where": here}
+    blds = (
+        nodes.Bld(name=f"{mode}{suffix}", mode=mode, **usual).model_copy(update=changes)
+        for mode in ("decoupled", "coupled")
+    )
+    best = nodes.Search(
+        name="best",
+        space=w,
+        sense="minimize",
+        objective=nodes.Linear(terms=()),
+        solver=nodes.CpSat(time_s=1),
+        where=here,
+    )
+    return nodes.Program(
+        source=f"t{suffix}.pzl",
+        parents={p: nodes.Parent(name=p, source=nodes.HfSource(id=parent), shape=shape, where=here)},
+        data={mix: nodes.Data(name=mix, source=nodes.TextData(paths=(data,)), where=here)},
+        spaces={w: nodes.Space(name=w, parent=p, layers=layers, init=init, where=here)},
+        blds={bld.name: bld for bld in blds},
+        searches={"best": best},
     )
 
 
 @pytest.fixture
-def program(small: Shape) -> Callable[..., Program]:
-    """`program(line=3, names="", …)`: the same meaning, written elsewhere and with other names."""
+def small() -> nodes.Shape:
+    return SMALL
 
-    def build(
-        line: int = 3,
-        suffix: str = "",
-        layers: tuple[LayerChoice, ...] = (CHOICE,) * 3,
-        shape: Shape = small,
-        init: Initialisers = DEFAULT,
-        parent: str = "checkpoint",
-        data: str = "corpus/*.txt",
-        **changes: object,
-    ) -> Program:
-        here = Where(file=f"t{suffix}.pzl", line=line, column=1, end_line=line, end_column=9)
-        blds = {
-            f"{mode}{suffix}": Bld(
-                name=f"{mode}{suffix}",
-                space=f"wide{suffix}",
-                mode=mode,
-                tokens=1000,
-                lr=Schedule(peak=1e-4),
-                data=f"mix{suffix}",
-                where=here,
-            ).model_copy(update=changes)
-            for mode in ("decoupled", "coupled")
-        }
-        return Program(
-            source=f"t{suffix}.pzl",
-            parents={
-                f"p{suffix}": Parent(name=f"p{suffix}", source=HfSource(id=parent), shape=shape, where=here)
-            },
-            data={f"mix{suffix}": Data(name=f"mix{suffix}", source=TextData(paths=(data,)), where=here)},
-            spaces={
-                f"wide{suffix}": Space(
-                    name=f"wide{suffix}", parent=f"p{suffix}", layers=layers, init=init, where=here
-                )
-            },
-            blds=blds,
-            searches={
-                "best": Search(
-                    name="best",
-                    space=f"wide{suffix}",
-                    sense="minimize",
-                    objective=Linear(terms=()),
-                    solver=CpSat(time_s=1),
-                    where=here,
-                )
-            },
-        )
 
-    return build
+@pytest.fixture
+def program() -> Callable[..., nodes.Program]:
+    return make_program

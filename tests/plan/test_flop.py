@@ -1,7 +1,8 @@
-"""FLOP of pieces in training are those that torch counts; least squares are counted as they run."""
+"""FLOP of pieces in training are those that torch counts; least squares and refinement are counted as they run."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import FfnAlternative
+from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.load import load_parent
@@ -21,8 +23,18 @@ from puzzledsl.models.least_squares.grams import elimination_order
 from puzzledsl.pieces.train.piece_state import normalized_mse
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.flop import StageOneFlop, eliminated_numbers, layer_work, seen_tokens
+from puzzledsl.plan.flop import (
+    NUMBERS_A_WEIGHT,
+    POINTS,
+    StageOneFlop,
+    eliminated_numbers,
+    is_refined,
+    layer_work,
+    refinement_tokens,
+    seen_tokens,
+)
 from tests.pieces.train.bld_programs import make_program
+from tests.plan import conftest
 
 
 def flop_of_a_step(parent: Path, job: BldJob) -> int:
@@ -98,3 +110,22 @@ def test_layers_without_pieces_count_for_the_next_one_above(tmp_path: Path) -> N
     below = passed * sum(StageOneFlop(shape, jobs).parent[:3])
     assert sorted(every) == [0, 1, 2, 3] and every[1] == every[2]
     assert last == {3: pytest.approx(every[3] + below)}
+
+
+@pytest.mark.parametrize("bld", ["decoupled", "coupled"])
+def test_narrower_pieces_that_least_squares_starts_are_refined(bld: str) -> None:
+    """The papers' initialisers start none."""
+    jobs = bld_plan(conftest.make_program(), bld)
+    kinds = [{part.kind for part in (job.attention, job.ffn) if part is not None} for job in jobs]
+    assert [is_refined(job) for job in jobs] == [bool(found & {"gqa", "mlp"}) for found in kinds]
+    papers = conftest.make_program(init=Initialisers(gqa="mean_pool", mlp="channel_contribution"))
+    assert not any(map(is_refined, bld_plan(papers, bld)))
+
+
+def test_half_of_calibration_is_fitted_where_it_has_numbers_enough() -> None:
+    job = next(job for job in bld_plan(conftest.make_program(), "decoupled") if is_refined(job))
+    weights = sum(math.prod(size) for size in job.shapes.values())
+    least = 2 * NUMBERS_A_WEIGHT * math.ceil(weights / 64)
+    enough, short = (job.model_copy(update={"calibration_tokens": tokens}) for tokens in (least, least // 2))
+    assert refinement_tokens(enough, 64) == (int(least / 2 * (1 + POINTS + 0.75)), least)
+    assert refinement_tokens(short, 64) == (0, 0)

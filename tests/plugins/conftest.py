@@ -31,25 +31,17 @@ def install(site: Path, package: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 
 
-def runner(environment: dict[str, str]) -> Run:
-    """Return a function that runs `python ARGUMENTS` in an environment, in a new process."""
+def runner(environment: dict[str, str], *, fork: bool = False) -> Run:
+    """Return a function that runs `python ARGUMENTS` in an environment: anew, or forked from a process that has it."""
 
     def run(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *arguments]
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    return run
-
-
-def forking(environment: dict[str, str]) -> Run:
-    """Return a function that runs `python ARGUMENTS` in an environment, forked from a process that has it."""
-
-    def run(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = forked.run([*arguments], env=environment, cwd=cwd, timeout=900)
+        if fork:
+            done = forked.run([*arguments], env=environment, cwd=cwd, timeout=900)
+        else:
+            command = [sys.executable, *arguments]
+            done = subprocess.run(
+                command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False
+            )
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -59,4 +51,4 @@ def forking(environment: dict[str, str]) -> Run:
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run Python with the low-rank package installed."""
-    return forking(install(tmp_path_factory.mktemp("site"), LOW_RANK))
+    return runner(install(tmp_path_factory.mktemp("site"), LOW_RANK), fork=True)

@@ -9,7 +9,7 @@ It does not know which kernel CUDA would choose, workspaces, fragmentation, NCCL
 
 from __future__ import annotations
 
-from tests.pretended_gpu.children import environment
-from tests.pretended_gpu.gpu import Gpu, pretended_gpu
+from tests.pretended_gpu.context import pretended_gpu
+from tests.pretended_gpu.gpu import Gpu
 
-__all__ = ["Gpu", "environment", "pretended_gpu"]
+__all__ = ["Gpu", "pretended_gpu"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from tests.pretended_gpu.state import CUDA, State, tensors_in
+from tests.pretended_gpu.gpu import CUDA, Gpu, tensors_in
 
 T: Any = Tensor
 FROM_HOST = (torch.tensor, torch.as_tensor)
@@ -20,14 +20,14 @@ FROM_HOST = (torch.tensor, torch.as_tensor)
 class Calls(TorchFunctionMode):
     """Answers questions about devices, moves tensors by tagging copies, and watches attention. One object a thread."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, gpu: Gpu) -> None:
         super().__init__()
-        self._state, self._memory = state, state.memory
+        self._gpu = gpu
         self._handlers: dict[Any, Callable[..., Any]] = {
             T.device.__get__: self._device,
-            T.is_cuda.__get__: lambda func, tensor: self._memory.holds(tensor),
-            T.is_cpu.__get__: lambda func, tensor: not self._memory.holds(tensor) and func(tensor),
-            T.get_device: lambda func, tensor: 0 if self._memory.holds(tensor) else func(tensor),
+            T.is_cuda.__get__: lambda func, tensor: self._gpu.holds(tensor),
+            T.is_cpu.__get__: lambda func, tensor: not self._gpu.holds(tensor) and func(tensor),
+            T.get_device: lambda func, tensor: 0 if self._gpu.holds(tensor) else func(tensor),
             T.numpy: self._numpy,
             T.__array__: self._numpy,
             T.tolist: self._tolist,
@@ -38,7 +38,7 @@ class Calls(TorchFunctionMode):
             T.to: self._to,
             T.type_as: lambda func, tensor, other: self._to(func, tensor, other),
             T.pin_memory: self._pin,
-            T.is_pinned: lambda func, tensor, *args: state.is_pinned(tensor),
+            T.is_pinned: lambda func, tensor, *args: gpu.is_pinned(tensor),
             T.__deepcopy__: self._like_first,
             T.new_tensor: self._like_first,
             F.scaled_dot_product_attention: self._attention,
@@ -60,7 +60,7 @@ class Calls(TorchFunctionMode):
             return handler(func, *args, **kwargs)
         if kwargs.get("pin_memory"):
             made = func(*args, **{**kwargs, "pin_memory": False})
-            self._state.pin(made)
+            self._gpu.pin(made)
             return made
         if kwargs.get("device") is not None:
             return self._made_on(func, args, dict(kwargs))
@@ -75,33 +75,33 @@ class Calls(TorchFunctionMode):
         fresh = [tensor for tensor in tensors_in(made) if id(tensor) not in given]
         for tensor in fresh:
             if device.type == "cuda":
-                self._memory.put(tensor)
+                self._gpu.put(tensor)
             else:
-                self._memory.drop(tensor)
+                self._gpu.drop(tensor)
         if device.type == "cuda" and func in FROM_HOST and any(t.numel() for t in fresh):
-            self._state.wait("copy to GPU")
+            self._gpu.wait("copy to GPU")
         return made
 
     def _device(self, func: Callable[..., Any], tensor: Tensor) -> torch.device:
-        return CUDA if self._memory.holds(tensor) else func(tensor)
+        return CUDA if self._gpu.holds(tensor) else func(tensor)
 
     def _numpy(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self._memory.holds(tensor):
+        if self._gpu.holds(tensor):
             raise TypeError(
                 "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
             )
         return func(tensor, *args, **kwargs)
 
     def _tolist(self, func: Callable[..., Any], tensor: Tensor) -> Any:
-        if self._memory.holds(tensor):
-            self._state.wait("tolist")
+        if self._gpu.holds(tensor):
+            self._gpu.wait("tolist")
         return func(tensor)
 
     def _to(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         copy = kwargs.pop("copy", False)
         other = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("other")
         if isinstance(other, Tensor):
-            device: Any = CUDA if self._memory.holds(other) else torch.device("cpu")
+            device: Any = CUDA if self._gpu.holds(other) else torch.device("cpu")
             dtype: Any = other.dtype
             non_blocking = kwargs.get("non_blocking", False)
         else:
@@ -113,35 +113,35 @@ class Calls(TorchFunctionMode):
 
     def _moved(self, tensor: Tensor, device: Any, *, non_blocking: bool = False) -> Tensor:
         to_gpu = torch.device(device).type == "cuda"
-        if tensor.is_meta or self._memory.holds(tensor) == to_gpu:
+        if tensor.is_meta or self._gpu.holds(tensor) == to_gpu:
             return tensor
-        if not (non_blocking and (to_gpu and self._state.is_pinned(tensor))):
-            self._state.wait("copy to GPU" if to_gpu else "copy to CPU")
+        if not (non_blocking and (to_gpu and self._gpu.is_pinned(tensor))):
+            self._gpu.wait("copy to GPU" if to_gpu else "copy to CPU")
         if tensor.requires_grad and torch.is_grad_enabled():
-            return _Moved.apply(tensor, self._state, to_gpu)  # type: ignore[no-untyped-call, no-any-return]
-        return _copied(tensor, self._state, to_gpu)
+            return _Moved.apply(tensor, self._gpu, to_gpu)  # type: ignore[no-untyped-call, no-any-return]
+        return self._gpu.copy(tensor, to_gpu)
 
     def _pin(self, func: Callable[..., Any], tensor: Tensor, *args: Any) -> Tensor:
-        if self._memory.holds(tensor):
+        if self._gpu.holds(tensor):
             raise RuntimeError("cannot pin 'torch.cuda.FloatTensor': only dense CPU tensors can be pinned")
         pinned = tensor.clone()
-        self._state.pin(pinned)
+        self._gpu.pin(pinned)
         return pinned
 
     def _like_first(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         made = func(tensor, *args, **kwargs)
-        if self._memory.holds(tensor):
-            self._memory.put(made)
+        if self._gpu.holds(tensor):
+            self._gpu.put(made)
         return made
 
     def _attention(
         self, func: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
-        if self._memory.holds(query):
+        if self._gpu.holds(query):
             cast = torch._C.is_autocast_enabled("cpu")
             dtype = torch._C.get_autocast_dtype("cpu") if cast else query.dtype
             grouped = bool(kwargs.get("enable_gqa")) and query.shape[-3] != key.shape[-3]
-            self._state.attention[dtype, grouped, kwargs.get("attn_mask") is not None] += 1
+            self._gpu.attention[dtype, grouped, kwargs.get("attn_mask") is not None] += 1
             assert not (grouped and dtype == torch.float32), (
                 "grouped attention in float32 takes the math kernel, which holds a score for every pair of positions"
             )
@@ -150,37 +150,28 @@ class Calls(TorchFunctionMode):
     def _mm(self, func: Callable[..., Any], a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """`torch.mm(…, out_dtype=…)` exists on CUDA only."""
         out_dtype = kwargs.get("out_dtype", args[0] if args else None)
-        if out_dtype is None or not self._memory.holds(a):
+        if out_dtype is None or not self._gpu.holds(a):
             return func(a, b, *args, **kwargs)
         flop = 2 * a.shape[0] * a.shape[1] * b.shape[1]
-        self._state.flop[a.dtype] += flop
-        self._state.flop[out_dtype] -= flop
+        self._gpu.flop[a.dtype] += flop
+        self._gpu.flop[out_dtype] -= flop
         return func(a.to(out_dtype), b.to(out_dtype))
 
     def _histc(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Integers are counted on CUDA only."""
-        if tensor.is_floating_point() or not self._memory.holds(tensor):
+        if tensor.is_floating_point() or not self._gpu.holds(tensor):
             return func(tensor, *args, **kwargs)
         return func(tensor.float(), *args, **kwargs).to(tensor.dtype)
-
-
-def _copied(tensor: Tensor, state: State, to_gpu: bool) -> Tensor:
-    out = tensor.clone()
-    if to_gpu:
-        state.memory.put(out)
-    else:
-        state.memory.drop(out)
-    return out
 
 
 class _Moved(torch.autograd.Function):
     """A copy to the other device, whose gradient goes back."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, state: State, to_gpu: bool) -> Tensor:
-        ctx.state, ctx.to_gpu = state, to_gpu
-        return _copied(tensor, state, to_gpu)
+    def forward(ctx: Any, tensor: Tensor, gpu: Gpu, to_gpu: bool) -> Tensor:
+        ctx.gpu, ctx.to_gpu = gpu, to_gpu
+        return gpu.copy(tensor, to_gpu)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _copied(gradients[0], ctx.state, not ctx.to_gpu), None, None
+        return ctx.gpu.copy(gradients[0], not ctx.to_gpu), None, None

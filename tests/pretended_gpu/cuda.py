@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.pretended_gpu.state import State, tensors_in
+from tests.pretended_gpu.gpu import Gpu, tensors_in
 
 
 class Stream:
@@ -15,24 +15,19 @@ class Stream:
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
-    def wait_stream(self, other: Stream) -> None:
-        """Do nothing."""
+    def wait_stream(self, other: Stream) -> None: ...
 
-    def wait_event(self, event: Any) -> None:
-        """Do nothing."""
+    def wait_event(self, event: Any) -> None: ...
 
     def record_event(self, event: Any = None) -> Any:
-        """Record an event."""
         if event is not None:
             event.record()
         return event
 
     def query(self) -> bool:
-        """All work is done."""
         return True
 
-    def synchronize(self) -> None:
-        """Do nothing."""
+    def synchronize(self) -> None: ...
 
     def __enter__(self) -> Stream:
         return self
@@ -79,12 +74,12 @@ class Graph:
 class CudaApi:
     """The functions and classes of `torch.cuda` that the package and its libraries use."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
 
     def event_class(self, *, has_external: bool) -> type:
         """Return a class of events; `has_external`: as of PyTorch 2.8, with an argument for events inside graphs."""
-        state = self._state
+        gpu = self._gpu
 
         class Event:
             def __init__(
@@ -99,7 +94,7 @@ class CudaApi:
                 self._external, self._at = bool(more.get("external")), 0.0
 
             def record(self, stream: Any = None) -> None:
-                for graph in state.capturing:
+                for graph in gpu.capturing:
                     assert self._external, "an event inside a graph has no time unless it is external"
                     graph.note_event(self._now)  # type: ignore[attr-defined]
                 self._now()
@@ -116,18 +111,18 @@ class CudaApi:
             def wait(self, stream: Any = None) -> None: ...
 
             def synchronize(self) -> None:
-                state.wait("event")
+                gpu.wait("event")
 
         return Event
 
     @contextmanager
     def graph(self, graph: Graph, *_: Any, **__: Any) -> Iterator[None]:
         """Capture what runs inside."""
-        self._state.capturing.append(graph)
+        self._gpu.capturing.append(graph)
         try:
             yield
         finally:
-            self._state.capturing.remove(graph)
+            self._gpu.capturing.remove(graph)
 
     @contextmanager
     def stream(self, stream: Any) -> Iterator[None]:
@@ -136,4 +131,4 @@ class CudaApi:
 
     def synchronize(self, device: Any = None) -> None:
         """Count a wait."""
-        self._state.wait("synchronize")
+        self._gpu.wait("synchronize")

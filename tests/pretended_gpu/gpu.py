@@ -1,211 +1,156 @@
-"""The context in which this process has a GPU: what is replaced, and undone at its end."""
+"""All that is known of one pretended GPU: its memory, waits by call site, attention calls, operators that add in any order.
+
+A storage that lies on the GPU is known by the address of its C++ object. The weak reference keeps that object (not its data), so
+no other storage gets the address while the tag exists.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from importlib import import_module
-from types import SimpleNamespace
+from types import FrameType
 from typing import Any
-from unittest import mock
 
 import torch
-from transformers.generation import continuous_batching  # noqa: F401 (its annotations name torch.cuda.CUDAGraph)
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from tests.pretended_gpu.calls import Calls
-from tests.pretended_gpu.cuda import CudaApi, Graph, Stream
-from tests.pretended_gpu.operators import Operators
-from tests.pretended_gpu.state import CUDA, State
+import puzzledsl
 
-GIB = 1 << 30
+CUDA = torch.device("cuda", 0)
+NOTHING: Any = torch._C.DisableTorchFunction
+"""Context in which reading a storage is no call that a mode sees."""
+PACKAGE = os.path.dirname(os.path.abspath(puzzledsl.__file__)) + os.sep
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def tensors_in(*values: Any) -> list[Tensor]:
+    """Return the tensors in arguments or results: by themselves, in lists, tuples and dictionaries."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += tensors_in(*value)
+        elif isinstance(value, dict):
+            found += tensors_in(*value.values())
+    return found
+
+
+def has_storage(tensor: Tensor) -> bool:
+    """False for tensors without bytes and for oneDNN's own, which are on a CPU."""
+    return not tensor.is_meta and tensor.layout == torch.strided
+
+
+def call_site() -> str:
+    """Return `folder/file.py:line` inside the package; the nearest line of a test where the package is not on the stack."""
+    frame: FrameType | None = sys._getframe(1)
+    outside = "?"
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(PACKAGE):
+            return f"{file.removeprefix(PACKAGE)}:{frame.f_lineno}"
+        is_own = file.startswith(HERE) and not os.path.basename(file).startswith("test_")
+        if outside == "?" and "site-packages" not in file and not is_own:
+            outside = f"{os.path.basename(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return outside
 
 
 class Gpu:
-    """The pretended GPU as a test sees it."""
+    """The pretended GPU, shared by the modes of all threads."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, limit_bytes: int, capability: tuple[int, int], replays: int | None) -> None:
+        self.limit_bytes = limit_bytes
+        self.capability = capability
+        self.replays = replays
+        self.peak_bytes = 0
+        """The most bytes on the device at once since `reset_peak`."""
+        self.waits: Counter[str] = Counter()
+        """Waits for the device by `what file.py:line`."""
+        self.any_order: Counter[str] = Counter()
+        """Operators by call site whose sums CUDA adds in any order, so that results differ from run to run."""
+        self.attention: Counter[tuple[torch.dtype, bool, bool]] = Counter()
+        """Calls of scaled_dot_product_attention by (dtype, grouped, masked)."""
+        self.flop: Counter[torch.dtype] = Counter()
+        """Floating-point operations of matrix products, by dtype."""
+        self.capturing: list[object] = []  # the graph being captured, if any
+        self._tags: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._counted = 0  # of all tags, also of storages that are gone but not yet forgotten
+        self._pinned: dict[int, StorageWeakRef] = {}
+        self._lock = threading.RLock()
 
     @property
     def held_bytes(self) -> int:
-        """Bytes on the device now."""
-        return self._state.memory.held_bytes
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most bytes on the device at once since `reset_peak`."""
-        return self._state.memory.peak_bytes
+        """Bytes of tagged storages that exist now."""
+        with self._lock:
+            self._forget_expired()
+            return self._counted
 
     def reset_peak(self) -> None:
-        """Take what is on the device now as the peak."""
-        self._state.memory.reset_peak()
+        """Take what is held now as the peak."""
+        self.peak_bytes = self.held_bytes
 
-    @property
-    def limit_bytes(self) -> int:
-        """Memory of the device; more raises torch.OutOfMemoryError."""
-        return self._state.memory.limit_bytes
+    def holds(self, tensor: Tensor) -> bool:
+        """True if a tensor lies on the device."""
+        with NOTHING():
+            return has_storage(tensor) and tensor.untyped_storage()._cdata in self._tags
 
-    @limit_bytes.setter
-    def limit_bytes(self, value: int) -> None:
-        self._state.memory.limit_bytes = value
+    def put(self, tensor: Tensor) -> None:
+        """Tag a tensor's storage. Raises torch.OutOfMemoryError, without tagging it, if the limit is passed."""
+        with NOTHING(), self._lock:
+            if not has_storage(tensor) or (storage := tensor.untyped_storage())._cdata in self._tags:
+                return
+            size = storage.nbytes()
+            if self._counted + size > min(self.peak_bytes, self.limit_bytes):
+                self._forget_expired()
+            if self._counted + size > self.limit_bytes:
+                raise torch.OutOfMemoryError(
+                    f"CUDA out of memory (pretended): tried to allocate {size} bytes; "
+                    f"{self._counted} of {self.limit_bytes} are held"
+                )
+            self._tags[storage._cdata] = StorageWeakRef(storage), size
+            self._counted += size
+            self.peak_bytes = max(self.peak_bytes, self._counted)
 
-    @property
-    def waits(self) -> Counter[str]:
-        """Waits for the device by `what file.py:line`."""
-        return self._state.waits
+    def drop(self, tensor: Tensor) -> None:
+        """Remove the tag of a tensor's storage."""
+        with NOTHING(), self._lock:
+            _, size = self._tags.pop(tensor.untyped_storage()._cdata, (None, 0))
+            self._counted -= size
+
+    def copy(self, tensor: Tensor, to_gpu: bool) -> Tensor:
+        """Return a copy on the device, or on the host."""
+        out = tensor.clone()
+        (self.put if to_gpu else self.drop)(out)
+        return out
+
+    def _forget_expired(self) -> None:
+        expired = torch.UntypedStorage._expired
+        for key in [key for key, (weak, _) in self._tags.items() if expired(weak.cdata)]:
+            self._counted -= self._tags.pop(key)[1]
+
+    def pin(self, tensor: Tensor) -> None:
+        """Remember that a tensor's memory is page-locked."""
+        with NOTHING():
+            storage = tensor.untyped_storage()
+            self._pinned[storage._cdata] = StorageWeakRef(storage)
+
+    def is_pinned(self, tensor: Tensor) -> bool:
+        """True if a tensor's memory is page-locked."""
+        with NOTHING():
+            return tensor.untyped_storage()._cdata in self._pinned
+
+    def wait(self, what: str) -> None:
+        """Count a wait for the device at the present call site."""
+        site = call_site()
+        if self.capturing:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {what} at {site}")
+        with self._lock:
+            self.waits[f"{what} {site}"] += 1
 
     def waits_in(self, part: str) -> Counter[str]:
         """Waits at call sites that contain `part`."""
         return Counter({site: count for site, count in self.waits.items() if part in site})
-
-    @property
-    def any_order(self) -> Counter[str]:
-        """Operators by call site whose sums CUDA adds in any order, so that results differ from run to run."""
-        return self._state.any_order
-
-    @property
-    def attention(self) -> Counter[tuple[torch.dtype, bool, bool]]:
-        """Calls of scaled_dot_product_attention by (dtype, grouped, masked)."""
-        return self._state.attention
-
-    @property
-    def flop(self) -> Counter[torch.dtype]:
-        """Floating-point operations of matrix products, by dtype."""
-        return self._state.flop
-
-
-@contextmanager
-def pretended_gpu(
-    memory_bytes: int = 80 * GIB,
-    *,
-    capability: tuple[int, int] = (9, 0),
-    external_events: bool = True,
-    replays: int | None = None,
-) -> Iterator[Gpu]:
-    """Inside the context, this process and the threads that it starts have one CUDA device.
-
-    `capability`: below (8, 0) it has no bfloat16. `external_events` False: as with an older PyTorch. `replays`: how often a
-    CUDA graph's operators are run again; after that its replay does nothing.
-    """
-    state = State(memory_bytes, capability)
-    state.replays = replays
-    with ExitStack() as stack:
-        for target, name, value in _replacements(state, external_events):
-            stack.enter_context(mock.patch.object(target, name, value))
-        stack.enter_context(_modes(state))
-        stack.enter_context(_in_new_threads(state))
-        yield Gpu(state)
-
-
-@contextmanager
-def _modes(state: State) -> Iterator[None]:
-    with Calls(state), Operators(state):
-        yield
-
-
-@contextmanager
-def _in_new_threads(state: State) -> Iterator[None]:
-    run: Callable[..., None] = threading.Thread.run
-
-    def with_modes(thread: threading.Thread) -> None:
-        with _modes(state):
-            run(thread)
-
-    with mock.patch.object(threading.Thread, "run", with_modes):
-        yield
-
-
-def _cpu(device: Any) -> Any:
-    return "cpu" if device is not None and torch.device(device).type == "cuda" else device
-
-
-def _replacements(state: State, external_events: bool) -> Iterator[tuple[Any, str, Any]]:
-    memory, api = state.memory, CudaApi(state)
-    major, minor = state.capability
-    properties = SimpleNamespace(
-        name="pretended",
-        total_memory=memory.limit_bytes,
-        L2_cache_size=1 << 20,
-        major=major,
-        minor=minor,
-        multi_processor_count=1,
-    )
-    no_state = torch.zeros(16, dtype=torch.uint8)
-    cuda: dict[str, Any] = {
-        "is_available": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": lambda device: None,
-        "get_device_properties": lambda device=None: properties,
-        "get_device_capability": lambda device=None: state.capability,
-        "get_device_name": lambda device=None: "pretended",
-        "is_bf16_supported": lambda *args, **kwargs: state.capability >= (8, 0),
-        "mem_get_info": lambda device=None: (memory.limit_bytes - memory.held_bytes, memory.limit_bytes),
-        "memory_allocated": lambda device=None: memory.held_bytes,
-        "memory_reserved": lambda device=None: memory.held_bytes,
-        "max_memory_allocated": lambda device=None: memory.peak_bytes,
-        "max_memory_reserved": lambda device=None: memory.peak_bytes,
-        "reset_peak_memory_stats": lambda device=None: memory.reset_peak(),
-        "empty_cache": lambda: None,
-        "synchronize": api.synchronize,
-        "get_rng_state": lambda device=None: no_state.clone(),
-        "set_rng_state": lambda new, device=None: None,
-        "Stream": Stream,
-        "Event": api.event_class(has_external=external_events),
-        "CUDAGraph": lambda: Graph(state.replays),
-        "graph": api.graph,
-        "stream": api.stream,
-        "current_stream": lambda device=None: Stream(),
-        "default_stream": lambda device=None: Stream(),
-        "is_current_stream_capturing": lambda: bool(state.capturing),
-    }
-    yield from ((torch.cuda, name, value) for name, value in cuda.items())
-    yield torch.Tensor, "record_stream", lambda tensor, stream: None  # takes streams of a real device alone
-    yield from _autocast()
-
-    class Generator(torch.Generator):
-        def __new__(cls, device: Any = "cpu") -> Any:
-            return torch._C.Generator(_cpu(device))
-
-    yield torch, "Generator", Generator
-    for module in ("torch.nn.utils.clip_grad", "torch.optim.optimizer"):
-        yield import_module(module), "_group_tensors_by_device_and_dtype", _grouped(state)
-    import torch.distributed as dist
-
-    init = dist.init_process_group
-    yield dist, "init_process_group", lambda backend=None, *args, **kwargs: init("gloo", *args, **kwargs)
-
-
-def _grouped(state: State) -> Callable[..., Any]:
-    """Return PyTorch's grouping of tensors by device and dtype, which reads devices past any mode."""
-    real = torch.utils._foreach_utils._group_tensors_by_device_and_dtype
-
-    def grouped(lists: Any, *args: Any, **kwargs: Any) -> Any:
-        found = real(lists, *args, **kwargs)
-        first = [next((t for t in tensors[0] if t is not None), None) for tensors, _ in found.values()]
-        on_gpu = [tensor is not None and state.memory.holds(tensor) for tensor in first]
-        return {
-            (CUDA if held else device, dtype): tensors
-            for held, ((device, dtype), tensors) in zip(on_gpu, found.items(), strict=True)
-        }
-
-    return grouped
-
-
-def _autocast() -> Iterator[tuple[Any, str, Any]]:
-    real, enabled, dtype_of = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
-
-    class Autocast(real):  # type: ignore[misc, valid-type]
-        def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:
-            super().__init__(_cpu(device_type), *args, **kwargs)
-
-    yield torch, "autocast", Autocast
-    yield torch.amp, "autocast", Autocast
-    yield (
-        torch,
-        "is_autocast_enabled",
-        lambda device=None: enabled(_cpu(device)) if device else enabled("cpu"),
-    )
-    yield torch, "get_autocast_dtype", lambda device: dtype_of(_cpu(device))

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.pretended_gpu.memory import NOTHING
-from tests.pretended_gpu.sites import call_site
-from tests.pretended_gpu.state import State, tensors_in
+from tests.pretended_gpu.gpu import NOTHING, Gpu, call_site, tensors_in
 
 aten = torch.ops.aten
 READS = {
@@ -49,9 +47,9 @@ ANY_ORDER = {
 class Operators(TorchDispatchMode):
     """Sees every operator of a thread. One object a thread."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, gpu: Gpu) -> None:
         super().__init__()
-        self._state, self._memory = state, state.memory
+        self._gpu = gpu
 
     def __torch_dispatch__(
         self,
@@ -64,52 +62,52 @@ class Operators(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         with NOTHING():
             tensors = tensors_in(args, kwargs)
-            gpu = [t for t in tensors if self._memory.holds(t)]
-            if gpu:
+            on_gpu = any(map(self._gpu.holds, tensors))
+            if on_gpu:
                 self._look_at(func, args, kwargs, tensors)
         out = func(*args, **kwargs)
-        if gpu and func.overloadpacket is not aten.copy_:
+        if on_gpu and func.overloadpacket is not aten.copy_:
             for tensor in tensors_in(out):
-                self._memory.put(tensor)
-        for graph in self._state.capturing if gpu else ():
+                self._gpu.put(tensor)
+        for graph in self._gpu.capturing if on_gpu else ():
             graph.note(func, args, kwargs, out)  # type: ignore[attr-defined]
         return out
 
     def _look_at(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Tensor]) -> None:
         packet = func.overloadpacket
-        elsewhere = [t for t in tensors if t.dim() and not t.is_meta and not self._memory.holds(t)]
+        elsewhere = [t for t in tensors if t.dim() and not t.is_meta and not self._gpu.holds(t)]
         if packet in READS:
-            self._state.wait(packet.__name__.strip("_"))
+            self._gpu.wait(packet.__name__.strip("_"))
         elif packet in INDEXING:
             self._indexing(args)
-            elsewhere = [] if self._memory.holds(args[0]) else elsewhere
+            elsewhere = [] if self._gpu.holds(args[0]) else elsewhere
         elif packet in BETWEEN_DEVICES:
             if elsewhere:
                 self._copy(args, kwargs)
             return
         if elsewhere:
-            where = [(tuple(t.shape), "cuda" if self._memory.holds(t) else "cpu") for t in tensors]
+            where = [(tuple(t.shape), "cuda" if self._gpu.holds(t) else "cpu") for t in tensors]
             raise RuntimeError(f"Expected all tensors to be on the same device: {func}, {where}")
         in_order = torch.are_deterministic_algorithms_enabled() or not any(
             t.is_floating_point() for t in tensors
         )
         if packet in ANY_ORDER and not in_order:
-            self._state.any_order[f"{packet.__name__} {call_site()}"] += 1
+            self._gpu.any_order[f"{packet.__name__} {call_site()}"] += 1
         if (count := FLOP.get(packet)) is not None:
-            self._state.flop[tensors[-1].dtype] += count(args)
+            self._gpu.flop[tensors[-1].dtype] += count(args)
 
     def _indexing(self, args: Sequence[Any]) -> None:
         indices = [t for t in args[1] if isinstance(t, Tensor)]
         if any(t.dtype in (torch.bool, torch.uint8) for t in indices):
-            self._state.wait("boolean index")
-        if any(t.dim() and not self._memory.holds(t) for t in indices):
-            self._state.wait("copy to GPU")
+            self._gpu.wait("boolean index")
+        if any(t.dim() and not self._gpu.holds(t) for t in indices):
+            self._gpu.wait("copy to GPU")
 
     def _copy(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         to, source = args[0], args[1] if len(args) > 1 and isinstance(args[1], Tensor) else args[0]
         non_blocking = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
-        if not (non_blocking and (self._state.is_pinned(to) or self._state.is_pinned(source))):
-            self._state.wait("copy to GPU" if self._memory.holds(to) else "copy to CPU")
+        if not (non_blocking and (self._gpu.is_pinned(to) or self._gpu.is_pinned(source))):
+            self._gpu.wait("copy to GPU" if self._gpu.holds(to) else "copy to CPU")
 
 
 def _of_mm(a: Any, b: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,43 @@ from puzzledsl.evaluate import units as speed
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.measure import estimate
 from tests.pretended_gpu import Gpu, pretended_gpu
-from tests.pretended_gpu.programs import COUPLED, LAYERS, write_program
+from tests.tiny import EXPERTS, save_tiny
 
+PROGRAM = """\
+parent p = hf("parent")
+space w of p {{
+  attention = parent | gqa(kv_heads: 1) | linear | noop
+  ffn = parent | mlp(width: 50%) | noop{moe}
+}}
+hardware here = measured(device: cuda, dtype: bf16)
+scenario chat on here = batch(1, 4 -> 4)
+data corpus = text("train.txt")
+bld pieces of w {{
+  tokens = 128, context = 16, batch = 2, calibration = 128, lr = cosine(1e-3), data = corpus, heal = 64
+}}
+score kl of pieces = replace_one(kl_divergence, samples: 64)
+score cured of pieces = replace_one(kl_divergence, samples: 16, healed: 64)
+search best of w {{ minimize kl, require params <= 0.8x }}
+search cheap of w {{ minimize cured, require params <= 0.7x }}
+uptrain final of best {{
+  loss = 1 * kld + 1 * cosine + 1 * lm
+  tokens = 64, context = 16, batch = 2, lr = cosine(1e-3), data = corpus
+}}
+eval quality of final = tasks("items.jsonl") {{ data = corpus, tokens = 64 }}
+export ship of final = hf("out")
+"""
+COUPLED = """\
+space both of p {
+  attention = parent | gqa(kv_heads: 1)
+  ffn = parent | mlp(width: 50%)
+}
+bld pairs of both {
+  train = attention * ffn, tokens = 64, context = 16, batch = 2, calibration = 128, data = corpus, heal = 0
+}
+score blocks of pairs = replace_one(kl_divergence, samples: 16)
+search narrow of both { minimize blocks, require params <= 0.9x, refine = measured(2, healed: 64, samples: 16) }
+"""
+LAYERS = {"nemotron_h": 4, "gemma3_text": 3}
 MARKS = {"llama": (), **dict.fromkeys(("gemma3_text", "gpt_oss", "nemotron_h"), pytest.mark.more)}
 """Plain layers and coupled blocks in `make test`; then windows, experts with sinks, and state spaces; others are just slow."""
 NO_WAITS = (
@@ -35,6 +71,18 @@ WAITS = {
     "scoring/measures.py": 60,  # three a replacement and child
 }
 """Most waits a layer of the parent, in loops of one of these programs."""
+
+
+def write_program(directory: Path, family: str) -> Path:
+    """Write a program, its parent, text and tasks; return the `.pzl` file."""
+    save_tiny(directory / "parent", family, layers=LAYERS.get(family, 2))
+    (directory / "train.txt").write_text("A sentence of some words, and another one. " * 60, "utf-8")
+    items = [{"context": f"number {i}", "choices": ["goes on", "stops"], "answer": i % 2} for i in range(4)]
+    (directory / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    text = PROGRAM.format(moe=" | moe(experts: 4)" * (family in EXPERTS))
+    file = directory / "all.pzl"
+    file.write_text(text + COUPLED * (family == "llama"), "utf-8")
+    return file
 
 
 @pytest.fixture
@@ -65,8 +113,7 @@ def check(gpu: Gpu, family: str) -> None:
 )
 @pytest.mark.usefixtures("quick")
 def test_every_stage(family: str, tmp_path: Path) -> None:
-    more = COUPLED.format(gqa="gqa(kv_heads: 1)") if family == "llama" else ""
-    program = write_program(tmp_path, family, more=more)
+    program = write_program(tmp_path, family)
     with pretended_gpu(replays=1) as gpu:
         pzl.load(program).run()
         check(gpu, family)

@@ -36,8 +36,4 @@ def test_the_whole_pipeline_is_checked_and_timed(tmp_path: Path, capsys: pytest.
     tasks = {task["task"]: task for task in content["tasks"]}
     assert {name.split()[0] for name in tasks} >= stages | {"export"}
     for name in ("bld pieces", "score kl", "uptrain final", "eval quality"):
-        assert (
-            tasks[name]["tokens_per_s"] > 0
-            and tasks[name]["utilisation"] > 0
-            and tasks[name]["peak_bytes"] > 0
-        )
+        assert min(tasks[name][figure] for figure in ("tokens_per_s", "utilisation", "peak_bytes")) > 0

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.pretended_gpu import Gpu, environment, pretended_gpu
+from tests.pretended_gpu import Gpu, pretended_gpu
 
 KIB = 1024
 
@@ -32,18 +27,13 @@ def test_nothing_is_left_behind():
 def test_tensors_know_their_device(pretended: Gpu):
     x = torch.ones(3)
     y = x.to("cuda")
-    assert (x.device.type, y.device, y.is_cuda, (y + 1).device.type) == (
-        "cpu",
-        torch.device("cuda", 0),
-        True,
-        "cuda",
-    )
-    assert y[1:].device.type == "cuda" and y.cpu().device.type == "cpu" and y.to(x).device.type == "cpu"
-    assert torch.zeros_like(y, device="cpu").device.type == "cpu"
+    assert y.device == torch.device("cuda", 0) and (y + 1).is_cuda and y[1:].is_cuda
+    assert not any(t.is_cuda for t in (x, y.cpu(), y.to(x), torch.zeros_like(y, device="cpu")))
     with torch.device("cuda"):
         assert torch.empty(2).is_cuda
     model = nn.Linear(3, 2).to("cuda")
-    assert model(y).device.type == "cuda" and {p.device.type for p in model.parameters()} == {"cuda"}
+    assert model(y).is_cuda and all(p.is_cuda for p in model.parameters())
+    assert (y * torch.tensor(2.0) + 1).is_cuda, "numbers mix with any device"
 
 
 @pytest.mark.parametrize(
@@ -58,10 +48,6 @@ def test_tensors_know_their_device(pretended: Gpu):
 def test_two_devices_do_not_mix(pretended: Gpu, wrong):
     with pytest.raises(RuntimeError, match="same device"):
         wrong(torch.ones(3, device="cuda"), torch.ones(3))
-
-
-def test_numbers_mix_with_any_device(pretended: Gpu):
-    assert (torch.ones(3, device="cuda") * torch.tensor(2.0) + 1).is_cuda
 
 
 def test_numpy_needs_a_copy(pretended: Gpu):
@@ -102,9 +88,7 @@ def test_bytes_are_those_of_live_storages(pretended: Gpu):
     assert pretended.held_bytes == KIB and pretended.peak_bytes == 3 * KIB
     pretended.reset_peak()
     assert pretended.peak_bytes == KIB
-
-
-def test_saved_activations_count(pretended: Gpu):
+    del x
     x = torch.ones(KIB, device="cuda", requires_grad=True)
     y = x.exp().exp()
     del x
@@ -172,44 +156,3 @@ def test_a_graph_runs_again_on_the_same_memory(pretended: Gpu):
     x.fill_(5)
     graph.replay()
     assert y.tolist() == [11.0] * 3 and first.elapsed_time(last) > 0
-
-
-@pytest.fixture
-def child_code(tmp_path: Path) -> Path:
-    (tmp_path / "uses_gpu.py").write_text(
-        "import os, sys, torch\n"
-        "x = torch.ones(1000, device='cuda')\n"
-        "pid = os.fork()\n"
-        "if pid == 0:\n"
-        "    os._exit(0 if (x + 1).is_cuda else 1)\n"
-        "assert os.waitpid(pid, 0)[1] == 0\n"
-        "print(x.device, torch.cuda.get_device_properties(0).total_memory, *sys.argv[1:])\n"
-    )
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_other_processes_can_pretend(child_code: Path):
-    path = os.pathsep.join([str(child_code), environment()["PYTHONPATH"]])
-    report = child_code / "gpu.json"
-    command = [
-        "-m",
-        "tests.pretended_gpu",
-        "--memory",
-        "100000",
-        "--report",
-        str(report),
-        "-m",
-        "uses_gpu",
-        "a",
-    ]
-    plain = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, *command], env=plain, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["cuda:0", "100000", "a"]
-    assert json.loads(report.read_text())["peak_bytes"] >= 4000
-    inherited = {**os.environ, **environment(70000)}
-    inherited["PYTHONPATH"] = os.pathsep.join([inherited["PYTHONPATH"], str(child_code)])
-    done = subprocess.run(
-        [sys.executable, "-m", "uses_gpu"], env=inherited, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["cuda:0", "70000"]

@@ -61,16 +61,12 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return case
 
 
-def inputs_of(case: Case, work: Path, refine: Refine = REFINE) -> RefineInputs:
+def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:
     search = case.program.searches["best"].model_copy(update={"refine": refine})
     program = case.program.model_copy(update={"searches": {"best": search}})
     given = (case.base / "parent", case.base, case.library, case.jobs, work, Silent())
     costs = CostTable(space="w", params_fixed=0, params_attention=(), params_ffn=())
-    return RefineInputs(program, "best", *given, costs=costs, scores={})
-
-
-def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:
-    return Meter(inputs_of(case, work, refine), "s")
+    return Meter(RefineInputs(program, "best", *given, costs=costs, scores={}), "s")
 
 
 def child(*changes: tuple[int, str, str]) -> Solution:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
 
 import pytest
 
@@ -14,12 +13,6 @@ from tests.cases import more
 from tests.oracles import violations
 from tests.refining.cases import instance, loss
 from tests.search.instances import Instance, alone, chat, require
-
-
-@cache
-def first_twelve(seed: int) -> list[tuple[Proposal, float]]:
-    """The first proposals of an instance."""
-    return asked(instance(seed), 12)[1]
 
 
 def asked(made: Instance, number: int, seed: int = 0) -> tuple[Candidates, list[tuple[Proposal, float]]]:
@@ -35,24 +28,16 @@ def asked(made: Instance, number: int, seed: int = 0) -> tuple[Candidates, list[
     return candidates, found
 
 
-@pytest.mark.parametrize("seed", [0, 1, *more(2, 3)])
+@pytest.mark.parametrize("seed", [0, *more(1, 2, 3)])
 def test_every_proposal_is_a_verified_answer_and_none_comes_twice(seed: int) -> None:
-    """Its objective and metrics are those of the search's own tables."""
-    made, found = instance(seed), first_twelve(seed)
-    children = [proposal.solution.layers for proposal, _ in found]
+    """Its objective and metrics are those of the search's own tables. The optimum comes first."""
+    made = instance(seed)
+    found = [proposal for proposal, _ in asked(made, 12)[1]]
+    children = [proposal.solution.layers for proposal in found]
     assert len(set(children)) == len(children) >= 6
-    for proposal, _ in found:
+    for proposal in found:
         assert not violations(*made.args, proposal.solution)
-
-
-def test_the_optimum_comes_first_then_the_model() -> None:
-    later: set[str] = set()
-    for seed in range(4):
-        found = first_twelve(seed)
-        origins = [proposal.origin for proposal, _ in found]
-        assert origins[0] == "optimum"
-        later |= set(origins[1:])
-    assert later == {"model", "drawn"}
+    assert found[0].origin == "optimum" and {proposal.origin for proposal in found[1:]} == {"model", "drawn"}
 
 
 @pytest.mark.slow
@@ -71,7 +56,7 @@ def test_measuring_finds_better_children_than_the_proven_optimum_of_the_sum() ->
 def test_same_figures_same_children() -> None:
     """And another seed draws others."""
     first, second, other = (
-        [proposal.solution.layers for proposal, _ in asked(instance(2), 10, seed)[1]] for seed in (0, 0, 1)
+        [proposal.solution.layers for proposal, _ in asked(instance(2), 5, seed)[1]] for seed in (0, 0, 1)
     )
     assert first == second != other
 

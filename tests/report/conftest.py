@@ -16,22 +16,8 @@ from puzzledsl.base.files import write_text
 from puzzledsl.checker.check import check
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
+from puzzledsl.ir import tables
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.tables import (
-    CostTable,
-    Evaluation,
-    Figure,
-    FrontierPoint,
-    FrontierResult,
-    Kept,
-    LayerAssignment,
-    ModelComparison,
-    ModelFigures,
-    Piece,
-    ScoreTable,
-    SearchResult,
-    Solution,
-)
 from puzzledsl.plan.bld import bld_plan
 
 SOURCE = """\
@@ -84,7 +70,7 @@ eval all of final = tasks("hellaswag.jsonl")
 
 Record = TypeVar("Record", bound=BaseModel)
 LAYERS = 30
-PARENT = LayerAssignment(attention="parent", ffn="parent")
+PARENT = tables.LayerAssignment(attention="parent", ffn="parent")
 
 
 def but(record: Record, **update: Any) -> Record:
@@ -105,19 +91,19 @@ def wave(i: int, phase: float = 0.0) -> float:
     return 0.5 + 0.5 * math.sin(1.7 * i + phase) * math.cos(0.31 * i - phase)
 
 
-def choice_of(i: int, hurry: float) -> LayerAssignment:
+def choice_of(i: int, hurry: float) -> tables.LayerAssignment:
     """What a child of a certain hurry (0..1) does in a layer."""
     if i in (0, LAYERS - 1):
         return PARENT
     a, f = wave(i) * 0.7 + hurry * 0.6, wave(i, 2.0) * 0.7 + hurry * 0.6
     attention = "parent" if a < 0.55 else "gqa1" if a < 0.74 else "linear" if a < 0.8 else "noop"
     widths = ("parent", "mlp1152", "mlp768", "mlp384", "mlp154", "linear", "noop")
-    return LayerAssignment(attention=attention, ffn=widths[min(int(max(f - 0.35, 0) * 9), 6)])
+    return tables.LayerAssignment(attention=attention, ffn=widths[min(int(max(f - 0.35, 0) * 9), 6)])
 
 
-def child_of(hurry: float) -> tuple[LayerAssignment, ...]:
+def child_of(hurry: float) -> tuple[tables.LayerAssignment, ...]:
     """No two attention no-ops stand next to each other."""
-    layers: list[LayerAssignment] = []
+    layers: list[tables.LayerAssignment] = []
     for i in range(LAYERS):
         layer = choice_of(i, hurry)
         if layer.attention == "noop" and layers[-1].attention == "noop":
@@ -126,7 +112,7 @@ def child_of(hurry: float) -> tuple[LayerAssignment, ...]:
     return tuple(layers)
 
 
-def the_scores(program: Program) -> ScoreTable:
+def the_scores(program: Program) -> tables.ScoreTable:
     """What each alternative loses: more where it keeps less, most in layers of its own."""
     harm = {"gqa1": 0.2, "noop": 1.0, "mlp1152": 0.05, "mlp768": 0.15, "mlp384": 0.4, "mlp154": 0.6}
 
@@ -137,7 +123,7 @@ def the_scores(program: Program) -> ScoreTable:
         }
 
     layers = program.spaces["wide"].layers
-    return ScoreTable(
+    return tables.ScoreTable(
         score="kl",
         metric="kl_divergence",
         samples=4096,
@@ -147,18 +133,21 @@ def the_scores(program: Program) -> ScoreTable:
 
 
 def solved(
-    program: Program, costs: CostTable, scores: ScoreTable, layers: tuple[LayerAssignment, ...]
-) -> Solution:
+    program: Program,
+    costs: tables.CostTable,
+    scores: tables.ScoreTable,
+    layers: tuple[tables.LayerAssignment, ...],
+) -> tables.Solution:
     """A solution with the metrics that the search records."""
     metrics: dict[str, float] = {}
-    for name, tables in costs.scenarios.items():
-        metrics |= {f"{name}.{k}": float(v) for k, v in metrics_of(tables[0], layers).items()}
+    for name, (costs_of, *_) in costs.scenarios.items():
+        metrics |= {f"{name}.{k}": float(v) for k, v in metrics_of(costs_of, layers).items()}
     params = zip(costs.params_attention, costs.params_ffn, layers, strict=True)
     metrics["params"] = float(costs.params_fixed + sum(a[x.attention] + f[x.ffn] for a, f, x in params))
     lost = zip(scores.attention, scores.ffn, layers, strict=True)
     metrics["kl"] = sum(a[x.attention] + f[x.ffn] for a, f, x in lost)
-    batches = {n: tables[0].batch for n, tables in costs.scenarios.items()}
-    return Solution(objective=metrics["kl"], layers=layers, batches=batches, metrics=metrics)
+    batches = {name: costs_of.batch for name, (costs_of, *_) in costs.scenarios.items()}
+    return tables.Solution(objective=metrics["kl"], layers=layers, batches=batches, metrics=metrics)
 
 
 @dataclass(frozen=True)
@@ -168,29 +157,33 @@ class Built:
     program: Program
     build: BuildDir
     source: str
-    costs: CostTable
-    scores: ScoreTable
-    results: dict[str, SearchResult]
-    evaluation: Evaluation
-    pieces: tuple[Piece, ...]
+    costs: tables.CostTable
+    scores: tables.ScoreTable
+    results: dict[str, tables.SearchResult]
+    evaluation: tables.Evaluation
+    pieces: tuple[tables.Piece, ...]
 
 
 def make_build(root: Path, program: Program) -> Built:
     build, costs, scores = BuildDir(root), cost_table(program, "wide"), the_scores(program)
     parent = solved(program, costs, scores, (PARENT,) * LAYERS)
-    results: dict[str, SearchResult] = {}
+    results: dict[str, tables.SearchResult] = {}
     hurries = {"fast": 0.42, "greedy": 0.45, "uniform": 0.5, "drop": 0.55, "large": 0.47}
     for name, hurry in hurries.items():
         layers = child_of(hurry)
         if name == "uniform":
-            layers = (PARENT, *[LayerAssignment(attention="gqa1", ffn="mlp384")] * (LAYERS - 2), PARENT)
+            layers = (
+                PARENT,
+                *[tables.LayerAssignment(attention="gqa1", ffn="mlp384")] * (LAYERS - 2),
+                PARENT,
+            )
         if name == "drop":
             layers = (PARENT, but(PARENT, ffn="noop")) * (LAYERS // 2 - 1) + (PARENT, PARENT)
         solution = solved(program, costs, scores, layers)
         if name == "large":
             solution = but(solution, objective=solution.metrics["params"])
         bound = solution.objective * 0.99998 if name == "fast" else None
-        results[name] = SearchResult(
+        results[name] = tables.SearchResult(
             search=name,
             status="optimal" if name in ("fast", "large") else "feasible",
             objective=solution.objective,
@@ -205,18 +198,18 @@ def make_build(root: Path, program: Program) -> Built:
         {"line": 28, "text": "require params >= 0.5x", "reachable": "0.31x"},
     ]
     dream = {"search": "dream", "status": "infeasible", "conflict": conflict}
-    results["dream"] = SearchResult.model_validate(dream)
+    results["dream"] = tables.SearchResult.model_validate(dream)
     evaluation = the_evaluation(parent, results)
     points = []
     for step in range(7):
         solution = solved(program, costs, scores, child_of(step * 0.12))
         target = parent.metrics["chat.throughput"] * (1 + step / 3)
         state = {"status": "infeasible"} if step == 6 else {"status": "optimal", "solutions": (solution,)}
-        result = SearchResult.model_validate({"search": "fast", **state})
-        points.append(FrontierPoint(target=target, result=result))
+        result = tables.SearchResult.model_validate({"search": "fast", **state})
+        points.append(tables.FrontierPoint(target=target, result=result))
     shape = program.parents["smol"].shape
     pieces = tuple(
-        Piece(
+        tables.Piece(
             job=job,
             file=f"{job.id}.safetensors",
             sha256="0" * 64,
@@ -232,7 +225,7 @@ def make_build(root: Path, program: Program) -> Built:
         build.costs("wide"): costs,
         build.scores("kl"): scores,
         build.evaluation("all"): evaluation,
-        build.frontier("curve"): FrontierResult(frontier="curve", search="fast", points=tuple(points)),
+        build.frontier("curve"): tables.FrontierResult(frontier="curve", search="fast", points=tuple(points)),
         **{build.solution(n): r for n, r in results.items()},
     }
     for path, artefact in save.items():
@@ -241,31 +234,39 @@ def make_build(root: Path, program: Program) -> Built:
     return built
 
 
-def the_evaluation(parent: Solution, results: dict[str, SearchResult]) -> Evaluation:
-    def timed(solution: Solution, error: float) -> dict[str, Figure]:
-        figures: dict[str, Figure] = {}
+def the_evaluation(parent: tables.Solution, results: dict[str, tables.SearchResult]) -> tables.Evaluation:
+    def timed(solution: tables.Solution, error: float) -> dict[str, tables.Figure]:
+        figures: dict[str, tables.Figure] = {}
         for name, prompt in (("chat", 128), ("rag", 2048)):
             m = {k.split(".")[1]: v for k, v in solution.metrics.items() if k.startswith(name + ".")}
             batch = solution.batches[name]
             prefill, decode = batch * prompt / m["ttft"] / error, batch / m["tpot"] / error**2
-            figures[f"{name}.prefill_tokens_per_s"] = Figure(value=prefill, unit="tok/s")
-            figures[f"{name}.decode_tokens_per_s"] = Figure(value=decode, unit="tok/s")
-            figures[f"{name}.latency_s"] = Figure(value=m["latency"] * error**1.5, unit="s")
-            figures[f"{name}.throughput"] = Figure(value=m["throughput"] / error**1.5, unit="tok/s")
+            figures[f"{name}.prefill_tokens_per_s"] = tables.Figure(value=prefill, unit="tok/s")
+            figures[f"{name}.decode_tokens_per_s"] = tables.Figure(value=decode, unit="tok/s")
+            figures[f"{name}.latency_s"] = tables.Figure(value=m["latency"] * error**1.5, unit="s")
+            figures[f"{name}.throughput"] = tables.Figure(value=m["throughput"] / error**1.5, unit="tok/s")
         return figures
 
-    def sizes(solution: Solution) -> dict[str, Figure]:
+    def sizes(solution: tables.Solution) -> dict[str, tables.Figure]:
         params = solution.metrics["params"]
-        checkpoint = Figure(value=2 * params + 5120, unit="bytes")
-        return {"params": Figure(value=params), "checkpoint_bytes": checkpoint}
+        checkpoint = tables.Figure(value=2 * params + 5120, unit="bytes")
+        return {"params": tables.Figure(value=params), "checkpoint_bytes": checkpoint}
 
-    def quality(kl: float, perplexity: float, agreement: float, accuracy: float = 0) -> dict[str, Figure]:
-        figures = {"kl": Figure(value=kl, stderr=kl / 30), "perplexity": Figure(value=perplexity)}
-        figures["top1_agreement"] = Figure(value=agreement)
-        return figures | ({"hellaswag": Figure(value=accuracy, stderr=0.0155)} if accuracy else {})
+    def quality(
+        kl: float, perplexity: float, agreement: float, accuracy: float = 0
+    ) -> dict[str, tables.Figure]:
+        figures = {
+            "kl": tables.Figure(value=kl, stderr=kl / 30),
+            "perplexity": tables.Figure(value=perplexity),
+        }
+        figures["top1_agreement"] = tables.Figure(value=agreement)
+        return figures | ({"hellaswag": tables.Figure(value=accuracy, stderr=0.0155)} if accuracy else {})
 
     fast = results["fast"].solutions[0]
-    of_parent = {"perplexity": Figure(value=19.2134), "hellaswag": Figure(value=0.4312, stderr=0.0157)}
+    of_parent = {
+        "perplexity": tables.Figure(value=19.2134),
+        "hellaswag": tables.Figure(value=0.4312, stderr=0.0157),
+    }
     figures = {
         "parent": {**sizes(parent), **timed(parent, 1.021), **of_parent},
         "fast": {**sizes(fast), **timed(fast, 1.043), **quality(0.13571, 22.418, 0.8123, 0.4071)},
@@ -274,25 +275,27 @@ def the_evaluation(parent: Solution, results: dict[str, SearchResult]) -> Evalua
         "uniform": quality(0.398, 29.02, 0.69),
         "drop": quality(0.77, 41.5, 0.58),
     }
-    models = [ModelFigures(model=name, figures=shown) for name, shown in figures.items()]
-    return Evaluation(eval="all", models=tuple(models), comparisons=comparisons())
+    models = [tables.ModelFigures(model=name, figures=shown) for name, shown in figures.items()]
+    return tables.Evaluation(eval="all", models=tuple(models), comparisons=comparisons())
 
 
-def comparisons() -> tuple[ModelComparison, ...]:
+def comparisons() -> tuple[tables.ModelComparison, ...]:
     """What the child, and the child trained further, keep: the accuracies above, and a task at which both guess."""
 
-    def kept(child: float, low: float, high: float) -> dict[str, Kept]:
+    def kept(child: float, low: float, high: float) -> dict[str, tables.Kept]:
         asked = {"parent": 0.4312, "chance": 0.25, "items": 1000, "figures": ("hellaswag",), "child": child}
         rates = {"plain": child / 0.4312, "chance_corrected": (child - 0.25) / (0.4312 - 0.25)}
-        one = Kept.model_validate({"verdict": "above_chance", "low": low, "high": high, **asked, **rates})
+        one = tables.Kept.model_validate(
+            {"verdict": "above_chance", "low": low, "high": high, **asked, **rates}
+        )
         guessed = {"parent": 0.262, "chance": 0.25, "items": 570, "figures": ("puns",), "child": 0.2515}
-        at_chance = Kept.model_validate({"verdict": "parent_at_chance", "plain": 0.96, **guessed})
+        at_chance = tables.Kept.model_validate({"verdict": "parent_at_chance", "plain": 0.96, **guessed})
         return {"hellaswag": one, "puns": at_chance, "pooled": one}
 
     return (
-        ModelComparison(model="fast", kept=kept(0.4071, 0.7514, 0.9875)),
-        ModelComparison(model="final", kept=kept(0.4183, 0.8126, 1.0428)),
-        ModelComparison(model="greedy"),
+        tables.ModelComparison(model="fast", kept=kept(0.4071, 0.7514, 0.9875)),
+        tables.ModelComparison(model="final", kept=kept(0.4183, 0.8126, 1.0428)),
+        tables.ModelComparison(model="greedy"),
     )
 
 

@@ -8,39 +8,7 @@ from functools import partial
 from typing import Any
 
 from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.ir.nodes import (
-    Compare,
-    CountTerm,
-    FactTerm,
-    Linear,
-    LinearRequirement,
-    LogicRequirement,
-    MetricTerm,
-    Or,
-    ParamsTerm,
-    Refine,
-    ScoreTerm,
-    TableTerm,
-    Term,
-    WeightedTerm,
-)
-from puzzledsl.ir.tables import (
-    Answer,
-    AnsweredPrompt,
-    Failure,
-    Figure,
-    LayerAssignment,
-    MeasuredChild,
-    Problem,
-    Refinement,
-    Repetition,
-    RunScore,
-    ScoreTable,
-    SearchResult,
-    Solution,
-    TextCounts,
-    TextGap,
-)
+from puzzledsl.ir import nodes, tables
 from puzzledsl.report.subject import Artefacts, load_artefacts
 from tests.report.conftest import LAYERS, PARENT, Built, but, child_of, solved
 
@@ -79,7 +47,9 @@ def declared(found: Artefacts, kind: str, name: str, **update: Any) -> Artefacts
 
 
 def measured(
-    found: Artefacts, figures: Callable[[str, Mapping[str, Figure]], dict[str, Figure]], **more: Any
+    found: Artefacts,
+    figures: Callable[[str, Mapping[str, tables.Figure]], dict[str, tables.Figure]],
+    **more: Any,
 ) -> Artefacts:
     """Changes to the figures of every model, and to the evaluation."""
     evaluation = found.evaluations["all"]
@@ -95,9 +65,9 @@ def measured(
 def latencies_alone(built: Built) -> Artefacts:
     seconds = {"parent": 4.0, "fast": 2.0, "final": 2.0}
 
-    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+    def figures(model: str, was: Mapping[str, tables.Figure]) -> dict[str, tables.Figure]:
         kept = {k: f for k, f in was.items() if not k.startswith("chat.")}
-        return kept | ({"chat.latency_s": Figure(value=seconds[model])} if model in seconds else {})
+        return kept | ({"chat.latency_s": tables.Figure(value=seconds[model])} if model in seconds else {})
 
     return measured(finished(built), figures)
 
@@ -106,16 +76,19 @@ def latencies_alone(built: Built) -> Artefacts:
 def a_task_with_a_normalised_twin(built: Built) -> Artefacts:
     accuracies = {"parent": (0.4, 0.8), "fast": (0.3, 0.1), "final": (0.3, 0.1)}
 
-    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+    def figures(model: str, was: Mapping[str, tables.Figure]) -> dict[str, tables.Figure]:
         names = ("hellaswag", "hellaswag_norm")
-        return {**was, **{n: Figure(value=v) for n, v in zip(names, accuracies.get(model, ()), strict=False)}}
+        return {
+            **was,
+            **{n: tables.Figure(value=v) for n, v in zip(names, accuracies.get(model, ()), strict=False)},
+        }
 
     return measured(finished(built), figures, comparisons=())
 
 
 @variant
 def figures_that_are_no_numbers(built: Built) -> Artefacts:
-    endless = {"chat.latency_s": Figure(value=float("inf"))}
+    endless = {"chat.latency_s": tables.Figure(value=float("inf"))}
     return measured(finished(built), lambda _, was: {**was, **(endless if "chat.latency_s" in was else {})})
 
 
@@ -141,13 +114,13 @@ each(
 @variant
 def texts_disagree(built: Built) -> Artefacts:
     found = finished(built)
-    evaluation, far = found.evaluations["all"], Figure(value=1.41)
+    evaluation, far = found.evaluations["all"], tables.Figure(value=1.41)
     models = []
     for model in evaluation.models:
-        kl = model.figures.get("kl", Figure(value=0))
+        kl = model.figures.get("kl", tables.Figure(value=0))
         texts = {"prose": {"kl": kl}, "code": {"kl": far if model.model == "final" else kl}}
         models.append(but(model, texts=texts))
-    gap = TextGap(near="prose", far="code", near_kl=0.08834, far_kl=1.41)
+    gap = tables.TextGap(near="prose", far="code", near_kl=0.08834, far_kl=1.41)
     told = [but(c, text_gap=gap if c.model == "final" else None) for c in evaluation.comparisons]
     update = {"models": tuple(models), "comparisons": tuple(told), "texts": ("prose", "code")}
     found.evaluations["all"] = but(evaluation, **update)
@@ -162,9 +135,9 @@ def children_in_full(built: Built) -> Artefacts:
     was = found.evaluations["all"].comparisons
     comparisons = tuple(but(c, kept=was[0].kept if c.model in names else {}) for c in was)
 
-    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+    def figures(model: str, was: Mapping[str, tables.Figure]) -> dict[str, tables.Figure]:
         others = {k: f for k, f in was.items() if k != "hellaswag" or model == "parent"}
-        return others | ({"hellaswag": Figure(value=0.4)} if model in names else {})
+        return others | ({"hellaswag": tables.Figure(value=0.4)} if model in names else {})
 
     return measured(found, figures, comparisons=comparisons)
 
@@ -175,9 +148,9 @@ def required_speed(built: Built, case: tuple[float, float]) -> Artefacts:
     rate = 1.52 * found.results["fast"].parent_metrics["chat.throughput"]
     changed(found, metrics=found.results["fast"].solutions[0].metrics | {"chat.throughput": rate})
 
-    def figures(model: str, was: Mapping[str, Figure]) -> dict[str, Figure]:
+    def figures(model: str, was: Mapping[str, tables.Figure]) -> dict[str, tables.Figure]:
         times = 1.0 if model == "parent" else case[0]
-        return {**was, "chat.throughput": Figure(value=1000.0 * times, stderr=case[1])}
+        return {**was, "chat.throughput": tables.Figure(value=1000.0 * times, stderr=case[1])}
 
     return measured(found, figures)
 
@@ -192,40 +165,42 @@ each(
 )
 
 
-def answers(built: Built, case: Repetition) -> Artefacts:
+def answers(built: Built, case: tables.Repetition) -> Artefacts:
     found = finished(built)
     said = {
-        "parent": Answer(text=" <b>is</b> a place.\n\nIt is wide.", tokens=9, repetition=0.05),
-        "fast": Answer(text=" the the the the the", tokens=64, repetition=0.93),
-        "final": Answer(text="", tokens=0, repetition=0.0),
-        "greedy": Answer(text="never shown", tokens=2, repetition=0.0),
+        "parent": tables.Answer(text=" <b>is</b> a place.\n\nIt is wide.", tokens=9, repetition=0.05),
+        "fast": tables.Answer(text=" the the the the the", tokens=64, repetition=0.93),
+        "final": tables.Answer(text="", tokens=0, repetition=0.0),
+        "greedy": tables.Answer(text="never shown", tokens=2, repetition=0.0),
     }
-    prompt = AnsweredPrompt(prompt="The sea & more", source="heldout", continuation=" is blue.", answers=said)
-    given = AnsweredPrompt(prompt="Why?", answers=said)
+    prompt = tables.AnsweredPrompt(
+        prompt="The sea & more", source="heldout", continuation=" is blue.", answers=said
+    )
+    given = tables.AnsweredPrompt(prompt="Why?", answers=said)
     was = found.evaluations["all"]
     told = [but(c, repetition=case if c.model == "final" else None) for c in was.comparisons]
     update = {"answers": (prompt, given), "comparisons": tuple(told)}
     found.evaluations["all"] = but(was, **update)
-    problems = (Problem(code="E0001", message="no <room>"),)
-    found.failures.append(Failure(stage="export", name="ship", problems=problems))
+    problems = (tables.Problem(code="E0001", message="no <room>"),)
+    found.failures.append(tables.Failure(stage="export", name="ship", problems=problems))
     return found
 
 
 each(
     "answers",
     answers,
-    fine=Repetition(parent=0.05, child=0.1, remarkable=False),
-    repeated=Repetition(parent=0.05, child=0.5, remarkable=True),
+    fine=tables.Repetition(parent=0.05, child=0.1, remarkable=False),
+    repeated=tables.Repetition(parent=0.05, child=0.5, remarkable=True),
 )
 
 
 @variant
 def texts(built: Built) -> Artefacts:
-    def counts(name: str, **more: object) -> TextCounts:
+    def counts(name: str, **more: object) -> tables.TextCounts:
         told = {"name": name, "source": "{}", "documents": 12, "tokens": 3456, "learned_tokens": 3456}
-        return TextCounts.model_validate(told | more)
+        return tables.TextCounts.model_validate(told | more)
 
-    left_out = {
+    less = {
         "learned_tokens": 99,
         "duplicates": 1200,
         "copies_dropped": True,
@@ -234,40 +209,22 @@ def texts(built: Built) -> Artefacts:
     }
     found = finished(built)
     found.texts["books"] = (counts("books", duplicates=3),)
-    found.texts["mixed"] = (counts("books"), counts('jsonl("chat.jsonl")', **left_out))
+    found.texts["mixed"] = (counts("books"), counts('jsonl("chat.jsonl")', **less))
     return found
 
 
 # ---------------------------------------------------------------- what the search says
 
 
-def linear(*terms: tuple[int, Term], constant: int = 0) -> Linear:
-    weighted = tuple(WeightedTerm(coefficient=Fraction(c), term=t) for c, t in terms)
-    return Linear(terms=weighted, constant=Fraction(constant))
+def linear(*terms: tuple[int, nodes.Term], constant: int = 0) -> nodes.Linear:
+    weighted = tuple(nodes.WeightedTerm(coefficient=Fraction(c), term=t) for c, t in terms)
+    return nodes.Linear(terms=weighted, constant=Fraction(constant))
 
 
-TABLE = TableTerm(
-    attention=("parent", "gqa1", "linear", "noop"),
-    ffn=(),
-    values=tuple((Fraction(v),) for v in (5, 3, 2, 0)),
-    layers=(1, 2, 3),
-)
-WIDTHS = FactTerm(sub_block="ffn", attribute="width", layers=(1, 2, 3))
-GOALS = {
-    "greedy": linear((2, MetricTerm(scenario="chat", metric="latency")), (1, ParamsTerm()), constant=3),
-    "uniform": linear((1, WIDTHS)),
-    "drop": linear((1, CountTerm(sub_block="attention", alternatives=("noop", "linear"), layers=(0,)))),
-    "large": linear((1, TABLE)),
-    "dream": linear(),
-}
-
-
-@variant
-def goals(built: Built) -> Artefacts:
-    found = finished(built)
-    for name, goal in GOALS.items():
-        declared(found, "searches", name, objective=goal)
-    return found
+VALUES = {"parent": 5, "gqa1": 3, "linear": 2, "noop": 0}
+CELLS = tuple((Fraction(value),) for value in VALUES.values())
+TABLE = nodes.TableTerm(attention=(*VALUES,), ffn=(), values=CELLS, layers=(1, 2, 3))
+WIDTHS = nodes.FactTerm(sub_block="ffn", attribute="width", layers=(1, 2, 3))
 
 
 @variant
@@ -275,23 +232,22 @@ def bounds(built: Built) -> Artefacts:
     """Bounds that are just reached, one that nothing says, and comparisons inside formulas; of figures without metrics."""
     found = finished(built)
     was = found.program.searches["fast"].requirements
-    heads = next(r for r in reversed(was) if isinstance(r, LinearRequirement))
+    heads = next(r for r in reversed(was) if isinstance(r, nodes.LinearRequirement))
     layers = found.results["fast"].solutions[0].layers
     have = sum({"parent": 3, "gqa1": 1}.get(x.attention, 0) for x in layers)
     stated: list[Any] = [but(heads, op=op, bound=Fraction(have)) for op in ("<=", ">=", "==", "<", ">")]
     lefts = (
-        linear((1, ScoreTerm(score="other"))),
+        linear((1, nodes.ScoreTerm(score="other"))),
         linear((2, WIDTHS), constant=1),
         linear((1, TABLE)),
-        linear((1, ParamsTerm())),
+        linear((1, nodes.ParamsTerm())),
     )
     stated += [but(heads, left=left) for left in lefts]
-    facts = linear((1, FactTerm(sub_block="attention", attribute="kv_heads", layers=(0, 1))))
+    facts = linear((1, nodes.FactTerm(sub_block="attention", attribute="kv_heads", layers=(0, 1))))
     for op in (">=", "<"):
-        formula = Or(
-            operands=(Compare.model_validate({"left": facts, "op": op, "bound": 0}), Or(operands=()))
-        )
-        stated.append(LogicRequirement(formula=formula, where=was[0].where))
+        compared = nodes.Compare.model_validate({"left": facts, "op": op, "bound": 0})
+        formula = nodes.Or(operands=(compared, nodes.Or(operands=())))
+        stated.append(nodes.LogicRequirement(formula=formula, where=was[0].where))
     apart = (but(r, where=but(r.where, line=50 + i)) for i, r in enumerate(stated))
     return changed(declared(found, "searches", "fast", requirements=tuple(apart)), metrics={})
 
@@ -321,7 +277,7 @@ each("parameters", parameters, as_many=1.0001, fewer=0.9, more=1.2)
 
 
 def another_space(
-    built: Built, case: Callable[[tuple[LayerAssignment, ...]], tuple[LayerAssignment, ...]]
+    built: Built, case: Callable[[tuple[tables.LayerAssignment, ...]], tuple[tables.LayerAssignment, ...]]
 ) -> Artefacts:
     found = finished(built)
     return changed(found, layers=case(found.results["fast"].solutions[0].layers))
@@ -331,7 +287,7 @@ each(
     "another_space",
     another_space,
     deeper=lambda layers: layers[:-1],
-    wider=lambda layers: (*layers[:-1], LayerAssignment(attention="parent", ffn="mlp5")),
+    wider=lambda layers: (*layers[:-1], tables.LayerAssignment(attention="parent", ffn="mlp5")),
 )
 
 
@@ -357,14 +313,16 @@ def pairs_scored_together(built: Built) -> Artefacts:
     together = but(costs, pairs=sums)
     found.costs["wide"] = but(table, scenarios={**table.scenarios, "chat": (together,)})
     scores = tuple({name: 0.5 + i} for i, name in enumerate(names))
-    found.scores["kl"] = ScoreTable(score="kl", metric="kl_divergence", samples=1, unit="block", pairs=scores)
+    found.scores["kl"] = tables.ScoreTable(
+        score="kl", metric="kl_divergence", samples=1, unit="block", pairs=scores
+    )
     return found
 
 
 @variant
 def runs_of_dropped_layers(built: Built) -> Artefacts:
-    found, dropped = finished(built), LayerAssignment(attention="noop", ffn="noop")
-    runs = (RunScore(first=3, length=2, value=0.5), RunScore(first=7, length=2, value=9.0))
+    found, dropped = finished(built), tables.LayerAssignment(attention="noop", ffn="noop")
+    runs = (tables.RunScore(first=3, length=2, value=0.5), tables.RunScore(first=7, length=2, value=9.0))
     found.scores["kl"] = but(found.scores["kl"], runs=runs)
     return changed(found, layers=tuple(dropped if i in (3, 4, 8) else PARENT for i in range(LAYERS)))
 
@@ -385,23 +343,15 @@ def windows(built: Built) -> Artefacts:
 
 
 def refinement(
-    built: Built, layers: Sequence[Any], losses: Mapping[str, float], optimum: Solution
-) -> Refinement:
+    built: Built, layers: Sequence[Any], losses: Mapping[str, float], optimum: tables.Solution
+) -> tables.Refinement:
     """Measured children by origin, the optimum's first."""
-    children = [
-        MeasuredChild.model_validate(
-            {
-                "layers": child,
-                "origin": origin,
-                "predicted": loss * 0.9,
-                "predicted_stderr": 0.03,
-                "measured": loss,
-            }
-        )
-        for child, (origin, loss) in zip(layers, losses.items(), strict=False)
-    ]
+    children = []
+    for child, (origin, loss) in zip(layers, losses.items(), strict=False):
+        told = {"layers": child, "origin": origin, "predicted": loss * 0.9, "predicted_stderr": 0.03}
+        children.append(tables.MeasuredChild.model_validate({**told, "measured": loss}))
     best = min(children, key=lambda child: child.measured)
-    return Refinement(
+    return tables.Refinement(
         search="fast",
         score="kl",
         metric="kl_divergence",
@@ -421,7 +371,7 @@ LOSSES = {"optimum": 0.71, "model": 0.52, "drawn": 0.58}
 def refined(built: Built, case: Mapping[str, float]) -> Artefacts:
     """The main search, refined; its children with losses of their own."""
     losses, optimum = LOSSES | case, built.results["fast"].solutions[0]
-    how = Refine(children=len(losses), where=built.program.searches["fast"].where)
+    how = nodes.Refine(children=len(losses), where=built.program.searches["fast"].where)
     found = declared(finished(built), "searches", "fast", refine=how)
     layers = [optimum.layers, *(child_of(0.44 + 0.02 * i) for i in range(len(losses) - 1))]
     found.refinements["fast"] = refinement(built, layers, losses, optimum)
@@ -450,7 +400,7 @@ def refined_in_another_space(built: Built) -> Artefacts:
 
 @variant
 def a_frontier_of_losses_close_together(built: Built) -> Artefacts:
-    def raised(result: SearchResult) -> SearchResult:
+    def raised(result: tables.SearchResult) -> tables.SearchResult:
         solutions = [but(s, objective=s.objective + 1) for s in result.solutions]
         return but(result, solutions=tuple(solutions))
 

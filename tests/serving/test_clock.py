@@ -42,13 +42,15 @@ space wide of tiny {
 hardware here = measured(engine: ENGINE, dtype: DTYPE, threads: 1)
 scenario chat on here = batch(2, 8 -> 4)
 """
+CACHE_CHANNELS = 2 * 12 * 2 * 2 * 32
+"""Batch, tokens, keys and values, KV heads, channels of each."""
 SIZES = {"layers": 3, "hidden": 128, "intermediate": 128, "head_dim": 32}  # vLLM has no head of 8
 
 
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(clock, "CHECK_ROUNDS", 1)
-    monkeypatch.setattr(clock, "models_needed", lambda labels, ends: max(3, len(ends)))
+    monkeypatch.setattr(clock, "models_needed", lambda labels, ends: max(2, len(ends)))
     monkeypatch.setattr(estimate, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
     monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
@@ -113,25 +115,6 @@ def test_a_process_says_whether_it_has_huge_pages(tmp_path, few, monkeypatch):
         assert not small.is_in_huge_pages
 
 
-def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
-    path = program_in(tmp_path)
-    assert run(["measure", str(path)]) == 0
-    out = capsys.readouterr().out
-    assert "llama-cpp-py-sync" in out and "1 threads" in out and "q8_0" in out
-    table = CostTable.from_json((tmp_path / "build" / "costs" / "wide.measured.json").read_bytes())
-    (cost,) = table.scenarios["chat"]
-    own = cost.attention[0]["parent"]
-    assert own.weights_bytes == round(own.params * 34 / 32)
-    assert (
-        own.kv_cache_bytes == 2 * 12 * 2 * 2 * 32 * 2
-    )  # batch, tokens, k and v, KV heads, channels, float16
-    (timing,) = table.timings
-    layers = zip(cost.attention, cost.ffn, strict=True)
-    whole = cost.fixed.decode_ns + sum(a["parent"].decode_ns + f["parent"].decode_ns for a, f in layers)
-    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3)
-    assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
-
-
 def own_build(base: Path) -> Path:
     """Install the wheel's libraries as a user's build, with a header of their structures."""
     import llama_cpp_py_sync
@@ -145,15 +128,27 @@ def own_build(base: Path) -> Path:
     return base / "lib" / "libllama.so"
 
 
-def test_a_library_of_the_user_s_is_named_and_timed_anew(tmp_path, few, monkeypatch, capsys):
+def test_the_table_is_llama_cpp_s_and_a_library_of_the_user_s_is_timed_anew(
+    tmp_path, few, monkeypatch, capsys
+):
     path = program_in(tmp_path)
     assert run(["measure", str(path)]) == 0
-    assert "AVX" in capsys.readouterr().out or platform.machine() != "x86_64"
+    out = capsys.readouterr().out
+    assert "llama-cpp-py-sync" in out and "1 threads" in out and "q8_0" in out
+    assert "AVX" in out or platform.machine() != "x86_64"
+    table = CostTable.from_json((tmp_path / "build" / "costs" / "wide.measured.json").read_bytes())
+    (cost,), (timing,) = table.scenarios["chat"], table.timings
+    own = cost.attention[0]["parent"]
+    assert own.weights_bytes == round(own.params * 34 / 32)
+    assert own.kv_cache_bytes == CACHE_CHANNELS * 2  # float16
+    layers = zip(cost.attention, cost.ffn, strict=True)
+    whole = cost.fixed.decode_ns + sum(a["parent"].decode_ns + f["parent"].decode_ns for a, f in layers)
+    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3)
+    assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
     monkeypatch.setenv("PZL_LLAMA_LIBRARY", str(own_build(tmp_path / "own")))
     assert run(["measure", str(path)]) == 0
     captured = capsys.readouterr()
     assert f"llama.cpp {build_of('llama_cpp')} (" in captured.out and "up to date" not in captured.err
-    assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
 
 
 def test_a_library_that_is_not_there_is_said(tmp_path, few, monkeypatch, capsys):
@@ -170,25 +165,6 @@ def test_structures_are_those_of_the_library_s_header():
     assert "zero" not in found and found.count("int32_t one;") == 4 and "struct other { int two; };" in found
 
 
-@pytest.mark.parametrize(("dtype", "block_bytes"), [("q4_1", 20), *more(("q4_0", 18), ("iq4_nl", 18))])
-def test_a_reference_of_four_bits(tmp_path, few, dtype, block_bytes):
-    table = measured(program_in(tmp_path, dtype=dtype))
-    own = table.scenarios["chat"][0].ffn[0]["parent"]
-    assert own.weights_bytes == own.params * block_bytes / 32 and dtype in table.provenance["chat"]
-
-
-def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):
-    path = program_in(tmp_path, dtype="f16")
-    types = "(dtype: full | q8_0)"
-    path.write_text(path.read_text().replace("parent |", f"parent{types} |"))
-    table = measured(path)
-    (cost,) = table.scenarios["chat"]
-    for layer in (*cost.attention, *cost.ffn):
-        own, rounded = layer["parent"], layer["parent@q8_0"]
-        assert rounded.params == own.params
-        assert 0 < rounded.weights_bytes < 0.6 * own.weights_bytes
-
-
 def told_of_caches(monkeypatch) -> list[object]:
     """The types that sessions are told, in order; filled as they begin."""
     told: list[object] = []
@@ -202,13 +178,22 @@ def told_of_caches(monkeypatch) -> list[object]:
 
 
 @pytest.mark.states("space.kv-cache-costs")
-def test_keys_and_values_have_the_hardware_s_type(tmp_path, few, monkeypatch):
-    path, told = program_in(tmp_path, dtype="f16"), told_of_caches(monkeypatch)
-    path.write_text(path.read_text().replace("dtype: f16", "dtype: f16, kv_cache: q8_0"))
+@pytest.mark.parametrize(("dtype", "block_bytes"), [("q4_1", 20), *more(("q4_0", 18), ("iq4_nl", 18))])
+def test_a_reference_of_four_bits_types_of_sub_blocks_and_a_type_of_keys_and_values(
+    tmp_path, few, monkeypatch, dtype, block_bytes
+):
+    path, told = program_in(tmp_path, dtype=dtype), told_of_caches(monkeypatch)
+    text = path.read_text().replace(f"dtype: {dtype}", f"dtype: {dtype}, kv_cache: q8_0")
+    path.write_text(text.replace("parent |", "parent(dtype: full | q8_0) |"))
     table = measured(path)
     (cost,) = table.scenarios["chat"]
-    assert cost.attention[0]["parent"].kv_cache_bytes == 2 * 12 * 2 * 2 * 32 * 34 // 32
-    assert "KV cache in q8_0" in table.provenance["chat"] and {*told} == {"q8_0"}
+    for layer in (*cost.attention, *cost.ffn):
+        own, rounded = layer["parent"], layer["parent@q8_0"]
+        assert rounded.params == own.params
+        assert own.weights_bytes == own.params * block_bytes / 32 < rounded.weights_bytes
+    assert cost.attention[0]["parent"].kv_cache_bytes == CACHE_CHANNELS * 34 // 32
+    assert dtype in table.provenance["chat"] and "KV cache in q8_0" in table.provenance["chat"]
+    assert {*told} == {"q8_0"}
 
 
 @pytest.mark.states("space.kv-cache-costs")
@@ -232,12 +217,18 @@ def test_models_of_each_type_are_timed(tmp_path, few, monkeypatch, attention):
         assert own.decode_ns > 0
 
 
-@pytest.mark.more
-def test_the_ends_of_a_model_are_timed_in_their_types(tmp_path, few):
+def test_ends_in_fewer_bits_are_timed_searched_and_served(tmp_path, few, capsys):
+    """From text to a solution by measured costs in llama.cpp: head and embedding are decisions there."""
     path = program_in(tmp_path)
     choice = "  head = parent(dtype: full | q4_0)\n  embedding = parent(dtype: full | q4_0)\n}\nhardware"
-    path.write_text(path.read_text().replace("}\nhardware", choice, 1))
-    table = measured(path)
+    text = path.read_text().replace("}\nhardware", choice, 1)
+    text += 'score kl of wide = table("kl.csv")\nsearch best of wide { minimize kl, require chat.weights <= 0.99x }\n'
+    rows = ["layer,attention,ffn,embedding,head,score", ",,,,parent@q4_0,0.001", ",,,parent@q4_0,,9"]
+    rows += [",gqa1,,,,5", ",noop,,,,5", ",,mlp64,,,5", ",,noop,,,5"]
+    (tmp_path / "kl.csv").write_text("\n".join(rows) + "\n")
+    path.write_text(text)
+    assert run(["measure", str(path)]) == 0
+    table = CostTable.from_json((tmp_path / "build" / "costs" / "wide.measured.json").read_bytes())
     (cost,) = table.scenarios["chat"]
     names = {f"parent{e}/parent{h}" for e in ("", "@q4_0") for h in ("", "@q4_0")}
     assert set(cost.ends) == names and cost.fixed.weights_bytes == cost.fixed.decode_ns == 0
@@ -248,62 +239,42 @@ def test_the_ends_of_a_model_are_timed_in_their_types(tmp_path, few):
     assert own.weights_bytes - both.weights_bytes == 2 * matrix * 16 // 32
     assert apart.params == own.params
     assert any(end.decode_ns > 0 for end in cost.ends.values())  # of a tiny model, noise may hold some at 0
-
-
-def test_a_head_in_fewer_bits_is_searched_and_served(tmp_path, few, capsys):
-    """From text to a solution by measured costs in llama.cpp: the head is a decision there."""
-    path = program_in(tmp_path)
-    choice = "  head = parent(dtype: full | q4_0)\n}\nhardware"
-    text = path.read_text().replace("}\nhardware", choice, 1)
-    text += 'score kl of wide = table("kl.csv")\nsearch best of wide { minimize kl, require chat.weights <= 0.99x }\n'
-    rows = ["layer,attention,ffn,embedding,head,score", ",,,,parent@q4_0,0.001"]
-    rows += [f"{i},gqa1,,,,5" for i in range(3)] + [f"{i},noop,,,,5" for i in range(3)]
-    rows += [f"{i},,{name},,,5" for i in range(3) for name in ("mlp64", "noop")]
-    (tmp_path / "kl.csv").write_text("\n".join(rows) + "\n")
-    path.write_text(text)
-    assert run(["measure", str(path)]) == 0
     capsys.readouterr()
     assert run(["solve", str(path)]) == 0
     assert "head                 parent@q4_0" in capsys.readouterr().out
 
 
-def test_interrupted_it_goes_on(tmp_path, few):
-    path = program_in(tmp_path)
-    with pytest.raises(Interrupted):
-        measured(path, Recorder(limit=2))
-    assert len([*(tmp_path / "work").glob("*.rounds.*.json")]) == 2
-    progress = Recorder()
-    assert measured(path, progress).timings
-    assert progress.advanced == progress.named("start")[0]["total"]
-
-
-def test_prompts_of_traffic_are_timed_at_one_sequence_alone(tmp_path, few, monkeypatch):
+def test_interrupted_it_goes_on_and_prompts_of_traffic_are_timed_at_one_sequence_alone(
+    tmp_path, few, monkeypatch
+):
     """Prompts of more sequences take as many times as long, and filling the sequences takes long enough."""
     path = program_in(tmp_path)
     path.write_text(path.read_text().replace("batch(2, 8 -> 4)", "traffic(20 req/s, 8 -> 4, at_most: 2)"))
     batches: list[int] = []
-    begin, prefill = Session.__init__, Session.prefill
 
-    def opened(self, engine, path, request, cache_bytes=0):
-        self.batch = request["batch"]
-        begin(self, engine, path, request, cache_bytes)
+    class Counting(Session):
+        def __init__(self, engine, path, request, cache_bytes=0):
+            self.batch = request["batch"]
+            super().__init__(engine, path, request, cache_bytes)
 
-    def counted(self, prompt):
-        batches.append(self.batch)
-        return prefill(self, prompt)
+        def prefill(self, prompt):
+            batches.append(self.batch)
+            return super().prefill(prompt)
 
-    monkeypatch.setattr(Session, "__init__", opened)
-    monkeypatch.setattr(Session, "prefill", counted)
-    table = measured(path)
+    monkeypatch.setattr(clock, "Session", Counting)
+    with pytest.raises(Interrupted):
+        measured(path, Recorder(limit=2))
+    assert len([*(tmp_path / "work").glob("*.rounds.*.json")]) == 2
+    progress = Recorder()
+    table = measured(path, progress)
+    assert table.timings and progress.advanced == progress.named("start")[0]["total"]
     assert set(batches) == {1} and {found.batch for found in table.scenarios["chat"]} == {1, 2}
 
 
 def test_speeds_of_real_models_in_turn(tmp_path):
-    path = program_in(tmp_path, dtype="f32")
-    hardware = checked(path).hardware["here"]
-    found = time_in_engine(hardware, Workload(1, 6, 5), [tmp_path / "parent", tmp_path / "parent"], 2)
-    assert [len(samples.prefill) for samples in found] == [1, 1]
-    assert [len(samples.decode) for samples in found] == [10, 10]
+    hardware = checked(program_in(tmp_path, dtype="f32")).hardware["here"]
+    found = time_in_engine(hardware, Workload(1, 6, 5), [tmp_path / "parent"] * 2, 2)
+    assert [(len(samples.prefill), len(samples.decode)) for samples in found] == [(1, 10)] * 2
     assert usual_speed(found[0]).decode_step_s > 0
 
 
@@ -318,16 +289,14 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
 def test_an_engine_that_dies(tmp_path, monkeypatch):
     path = program_in(tmp_path)
     fake = tmp_path / "python"
-    fake.write_text(
-        f"#!{sys.executable}\nimport sys\nprint('ggml: out of memory', file=sys.stderr)\nsys.exit(3)\n"
-    )
+    dying = "import sys\nprint('ggml: out of memory', file=sys.stderr)\nsys.exit(3)\n"
+    fake.write_text(f"#!{sys.executable}\n{dying}")
     fake.chmod(0o755)
     monkeypatch.setattr(ask, "python_of", lambda name: fake)
     with pytest.raises(DiagnosticError) as error:
         measured(path)
     (found,) = error.value.diagnostics
-    assert isinstance(found, EngineFailed)
-    assert "exit code 3: ggml: out of memory" in found.message
+    assert isinstance(found, EngineFailed) and "exit code 3: ggml: out of memory" in found.message
 
 
 def test_what_the_engine_refuses_is_its_word(tmp_path):

@@ -35,18 +35,15 @@ def command(*sizes: float) -> str:
 
 @pytest.mark.more
 def test_a_pretended_engine_is_served_as_the_simulation_says(tmp_path: Path) -> None:
-    engine = Engine(
-        Fraction(int(PROMPT_S * 10**9)), tuple(int((STEP_S + n * EACH_S) * 10**9) for n in range(1, MOST + 1))
-    )
+    steps = tuple(int((STEP_S + n * EACH_S) * 10**9) for n in range(1, MOST + 1))
+    engine = Engine(Fraction(int(PROMPT_S * 10**9)), steps)
     traffic = Traffic(rate=Fraction(5), at_most=MOST, requests=((100, 8), (40, 16)), where=HERE)
     requests = arrivals(traffic, (0, 0), 40, seed=1)
     predicted = figures(requests, engine.serve(requests))
     with served(command(PROMPT_S, STEP_S, EACH_S), tmp_path, MOST, 128, 1) as server:
         measured = figures(requests, server.serve(requests, patience(requests, predicted)))
-    assert measured["rate"] == pytest.approx(predicted["rate"], rel=0.1)
-    assert measured["tpot"] == pytest.approx(predicted["tpot"], rel=0.15)
-    assert measured["ttft"] == pytest.approx(predicted["ttft"], rel=0.3)
-    assert measured["p95_tpot"] == pytest.approx(predicted["p95_tpot"], rel=0.25)
+    for name, share in (("rate", 0.1), ("tpot", 0.15), ("ttft", 0.3), ("p95_tpot", 0.25)):
+        assert measured[name] == pytest.approx(predicted[name], rel=share), name
 
 
 def test_a_server_that_ends_or_never_answers_is_told(tmp_path: Path) -> None:
@@ -57,10 +54,8 @@ def test_a_server_that_ends_or_never_answers_is_told(tmp_path: Path) -> None:
         with pytest.raises(LoadFailed, match=reason), served(words, tmp_path, 1, 8, 1):
             pass
     requests = arrivals(Traffic(rate=Fraction(50), at_most=1, where=HERE), (8, 8), 3, seed=0)
-    with (
-        served(command(0, 30, 0), tmp_path, 1, 8, 1) as server,
-        pytest.raises(LoadFailed, match=r"3 of 3 requests unanswered"),
-    ):
+    unanswered = pytest.raises(LoadFailed, match=r"3 of 3 requests unanswered")
+    with served(command(0, 30, 0), tmp_path, 1, 8, 1) as server, unanswered:
         server.serve(requests, 1)
 
 
@@ -76,6 +71,7 @@ with load.served(sys.argv[1], Path("."), 1, 8, 1):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
 def test_a_server_ends_with_a_killed_command() -> None:
     words = [sys.executable, "-c", SERVING, command(0, 0, 0)]
@@ -99,15 +95,11 @@ search best of wide { minimize kl, require busy.tpot <= 10s }
 
 @pytest.mark.usefixtures("few")
 def test_the_command_measures_parent_and_child_and_the_report_shows_them_beside_a_quantised_file(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = program_in(tmp_path)
-    text = path.read_text().replace(
-        "scenario chat on here = batch(2, 8 -> 4)",
-        "scenario busy on here = traffic(20 req/s, 8 -> 4, at_most: 2)",
-    )
+    busy = "scenario busy on here = traffic(20 req/s, 8 -> 4, at_most: 2)"
+    text = path.read_text().replace("scenario chat on here = batch(2, 8 -> 4)", busy)
     path.write_text(text.replace("= parent |", "= parent(dtype: full | q4_0) |") + SEARCH)
     rows = (",gqa1,,1", ",noop,,2", ",parent@q4_0,,1", ",,mlp64,1", ",,noop,2", ",,parent@q4_0,1")
     (tmp_path / "kl.csv").write_text("\n".join(["layer,attention,ffn,kl", *rows, ""]))
@@ -130,29 +122,25 @@ def test_the_command_measures_parent_and_child_and_the_report_shows_them_beside_
         return lane_run(self, *of)  # type: ignore[arg-type]
 
     monkeypatch.setattr(load._Lane, "run", interrupted_once)
-    assert run([*asked, "--server", command(0.0001, 0.002, 0.001)]) == 130
-    assert run([*asked, "--server", command(0.0001, 0.002, 0.001)]) == 0
+    server = ["--server", command(0.0001, 0.002, 0.001)]
+    assert run([*asked, *server]) == 130
+    assert run([*asked, *server]) == 0
     assert served == [None, "best", None, None, "best"] and not (tmp_path / "build/work/load/busy").exists()
     out = capsys.readouterr().out
     assert "best in llama.cpp, busy: predicted / measured, at most 2 at once" in out
     check = LoadCheck.from_json((tmp_path / "build" / "load" / "best.json").read_bytes())
-    assert [(each.model, each.seed) for each in check.runs] == [
-        ("parent", 0),
-        ("parent", 1),
-        ("child", 0),
-        ("child", 1),
-    ]
-    assert all(
-        each.measured.keys() == each.predicted.keys() and min(each.measured.values()) >= 0
-        for each in check.runs
-    )
-    assert run([*asked, "--server", command(0.0001, 0.002, 0.001), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["scenario"] == "busy"
+    both = [("parent", 0), ("parent", 1), ("child", 0), ("child", 1)]
+    assert [(each.model, each.seed) for each in check.runs] == both
+    for each in check.runs:
+        assert each.measured.keys() == each.predicted.keys() and min(each.measured.values()) >= 0
     assert run(["report", str(path)]) == 0
     page = (tmp_path / "build" / "report.html").read_text("utf-8")
     rows = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', page[page.index('id="traffic"') :])
     assert [name for name, how in rows if how == "simulated"] == ["parent", "q4_0", "child"]
     assert ("child", "measured, seed 1") in rows and ("parent", "its arrivals, simulated") in rows
+    capsys.readouterr()
+    assert run([*asked[:-1], "1", *server, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["scenario"] == "busy"
     assert run([*asked, "--server", f"{sys.executable} -c 'raise SystemExit(3)'"]) == 1
     assert "E1816" in capsys.readouterr().err
     assert run([*asked, "--shares", "much"]) == 2
@@ -171,10 +159,6 @@ ASKED = ("--shares", "30%", "--seconds", "45", "--seeds", "3")
 """Near saturation a small delay costs a whole prompt, so that a single draw says little (docs/howto/traffic.md)."""
 
 
-def sides(runs: list[LoadRun]) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    return [each.measured for each in runs], [each.predicted for each in runs]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_llama_server_takes_what_was_predicted(tmp_path: Path) -> None:
@@ -190,19 +174,18 @@ def test_llama_server_takes_what_was_predicted(tmp_path: Path) -> None:
         runs = [each for each in check.runs if each.model == model]
         assert len(runs) == 3
         for name, share in (("tpot", 0.1), ("ttft", 0.1), ("p95_tpot", 0.2), ("p95_ttft", 0.2)):
-            measured, predicted = (fmean(figures[name] for figures in each) for each in sides(runs))
+            measured, predicted = (
+                fmean(getattr(each, side)[name] for each in runs) for side in ("measured", "predicted")
+            )
             assert measured == pytest.approx(predicted, rel=share), (model, name)
 
 
 def test_a_scenario_without_an_engine_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wide.pzl"
     program_in(tmp_path)
-    text = path.read_text().replace(
-        "measured(engine: llama_cpp, dtype: q8_0, threads: 1)", "measured(device: cpu)"
-    )
-    path.write_text(
-        text + "scenario busy on here = traffic(20 req/s, 8 -> 4)\nsearch best of wide { maximize params }\n"
-    )
+    text = path.read_text().replace("engine: llama_cpp, dtype: q8_0, threads: 1", "device: cpu")
+    traffic = "scenario busy on here = traffic(20 req/s, 8 -> 4)\n"
+    path.write_text(text + traffic + "search best of wide { maximize params }\n")
     assert run(["verify-load", str(path), "best"]) == 1
     assert "E1815" in capsys.readouterr().err
     path.write_text(path.read_text().replace("traffic(20 req/s, 8 -> 4)", "batch(1, 8 -> 4)"))

@@ -15,8 +15,10 @@ from puzzledsl.base.diagnostics import Sink
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
+from tests.cases import more
 from tests.checker.programs import lowered, mistakes
 
 CHECKOUT = Path(__file__).parents[2]
@@ -111,13 +113,12 @@ def test_hardware_is_what_the_datasheets_say() -> None:
         assert (spec.gpus, spec.dtype, spec.kv_dtype, spec.embedding_dtype) == (1, "bf16", "bf16", "bf16")
 
 
-def test_what_a_profile_does_not_say_is_as_on_the_h100() -> None:
+@pytest.mark.parametrize("name", ["h200", "b200", "rtx4090", "rtx5090", "mi300x"])
+def test_what_a_profile_does_not_say_is_as_on_the_h100(name: str) -> None:
     """The language's defaults are the constants of h100_sxm, which spells them out."""
     profiles = shipped_profiles()
-    constants = (*BOUNDS, "reserve_bytes", "kv_fraction", "page_tokens", "max_batch")
-    for name in ("h200", "b200", "rtx4090", "rtx5090", "mi300x"):
-        for constant in constants:
-            assert getattr(profiles[name], constant) == getattr(profiles["h100_sxm"], constant), constant
+    for constant in (*BOUNDS, "reserve_bytes", "kv_fraction", "page_tokens", "max_batch"):
+        assert getattr(profiles[name], constant) == getattr(profiles["h100_sxm"], constant), constant
 
 
 SOURCES = re.compile(
@@ -151,32 +152,62 @@ def test_every_number_names_its_source() -> None:
                 assert (CHECKOUT / source.group(1)).is_file(), source.group(1)
 
 
-def test_parents_are_the_published_checkpoints(tmp_path: Path) -> None:
-    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
-    declared = [line.split()[1] for line in text.splitlines() if line.startswith("let ")]
-    assert declared == list(PUBLISHED_PARAMS)
-    uses = f'use "std/parents.pzl" ({", ".join(declared)})\n'
-    program = lowered(tmp_path, uses + "".join(f"parent p_{name} = {name}\n" for name in declared))
-    assert {n: total_params(program.parents[f"p_{n}"].shape) for n in declared} == PUBLISHED_PARAMS
-
-
 WINDOWS = {"mistral_7b_v0_1": 4096, "phi3_mini": 2047, "phi3_medium": 2047, "phi4_mini": 262144}
 """`sliding_window` of the published config.json, where it holds for every layer."""
 
 
-def test_windows_are_those_of_the_published_configs(tmp_path: Path) -> None:
-    program = lowered(
-        tmp_path, 'use "std/parents.pzl"\n' + "".join(f"parent p_{n} = {n}\n" for n in PUBLISHED_PARAMS)
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shape]:
+    """The shape of every parent that ships."""
+    text = 'use "std/parents.pzl"\n' + "".join(f"parent p_{name} = {name}\n" for name in PUBLISHED_PARAMS)
+    parents = lowered(tmp_path_factory.mktemp("std"), text).parents
+    return {name: parents[f"p_{name}"].shape for name in PUBLISHED_PARAMS}
+
+
+def test_parents_are_the_published_checkpoints(shapes: dict[str, Shape]) -> None:
+    assert {name: total_params(shape) for name, shape in shapes.items()} == PUBLISHED_PARAMS
+    windows = {name: {each.window for each in shape.each} for name, shape in shapes.items()}
+    assert {name: window for name, (window, *more) in windows.items() if window and not more} == WINDOWS
+
+
+def test_every_parent_names_its_repository() -> None:
+    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
+    named = re.findall(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", text, re.MULTILINE)
+    assert (
+        [name for _, name in named] == re.findall(r"^let (\w+)", text, re.MULTILINE) == list(PUBLISHED_PARAMS)
     )
-    windows = {
-        name: {each.window for each in program.parents[f"p_{name}"].shape.each} for name in PUBLISHED_PARAMS
-    }
-    assert {n: w for n, (w, *more) in windows.items() if w and not more} == WINDOWS
+    assert len({id for id, _ in named}) == len(named)
 
 
-def test_mistral_7b_v0_1_agrees_with_its_config(tmp_path: Path) -> None:
-    """`mistralai/Mistral-7B-v0.1/config.json`, as published."""
-    config = {
+@pytest.mark.parametrize(
+    "name", ["llama3_2_1b", "qwen3_4b", *more("mistral_nemo_12b", "qwen2_5_3b", "qwen2_5_7b", "smollm2_360m")]
+)
+def test_a_shape_counts_what_transformers_builds(shapes: dict[str, Shape], name: str) -> None:
+    """With every tensor on the meta device: biases, head sizes, tied embeddings and norms of heads."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = shapes[name]
+    config = AutoConfig.for_model(
+        shape.family,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.intermediate,
+        vocab_size=shape.vocab,
+        tie_word_embeddings=shape.tied,
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert model.num_parameters() == PUBLISHED_PARAMS[name]
+
+
+def test_a_checkpoint_of_another_shape_is_found_out(tmp_path: Path) -> None:
+    """`hf(directory, shape: …)` checks without the checkpoint, and against it once it is there: it has the published window."""
+    text = 'use "std/parents.pzl" (mistral_7b_v0_1)\nparent p = hf("mistral", shape: mistral_7b_v0_1)\n'
+    config = {  # `mistralai/Mistral-7B-v0.1/config.json`, as published
         "architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
         "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336,
         "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32,
@@ -185,70 +216,17 @@ def test_mistral_7b_v0_1_agrees_with_its_config(tmp_path: Path) -> None:
         "vocab_size": 32000,
     }  # fmt: skip
     (tmp_path / "mistral").mkdir()
-    (tmp_path / "mistral" / "config.json").write_text(json.dumps(config))
-    text = 'use "std/parents.pzl" (mistral_7b_v0_1)\nparent p = hf("mistral", shape: mistral_7b_v0_1)\n'
-    assert lowered(tmp_path, text).parents["p"].shape.window == 4096
-    text = text.replace(", shape: mistral_7b_v0_1", "").partition("\n")[2]
-    assert lowered(tmp_path, text).parents["p"].shape.window == 4096
+    for written, expected in ((None, []), (config, []), (config | {"num_hidden_layers": 30}, [("E0406", 2)])):
+        if written is not None:
+            (tmp_path / "mistral" / "config.json").write_text(json.dumps(written))
+        assert mistakes(tmp_path, text) == expected
 
 
-def test_every_parent_names_its_repository() -> None:
-    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
-    named = re.findall(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", text, re.MULTILINE)
-    assert [name for _, name in named] == list(PUBLISHED_PARAMS)
-    assert len({id for id, _ in named}) == len(named)
-
-
-def test_a_shape_counts_what_transformers_builds(tmp_path: Path) -> None:
-    """Each family once, with every tensor on the meta device: biases, head sizes, tied embeddings and norms of heads."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    names = ("llama3_2_1b", "mistral_nemo_12b", "qwen2_5_3b", "qwen2_5_7b", "qwen3_4b", "smollm2_360m")
-    program = lowered(
-        tmp_path, 'use "std/parents.pzl"\n' + "".join(f"parent p_{name} = {name}\n" for name in names)
-    )
-    for name in names:
-        shape = program.parents[f"p_{name}"].shape
-        config = AutoConfig.for_model(
-            shape.family,
-            hidden_size=shape.hidden,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            intermediate_size=shape.intermediate,
-            vocab_size=shape.vocab,
-            tie_word_embeddings=shape.tied,
-        )
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-        assert model.num_parameters() == PUBLISHED_PARAMS[name], name
-
-
-def test_a_checkpoint_of_another_shape_is_found_out(tmp_path: Path) -> None:
-    """`hf(directory, shape: …)` checks without the checkpoint, and against it once it is there."""
-    text = 'use "std/parents.pzl" (smollm2_135m)\nparent p = hf("smol", shape: smollm2_135m)\n'
-    assert lowered(tmp_path, text).parents["p"].shape.layers == 30
-    config = {
-        "model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9,
-        "num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True,
-    }  # fmt: skip
-    (tmp_path / "smol").mkdir()
-    (tmp_path / "smol" / "config.json").write_text(json.dumps(config))
-    assert lowered(tmp_path, text).parents["p"].shape.layers == 30
-    (tmp_path / "smol" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 32}))
-    assert mistakes(tmp_path, text) == [("E0406", 2)]
-
-
-def test_the_space_of_the_paper(tmp_path: Path) -> None:
+def test_the_space_of_the_paper() -> None:
     whole = check(resource("spaces", "std/spaces.pzl"), {}).program
     assert whole is not None
-    wide = whole.spaces["puzzle_wide"]
-    text = 'use "std/spaces.pzl" (puzzle_wide)\nspace mine of puzzle_wide { layers[..1, -1] = parent }\n'
-    mine = lowered(tmp_path, text).spaces["mine"]
-    assert {len(c.attention) * len(c.ffn) for c in wide.layers} == {54} and len(wide.layers) == 80
-    assert [i for i, (a, b) in enumerate(zip(wide.layers, mine.layers, strict=True)) if a != b] == [0, 1, 79]
+    layers = whole.spaces["puzzle_wide"].layers
+    assert {len(c.attention) * len(c.ffn) for c in layers} == {54} and len(layers) == 80
 
 
 def test_shipped_choices_fit_their_parents(tmp_path: Path) -> None:

@@ -14,11 +14,18 @@ from puzzledsl.alternatives.linear import NoOpAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import nearest
+from puzzledsl.uptrain import train
+from puzzledsl.uptrain.model import Student, Teacher
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
+from puzzledsl.uptrain.train import Trainer
 from tests.children import Choice, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer
@@ -107,14 +114,8 @@ def make_case(
     if ends is not None:
         definition = definition.model_copy(update={"ends": ends})
     realise(definition, base / "parent", near, base / "models" / "best")
-    search = nodes.Search(
-        name="best",
-        space="w",
-        sense="minimize",
-        objective=nodes.Linear(terms=()),
-        solver=nodes.CpSat(),
-        where=WHERE,
-    )
+    goal = {"sense": "minimize", "objective": nodes.Linear(terms=()), "solver": nodes.CpSat()}
+    search = nodes.Search(name="best", space="w", where=WHERE, **goal)
     program = program.model_copy(update={"searches": {"best": search}})
     return Case(base, with_uptrain(program, **uptrain))
 
@@ -135,6 +136,43 @@ def with_uptrain(program: nodes.Program, **changes: Any) -> nodes.Program:
     return program.model_copy(update={"uptrains": {"final": declaration}})
 
 
+def run(
+    case: Case,
+    out: Path,
+    work: Path,
+    progress: Any = None,
+    program: Any = None,
+    ranks: Ranks = SINGLE_PROCESS,
+):
+    folders = case.parent, case.child, out, case.base, work, case.base / "tokens"
+    run_uptrain(UptrainInputs(program or case.program, "final", *folders, progress or Silent(), ranks))
+
+
+def trainer_of(
+    case: Case, work: Path, rows: Any, device: str = "cpu", progress: Any = None, **changes: Any
+) -> Trainer:
+    """A trainer on these blocks, of which the first four are held out."""
+    settings = {"lm": 0.5, "batch": 6} | changes
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    declaration = with_uptrain(case.program, **settings).uptrains["final"]
+    teacher = Teacher(load_parent(case.parent, dtype=dtype, device=torch.device(device)))
+    student = Student(load_child(case.child, device=torch.device(device)))
+    held_out = rows[:4] if isinstance(rows, torch.Tensor) else rows.part(0, 4)
+    return Trainer(declaration, teacher, student, rows, held_out, work, progress or Silent())
+
+
+def first_step(trainer: Trainer, monkeypatch: Any) -> tuple[train.Step, dict[str, torch.Tensor]]:
+    """Losses and gradients of the first step, before clipping; nothing is changed."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep() -> None:
+        found.update({name: weight.grad.clone() for name, weight in trainer.child.named_parameters()})
+
+    monkeypatch.setattr(train, "MAX_GRAD_NORM", 1e9)
+    monkeypatch.setattr(trainer.optimizer, "step", keep)
+    return trainer.step(0), found
+
+
 TURNS = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -148,10 +186,8 @@ def with_chats(case: Case, chats: int = 60) -> Case:
     tokenizer.save_pretrained(case.parent)
     lines = []
     for i in range(chats):
-        question, answer = (
-            f"what is {i} and {i % 7}" + " so" * (i % 5),
-            f"it is {i + i % 7}" + " yes" * (i % 3),
-        )
+        question = f"what is {i} and {i % 7}" + " so" * (i % 5)
+        answer = f"it is {i + i % 7}" + " yes" * (i % 3)
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         lines.append(json.dumps({"messages": turns}) + "\n")
     (case.base / "chats.jsonl").write_text("".join(lines))

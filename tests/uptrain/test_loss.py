@@ -16,13 +16,10 @@ N, H, V = 23, 6, 31
 
 def inputs(seed: int) -> tuple[torch.Tensor, ...]:
     g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=g)
-
     labels = torch.randint(V, (N,), generator=g)
     labels[[3, 11]] = IGNORED
-    return normal(N, H), normal(V, H), normal(N, H), normal(V, H), labels
+    child, child_v, parent, parent_v = (torch.randn(size, H, generator=g) for size in (N, V, N, V))
+    return child, child_v, parent, parent_v, labels
 
 
 def plain(child, child_v, parent, parent_v, labels, kld, lm):
@@ -54,8 +51,7 @@ def test_value_and_gradient_are_those_of_full_logits(seed, chunk, kld, lm):
 
 
 def test_no_more_than_a_chunk_of_logits_exists(monkeypatch):
-    seen = []
-    real = F.log_softmax
+    seen, real = [], F.log_softmax
 
     def spy(logits, dim):
         seen.append(logits.shape[0])
@@ -76,24 +72,29 @@ def test_cosine_is_the_angle_only():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cosine_keeps_no_float32_copies(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("learned_M", [None, torch.tensor([1, 5, 6, 15])])
+def test_the_cosine_keeps_no_float32_copies(dtype: torch.dtype, learned_M: torch.Tensor | None) -> None:
     """Only the 16-bit streams themselves are kept; loss and gradients are those of the formula, bit for bit."""
     g = torch.Generator().manual_seed(3)
-    child_LNH = [torch.randn(N, H, generator=g).to(dtype).requires_grad_() for _ in range(3)]
-    parent_LNH = [torch.randn(N, H, generator=g).to(dtype) for _ in range(3)]
+    child_LNH, parent_LNH = ([torch.randn(N, H, generator=g).to(dtype) for _ in range(3)] for _ in range(2))
+    for states in child_LNH:
+        states.requires_grad_()
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.nbytes), t)[1], lambda t: t):
-        found = cosine_loss(child_LNH, parent_LNH)
-    expected = torch.stack(
-        [
-            1 - F.cosine_similarity(c.float(), p.float(), dim=-1).mean()
-            for c, p in zip(child_LNH, parent_LNH, strict=True)
-        ]
-    ).mean()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        found = cosine_loss([c.unflatten(0, (1, N)) for c in child_LNH], parent_LNH, learned_M)
+    rows = slice(None) if learned_M is None else learned_M
+    angles = [
+        F.cosine_similarity(c[rows].float(), p[rows].float(), dim=-1).mean()
+        for c, p in zip(child_LNH, parent_LNH, strict=True)
+    ]
+    expected = torch.stack([1 - angle for angle in angles]).mean()
     assert torch.equal(found, expected)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, child_LNH), torch.autograd.grad(expected, child_LNH), strict=True
-    ):
-        assert torch.equal(ours, theirs)
-    if dtype == torch.bfloat16:
+    ours, theirs = (torch.autograd.grad(loss, child_LNH) for loss in (found, expected))
+    assert all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
+    if dtype == torch.bfloat16 and learned_M is None:
         assert sum(kept) == 2 * 3 * N * H * 2, "child and parent, two bytes each"

@@ -13,9 +13,9 @@ from puzzledsl.ir.nodes import Schedule, Shape, Uptrain
 from puzzledsl.models import placement as this_device
 from puzzledsl.models.errors import NoRoomToUptrain
 from puzzledsl.plan.memory.stage_plan import Device
-from puzzledsl.plan.memory.stages import UptrainChoice, UptrainSizes, uptrain_plan
+from puzzledsl.plan.memory.stages import UptrainSizes, uptrain_plan
 from puzzledsl.uptrain import run as means
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks
+from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import chosen, means_for
 from puzzledsl.uptrain.train import PLAIN
 from tests.pieces.train.bld_programs import WHERE
@@ -33,33 +33,35 @@ def h100(count: int, host: int = 256 * GB) -> Device:
 
 
 def sizes_of(shape: Shape) -> UptrainSizes:
-    lr = Schedule(peak=1e-4)
-    declared = Uptrain(
-        name="u", search="s", kld=1, cosine=1, tokens=10**9, context=4096, batch=64, lr=lr, where=WHERE
-    )
-    return UptrainSizes(declared, shape, shape)
+    settings = {
+        "kld": 1,
+        "cosine": 1,
+        "tokens": 10**9,
+        "context": 4096,
+        "batch": 64,
+        "lr": Schedule(peak=1e-4),
+    }
+    return UptrainSizes(Uptrain(name="u", search="s", where=WHERE, **settings), shape, shape)
 
 
-def means_of(shape: Shape, ranks: Ranks = SINGLE_PROCESS, host: int = 256 * GB) -> UptrainChoice | None:
-    return chosen(sizes_of(shape), h100(ranks.world, host))
-
-
-def test_llama_8b_fits_one_h100_with_the_hosts_memory() -> None:
-    found = means_of(LLAMA_8B)
-    assert found is not None and found.offload and found.recompute
-    assert means_of(LLAMA_8B, host=50 * GB) is None
-
-
-def test_more_gpus_need_no_host() -> None:
-    found = means_of(LLAMA_8B, Ranks(0, 8))
-    assert found is not None and not found.offload
-    assert found.micro_blocks == 1 and not found.recompute, (
-        "one block without recomputing is faster than two with it"
-    )
-    of_70b = means_of(LLAMA_70B, Ranks(0, 8))
-    assert of_70b is not None and of_70b.offload
-    on_64 = means_of(LLAMA_70B, Ranks(0, 64, 8))
-    assert on_64 is not None and not on_64.offload
+@pytest.mark.parametrize(
+    ("shape", "gpus", "host_gb", "offload", "recompute"),
+    [
+        (LLAMA_8B, 1, 256, True, True),
+        (LLAMA_8B, 1, 50, None, None),
+        (LLAMA_8B, 8, 256, False, False),  # one block without recomputing is faster than two with it
+        (LLAMA_70B, 8, 256, True, True),
+        (LLAMA_70B, 64, 256, False, True),
+    ],
+)
+def test_the_cheapest_means_that_fit_are_chosen(
+    shape: Shape, gpus: int, host_gb: int, offload, recompute
+) -> None:
+    """More GPUs need no host; None where nothing fits."""
+    found = chosen(sizes_of(shape), h100(gpus, host_gb * GB))
+    assert (found and found.offload) is offload
+    assert (found and found.recompute) is recompute
+    assert gpus == 1 or found.micro_blocks == 1
 
 
 def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +79,7 @@ def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(problem, NoRoomToUptrain) and "in each of 1 processes" in problem.message
     free.append(1_500_000)
     found = means_for(*given, Ranks())
-    assert found == replace(PLAIN, recompute=True), (
-        "and the micro-batch, which CPUs' sums depend on, is the same"
-    )
+    assert found == replace(PLAIN, recompute=True), "the micro-batch, which CPUs' sums depend on, stays"
 
 
 def test_the_help_says_how_many_would_do() -> None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.checkpoint.contents import load_child
 from puzzledsl.models.errors import OutOfMemory
-from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import products as float32_products
-from puzzledsl.plan.memory.stages import UptrainChoice
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.model import Student, Teacher, logit_loss
-from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import PLAIN, Trainer
+from puzzledsl.uptrain.model import logit_loss
 from tests.pretended_gpu import Gpu
-from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
+from tests.uptrain.cases import Case, Recorder, make_case, trainer_of, with_uptrain
+from tests.uptrain.cases import run as train_case
 from tests.uptrain.test_train import IDS
 
 GPU = torch.device("cuda")
@@ -28,16 +23,6 @@ GPU = torch.device("cuda")
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("gpu"))
-
-
-def trainer_of(
-    case: Case, work: Path, means: UptrainChoice = PLAIN, progress: Recorder | None = None, **changes
-) -> Trainer:
-    settings = {"lm": 0.5, "batch": 6, "dtype": "bf16"} | changes
-    declaration = with_uptrain(case.program, **settings).uptrains["final"]
-    parent = load_parent(case.parent, dtype=torch.bfloat16, device=GPU)
-    models = Teacher(parent), Student(load_child(case.child, device=GPU))
-    return Trainer(declaration, *models, IDS, IDS[:4], work, progress or Recorder(), means=means)
 
 
 def test_factors_of_the_head_have_16_bits_and_logits_32(pretended: Gpu, monkeypatch) -> None:
@@ -66,7 +51,7 @@ def test_factors_of_the_head_have_16_bits_and_logits_32(pretended: Gpu, monkeypa
 def test_a_step_waits_once_whatever_its_micro_batches(
     case, tmp_path, pretended: Gpu, micro_batch: int
 ) -> None:
-    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch)
+    trainer = trainer_of(case, tmp_path, IDS, "cuda", dtype="bf16", micro_batch=micro_batch)
     trainer.step(0)
     pretended.waits.clear()
     trainer.step(1)
@@ -79,10 +64,14 @@ def test_a_step_waits_once_whatever_its_micro_batches(
     [(6, False, "`micro_batch = 3`"), (1, False, "recompute = true"), (1, True, "more processes")],
 )
 def test_out_of_memory_it_says_what_takes_less(
-    case, tmp_path, pretended: Gpu, micro_batch: int, recompute: bool, cure: str
+    case, tmp_path, pretended: Gpu, monkeypatch, micro_batch: int, recompute: bool, cure: str
 ) -> None:
-    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch, recompute=recompute)
-    trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
+    trainer = trainer_of(case, tmp_path, IDS, "cuda", micro_batch=micro_batch, recompute=recompute)
+
+    def fill_the_memory(*of: object) -> None:
+        raise torch.OutOfMemoryError("all of it")
+
+    monkeypatch.setattr(trainer, "_backward", fill_the_memory)
     with pytest.raises(DiagnosticError) as caught:
         trainer.step(0)
     [problem] = caught.value.diagnostics
@@ -100,8 +89,7 @@ def test_it_trains_as_a_cpu_does(case, tmp_path, pretended: Gpu, monkeypatch) ->
     monkeypatch.setattr(run, "Trainer", Spy)
     program = with_uptrain(case.program, dtype="bf16")
     progress = Recorder()
-    folders = case.parent, case.child, tmp_path / "out", case.base, tmp_path / "work", case.base / "tokens"
-    run_uptrain(UptrainInputs(program, "final", *folders, progress))
+    train_case(case, tmp_path / "out", tmp_path / "work", progress, program)
     assert dtypes == [torch.bfloat16]
     kls = [entry["kl"] for entry in progress.named("uptrain_heldout")]
     assert min(kls) < 0.9 * kls[0] and (tmp_path / "out" / "model.safetensors").exists()

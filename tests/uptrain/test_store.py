@@ -1,8 +1,9 @@
-"""Sets of tensors on disk: whole as they were saved, or not there."""
+"""Tensors on disk are whole as they were saved, or not there; a saved state is the whole state."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.uptrain import state
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, join_alone, leave
-from puzzledsl.uptrain.state import Store
+from puzzledsl.uptrain.state import Store, TrainingProgress, TrainingState
+from tests.tiny import tiny_model, tiny_tokens
 
 
 def test_a_file_cut_anywhere_is_not_read(tmp_path: Path) -> None:
@@ -52,13 +54,56 @@ def test_tensors_cut_over_one_process_are_kept(tmp_path: Path) -> None:
     """As FSDP's are, which moves a child's state to the host of a single GPU."""
     join_alone()
     try:
+        values = torch.arange(6.0).view(3, 2)
         cut: list[DTensor] = [
-            distribute_tensor(each, SINGLE_PROCESS.mesh(), [Shard(0)])
-            for each in (torch.arange(6.0).view(3, 2), torch.zeros(3, 2))
+            distribute_tensor(each, SINGLE_PROCESS.mesh(), [Shard(0)]) for each in (values, torch.zeros(3, 2))
         ]
-        kept = Store(tmp_path)
-        kept.save("state", {"one": cut[0]}, {})
-        kept.load("state", {"one": cut[1]})
-        assert torch.equal(cut[1].to_local(), torch.arange(6.0).view(3, 2))
+        Store(tmp_path).save("state", {"one": cut[0]}, {})
+        Store(tmp_path).load("state", {"one": cut[1]})
+        assert torch.equal(cut[1].to_local(), values)
     finally:
         leave()
+
+
+def trained(folder: Path, seed: int, steps: int = 2, **sizes) -> TrainingState:
+    model = tiny_model(seed=seed, **{"tied": True, **sizes}).requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    run = TrainingState(model, optimizer, Store(folder))
+    for step in range(steps):
+        take_step(run, step)
+    return run
+
+
+def take_step(run: TrainingState, step: int) -> None:
+    run.model(tiny_tokens(seed=step)).logits.square().mean().backward()
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+
+
+def test_going_on_from_a_file_is_going_on(tmp_path):
+    one, other = trained(tmp_path, 0), trained(tmp_path, 5, steps=0)
+    saved = TrainingProgress(2, {0: 0.1, 2: 0.1 + 0.2})
+    one.save(saved)
+    take_step(one, 7)
+    done = other.load()
+    assert done == saved and done.best_step == 0
+    take_step(other, 7)
+    ours, theirs = one.tensors(), other.tensors()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_state_that_is_changed_or_another_models_changes_nothing(tmp_path):
+    run = trained(tmp_path, 0, steps=0)
+    before = {name: value.clone() for name, value in run.tensors().items()}
+    flipped, smaller = tmp_path / "flipped", tmp_path / "smaller"
+    trained(flipped, 1).save(TrainingProgress(2))
+    (file,) = flipped.glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1  # in a tensor: the file can be read
+    file.write_bytes(content)
+    trained(smaller, 1, layers=1).save(TrainingProgress(2))
+    for folder in (tmp_path / "absent", flipped, smaller):
+        assert replace(run, store=Store(folder)).load() is None
+        now = run.tensors()
+        assert all(torch.equal(now[name], before[name]) for name in before)

@@ -39,7 +39,7 @@ from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access, load
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.families.stored import select
-from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header, total_bytes
+from puzzledsl.models.families.tensors import INDEX, LazyTensor, file_header
 from puzzledsl.models.precision.gptq import rounded_end
 from puzzledsl.models.transformers_private import with_own_modules
 
@@ -155,7 +155,8 @@ def write_shards(
         write_safetensors({key: weights[key] for key in group}, directory / name)
     if len(groups) > 1:
         where = {key: name for name, group in zip(names, groups, strict=True) for key in group}
-        index = {"metadata": {"total_size": total_bytes(weights)}, "weight_map": dict(sorted(where.items()))}
+        total = sum(weight.nbytes for weight in weights.values())
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return [directory / name for name in names]
 

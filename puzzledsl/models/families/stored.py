@@ -40,7 +40,8 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
     ours = _ours(family)
     found = {_renamed(name, family, ours): tensor for name, tensor in own.items()}
     wrong: list[str] = []
-    block = lru_cache(1)(_block)
+    # one expert's entry: gate and up are read one after the other, and lie in one
+    block = lru_cache(1)(lambda fused, expert: fused.rows(expert, expert + 1))
     for whole in wholes_of(wanted, family):
         if (tensor := _whole(found, whole, wrong)) is None:
             continue
@@ -114,15 +115,10 @@ def _misshapen(
     return f"`{name}` is {list(tensor.shape)}, and should be {list(shape)}{kind}"
 
 
-def _block(whole: LazyTensor, expert: int) -> Tensor:
-    """Return one expert's entry of a fused tensor: gate and up are read one after the other, and lie in one."""
-    return whole.rows(expert, expert + 1)
-
-
 def _part_of(
     whole: LazyTensor, part: Part, shape: tuple[int, ...], block: Callable[[LazyTensor, int], Tensor]
 ) -> LazyTensor:
-    """Return a weight as a part of a parameter; of rows, some can be read alone. `block`: `_block`, which keeps the last."""
+    """Return a weight as a part of a parameter; of rows, some can be read alone. `block` keeps the last entry that it read."""
     if part.kind:
         read = lambda: part.view(block(whole, part.start)).contiguous()  # noqa: E731
         return LazyTensor(shape, whole.dtype, read)

@@ -218,10 +218,5 @@ def _fill(path: Path, offset: int, buffer: bytearray) -> None:
             view = view[count:]
 
 
-def total_bytes(weights: Mapping[str, LazyTensor]) -> int:
-    """Bytes of all tensors in their own dtypes."""
-    return sum(weight.nbytes for weight in weights.values())
-
-
 def _damaged(path: Path, reason: str) -> DiagnosticError:
     return DiagnosticError(DamagedWeights(None, path=path, reason=reason))

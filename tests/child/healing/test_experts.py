@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing import layer as experts
-from puzzledsl.child.healing import layer as expertwise
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.layer import (
     ExpertByExpert,
@@ -27,6 +25,7 @@ from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 from tests.children import Choice, define, random_pieces
+from tests.export.variants import A, F
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, tiny_model, tiny_tokens
 
 FAMILIES = (*MIXTURES, *SPARSE_HYBRIDS)
@@ -44,25 +43,15 @@ def inputs(*size: int) -> torch.Tensor:
     return torch.randn(*size, 24, generator=torch.Generator().manual_seed(0))
 
 
-def output(block: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    made = block(x)
-    return made[0] if isinstance(made, tuple) else made
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_split_before_its_down_projections_a_mixture_gives_the_same(family: str):
-    block, x = mixture(family), inputs(2, 9)
-    split = SplitMixture(block)
-    stacked = StackedExperts(split)
-    assert torch.allclose(stacked.down(stacked(x)), output(block, x), atol=1e-5)
-    assert torch.allclose(ExpertByExpert(split)(x), output(block, x), atol=1e-5)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", [StackedExperts, ExpertByExpert])
-def test_the_matrices_hold_each_experts_own(family: str, kind: type[StackedExperts | ExpertByExpert]):
-    block = mixture(family)
-    split = kind(SplitMixture(block))
+def test_split_before_its_down_projections_a_mixture_gives_the_same_and_holds_each_experts_own(
+    family: str, kind: type[StackedExperts | ExpertByExpert]
+):
+    block, x = mixture(family), inputs(2, 9)
+    made, split = block(x), kind(SplitMixture(block))
+    found = split.down(split(x)) if isinstance(split, StackedExperts) else split(x)
+    assert torch.allclose(found, made[0] if isinstance(made, tuple) else made, atol=1e-5)
     fitted, own = split.fitted(), weights_of(block)
     assert set(fitted) == {name for name in own if ".down_proj." in name}
     assert all(torch.equal(weight, own[name]) for name, weight in fitted.items())
@@ -96,7 +85,7 @@ def test_fitted_one_after_another_experts_reach_the_fit_of_all_together(
     together = solve_ridge(gram.xx, gram.xy, relative=ridge / mean).T.float()
     distances = []
     for sweeps in (1, 5, 200):
-        monkeypatch.setattr(expertwise, "SWEEPS", sweeps)
+        monkeypatch.setattr(experts, "SWEEPS", sweeps)
         steps = torch.cat(expert_steps(last, x, weight, wanted, ridge), 1)
         distances.append(float((steps - together).norm() / together.norm()))
     assert distances[0] > distances[1] > distances[2]
@@ -111,9 +100,7 @@ def test_healed_experts_are_nearer_to_the_parent(
     monkeypatch.setattr(experts, "MOST_CHANNELS", most)
     model = tiny_model(family, layers=4)
     mixed = [index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe"]
-    chosen: list[Choice] = [
-        (ParentAttention(), SMALLER if index in mixed else ParentFfn()) for index in range(4)
-    ]
+    chosen: list[Choice] = [(A, SMALLER if index in mixed else F) for index in range(4)]
     pieces = random_pieces(model, chosen)
     texts = tiny_tokens(96, 16, seed=1), tiny_tokens(8, 16, seed=2)
     result = heal(model, define(chosen).layers, pieces, *texts, tmp_path, Silent())

@@ -7,13 +7,12 @@ import itertools
 import pytest
 import torch
 
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.fit import least_in_box
 from puzzledsl.child.healing.layer import chain, first_changed, points
 from tests.children import PARENT, Choice, define
+from tests.export.variants import NA, NF, A, F
 
-DROPPED: Choice = (NoOpAttention(), NoOpFfn())
+DROPPED: Choice = (NA, NF)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -38,8 +37,8 @@ def test_shares_are_at_least_as_good_as_any_on_a_grid(seed: int) -> None:
     [
         ([PARENT, PARENT], [1, 2, 3, 4], 4),
         ([PARENT, DROPPED, PARENT], [1, 4, 5, 6], 1),
-        ([PARENT, (NoOpAttention(), ParentFfn())], [1, 3, 4], 1),
-        ([(ParentAttention(), NoOpFfn()), PARENT], [2, 3, 4], 0),
+        ([PARENT, (NA, F)], [1, 3, 4], 1),
+        ([(A, NF), PARENT], [2, 3, 4], 0),
         ([DROPPED, PARENT], [3, 4], 0),
         ([PARENT, DROPPED], [1, 4], 1),
         ([DROPPED, DROPPED], [], 0),

@@ -10,7 +10,7 @@ import torch
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.contents import from_directory, load_child
@@ -18,15 +18,16 @@ from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.gptq import codes_of
-from tests.child.healing.test_healing import CALIBRATION, HELD_OUT, kl_of
+from tests.child.healing.test_healing import CALIBRATION, HELD_OUT, kl_of, same_files
 from tests.children import PARENT, Choice, define, random_pieces
+from tests.export.variants import A, F
 from tests.interrupting import Interrupting
 from tests.tiny import save_tiny
 
 LAYERS: list[Choice] = [
     (ParentAttention(dtype="fp8"), MlpFfn(width=32, dtype="int4")),
-    (GqaAttention(kv_heads=1, dtype="int8"), ParentFfn()),
-    (ParentAttention(), LinearFfn(dtype="int4")),
+    (GqaAttention(kv_heads=1, dtype="int8"), F),
+    (A, LinearFfn(dtype="int4")),
     PARENT,
 ]
 SIZES = {"layers": 4, "hidden": 32}
@@ -45,24 +46,16 @@ def test_healed_weights_lie_on_their_grids(dtype: torch.dtype, tmp_path: Path) -
     pieces = random_pieces(parent, LAYERS)
     result = heal(parent, definition.layers, pieces, CALIBRATION, HELD_OUT, tmp_path / "work", Silent())
     realise(definition, directory, pieces, tmp_path / "plain", dtype=dtype)
-    realise(
-        definition,
-        directory,
-        pieces,
-        tmp_path / "healed",
-        healed=result.weights(tmp_path / "work"),
-        dtype=dtype,
-    )
+    fitted = result.weights(tmp_path / "work")
+    realise(definition, directory, pieces, tmp_path / "healed", healed=fitted, dtype=dtype)
     before, after = (from_directory(tmp_path / name) for name in ("plain", "healed"))
     assert set(after.storage_types().values()) == {"fp8", "int8", "int4"}
     for name, storage in after.storage_types().items():
         assert after.weights[name].dtype == torch.float32
         assert storage == next(kind for start, kind in TYPES.items() if start in name)
         assert codes_of(after.weights[name].read(), PRECISIONS[storage]) is not None, name
-    changed = {
-        n for n in before.weights if not torch.equal(before.weights[n].read(), after.weights[n].read())
-    }
-    assert "model.layers.0.mlp.down_proj.weight" in changed
+    changed = "model.layers.0.mlp.down_proj.weight"
+    assert not torch.equal(before.weights[changed].read(), after.weights[changed].read())
     if dtype == torch.float32:
         kls = [kl_of(parent, load_child(tmp_path / name)) for name in ("plain", "healed")]
         assert kls == pytest.approx([result.kl_before, result.kl_after], rel=1e-4)
@@ -75,7 +68,5 @@ def test_an_interrupted_healing_gives_the_same_weights(tmp_path: Path) -> None:
     whole = heal(*given, tmp_path / "whole", Silent())
     with pytest.raises(KeyboardInterrupt):
         heal(*given, tmp_path / "again", Interrupting(2))
-    found = heal(*given, tmp_path / "again", Silent())
-    assert found.kl_after == whole.kl_after
-    once, twice = whole.weights(tmp_path / "whole"), found.weights(tmp_path / "again")
-    assert all(torch.equal(weight.read(), twice[n].read()) for n, weight in once.items())
+    assert heal(*given, tmp_path / "again", Silent()).kl_after == whole.kl_after
+    assert same_files(tmp_path / "whole", tmp_path / "again")

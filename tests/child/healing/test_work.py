@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from puzzledsl.alternatives.linear import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.families.load import load_parent
 from tests.children import PARENT, Choice, define, random_pieces
+from tests.export.variants import NA, NF, A, F
 from tests.tiny import save_tiny, tiny_tokens
 
 CALIBRATION, HELD_OUT = tiny_tokens(64, 16, seed=1), tiny_tokens(4, 16, seed=2)
-NARROW: Choice = (ParentAttention(), MlpFfn(width=16))
+NARROW: Choice = (A, MlpFfn(width=16))
 
 
 class Works(Silent):
@@ -26,6 +25,10 @@ class Works(Silent):
 
     def __init__(self, counter: FlopCounterMode) -> None:
         self.all, self.units, self._counter, self._before = 0.0, list[tuple[float, int]](), counter, 0
+        self.left = 0
+
+    def start(self, task: str, total: int) -> None:
+        self.left = total
 
     def ready(self, work: float | None = None, at_once: int = 1, cold: int = 0) -> None:
         assert work is not None
@@ -35,6 +38,7 @@ class Works(Silent):
         self, amount: int = 1, *, kept: bool = False, work: float | None = None, **figures: float | str
     ) -> None:
         assert work is not None and (work == 0 or not kept)
+        self.left -= amount
         if not kept:
             now = self._counter.get_total_flops()
             self.units.append((work, now - self._before))
@@ -55,14 +59,14 @@ def works(layers: Sequence[Choice], folder: Path, work: str) -> Works:
     "layers",
     [
         [PARENT, NARROW, PARENT, PARENT],
-        [PARENT, PARENT, (NoOpAttention(), ParentFfn()), NARROW],
-        [(ParentAttention(), NoOpFfn()), PARENT, (NoOpAttention(), NoOpFfn()), PARENT],
-        [PARENT, NARROW, PARENT, (NoOpAttention(), NoOpFfn())],
+        [PARENT, PARENT, (NA, F), NARROW],
+        [(A, NF), PARENT, (NA, NF), PARENT],
+        [PARENT, NARROW, PARENT, (NA, NF)],
     ],
 )
 def test_a_layer_of_a_child_counts_by_its_own_sub_blocks(layers: list[Choice], tmp_path: Path) -> None:
     found = works(layers, tmp_path, "work")
-    assert sum(work for work, _ in found.units) == pytest.approx(found.all)
+    assert sum(work for work, _ in found.units) == pytest.approx(found.all) and found.left == 0
     rates = [flop / work for work, flop in found.units[:-1]]  # the last compares
     assert max(rates) < 1.25 * min(rates)
 

@@ -16,25 +16,16 @@ from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.facts import total_params
 from tests.families.test_corrupted_configs import SOUND, fields_of
 
+KINDS = ("default", "linear", "dynamic", "yarn", "llama3", None)
 ROPES: list[Any] = [
-    *(
-        {"rope_type": kind, "factor": 2.0}
-        for kind in ("default", "linear", "dynamic", "yarn", "llama3", None)
-    ),
+    *({"rope_type": kind, "factor": 2.0} for kind in KINDS),
     {"type": "linear", "factor": 2.0},
     {"full_attention": {"rope_type": "linear", "factor": 3.0}, "sliding_attention": {"rope_type": "default"}},
-    {
-        "rope_type": "longrope",
-        "short_factor": [1.0] * 4,
-        "long_factor": [2.0] * 4,
-        "original_max_position_embeddings": 32,
-    },
-    {
-        "rope_type": "longrope",
-        "short_factor": [1.0] * 8,
-        "long_factor": [2.0] * 8,
-        "original_max_position_embeddings": 32,
-    },
+    *(
+        {"rope_type": "longrope", "short_factor": [1.0] * n, "long_factor": [2.0] * n}
+        | {"original_max_position_embeddings": 32}
+        for n in (4, 8)
+    ),
 ]
 LAYERS: list[Any] = [
     *([word] * 4 for word in ("full_attention", "sliding_attention", "linear_attention")),

@@ -5,11 +5,9 @@ Nothing is written either way.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import load_checkpoint
 from puzzledsl.child.checkpoint.write import realise
-from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
@@ -32,53 +28,10 @@ from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.families.stored import inventory
 from tests.cases import cases
 from tests.children import PARENT, Choice, define, random_pieces
+from tests.export.variants import A
+from tests.families.test_corrupted_configs import fields_of
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
-FIELDS = {
-    "qwen3_moe": (
-        *("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size"),
-        *("decoder_sparse_step", "mlp_only_layers", "norm_topk_prob", "use_sliding_window", "hidden_act"),
-    ),
-    "gpt_oss": (
-        *("num_experts", "num_local_experts", "num_experts_per_tok", "intermediate_size", "layer_types"),
-        *("sliding_window", "swiglu_alpha", "swiglu_limit", "attention_bias", "quantization_config"),
-    ),
-    "nemotron_h": (
-        *(
-            "n_routed_experts",
-            "num_experts_per_tok",
-            "moe_intermediate_size",
-            "moe_shared_expert_intermediate_size",
-        ),
-        *(
-            "layers_block_type",
-            "n_groups",
-            "mamba_num_heads",
-            "ssm_state_size",
-            "conv_kernel",
-            "mlp_hidden_act",
-        ),
-    ),
-    "qwen3_next": (
-        *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
-        *(
-            "layer_types",
-            "linear_num_key_heads",
-            "linear_num_value_heads",
-            "linear_key_head_dim",
-            "norm_topk_prob",
-        ),
-    ),
-    "qwen3_5_moe_text": (
-        *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
-        *(
-            "layer_types",
-            "linear_num_key_heads",
-            "linear_num_value_heads",
-            "linear_key_head_dim",
-        ),
-    ),
-}
 ALL = (*MIXTURES, *SPARSE_HYBRIDS)
 LAYERS = {"nemotron_h": 4}
 LEAVES = st.one_of(
@@ -101,7 +54,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def children(parents: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made: dict[str, Path] = {}
-    choices: list[Choice] = [(ParentAttention(), MoeFfn(experts=3, top_k=2, width=8)), PARENT, PARENT]
+    choices: list[Choice] = [(A, MoeFfn(experts=3, top_k=2, width=8)), PARENT, PARENT]
     for family in MIXTURES:
         parent = parents[family]
         made[family] = tmp_path_factory.mktemp("children") / family
@@ -125,7 +78,7 @@ def loaded(parent: Path) -> Any:
 @given(data=st.data())
 def test_any_value_of_any_field(parents: dict[str, Path], family: str, data: st.DataObject) -> None:
     parent = parents[family]
-    path, field = parent / "config.json", data.draw(st.sampled_from(FIELDS[family]))
+    path, field = parent / "config.json", data.draw(st.sampled_from(fields_of(family)))
     whole = path.read_text()
     changed = json.loads(whole) | {field: data.draw(VALUES)}
     try:
@@ -140,19 +93,6 @@ def test_any_value_of_any_field(parents: dict[str, Path], family: str, data: st.
     assert {name: tuple(weight.shape) for name, weight in weights_of(found).items()} == inventory(own)
     assert found(tiny_tokens()).logits.isfinite().all()
     assert shape_of_config(changed) == own  # the checker reads what transformers reads
-
-
-@pytest.mark.parametrize("family", MIXTURES)
-@settings(max_examples=cases(60), deadline=None)
-@given(data=st.data())
-def test_the_checker_never_fails_otherwise(
-    parents: dict[str, Path], family: str, data: st.DataObject
-) -> None:
-    content = json.loads((parents[family] / "config.json").read_text())
-    for field in data.draw(st.lists(st.sampled_from(FIELDS[family]), min_size=1, max_size=3)):
-        content[field] = data.draw(VALUES)
-    with contextlib.suppress(BadConfig):
-        assert shape_of_config(content).layers == 3
 
 
 @pytest.mark.parametrize("family", MIXTURES)
@@ -174,20 +114,15 @@ def test_any_value_in_a_child_s_mixture(children: dict[str, Path], family: str, 
     assert not found or (found.startswith("E07") and str(children[family]) in found)
 
 
-def _lose(tensors: dict[str, torch.Tensor], name: str) -> None:
-    del tensors[name]
-
-
-def _rename(tensors: dict[str, torch.Tensor], name: str) -> None:
-    tensors[re.sub(r"layers\.\d", "layers.7", name) + ".x"] = tensors.pop(name)
-
-
-def _cut(tensors: dict[str, torch.Tensor], name: str) -> None:
-    tensors[name] = tensors[name][1:].clone()
-
-
-def _widen(tensors: dict[str, torch.Tensor], name: str) -> None:
-    tensors[name] = torch.cat([tensors[name], tensors[name]])
+def damage(tensors: dict[str, torch.Tensor], name: str, way: str) -> None:
+    """Lose a tensor, rename it, or change its size."""
+    weight = tensors.pop(name)
+    if way == "renamed":
+        tensors[re.sub(r"layers\.\d", "layers.7", name) + ".x"] = weight
+    elif way == "cut":
+        tensors[name] = weight[1:].clone()
+    elif way == "wider":
+        tensors[name] = torch.cat([weight, weight])
 
 
 @pytest.mark.parametrize("family", ALL)
@@ -200,8 +135,7 @@ def test_any_tensor_lost_renamed_or_of_another_size(
     shutil.copytree(parents[family], parent)
     tensors = load_file(parent / "model.safetensors")
     name = data.draw(st.sampled_from(sorted(tensors)))
-    damage: Callable[..., None] = data.draw(st.sampled_from([_lose, _rename, _cut, _widen]))
-    damage(tensors, name)
+    damage(tensors, name, data.draw(st.sampled_from(["lost", "renamed", "cut", "wider"])))
     save_file(tensors, parent / "model.safetensors")
     found = loaded(parent)
     assert isinstance(found, str) and str(parent) in found

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import CACHES
-from puzzledsl.child.checkpoint.contents import load_child
+from puzzledsl.child.checkpoint.contents import Chosen, load_child
 from puzzledsl.child.checkpoint.write import realise
+from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.rounded_cache import fp8, q8_0, rotated, rounded
 from tests import oracle_caches
@@ -50,30 +52,11 @@ def test_q8_0_is_llama_cpp_s_bit_for_bit(scale: float) -> None:
     assert np.array_equal(q8_0(given).numpy(), wanted)
 
 
-def test_q8_0_is_that_of_llama_cpp_s_library() -> None:
-    """By the function that its own quantiser of files calls, `ggml_quantize_chunk`."""
-    import ctypes
-
-    package = pytest.importorskip("llama_cpp_py_sync")
-    library = next(Path(package.__path__[0]).glob("libggml-base*"))
-    quantise = ctypes.CDLL(str(library)).ggml_quantize_chunk
-    quantise.restype = ctypes.c_size_t
-    given = np.ascontiguousarray(numbers(40, 64).numpy())
-    found = np.zeros((40, 2, 34), np.uint8)
-    pointers = (ctypes.c_void_p(given.ctypes.data), ctypes.c_void_p(found.ctypes.data))
-    longs = (ctypes.c_int64(0), ctypes.c_int64(40), ctypes.c_int64(64))
-    assert quantise(8, *pointers, *longs, None) == found.size
-    scales = found[..., :2].copy().view(np.float16).astype(np.float32)
-    values = scales * found[..., 2:].view(np.int8).astype(np.float32)
-    assert np.array_equal(q8_0(torch.from_numpy(given)).numpy(), values.reshape(40, 64))
-
-
 @pytest.mark.parametrize("channels", [32, 64, 96, 128, 192])
 @pytest.mark.parametrize("dtype", CACHES)
 def test_keys_and_values_are_those_of_the_oracle(dtype: str, channels: int) -> None:
-    generator = torch.Generator().manual_seed(
-        channels
-    )  # no halves of a step, which sums of another order would round apart
+    # no halves of a step, which sums of another order would round apart
+    generator = torch.Generator().manual_seed(channels)
     keys, values = torch.randn(2, 2, 3, 5, channels, generator=generator, dtype=torch.float64)
     found = rounded(dtype, keys, values)
     wanted = oracle_caches.stored(keys.numpy(), values.numpy(), dtype)
@@ -83,15 +66,12 @@ def test_keys_and_values_are_those_of_the_oracle(dtype: str, channels: int) -> N
 
 
 @pytest.mark.parametrize("size", [64, 128])
-def test_rotations_are_their_own_inverses(size: int) -> None:
+def test_rotations_are_their_own_inverses_and_spread_outliers(size: int) -> None:
     given = numbers(3, 256).double()
     turned = rotated(given, size)
     assert torch.allclose(rotated(turned, size), given, atol=1e-12)
     assert torch.allclose(turned.norm(dim=-1), given.norm(dim=-1)) and not torch.allclose(turned, given)
-
-
-def test_a_rotation_spreads_outliers() -> None:
-    """Reason of the rotation: one large channel takes the precision of the others, unless all share it."""
+    # their reason: one large channel takes the precision of the others, unless all share it
     keys = torch.randn(1, 1, 200, 64, generator=torch.Generator().manual_seed(0))
     keys[..., 3] *= 100
     apart = [(own - keys)[..., :3].norm() for own in (q8_0(keys), rounded("q8_0", keys, keys)[0])]
@@ -107,11 +87,11 @@ LAYERS: tuple[Choice, ...] = (
 SIZES = {"head_dim": 32, "hidden": 64, "scale": 0.15}
 
 
-def made(folder: Path, family: str = "llama", layers: tuple[Choice, ...] = LAYERS) -> Path:
+def made(folder: Path, family: str = "llama", own: tuple[Choice, ...] = LAYERS) -> Path:
     """A child on disk."""
-    parent = save_tiny(folder / "parent", family, layers=len(layers), **SIZES)
-    pieces = random_pieces(load_parent(parent), tuple((a.of_piece, f) for a, f in layers))
-    realise(define(layers), parent, pieces, folder / "child")
+    parent = save_tiny(folder / "parent", family, layers=len(own), **SIZES)
+    pieces = random_pieces(load_parent(parent), tuple((a.of_piece, f) for a, f in own))
+    realise(define(own), parent, pieces, folder / "child")
     return folder / "child"
 
 
@@ -131,22 +111,12 @@ def test_a_child_is_the_oracle_s(family: str, tmp_path: Path) -> None:
     assert np.abs(unrounded - wanted).max() > 1e-4 * np.abs(wanted).max()
 
 
-@torch.no_grad()
-def test_a_cache_gives_what_one_pass_does(tmp_path: Path) -> None:
-    child: Any = load_child(made(tmp_path), dtype=torch.float64)
-    tokens = torch.tensor([TOKENS])
-    whole = child(tokens, use_cache=False).logits
-    first = child(tokens[:, :4], use_cache=True)
-    name = "cache" if "cache" in first else "past_key_values"
-    cache, rows = first[name], [first.logits]
-    for index in range(4, tokens.shape[1]):
-        rows.append(child(tokens[:, index : index + 1], use_cache=True, **{name: cache}).logits)
-    assert torch.allclose(torch.cat(rows, 1), whole, atol=1e-10)
-
-
-def test_gradients_pass_the_rounding(tmp_path: Path) -> None:
+def test_a_cache_gives_what_one_pass_does_and_gradients_pass_the_rounding(tmp_path: Path) -> None:
     """Weights of keys and values learn as if nothing were rounded, at the rounded point."""
-    child: Any = load_child(made(tmp_path))
+    child, tokens = load_child(made(tmp_path), dtype=torch.float64), torch.tensor([TOKENS])
+    cache, whole = DynamicCache(config=child.config), child(tokens, use_cache=False).logits
+    rows = [child(part, cache=cache).logits for part in tokens.split([4, *[1] * 7], 1)]
+    assert torch.allclose(torch.cat(rows, 1), whole, atol=1e-10)
     child.requires_grad_(True)
     child(torch.tensor([TOKENS]), use_cache=False).logits.square().mean().backward()
     for layer in child.model.layers:
@@ -156,9 +126,6 @@ def test_gradients_pass_the_rounding(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_the_parent_rounds_nothing_when_a_child_of_its_modules_does(tmp_path: Path) -> None:
-    from puzzledsl.child.checkpoint.contents import Chosen
-    from puzzledsl.models.families.access import layers
-
     model: Any = load_parent(save_tiny(tmp_path / "parent", "llama", layers=1, **SIZES))
     before = model(torch.tensor([TOKENS])).logits
     rounding = Chosen(0, "attention", ParentAttention(kv_cache="fp8"), None)

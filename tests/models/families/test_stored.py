@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -13,13 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config, load_parent
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.families.stored import as_parameters, select
+from puzzledsl.models.families.stored import as_parameters, dequantised, select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.placement import paged_parent
 from tests.tiny import MIXTURES, save_tiny, tiny_model, tiny_tokens
@@ -40,6 +42,10 @@ def change(parent: Path, edit: Callable[[Tensors], None]) -> None:
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, parent / "model.safetensors")
 
 
+def shorten(tensors: Tensors, name: str) -> None:
+    tensors[name] = tensors[name][1:]
+
+
 def reasons(parent: Path) -> str:
     """Return the messages of loading a checkpoint that cannot be loaded."""
     with pytest.raises(DiagnosticError) as caught:
@@ -52,9 +58,7 @@ def reasons(parent: Path) -> str:
 def test_loading_is_bit_identical_to_transformers(parent: Path) -> None:
     stock: Any = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32).eval()
     for weight in stock.parameters():
-        weight.data = (
-            weight.data.clone()
-        )  # where the file has it, it may be unaligned, and summed in another order
+        weight.data = weight.data.clone()  # in the file it may be unaligned, and summed in another order
     ours, tokens = load_parent(parent), tiny_tokens()
     paged, _ = paged_parent(parent, room_bytes=0)
     assert ours.config._experts_implementation == stock.config._experts_implementation
@@ -69,11 +73,9 @@ def test_canonical_weights_and_fused_parameters_are_the_same_thing(parent: Path)
     config = load_config(parent)
     shape, model = shape_of(config), load_parent(parent)
     weights = select(parent, shape, open_weights(parent))
-    assert {n: tuple(w.shape) for n, w in weights_of(model).items()} == {
-        n: w.shape for n, w in weights.items()
-    }
+    assert weights_of(model).keys() == weights.keys()
     for name, weight in weights_of(model).items():
-        assert torch.equal(weight, weights[name].read()), name
+        assert tuple(weight.shape) == weights[name].shape and torch.equal(weight, weights[name].read()), name
     parameters = as_parameters(weights, FAMILIES[shape.family])
     assert sorted(parameters) == sorted(name for name, _ in model.named_parameters())
     for name, parameter in parameters.items():
@@ -125,8 +127,6 @@ def packed(tmp_path: Path) -> Path:
 
 
 def test_mxfp4_is_dequantised_as_it_is_read(packed: Path) -> None:
-    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
-
     stored, model = load_file(packed / "model.safetensors"), load_parent(packed)
     assert not hasattr(model.config, "quantization_config")
     for name, parameter in model.named_parameters():
@@ -138,24 +138,20 @@ def test_mxfp4_is_dequantised_as_it_is_read(packed: Path) -> None:
     assert model(tiny_tokens()).logits.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (lambda t: t.pop(FUSED + "_scales"), f"`{FUSED}_scales` is missing"),
-        (lambda t: t.pop(FUSED + "_blocks"), f"`{FUSED}_blocks` is missing"),
-        (lambda t: t.update({FUSED: t["lm_head.weight"]}), f"`{FUSED}` is there twice"),
-        (
-            lambda t: t.update({FUSED + "_scales": t[FUSED + "_scales"][1:]}),
-            f"`{FUSED}_scales` is [5, 128, 1], and should be [6, 128, 1]",
-        ),
-        (
-            lambda t: t.update({FUSED + "_blocks": t[FUSED + "_blocks"].float()}),
-            f"`{FUSED}_blocks` is [6, 128, 1, 16], and should be [6, 128, 1, 16] of uint8",
-        ),
-    ],
-)
-def test_mxfp4_that_does_not_fit_is_told(packed: Path, edit: Callable[[Tensors], None], reason: str) -> None:
-    change(packed, edit)
+MISFITS: dict[str, Callable[[Tensors], Any]] = {
+    f"`{FUSED}_scales` is missing": lambda t: t.pop(FUSED + "_scales"),
+    f"`{FUSED}_blocks` is missing": lambda t: t.pop(FUSED + "_blocks"),
+    f"`{FUSED}` is there twice": lambda t: t.update({FUSED: t["lm_head.weight"]}),
+    f"`{FUSED}_scales` is [5, 128, 1], and should be [6, 128, 1]": lambda t: shorten(t, FUSED + "_scales"),
+    f"`{FUSED}_blocks` is [6, 128, 1, 16], and should be [6, 128, 1, 16] of uint8": (
+        lambda t: t.update({FUSED + "_blocks": t[FUSED + "_blocks"].float()})
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", MISFITS)
+def test_mxfp4_that_does_not_fit_is_told(packed: Path, reason: str) -> None:
+    change(packed, MISFITS[reason])
     assert reason in reasons(packed)
 
 
@@ -166,55 +162,69 @@ def test_other_quantisations_are_refused_by_name(packed: Path) -> None:
     assert 'quantised by "gptq"' in reasons(packed)
 
 
+def test_every_code_of_mxfp4_is_sign_exponent_and_mantissa() -> None:
+    codes = torch.arange(16, dtype=torch.uint8)
+    blocks = (codes | codes << 4).expand(1, 1, 16).contiguous()  # each code twice
+    values = dequantised(blocks, torch.full((1, 1), 127 + 3, dtype=torch.uint8), torch.float64)[0]
+    for code in range(16):
+        exponent, mantissa = code >> 1 & 3, code & 1
+        size = 2.0 ** (exponent - 1) * (1 + mantissa / 2) if exponent else mantissa / 2
+        expected = (-1) ** (code >> 3) * size * 2**3
+        assert values[2 * code] == values[2 * code + 1] == expected
+    assert torch.signbit(values[16])  # minus zero
+    none, scales = torch.zeros(1, 2, 16, dtype=torch.uint8), torch.tensor([[255, 0]], dtype=torch.uint8)
+    values = dequantised(none, scales, torch.bfloat16)  # a scale of 255 is not a number
+    assert values[0, :32].isnan().all() and (values[0, 32:] == 0).all()
+
+
+def test_mxfp4_equals_transformers_bit_for_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for rows, blocks, dtype in itertools.product((1, 6), (1, 3), (torch.bfloat16, torch.float32)):
+        packed = torch.randint(256, (4, rows, blocks, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(5, 250, (4, rows, blocks), generator=generator, dtype=torch.uint8)
+        theirs = convert_moe_packed_tensors(packed, scales, dtype=dtype)
+        assert torch.equal(dequantised(packed, scales, dtype).transpose(1, 2), theirs)
+
+
 # ---------------------------------------------------------------- what does not fit
 
 
-@pytest.mark.parametrize(
-    ("parent", "edit", "reason"),
-    [
-        (
-            "qwen3_moe",
-            lambda t: t.pop("model.layers.0.mlp.experts.5.up_proj.weight"),
-            "1 missing weights (model.layers.0.mlp.experts.5.up_proj.weight)",
-        ),
-        (
-            "qwen3_moe",
-            lambda t: t.update({"model.layers.0.mlp.experts.6.up_proj.weight": torch.zeros(16, 24)}),
-            "1 unexpected weights (model.layers.0.mlp.experts.6.up_proj.weight)",
-        ),
-        (
-            "qwen3_moe",
-            lambda t: t.update({"model.layers.2.mlp.gate.weight": torch.zeros(5, 24)}),
-            "`model.layers.2.mlp.gate.weight` is [5, 24], and should be [6, 24]",
-        ),
-        (
-            "qwen3_moe",
-            lambda t: t.update({FUSED: torch.zeros(6, 32, 24)}),
-            "`model.layers.0.mlp.experts.0.gate_proj.weight` is there twice",
-        ),
-        (
-            "gpt_oss",
-            lambda t: t.update({"model.layers.2.mlp.router.bias": torch.zeros(5)}),
-            "`model.layers.2.mlp.router.bias` is [5], and should be [6]",
-        ),
-        (
-            "gpt_oss",
-            lambda t: t.update({FUSED: t[FUSED][1:]}),
-            f"`{FUSED}` is [5, 24, 80], and should be [6, 24, 80]",
-        ),
-        (
-            "gpt_oss",
-            lambda t: t.pop("model.layers.1.mlp.router.weight"),
-            "1 missing weights (model.layers.1.mlp.router.weight)",
-        ),
-        (
-            "gpt_oss",
-            lambda t: t.pop("model.layers.1.self_attn.sinks"),
-            "1 missing weights (model.layers.1.self_attn.sinks)",
-        ),
-    ],
-    indirect=["parent"],
-)
+LAYER = "model.layers.0.mlp.experts"
+UNFIT: list[tuple[str, Callable[[Tensors], Any], str]] = [
+    (
+        "qwen3_moe",
+        lambda t: t.pop(f"{LAYER}.5.up_proj.weight"),
+        f"1 missing weights ({LAYER}.5.up_proj.weight)",
+    ),
+    (
+        "qwen3_moe",
+        lambda t: t.update({f"{LAYER}.6.up_proj.weight": torch.zeros(16, 24)}),
+        f"1 unexpected weights ({LAYER}.6.up_proj.weight)",
+    ),
+    (
+        "qwen3_moe",
+        lambda t: shorten(t, "model.layers.2.mlp.gate.weight"),
+        "`model.layers.2.mlp.gate.weight` is [5, 24], and should be [6, 24]",
+    ),
+    (
+        "qwen3_moe",
+        lambda t: t.update({FUSED: torch.zeros(6, 32, 24)}),
+        f"`{LAYER}.0.gate_proj.weight` is there twice",
+    ),
+    (
+        "gpt_oss",
+        lambda t: shorten(t, "model.layers.2.mlp.router.bias"),
+        "`model.layers.2.mlp.router.bias` is [5], and should be [6]",
+    ),
+    ("gpt_oss", lambda t: shorten(t, FUSED), f"`{FUSED}` is [5, 24, 80], and should be [6, 24, 80]"),
+    *(
+        ("gpt_oss", lambda t, name=name: t.pop(name), f"1 missing weights ({name})")
+        for name in ("model.layers.1.mlp.router.weight", "model.layers.1.self_attn.sinks")
+    ),
+]
+
+
+@pytest.mark.parametrize(("parent", "edit", "reason"), UNFIT, indirect=["parent"])
 def test_weights_that_do_not_fit_are_told(parent: Path, edit: Callable[[Tensors], None], reason: str) -> None:
     change(parent, edit)
     assert reason in reasons(parent)

@@ -1,4 +1,7 @@
-"""Merging key/value heads: exact where nothing is lost, and the algebra of rotary positions."""
+"""Merging key/value heads: exact where nothing is lost, and the algebra of rotary positions.
+
+Leaving out query heads: what is free goes first, equally many of each group, and the refit makes up for the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,25 @@ from dataclasses import replace as changed
 
 import pytest
 import torch
+from torch import Tensor
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.models.alternatives.realisation import build_alternative
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads, turning_of
+from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.heads import (
+    Heads,
+    groups,
+    kept_heads,
+    loudest_heads,
+    mean_pool,
+    merge_heads,
+    refit_rows,
+    rows_of,
+    turning_of,
+)
 from tests.replaced import replace
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -51,10 +66,8 @@ def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> Non
     logits = run_with(model, kv_heads, merged.state_dict(weights_of(own)), tokens)
     torch.testing.assert_close(logits, model(tokens, use_cache=False).logits, rtol=1e-4, atol=1e-5)
     if kv_heads == 2:
-        assert all(
-            torch.equal(value, weights_of(own)[name])
-            for name, value in merged.state_dict(weights_of(own)).items()
-        )
+        state = merged.state_dict(weights_of(own))
+        assert all(torch.equal(value, weights_of(own)[name]) for name, value in state.items())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -77,9 +90,8 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
     expected = model(tokens, use_cache=False).logits
     logits = run_with(model, 1, merged.state_dict(weights_of(own)), tokens)
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
-    pooled = run_with(
-        model, 1, mean_pool(Heads.of(weights_of(own), shape), 1).state_dict(weights_of(own)), tokens
-    )
+    pool = mean_pool(Heads.of(weights_of(own), shape), 1).state_dict(weights_of(own))
+    pooled = run_with(model, 1, pool, tokens)
     assert (pooled - expected).abs().max() > 0.1
 
 
@@ -97,9 +109,8 @@ def test_equal_heads_pool_without_loss(family: str) -> None:
     expected = model(tokens, use_cache=False).logits
     heads = Heads.of(weights_of(own), shape, turning_of(model.config, shape))
     for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model))):
-        torch.testing.assert_close(
-            run_with(model, 1, small.state_dict(weights_of(own)), tokens), expected, rtol=1e-3, atol=1e-3
-        )
+        logits = run_with(model, 1, small.state_dict(weights_of(own)), tokens)
+        torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_unused_heads_do_no_harm() -> None:
@@ -144,3 +155,64 @@ def test_an_output_gate_stays_with_its_head() -> None:
     before = own["q_proj.weight"].view(4, 12, 10)
     after = merge_heads(heads, 1, x.T @ x).state_dict(own)["q_proj.weight"].view(4, 12, 10)
     assert torch.equal(after[:, 6:], before[:, 6:]) and not torch.allclose(after[:, :6], before[:, :6])
+
+
+HEADS, DIM, HIDDEN = 6, 4, 10
+
+
+def made(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(8000, HEADS * DIM, generator=generator, dtype=torch.float64)
+    return x, torch.randn(HEADS * DIM, HIDDEN, generator=generator, dtype=torch.float64)
+
+
+def sums(x: Tensor, y: Tensor) -> Gram:
+    gram = Gram.zeros(x.shape[1], y.shape[1])
+    gram.add(x, y)
+    return gram
+
+
+@pytest.mark.parametrize("choose", [kept_heads, loudest_heads])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_equally_many_stay_of_each_group(choose, groups: int) -> None:
+    x, weight = made()
+    kept = choose(x.T @ x, weight, HEADS, groups, groups)
+    assert [head // (HEADS // groups) for head in kept] == list(range(groups))
+    assert choose(x.T @ x, weight, HEADS, groups, HEADS) == list(range(HEADS))
+
+
+@pytest.mark.parametrize("choose", [kept_heads, loudest_heads])
+def test_heads_without_effect_go_first(choose) -> None:
+    x, weight = made()
+    weight[rows_of([1, 4], DIM)] = 0
+    assert choose(x.T @ x, weight, HEADS, 2, 4) == [0, 2, 3, 5]
+
+
+def test_a_head_that_others_can_replace_goes_without_loss() -> None:
+    """Head 2 is the sum of heads 0 and 1: loud, and superfluous."""
+    x, weight = made()
+    x[:, rows_of([2], DIM)] = x[:, rows_of([0], DIM)] + x[:, rows_of([1], DIM)]
+    gram, y = sums(x, x @ weight), x @ weight
+    kept = kept_heads(gram.xx, weight, HEADS, 2, 4)
+    assert len({0, 1, 2} & set(kept)) == 2
+    one = sorted({*kept} | {3, 4, 5})
+    rows = rows_of(one, DIM)
+    fitted = refit_rows(gram, weight, rows)
+    lost = (x[:, rows] @ fitted - y).square().sum() / y.square().sum()
+    cut = (x[:, rows] @ weight[rows] - y).square().sum() / y.square().sum()
+    assert lost < 0.05 * cut
+
+
+def test_greedy_is_the_best_single_removal() -> None:
+    for seed in range(5):
+        x, weight = made(seed)
+        gram = sums(x, x @ weight)
+        found = kept_heads(gram.xx, weight, HEADS, 1, HEADS - 1)
+
+        def loss(head: int, gram: Gram = gram, x: Tensor = x, weight: Tensor = weight) -> float:
+            kept = x[:, rows_of([h for h in range(HEADS) if h != head], DIM)]
+            return float((kept @ torch.linalg.lstsq(kept, x @ weight).solution - x @ weight).square().sum())
+
+        losses = [loss(head) for head in range(HEADS)]
+        (gone,) = set(range(HEADS)) - set(found)
+        assert losses[gone] < 1.1 * min(losses)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from puzzledsl.models.placement import paged_parent
 from puzzledsl.pieces.train.layer_trainer import walk_layers
 from tests.tiny import MIXTURES, SPARSE_HYBRIDS, save_tiny, tiny_tokens
 
-FAMILIES = (*MIXTURES, *SPARSE_HYBRIDS)
 PIECES: tuple[Alternative, ...] = (
     MoeFfn(experts=3, top_k=2, width=16),
     MoeFfn(experts=6, top_k=2, width=8),
@@ -31,16 +29,6 @@ PIECES: tuple[Alternative, ...] = (
     MlpFfn(width=16),
     LinearFfn(),
 )
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("parent"), request.param, layers=4, intermediate=16)
-
-
-@cache
-def loaded(directory: Path) -> PreTrainedModel:
-    return load_parent(directory)
 
 
 def pieces(model: PreTrainedModel, wanted: Sequence[Alternative] = PIECES) -> list[State]:
@@ -53,28 +41,22 @@ def pieces(model: PreTrainedModel, wanted: Sequence[Alternative] = PIECES) -> li
     return [initialise(layer, piece, statistics, Initialisers(), own) for piece in wanted]
 
 
-def test_pieces_are_the_same_bit_for_bit_when_experts_are_read_one_by_one(directory: Path) -> None:
+@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
+def test_pieces_are_the_same_bit_for_bit_when_experts_are_read_one_by_one(
+    tmp_path: Path, family: str
+) -> None:
+    directory = save_tiny(tmp_path / "parent", family, layers=4, intermediate=16)
+    loaded = load_parent(directory)
+    before = {name: weight.clone() for name, weight in loaded.state_dict().items()}
     paged, pages = paged_parent(directory, room_bytes=0)
-    for piece, own, expected in zip(PIECES, pieces(paged), pieces(loaded(directory)), strict=True):
+    for piece, own, expected in zip(PIECES, pieces(paged), pieces(loaded), strict=True):
         assert set(own) == set(expected)
         assert all(torch.equal(own[name], expected[name]) for name in own), piece.name
+    assert all(torch.equal(weight, before[name]) for name, weight in loaded.state_dict().items())
     assert len(pages.present) == 1, "a piece that reads the whole sub-block has its page"
-
-
-def test_surgery_on_experts_drops_the_layer(directory: Path) -> None:
     paged, pages = paged_parent(directory, room_bytes=0)
-    pieces(paged, PIECES[:-1])
-    assert pages.present == ()
-
-
-def test_a_page_that_fits_stays(directory: Path) -> None:
+    pieces(paged, PIECES[:1])
+    assert pages.present == (), "surgery on experts drops the layer"
     paged, pages = paged_parent(directory, room_bytes=1 << 40)
-    pieces(paged)
-    assert pages.reads == len(pages.present)
-
-
-def test_the_parent_keeps_its_weights(directory: Path) -> None:
-    model = load_parent(directory)
-    pieces(model)
-    untouched = loaded(directory).state_dict()
-    assert all(torch.equal(weight, untouched[name]) for name, weight in model.state_dict().items())
+    pieces(paged, PIECES[:1])
+    assert pages.reads == len(pages.present), "a page that fits stays"

@@ -30,6 +30,7 @@ SMALLER = [
     MoeFfn(experts=4, top_k=1, width=12),
 ]
 LEAST_SQUARES = Initialisers()
+of_each = pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
 
 
 @cache
@@ -46,9 +47,8 @@ def place(family: str) -> int:
 @cache
 def statistics(family: str, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> LayerStatistics:
     index = place(family)
-    return dict(walk_layers(parent(family), [tiny_tokens(16, 32, seed=i) for i in seeds], layers=[index]))[
-        index
-    ]
+    tokens = [tiny_tokens(16, 32, seed=i) for i in seeds]
+    return dict(walk_layers(parent(family), tokens, layers=[index]))[index]
 
 
 def made(family: str, alternative: Alternative, init: Initialisers = LEAST_SQUARES) -> torch.nn.Module:
@@ -83,35 +83,27 @@ def rival(family: str, alternative: MoeFfn) -> torch.nn.Module:
     return module
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
+@of_each
 @pytest.mark.parametrize("alternative", SMALLER, ids=lambda a: a.name)
 def test_smaller_mixtures_are_nearer_to_the_parent_than_rivals(family, alternative):
     assert error(family, made(family, alternative)) < error(family, rival(family, alternative))
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
-def test_a_mixture_of_the_parents_size_loses_nothing(family):
+@of_each
+def test_a_mixture_of_the_parents_size_loses_nothing_and_larger_ones_are_refused(family):
     assert error(family, made(family, MoeFfn(experts=6, top_k=2, width=16))) < 1e-9
-
-
-@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
-def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none(family):
-    errors = [error(family, made(family, MlpFfn(width=width))) for width in (48, 16)]
-    assert errors[0] < errors[1] < 1
-
-
-@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
-def test_more_experts_than_the_parents_are_refused(family):
     with pytest.raises(DiagnosticError) as caught:
         made(family, MoeFfn(experts=7, top_k=2, width=16))
     assert isinstance(caught.value.diagnostics[0], CannotInitialise)
 
 
-@pytest.mark.parametrize("family", [*MIXTURES, *SPARSE_HYBRIDS])
-def test_channels_of_a_dense_ffn_by_contribution_are_not_fitted(family):
+@of_each
+def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none_and_than_channels_that_are_not_fitted(family):
+    errors = [error(family, made(family, MlpFfn(width=width))) for width in (48, 16)]
+    assert errors[0] < errors[1] < 1
     init = Initialisers(mlp="channel_contribution")
     own = weights_of(sub_block_of(layers(parent(family))[place(family)], "ffn"))
     rows = {tuple(row.tolist()) for name, weight in own.items() if "up_proj.weight" in name for row in weight}
     plain = made(family, MlpFfn(width=48), init)
     assert {tuple(row.tolist()) for row in plain.up_proj.weight} <= rows
-    assert error(family, made(family, MlpFfn(width=48))) < error(family, plain)
+    assert errors[0] < error(family, plain)

@@ -1,4 +1,7 @@
-"""Grids of storage types: ggml's bit for bit, idempotent, and recognised from the weights alone."""
+"""Grids of storage types: ggml's bit for bit, idempotent, and recognised from the weights alone.
+
+Laws of trained scales: the matrix is on its grid at any time, and begins as it is.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.export.gguf_tokenizer import packed
-from puzzledsl.models.precision.gptq import codes_of, nearest
+from puzzledsl.models.precision.gptq import codes_of, nearest, stored_codes
+from puzzledsl.models.precision.scales import settle, steps_of, train_scales
 
 GGUF = [name for name, precision in PRECISIONS.items() if precision.format == "gguf"]
 COLUMNS = 256
@@ -54,14 +58,11 @@ def test_a_grid_is_recognised_and_rounding_is_idempotent(weight: Tensor, name: s
     stored = torch.float16 if precision.format == "gguf" else torch.bfloat16
     assert torch.equal(codes.scales.to(stored).float(), codes.scales)
     assert codes_of(weight, precision) is None
+    if name == "fp8" or (name in GGUF and not precision.minimum):  # these are symmetric
+        assert torch.equal(nearest(-weight, precision), -found)
     nudged = found.clone()
     nudged[5, 7] += 1e-3 * weight[5].abs().max()
     assert codes_of(nudged, precision) is None
-
-
-@pytest.mark.parametrize("name", [*(name for name in GGUF if not PRECISIONS[name].minimum), "fp8"])
-def test_rounding_is_symmetric(weight: Tensor, name: str) -> None:
-    assert torch.equal(nearest(-weight, PRECISIONS[name]), -nearest(weight, PRECISIONS[name]))
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -90,3 +91,43 @@ def test_the_last_block_of_a_row_may_be_a_part(name: str) -> None:
     whole = nearest(torch.nn.functional.pad(weight, (0, 24)), PRECISIONS[name])
     assert torch.equal(found, whole[:, :40])
     assert codes_of(found, PRECISIONS[name]) is not None
+
+
+def layer(precision, columns: int = 64) -> nn.Linear:
+    linear = nn.Linear(columns, 48, bias=False).requires_grad_(False)
+    weight = torch.randn(48, columns, generator=torch.Generator().manual_seed(0))
+    linear.weight.copy_(nearest(weight, precision))
+    return linear
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_without_a_step_the_matrix_is_the_same_and_after_one_its_codes(name):
+    precision = PRECISIONS[name]
+    linear = layer(precision)
+    before, codes = linear.weight.clone(), stored_codes(linear.weight, precision, "before").codes
+    train_scales(linear, precision)
+    assert torch.equal(linear.weight, before)
+    settle(linear)
+    assert torch.equal(linear.weight, before) and list(linear.state_dict()) == ["weight"]
+    train_scales(linear, precision)
+    steps = steps_of(linear)
+    with torch.no_grad():
+        steps.copy_(0.05 * torch.randn(steps.shape, generator=torch.Generator().manual_seed(1)))
+    settle(linear)
+    assert torch.equal(stored_codes(linear.weight, precision, "after").codes, codes)
+
+
+@pytest.mark.parametrize("name", ["q4_0", "q4_1"])
+def test_the_gradient_of_a_step_is_that_of_all_numbers_of_its_group(name):
+    precision = PRECISIONS[name]
+    linear = layer(precision)
+    codes = stored_codes(linear.weight, precision, "before")
+    train_scales(linear, precision)
+    outer = torch.randn(48, 64, generator=torch.Generator().manual_seed(2))
+    (linear.weight * outer).sum().backward()
+    wanted = (outer * codes.values(64)).view(48, 2, 32).sum(-1)
+    torch.testing.assert_close(steps_of(linear).grad, wanted)
+
+    linear = nn.Linear(64, 48, bias=False)  # off the grid
+    with pytest.raises(ValueError, match="not on the grid"):
+        train_scales(linear, PRECISIONS["q4_0"])

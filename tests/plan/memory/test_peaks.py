@@ -30,7 +30,7 @@ from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
 from tests.cases import more
 from tests.pieces.train.bld_programs import WHERE, make_program, write_text
-from tests.pretended_gpu import pretended_gpu
+from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.tiny import save_tiny
 
 CONTEXT, BATCH = 256, 4
@@ -47,92 +47,73 @@ def order_of(program: nodes.Program, base: Path) -> Order:
     return Order("b", base / "parent", jobs, budget, init, tokens, base / "library", base / "work")
 
 
-def initialise(stage: Stage, order: Order) -> None:
+def checked_calibration(
+    gpu: Gpu, order: Order, program: nodes.Program, layers: int
+) -> tuple[Stage, WorkerPlan]:
+    """A stage that has initialised its pieces, within a tenth of the plan's peak, and the plan."""
+    model = load_parent(order.parent_dir, dtype=torch.bfloat16, device="cuda")
+    device, shape = this_device(model.device, model.dtype), program.parents["p"].shape
+    plan = WorkerPlan(shape, order.jobs, 0, layers, device, whole=True)
+    stage = Stage(order, 0, layers, model)
+    gpu.reset_peak()
     for batch in order.calibration_batches():
         stage.calibrate(stage.embed(batch))
     stage.initialise()
+    assert sum(plan.calibration.values()) == pytest.approx(gpu.peak_bytes, rel=0.1)
+    return stage, plan
 
 
 @pytest.mark.parametrize("calibration", [4096, *more(1024)], ids=["refined", "not refined"])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "olmo2"])
-def test_peaks_of_bld_are_those_of_the_plan(family: str, calibration: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", *more("qwen3", "olmo2")])
+def test_peaks_of_bld_are_those_of_the_plan(
+    family: str, calibration: int, tmp_path: Path, pretended: Gpu
+) -> None:
     tokens = {"tokens": 2 * BATCH * CONTEXT, "calibration_tokens": calibration}
     program = make_program(
         tmp_path, family, attention=ATTENTION, ffn=FFN, model=MODEL, context=CONTEXT, batch=BATCH, **tokens
     )
     order = order_of(program, tmp_path)
-    with pretended_gpu() as gpu:
-        model = load_parent(order.parent_dir, dtype=torch.bfloat16, device="cuda")
-        device, shape = this_device(model.device, model.dtype), program.parents["p"].shape
-        plan = WorkerPlan(shape, order.jobs, 0, 2, device, whole=True)
-        assert plan.micro_blocks == BATCH, "80 GiB hold the whole batch"
-        stage = Stage(order, 0, 2, model)
-        gpu.reset_peak()
-        initialise(stage, order)
-        assert sum(plan.calibration.values()) == pytest.approx(gpu.peak_bytes, rel=0.1)
-        for batch in order.held_out_batches():
-            stage.evaluate(stage.embed(batch))
-        stage.begin()
-        for blocks, batch in zip((BATCH, 1), order.training_batches(), strict=True):
-            stage._micro.blocks = blocks
-            gpu.reset_peak()
-            stage.step(stage.embed(batch))
-            assert sum(plan.training(blocks).values()) == pytest.approx(gpu.peak_bytes, rel=0.1), blocks
+    stage, plan = checked_calibration(pretended, order, program, 2)
+    assert plan.micro_blocks == BATCH, "80 GiB hold the whole batch"
+    for batch in order.held_out_batches():
+        stage.evaluate(stage.embed(batch))
+    stage.begin()
+    for blocks, batch in zip((BATCH, 1), order.training_batches(), strict=True):
+        stage._micro.blocks = blocks
+        pretended.reset_peak()
+        stage.step(stage.embed(batch))
+        assert sum(plan.training(blocks).values()) == pytest.approx(pretended.peak_bytes, rel=0.1), blocks
 
 
-def test_the_peak_of_a_wide_ffn_is_that_of_eliminating_its_channels(tmp_path: Path) -> None:
+def test_the_peak_of_a_wide_ffn_is_that_of_eliminating_its_channels(tmp_path: Path, pretended: Gpu) -> None:
     """Matrices of F^2 numbers in float64 are nearly all of it."""
     wide = {**MODEL, "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 1, "intermediate": 1024}
-    program = make_program(
-        tmp_path,
-        attention=(ParentAttention(),),
-        ffn=(ParentFfn(), MlpFfn(width=512)),
-        model=wide,
-        context=CONTEXT,
-        batch=BATCH,
-        tokens=BATCH * CONTEXT,
-        calibration_tokens=512,
-    )
-    order = order_of(program, tmp_path)
-    with pretended_gpu() as gpu:
-        model = load_parent(order.parent_dir, dtype=torch.bfloat16, device="cuda")
-        device, shape = this_device(model.device, model.dtype), program.parents["p"].shape
-        plan = WorkerPlan(shape, order.jobs, 0, 1, device, whole=True)
-        stage = Stage(order, 0, 1, model)
-        gpu.reset_peak()
-        initialise(stage, order)
-        assert sum(plan.calibration.values()) == pytest.approx(gpu.peak_bytes, rel=0.1)
+    tokens = {"context": CONTEXT, "batch": BATCH, "tokens": BATCH * CONTEXT, "calibration_tokens": 512}
+    ffn = (ParentFfn(), MlpFfn(width=512))
+    program = make_program(tmp_path, attention=(ParentAttention(),), ffn=ffn, model=wide, **tokens)
+    checked_calibration(pretended, order_of(program, tmp_path), program, 1)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("cosine", [0.0, 1.0])
-def test_peaks_of_uptraining_are_those_of_the_plan(cosine: float, recompute: bool, tmp_path: Path) -> None:
+def test_peaks_of_uptraining_are_those_of_the_plan(
+    cosine: float, recompute: bool, tmp_path: Path, pretended: Gpu
+) -> None:
     save_tiny(tmp_path / "parent", **MODEL)
-    declaration = nodes.Uptrain(
-        name="u",
-        search="s",
-        kld=1.0,
-        cosine=cosine,
-        tokens=2 * BATCH * CONTEXT,
-        context=CONTEXT,
-        batch=BATCH,
-        lr=nodes.Schedule(peak=1e-3),
-        micro_batch=BATCH,
-        dtype="bf16",
-        recompute=recompute,
-        where=WHERE,
-    )
-    with pretended_gpu() as gpu:
-        parent = load_parent(tmp_path / "parent", dtype=torch.bfloat16, device="cuda")
-        child = load_parent(tmp_path / "parent", dtype=torch.float32, device="cuda")
-        tokens = torch.randint(4, 260, (3 * BATCH, CONTEXT), generator=torch.Generator().manual_seed(0))
-        given = Teacher(parent), Student(child), tokens[BATCH:], tokens[:BATCH], tmp_path / "work", Silent()
-        trainer = Trainer(declaration, *given)
-        gpu.reset_peak()
-        trainer.step(0)
-        trainer.step(1)
-        peak, shape = gpu.peak_bytes, shape_of(child.config)
-        device = this_device(parent.device, parent.dtype)
+    sizes = {"tokens": 2 * BATCH * CONTEXT, "context": CONTEXT, "batch": BATCH, "micro_batch": BATCH}
+    losses = {"kld": 1.0, "cosine": cosine, "lr": nodes.Schedule(peak=1e-3)}
+    named = {"name": "u", "search": "s", "dtype": "bf16", "recompute": recompute, "where": WHERE}
+    declaration = nodes.Uptrain(**named, **losses, **sizes)
+    parent = load_parent(tmp_path / "parent", dtype=torch.bfloat16, device="cuda")
+    child = load_parent(tmp_path / "parent", dtype=torch.float32, device="cuda")
+    tokens = torch.randint(4, 260, (3 * BATCH, CONTEXT), generator=torch.Generator().manual_seed(0))
+    given = Teacher(parent), Student(child), tokens[BATCH:], tokens[:BATCH], tmp_path / "work", Silent()
+    trainer = Trainer(declaration, *given)
+    pretended.reset_peak()
+    trainer.step(0)
+    trainer.step(1)
+    peak, shape = pretended.peak_bytes, shape_of(child.config)
+    device = this_device(parent.device, parent.dtype)
     plan, choice = uptrain_plan(UptrainSizes(declaration, shape, shape), device)
     assert choice == UptrainChoice(BATCH, recompute, offload=False)
     assert plan.peak_bytes == pytest.approx(peak, rel=0.1)

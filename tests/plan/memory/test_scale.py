@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.scale import CASES, PAGE, Case, page_with, plans, tables
-from puzzledsl.plan.memory.stage_plan import StagePlan
-
-HOURS = 3600.0
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.plan.memory.stage_plan import Device, StagePlan
+from puzzledsl.plan.memory.stages import forward_plan
 
 
 def stage(case: Case, name: str) -> StagePlan:
@@ -56,3 +58,16 @@ def test_8b_by_hand() -> None:
 def test_more_gpus_take_less_time_and_memory() -> None:
     alone, eight = (stage(case, "bld") for case in CASES[:2])
     assert eight.seconds < alone.seconds / 6 and eight.peak_bytes < alone.peak_bytes
+
+
+def test_devices_share_replacements_and_one_that_reads_its_parent_takes_the_reading_too() -> None:
+    sizes = {"hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336}
+    shape = Shape(family="llama", layers=32, vocab=128256, tied=False, **sizes)
+    gpu = Device("toy", True, 80 << 30, 256 << 30, "bf16", 4e14, 2e12)
+    alone, shared, paged = (
+        forward_plan("score", "s", shape, device, 1e18, tokens=4096)
+        for device in (gpu, replace(gpu, count=8), replace(gpu, memory_bytes=16 << 30))
+    )
+    assert (alone.devices, shared.devices, paged.devices) == (1, 8, 1)
+    assert shared.seconds == pytest.approx(alone.seconds / 8)
+    assert paged.choices[0].what == "paging" and paged.seconds > alone.seconds

@@ -81,21 +81,11 @@ EVAL = "eval e{n} of s{n}{tasks} {{ data = other, tokens = 16Ki, ladder = false{
 
 
 def write_questions(data: Path, folder: Path) -> None:
-    """Write questions to judge by, and other ones to report on; the longer half of SciQ without passages, which take time."""
+    """Write questions to judge by, and other ones to report on."""
     for task, name in (("arc_easy", "arc"), ("sciq", "sciq")):
         lines = (data / f"{task}.jsonl").read_text("utf-8").splitlines(keepends=True)[: 2 * ITEMS]
-        if name == "sciq":
-            longest = sorted(lines, key=len)[ITEMS]
-            lines = [line if len(line) < len(longest) else without_passage(line) for line in lines]
         for kind, part in (("judge", lines[:ITEMS]), ("other", lines[ITEMS:])):
             (folder / f"{kind}_{name}.jsonl").write_text("".join(part), "utf-8")
-
-
-def without_passage(line: str) -> str:
-    """Return a question of SciQ without the passage before it."""
-    item = json.loads(line)
-    context = item["context"]
-    return json.dumps(item | {"context": context[context.rindex("Question:") :]}, ensure_ascii=False) + "\n"
 
 
 def program_of(subject: Subject, parent: Path, data: Path, seed: int) -> str:

@@ -153,8 +153,10 @@ def test_an_error_says_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sent: list[Any] = []
     body = json.dumps({**QUESTION, "tried": 0}).encode()
 
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
+        return waiting.pop() if waiting else await asyncio.Event().wait()
 
     async def send(message: Any) -> None:
         sent.append(message)

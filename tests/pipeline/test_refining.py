@@ -64,19 +64,19 @@ def test_a_refined_search_is_done_once_and_again_only_when_its_inputs_change(
     program = copied(refined)
     text = program.read_text()
 
-    def states(old: str, new: str) -> dict[str, tuple[str, str]]:
+    def statuses(old: str, new: str) -> dict[str, tuple[str, str]]:
         program.write_text(text.replace(old, new))
         return told_states(program)
 
     assert {state for state, _ in told_states(program).values()} == {"done"}
-    now = states("measured(4,", "measured(5,")
+    now = statuses("measured(4,", "measured(5,")
     assert now["refine refined"] == ("stale", "how children are measured changed")
     assert now["solve refined"][0] == now["realise best"][0] == now["realise rule"][0] == "done"
     assert now["realise refined"] == ("stale", "after refine refined")
-    assert states(", samples: 64)", ",\n  samples: 64)")["refine refined"][0] == "done"
-    now = states("1.2x", "1.1x")
+    assert statuses(", samples: 64)", ",\n  samples: 64)")["refine refined"][0] == "done"
+    now = statuses("1.2x", "1.1x")
     assert now["solve refined"][0] == "stale" and now["refine refined"][1].startswith("after solve refined")
-    now = states("refine = measured(4, healed: 64, samples: 64)", "refine = none")
+    now = statuses("refine = measured(4, healed: 64, samples: 64)", "refine = none")
     assert "refine refined" not in now and now["solve refined"][0] == "done"
 
 

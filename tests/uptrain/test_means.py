@@ -61,7 +61,7 @@ def test_the_cheapest_means_that_fit_are_chosen(
     found = chosen(sizes_of(shape), h100(gpus, host_gb * GB))
     assert (found and found.offload) is offload
     assert (found and found.recompute) is recompute
-    assert gpus == 1 or found.micro_blocks == 1
+    assert found is None or found.recompute or found.micro_blocks == 1
 
 
 def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

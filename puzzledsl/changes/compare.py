@@ -61,11 +61,15 @@ def requirement_text(value: nodes.Requirement) -> str:
     """`chat.memory <= 76GiB`, `chat.throughput >= 2.17x`; a statement about layers as its program writes it."""
     if isinstance(value, nodes.LogicRequirement):
         return " ".join(written(value).split())
-    if value.parent_ratio is not None:
+    op: str = value.op
+    if value.judged is not None:
+        op, share = value.judged.op, float(value.judged.bound)
+        bound = f"{share:.6g}x" if value.judged.record.of_parent else f"{share:.6g}"
+    elif value.parent_ratio is not None:
         bound = f"{float(value.parent_ratio):.6g}x"
     else:
         bound = format_quantity(value.bound or Fraction(0), nodes.DIMENSIONS[value.unit], 6)
-    return f"{' '.join(value.where.text.split())} {value.op} {bound}"
+    return f"{' '.join(value.where.text.split())} {op} {bound}"
 
 
 def refine_text(value: nodes.Refine) -> str:

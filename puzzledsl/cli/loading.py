@@ -34,7 +34,7 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str
     from puzzledsl.base.render import counts, render, sources_for
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
-    sources = sources_for(ordered, known, [Path(), *_source_roots])
+    sources = sources_for(ordered, known, [Path(), *reversed(_source_roots)])
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     for diagnostic in ordered:
         print(render(diagnostic, sources, color=color), end="\n\n", file=sys.stderr)
@@ -146,7 +146,8 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
     """Check a file and print its diagnostics. Exit with 1 if there are errors."""
     from puzzledsl.checker import check as checker
 
-    _source_roots[file.parent] = None
+    _source_roots.pop(file.parent, None)
+    _source_roots[file.parent] = None  # the last program's come first
     checked = checker.check(file, settings_of(pairs))
     if checked.diagnostics:
         print_diagnostics(checked.diagnostics, checked.sources)

@@ -15,16 +15,19 @@ from itertools import dropwhile
 from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Part
 from puzzledsl.child.checkpoint.write import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights, healing_text
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import POOLED, Z, compare
+from puzzledsl.evaluate.errors import ParentAtChance
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assembled, units_of
 from puzzledsl.families.block_configs import Layer
-from puzzledsl.ir.nodes import Eval, Judge, Prompts, Refine
+from puzzledsl.ir.base import span_of
+from puzzledsl.ir.nodes import Eval, Judge, LinearRequirement, Prompts, Refine
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
     Assignment,
@@ -135,6 +138,8 @@ class Judges:
         self, definition: ModelDefinition, layers: Sequence[Assignment], title: str
     ) -> dict[str, float]:
         inputs = self._inputs
+        for judge in self._judges:
+            judge.of_parent(title)  # before a child is healed: one at chance keeps nothing
         # a name of its own: models in memory are known by their directories
         child = inputs.work / f"judged-{_digest(definition)[:12]}"
         shutil.rmtree(child, ignore_errors=True)
@@ -218,6 +223,17 @@ class _Judge:
         self._plan = plan_of(program, judge.name, *given)
         self._bench = Bench(self._plan, inputs.parent_dir.resolve(), inputs.progress)
         self._parent: Measured | None = None
+        self._kept = next(
+            (
+                requirement.where
+                for requirement in program.searches[inputs.name].requirements
+                if isinstance(requirement, LinearRequirement)
+                and requirement.judged is not None
+                and (requirement.judged.judge, requirement.judged.figure) == (judge.name, "kept")
+            ),
+            None,
+        )
+        """Where accuracy is required of it."""
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
         """The blocks and items that it measures of a child, or of the parent."""
@@ -233,11 +249,27 @@ class _Judge:
         tasks = [hashlib.sha256(repr(task).encode()).hexdigest() for task in self._plan.tasks]
         return [self.name, str(self._plan.declaration.dtype), *texts, *tasks]
 
-    def figures(self, child: Path, title: str) -> dict[str, Figure]:
-        """Return the judged figures of a checkpoint, called `title`."""
+    def of_parent(self, title: str) -> Measured:
+        """Return what the parent does, measured once. Raises DiagnosticError if it is at chance where it is to be kept."""
         if self._parent is None:
             self._parent = self._of(PARENT, self._inputs.parent_dir.resolve(), title)
-        parent, measured = self._parent, self._of("child", child.resolve(), title)
+            samples = self._parent.samples
+            own = compare(PARENT, samples, samples, self._parent.chances).kept.get(POOLED)
+            if self._kept is not None and own is not None and own.verdict == "parent_at_chance":
+                raise DiagnosticError(
+                    ParentAtChance(
+                        span_of(self._kept),
+                        judge=self.name,
+                        parent=f"{own.parent:.1%}",
+                        items=own.items,
+                        chance=f"{own.chance:.1%}",
+                    )
+                )
+        return self._parent
+
+    def figures(self, child: Path, title: str) -> dict[str, Figure]:
+        """Return the judged figures of a checkpoint, called `title`."""
+        parent, measured = self.of_parent(title), self._of("child", child.resolve(), title)
         compared = compare("child", measured.samples, parent.samples, measured.chances)
         texts = measured.figures.figures
         found = {"kl": texts["kl"], "agreement": texts["top1_agreement"]}

@@ -225,6 +225,17 @@ def test_one_block_of_text_is_nothing_to_be_sure_of(tmp_path: Path) -> None:
     assert code == 1 and "none of 1 measured children of `fast` meets `taste.kl <= 0.9`" in err
 
 
+def test_a_parent_that_guesses_has_no_accuracy_to_keep(tmp_path: Path) -> None:
+    """It is told before a child is made, again and again."""
+    program = write_judged(tmp_path)
+    replace(program, "taste.kl <= 0.3", "taste.kept >= 90%")
+    for _ in range(2):
+        code, _, err = said("run", program, "--until", "refine")
+        assert code == 1 and "error[E1611]: the parent is at chance on the questions of judge `taste`" in err
+        assert "33.3% of 6 right, 25.0% by guessing" in err and "require taste.kept" in err
+    assert "judged" not in {event["event"] for event in events(tmp_path / "build")}
+
+
 @pytest.fixture
 def healed(tmp_path: Path) -> Path:
     """A judged program whose children are healed on a text of their own."""

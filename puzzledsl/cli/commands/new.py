@@ -28,7 +28,9 @@ PARENT_HELP = (
 )
 HARDWARE_HELP = "`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm."
 ENGINE_HELP = "Where the child will be served: it is costed there on this machine, and exported for it."
-KEEP_HELP = "As fast as can be while this much accuracy is kept: 95%."
+KEEP_HELP = (
+    "As fast as can be while this much accuracy is kept: 95%. Needs questions that the parent can answer."
+)
 
 
 def new(
@@ -110,7 +112,7 @@ HERE = {
 EXPORTS = {
     "torch": 'hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")',
     "mlx": 'mlx("child")',
-    "llama_cpp": 'gguf("child.gguf", lower: true)  # then chat: llama-cli -m child.gguf',
+    "llama_cpp": 'gguf("child.gguf", lower: true)  # then chat: llama-server -m child.gguf',
     "vllm": 'hf("child", runtime: vllm, lower: true)',
 }
 """Engine -> the export of the child."""
@@ -149,7 +151,9 @@ space wide of original {{
 hardware here = {here}  # {why}
 scenario chat on here = batch(1, 256 -> 256)  # batch, prompt -> output tokens
 
-# Your text: plain files with blank lines between documents; patterns (data/*.txt) work, too. Chats:
+# Your text: plain files with blank lines between documents; patterns (data/*.txt) work, too. One file can serve all:
+#   data corpus  = text("mine.txt", part: 0%..90%)    # and 90%..95%, 95%..100% for the others
+# Chats:
 #   data corpus  = jsonl("chats.jsonl", messages: messages, loss: answers, part: 0%..95%)
 #   data heldout = jsonl("chats.jsonl", messages: messages, loss: answers, part: 95%..100%)
 data corpus = text("data/train.txt")  # what pieces and child are trained and compared on
@@ -180,7 +184,9 @@ def _judge(wanted: Wanted) -> str:
     return """\
 data unread = text("data/unread.txt")  # what children are chosen by; nothing else may read it
 
-# Multiple-choice questions, one JSON object a line: {"context": "…", "choices": ["…", "…"], "answer": 0}.
+# Multiple-choice questions that the parent can answer, 1,000 or more for a few percent of error, one JSON object a line:
+#   {"context": "The red planet is", "choices": ["Mars", "Venus"], "answer": 0}
+# Without questions write `judge taste of original { data = unread }`, and require `taste.kl` below.
 judge taste of original = tasks("data/questions.jsonl") { data = unread }
 """
 
@@ -192,7 +198,7 @@ def _search(wanted: Wanted) -> str:
 search best of wide {
   maximize chat.throughput
   require taste.kept >= keep because "nobody should notice"
-  # require taste.kl <= 0.1
+  # require taste.kl <= 0.05  # nats a token; the best plain 4-bit file of SmolLM2-135M loses 0.11
   # require chat.memory <= 8GiB
   refine = measured(6)
 }

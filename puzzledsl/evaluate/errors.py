@@ -28,14 +28,8 @@ class ReservedTaskName(Diagnostic, code="E1608"):
 class ParentAtChance(Diagnostic, code="E1611"):
     """The parent answers a judge's questions no better than by guessing, so no accuracy can be kept."""
 
-    template = (
-        "the parent is at chance on the questions of judge `{judge}`: {parent} of {items} right, {chance} by guessing; "
-        "there is nothing that `{judge}.kept` could count"
-    )
-    help_template = (
-        "judge on questions that the parent can answer, or on more of them; or require what text shows: "
-        "`{judge}.kl <= 0.05`, `{judge}.agreement >= 90%`"
-    )
+    template = "the parent is at chance on the questions of judge `{judge}`: {parent} of {items} right, {chance} by guessing"
+    help_template = "judge on more questions or easier ones, or require `{judge}.kl <= 0.05` or `{judge}.agreement >= 90%`"
 
 
 class TooLargeToTime(Diagnostic, code="E1609"):

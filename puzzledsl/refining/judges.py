@@ -233,7 +233,7 @@ class _Judge:
             ),
             None,
         )
-        """Where accuracy is required of it."""
+        """The place of a requirement on accuracy kept."""
         units = units_of(self._plan, "child", Path(), full=True)
         self.size = sum(unit.size for unit in units)
         """The blocks and items that it measures of a child, or of the parent."""

@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EX
 EXAMPLE := examples/smollm2
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 PYTEST_ARGS ?=
-LOWEST_TOOLS := 'pytest>=8.3' 'hypothesis>=6.112' 'pytest-timeout>=2.3' 'pytest-xdist>=3.8' 'pytest-lsp>=1.0' 'gguf>=0.17'
+LOWEST_TOOLS := 'pytest>=8.3' 'hypothesis>=6.112' 'pytest-timeout>=2.3' 'pytest-xdist>=3.8' 'gguf>=0.17'
 LOWEST_TESTS := tests/base tests/checker/test_diagnostics.py tests/cli/test_help.py tests/cli/test_odd_paths.py tests/costs/test_roofline.py \
   tests/measure/test_whole.py tests/models/families/test_load.py tests/models/test_build.py tests/models/test_process.py tests/search/verify/test_verify.py \
   tests/server/test_completion.py tests/syntax/test_parse.py tests/uptrain/test_train.py

@@ -109,6 +109,7 @@ def test_a_process_says_whether_it_has_huge_pages(tmp_path, few, monkeypatch):
     path = clock.write_model(program_in(tmp_path).parent / "parent", "llama_cpp", tmp_path, "q8_0")
     request = {"batch": 1, "context": 64, "threads": 1, "dtype": "q8_0", "device": "cpu"}
     with Session("llama_cpp", path, request) as small:
+        monkeypatch.setattr(ask, "FEW_SMALL_BYTES", 1 << 30)
         assert small.is_in_huge_pages, "so little memory slows nothing"
         monkeypatch.setattr(ask, "FEW_SMALL_BYTES", 1 << 20)
         monkeypatch.setattr(ask, "FEW_SMALL_SHARE", 0.0)

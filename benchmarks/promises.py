@@ -27,7 +27,7 @@ Z = 1.96
 SLOWER = 0.03
 """Share by which a child may be slower than the fastest of the pool that is as good."""
 ITEMS = 500
-"""Questions of each task, to judge by and to report on; the file has twice as many."""
+"""Questions of each task to judge by; the others of its file, at most twice as many, are reported on."""
 MERGES = 4096
 """Merges of the small parents' tokenizer: the first of the example's."""
 
@@ -83,7 +83,7 @@ EVAL = "eval e{n} of s{n}{tasks} {{ data = other, tokens = 16Ki, ladder = false{
 def write_questions(data: Path, folder: Path) -> None:
     """Write questions to judge by, and other ones to report on."""
     for task, name in (("arc_easy", "arc"), ("sciq", "sciq")):
-        lines = (data / f"{task}.jsonl").read_text("utf-8").splitlines(keepends=True)[: 2 * ITEMS]
+        lines = (data / f"{task}.jsonl").read_text("utf-8").splitlines(keepends=True)
         for kind, part in (("judge", lines[:ITEMS]), ("other", lines[ITEMS:])):
             (folder / f"{kind}_{name}.jsonl").write_text("".join(part), "utf-8")
 
@@ -96,7 +96,7 @@ def program_of(subject: Subject, parent: Path, data: Path, seed: int) -> str:
         on_tasks = "quiz" in requirement
         parts.append(SEARCH.format(n=n, requirement=requirement, refine="" if subject.model_type else FEWER))
         tasks = ' = tasks("other_arc.jsonl", "other_sciq.jsonl")' if on_tasks else ""
-        parts.append(EVAL.format(n=n, tasks=tasks, items=f", items = {ITEMS}" if on_tasks else ""))
+        parts.append(EVAL.format(n=n, tasks=tasks, items=f", items = {2 * ITEMS}" if on_tasks else ""))
     return "".join(parts)
 
 

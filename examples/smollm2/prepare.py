@@ -49,6 +49,7 @@ from puzzledsl.base.files import replacing, sha256_of
 
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
+MORE_ITEMS = {"arc_easy": 1_500}  # of the task that says least in as many
 SHORT = {
     "arc_short": ("arc_easy", 300),
     "sciq_short": ("sciq", 300),
@@ -316,7 +317,7 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
     }
     for name, (item_of, rows) in tasks.items():
         by_key = {json.dumps(row, sort_keys=True): row for row in rows}
-        items = [item_of(by_key[key]) for key in by_hash(by_key)[:TASK_ITEMS]]
+        items = [item_of(by_key[key]) for key in by_hash(by_key)[: MORE_ITEMS.get(name, TASK_ITEMS)]]
         lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
         console.print(f"  {name}.jsonl: {len(items):,} of {len(by_key):,} questions")
@@ -331,7 +332,7 @@ def write_short(folder: Path) -> None:
         return [line for line in lines if line in kept]
 
     for name, (task, count) in SHORT.items():
-        lines = (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:TASK_ITEMS]
         write_lines(folder / f"{name}.jsonl", kept := shortest(lines, count))
     others = [json.loads(line) for line in lines if line not in kept]  # of SciQ, which is the last
     bare = [item | {"context": item["context"][item["context"].rindex("Question:") :]} for item in others]

@@ -223,7 +223,7 @@ def _where(found: Breakdown) -> Iterator[str]:
     sizes = [(f"weights of {name}", cost.weights_bytes) for name, cost in found.parts.items()]
     sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.costs.reserve_bytes)]
     shown = [[name, _bytes(size), _share(size, memory)] for name, size in sizes if size]
-    yield from aligned([["bytes go to", "each GPU", "memory"], *shown], "<>", "  ")
+    yield from aligned([["bytes go to", "each device", "memory"], *shown], "<>", "  ")
 
 
 def _times(found: Breakdown) -> Iterator[str]:

@@ -83,7 +83,9 @@ class NoDocuments(Diagnostic, code="E1214", template="data `{name}` has no text:
 class TasksMissing(Diagnostic, code="E1206", template="cannot read the tasks `{file}`: {reason}"):
     """A task file cannot be read."""
 
-    help_template = "paths start at the `.pzl` file's directory"
+    help_template = (
+        "paths start at the `.pzl` file's directory; judges and evaluations work without questions, too"
+    )
 
 
 class BadTask(Diagnostic, code="E1207"):

@@ -126,6 +126,14 @@ def judged_by(search: Search) -> tuple[nodes.Judged, ...]:
     return tuple(judged for judged in bounds if judged is not None)
 
 
+def judges_of(program: Program, search: Search) -> list[nodes.Judge]:
+    """Return the judges that requirements of a search name, each with questions only where accuracy is required."""
+    asked = {judged.judge for judged in judged_by(search) if judged.figure == "kept"}
+    names = dict.fromkeys(judged.judge for judged in judged_by(search))
+    judges = (program.judges[name] for name in names)
+    return [judge if judge.name in asked else judge.model_copy(update={"tasks": ()}) for judge in judges]
+
+
 def without_judges(program: Program, search: str) -> Program:
     """Return a program whose search has no requirements on figures that judges measure."""
     declared = program.searches[search]

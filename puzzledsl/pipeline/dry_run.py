@@ -35,7 +35,7 @@ MEANINGS = {
     **dict.fromkeys(KINDS, "the declaration"),
     "data": "the text",
     "dtype": "the dtype of tasks",
-    "engine": "the engine's build, the processor or its threads",
+    "engine": "the engine's build",
     "full": "the children in full",
     "healing": "how children are healed",
     "jobs": "the list of pieces",
@@ -51,7 +51,7 @@ MEANINGS = {
 }
 MEANINGS |= {
     name: f"the {name}"
-    for name in "alternatives child costs judges pieces prompts scenarios scores space".split()
+    for name in "alternatives child costs judges pieces processor prompts scenarios scores space threads".split()
 }
 """Names of inputs in stamps, in words."""
 
@@ -110,6 +110,8 @@ def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> tuple[Word, str]:
 
 SECOND_TO_WARM_UP = 0.5
 """To load a model, and whatever else a task does once."""
+LOAD_S = 1.5
+"""To write a model for an engine and load it there."""
 LIBRARIES_S = 3.5
 """To import torch and transformers, once in a run."""
 LIBRARIES_BYTES = 430 << 20
@@ -234,7 +236,7 @@ def _seconds(work: Work, plans: Sequence[StagePlan], device: Device) -> float:
     if not products:
         return 0.1
     traffic = work.moved_bytes / device.bandwidth_bytes_per_s
-    return SECOND_TO_WARM_UP + products + traffic + LAYER_S * work.layer_calls
+    return SECOND_TO_WARM_UP + products + traffic + LAYER_S * work.layer_calls + LOAD_S * work.loads
 
 
 Begun = dict[Key, tuple[float, str]]

@@ -19,7 +19,8 @@ class Work:
     """Estimate of one task: arithmetic, memory traffic, bytes written, and bytes of temporary files.
 
     `flop` are those of matrix products. `moved_bytes`: weights that are read for one token at a time. `layer_calls`: forward
-    passes of single layers, each with an overhead. `runs` counts the runs of consecutive layers that a score measures.
+    passes of single layers, each with an overhead. `loads`: models that an engine loads in a process of its own.
+    `runs` counts the runs of consecutive layers that a score measures.
     """
 
     flop: float = 0.0
@@ -28,6 +29,7 @@ class Work:
     runs: int = 0
     moved_bytes: float = 0.0
     layer_calls: float = 0.0
+    loads: int = 0
 
     def __add__(self, other: Work) -> Work:
         """Return the work of both."""

@@ -28,7 +28,7 @@ from puzzledsl.evaluate.units import PARENT, EvalWork, Measured, Store, assemble
 from puzzledsl.families.block_configs import Layer
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Eval, Judge, LinearRequirement, Prompts, Refine
-from puzzledsl.ir.references import judged_by
+from puzzledsl.ir.references import judges_of
 from puzzledsl.ir.tables import (
     Assignment,
     CostTable,
@@ -80,8 +80,7 @@ class Judges:
     def __init__(self, inputs: RefineInputs, first: Solution | None = None) -> None:
         """Read and tokenise what they read. Children are estimated to take as long as `first`. Raises DiagnosticError."""
         self._inputs, program = inputs, inputs.program
-        names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.name]))
-        self._judges = [_Judge(inputs, program.judges[name]) for name in names]
+        self._judges = [_Judge(inputs, judge) for judge in judges_of(program, program.searches[inputs.name])]
         self.samples = self._judges[0].tokens
         """The number of tokens that the first judge compares a child on."""
         self._healed: dict[tuple[Assignment, ...], Path] = {}
@@ -89,7 +88,7 @@ class Judges:
         self._parent = sum(judge.size for judge in self._judges), sum(judge.work for judge in self._judges)
         self._child = self._parent[0] + self._healing[0], self._parent[1] + self._healing[1]
         """The units and the work of one child."""
-        self.metric = f"{next(iter(names))}.kl"
+        self.metric = f"{self._judges[0].name}.kl"
         pieces = inputs.library.checksums()
         made = [pieces.get(job.id, "") for job in inputs.jobs]
         # everything besides the child that its figures depend on

@@ -184,6 +184,7 @@ def test_a_judge_reads_no_documents_of_a_bld_and_asks_no_questions_of_an_evaluat
     assert "bld pieces:" not in err.partition("error")[2] and not (tmp_path / "build" / "library").exists()
     (tmp_path / "tasting.txt").write_text(tasting)
     (tmp_path / "asked.jsonl").write_text((tmp_path / "items.jsonl").read_text())
+    replace(program, "taste.kl <= 0.3", "taste.kept >= 90%")
     code, _, err = said("run", program)
     assert code == 1 and "judge `taste` reads questions that eval `quality` reads, too (6 of them)" in err
 
@@ -218,9 +219,12 @@ def test_the_report_shows_what_was_judged(judged: Path) -> None:
     assert written(agreement) == "taste.agreement >= 50%"
 
 
-def test_one_block_of_text_is_nothing_to_be_sure_of(tmp_path: Path) -> None:
+def test_one_block_of_text_is_nothing_to_be_sure_of_and_questions_that_decide_nothing_are_not_asked(
+    tmp_path: Path,
+) -> None:
     program = write_judged(tmp_path, kl="0.9", children=1)
     replace(program, "sure = 50%", "sure = 80%")
+    (tmp_path / "asked.jsonl").unlink()
     code, _, err = said("run", program, "--until", "refine")
     assert code == 1 and "none of 1 measured children of `fast` meets `taste.kl <= 0.9`" in err
 

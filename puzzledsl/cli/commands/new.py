@@ -105,7 +105,10 @@ HERE = {
         "measured(device: cpu, dtype: fp32)",
         "`pzl measure` times real blocks here; device: mps on a Mac",
     ),
-    "llama_cpp": ("measured(engine: llama_cpp, dtype: q8_0)", "`pzl measure` times models in llama.cpp here"),
+    "llama_cpp": (
+        "measured(engine: llama_cpp, dtype: q8_0)",
+        "`pzl measure` times models in llama.cpp here; threads: 4 for fewer",
+    ),
     "vllm": ("measured(engine: vllm, dtype: bf16)", "`pzl measure` times models in vLLM here"),
 }
 """Engine -> the hardware of this machine, and what it does."""

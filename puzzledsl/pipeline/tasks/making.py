@@ -23,6 +23,10 @@ from puzzledsl.plan.memory.stage_plan import Device, StagePlan
 
 FORWARDS = 30.0
 """Forwards of the parent, each a prefill with a few decode steps: as much as a scenario's rounds and checks."""
+ENGINE_FORWARDS = 10.0
+"""The same of a model in an engine, with the parent beside it."""
+MIXTURES = 9
+"""Models that an engine times beside one for each alternative."""
 
 
 class Measure(DeclaredTask[nodes.Space]):
@@ -49,19 +53,31 @@ class Measure(DeclaredTask[nodes.Space]):
             [meaning(scenario, ["traffic"]) for scenario in self._scenarios],
             [*map(_measured_on, hardware)],
         ]
-        engines, space = _engines(hardware), self.declaration
-        distinct = {a.model_dump_json() for c in space.layers for a in c.attention}
-        distinct |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
-        ends = [] if space.ends is None else [space.ends.model_dump_json()]
+        attention, ffn, ends = self._alternatives()
         return {
-            **({"engine": digest_of(engines)} if engines else {}),
-            "alternatives": digest_of([str(len(space.layers)), *sorted(distinct), *ends]),
+            **_engines(hardware),
+            "alternatives": digest_of([str(self.shape.layers), *sorted([*attention, *ffn]), *ends]),
             "scenarios": digest_of(timed),
             "parent": self.parent_digest,
         }
 
     def work(self) -> Work:
-        return estimates.timed_work(self.program, self.shape, self._scenarios) * FORWARDS
+        models = MIXTURES + sum(map(len, self._alternatives()))
+        found = Work()
+        for scenario in self._scenarios:
+            here = estimates.timed_work(self.program, self.shape, [scenario])
+            if engine_of(self.program.hardware[scenario.hardware]) is None:
+                found += here * FORWARDS
+            else:
+                found += here * (ENGINE_FORWARDS * models) + Work(loads=models)
+        return found
+
+    def _alternatives(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the distinct attentions, FFNs and ends as JSON."""
+        space = self.declaration
+        attention = {a.model_dump_json() for c in space.layers for a in c.attention}
+        ffn = {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
+        return sorted(attention), sorted(ffn), [] if space.ends is None else [space.ends.model_dump_json()]
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         layers = zip(self.shape.each, self.declaration.layers, strict=True)
@@ -89,16 +105,18 @@ def _measured_on(hardware: nodes.Hardware) -> str:
     return meaning(hardware.model_copy(update={"spec": spec}))
 
 
-def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
+def _engines(hardware: Iterable[nodes.Hardware]) -> dict[str, str]:
     """Return what else times in an engine depend on; empty where PyTorch is timed."""
     from puzzledsl.export.engines.ask import build_of
 
-    found = []
+    builds, threads = list[str](), list[str]()
     for each in hardware:
         if (engine := engine_of(each)) is not None and isinstance(each.spec, nodes.MeasuredHardware):
-            threads = each.spec.threads or len(os.sched_getaffinity(0))
-            found.append(f"{engine.name} {build_of(engine.name)}, {cpu_name()}, {threads} threads")
-    return found
+            builds.append(f"{engine.name} {build_of(engine.name)}")
+            threads.append(str(each.spec.threads or len(os.sched_getaffinity(0))))
+    if not builds:
+        return {}
+    return {"engine": digest_of(builds), "processor": cpu_name(), "threads": digest_of(threads)}
 
 
 PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser

@@ -12,7 +12,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.references import judged_by, readers_of, references, refined_text, without_judges
+from puzzledsl.ir.references import judged_by, judges_of, readers_of, references, refined_text, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import estimates, inputs
 from puzzledsl.pipeline.compile import not_ready
@@ -160,8 +160,7 @@ class Refine(DeclaredTask[nodes.Search]):
     @property
     def _judges(self) -> list[nodes.Judge]:
         """The judges that requirements name; without any, the score's own text measures children."""
-        names = dict.fromkeys(judged.judge for judged in judged_by(self.declaration))
-        return [self.program.judges[name] for name in names]
+        return judges_of(self.program, self.declaration)
 
     def texts(self) -> Iterable[str | None]:
         judges = self._judges

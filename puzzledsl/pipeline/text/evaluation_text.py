@@ -65,7 +65,8 @@ def ladder_text(evaluation: Evaluation) -> str:
         figures, found = model.figures, kept[model.model]
         shown = [figure_text(key, figures[key]) if key in figures else ABSENT for key in keys]
         rows.append([model.model, *shown, ABSENT if found is None else kept_text(found)])
-    return _table([[f"files of {ladder.engine}", *keys, "kept beyond chance"], *rows])
+    named = ["file_bytes" if key == "checkpoint_bytes" else key for key in keys]
+    return _table([[f"files of {ladder.engine}", *named, "kept beyond chance"], *rows])
 
 
 def findings(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:

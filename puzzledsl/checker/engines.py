@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from puzzledsl.alternatives.alternative import Alternative, served
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
-from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, RecipeOfQuantised, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Mistake, RecipeOfQuantised, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
@@ -26,38 +26,24 @@ SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
-class EngineLacksAlternative(Diagnostic, code="E1807", template="{engine} cannot run {what}: {reason}"):
-    """A space is searched by costs of an engine that cannot run all of its children."""
-
-    help_template = (
-        "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything"
-    )
-
-
-class FullIsRounded(Diagnostic, code="E1810"):
-    """A space has alternatives without a type, and its costs are measured in a file that stores these in few bits."""
-
-    template = (
-        "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding"
-    )
-    help_template = "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`"
-
-
-class CacheNotCosted(Diagnostic, code="E1812"):
-    """A space says how keys and values are stored, and the costs that search it are of another type."""
-
-    template = (
-        "{what} of `{space}` stores keys and values in `{own}`, and hardware `{hardware}` in `{stored}`"
-    )
-
-
-class NoOneCache(Diagnostic, code="E0476"):
-    """An export to a runtime with one type of KV caches for all layers, of a space in which no child has one."""
-
-    template = (
-        "{runtime} stores the keys and values of all layers in one type, and no child of `{space}` does"
-    )
-    help_template = "give `{space}` a `kv_cache` that an attention of every layer has"
+EngineLacksAlternative = Mistake(
+    "E1807",
+    "{engine} cannot run {what}: {reason}",
+    "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything",
+)
+FullIsRounded = Mistake(
+    "E1810",
+    "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding",
+    "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`",
+)
+CacheNotCosted = Mistake(
+    "E1812", "{what} of `{space}` stores keys and values in `{own}`, and hardware `{hardware}` in `{stored}`"
+)
+NoOneCache = Mistake(
+    "E0476",
+    "{runtime} stores the keys and values of all layers in one type, and no child of `{space}` does",
+    "give `{space}` a `kv_cache` that an attention of every layer has",
+)
 
 
 def check_engines(ctx: Context, program: nodes.Program) -> None:

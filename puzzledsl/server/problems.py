@@ -59,7 +59,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
     notes = [f"note: {note}" for note in diagnostic.notes]
     message = "\n".join([head, *notes, *([f"help: {diagnostic.help}"] if diagnostic.help else [])])
     found = _shown(document, diagnostic.code, span, message, diagnostic.severity, labels)
-    unused = isinstance(diagnostic, UnusedName | UnusedUse)
+    unused = diagnostic.kind in (UnusedName, UnusedUse)
     found.tags = [types.DiagnosticTag.Unnecessary] if unused else None
     return found
 

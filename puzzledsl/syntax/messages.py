@@ -297,7 +297,7 @@ def _next_statement(place: Place) -> Help | None:
     return None
 
 
-def _second_goal(place: Place) -> errors.UnexpectedToken | None:
+def _second_goal(place: Place) -> Diagnostic | None:
     """Return the diagnostic for `params` of `minimize kl, params`; None for anything else."""
     if place.token.type not in _ENDS_STATEMENT or "EQUAL" not in place.expected:
         return None
@@ -328,7 +328,7 @@ def _listed_behind(place: Place) -> tuple[Token | None, str]:
     return None, ""
 
 
-def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.MissingBrace, int] | None:
+def colon_body(tokens: list[Token], index: int, file: str) -> tuple[Diagnostic, int] | None:
     """Return the one mistake of a body that a colon opens, `bld b of w:`, and the index behind it; None for other colons."""
     if tokens[index].type != "COLON":
         return None

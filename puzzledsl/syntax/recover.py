@@ -115,9 +115,9 @@ class _Driver:
         lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
         at = error.span.line if error.span else 0
         if at in self.words.mended:  # may only follow from a foreign spelling
-            follows = isinstance(error, errors.UnexpectedToken)
+            follows = error.kind == errors.UnexpectedToken
         else:  # or from an earlier cut that removed a brace
-            follows = isinstance(error, errors.MissingBrace) and at == self.reported_at
+            follows = error.kind == errors.MissingBrace and at == self.reported_at
         if follows or not self.words.tainted.isdisjoint(lines):
             return
         self.sink.add(error)
@@ -251,7 +251,7 @@ class _Driver:
             return
         error = self.mistake(token)
         self.report(error)
-        if isinstance(error, errors.DeclarationInside) or not self.repaired():
+        if error.kind == errors.DeclarationInside or not self.repaired():
             self.give_up(token, self.stops())
 
     def give_up(self, token: Token, stops: Iterable[int]) -> None:

@@ -149,14 +149,12 @@ REPORTED = """\
         if getattr(item, "kind", None) and item.kind.text == "search" and not program.searches[item.name.text].requirements:
             ctx.report(Unrequired(item.kind.span, "it has no `require`", name=item.name.text))
 """
-DIAGNOSTIC = '''
+DIAGNOSTIC = """
 
-class Unrequired(Diagnostic, code="W0399"):
-    """A search without a requirement."""
-
-    template = "search `{name}` requires nothing"
-    help_template = "say what the child must achieve: `require …`"
-'''
+Unrequired = Mistake(
+    "W0399", "search `{name}` requires nothing", "say what the child must achieve: `require …`"
+)
+"""
 SAID = """\
 warning[W0399]: search `s` requires nothing
  --> example.pzl:1:1
@@ -166,6 +164,8 @@ warning[W0399]: search `s` requires nothing
   = help: say what the child must achieve: `require …`
 """
 GOLDEN = f"""\
+A search without a requirement.
+
 The parent itself would do.
 
 ```pzl wrong
@@ -185,7 +185,7 @@ LINTS = "puzzledsl/checker/whole.py"
 def add_diagnostic(tree: Tree) -> None:
     last = "    warn_of_few_tokens(ctx, program)\n"
     patched = tree.page(LINTS).replace(last, last + REPORTED)
-    imported = "from puzzledsl.base.diagnostics import Diagnostic\n"
+    imported = "from puzzledsl.base.diagnostics import Mistake\n"
     tree.write(LINTS, patched.replace("annotations\n\n", f"annotations\n\n{imported}") + DIAGNOSTIC)
     tree.write("errors/W0399.md", GOLDEN)
 

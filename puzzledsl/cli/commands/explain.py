@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 import puzzledsl
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Mistake
 from puzzledsl.base.phrases import closest
-from puzzledsl.base.resources import Explanation
+from puzzledsl.base.resources import Explanation, folder
 
 GROUPS = {
     "00": "The shape of the text",
@@ -38,11 +38,11 @@ GROUPS = {
 }
 
 
-_DEFINITION = re.compile(r'^class \w+\(\w+, code="', re.MULTILINE)
+_DEFINITION = re.compile(r"^\w+ = Mistake\(", re.MULTILINE)
 
 
 @cache
-def all_codes() -> dict[str, type[Diagnostic]]:
+def all_codes() -> dict[str, Mistake]:
     """Return the diagnostics of all stages by code, in order, without loading the stages' libraries.
 
     A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
@@ -51,7 +51,7 @@ def all_codes() -> dict[str, type[Diagnostic]]:
     for path in sorted(root.glob("**/*.py")):
         if _DEFINITION.search(path.read_text("utf-8")):
             importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
-    ours = {c: kind for c, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.")}
+    ours = {code: Mistake.registry[code] for code in (path.stem for path in folder("errors").glob("*.md"))}
     return dict(sorted(ours.items(), key=lambda item: (item[0][1:], item[0])))
 
 

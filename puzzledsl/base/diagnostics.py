@@ -207,7 +207,7 @@ class Mistake:
         if near is not None:
             help = f"did you mean `{near}`?"
             mends += (Fix.replace(span, near, safe=near.alone),) if span is not None else ()
-        return Diagnostic(self, span, label, message, help, mends, tuple(secondary), tuple(notes))
+        return Diagnostic(self, span, label, message, help, mends, tuple(secondary), tuple(notes), args)
 
 
 @dataclass(slots=True, eq=False)
@@ -222,6 +222,7 @@ class Diagnostic:
     fixes: tuple[Fix, ...]
     secondary: tuple[Label, ...]
     notes: tuple[str, ...]
+    args: Args
 
     @property
     def code(self) -> str:

@@ -212,7 +212,7 @@ class Mistake:
 
 @dataclass(slots=True, eq=False)
 class Diagnostic:
-    """One mistake. `span` is underlined with `^`, every `secondary` label with `-`. `fixes` are alternatives."""
+    """One mistake: `code`, `severity`, `message` and `help`. `span` is underlined with `^`, each `secondary` label with `-`."""
 
     kind: Mistake
     span: Span | None

@@ -33,7 +33,7 @@ ITEMS: dict[str, str | None] = {
     "space v of p { attention = linear or noop }": "space v of p { attention = linear | noop }",
     "space v of w { layers[*].attention -= noop }": "space v of w { layers[..].attention -= noop }",
     "space v of w { layers(2..9).attention -= noop }": "space v of w { layers[2..9].attention -= noop }",
-    'score k of w = table(f"kl-{run}.csv")': 'score k of w = table("kl-" + run + ".csv")',
+    'score k of w = table(f"kl-{run}.csv")': None,
     "if p.layers > 8 {\n  let a = 3\n}": None,
     "let a = 13 % 4": "let a = 13 mod 4",
     "let a = 95 %": "let a = 95%",

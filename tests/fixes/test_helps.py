@@ -49,7 +49,6 @@ FIXED = {
     busy("2 qps"): busy("2 req/s"),
     "bld b of w { tokens = 10M tok, data = corpus }": "bld b of w { tokens = 10M, data = corpus }",
     "search s of w { minimize kl require params <= 3B }": search("params <= 3B"),
-    "space v of p {\n  attention:\n    - parent\n    - noop\n}": "space v of p {\n  attention = parent | noop\n}",
     "space v of p { attention = parent |\xa0noop }": "space v of p { attention = parent | noop }",
     "space v of p { attention = parent |\u2009\u3000noop }": "space v of p { attention = parent | noop }",
     'space v of p { attention = gqa(4, window: "1Ki") }': "space v of p { attention = gqa(4, window: 1Ki) }",

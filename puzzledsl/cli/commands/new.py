@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -294,7 +295,8 @@ def _checked(text: str, path: Path) -> str:
     if checked.program is None:
         if is_new:
             os.removedirs(place.parent)
-        raise DiagnosticError(*(d for d in checked.diagnostics if d.severity == "error"))
+        errors = (d for d in checked.diagnostics if d.severity == "error")
+        raise DiagnosticError(*(replace(d, span=None, secondary=()) for d in errors))  # no file has its lines
     return text
 
 

@@ -123,11 +123,6 @@ class Explanation:
         body = "\n\n".join(textwrap.fill(part, 100) for part in self.text)
         return f"{head}\n{body}\n\nWrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
 
-    def as_markdown(self) -> str:
-        """Return the explanation for the reference, a paragraph; the programs are in the golden file."""
-        paragraphs = "\n\n".join(self.text)
-        return f"### {self.code}: {self.message}\n\n{self.summary} {paragraphs}\n"
-
 
 def _indented(text: str) -> str:
     """Indent a text as a Markdown code block."""

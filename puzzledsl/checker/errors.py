@@ -32,7 +32,6 @@ NoValue = Mistake(
 UnknownType = Mistake("E0219", "`{name}` is no type")
 TooMuch = Mistake("E0220", "{what} is too large: at most {limit}")
 AssertionFails = Mistake("E0221", "this assertion does not hold")
-OtherKind = Mistake("E0222", "`{name}` is declared as {got} but written like {like}")
 UnlikeComparison = Mistake("E0301", "`{op}` compares {left} with {right}")
 UnlikeSum = Mistake(
     "E0302", "`{op}` combines {left} and {right}", "both sides of `{op}` must have the same dimension"
@@ -74,7 +73,9 @@ NotASum = Mistake(
     "let it stand alone on one side of a comparison: `require {text} <= 2`",
 )
 DiffersByLayer = Mistake("E0319", "{what} differs from layer to layer")
-NotAlike = Mistake("E0318", "`same as` compares {left} with {right}")
+NotAlike = Mistake(
+    "E0318", "`same as` compares {left} with {right}", "name the same part of both layers, or both whole"
+)
 LayerOutOfRange = Mistake(
     "E0401",
     "there is no layer {index}",
@@ -108,7 +109,7 @@ NoRunToDrop = Mistake(
 ComputedIndex = Mistake(
     "E0414",
     "`{text}` is {index} here, which is before the first layer",
-    "a computed index does not count from the end; write the number out: `layers[{index}]`",
+    "a computed index does not count from the end: go through fewer layers, or write the number out",
 )
 GoalNotMeasured = Mistake(
     "E0421", "`refine` measures children, and the goal of `{search}` is no score that is measured on text"
@@ -171,4 +172,3 @@ FewTokensAnExpert = Mistake(
     "an expert sees about {seen:,} of {calibration:,} calibration tokens, and has {width:,} channels to fit",
     "write `calibration = {needed}` or more",
 )
-SameAlternative = Mistake("W0401", "this choice has `{name}` twice")

@@ -56,18 +56,14 @@ def all_codes() -> dict[str, Mistake]:
 
 
 CODE_HELP = "A code such as E0301. Without it all codes are listed."
-MARKDOWN_HELP = "Print the whole reference as Markdown (docs/errors.md)."
 
 
 def explain(
     code: Annotated[str | None, typer.Argument(metavar="[CODE]", help=CODE_HELP)] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help=MARKDOWN_HELP)] = False,
 ) -> None:
     """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
     codes = all_codes()
-    if markdown:
-        print(reference([Explanation.of(kind) for kind in codes.values()]), end="")
-    elif code is None:
+    if code is None:
         print(listing([Explanation.of(kind) for kind in codes.values()]), end="")
     else:
         print(Explanation.of(codes[_known(code, list(codes))]).as_text(), end="")
@@ -84,19 +80,6 @@ def listing(explanations: list[Explanation]) -> str:
     for heading, group in groupby(explanations, key=group_of):
         out += ["", heading, *(f"  {each.code}  {each.summary}" for each in group)]
     return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
-
-
-def reference(explanations: list[Explanation]) -> str:
-    """Return the text of docs/errors.md."""
-    out = [
-        "# Diagnostics\n",
-        "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
-        " failure. `pzl explain CODE` shows a program that has the mistake, the message about it, and one that is right."
-        " This page is made from the diagnostics themselves: `pzl explain --markdown > docs/errors.md`.\n",
-    ]
-    for heading, group in groupby(explanations, key=group_of):
-        out += [f"## {heading}\n", *(each.as_markdown() for each in group)]
-    return "\n".join(out)
 
 
 def _known(text: str, codes: list[str]) -> str:

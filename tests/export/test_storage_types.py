@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn, NoOpFfn
@@ -16,7 +15,6 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
-from puzzledsl.child.checkpoint.write import packed
 from puzzledsl.child.definition import RuntimeLacksIt
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
@@ -121,13 +119,6 @@ def test_mlx_computes_what_the_oracle_does(heads: int, tmp_path: Path) -> None:
     modules = json.loads((path / "config.json").read_text())["quantization"]
     assert modules["model.layers.1.self_attn.q_proj"] == {"group_size": 64, "bits": 4}
     assert modules["model.layers.1.mlp.down_proj"] == {"group_size": 32, "bits": 4}
-
-
-def test_codes_fill_words_from_the_low_end() -> None:
-    codes = torch.tensor([[-8.0, -7, 0, 7, 1, -1, 2, -2, 3]])
-    bytes_of_8 = torch.tensor([[-128.0, 127, 0, 1]])
-    assert [int(word) & 0xFFFFFFFF for word in packed(codes, 4)[0]] == [0x6A79F810, 0xB]
-    assert [int(word) & 0xFFFFFFFF for word in packed(bytes_of_8, 8)[0]] == [0x8180FF00]
 
 
 @pytest.mark.parametrize(
